@@ -1,0 +1,3 @@
+"""Compact BERT encoders, pretrained in JAX on TPU pods, exported to PyTorch."""
+
+__version__ = "0.1.0"

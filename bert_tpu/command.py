@@ -1,0 +1,49 @@
+"""How a command ends: 0 when done, 1 with one sentence about a fault, 130 on Ctrl-C."""
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """A fault that the user can mend; its message is one sentence that says how."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are UserErrors, so that they too exit with 1."""
+
+    def error(self, message: str):
+        raise UserError(f"{message}; --help lists the options")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Calls `main`; a fault of the user or of the disk becomes one line on stderr and exit 1.
+
+    Any other exception is a bug of ours and keeps its traceback.
+    """
+    try:
+        main()
+    except (UserError, OSError) as fault:
+        sys.exit(f"error: {sentence(fault)}")  # a string: printed on stderr, status 1
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def sentence(fault: UserError | OSError) -> str:
+    """One line that names the fault, the file where there is one, and the mend."""
+    if isinstance(fault, UserError):
+        return " ".join(str(fault).split())
+    name = fault.filename or "a file"
+    match fault.errno:
+        case errno.ENOENT:
+            return f"{name} does not exist; check the path"
+        case errno.EACCES | errno.EPERM:
+            return f"{name} may not be read or written; check its owner and permissions"
+        case errno.EISDIR:
+            return f"{name} is a directory where a file is needed; name a file"
+        case errno.ENOTDIR | errno.EEXIST:
+            return f"{name} is a file where a directory is needed; name another path"
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"the disk is full ({name}); free some space and run the same command again"
+    return f"{fault.strerror or fault} ({name})"

@@ -1,0 +1,193 @@
+"""A prepared corpus on disk: shards of token ids, a copy of the tokenizer, and a lockfile.
+
+    corpus.json               the lockfile, written last: where it is, the corpus is finished
+    train-00000.safetensors   shards of the training split, one for each part of the input
+    heldout-00000.safetensors shards of the held-out split
+    vocab.txt tokenizer.json tokenizer_config.json
+
+A shard holds three arrays: `tokens` uint16 [N], without special tokens; `sentences` uint32 [S],
+the tokens of each sentence; `documents` uint32 [D], the sentences of each document. No sentence
+and no document is empty.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors.numpy
+
+from bert_tpu import command, vocab
+
+FORMAT = 1
+LOCKFILE = "corpus.json"
+SPLITS = ("train", "heldout")
+REMEDY = "fetch the corpus again or delete it and run tools.prepare_corpus"
+
+
+class Shard(NamedTuple):
+    """Documents as three arrays; the lengths of `sentences` add up to the length of `tokens`."""
+
+    tokens: np.ndarray
+    sentences: np.ndarray
+    documents: np.ndarray
+
+
+DTYPES = Shard(tokens=np.uint16, sentences=np.uint32, documents=np.uint32)
+
+
+class ShardInfo(NamedTuple):
+    """What the lockfile says of a shard."""
+
+    file: str
+    sha256: str
+    bytes: int
+    documents: int
+    sentences: int
+    tokens: int
+
+
+class Lock(NamedTuple):
+    """A finished corpus: where it is, and the content of its lockfile."""
+
+    directory: Path
+    content: dict
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the whole corpus, over the tokenizer and every shard."""
+        return self.content["sha256"]
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        return self.content["tokenizer"]["sha256"]
+
+    @property
+    def vocab_size(self) -> int:
+        return self.content["tokenizer"]["vocab_size"]
+
+    @property
+    def unigram_entropy(self) -> float:
+        """Of the training tokens, in nats: the loss of a model that knows only frequencies."""
+        return self.content["train"]["unigram_entropy"]
+
+    @property
+    def splits(self) -> dict[str, list[ShardInfo]]:
+        return {
+            split: [ShardInfo(**shard) for shard in self.content[split]["shards"]]
+            for split in SPLITS
+        }
+
+
+def digest(content: dict) -> str:
+    """The SHA-256 over a lockfile's tokenizer and shards."""
+    parts = [content["tokenizer"]["sha256"]]
+    parts += [f"{s['file']} {s['sha256']}" for split in SPLITS for s in content[split]["shards"]]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def read(directory: str | Path) -> Lock:
+    """The corpus in `directory`. Raises UserError if it is missing, unfinished or altered."""
+    directory = Path(directory)
+    path = directory / LOCKFILE
+    if not path.is_file():
+        what = "is not finished (no corpus.json)" if directory.is_dir() else "does not exist"
+        raise command.UserError(
+            f"corpus {directory} {what}; run tools.prepare_corpus with --out {directory}"
+        )
+    try:
+        content = json.loads(path.read_text())
+        sound = content["format"] == FORMAT and content["sha256"] == digest(content)
+        lock = Lock(directory, content)
+        lock.splits, lock.vocab_size, lock.unigram_entropy  # each must be there
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise command.UserError(f"{path} is damaged or of another version; {REMEDY}")
+    if vocab.sha256(vocab.load(directory)) != lock.tokenizer_sha256:
+        raise command.UserError(
+            f"the tokenizer in {directory} is not the one that made the corpus; {REMEDY}"
+        )
+    return lock
+
+
+def load(lock: Lock, infos: Sequence[ShardInfo]) -> Shard:
+    """The shards that `infos` names, one after the other, as one.
+
+    Raises UserError for a shard that is missing or does not match its SHA-256, and for ids that
+    the vocabulary does not have. Needs the memory of the result and of one shard.
+    """
+    whole = Shard(
+        *(
+            np.empty(sum(getattr(info, name) for info in infos), dtype)
+            for name, dtype in zip(Shard._fields, DTYPES, strict=True)
+        )
+    )
+    start = [0, 0, 0]
+    for info in infos:
+        shard = _load_one(lock, info)
+        for i, array in enumerate(shard):
+            whole[i][start[i] : start[i] + len(array)] = array
+            start[i] += len(array)
+    return whole
+
+
+def _load_one(lock: Lock, info: ShardInfo) -> Shard:
+    path = lock.directory / info.file
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise command.UserError(f"shard {path} is missing; {REMEDY}") from None
+    if hashlib.sha256(raw).hexdigest() != info.sha256:
+        raise command.UserError(
+            f"shard {path} is damaged: its SHA-256 differs from corpus.json's; {REMEDY}"
+        )
+    shard = Shard(**safetensors.numpy.load(raw))
+    if len(shard.tokens) and shard.tokens.max() >= lock.vocab_size:
+        raise command.UserError(
+            f"shard {path} holds id {shard.tokens.max()}, past its vocabulary of "
+            f"{lock.vocab_size}; {REMEDY}"
+        )
+    return shard
+
+
+def write_shard(path: str | Path, shard: Shard) -> ShardInfo:
+    """The shard is at `path`, whole and on disk, or `path` is as it was before."""
+    raw = safetensors.numpy.save(
+        {
+            name: np.ascontiguousarray(array, dtype)
+            for name, array, dtype in zip(Shard._fields, shard, DTYPES, strict=True)
+        }
+    )
+    write_bytes(path, raw)
+    return ShardInfo(
+        file=Path(path).name,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        bytes=len(raw),
+        documents=len(shard.documents),
+        sentences=len(shard.sentences),
+        tokens=len(shard.tokens),
+    )
+
+
+def json_bytes(content: dict) -> bytes:
+    """`content` with sorted keys: equal contents give equal bytes."""
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def write_bytes(path: str | Path, raw: bytes) -> None:
+    """`raw` is at `path` and on disk; nobody ever sees a part of it there."""
+    path = Path(path)
+    # The process in the name: the orphan of a killed run may still be writing the same file.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

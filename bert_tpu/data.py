@@ -1,0 +1,189 @@
+"""Prepared corpus -> batches, by tf.data: batch n of a length is a function of (seed, n) and of nothing else.
+
+No shuffle buffer and no iterator state: seeking is arithmetic. The corpus' shards are dealt into groups and each
+group feeds fixed rows of every batch, so that a host reads only the groups of its rows while the global batch is the
+same for any number of hosts. Within a group each chunk is visited once an epoch, in a new order each time.
+"""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from bert_tpu import chunks, command, corpus, masking, pairs, vocab
+
+MAX_GROUPS = 64  # hosts that can each have a share of their own
+HELDOUT_SEED = 2**31 - 1
+SITES = ("pairs", "coins", "order", "action", "replacement")  # one stream of random numbers each
+
+
+class Share(NamedTuple):
+    """The text that feeds `rows` of the global batch: the groups `first_group` .. of `num_groups`."""
+
+    rows: range
+    num_groups: int
+    first_group: int
+    text: chunks.Text
+    document_start: np.ndarray  # [groups held + 1], in documents
+    pieces: tuple[str, ...]
+    special: vocab.Ids
+
+
+def deal(infos, batch_size) -> list[list[corpus.ShardInfo]]:
+    """Shards -> groups of about equal tokens; their number is the largest that divides the batch.
+
+    Every group has at least two documents, because a random B comes from another document of the group.
+    """
+    for count in range(min(MAX_GROUPS, len(infos), batch_size), 0, -1):
+        if batch_size % count:
+            continue
+        groups = [[] for _ in range(count)]
+        for info in sorted(infos, key=lambda info: (-info.tokens, info.file)):
+            min(groups, key=lambda group: sum(member.tokens for member in group)).append(info)
+        if all(sum(info.documents for info in group) >= 2 for group in groups):
+            return groups
+    raise command.UserError("the corpus split has fewer than two documents, and NSP draws B from another: add text")
+
+
+def load(lock, split, *, batch_size, process_index=0, process_count=1) -> Share:
+    """Reads the groups that feed this process' rows, each file's hash checked."""
+    if batch_size % process_count:
+        raise command.UserError(f"batch_size {batch_size} does not divide over {process_count} hosts")
+    per_process = batch_size // process_count
+    rows = range(process_index * per_process, (process_index + 1) * per_process)
+    groups = deal(lock.splits[split], batch_size)
+    first, last = (row * len(groups) // batch_size for row in (rows[0], rows[-1]))
+    held = groups[first : last + 1]
+    documents = [sum(info.documents for info in group) for group in held]
+    vocabulary = vocab.load(lock.directory)
+    return Share(
+        rows=rows,
+        num_groups=len(groups),
+        first_group=first,
+        text=chunks.text(corpus.load(lock, [info for group in held for info in group])),
+        document_start=np.cumsum([0, *documents]),
+        pieces=vocabulary.pieces,
+        special=vocab.ids(vocabulary),
+    )
+
+
+class Table(NamedTuple):
+    """A share's chunks for one length; group g of the share has chunks bounds[g] .. bounds[g + 1] - 1."""
+
+    chunks: chunks.Chunks
+    bounds: np.ndarray
+
+
+def cut(share, seq_len) -> Table:
+    """Chunks that fill rows of `seq_len` tokens, three of them special."""
+    table = chunks.table(share.text, target=seq_len - 3)
+    return Table(table, np.searchsorted(table.document, share.document_start))
+
+
+def make_batch(share, table, recipe, seq_len):
+    """TensorFlow function n -> this share's rows of the n-th batch of `seq_len`, as Recipe.shapes says.
+
+    Unused prediction slots hold position 0 and id 0; `next_sentence_label` is 1 where B is random.
+    """
+    text = chunks.Text(*map(tf.constant, share.text))
+    columns = chunks.Chunks(*map(tf.constant, table.chunks))
+    continuation = tf.constant([p.startswith("##") for p in share.pieces]) if recipe.whole_word else None
+
+    rows_a_group = recipe.batch_size // share.num_groups
+    row = np.asarray(share.rows)
+    group = row // rows_a_group - share.first_group
+    first_chunk, chunk_count = tf.constant(table.bounds[group]), tf.constant(np.diff(table.bounds)[group])
+    documents = tf.constant(share.document_start[group]), tf.constant(np.diff(share.document_start)[group])
+    # Every group shuffles by itself, under its number in the whole corpus.
+    stream = tf.constant(seq_len * MAX_GROUPS + share.first_group + group)
+    seed = tf.fill(tf.shape(stream), tf.constant(recipe.seed, tf.int64))
+
+    @tf.autograph.experimental.do_not_convert
+    def batch(n):
+        visit = n * rows_a_group + row % rows_a_group
+        epoch, index = visit // chunk_count, visit % chunk_count
+        index = tf.raw_ops.RandomIndexShuffle(
+            index=index, seed=tf.stack([seed, stream, epoch], axis=1), max_index=chunk_count - 1, rounds=4
+        )
+        chunk = chunks.Chunks(*(tf.gather(column, first_chunk + index) for column in columns))
+        of_pairs, of_masks = _draw(recipe, seq_len, len(share.pieces), n, share.rows)
+        pair = pairs.choose(text, chunk, documents, of_pairs, max_tokens=seq_len - 3, short_prob=recipe.short_prob)
+        rows = pairs.rows(text.tokens, pair, share.special, seq_len=seq_len)
+        masked = masking.mask(
+            rows, of_masks, rate=recipe.mask_rate, mask_id=share.special.mask, is_continuation=continuation
+        )
+        return {
+            "input_ids": masked.input_ids,
+            "token_type_ids": rows.types,
+            "attention_mask": tf.cast(tf.range(seq_len, dtype=tf.int64)[None] < rows.length[:, None], tf.int32),
+            "masked_positions": masked.positions,
+            "masked_ids": masked.ids,
+            "next_sentence_label": tf.cast(pair.is_random, tf.int32),
+        }
+
+    return batch
+
+
+def _draw(recipe, seq_len, vocab_size, n, rows):
+    """Random numbers of the n-th batch. Every host draws the whole batch's, which is cheap, and keeps its rows."""
+    B, M = recipe.batch_size, recipe.predictions(seq_len)
+
+    def uniform(site, shape, dtype=tf.float64, **bounds):
+        seed = [recipe.seed << 32 | seq_len << 8 | SITES.index(site), n]
+        drawn = tf.random.stateless_uniform((B, *shape), seed, dtype=dtype, alg="philox", **bounds)
+        return drawn[rows.start : rows.stop]
+
+    of_pair = tf.unstack(uniform("pairs", (6,)), axis=1)
+    coins = uniform("coins", (pairs.COIN_WORDS,), tf.int64, minval=None, maxval=None)
+    return pairs.Draws(*of_pair, coins), masking.Draws(
+        order=uniform("order", (seq_len,), tf.float32),
+        action=uniform("action", (M,), tf.float32),
+        replacement=uniform("replacement", (M,), tf.int32, maxval=vocab_size),
+    )
+
+
+def stream(share, table, recipe, seq_len, first, last):
+    """Iterator over batches first .. last - 1 of `seq_len`, each a dictionary of NumPy arrays."""
+    batch = make_batch(share, table, recipe, seq_len)
+    numbers = tf.data.Dataset.range(first, last)
+    batches = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+
+
+def train(share, recipe, first_step):
+    """Iterator over (sequence length, batch) of the steps first_step .. num_steps - 1."""
+    streams = {}
+    for seq_len in recipe.used_lens():
+        table = cut(share, seq_len)
+        _check_size(table, share, recipe, seq_len)
+        span = recipe.before(first_step, seq_len), recipe.before(recipe.num_steps, seq_len)
+        streams[seq_len] = stream(share, table, recipe, seq_len, *span)
+    lens = map(recipe.seq_len, range(first_step, recipe.num_steps))
+    return ((seq_len, next(streams[seq_len])) for seq_len in lens)
+
+
+def heldout(share, recipe, num_batches):
+    """The fixed evaluation set: the first `num_batches` of each length, whatever the run's seed."""
+    recipe = recipe._replace(seed=HELDOUT_SEED)
+    for seq_len in recipe.used_lens():
+        for batch in stream(share, cut(share, seq_len), recipe, seq_len, 0, num_batches):
+            yield seq_len, batch
+
+
+def _check_size(table, share, recipe, seq_len):
+    """A chunk is met once an epoch, so an epoch must hold a batch."""
+    least, rows = int(np.diff(table.bounds).min()), recipe.batch_size // share.num_groups
+    if least < rows:
+        raise command.UserError(
+            f"the corpus is too small for one batch: {least * share.num_groups} chunks of {seq_len} tokens for "
+            f"batch_size {recipe.batch_size}; add text or lower the batch size"
+        )
+
+
+def sha256(batch) -> str:
+    """Fingerprint of a global batch: its arrays' int32 bytes, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(batch):
+        digest.update(np.ascontiguousarray(batch[name], dtype="<i4"))
+    return digest.hexdigest()

@@ -1,0 +1,261 @@
+"""The BERT encoder with its pretraining heads (Devlin et al. 2019, arXiv:1810.04805).
+
+Letters in names are dimensions:
+  B batch  L tokens  T tokens attended to  M masked  D width  H heads  K head width
+  F feed-forward  V vocabulary  S segment types  C classes
+
+Parameters are float32; products run in the compute type; softmax, norm statistics and logits are float32.
+"""
+
+from typing import NamedTuple
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from bert_tpu import command
+
+INIT = nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0)  # cut at two sigma, as TF1 does
+MASKED_SCORE = -1e9  # exp(it - max) is exactly 0 in float32, so padding changes no real token
+ACTIVATIONS = {"gelu": lambda x: nn.gelu(x, approximate=False), "gelu_new": lambda x: nn.gelu(x, approximate=True)}
+
+
+class Encoded(NamedTuple):
+    """What the encoder says: a vector for each token and one for the row."""
+
+    tokens_BLD: jax.Array
+    pooled_BD: jax.Array
+
+
+class Logits(NamedTuple):
+    """Scores of the two pretraining heads, float32."""
+
+    mlm_BMV: jax.Array
+    nsp_BC: jax.Array
+
+
+def keep_mask(seeds, shape, rate):
+    """Booleans of `shape`, false with probability `rate`: a hash of (seeds, row, place in the row).
+
+    `seeds`: uint32 [2], drawn for one site of one step. No state and no dependence on the sharding, so that a
+    step's masks are the same on any number of devices; XLA computes them again in the backward pass instead of
+    storing them. The mixing constants are lowbias32's (Chris Wellons, "Prospecting for Hash Functions", 2018);
+    the second seed enters between the rounds, so that no site's mask is another's with its places permuted.
+    """
+    row = jax.lax.broadcasted_iota(jnp.uint32, (shape[0],) + (1,) * (len(shape) - 1), 0)
+    row = _mix(row ^ seeds[0], seeds[1])
+    place = jnp.zeros(shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(1, len(shape))):
+        place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+        stride *= shape[axis]
+    return _mix(place ^ row, seeds[1] + row) >= jnp.uint32(rate * 2**32)
+
+
+def _mix(x, seed):
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) + seed
+    x = x * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def dropout(x, seeds, rate):
+    """`x` with a share `rate` of its elements zeroed and the rest scaled up; `x` itself where `seeds` is None."""
+    if seeds is None or rate == 0.0:
+        return x
+    return jnp.where(keep_mask(seeds, x.shape, rate), x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), 0)
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and segment embeddings, normalized."""
+
+    vocab_size: int
+    hidden_size: int
+    max_positions: int
+    type_vocab_size: int
+    dropout: float
+    layer_norm_eps: float
+    dtype: jnp.dtype
+
+    def setup(self):
+        """Declares the three tables; `word_VD` is also the MLM head's output matrix."""
+        self.word_VD = self.param("word", INIT, (self.vocab_size, self.hidden_size))
+        self.position_LD = self.param("position", INIT, (self.max_positions, self.hidden_size))
+        self.type_SD = self.param("type", INIT, (self.type_vocab_size, self.hidden_size))
+        self.norm = _norm(self.layer_norm_eps, self.dtype)
+
+    def __call__(self, input_ids_BL, token_type_ids_BL, seeds):
+        """[B, L, D] in the compute type."""
+        word_BLD = jnp.take(self.word_VD, input_ids_BL, axis=0).astype(self.dtype)
+        # A product with one-hot rows: the gradient of a gather from two rows would be a serial scatter on a TPU.
+        type_BLS = jax.nn.one_hot(token_type_ids_BL, self.type_vocab_size, dtype=self.dtype)
+        type_BLD = jnp.einsum("BLS,SD->BLD", type_BLS, self.type_SD.astype(self.dtype))
+        position_LD = self.position_LD[: input_ids_BL.shape[1]].astype(self.dtype)
+        return dropout(self.norm(word_BLD + type_BLD + position_LD), seeds, self.dropout)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the unpadded tokens."""
+
+    num_heads: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BLD, mask_BT, seeds):
+        """[B, L, D] -> [B, L, D]; `mask_BT` is true where a token is real."""
+        B, L, D = x_BLD.shape
+        heads = (B, L, self.num_heads, D // self.num_heads)
+        q_BLHK, k_BTHK, v_BTHK = (
+            _dense(D, self.dtype, name)(x_BLD).reshape(heads) for name in ("query", "key", "value")
+        )
+        q_BLHK = q_BLHK * jnp.asarray(heads[-1] ** -0.5, self.dtype)
+        s_BHLT = jnp.einsum("BLHK,BTHK->BHLT", q_BLHK, k_BTHK, preferred_element_type=jnp.float32)
+        s_BHLT = jnp.where(mask_BT[:, None, None, :], s_BHLT, MASKED_SCORE)
+        p_BHLT = jax.nn.softmax(s_BHLT, axis=-1).astype(self.dtype)
+        p_BHLT = dropout(p_BHLT, seeds, self.dropout)
+        o_BLHK = jnp.einsum("BHLT,BTHK->BLHK", p_BHLT, v_BTHK)
+        return _dense(D, self.dtype, "output")(o_BLHK.reshape(B, L, D))
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each with dropout, residual and norm after it (post-norm)."""
+
+    num_heads: int
+    intermediate_size: int
+    activation: str
+    dropout: float
+    attention_dropout: float
+    layer_norm_eps: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BLD, mask_BT, seeds):
+        """[B, L, D] -> [B, L, D]; `seeds` [3, 2] or None."""
+        attention, output, feed_forward = (None,) * 3 if seeds is None else seeds
+        a_BLD = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")(
+            x_BLD, mask_BT, attention
+        )
+        x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + dropout(a_BLD, output, self.dropout))
+        f_BLF = ACTIVATIONS[self.activation](_dense(self.intermediate_size, self.dtype, "up")(x_BLD))
+        f_BLD = _dense(x_BLD.shape[-1], self.dtype, "down")(f_BLF)
+        return _norm(self.layer_norm_eps, self.dtype, "norm")(x_BLD + dropout(f_BLD, feed_forward, self.dropout))
+
+
+class Bert(nn.Module):
+    """The `model` section of a config, made into an encoder with an MLM and an NSP head.
+
+    Parameters: {"embeddings", "layer_0" ..., "pooler", "mlm", "nsp"}, float32. Initial weights are normal with
+    deviation 0.02 cut at two sigma, biases 0, norms 1 (modeling.py of google-research/bert).
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    max_positions: int
+    type_vocab_size: int
+    activation: str
+    dropout: float
+    attention_dropout: float
+    layer_norm_eps: float
+    dtype: str
+    remat: bool
+
+    def setup(self):
+        """Declares the layers; `remat` recomputes each layer in the backward pass."""
+        dtype = jnp.dtype(self.dtype)
+        self.embeddings = Embeddings(
+            self.vocab_size, self.hidden_size, self.max_positions, self.type_vocab_size, self.dropout,
+            self.layer_norm_eps, dtype,
+        )  # fmt: skip
+        layer = nn.remat(Layer) if self.remat else Layer
+        self.layer = [
+            layer(
+                self.num_heads, self.intermediate_size, self.activation, self.dropout, self.attention_dropout,
+                self.layer_norm_eps, dtype,
+            )
+            for _ in range(self.num_layers)
+        ]  # fmt: skip
+        self.pooler = _dense(self.hidden_size, dtype)
+        self.mlm = MlmHead(self.activation, self.layer_norm_eps, dtype)
+        self.nsp = _dense(2, jnp.float32)
+
+    def __call__(
+        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, dropout_key=None
+    ) -> Logits:
+        """Scores of the masked places and of "B is random"; dropout only where a key is given."""
+        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, dropout_key)
+        h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
+        return Logits(self.mlm(h_BMD, self.embeddings.word_VD), self.nsp(encoded.pooled_BD.astype(jnp.float32)))
+
+    def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, dropout_key=None) -> Encoded:
+        """The last layer's tokens and the tanh-pooled first token, both in the compute type."""
+        seeds = [None] * (1 + self.num_layers)
+        if dropout_key is not None:
+            drawn = jax.random.bits(dropout_key, (1 + 3 * self.num_layers, 2), jnp.uint32)
+            seeds = [drawn[0], *drawn[1:].reshape(self.num_layers, 3, 2)]
+        mask_BT = attention_mask_BL.astype(bool)
+        x_BLD = self.embeddings(input_ids_BL, token_type_ids_BL, seeds[0])
+        for layer, layer_seeds in zip(self.layer, seeds[1:], strict=True):
+            x_BLD = layer(x_BLD, mask_BT, layer_seeds)
+        return Encoded(x_BLD, jnp.tanh(self.pooler(x_BLD[:, 0])))
+
+
+class MlmHead(nn.Module):
+    """Transform of the gathered tokens, then the word embeddings as the output matrix, and a bias."""
+
+    activation: str
+    layer_norm_eps: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, h_BMD, word_VD):
+        """[B, M, D] -> float32 [B, M, V]."""
+        h_BMD = ACTIVATIONS[self.activation](_dense(h_BMD.shape[-1], self.dtype, "transform")(h_BMD))
+        h_BMD = _norm(self.layer_norm_eps, self.dtype, "norm")(h_BMD)
+        bias_V = self.param("bias", nn.initializers.zeros, (word_VD.shape[0],))
+        return (
+            jnp.einsum("BMD,VD->BMV", h_BMD, word_VD.astype(self.dtype), preferred_element_type=jnp.float32) + bias_V
+        )
+
+
+def _dense(features, dtype, name=None):
+    return nn.Dense(features, dtype=dtype, kernel_init=INIT, name=name)
+
+
+def _norm(eps, dtype, name=None):
+    # The two-pass variance: E[x^2] - E[x]^2 loses digits that the comparison with PyTorch shows.
+    return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def check(bert, seq_len):
+    """Raises UserError for sizes that make no encoder, or none for rows of `seq_len`."""
+    for holds, complaint in (
+        (bert.hidden_size % bert.num_heads == 0, f"hidden_size {bert.hidden_size} / num_heads {bert.num_heads}: no whole"),
+        (seq_len <= bert.max_positions, f"max_positions {bert.max_positions} is less than the rows' {seq_len} tokens"),
+        (bert.activation in ACTIVATIONS, f"activation {bert.activation!r} is none of {', '.join(ACTIVATIONS)}"),
+        (bert.dtype in ("bfloat16", "float32"), f"dtype {bert.dtype!r} is neither bfloat16 nor float32"),
+        (0 <= bert.dropout < 1 and 0 <= bert.attention_dropout < 1, "dropout rates must be at least 0 and below 1"),
+    ):
+        if not holds:
+            raise command.UserError(f"config.model: {complaint}")
+
+
+def init(bert, key):
+    """Fresh float32 parameters."""
+    row = jnp.zeros((1, 1), jnp.int32)
+    return bert.init(key, row, row, row, row)["params"]
+
+
+def train_flops(bert, batch_size, seq_len, max_predictions):
+    """FLOPs of one training step's matrix products: 2 a multiply-add, backward counted as twice the forward.
+
+    Counts q, k, v, output, feed-forward, scores, weighted sum, pooler and the MLM head on the gathered places; not
+    the elementwise work, nor what remat repeats.
+    """
+    D, F, V = bert.hidden_size, bert.intermediate_size, bert.vocab_size
+    layer = seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
+    heads = max_predictions * (D * D + D * V) + D * D + 2 * D
+    return 3 * 2 * batch_size * (bert.num_layers * layer + heads)

@@ -1,0 +1,79 @@
+"""Optimizers and learning-rate schedules; `make(**cfg.optim)` is the whole interface."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bert_tpu import command
+
+
+def make(
+    *, name, learning_rate, schedule, warmup_steps, num_steps, b1, b2, eps, weight_decay, clip_norm
+) -> optax.GradientTransformation:
+    """The update rule: clipping by global norm, then `name`, then the schedule.
+
+    name: "bert_adamw" (optimization.py of google-research/bert: no bias correction, eps outside the root,
+    decoupled decay), "adamw" (Loshchilov & Hutter 2019, bias-corrected), "lamb" (You et al. 2020).
+    Norms and biases are never decayed. `clip_norm` 0 turns clipping off.
+    """
+    rate = make_schedule(schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
+    decay = optax.add_decayed_weights(weight_decay, mask=is_decayed)
+    rules = {
+        "bert_adamw": (scale_by_bert_adam(b1, b2, eps), decay),
+        "adamw": (optax.scale_by_adam(b1, b2, eps), decay),
+        # The trust ratio is for what is decayed; norms and biases take Adam's step (the authors' exclude list).
+        "lamb": (optax.scale_by_adam(b1, b2, eps), decay, optax.masked(optax.scale_by_trust_ratio(), is_decayed)),
+    }
+    if name not in rules:
+        raise command.UserError(f"optim.name {name!r} is none of {', '.join(rules)}")
+    clip = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
+    return optax.chain(*clip, *rules[name], optax.scale_by_learning_rate(rate))
+
+
+def make_schedule(schedule, *, learning_rate, warmup_steps, num_steps):
+    """Function step -> rate, the first update being step 0.
+
+    "bert_linear" decays linearly over all steps from step 0 and the warm-up overrides it while it lasts, so the
+    rate falls from the peak by the share warmup/num at its end (optimization.py); "linear" and "cosine" decay over
+    what warm-up leaves; "constant" stays.
+    """
+    ramp = optax.linear_schedule(0.0, learning_rate, max(warmup_steps, 1))
+    rest = max(num_steps - warmup_steps, 1)
+    after = {
+        "bert_linear": lambda step: learning_rate * (1.0 - jnp.minimum(step + warmup_steps, num_steps) / num_steps),
+        "linear": optax.linear_schedule(learning_rate, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(learning_rate, rest),
+        "constant": optax.constant_schedule(learning_rate),
+    }
+    if schedule not in after:
+        raise command.UserError(f"optim.schedule {schedule!r} is none of {', '.join(after)}")
+    return optax.join_schedules([ramp, after[schedule]], [warmup_steps])
+
+
+class BertAdamState(NamedTuple):
+    """Running first and second moments, each shaped as the parameters."""
+
+    m: Any
+    v: Any
+
+
+def scale_by_bert_adam(b1, b2, eps) -> optax.GradientTransformation:
+    """Adam as BERT's authors wrote it: m / (sqrt(v) + eps), without bias correction."""
+
+    def init(params):
+        return BertAdamState(m=jax.tree.map(jnp.zeros_like, params), v=jax.tree.map(jnp.zeros_like, params))
+
+    def update(grads, state, params=None):
+        del params
+        m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.m, grads)
+        v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.v, grads)
+        return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), m, v), BertAdamState(m, v)
+
+    return optax.GradientTransformation(init, update)
+
+
+def is_decayed(params):
+    """Tree of booleans: true for matrices and embeddings, false for every bias and every norm's scale."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)

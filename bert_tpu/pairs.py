@@ -1,0 +1,126 @@
+"""Chunks -> rows `[CLS] A [SEP] B [SEP]`, a whole batch at a time, by the rules of create_pretraining_data.py.
+
+Letters: B batch  L tokens. A span is a pair (first token, length) into the corpus' tokens.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+COIN_WORDS = 8  # 512 coins a row; of a longer excess, rare, the rest is cut half and half
+
+
+class Draws(NamedTuple):
+    """One row's random numbers, each [B] in [0, 1), and `coins` [B, COIN_WORDS], 64 fair bits each."""
+
+    is_short: tf.Tensor
+    short_length: tf.Tensor
+    split: tf.Tensor
+    is_random: tf.Tensor
+    other_document: tf.Tensor
+    other_sentence: tf.Tensor
+    coins: tf.Tensor
+
+
+class Pairs(NamedTuple):
+    """Where A and B of each row lie, and whether B is from another document; each [B]."""
+
+    a_first: tf.Tensor
+    a_length: tf.Tensor
+    b_first: tf.Tensor
+    b_length: tf.Tensor
+    is_random: tf.Tensor
+
+
+def choose(text, chunk, documents, draws, *, max_tokens, short_prob) -> Pairs:
+    """Draws a pair from each chunk.
+
+    text: a chunks.Text of tensors. chunk: the batch's chunks.Chunks, each [B]. documents: pair of [B], first and
+    number of the documents that a random B may come from. max_tokens: tokens of A and B together, the row's length less its three special tokens.
+    """
+    starts = text.sentence_start
+    short = 2 + _below(draws.short_length, max_tokens - 1)
+    target = tf.where(draws.is_short < short_prob, short, max_tokens)
+    last = tf.minimum(chunk.last, _reach(starts, tf.gather(starts, chunk.first) + target))
+    sentences = last - chunk.first
+    middle = chunk.first + 1 + _below(draws.split, tf.maximum(sentences - 1, 1))
+    is_random = (sentences == 1) | (draws.is_random < 0.5)
+
+    a_first, a_end = tf.gather(starts, chunk.first), tf.gather(starts, middle)
+    other_first, other_end = _elsewhere(text, chunk.document, documents, draws, target - (a_end - a_first))
+    b_first = tf.where(is_random, other_first, a_end)
+    b_end = tf.where(is_random, other_end, tf.gather(starts, last))
+    return _truncate(Pairs(a_first, a_end - a_first, b_first, b_end - b_first, is_random), draws.coins, max_tokens)
+
+
+def _elsewhere(text, own, documents, draws, wanted):
+    """Tokens of a random document, not the chunk's own, from a random sentence until `wanted` are there."""
+    base, count = documents
+    other = base + _below(draws.other_document, count - 1)
+    other += tf.cast(other >= own, tf.int64)
+    first, end = tf.gather(text.document_start, other), tf.gather(text.document_start, other + 1)
+    start = first + _below(draws.other_sentence, end - first)
+    start_token = tf.gather(text.sentence_start, start)
+    # At least one sentence, however long A is already.
+    last = tf.minimum(end, _reach(text.sentence_start, start_token + tf.maximum(wanted, 1)))
+    return start_token, tf.gather(text.sentence_start, last)
+
+
+def _reach(sentence_start, token):
+    """Index of the first boundary at or behind `token`."""
+    return tf.searchsorted(sentence_start, token, side="left", out_type=tf.int64)
+
+
+def _below(uniform, count):
+    """Integers 0 .. count - 1 from numbers in [0, 1)."""
+    count = tf.cast(count, tf.int64)
+    return tf.minimum(tf.cast(uniform * tf.cast(count, uniform.dtype), tf.int64), count - 1)
+
+
+def _truncate(pairs, coins, max_tokens) -> Pairs:
+    """Removes tokens from the longer side (B where they are equal), each from front or back by a coin."""
+    a, b = pairs.a_length, pairs.b_length
+    excess = tf.maximum(a + b - max_tokens, 0)
+    # First the longer side comes down to the other; what is left goes in turns, B first.
+    from_a = tf.minimum(excess, tf.maximum(a - b, 0))
+    from_b = tf.minimum(excess, tf.maximum(b - a, 0))
+    rest = excess - from_a - from_b
+    from_a, from_b = from_a + rest // 2, from_b + (rest + 1) // 2
+    # A takes its coins from the front and B from the back, so that they meet only where 512 tokens go.
+    a_front, b_front = _heads(from_a, coins), _heads(from_b, tf.reverse(coins, axis=[1]))
+    return pairs._replace(
+        a_first=pairs.a_first + a_front, a_length=a - from_a, b_first=pairs.b_first + b_front, b_length=b - from_b
+    )
+
+
+def _heads(tosses, coins):
+    """Heads among the first `tosses` coins: a binomial draw with probability one half."""
+    bits = tf.clip_by_value(tosses[:, None] - 64 * tf.range(COIN_WORDS, dtype=tf.int64), 0, 64)
+    # A shift by 64 is undefined, so the full word is written as -1.
+    low = tf.bitwise.left_shift(tf.ones_like(bits), tf.minimum(bits, 63)) - 1
+    mask = tf.where(bits == 64, tf.constant(-1, tf.int64), low)
+    heads = tf.reduce_sum(tf.cast(tf.raw_ops.PopulationCount(x=coins & mask), tf.int64), axis=1)
+    return heads + tf.maximum(tosses - 64 * COIN_WORDS, 0) // 2
+
+
+class Rows(NamedTuple):
+    """Token rows before masking: `ids` and `types` int32 [B, L], `is_text` bool [B, L], `length` int64 [B]."""
+
+    ids: tf.Tensor
+    types: tf.Tensor
+    is_text: tf.Tensor
+    length: tf.Tensor
+
+
+def rows(tokens, pairs, special, *, seq_len) -> Rows:
+    """Lays each pair out as `[CLS] A [SEP] B [SEP]` and padding; `special`: vocab.Ids."""
+    place = tf.range(seq_len, dtype=tf.int64)[None]
+    a, b = pairs.a_length[:, None], pairs.b_length[:, None]
+    in_a, in_b = (place >= 1) & (place <= a), (place >= a + 2) & (place <= a + b + 1)
+    source = tf.where(in_a, pairs.a_first[:, None] + place - 1, pairs.b_first[:, None] + place - a - 2)
+    is_text = in_a | in_b
+    ids = tf.cast(tf.gather(tokens, tf.where(is_text, source, 0)), tf.int32)
+    is_sep = (place == a + 1) | (place == a + b + 2)
+    rest = tf.where(is_sep, special.sep, tf.where(place == 0, special.cls, special.pad))
+    types = tf.cast((place >= a + 2) & (place <= a + b + 2), tf.int32)
+    return Rows(tf.where(is_text, ids, rest), types, is_text, pairs.a_length + pairs.b_length + 3)

@@ -1,0 +1,227 @@
+"""Preparing a corpus: documents in order, cut into parts, made into shards by several processes."""
+
+import concurrent.futures
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+
+from bert_tpu import command, corpus, parts, progress, sources, vocab
+
+PLAN = "prepare.json"
+PART_CHARS = (1 << 18, 1 << 24)  # least and most of a part, a shard of at most some 10 MB
+PARTS = 64  # aimed at, between these bounds
+
+
+def prepare(
+    inputs: list[str],
+    tokenizer: str,
+    out: str,
+    *,
+    workers: int | None = None,
+    heldout: float = 0.01,
+    format: str = "auto",
+) -> corpus.Lock:
+    """`out` is a finished corpus of the documents in `inputs`, about `heldout` of them held out.
+
+    Its bytes depend on inputs, tokenizer, `heldout` and `format` alone. A run that was killed goes
+    on where it was; over a finished corpus nothing is done. Raises UserError for inputs, options
+    or an `out` that do not serve.
+    """
+    if not 0 < heldout < 1:
+        raise command.UserError(f"--heldout {heldout} is not a share between 0 and 1; try 0.01")
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    if workers < 1:
+        raise command.UserError(f"--workers {workers} leaves nobody to work; try 1")
+    vocabulary = vocab.load(tokenizer)
+    found = sources.find(inputs)
+    plan = _plan(found, vocabulary, heldout=heldout, format=format)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone_in(out):
+        if (out / corpus.LOCKFILE).exists():
+            return _finished(out, plan, found)
+        _begin(out, plan, found, vocabulary)
+        counts = sources.Counts()
+        number = _write_parts(out, found, counts, workers=workers, heldout=heldout, format=format)
+        return _finish(out, plan, counts, number)
+
+
+def _plan(found: list[sources.Source], vocabulary: vocab.Vocab, *, heldout: float, format: str):
+    """What decides the bytes of the corpus, save the times of the files."""
+    return {
+        "format": corpus.FORMAT,
+        "made_with": {name: importlib.metadata.version(name) for name in ("nupunkt", "tokenizers")},
+        "options": {"format": format, "heldout": heldout},
+        "sources": [{"path": source.path, "bytes": source.bytes} for source in found],
+        "tokenizer": {
+            "sha256": vocab.sha256(vocabulary),
+            "vocab_size": len(vocabulary.pieces),
+            "lower": vocabulary.lower,
+        },
+    }
+
+
+@contextlib.contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Holds `out` for this process; the system lets go of it however the process ends."""
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise command.UserError(
+            f"another run is preparing {out}; wait for it or name another --out"
+        ) from None
+    finally:
+        os.close(handle)
+
+
+def _finished(out: Path, plan: dict, found: list[sources.Source]) -> corpus.Lock:
+    lock = corpus.read(out)
+    written_ns = (out / corpus.LOCKFILE).stat().st_mtime_ns
+    newer = [source.path for source in found if source.mtime_ns > written_ns]
+    if newer or any(lock.content[key] != plan[key] for key in plan):
+        what = f"older than {newer[0]}" if newer else "of other inputs, options or versions"
+        raise command.UserError(
+            f"{out} holds a finished corpus {what}; name another --out or delete it"
+        )
+    print(f"{out} is already finished", file=sys.stderr)
+    return lock
+
+
+def _begin(out: Path, plan: dict, found: list[sources.Source], vocabulary: vocab.Vocab) -> None:
+    """`out` has the plan and the tokenizer of this run, or UserError: it belongs to another."""
+    for partial in out.glob("*.partial"):
+        partial.unlink()
+    fingerprint = plan | {"mtimes_ns": [source.mtime_ns for source in found]}
+    path = out / PLAN
+    if not path.exists():
+        if any(out.iterdir()):
+            raise command.UserError(f"{out} is not empty; name another --out")
+        corpus.write_bytes(path, corpus.json_bytes(fingerprint))
+    elif path.read_bytes() != corpus.json_bytes(fingerprint):
+        raise command.UserError(
+            f"{out} holds an unfinished corpus of other inputs, options or versions; "
+            "name another --out or delete it"
+        )
+    vocab.save(vocabulary, out)
+
+
+def _write_parts(
+    out: Path,
+    found: list[sources.Source],
+    counts: sources.Counts,
+    *,
+    workers: int,
+    heldout: float,
+    format: str,
+) -> int:
+    """Every part is done; returns how many there are. Parts done before are passed over."""
+    size = sum(source.bytes for source in found)
+    least, most = PART_CHARS
+    groups = _group(
+        sources.documents(found, counts, format=format), min(max(size // PARTS, least), most)
+    )
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=parts.start
+    )
+    number, running = 0, set()
+    try:
+        with progress.bar(size, "prepare") as shown:
+            for number, documents in enumerate(groups, 1):
+                progress.goto(shown, counts.read_bytes)
+                if parts.record(out, number - 1).exists():
+                    continue
+                job = pool.submit(parts.write, str(out), number - 1, documents, heldout=heldout)
+                running = _await(running | {job}, workers + 1)
+            _await(running, 0)
+            progress.goto(shown, size)
+    except BrokenProcessPool:
+        raise command.UserError(
+            "a worker process died, perhaps for lack of memory; what is done is kept: run the "
+            "same command again, with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return number
+
+
+def _await(running: set, most: int) -> set:
+    """At most `most` of these jobs still run; the fault of one that failed is raised."""
+    while len(running) > most:
+        done, running = concurrent.futures.wait(
+            running, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        for job in done:
+            job.result()
+    return running
+
+
+def _group(documents: Iterator[sources.Document], chars: int) -> Iterator[list[sources.Document]]:
+    """Consecutive documents of at least `chars` characters together; the last ones may have less."""
+    held, size = [], 0
+    for document in documents:
+        held.append(document)
+        size += len(document.text)
+        if size >= chars:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+def _finish(out: Path, plan: dict, counts: sources.Counts, number: int) -> corpus.Lock:
+    """The lockfile over all parts is written, and what only a rerun needs is gone."""
+    records = [parts.record(out, i) for i in range(number)]
+    made = [json.loads(path.read_bytes()) for path in records]
+    content = plan | {
+        "cut_documents": counts.cut_documents,
+        "empty_documents": sum(part["empty_documents"] for part in made),
+        "invalid_utf8": counts.invalid_utf8,
+    }
+    for split in corpus.SPLITS:
+        shards = [part["shards"][split] for part in made if split in part["shards"]]
+        sums = {k: sum(s[k] for s in shards) for k in ("documents", "sentences", "tokens")}
+        unknown = sum(part["unknown"].get(split, 0) for part in made)
+        share = unknown / max(sums["tokens"], 1)
+        content[split] = sums | {"shards": shards, "unknown_share": share}
+    _check(content, out)
+    content["sha256"] = corpus.digest(content)
+    lock = corpus.Lock(out, content)
+    content["train"]["unigram_entropy"] = _entropy(lock)
+    corpus.write_bytes(out / corpus.LOCKFILE, corpus.json_bytes(content))
+    for path in (*records, out / PLAN):
+        path.unlink(missing_ok=True)
+    return lock
+
+
+def _check(content: dict, out: Path) -> None:
+    """Raises UserError if a split has no document."""
+    train, held = (content[split]["documents"] for split in corpus.SPLITS)
+    share = content["options"]["heldout"]
+    if not train + held:
+        raise command.UserError(f"the input holds no text; delete {out} and name files with text")
+    if not train or not held:
+        mend = f"a larger --heldout, such as {min(5 / train, 0.5):.2g}" if train else "a smaller one"
+        raise command.UserError(
+            f"--heldout {share} puts all {train + held} documents into one split; "
+            f"delete {out} and give {mend}, or more documents"
+        )
+
+
+def _entropy(lock: corpus.Lock) -> float:
+    """Of the distribution of the training tokens, in nats. Reads and so verifies every shard."""
+    counts = np.zeros(lock.vocab_size, np.int64)
+    for info in lock.splits["train"]:
+        counts += np.bincount(corpus.load(lock, [info]).tokens, minlength=lock.vocab_size)
+    p = counts[counts > 0] / counts.sum()
+    return float(-(p * np.log(p)).sum())

@@ -1,0 +1,33 @@
+"""A progress bar for people, and a line now and then for a log file."""
+
+import sys
+
+import tqdm
+
+LOG_EVERY_S = 10.0
+
+
+class Lines(tqdm.tqdm):
+    """A bar that prints lines, because a log cannot overwrite what it has."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        print(msg or self, file=sys.stderr, flush=True)
+
+
+def bar(total_bytes: int, name: str) -> tqdm.tqdm:
+    """A bar over bytes with rate and time left, on stderr; `goto` moves it."""
+    terminal = sys.stderr.isatty()
+    return (tqdm.tqdm if terminal else Lines)(
+        total=total_bytes,
+        desc=name,
+        unit="B",
+        unit_scale=True,
+        mininterval=0.1 if terminal else LOG_EVERY_S,
+        miniters=0,
+        dynamic_ncols=True,
+    )
+
+
+def goto(shown: tqdm.tqdm, position: int) -> None:
+    """The bar stands at `position`, drawn if the last drawing is old enough."""
+    shown.update(position - shown.n)

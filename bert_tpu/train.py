@@ -1,0 +1,171 @@
+"""The step and the loop of every training here. They know no BERT: a Job says what is trained."""
+
+from collections.abc import Callable
+import concurrent.futures
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bert_tpu import mesh as meshes
+
+Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count): exact over devices, hosts, parts and batches
+
+
+class Job(NamedTuple):
+    """What is trained. `params`, `batch` and `key` are pytrees of arrays; a batch's arrays have rows first."""
+
+    init: Callable[[jax.Array], Any]  # key -> params
+    loss: Callable[[Any, dict, jax.Array | None], Sums]  # (params, batch, key or None for no dropout) -> sums
+    counts: Callable[[dict], dict[str, jax.Array]]  # whole batch -> denominators; the loss is sum of sums / counts
+    tx: optax.GradientTransformation
+    learning_rate: Callable[[int], Any]  # step -> rate, for the log
+    shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a global batch's shapes, int32
+    flops: dict[int, float]  # sequence length -> model FLOPs of a step
+    seed: int
+    accumulate: int  # parts a batch is computed in
+
+
+class State(NamedTuple):
+    """All that a step changes."""
+
+    step: jax.Array
+    params: Any
+    opt: Any
+
+
+def new_state(job) -> State:
+    """Step 0, from the job's seed."""
+    params = job.init(jax.random.key(job.seed))
+    return State(jnp.zeros((), jnp.int32), params, job.tx.init(params))
+
+
+def jit_step(job, mesh):
+    """Compiled function (state, batch) -> (state, sums); the state is donated. This is what `plan` plans.
+
+    The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
+    an accumulation change it. Dropout's key is a function of (seed, step).
+    """
+
+    def step(state, batch):
+        key = jax.random.fold_in(jax.random.key(job.seed), state.step)
+        counts = job.counts(batch)
+
+        def objective(params, part, key):
+            sums = job.loss(params, part, key)
+            return sum(sums[name][0] / counts[name] for name in counts), sums
+
+        grads, sums = _accumulated(jax.grad(objective, has_aux=True), state.params, batch, key, job.accumulate)
+        updates, opt = job.tx.update(grads, state.opt, state.params)
+        sums["grad_norm"] = (jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads))), jnp.ones(()))
+        return State(state.step + 1, optax.apply_updates(state.params, updates), opt), sums
+
+    whole = meshes.replicated(mesh)
+    return jax.jit(step, in_shardings=(whole, meshes.rows(mesh)), out_shardings=whole, donate_argnums=0)
+
+
+def _accumulated(grad, params, batch, key, parts):
+    """Gradients and sums over a batch taken in `parts` parts, one after the other."""
+    if parts == 1:
+        return grad(params, batch, key)
+    # Part p takes rows p, p + parts, ...: so each device cuts its own rows and none travels.
+    batch = jax.tree.map(lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def add(total, part):
+        index, rows = part
+        return jax.tree.map(jnp.add, total, grad(params, rows, jax.random.fold_in(key, index))), None
+
+    shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], batch), key)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return jax.lax.scan(add, zeros, (jnp.arange(parts), batch))[0]
+
+
+def jit_evaluate(job, mesh):
+    """Compiled function (params, batch) -> sums, without dropout."""
+    whole = meshes.replicated(mesh)
+    return jax.jit(
+        lambda params, batch: job.loss(params, batch, None),
+        in_shardings=(whole, meshes.rows(mesh)),
+        out_shardings=whole,
+    )
+
+
+class Programs(NamedTuple):
+    """The compiled step and evaluation for each sequence length."""
+
+    step: dict[int, Any]
+    evaluate: dict[int, Any]
+
+
+def compile(job, mesh, lens) -> Programs:
+    """All programs of a run, built side by side before the first step: a length that is met late fails early."""
+    state = jax.eval_shape(lambda: new_state(job))
+    batches = {
+        n: {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[n].items()} for n in lens
+    }
+    step, evaluate = jit_step(job, mesh), jit_evaluate(job, mesh)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        steps = {n: pool.submit(lambda b: step.lower(state, b).compile(), batches[n]) for n in lens}
+        evals = {n: pool.submit(lambda b: evaluate.lower(state.params, b).compile(), batches[n]) for n in lens}
+        return Programs(*({n: built.result() for n, built in programs.items()} for programs in (steps, evals)))
+
+
+class Hooks(NamedTuple):
+    """What happens beside the steps; each is called with the number of finished steps."""
+
+    step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, seconds, seconds of input wait)
+    evaluate: Callable[[int, State], None]
+    save: Callable[[int, State], None]
+    profile: Callable[[int], None]
+    should_stop: Callable[[], bool]
+
+
+def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, save_every, hooks) -> State:
+    """Trains from `first_step` to `num_steps`, or until `should_stop`; saves at the end of either.
+
+    Step n is dispatched before the sums of step n - 1 are read, so the devices never wait for the host's books.
+    """
+    waiting, finished_s = None, time.perf_counter()
+
+    def settle():
+        """Reads the sums of the step that was dispatched last but one."""
+        nonlocal waiting, finished_s
+        if waiting is not None:
+            step, seq_len, sums, input_s = waiting
+            sums = jax.device_get(sums)
+            now = time.perf_counter()
+            hooks.step(step, seq_len, sums, now - finished_s, input_s)
+            waiting, finished_s = None, now
+
+    for step in range(first_step + 1, num_steps + 1):
+        hooks.profile(step)
+        asked_s = time.perf_counter()
+        seq_len, batch = next(batches)
+        input_s = time.perf_counter() - asked_s
+        state, sums = programs.step[seq_len](state, meshes.put(batch, mesh))
+        settle()
+        waiting = step, seq_len, sums, input_s
+        stopping = step == num_steps or hooks.should_stop()
+        saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
+        if saves or evaluates:
+            settle()
+            if evaluates:
+                hooks.evaluate(step, state)
+            if saves:
+                hooks.save(step, state)
+            finished_s = time.perf_counter()
+        if stopping:
+            break
+    return state
+
+
+def evaluate(programs, mesh, params, batches):
+    """Sums over `batches`, by sequence length, on the host."""
+    totals = {}
+    for seq_len, batch in batches:
+        sums = programs.evaluate[seq_len](params, meshes.put(batch, mesh))
+        held = totals.get(seq_len)
+        totals[seq_len] = sums if held is None else jax.tree.map(jnp.add, held, sums)
+    return jax.device_get(totals)

@@ -1,0 +1,80 @@
+"""BERT pretraining as its authors did it, in nine sizes.
+
+python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS
+
+The default is the recipe of google-research/bert: 1,000,000 steps of 256 rows, 900,000 at 128 tokens and then
+100,000 at 512. For `medium` that is 7.6 EFLOP of products; how long 16 chips take was not measured yet.
+"""
+
+import ml_collections
+
+# layers, hidden size; heads are hidden / 64 and the feed-forward is 4 x hidden. The names are this project's own
+# (Google's Mini is 4/256), so artefacts carry the sizes as well.
+VARIANTS = {
+    "micro": (2, 128),
+    "mini": (4, 128),
+    "tinyplus": (6, 128),
+    "small": (4, 256),
+    "mid": (6, 256),
+    "mobile": (6, 512),
+    "medium": (8, 512),
+    "large": (10, 768),
+    "pro": (12, 768),
+}
+
+
+def get_config(variant="medium"):
+    """The config of one of VARIANTS."""
+    if variant not in VARIANTS:
+        raise ValueError(f"configs/bert.py has no variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    num_layers, hidden_size = VARIANTS[variant]
+    return ml_collections.ConfigDict(
+        dict(
+            seed=0,
+            batch_size=256,
+            accumulate=1,  # parts a batch is computed in, where memory asks for it
+            num_steps=1_000_000,
+            init_from="",  # a checkpoint, workdir or imported model to continue from
+            compile_cache="~/.cache/bert_tpu",
+            model=dict(
+                vocab_size=30_522,
+                hidden_size=hidden_size,
+                num_layers=num_layers,
+                num_heads=hidden_size // 64,
+                intermediate_size=4 * hidden_size,
+                max_positions=512,
+                type_vocab_size=2,
+                activation="gelu",
+                dropout=0.1,
+                attention_dropout=0.1,
+                layer_norm_eps=1e-12,
+                dtype="bfloat16",
+                remat=False,
+            ),
+            data=dict(
+                dir="",
+                seq_lens=(128, 512),
+                max_predictions=(20, 76),
+                schedule="phased",
+                long_every=10,
+                short_prob=0.1,
+                mask_rate=0.15,
+                whole_word=False,
+            ),
+            optim=dict(
+                name="bert_adamw",
+                learning_rate=1e-4,
+                schedule="bert_linear",
+                warmup_steps=10_000,
+                b1=0.9,
+                b2=0.999,
+                eps=1e-6,
+                weight_decay=0.01,
+                clip_norm=1.0,
+            ),
+            checkpoint=dict(every_steps=10_000, keep_last=3, keep_every=100_000),
+            eval=dict(every_steps=10_000, num_batches=16),
+            log=dict(every_steps=100, tensorboard=True),
+            profile=dict(first_step=0, num_steps=0),
+        )
+    )

@@ -1,0 +1,57 @@
+"""Text files to a prepared corpus: python -m tools.prepare_corpus --input 'text/*.xz' --tokenizer T --out C
+
+Splits documents into sentences, tokenizes them in several processes and writes shards of ids and
+corpus.json. A run that was killed goes on where it was when the same command is given again.
+"""
+
+import time
+
+from bert_tpu import command, prepare, sources
+
+
+def main() -> None:
+    parser = command.Parser(prog="tools.prepare_corpus", description=__doc__.split("\n", 2)[2])
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="GLOB",
+        help="text files, also .gz .xz .bz2, or tfds:NAME (found in TFDS_DATA_DIR)",
+    )
+    parser.add_argument(
+        "--tokenizer", required=True, help="a vocab.txt or a directory of tokenizer files"
+    )
+    parser.add_argument("--out", required=True, help="the directory of the corpus")
+    parser.add_argument("--workers", type=int, help="processes; the default is one a core")
+    parser.add_argument(
+        "--heldout", type=float, default=0.01, help="share of documents kept from training (0.01)"
+    )
+    parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
+    args = parser.parse_args()
+    start = time.perf_counter()
+    lock = prepare.prepare(
+        args.input,
+        args.tokenizer,
+        args.out,
+        workers=args.workers,
+        heldout=args.heldout,
+        format=args.format,
+    )
+    seconds = time.perf_counter() - start
+    for split in ("train", "heldout"):
+        part = lock.content[split]
+        print(
+            f"{split:8}{part['documents']:>12,} documents {part['sentences']:>13,} sentences "
+            f"{part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
+        )
+    tokens = sum(lock.content[split]["tokens"] for split in ("train", "heldout"))
+    print(
+        f"{lock.content['invalid_utf8']} invalid UTF-8 sequences replaced, "
+        f"{lock.content['cut_documents']} documents cut, "
+        f"{lock.content['empty_documents']} empty ones left out"
+    )
+    print(f"{args.out}: {tokens / seconds:,.0f} tokens/s in {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    command.run(main)

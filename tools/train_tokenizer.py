@@ -1,0 +1,50 @@
+"""Text files to a vocabulary: python -m tools.train_tokenizer --input 'text/*.xz' --vocab_size 30522 --out T
+
+Trains a WordPiece vocabulary in BERT's id layout, the same one for the same text every time, and
+writes vocab.txt, tokenizer.json and tokenizer_config.json.
+"""
+
+from collections.abc import Iterator
+
+from bert_tpu import command, progress, sources, vocab, wordpiece
+
+SAMPLE_BYTES = 1 << 30  # more text no longer changes a vocabulary, and its words need the memory
+
+
+def main() -> None:
+    parser = command.Parser(prog="tools.train_tokenizer", description=__doc__.split("\n", 2)[2])
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="GLOB",
+        help="text files, also .gz .xz .bz2, or tfds:NAME (found in TFDS_DATA_DIR); "
+        "of more than 1 GiB on disk every n-th document is read",
+    )
+    parser.add_argument("--vocab_size", type=int, required=True, help="pieces, special ones too")
+    parser.add_argument("--out", required=True, help="the directory of the tokenizer")
+    parser.add_argument("--cased", action="store_true", help="keep case and accents")
+    parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
+    args = parser.parse_args()
+    found = sources.find(args.input)
+    made = wordpiece.train(
+        lambda: lines(found, args.format), args.vocab_size, lower=not args.cased
+    )
+    vocab.save(made, args.out)
+    print(f"{args.out}: {len(made.pieces):,} pieces, {'un' if made.lower else ''}cased")
+
+
+def lines(found: list[sources.Source], format: str) -> Iterator[str]:
+    """The paragraphs of every n-th document, n such that about SAMPLE_BYTES on disk are used."""
+    size = sum(source.bytes for source in found)
+    every = size // SAMPLE_BYTES + 1
+    counts = sources.Counts()
+    with progress.bar(size, "read") as shown:
+        for i, document in enumerate(sources.documents(found, counts, format=format)):
+            progress.goto(shown, counts.read_bytes)
+            if i % every == 0:
+                yield from document.text.split("\n")
+
+
+if __name__ == "__main__":
+    command.run(main)
