@@ -1,9 +1,9 @@
 """How a command ends: 0 when done, 1 with one sentence about a fault, 130 on Ctrl-C."""
 
 import argparse
+from collections.abc import Callable
 import errno
 import sys
-from collections.abc import Callable
 
 
 class UserError(Exception):
@@ -14,6 +14,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are UserErrors, so that they too exit with 1."""
 
     def error(self, message: str):
+        """Raises the UserError; argparse itself would exit with 2."""
         raise UserError(f"{message}; --help lists the options")
 
 

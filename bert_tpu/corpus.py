@@ -10,10 +10,10 @@ the tokens of each sentence; `documents` uint32 [D], the sentences of each docum
 and no document is empty.
 """
 
+from collections.abc import Sequence
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,10 +63,12 @@ class Lock(NamedTuple):
 
     @property
     def tokenizer_sha256(self) -> str:
+        """`vocab.sha256` of the tokenizer that made the corpus."""
         return self.content["tokenizer"]["sha256"]
 
     @property
     def vocab_size(self) -> int:
+        """The number of pieces; every id is below it."""
         return self.content["tokenizer"]["vocab_size"]
 
     @property
@@ -76,17 +78,14 @@ class Lock(NamedTuple):
 
     @property
     def splits(self) -> dict[str, list[ShardInfo]]:
-        return {
-            split: [ShardInfo(**shard) for shard in self.content[split]["shards"]]
-            for split in SPLITS
-        }
+        """The shards of "train" and of "heldout", in the order of the input."""
+        return {split: [ShardInfo(**shard) for shard in self.content[split]["shards"]] for split in SPLITS}
 
 
 def digest(content: dict) -> str:
-    """The SHA-256 over a lockfile's tokenizer and shards."""
-    parts = [content["tokenizer"]["sha256"]]
-    parts += [f"{s['file']} {s['sha256']}" for split in SPLITS for s in content[split]["shards"]]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    """The SHA-256 over what a lockfile says of the tokenizer and of every shard."""
+    covered = [content["tokenizer"], *(content[split]["shards"] for split in SPLITS)]
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
 def read(directory: str | Path) -> Lock:
@@ -95,22 +94,17 @@ def read(directory: str | Path) -> Lock:
     path = directory / LOCKFILE
     if not path.is_file():
         what = "is not finished (no corpus.json)" if directory.is_dir() else "does not exist"
-        raise command.UserError(
-            f"corpus {directory} {what}; run tools.prepare_corpus with --out {directory}"
-        )
+        raise command.UserError(f"corpus {directory} {what}; run tools.prepare_corpus with --out {directory}")
     try:
         content = json.loads(path.read_text())
-        sound = content["format"] == FORMAT and content["sha256"] == digest(content)
         lock = Lock(directory, content)
-        lock.splits, lock.vocab_size, lock.unigram_entropy  # each must be there
+        sound = content["format"] == FORMAT and lock.sha256 == digest(content)
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
         raise command.UserError(f"{path} is damaged or of another version; {REMEDY}")
     if vocab.sha256(vocab.load(directory)) != lock.tokenizer_sha256:
-        raise command.UserError(
-            f"the tokenizer in {directory} is not the one that made the corpus; {REMEDY}"
-        )
+        raise command.UserError(f"the tokenizer in {directory} is not the one that made the corpus; {REMEDY}")
     return lock
 
 
@@ -142,14 +136,11 @@ def _load_one(lock: Lock, info: ShardInfo) -> Shard:
     except FileNotFoundError:
         raise command.UserError(f"shard {path} is missing; {REMEDY}") from None
     if hashlib.sha256(raw).hexdigest() != info.sha256:
-        raise command.UserError(
-            f"shard {path} is damaged: its SHA-256 differs from corpus.json's; {REMEDY}"
-        )
+        raise command.UserError(f"shard {path} is damaged: its SHA-256 differs from corpus.json's; {REMEDY}")
     shard = Shard(**safetensors.numpy.load(raw))
     if len(shard.tokens) and shard.tokens.max() >= lock.vocab_size:
         raise command.UserError(
-            f"shard {path} holds id {shard.tokens.max()}, past its vocabulary of "
-            f"{lock.vocab_size}; {REMEDY}"
+            f"shard {path} holds id {shard.tokens.max()}, past its vocabulary of {lock.vocab_size}; {REMEDY}"
         )
     return shard
 
@@ -189,5 +180,8 @@ def write_bytes(path: str | Path, raw: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as fault:
+        fault.filename = str(path)  # a write to a full disk does not name its file
+        raise
     finally:
         partial.unlink(missing_ok=True)

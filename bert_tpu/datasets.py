@@ -1,6 +1,7 @@
 """TensorFlow Datasets as a text source: `tfds:wikipedia/20230601.en`, one example a document."""
 
 from collections.abc import Iterator
+import os
 
 from bert_tpu import command
 
@@ -8,9 +9,11 @@ PREFIX = "tfds:"
 
 
 def find(name: str) -> tuple[str, int]:
-    """The full name, version included, of a data set on this machine, and its size in bytes."""
+    """The name, version included, of a data set on this machine, and its size in bytes."""
     builder = _builder(name)
-    return f"{PREFIX}{builder.info.full_name}", int(builder.info.dataset_size)
+    config = f"/{builder.builder_config.name}" if builder.builder_config else ""
+    full = f"{PREFIX}{builder.name}{config}:{builder.version}"
+    return full, int(builder.info.dataset_size)
 
 
 def texts(name: str) -> Iterator[bytes]:
@@ -30,7 +33,9 @@ def _builder(name: str):
         raise command.UserError(f"{name} needs tensorflow_datasets; pip install it") from None
     mend = "check the name and TFDS_DATA_DIR, or prepare it by `tfds build`"
     try:
-        builder = tfds.builder(name.removeprefix(PREFIX), try_gcs=False)
+        # Read here, because the library reads the variable only when it is imported.
+        directory = os.environ.get("TFDS_DATA_DIR")
+        builder = tfds.builder(name.removeprefix(PREFIX), data_dir=directory, try_gcs=False)
     except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError):
         raise command.UserError(f"there is no data set {name}; {mend}") from None
     if "train" not in builder.info.splits:

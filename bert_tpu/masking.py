@@ -52,8 +52,9 @@ def mask(rows, draws, *, rate, mask_id, is_continuation=None) -> Masked:
 
 def _tokens(is_text, order, count, slots):
     """Places of the `count` text tokens that come first in `order`; L in the slots behind them."""
-    _, places = tf.math.top_k(tf.where(is_text, -order, -2.0), k=slots)
-    return tf.where(tf.range(slots)[None] < count[:, None], places, is_text.shape[1])
+    rank, places = tf.math.top_k(tf.where(is_text, -order, -2.0), k=slots)
+    chosen = (tf.range(slots)[None] < count[:, None]) & (rank > -2.0)  # a short row may have fewer than `count`
+    return tf.where(chosen, places, is_text.shape[1])
 
 
 def _words(rows, order, count, slots, is_continuation):

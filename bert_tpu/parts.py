@@ -1,15 +1,15 @@
 """A part of a corpus: some consecutive documents, made into shards by one worker process."""
 
 import array
+from collections.abc import Iterator
 import functools
 import hashlib
 import itertools
 import multiprocessing
 import os
+from pathlib import Path
 import signal
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -17,34 +17,35 @@ from bert_tpu import corpus, sentences, sources, vocab
 
 BATCH_CHARS = 1 << 18  # of documents encoded at once: bounds a worker's memory
 MEMO_CHARS = 1 << 22  # of words remembered: about 500,000 words, 100 MB
+RECORDS = "part-*.json"  # the files that `record` names
 
 
 class Encoder:
     """Sentences to ids, encoding each distinct word once.
 
-    Google's rules never look past a space, so the ids of a sentence are those of its words. Some
-    95% of the words of a text were met before, which halves the time of encoding sentences whole.
+    Google's rules never look past a space, so the ids of a sentence are those of its words. Of
+    Wikipedia's words 93% were met before: this takes half the time of encoding sentences whole.
     """
 
     def __init__(self, vocabulary: vocab.Vocab):
         self.unknown = vocab.ids(vocabulary).unk
         self._tokenizer = vocab.tokenizer(vocabulary)
-        self._memo: dict[str, bytes] = {}
+        self.memo: dict[str, bytes] = {}
         self._memo_chars = 0
 
     def encode(self, texts: list[str]) -> list[bytes]:
         """The ids of each text as the bytes of uint16, without special tokens."""
         if self._memo_chars > MEMO_CHARS:
-            self._memo.clear()
+            self.memo.clear()
             self._memo_chars = 0
         words = [text.split(" ") for text in texts]
-        new = list(set(itertools.chain.from_iterable(words)).difference(self._memo))
+        new = list(set(itertools.chain.from_iterable(words)).difference(self.memo))
         for word, code in zip(
             new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True
         ):
-            self._memo[word] = array.array("H", code.ids).tobytes()
+            self.memo[word] = array.array("H", code.ids).tobytes()
         self._memo_chars += sum(map(len, new))
-        ids = self._memo.__getitem__
+        ids = self.memo.__getitem__
         return [b"".join(map(ids, text)) for text in words]
 
 
@@ -56,10 +57,12 @@ class Pile:
         self._documents: list[int] = []
 
     def add(self, codes: list[bytes]) -> None:
+        """The pile has one more document, of these sentences."""
         self._codes += codes
         self._documents.append(len(codes))
 
     def shard(self) -> corpus.Shard:
+        """All of the pile."""
         return corpus.Shard(
             tokens=np.frombuffer(b"".join(self._codes), np.uint16),
             sentences=np.fromiter(map(len, self._codes), np.uint32, len(self._codes)) // 2,

@@ -1,16 +1,16 @@
 """Preparing a corpus: documents in order, cut into parts, made into shards by several processes."""
 
+from collections.abc import Iterator
 import concurrent.futures
+from concurrent.futures.process import BrokenProcessPool
 import contextlib
 import fcntl
 import importlib.metadata
 import json
 import multiprocessing
 import os
-import sys
-from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+import sys
 
 import numpy as np
 
@@ -75,12 +75,13 @@ def _alone_in(out: Path) -> Iterator[None]:
     """Holds `out` for this process; the system lets go of it however the process ends."""
     handle = os.open(out, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise command.UserError(
+                f"another run is preparing {out}; wait for it or name another --out"
+            ) from None
         yield
-    except BlockingIOError:
-        raise command.UserError(
-            f"another run is preparing {out}; wait for it or name another --out"
-        ) from None
     finally:
         os.close(handle)
 
@@ -91,9 +92,8 @@ def _finished(out: Path, plan: dict, found: list[sources.Source]) -> corpus.Lock
     newer = [source.path for source in found if source.mtime_ns > written_ns]
     if newer or any(lock.content[key] != plan[key] for key in plan):
         what = f"older than {newer[0]}" if newer else "of other inputs, options or versions"
-        raise command.UserError(
-            f"{out} holds a finished corpus {what}; name another --out or delete it"
-        )
+        raise command.UserError(f"{out} holds a finished corpus {what}; name another --out or delete it")
+    _tidy(out)
     print(f"{out} is already finished", file=sys.stderr)
     return lock
 
@@ -128,9 +128,7 @@ def _write_parts(
     """Every part is done; returns how many there are. Parts done before are passed over."""
     size = sum(source.bytes for source in found)
     least, most = PART_CHARS
-    groups = _group(
-        sources.documents(found, counts, format=format), min(max(size // PARTS, least), most)
-    )
+    groups = _group(sources.documents(found, counts, format=format), min(max(size // PARTS, least), most))
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=parts.start
     )
@@ -158,16 +156,14 @@ def _write_parts(
 def _await(running: set, most: int) -> set:
     """At most `most` of these jobs still run; the fault of one that failed is raised."""
     while len(running) > most:
-        done, running = concurrent.futures.wait(
-            running, return_when=concurrent.futures.FIRST_COMPLETED
-        )
+        done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
         for job in done:
             job.result()
     return running
 
 
 def _group(documents: Iterator[sources.Document], chars: int) -> Iterator[list[sources.Document]]:
-    """Consecutive documents of at least `chars` characters together; the last ones may have less."""
+    """Consecutive documents of `chars` characters or more together; the last may have less."""
     held, size = [], 0
     for document in documents:
         held.append(document)
@@ -181,8 +177,7 @@ def _group(documents: Iterator[sources.Document], chars: int) -> Iterator[list[s
 
 def _finish(out: Path, plan: dict, counts: sources.Counts, number: int) -> corpus.Lock:
     """The lockfile over all parts is written, and what only a rerun needs is gone."""
-    records = [parts.record(out, i) for i in range(number)]
-    made = [json.loads(path.read_bytes()) for path in records]
+    made = [json.loads(parts.record(out, i).read_bytes()) for i in range(number)]
     content = plan | {
         "cut_documents": counts.cut_documents,
         "empty_documents": sum(part["empty_documents"] for part in made),
@@ -199,9 +194,14 @@ def _finish(out: Path, plan: dict, counts: sources.Counts, number: int) -> corpu
     lock = corpus.Lock(out, content)
     content["train"]["unigram_entropy"] = _entropy(lock)
     corpus.write_bytes(out / corpus.LOCKFILE, corpus.json_bytes(content))
-    for path in (*records, out / PLAN):
-        path.unlink(missing_ok=True)
+    _tidy(out)
     return lock
+
+
+def _tidy(out: Path) -> None:
+    """What only an unfinished corpus needs is gone; a run may have been killed just before."""
+    for path in (*out.glob(parts.RECORDS), out / PLAN):
+        path.unlink(missing_ok=True)
 
 
 def _check(content: dict, out: Path) -> None:
@@ -211,7 +211,7 @@ def _check(content: dict, out: Path) -> None:
     if not train + held:
         raise command.UserError(f"the input holds no text; delete {out} and name files with text")
     if not train or not held:
-        mend = f"a larger --heldout, such as {min(5 / train, 0.5):.2g}" if train else "a smaller one"
+        mend = f"--heldout {min(5 / train, 0.5):.2g}" if train else "a smaller --heldout"
         raise command.UserError(
             f"--heldout {share} puts all {train + held} documents into one split; "
             f"delete {out} and give {mend}, or more documents"

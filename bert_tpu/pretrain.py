@@ -195,7 +195,8 @@ def main():
     flag = config_flags.DEFINE_config_file("config", None, "file of the config, with :variant", lock_config=True)
     where = flags.DEFINE_string("workdir", None, "the run's directory: checkpoints, metrics, events")
     config.parse(sys.argv, required=("config", "workdir"))
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes are not ours to print
+    # TensorFlow's start-up notes are not ours to print; the second setting only silences one that the first does not.
+    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"} | os.environ)
     code = run(flag.value, pathlib.Path(where.value).absolute())
     if code:
         sys.exit(code)

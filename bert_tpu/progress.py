@@ -11,6 +11,7 @@ class Lines(tqdm.tqdm):
     """A bar that prints lines, because a log cannot overwrite what it has."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Prints where the bar stands."""
         print(msg or self, file=sys.stderr, flush=True)
 
 

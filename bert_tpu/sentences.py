@@ -1,7 +1,7 @@
 """Sentences: the units that NSP pairs are made of, found by nupunkt's trained English model."""
 
-import functools
 from collections.abc import Callable
+import functools
 
 MAX_CHARS = 10_000  # of text split at once: nupunkt is quadratic in a run such as "?!?!?!"
 

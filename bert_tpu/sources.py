@@ -2,17 +2,17 @@
 
 import bz2
 import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass
 import glob
 import gzip
 import io
 import json
 import lzma
 import os
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+import zlib
 
 from bert_tpu import command, datasets, sentences
 
@@ -25,7 +25,7 @@ LINE_BYTES = 1 << 20  # a longer line is taken in pieces of this size
 RECORD_BYTES = 64 << 20  # a JSON line can only be parsed whole: it must fit
 DOCUMENT_CHARS = 4 << 20  # a longer document becomes several
 OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-DAMAGE = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
+DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error)  # what the unpackers raise
 
 
 class Source(NamedTuple):
@@ -58,18 +58,22 @@ def find(patterns: list[str]) -> list[Source]:
     `tfds:NAME` stands for the training split of a data set. Raises UserError for a pattern that
     matches nothing.
     """
-    found = set()
+    found = {}
     for pattern in patterns:
         if pattern.startswith(datasets.PREFIX):
-            found.add(Source(*datasets.find(pattern), mtime_ns=0))
+            source = Source(*datasets.find(pattern), mtime_ns=0)
+            found[source.path] = source
             continue
         matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
-        files = [path for path in matches if os.path.isfile(path)]
+        files = [os.path.normpath(path) for path in sorted(matches) if os.path.isfile(path)]
         if not files:
-            raise command.UserError(f"no file matches the input {pattern!r}; check its path")
-        stats = ((os.path.normpath(path), os.stat(path)) for path in files)
-        found |= {Source(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats}
-    return sorted(found)
+            raise command.UserError(
+                f"no file matches the input {pattern!r}; check it (for a directory give 'DIR/*')"
+            )
+        for path in files:
+            stat = os.stat(path)
+            found.setdefault(os.path.realpath(path), Source(path, stat.st_size, stat.st_mtime_ns))
+    return sorted(found.values())
 
 
 def documents(sources: list[Source], counts: Counts, *, format: str = "auto") -> Iterator[Document]:
@@ -104,16 +108,10 @@ def _file(path: str, counts: Counts, format: str) -> Iterator[str | None]:
             for paragraph in reader(file, path, counts):
                 counts.read_bytes = start + raw.tell()
                 yield paragraph
-    except OSError as fault:
-        if fault.errno is not None:
-            raise
-        raise _damaged(path, fault) from None
     except DAMAGE as fault:
-        raise _damaged(path, fault) from None
-
-
-def _damaged(path: str, fault: Exception) -> command.UserError:
-    return command.UserError(f"{path} is damaged or cut short ({fault}); fetch or make it again")
+        if getattr(fault, "errno", None) is not None:  # the system's, not the archive's
+            raise
+        raise command.UserError(f"{path} is damaged or cut short ({fault}); fetch or make it again") from None
 
 
 def _unpack(raw: io.BufferedReader, path: str) -> io.BufferedReader:

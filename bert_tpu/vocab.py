@@ -11,6 +11,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from bert_tpu import command
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+NEEDED = "a BERT WordPiece tokenizer is needed"
 MAX_PIECES = 65_535  # ids are stored as uint16
 MAX_CHARS_PER_WORD = 200  # google-research/bert; the library's own default is 100
 
@@ -43,7 +44,7 @@ def sha256(vocab: Vocab) -> str:
 
 
 def normalizer(lower: bool) -> normalizers.Normalizer:
-    """BasicTokenizer's cleaning. BertNormalizer alone departs from it in two places, mended here."""
+    """BasicTokenizer's cleaning; BertNormalizer alone departs from it in two places."""
     cased = r"[\p{Cased}&&[^\p{Case_Ignorable}]]"
     rules = [
         # BertNormalizer's own clean_text drops private-use characters as well, Google's does not.
@@ -75,7 +76,7 @@ def tokenizer(vocab: Vocab) -> tokenizers.Tokenizer:
 
 
 def save(vocab: Vocab, directory: str | Path) -> None:
-    """`directory` holds vocab.txt, tokenizer.json and tokenizer_config.json as transformers read them.
+    """`directory` holds vocab.txt, tokenizer.json and tokenizer_config.json for transformers.
 
     tokenizer.json is the tokenizer of `tokenizer`, with the special pieces registered and
     [CLS] A [SEP] B [SEP] put around what it encodes.
@@ -119,11 +120,9 @@ def load(path: str | Path) -> Vocab:
 
 def _read_directory(path: Path) -> tuple[tuple[str, ...], bool | None]:
     """Pieces and case of a tokenizer directory, whose files must agree with each other."""
-    txt, full, config = (
-        path / name for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
-    )
+    txt, full, config = (path / name for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"))
     if not txt.exists() and not full.exists():
-        raise command.UserError(f"{path} has no vocab.txt and no tokenizer.json; name a BERT tokenizer")
+        raise command.UserError(f"{path} has no vocab.txt and no tokenizer.json; {NEEDED}")
     lower = _read_json(config).get("do_lower_case") if config.exists() else None
     if not full.exists():
         return _read_txt(txt), lower
@@ -133,7 +132,7 @@ def _read_directory(path: Path) -> tuple[tuple[str, ...], bool | None]:
             f"{full} says lowercase={json_lower} and {config} do_lower_case={lower}; mend one"
         )
     if txt.exists() and _read_txt(txt) != pieces:
-        raise command.UserError(f"{txt} and {full} hold different vocabularies; delete the wrong one")
+        raise command.UserError(f"{txt} and {full} hold different pieces; delete the wrong one")
     return pieces, json_lower
 
 
@@ -141,9 +140,9 @@ def _read_txt(path: Path) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise command.UserError(f"tokenizer {path} does not exist; train one or check the path") from None
+        raise command.UserError(f"tokenizer {path} does not exist; check the path") from None
     except UnicodeDecodeError:
-        raise command.UserError(f"{path} is not UTF-8 text; name a BERT vocab.txt") from None
+        raise command.UserError(f"{path} is not UTF-8 text; {NEEDED}") from None
     return tuple(text.removesuffix("\n").split("\n"))
 
 
@@ -161,35 +160,36 @@ def _read_tokenizer_json(path: Path) -> tuple[tuple[str, ...], bool]:
     """Pieces and case of a tokenizer.json, refused unless its rules are BERT's."""
     content = _read_json(path)
     model = content.get("model") or {}
+    # Files of old releases do not name the type, but only WordPiece has this key.
     if model.get("type", "WordPiece") != "WordPiece" or "max_input_chars_per_word" not in model:
-        raise command.UserError(f"{path} holds a {model.get('type')} model; a BERT WordPiece is needed")
+        raise command.UserError(f"{path} holds a {model.get('type')} model; {NEEDED}")
     if model.get("continuing_subword_prefix") != "##":
-        raise command.UserError(f"{path} does not mark continuing pieces by ##; a BERT WordPiece is needed")
+        raise command.UserError(f"{path} does not mark continuing pieces by ##; {NEEDED}")
+    if (content.get("pre_tokenizer") or {}).get("type") != "BertPreTokenizer":
+        raise command.UserError(f"{path} splits words by other rules than BERT's; {NEEDED}")
     by_id = {i: piece for piece, i in model["vocab"].items()}
     by_id |= {token["id"]: token["content"] for token in content.get("added_tokens") or ()}
     if sorted(by_id) != list(range(len(by_id))):
-        raise command.UserError(f"{path} has gaps in its ids; a BERT WordPiece numbers its pieces from 0")
-    rules = content.get("normalizer") or {}
-    bert = [r for r in rules.get("normalizers", [rules]) if r.get("type") == "BertNormalizer"]
-    lower = bool(bert and bert[0].get("lowercase"))
-    ours = json.loads(tokenizers.Tokenizer.to_str(_bare(lower)))["normalizer"]
-    googles = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}
-    plain = {k: v for k, v in rules.items() if k not in ("lowercase", "strip_accents")}
-    if rules != ours and (plain != googles or rules.get("strip_accents") not in (None, lower)):
-        raise command.UserError(f"{path} normalizes text in another way than BERT; name a BERT tokenizer")
+        raise command.UserError(f"{path} has gaps in its ids; {NEEDED}")
+    lower = _case(content.get("normalizer"))
+    if lower is None:
+        raise command.UserError(f"{path} normalizes text by other rules than BERT's; {NEEDED}")
     return tuple(by_id[i] for i in range(len(by_id))), lower
 
 
-def _bare(lower: bool) -> tokenizers.Tokenizer:
-    made = tokenizers.Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]"))
-    made.normalizer = normalizer(lower)
-    return made
+def _case(rules: dict | None) -> bool | None:
+    """Whether these rules of normalization, ours or BertNormalizer's, lower text; else None."""
+    for lower in (True, False):
+        bert = (normalizers.BertNormalizer(lowercase=lower, strip_accents=s) for s in (None, lower))
+        if rules in [json.loads(rule.__getstate__()) for rule in (normalizer(lower), *bert)]:
+            return lower
+    return None
 
 
 def _check(pieces: tuple[str, ...], path: Path) -> None:
     """Raises UserError unless `pieces` can be a BERT vocabulary of uint16 ids."""
     if missing := [name for name in SPECIALS if name not in pieces]:
-        raise command.UserError(f"{path} lacks {' '.join(missing)}; a BERT WordPiece vocabulary is needed")
+        raise command.UserError(f"{path} lacks {' '.join(missing)}; {NEEDED}")
     if len(pieces) > MAX_PIECES:
         raise command.UserError(
             f"{path} has {len(pieces):,} pieces, but ids are stored in 16 bits; "

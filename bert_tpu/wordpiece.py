@@ -1,10 +1,9 @@
-"""Training a WordPiece vocabulary in BERT's id layout, the same one for the same text every time."""
+"""Training a WordPiece vocabulary in BERT's id layout; the same text gives the same vocabulary."""
 
 import collections
 from collections.abc import Callable, Iterable
 
-import tokenizers
-from tokenizers import models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers, trainers
 
 from bert_tpu import command, vocab
 
@@ -35,9 +34,6 @@ def train(
             f"vocab_size {vocab_size} cannot hold the {len(fixed)} special pieces and letters "
             f"of this text; ask for more than {len(fixed)}"
         )
-    learner = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    learner.normalizer = vocab.normalizer(lower)
-    learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_count,
@@ -46,6 +42,7 @@ def train(
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
+    learner = vocab.tokenizer(vocab.Vocab(LAYOUT, lower))
     learner.train_from_iterator(read_lines(), trainer)
     found = learner.get_vocab()
     if len(found) < vocab_size:

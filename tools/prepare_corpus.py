@@ -1,15 +1,17 @@
-"""Text files to a prepared corpus: python -m tools.prepare_corpus --input 'text/*.xz' --tokenizer T --out C
+"""Makes a corpus: python -m tools.prepare_corpus --input 'text/*.xz' --tokenizer T --out C
 
 Splits documents into sentences, tokenizes them in several processes and writes shards of ids and
 corpus.json. A run that was killed goes on where it was when the same command is given again.
 """
 
+from pathlib import Path
 import time
 
-from bert_tpu import command, prepare, sources
+from bert_tpu import command, corpus, prepare, sources
 
 
 def main() -> None:
+    """Prepares the corpus that the command line asks for and says what is in it."""
     parser = command.Parser(prog="tools.prepare_corpus", description=__doc__.split("\n", 2)[2])
     parser.add_argument(
         "--input",
@@ -18,9 +20,7 @@ def main() -> None:
         metavar="GLOB",
         help="text files, also .gz .xz .bz2, or tfds:NAME (found in TFDS_DATA_DIR)",
     )
-    parser.add_argument(
-        "--tokenizer", required=True, help="a vocab.txt or a directory of tokenizer files"
-    )
+    parser.add_argument("--tokenizer", required=True, help="a vocab.txt or a directory of tokenizer files")
     parser.add_argument("--out", required=True, help="the directory of the corpus")
     parser.add_argument("--workers", type=int, help="processes; the default is one a core")
     parser.add_argument(
@@ -28,6 +28,8 @@ def main() -> None:
     )
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
     args = parser.parse_args()
+    # What an earlier run has done must not count as this run's speed.
+    fresh = not any((Path(args.out) / name).exists() for name in (prepare.PLAN, corpus.LOCKFILE))
     start = time.perf_counter()
     lock = prepare.prepare(
         args.input,
@@ -38,19 +40,20 @@ def main() -> None:
         format=args.format,
     )
     seconds = time.perf_counter() - start
-    for split in ("train", "heldout"):
+    for split in corpus.SPLITS:
         part = lock.content[split]
         print(
             f"{split:8}{part['documents']:>12,} documents {part['sentences']:>13,} sentences "
             f"{part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
         )
-    tokens = sum(lock.content[split]["tokens"] for split in ("train", "heldout"))
     print(
         f"{lock.content['invalid_utf8']} invalid UTF-8 sequences replaced, "
         f"{lock.content['cut_documents']} documents cut, "
         f"{lock.content['empty_documents']} empty ones left out"
     )
-    print(f"{args.out}: {tokens / seconds:,.0f} tokens/s in {seconds:.1f} s")
+    tokens = sum(lock.content[split]["tokens"] for split in corpus.SPLITS)
+    speed = f", {tokens / seconds:,.0f} tokens/s" if fresh else ""
+    print(f"{args.out}: done in {seconds:.1f} s{speed}")
 
 
 if __name__ == "__main__":

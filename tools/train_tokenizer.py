@@ -1,4 +1,4 @@
-"""Text files to a vocabulary: python -m tools.train_tokenizer --input 'text/*.xz' --vocab_size 30522 --out T
+"""Makes a vocabulary: python -m tools.train_tokenizer --input 'text/*.xz' --vocab_size N --out T
 
 Trains a WordPiece vocabulary in BERT's id layout, the same one for the same text every time, and
 writes vocab.txt, tokenizer.json and tokenizer_config.json.
@@ -12,6 +12,7 @@ SAMPLE_BYTES = 1 << 30  # more text no longer changes a vocabulary, and its word
 
 
 def main() -> None:
+    """Trains the vocabulary that the command line asks for."""
     parser = command.Parser(prog="tools.train_tokenizer", description=__doc__.split("\n", 2)[2])
     parser.add_argument(
         "--input",
@@ -27,9 +28,7 @@ def main() -> None:
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
     args = parser.parse_args()
     found = sources.find(args.input)
-    made = wordpiece.train(
-        lambda: lines(found, args.format), args.vocab_size, lower=not args.cased
-    )
+    made = wordpiece.train(lambda: lines(found, args.format), args.vocab_size, lower=not args.cased)
     vocab.save(made, args.out)
     print(f"{args.out}: {len(made.pieces):,} pieces, {'un' if made.lower else ''}cased")
 

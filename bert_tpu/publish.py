@@ -1,0 +1,25 @@
+"""A directory that is there whole or not at all."""
+
+from collections.abc import Iterator
+import contextlib
+from pathlib import Path
+import tempfile
+
+from bert_tpu import command
+
+
+@contextlib.contextmanager
+def directory(out) -> Iterator[Path]:
+    """Gives a new directory to fill beside `out`; it is `out` once the block ends well, and gone if it fails.
+
+    Raises UserError, before any work, where `out` holds something.
+    """
+    out = Path(out).absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise command.UserError(f"{out} exists and is no empty directory: give another --out or remove it")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        made = Path(temporary) / out.name  # one deeper, as mkdtemp's own directory is closed to others (0700)
+        made.mkdir()
+        yield made
+        made.replace(out)

@@ -1,0 +1,103 @@
+"""Eight CPU devices for every test, a strict world, and a small corpus made by the real tools."""
+
+import os
+
+# Before JAX and TensorFlow are imported: they read these once.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pathlib  # noqa: E402
+import random  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from bert_tpu import corpus, prepare, vocab  # noqa: E402
+
+FIRST_PLACED = 104  # ids below are special and unused ones, as BERT lays them out
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def write_text(path, *, documents, seed=0):
+    """Documents of made-up words with Zipf's frequencies; each has favourites, so that NSP can be learnt."""
+    random.seed(seed)
+    syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+    words = ["".join(random.choices(syllables, k=random.randint(1, 4))) for _ in range(600)]
+    weights = [1 / rank for rank in range(1, len(words) + 1)]
+    with open(path, "w", encoding="utf-8") as file:
+        for _ in range(documents):
+            own = random.choices(words, k=30)
+            for _ in range(random.randint(1, 12)):
+                sentences = []
+                for _ in range(random.randint(1, 6)):
+                    length = random.randint(1, 25)
+                    chosen = random.choices(words, weights, k=length) + random.choices(own, k=length // 2)
+                    sentences.append(" ".join(chosen).capitalize() + ".")
+                file.write(" ".join(sentences) + "\n")
+            file.write("\n")
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    """About a megabyte of text, several shards of it."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    write_text(path, documents=1000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer_dir(text_file, tmp_path_factory):
+    """A vocabulary of 500 pieces learnt from the text."""
+    directory = tmp_path_factory.mktemp("tokenizer")
+    vocab.save(vocab.train(text_file.read_text().splitlines(), 500), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def corpus_dir(text_file, tokenizer_dir, tmp_path_factory):
+    """The text as a prepared corpus of a few shards."""
+    directory = tmp_path_factory.mktemp("corpus") / "corpus"
+    prepare.prepare([str(text_file)], tokenizer_dir, directory, heldout=0.1, workers=1)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def lock(corpus_dir):
+    """The corpus' lockfile."""
+    return corpus.read(corpus_dir)
+
+
+@pytest.fixture(scope="session")
+def placed_lock(tmp_path_factory):
+    """A corpus in which no token comes twice, so that an id tells its place: id = FIRST_PLACED + place.
+
+    Eight shards of 12 documents; sentences of 1 to 60 tokens, some of 200.
+    """
+    directory = tmp_path_factory.mktemp("placed")
+    rng = np.random.default_rng(0)
+    splits, start = {"train": [], "heldout": []}, FIRST_PLACED
+    for split, shards in (("train", 8), ("heldout", 1)):
+        for number in range(shards):
+            documents = rng.integers(1, 30, 12)
+            sentences = np.where(rng.random(documents.sum()) < 0.02, 200, rng.integers(1, 60, documents.sum()))
+            tokens = np.arange(start, start + sentences.sum())
+            start += len(tokens)
+            shard = corpus.Shard(tokens, sentences, documents)
+            splits[split].append(corpus.write_shard(directory / f"{split}-{number:05d}.safetensors", shard))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"[unused{i}]" for i in range(FIRST_PLACED - 5))]
+    # Every third piece goes on with the word before it, for whole-word masking.
+    pieces += [f"{'##' if i % 3 == 0 else ''}{i}" for i in range(start - FIRST_PLACED)]
+    vocabulary = vocab.Vocab(tuple(pieces), lower=True)
+    vocab.save(vocabulary, directory)
+    content = {
+        "format": corpus.FORMAT,
+        "tokenizer": {"sha256": vocab.sha256(vocabulary), "vocab_size": len(pieces), "lower": True},
+        **{split: {"shards": [info._asdict() for info in infos]} for split, infos in splits.items()},
+    }
+    content["train"]["unigram_entropy"] = 1.0
+    corpus.write_bytes(directory / corpus.LOCKFILE, corpus.json_bytes(content | {"sha256": corpus.digest(content)}))
+    return corpus.read(directory)

@@ -1,0 +1,335 @@
+"""A corpus holds its input, each document once, and comes out the same however it was made."""
+
+import fcntl
+import itertools
+import json
+import math
+import os
+from pathlib import Path
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bert_tpu import command, corpus, parts, prepare, sentences, sources, vocab, wordpiece
+
+WORDS = [a + b + c for a in ("br", "st", "l") for b in "aeiou" for c in ("nk", "mp", "sh", "t")]
+VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, *"abcdefgh.,!", *WORDS[:50]), True)
+
+
+def document(seed: int) -> str:
+    """Some hundred words in sentences and paragraphs."""
+    draw = random.Random(seed)
+    names = (" ".join(draw.choices(WORDS, k=9)).capitalize() for _ in range(12))
+    return "\n".join(f"{name}. {next(names)}!" for name in names)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """1,200 documents in a file, a fifth of them twice, and the tokenizer beside it."""
+    directory = tmp_path_factory.mktemp("text")
+    texts = [document(i % 1000) for i in range(1200)]
+    (directory / "text.txt").write_text("\n\n".join(texts))
+    vocab.save(VOCABULARY, directory / "tokenizer")
+    return directory
+
+
+def call(text, out, **options) -> corpus.Lock:
+    given = {"workers": 2, "heldout": 0.05} | options
+    return prepare.prepare([str(text / "text.txt")], str(text / "tokenizer"), str(out), **given)
+
+
+def arguments(text, out) -> list[str]:
+    return [sys.executable, "-m", "tools.prepare_corpus", "--input", str(text / "text.txt"),
+            "--tokenizer", str(text / "tokenizer"), "--out", str(out), "--heldout", "0.05",
+            "--workers", "2"]  # fmt: skip
+
+
+def files(directory) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def made(text, tmp_path_factory):
+    """The corpus of `text`."""
+    out = tmp_path_factory.mktemp("made") / "corpus"
+    call(text, out)
+    return out
+
+
+def contents(lock, split) -> list[list[list[int]]]:
+    """Documents of sentences of ids."""
+    shard = corpus.load(lock, lock.splits[split])
+    tokens = np.split(shard.tokens, np.cumsum(shard.sentences)[:-1])
+    ends = np.cumsum(shard.documents).tolist()
+    starts = [0, *ends[:-1]]
+    return [[s.tolist() for s in tokens[a:b]] for a, b in zip(starts, ends, strict=True)]
+
+
+def test_both_splits_together_are_the_tokenized_input(made):
+    lock = corpus.read(made)
+    encode = vocab.tokenizer(VOCABULARY).encode
+    expected = [
+        [encode(sentence).ids for sentence in sentences.split(document(i % 1000))] for i in range(1200)
+    ]
+    train, heldout = contents(lock, "train"), contents(lock, "heldout")
+    assert sorted(train + heldout) == sorted(expected)
+    chosen = [d for d in expected if d in heldout]
+    assert heldout == chosen  # both splits keep the order of the input
+    assert train == [d for d in expected if d not in chosen]
+
+
+def test_no_document_is_in_both_splits_though_many_come_twice(made):
+    lock = corpus.read(made)
+    train, heldout = contents(lock, "train"), contents(lock, "heldout")
+    assert any(train.count(d) == 2 for d in train[:50])
+    assert any(heldout.count(d) == 2 for d in heldout)
+    assert not [d for d in heldout if d in train]
+    assert 0.02 < len(heldout) / 1200 < 0.09
+
+
+def test_copies_that_differ_only_in_what_the_tokenizer_drops_share_a_split(tmp_path, text):
+    plain = [document(i) for i in range(100)]
+    loud = [d.upper().replace(" ", "  \u200b") for d in plain]
+    (tmp_path / "text.txt").write_text("\n\n".join(plain + loud))
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    lock = call(tmp_path, tmp_path / "out", heldout=0.5)
+    flat = {
+        split: {tuple(itertools.chain(*d)) for d in contents(lock, split)} for split in ("train", "heldout")
+    }
+    assert flat["train"]
+    assert flat["heldout"]
+    assert not flat["train"] & flat["heldout"]
+
+
+def test_the_lockfile_counts_what_the_shards_hold(made, text):
+    lock = corpus.read(made)
+    for split in corpus.SPLITS:
+        shard = corpus.load(lock, lock.splits[split])
+        said = lock.content[split]
+        assert said["tokens"] == len(shard.tokens) == shard.sentences.sum()
+        assert said["sentences"] == len(shard.sentences) == shard.documents.sum()
+        assert said["documents"] == len(shard.documents)
+        assert shard.sentences.min() > 0
+        assert shard.documents.min() > 0
+        assert said["unknown_share"] == np.mean(shard.tokens == 100) > 0
+        if split == "train":
+            _, counts = np.unique(shard.tokens, return_counts=True)
+            p = counts / counts.sum()
+            assert math.isclose(lock.unigram_entropy, -(p * np.log(p)).sum())
+    path = text / "text.txt"
+    assert lock.content["sources"] == [{"path": str(path), "bytes": path.stat().st_size}]
+    assert lock.content["options"] == {"format": "auto", "heldout": 0.05}
+    names = {info.file for split in corpus.SPLITS for info in lock.splits[split]}
+    tokenizer = {"vocab.txt", "tokenizer.json", "tokenizer_config.json"}
+    assert set(files(made)) == names | tokenizer | {corpus.LOCKFILE}
+    assert len(lock.splits["train"]) > 2
+
+
+def test_bytes_do_not_depend_on_the_number_of_workers(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "PART_CHARS", (1, 1 << 24))
+    for workers in (1, 2):
+        call(text, tmp_path / str(workers), workers=workers)
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+    assert len(files(tmp_path / "1")) > prepare.PARTS / 2
+
+
+def test_encoding_word_by_word_equals_encoding_whole_sentences(monkeypatch):
+    monkeypatch.setattr(parts, "MEMO_CHARS", 40)  # forgets all the time
+    draw = random.Random(0)
+    alphabet = "abc  \t\n.,'ΑΣς\u0301\u200b中[]é"
+    texts = ["".join(draw.choices(alphabet, k=draw.randrange(40))) for _ in range(500)]
+    plain = vocab.tokenizer(VOCABULARY)
+    encoder = parts.Encoder(VOCABULARY)
+    for start in range(0, 500, 50):
+        batch = texts[start : start + 50]
+        got = [np.frombuffer(code, np.uint16).tolist() for code in encoder.encode(batch)]
+        assert got == [plain.encode(one).ids for one in batch]
+        assert sum(map(len, encoder.memo)) <= 40 + sum(map(len, batch))
+
+
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(made, text, tmp_path):
+    out = tmp_path / "out"
+    kills = 0
+    for wanted in (1, 3):
+        run = subprocess.Popen(arguments(text, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while run.poll() is None and len(list(out.glob("part-*.json"))) < wanted:
+            time.sleep(0.002)
+        run.send_signal(signal.SIGKILL)
+        kills += run.wait() == -signal.SIGKILL
+        assert not (out / corpus.LOCKFILE).exists()
+        with pytest.raises(command.UserError, match="not finished"):
+            corpus.read(out)
+    assert kills == 2
+    done = [path.stem.removeprefix("part-") for path in out.glob("part-*.json")]
+    shards = {
+        f"train-{number}.safetensors": (out / f"train-{number}.safetensors").stat().st_mtime_ns
+        for number in done
+    }
+    assert shards
+    subprocess.run(arguments(text, out), check=True, capture_output=True)
+    assert files(out) == files(made)
+    for name, written in shards.items():  # what was done was not done again
+        assert (out / name).stat().st_mtime_ns == written
+
+
+def test_workers_end_with_a_killed_parent(text, tmp_path):
+    run = subprocess.Popen(
+        arguments(text, tmp_path / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list((tmp_path / "out").glob("part-*.json")):
+        assert run.poll() is None
+        time.sleep(0.002)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    assert len(children) >= 2
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 10
+    while any(is_alive(pid) for pid in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def test_a_finished_corpus_is_left_alone(made, text, capsys):
+    before = {path: path.stat().st_mtime_ns for path in made.iterdir()}
+    for left in (parts.record(made, 0), made / prepare.PLAN):
+        left.touch()  # as if killed after the lockfile was written
+    assert call(text, made) == corpus.read(made)
+    assert "already finished" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == before
+
+
+def test_a_finished_corpus_of_other_options_or_inputs_is_not_overwritten(made, text, tmp_path):
+    before = files(made)
+    with pytest.raises(command.UserError, match="other inputs, options"):
+        call(text, made, heldout=0.06)
+    with pytest.raises(command.UserError, match="other inputs, options"):
+        call(text, made, format="file")
+    path = text / "text.txt"
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    os.utime(path)
+    with pytest.raises(command.UserError, match="older than"):
+        call(text, made)
+    os.utime(path, ns=times)
+    assert files(made) == before
+
+
+def test_an_unfinished_corpus_of_other_inputs_is_not_continued(text, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(prepare, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            call(text, out)
+    with pytest.raises(command.UserError, match="unfinished corpus of other"):
+        call(text, out, heldout=0.06)
+    call(text, out)
+
+
+def test_a_directory_with_other_things_is_not_written_to(text, tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(command.UserError, match="not empty"):
+        call(text, tmp_path)
+    with pytest.raises(command.UserError, match="not empty"):
+        call(text, text / "tokenizer")
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_second_run_in_the_same_directory_is_refused(text, tmp_path):
+    handle = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(command.UserError, match="another run"):
+        call(text, tmp_path)
+    os.close(handle)
+
+
+def small(tmp_path, content: str, **options):
+    (tmp_path / "text.txt").write_text(content)
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    return call(tmp_path, tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n \n", "\u200b\n\n\u200b\u200b\n"])
+def test_an_input_without_tokens_is_refused(tmp_path, content):
+    with pytest.raises(command.UserError, match="no text"):
+        small(tmp_path, content)
+
+
+def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
+    with pytest.raises(command.UserError, match=r"--heldout 0\.5, or more documents"):
+        small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"heldout": 0.0}, {"heldout": 1.0}, {"workers": 0}])
+def test_an_option_out_of_its_range_is_refused(text, tmp_path, options):
+    with pytest.raises(command.UserError, match="--"):
+        call(text, tmp_path / "out", **options)
+
+
+def test_empty_and_long_documents_are_counted_and_pieces_never_held_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "DOCUMENT_CHARS", 4000)
+    long = "\n".join(document(i) for i in range(500, 540))
+    texts = ["\u200b", *(document(i) for i in range(40)), long, "\u200b\u200b"]
+    lock = small(tmp_path, "\n\n".join(texts), heldout=0.9)
+    assert lock.content["empty_documents"] == 2
+    assert lock.content["cut_documents"] == 1
+    train = [sentence for d in contents(lock, "train") for sentence in d]
+    encode = vocab.tokenizer(VOCABULARY).encode
+    assert all(encode(sentence).ids in train for sentence in sentences.split(long))
+
+
+def test_invalid_utf8_is_reported(tmp_path):
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    texts = [document(i).encode() for i in range(40)]
+    (tmp_path / "text.txt").write_bytes(b"\n\n".join([*texts, b"a \xff b \xfe"]))
+    assert call(tmp_path, tmp_path / "out", heldout=0.5).content["invalid_utf8"] == 2
+
+
+def ended(arguments) -> tuple[int, str]:
+    run = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    return run.returncode, run.stderr
+
+
+def test_a_fault_is_one_sentence_on_stderr_and_exit_1(text, tmp_path):
+    good = arguments(text, tmp_path / "out")
+    for bad in (
+        [*good, "--input", str(tmp_path / "none*")],
+        [*good, "--tokenizer", str(tmp_path / "none")],
+        [*good, "--format", "pdf"],
+        [*good, "--wrokers", "2"],
+        [*good, "--input", "tfds:no_such_data_set"],
+    ):
+        code, said = ended(bad)
+        last = said.splitlines()[-1]
+        assert code == 1
+        assert last.startswith("error: ")
+        assert "Traceback" not in said
+        assert "; " in last  # the mend
+
+
+def test_the_commands_lead_from_text_to_a_corpus(text, tmp_path):
+    tokenizer, out = str(tmp_path / "tokenizer"), str(tmp_path / "out")
+    inputs = ["--input", str(text / "*.txt")]
+    train = [sys.executable, "-m", "tools.train_tokenizer", *inputs]
+    assert ended([*train, "--vocab_size", "180", "--out", tokenizer])[0] == 0
+    made = [sys.executable, "-m", "tools.prepare_corpus", *inputs, "--tokenizer", tokenizer]
+    run = subprocess.run([*made, "--out", out], capture_output=True, text=True, check=True)
+    lock = corpus.read(out)
+    assert lock.vocab_size == 180
+    assert lock.content["train"]["unknown_share"] == 0
+    assert f"{lock.content['train']['tokens']:,} tokens" in run.stdout
+    assert json.loads((tmp_path / "out" / "corpus.json").read_text()) == lock.content

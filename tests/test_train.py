@@ -1,0 +1,121 @@
+"""The step: the same update on any number of devices and in any number of parts."""
+
+from configs import bert
+import jax
+import numpy as np
+import pytest
+
+from bert_tpu import mesh, model, pretrain, train
+
+
+def config(**changes):
+    cfg = bert.get_config("micro")
+    cfg.model.update(vocab_size=200, hidden_size=64, num_heads=2, intermediate_size=128, dtype="float32")
+    cfg.model.update(dropout=0.0, attention_dropout=0.0)
+    cfg.data.update(seq_lens=(32, 64), max_predictions=(5, 9))
+    cfg.optim.update(warmup_steps=2, learning_rate=1e-2)
+    cfg.update(batch_size=32, num_steps=20)
+    cfg.update(**changes)
+    return cfg
+
+
+def batch(shapes, seed):
+    rng = np.random.default_rng(seed)
+    B, L = shapes["input_ids"]
+    length = rng.integers(8, L + 1, (B, 1))
+    mask = (np.arange(L) < length).astype(np.int32)
+    slots = np.arange(shapes["masked_ids"][1]) < rng.integers(1, shapes["masked_ids"][1] + 1, (B, 1))
+    return {
+        "input_ids": (rng.integers(5, 200, (B, L)) * mask).astype(np.int32),
+        "token_type_ids": (mask * (np.arange(L) > length // 2)).astype(np.int32),
+        "attention_mask": mask,
+        "masked_positions": (rng.integers(0, 8, slots.shape) * slots).astype(np.int32),
+        "masked_ids": (rng.integers(5, 200, slots.shape) * slots).astype(np.int32),
+        "next_sentence_label": rng.integers(0, 2, B).astype(np.int32),
+    }
+
+
+def three_steps(devices, **changes):
+    """Parameters and losses after three steps that use both lengths."""
+    job = pretrain.job(config(**changes))
+    on = mesh.make(jax.devices()[:devices])
+    state = jax.jit(lambda: train.new_state(job), out_shardings=mesh.replicated(on))()
+    step = train.jit_step(job, on)
+    losses = []
+    for number, seq_len in enumerate((32, 64, 32)):
+        state, sums = step(state, mesh.put(batch(job.shapes[seq_len], number), on))
+        losses.append([float(total / count) for total, count in jax.device_get(sums).values()])
+    return jax.device_get(state.params), np.array(losses)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return three_steps(1)
+
+
+@pytest.mark.parametrize(("devices", "accumulate"), [(8, 1), (1, 4), (2, 4), (8, 4)])
+def test_devices_and_parts_change_only_rounding(plain, devices, accumulate):
+    params, losses = three_steps(devices, accumulate=accumulate)
+    np.testing.assert_allclose(losses, plain[1], rtol=1e-5)
+    # Adam divides by sqrt(v): where a gradient is near 0 its rounding error is scaled up to the learning rate.
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5), params, plain[0])
+
+
+def test_dropout_masks_are_the_same_on_any_number_of_devices():
+    model_section = config().model.copy_and_resolve_references()
+    model_section.update(dropout=0.1, attention_dropout=0.1)
+    one, eight = (three_steps(n, model=model_section)[1] for n in (1, 8))
+    np.testing.assert_allclose(one, eight, rtol=1e-5)
+    assert not np.allclose(one, three_steps(1)[1], rtol=1e-3)
+
+
+def test_remat_keeps_the_update(plain):
+    model_section = config().model.copy_and_resolve_references()
+    model_section.update(remat=True)
+    params, losses = three_steps(1, model=model_section)
+    np.testing.assert_allclose(losses, plain[1], rtol=1e-6)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5), params, plain[0])
+    job = pretrain.job(config(model=model_section))
+    shapes = jax.eval_shape(lambda: train.new_state(job))
+    jaxpr = jax.make_jaxpr(jax.grad(lambda p: job.loss(p, batch(job.shapes[32], 0), None)["mlm_loss"][0]))(
+        jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.params)
+    )
+    assert str(jaxpr).count("remat") >= 2  # the layers really are recomputed
+
+
+def test_dropout_drops_its_share_and_sites_are_independent():
+    seeds = jax.random.bits(jax.random.key(0), (4, 2), "uint32")
+    shape = (16, 4, 64, 64)
+    masks = np.stack([model.keep_mask(s, shape, 0.1) for s in seeds]).reshape(4, -1).astype(np.float64)
+    n = masks.shape[1]
+    error = 5 * (0.09 / n) ** 0.5
+    assert (np.abs(masks.mean(axis=1) - 0.9) < error).all()
+    correlation = np.corrcoef(masks)
+    assert (np.abs(correlation - np.eye(4)) < 5 / n**0.5).all()
+    # Nor is one a shifted or permuted copy of another, nor of itself: rows, neighbours, powers of two apart.
+    for shift in (1, 2, 64, 4096, 64 * 64 * 4):
+        for one, other in ((0, 0), (0, 1)):
+            assert abs(np.corrcoef(masks[one], np.roll(masks[other], shift))[0, 1]) < 5 / n**0.5
+    for bit in range(16):
+        flipped = masks[1][np.arange(n) ^ (1 << bit)]
+        assert abs(np.corrcoef(masks[0], flipped)[0, 1]) < 5 / n**0.5
+
+
+def test_dropout_keeps_the_expectation():
+    x = jax.numpy.ones((64, 32, 32))
+    seeds = jax.random.bits(jax.random.key(1), (2,), "uint32")
+    assert float(model.dropout(x, seeds, 0.1).mean()) == pytest.approx(1.0, abs=0.005)
+    assert model.dropout(x, None, 0.1) is x
+
+
+def test_metrics_weigh_predictions_not_rows():
+    job = pretrain.job(config())
+    params = jax.jit(lambda: train.new_state(job))().params
+    whole = batch(job.shapes[32], 0)
+    halves = [jax.tree.map(lambda x, h=h: x[h * 16 : h * 16 + 16], whole) for h in (0, 1)]
+    sums = jax.device_get(job.loss(params, whole, None))
+    parts = [jax.device_get(job.loss(params, half, None)) for half in halves]
+    for name, (total, count) in sums.items():
+        assert total == pytest.approx(sum(part[name][0] for part in parts), rel=1e-5)
+        assert count == sum(part[name][1] for part in parts)
+    assert sums["mlm_loss"][1] == (whole["masked_ids"] > 0).sum()

@@ -1,0 +1,27 @@
+"""Words for [MASK]: python -m tools.fill_mask --model DIR "text with [MASK]" ["more [MASK]" ...]
+
+DIR is what tools.export_pytorch made, or any BERT of Hugging Face with an MLM head. Needs no PyTorch.
+"""
+
+from bert_tpu import command, fill_mask
+
+
+def main() -> None:
+    """Reads the flags and prints a table for each [MASK] of each text."""
+    parser = command.Parser(prog="tools.fill_mask", description=__doc__.split("\n", 2)[2])
+    parser.add_argument("--model", required=True, help="model.safetensors, config.json and vocab.txt")
+    parser.add_argument("--top_k", type=int, default=5, help="pieces a [MASK] (5)")
+    parser.add_argument("text", nargs="+", help="a text with one or several [MASK]")
+    args = parser.parse_args()
+    filler = fill_mask.load(args.model)
+    for text in args.text:
+        masks = fill_mask.predict(filler, text, args.top_k)
+        for number, guesses in enumerate(masks, start=1):
+            print(f"{text}  ({number} of {len(masks)})" if len(masks) > 1 else text)
+            width = max(len(guess.piece) for guess in guesses)
+            for guess in guesses:
+                print(f"  {guess.score:7.4f}  {guess.piece:{width}}  {guess.sequence}")
+
+
+if __name__ == "__main__":
+    command.run(main)
