@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_tpu import checkpoint, command, hf, model, publish, vocab, workdir
+from bert_tpu import checkpoint, command, hf, model, names, publish, vocab, workdir
 
 TOLERANCE = 1e-4  # of a logit, float32: a trained 6-layer encoder measured 1.2e-5
 ROWS = 4  # 250 MB of logits at 512 x 30,522
@@ -84,8 +84,9 @@ def check(directory, params, section) -> Checked:
 def _like(section):
     """Shapes of the parameters, each whole on one device here, wherever they were trained."""
     whole = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.eval_shape(lambda: model.init(model.Bert(**section), jax.random.key(0)))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), names.shapes(section)
+    )
 
 
 def _torch_is_here():
@@ -131,7 +132,7 @@ def _torch_logits(directory, batch):
     loaded, info = transformers.BertForPreTraining.from_pretrained(
         directory, output_loading_info=True, ignore_mismatched_sizes=True
     )
-    if complaints := {key: sorted(map(str, names)) for key, names in info.items() if names}:
+    if complaints := {key: sorted(map(str, found)) for key, found in info.items() if found}:
         raise command.UserError(
             f"transformers {transformers.__version__} loads it with {complaints}; nothing was exported"
         )

@@ -40,6 +40,11 @@ TIED = {
 }
 
 
+def shapes(section):
+    """The parameter tree of a `model` section, with shapes for arrays."""
+    return jax.eval_shape(lambda: model.init(model.Bert(**section), jax.random.key(0)))
+
+
 def to_hf(params) -> dict[str, np.ndarray]:
     """Float32 tensors of all of `params` under the names of BertForPreTraining.
 
@@ -61,10 +66,10 @@ def from_hf(tensors, section, source="the model") -> tuple[dict[str, Any], tuple
     """
     found = _untied({_modern(name): tensor for name, tensor in tensors.items()}, source)
     found.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, ...: saved by transformers before 4.31
-    shapes = _shapes(section)
-    absent = tuple(head for head in HEADS if not _names({head: shapes[head]}) & found.keys())
-    shapes = {key: tree for key, tree in shapes.items() if key not in absent}
-    names = _names(shapes)
+    expected = shapes(section)
+    absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & found.keys())
+    expected = {key: tree for key, tree in expected.items() if key not in absent}
+    names = _names(expected)
     if missing := names - found.keys():
         raise command.UserError(f"{source} lacks {_listed(missing)}: fetch or export it again")
     if unexpected := found.keys() - names:
@@ -78,7 +83,7 @@ def from_hf(tensors, section, source="the model") -> tuple[dict[str, Any], tuple
             )
         return np.ascontiguousarray(array.T if _is_kernel(path) else array, np.float32)
 
-    return jax.tree_util.tree_map_with_path(take, shapes), absent
+    return jax.tree_util.tree_map_with_path(take, expected), absent
 
 
 def _modern(name):
@@ -95,10 +100,6 @@ def _untied(tensors, source):
         if twin is not None and not np.array_equal(tensors.setdefault(first, twin), twin):
             raise command.UserError(f"{source}: {second} differs from {first}; only a tied one can be loaded")
     return tensors
-
-
-def _shapes(section):
-    return jax.eval_shape(lambda: model.init(model.Bert(**section), jax.random.key(0)))
 
 
 def _names(tree):

@@ -190,13 +190,18 @@ def _hooks(this, on, programs, books, checkpoints, heldout, stopping, cfg, hashe
     )
 
 
+def quiet_tensorflow():
+    """Keeps TensorFlow's start-up notes out of the terminal; to be called before it is imported."""
+    # The second setting only silences a note that the first does not.
+    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"} | os.environ)
+
+
 def main():
     """Reads the flags and runs."""
     flag = config_flags.DEFINE_config_file("config", None, "file of the config, with :variant", lock_config=True)
     where = flags.DEFINE_string("workdir", None, "the run's directory: checkpoints, metrics, events")
     config.parse(sys.argv, required=("config", "workdir"))
-    # TensorFlow's start-up notes are not ours to print; the second setting only silences one that the first does not.
-    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"} | os.environ)
+    quiet_tensorflow()
     code = run(flag.value, pathlib.Path(where.value).absolute())
     if code:
         sys.exit(code)

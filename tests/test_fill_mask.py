@@ -16,7 +16,7 @@ TEXTS = [
     "The DOG, it's [MASK]!",
     "the [MASK] was a very [MASK] tree",
     "[MASK] [MASK] [MASK] [MASK] [MASK] sat",
-    "a zebra? \u00e9t\u00e9 \u4e2d [MASK]ing under [SEP] the [PAD] house",
+    "a zebra? \u00e9t\u00e9 \u4e2d [MASK]ing under [SEP] the [PAD] [MASK]",
     "the cat ran under the big red house, and the [MASK] dog ran on the mat.",
 ]
 

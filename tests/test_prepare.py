@@ -1,6 +1,5 @@
 """A corpus holds its input, each document once, and comes out the same however it was made."""
 
-import fcntl
 import itertools
 import json
 import math
@@ -250,11 +249,8 @@ def test_a_directory_with_other_things_is_not_written_to(text, tmp_path):
 
 
 def test_a_second_run_in_the_same_directory_is_refused(text, tmp_path):
-    handle = os.open(tmp_path, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(command.UserError, match="another run"):
+    with prepare._alone_in(tmp_path), pytest.raises(command.UserError, match="another run"):
         call(text, tmp_path)
-    os.close(handle)
 
 
 def small(tmp_path, content: str, **options):

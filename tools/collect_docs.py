@@ -10,7 +10,6 @@ import concurrent.futures
 import importlib.metadata
 import pathlib
 import re
-import textwrap
 import warnings
 
 from packaging import requirements
@@ -19,6 +18,7 @@ import tqdm
 from bert_tpu import command
 
 MIN_PARAGRAPH = 40  # characters; shorter ones are headings, signatures and bullets
+RULE = re.compile(r"^\W+$", re.MULTILINE)  # a line without a letter, such as one under a heading
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -56,7 +56,7 @@ def prose(path):
         except SyntaxError:
             return []
         docs = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, DOCUMENTED)]
-    blocks = [textwrap.dedent(block) for doc in docs for block in re.split(r"\n\s*\n", doc)]
+    blocks = [RULE.sub("", block) for doc in docs for block in re.split(r"\n\s*\n", doc)]
     return [" ".join(block.split()) for block in blocks if is_prose(block)]
 
 

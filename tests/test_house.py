@@ -1,0 +1,90 @@
+"""Guards of the house: imports run downward, files stay small, and heavy libraries stay where they belong."""
+
+import ast
+import subprocess
+import sys
+
+from conftest import ROOT
+import pytest
+
+FLOORS = {
+    0: {"command"},
+    1: {
+        "chunks", "checkpoint", "config", "datasets", "log", "masking", "dropout", "mesh", "model", "optim", "pairs", "progress",
+        "recipe", "sentences", "sources", "stop", "vocab", "wordpiece", "workdir", "corpus", "parts", "hf", "names", "publish",
+    },
+    2: {"prepare", "data", "train"},
+    3: {"pretrain", "export", "fill_mask"},
+}  # fmt: skip
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+FILES = sorted((ROOT / "bert_tpu").glob("*.py"))
+
+
+def imports(path):
+    """(top-level package, module of bert_tpu or None) of every import in a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.module.split(".")[0], alias.name if node.module == "bert_tpu" else None
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name.split(".")[0], None
+
+
+def graph():
+    return {path.stem: {module for _, module in imports(path) if module} for path in FILES if path.stem != "__init__"}
+
+
+def test_every_file_has_its_floor():
+    assert set(graph()) == set(FLOOR)
+
+
+def test_imports_run_downward():
+    upward = [(a, b) for a, below in graph().items() for b in below if FLOOR[b] > FLOOR[a]]
+    assert not upward
+
+
+def test_no_circles():
+    left = graph()
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
+
+
+@pytest.mark.parametrize(
+    ("library", "where"),
+    [
+        ("flax", {"model"}),
+        ("tensorflow", {"chunks", "data", "datasets", "log", "masking", "pairs"}),
+        ("torch", {"export", "hf"}),
+        ("transformers", {"export"}),
+    ],
+)
+def test_heavy_libraries_stay_in_their_rooms(library, where):
+    assert {path.stem for path in FILES if library in {package for package, _ in imports(path)}} <= where
+
+
+@pytest.mark.parametrize("module", ["pretrain", "prepare", "fill_mask", "export"])
+def test_importing_brings_no_tensorflow_and_no_torch(module):
+    """They cost seconds; only reading data, writing events and checking an export needs them."""
+    code = f"import sys, bert_tpu.{module}; print(sorted({{'tensorflow', 'torch', 'transformers'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tools").glob("*.py"))], ids=lambda p: p.name)
+def test_files_are_short_and_say_what_they_are_for(path):
+    text = path.read_text()
+    if path.name == "__init__.py" and not text:
+        return
+    assert ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) <= 270
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno <= 60, f"{path.name}: {node.name} is too long"
+
+
+def test_configs_are_plain_data():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert {package for package, _ in imports(path)} <= {"ml_collections", "configs"}

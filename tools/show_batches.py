@@ -1,0 +1,89 @@
+"""Prints rows of training batches to look at, and each global batch's SHA-256.
+
+python -m tools.show_batches --config configs/bert.py:medium --config.data.dir=CORPUS --steps 0:2 [--hosts N] [--json]
+"""
+
+import itertools
+import json
+import sys
+
+from absl import flags
+from ml_collections import config_flags
+import numpy as np
+
+from bert_tpu import command, config, pretrain
+
+
+def rows_of(batch, count):
+    """The first `count` rows as plain lists."""
+    return [{name: values[r].tolist() for name, values in batch.items()} for r in range(count)]
+
+
+def decoded(row, pieces):
+    """A row as text: each masked place shows what was put there and, in brackets, what was there."""
+    truth = {p: i for p, i in zip(row["masked_positions"], row["masked_ids"], strict=True) if i}
+    words = []
+    for place in range(sum(row["attention_mask"])):
+        shown = pieces[row["input_ids"][place]]
+        words.append(f"{shown}({pieces[truth[place]]})" if place in truth else shown)
+    label = "B is random" if row["next_sentence_label"] else "B follows A"
+    return f"{label}; {len(words)} tokens, {len(truth)} to predict\n    {' '.join(words)}"
+
+
+def span(text):
+    """`A:B` as a pair of steps; `A` alone is A:A+1."""
+    first, _, last = text.partition(":")
+    try:
+        first = int(first)
+        last = int(last) if last else first + 1
+    except ValueError:
+        raise command.UserError(f"--steps {text!r} is no range: write 0:3 for steps 0, 1 and 2") from None
+    if not 0 <= first < last:
+        raise command.UserError(f"--steps {text!r} holds no step: write 0:3 for steps 0, 1 and 2")
+    return first, last
+
+
+def batches(cfg, first, last, hosts):
+    """(step, length, global batch) of some steps, put together from what `hosts` hosts would each read."""
+    from bert_tpu import data  # TensorFlow: after the flags have been checked
+
+    lock, rules = pretrain.open_corpus(cfg), pretrain.make_recipe(cfg)
+    if last > rules.num_steps:
+        raise command.UserError(f"the run has {rules.num_steps:,} steps: ask for a range up to there")
+    streams = [
+        data.train(
+            data.load(lock, "train", batch_size=rules.batch_size, process_index=i, process_count=hosts), rules, first
+        )
+        for i in range(hosts)
+    ]
+    for step, parts in enumerate(itertools.islice(zip(*streams, strict=True), last - first), first):
+        seq_len = parts[0][0]
+        yield step, seq_len, {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
+
+
+def main():
+    """Prints the steps asked for."""
+    flag = config_flags.DEFINE_config_file("config", None, "file of the config, with :variant", lock_config=True)
+    steps = flags.DEFINE_string("steps", "0:1", "first step : one past the last")
+    hosts = flags.DEFINE_integer("hosts", 1, "how many hosts to read as", lower_bound=1)
+    count = flags.DEFINE_integer("rows", 4, "rows to print; the hash is over all", lower_bound=0)
+    as_json = flags.DEFINE_bool("json", False, "one JSON object a step")
+    config.parse(sys.argv, required=("config",))
+    pretrain.quiet_tensorflow()
+    from bert_tpu import data, vocab
+
+    cfg = flag.value
+    pieces = vocab.load(cfg.data.dir).pieces if cfg.data.dir else ()
+    for step, seq_len, batch in batches(cfg, *span(steps.value), hosts.value):
+        rows = rows_of(batch, min(count.value, cfg.batch_size))
+        digest = data.sha256(batch)
+        if as_json.value:
+            print(json.dumps({"step": step, "seq_len": seq_len, "sha256": digest, "rows": rows}))
+            continue
+        print(f"step {step}  length {seq_len}  sha256 {digest}")
+        for number, row in enumerate(rows):
+            print(f"  row {number}: {decoded(row, pieces)}")
+
+
+if __name__ == "__main__":
+    command.run(main)
