@@ -6,33 +6,84 @@ Without --text the documentation of the installed packages is used. Ours and the
 busy machine slows both; the ratio is the figure to quote.
 """
 
-import importlib.metadata
-import itertools
+import contextlib
 import os
-import pathlib
 import platform
 import statistics
-import sys
 import tempfile
 import time
 
 import numpy as np
 
-from bert_tpu import pretrain
+from bert_tpu import command, corpus, prepare, pretrain, sources, vocab, wordpiece
 from configs import bert
+from tools import collect_docs
 
 ROUNDS = 7
 
 
 def alternate(ours, peer, rounds=ROUNDS):
-    """Median units/s of two functions that return how many units they did, turn by turn."""
-    rates = ([], [])
-    for turn, (function, rate) in itertools.product(range(rounds + 1), zip((ours, peer), rates, strict=True)):
-        begun = time.perf_counter()
-        units = function()
+    """Median units/s of two functions that return how many units they did, and the median ratio of their turns."""
+    rates = []
+    for turn in range(rounds + 1):
+        pair = []
+        for function in (ours, peer):
+            begun = time.perf_counter()
+            units = function()
+            pair.append(units / (time.perf_counter() - begun))
         if turn:  # the first turn warms up
-            rate.append(units / (time.perf_counter() - begun))
-    return tuple(map(statistics.median, rates))
+            rates.append(pair)
+    return *map(statistics.median, zip(*rates, strict=True)), statistics.median(a / b for a, b in rates)
+
+
+def data(corpus_dir, tokenizer_dir):
+    """Sequences/s at 128: ours with pairs and masks, and transformers' collator, which only masks."""
+    import tensorflow as tf
+    import transformers
+
+    from bert_tpu import data as pipeline
+
+    cfg = bert.get_config()
+    cfg.data.dir = corpus_dir
+    rules = pretrain.make_recipe(cfg)
+    share = pipeline.load(corpus.read(corpus_dir), "train", batch_size=cfg.batch_size)
+    batches = pipeline.stream(share, pipeline.cut(share, 128), rules, 128, 0, tf.int64.max)
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
+    collate = transformers.DataCollatorForLanguageModeling(tokenizer, return_tensors="np")
+    rng = np.random.default_rng(0)
+    rows = [{"input_ids": row} for row in rng.integers(104, len(share.pieces), (cfg.batch_size, 128)).tolist()]
+
+    def ours(count=100):
+        for _ in range(count):
+            next(batches)
+        return count * cfg.batch_size
+
+    def peer(count=4):
+        for _ in range(count):
+            collate(rows)
+        return count * cfg.batch_size
+
+    return alternate(ours, peer)
+
+
+def preparation(text, tokenizer_dir, scratch):
+    """Tokens/s from text to a finished corpus, start-up included: ours, and tokenizers' encode_batch alone."""
+    documents = [d.text for d in sources.documents(sources.find([text]), sources.Counts())]
+    lines = [line for document in documents for line in document.splitlines()]
+    tokenizer = vocab.tokenizer(vocab.load(tokenizer_dir))
+    turn = 0
+
+    def ours():
+        nonlocal turn
+        turn += 1
+        with open(os.devnull, "w") as hush, contextlib.redirect_stderr(hush):
+            lock = prepare.prepare([text], tokenizer_dir, f"{scratch}/corpus-{turn}")
+        return sum(info.tokens for split in lock.splits.values() for info in split)
+
+    def peer():
+        return sum(len(one.ids) for one in tokenizer.encode_batch(lines, add_special_tokens=False))
+
+    return alternate(ours, peer, rounds=3)
 
 
 def step():
@@ -105,3 +156,49 @@ def torch_step(cfg, batch, steps=4):
         return steps * cfg.batch_size
 
     return turn
+
+
+def main():
+    """Prints one line for each part."""
+    parser = command.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--text", help="plain text to prepare (default: documentation of the installed packages)")
+    parser.add_argument("--only", nargs="+", choices=("data", "prepare", "step"), default=("data", "prepare", "step"))
+    args = parser.parse_args()
+    pretrain.quiet_tensorflow()
+    print(f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}; medians, ratio by pairs of turns")
+    with tempfile.TemporaryDirectory() as scratch:
+        if set(args.only) & {"data", "prepare"}:
+            text, tokenizer = inputs(args.text, scratch)
+        if "prepare" in args.only:
+            show("prepare_corpus, tokens/s", "tokenizers alone", *preparation(text, tokenizer, scratch))
+        if "data" in args.only:
+            made = f"{scratch}/for-data"
+            prepare.prepare([text], tokenizer, made)
+            show("data at 128, sequences/s", "HF collator, no NSP", *data(made, tokenizer))
+        if "step" in args.only:
+            show("step 2/128, 32 x 128, sequences/s", "HF + torch.compile, bf16", *step())
+
+
+def inputs(text, scratch):
+    """A text, and a tokenizer of 8,192 pieces learnt from it."""
+    if not text:
+        text = f"{scratch}/docs.txt"
+        collect_docs.collect("requirements.txt", text)
+    tokenizer = f"{scratch}/tokenizer"
+    found = sources.find([text])
+
+    def lines():
+        for document in sources.documents(found, sources.Counts()):
+            yield from document.text.splitlines()
+
+    vocab.save(wordpiece.train(lines, 8192), tokenizer)
+    return text, tokenizer
+
+
+def show(what, peer, ours_rate, peer_rate, ratio):
+    """One line of the table."""
+    print(f"{what:<36} {ours_rate:>12,.0f}   {peer:<26} {peer_rate:>12,.0f}   ratio {ratio:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -66,24 +66,33 @@ def is_prose(block):
     return len(block) >= MIN_PARAGRAPH and letters > 0.85 * len(block) and not re.search(r">>>|```|^\s*[|+]", block)
 
 
-def main():
-    """Collects and writes."""
-    parser = command.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requirements", default="requirements.txt", help="whose packages to read")
-    parser.add_argument("--out", required=True, help="text file to write")
-    args = parser.parse_args()
-    lines = pathlib.Path(args.requirements).read_text().splitlines()
+def collect(requirements_file, out):
+    """`out` holds the text of all packages that `requirements_file` brings; returns (bytes, files read)."""
+    lines = pathlib.Path(requirements_file).read_text().splitlines()
     names = [requirements.Requirement(line).name for line in lines if line.strip() and line[0] not in "#-"]
     paths = [path for distribution in closure(names) for path in files(distribution)]
-    out, seen, size = pathlib.Path(args.out), set(), 0
+    out, seen, size = pathlib.Path(out), set(), 0
     out.parent.mkdir(parents=True, exist_ok=True)
-    with concurrent.futures.ProcessPoolExecutor() as pool, out.open("w", encoding="utf-8") as file:
-        for paragraphs in tqdm.tqdm(pool.map(prose, paths, chunksize=64), "documentation", len(paths), unit="file"):
+    partial = out.with_name(out.name + ".partial")
+    with concurrent.futures.ProcessPoolExecutor() as pool, partial.open("w", encoding="utf-8") as file:
+        found = pool.map(prose, paths, chunksize=64)
+        for paragraphs in tqdm.tqdm(found, "documentation", len(paths), unit="file", mininterval=1):
             new = [p for p in dict.fromkeys(paragraphs) if p not in seen]
             seen.update(new)
             if new:
                 size += file.write("\n".join(new) + "\n\n")
-    print(f"{out}: {size / 1e6:.1f} MB of text from {len(paths):,} files")
+    partial.replace(out)
+    return size, len(paths)
+
+
+def main():
+    """Collects and reports."""
+    parser = command.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requirements", default="requirements.txt", help="whose packages to read")
+    parser.add_argument("--out", required=True, help="text file to write")
+    args = parser.parse_args()
+    size, count = collect(args.requirements, args.out)
+    print(f"{args.out}: {size / 1e6:.1f} MB of text from {count:,} files")
 
 
 if __name__ == "__main__":

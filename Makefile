@@ -1,0 +1,36 @@
+# make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask, in ./demo
+# make test                   the whole suite
+# make bench [TEXT='glob']    speeds of data, preparation and step beside their peers
+# make lint                   ruff
+
+PYTHON ?= python3.11
+VENV := .venv
+PY := $(VENV)/bin/python
+DEMO := demo
+CORPUS ?= $(DEMO)/text/docs.txt
+TEXT ?=
+.DELETE_ON_ERROR:
+.PHONY: demo test bench lint clean
+.SECONDARY:
+
+$(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --progress-bar off --quiet -r requirements-dev.txt
+	touch $@
+
+demo: $(VENV)/ready
+	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)"
+
+test: $(VENV)/ready
+	$(PY) -m pytest -n 2 --dist worksteal
+
+bench: $(VENV)/ready
+	$(PY) -m tools.bench $(if $(TEXT),--text '$(TEXT)')
+
+lint: $(VENV)/ready
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+clean:
+	rm -rf $(VENV) $(DEMO)

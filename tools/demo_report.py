@@ -1,0 +1,57 @@
+"""What a finished demo shows: held-out losses beside the unigram entropy, and masks filled by PyTorch.
+
+python -m tools.demo_report --workdir W --corpus DIR --model DIR
+"""
+
+import json
+import pathlib
+
+from bert_tpu import command, corpus
+
+SENTENCES = (
+    "The function returns a [MASK] of the input array.",
+    "Raises an error if the [MASK] is not valid.",
+    "She looked at him and [MASK] nothing.",
+    "The city is the capital of the [MASK].",
+)
+
+
+def evaluations(workdir):
+    """The last held-out line of each length in metrics.jsonl."""
+    lines = map(json.loads, (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines())
+    return {line["seq_len"]: line for line in lines if line["kind"] == "eval"}
+
+
+def fill(directory, sentences, top_k=5):
+    """Rows (sentence, guesses) by transformers' pipeline on PyTorch."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    pipeline = transformers.pipeline("fill-mask", directory, top_k=top_k, device="cpu")
+    for sentence in sentences:
+        yield sentence, ", ".join(f"{guess['token_str']} {guess['score']:.2f}" for guess in pipeline(sentence))
+
+
+def main():
+    """Prints both tables."""
+    parser = command.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", required=True, help="of the pretraining")
+    parser.add_argument("--corpus", required=True, help="that it read")
+    parser.add_argument("--model", required=True, help="exported directory")
+    args = parser.parse_args()
+    lock = corpus.read(args.corpus)
+    print(f"unigram entropy of the training text    {lock.unigram_entropy:.3f} nats")
+    for seq_len, line in sorted(evaluations(args.workdir).items()):
+        print(
+            f"held-out at {seq_len:>3} tokens, step {line['step']:,}:  MLM loss {line['mlm_loss']:.3f} nats, accuracy "
+            f"{line['mlm_accuracy']:.1%}; NSP accuracy {line['nsp_accuracy']:.1%} (chance is about 50%)"
+        )
+    print(f"\nfill-mask, {args.model} in PyTorch")
+    rows = list(fill(args.model, SENTENCES))
+    width = max(len(sentence) for sentence, _ in rows)
+    for sentence, guesses in rows:
+        print(f"  {sentence:<{width}}  {guesses}")
+
+
+if __name__ == "__main__":
+    command.run(main)
