@@ -1,0 +1,114 @@
+"""The whole flow by its commands, as a user types them, on a small text."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+from conftest import ROOT
+import pytest
+
+SMALL = [
+    f"--config.{key}={value}"
+    for key, value in {
+        "model.vocab_size": 400, "model.hidden_size": 32, "model.num_layers": 1, "model.num_heads": 1,
+        "model.intermediate_size": 64, "batch_size": 16, "num_steps": 40, "eval.every_steps": 20, "eval.num_batches": 2,
+        "checkpoint.every_steps": 20, "log.every_steps": 10, "data.seq_lens": "(32,64)",
+        "data.max_predictions": "(5,10)",
+    }.items()
+]  # fmt: skip
+
+
+def run(*command, code=0):
+    """Standard output and error of `python -m command`, which must exit with `code`."""
+    env = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def flow(text_file, tmp_path_factory):
+    """A directory with tokenizer, corpus, run and model, made by the commands."""
+    root = tmp_path_factory.mktemp("flow")
+    run("tools.train_tokenizer", "--input", text_file, "--vocab_size", 400, "--out", root / "tokenizer")
+    run(
+        "tools.prepare_corpus", "--input", text_file, "--tokenizer", root / "tokenizer", "--out", root / "corpus",
+        "--heldout", 0.1,
+    )  # fmt: skip
+    _, said = run(*pretrain(root, "run"))
+    (root / "said").write_text(said)
+    run("tools.export_pytorch", "--workdir", root / "run", "--out", root / "model")
+    return root
+
+
+def pretrain(root, name, *flags):
+    return (
+        "bert_tpu.pretrain", "--config", "configs/demo.py", f"--config.data.dir={root / 'corpus'}",
+        f"--config.compile_cache={root / 'cache'}", "--workdir", root / name, *SMALL, *flags,
+    )  # fmt: skip
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_loss_falls(flow):
+    heldout = [line for line in metrics(flow / "run") if line["kind"] == "eval" and line["seq_len"] == 32]
+    assert [line["step"] for line in heldout] == [20, 40]
+    assert heldout[1]["mlm_loss"] < heldout[0]["mlm_loss"]
+
+
+def test_a_run_says_only_what_is_ours(flow):
+    ours = ("step ", "1 x cpu")
+    assert [line for line in (flow / "said").read_text().splitlines() if not line.startswith(ours)] == []
+
+
+def test_the_export_has_the_hubs_names(flow):
+    assert {path.name for path in (flow / "model").iterdir()} == {
+        "model.safetensors", "config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json",
+        "special_tokens_map.json", "README.md",
+    }  # fmt: skip
+
+
+def test_masks_are_filled(flow):
+    said, _ = run("tools.fill_mask", "--model", flow / "model", "Ba be [MASK] bi.")
+    assert "[MASK]" in said
+    _, fault = run("tools.fill_mask", "--model", flow / "model", "no mask here", code=1)
+    assert fault.startswith("error: ")
+    assert fault.count("\n") == 1
+
+
+def test_an_export_comes_back_bit_for_bit_and_trains_on(flow):
+    run("tools.import_pytorch", "--model", flow / "model", "--out", flow / "imported")
+    run("tools.export_pytorch", "--workdir", flow / "imported", "--out", flow / "again")
+    one, other = (
+        hashlib.sha256((flow / name / "model.safetensors").read_bytes()).hexdigest() for name in ("model", "again")
+    )
+    assert one == other
+    run(*pretrain(flow, "continued", f"--config.init_from={flow / 'imported'}", "--config.num_steps=20"))
+    first, last = metrics(flow / "run"), metrics(flow / "continued")
+    assert last[0]["mlm_loss"] < first[0]["mlm_loss"]  # it did not start from scratch
+
+
+def test_batches_can_be_looked_at(flow):
+    command = ("tools.show_batches", "--config", "configs/demo.py", f"--config.data.dir={flow / 'corpus'}", *SMALL)
+    said, _ = run(*command, "--steps", "35:37", "--rows", "1", "--json")
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert [(line["step"], line["seq_len"], len(line["rows"])) for line in lines] == [(35, 32, 1), (36, 64, 1)]
+    assert set(lines[0]["rows"][0]) == {
+        "input_ids", "token_type_ids", "attention_mask", "masked_positions", "masked_ids", "next_sentence_label",
+    }  # fmt: skip
+    said, _ = run(*command, "--steps", "35:37", "--rows", "0", "--json", "--hosts", "2")
+    assert [json.loads(line)["sha256"] for line in said.splitlines()] == [line["sha256"] for line in lines]
+    said, _ = run(*command, "--steps", "0")
+    assert "B is random" in said
+    assert "[MASK](" in said
+
+
+def test_curves_are_drawn(flow):
+    run("tools.plot_metrics", "--workdir", flow / "run", "--corpus", flow / "corpus", "--out", flow / "curve.png")
+    assert (flow / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,58 @@
+"""Draws a run's curves from metrics.jsonl.
+
+python -m tools.plot_metrics --workdir W --out curve.png [--corpus DIR]
+"""
+
+import json
+import pathlib
+
+from bert_tpu import command, corpus
+
+PANELS = (("mlm_loss", "MLM loss (nats)"), ("nsp_accuracy", "NSP accuracy"))
+
+
+def read(workdir):
+    """Lines of metrics.jsonl by (kind, length)."""
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    curves = {}
+    for line in map(json.loads, path.read_text().splitlines()):
+        curves.setdefault((line["kind"], line["seq_len"]), []).append(line)
+    return curves
+
+
+def draw(curves, out, entropy=None):
+    """A PNG of MLM loss and NSP accuracy over steps: lines are training means, dots held-out text."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    for axis, (name, title) in zip(axes, PANELS, strict=True):
+        for (kind, seq_len), lines in sorted(curves.items(), reverse=True):
+            color = "tab:blue" if seq_len == min(n for _, n in curves) else "tab:orange"
+            style = {"linewidth": 1.2} if kind == "train" else {"marker": "o", "markersize": 4, "linestyle": "none"}
+            label = f"{'training' if kind == 'train' else 'held-out'}, {seq_len} tokens"
+            steps = [line["step"] for line in lines]
+            axis.plot(steps, [line[name] for line in lines], color=color, label=label, **style)
+        axis.set(xlabel="step", title=title)
+        axis.grid(alpha=0.3)
+    if entropy:
+        axes[0].axhline(entropy, color="gray", linestyle="--", linewidth=1, label="unigram entropy")
+    axes[1].axhline(0.5, color="gray", linestyle="--", linewidth=1)
+    axes[0].legend(fontsize=8)
+    figure.savefig(out, dpi=120)
+
+
+def main():
+    """Reads and draws."""
+    parser = command.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", required=True, help="of the run")
+    parser.add_argument("--out", required=True, help="PNG to write")
+    parser.add_argument("--corpus", help="that it read, for the line of the unigram entropy")
+    args = parser.parse_args()
+    draw(read(args.workdir), args.out, args.corpus and corpus.read(args.corpus).unigram_entropy)
+
+
+if __name__ == "__main__":
+    command.run(main)
