@@ -1,5 +1,14 @@
-"""Orbax checkpoints: parameters, optimizer and step, saved in the background, restored from the newest whole one."""
+"""Orbax checkpoints: written in the background, whole or not at all, and restored from the newest that is sound.
 
+STEP/params and STEP/opt hold the arrays (`params` restores alone), STEP/meta is JSON with what else a restart needs,
+and STEP/SHA256SUMS covers every file of these three, for each restart and for `sha256sum -c`.
+"""
+
+import hashlib
+import itertools
+import logging
+import os
+import re
 import sys
 
 from etils import epath
@@ -9,104 +18,124 @@ import orbax.checkpoint as ocp
 
 from bert_tpu import command
 
-UNREADABLE = ".unreadable"
+ITEMS = ("params", "opt", "meta")
+SUMS = "SHA256SUMS"
 
 
 class Checkpoints:
-    """The checkpoints of one run, `directory/STEP/{params,opt,meta}`; `params` restores alone."""
+    """The checkpoints of one run in `directory`, of which the last `keep_last` and every `keep_every`-th stay."""
 
     def __init__(self, *, directory, every_steps, keep_last, keep_every):
-        """Keeps the last `keep_last` and every `keep_every`-th (0: none besides)."""
+        """keep_every: 0 keeps none besides the last."""
         self.every_steps = every_steps
         self.directory = epath.Path(directory).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._mine = -1
-        self._manager = self._open(keep_last, keep_every)
-
-    def _open(self, keep_last, keep_every):
-        if keep_last < 1:
-            raise command.UserError(f"config.checkpoint.keep_last {keep_last}: give 1 or more")
-        return ocp.CheckpointManager(
+        self._saving = None  # the step that was given to Orbax last
+        self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep_last, keep_period=keep_every or None, cleanup_tmp_directories=True
+                max_to_keep=keep_last,
+                keep_period=keep_every or None,
+                cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
             ),
-            item_names=("params", "opt", "meta"),
+            item_names=ITEMS,
         )
 
     def save(self, state, meta):
-        """Starts writing `state`; returns once its arrays are copied. A newer checkpoint is never overwritten."""
+        """Starts writing; returns once the arrays are copied. Raises UserError rather than overwrite a newer one."""
+        self.wait()
         step = int(state.step)
         newest = max(self._on_disk(), default=-1)
-        if newest >= step and newest != self._mine:
+        if newest >= step:
             raise command.UserError(
-                f"{self.directory / str(newest)} is newer than this run's step {step}: another run writes to this workdir;"
-                " stop one of them"
+                f"{self.directory / str(newest)} is newer than this run's step {step}: another run writes to this "
+                "workdir; stop one of them"
             )
-        if newest == step:
-            return
+        self._saving = step
+        args = ocp.args.Composite(
+            params=ocp.args.StandardSave(state.params),
+            opt=ocp.args.StandardSave(state.opt),
+            meta=ocp.args.JsonSave(meta),
+        )
         try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    params=ocp.args.StandardSave(state.params),
-                    opt=ocp.args.StandardSave(state.opt),
-                    meta=ocp.args.JsonSave(meta),
-                ),
-            )
-        except Exception as error:
-            raise self._failed(step, error) from error
-        self._mine = step
+            self._manager.save(step, args=args)
+        except Exception as fault:  # of whatever layer below met the disk
+            raise self._failed(fault) from fault
+
+    def _write_sums(self):
+        # Orbax calls this on the process that commits, when all files are written and the directory is to be renamed.
+        (path,) = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        (path / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in _sums(path, ITEMS).items()))
+
+    def check(self):
+        """Raises UserError if the last save has failed by now; never waits."""
+        if not self._manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self):
-        """Returns once what was begun is on disk."""
+        """Returns once what was begun is on disk; UserError if it cannot be."""
         try:
             self._manager.wait_until_finished()
-            self._manager.check_for_errors()
-        except Exception as error:
-            raise self._failed(self._mine, error) from error
+        except Exception as fault:
+            raise self._failed(fault) from fault
 
     def close(self):
         """Waits and releases the writer."""
         self.wait()
         self._manager.close()
 
-    def _failed(self, step, error):
-        whole = max((s for s in self._on_disk() if s != step), default=None)
-        left = f"{self.directory / str(whole)} is whole" if whole is not None else "no earlier checkpoint exists"
-        reason = str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__
-        return command.UserError(f"cannot save the checkpoint of step {step} ({reason}); {left}: free space and run again")
+    def _failed(self, fault):
+        whole = max(self._on_disk(), default=None)
+        left = "no earlier one exists" if whole is None else f"{self.directory / str(whole)} is whole"
+        return command.UserError(
+            f"cannot save the checkpoint of step {self._saving} ({_reason(fault)}); {left}: mend that, perhaps by "
+            "freeing space, and run the same command again"
+        )
 
     def _on_disk(self):
         return [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
 
     def restore(self, state):
-        """The newest readable checkpoint as a State like `state` (shapes and shardings), or None where there is none.
+        """(State, meta) of the newest checkpoint that is sound; None where there is no checkpoint.
 
-        One that cannot be read is reported by name, set aside as STEP.unreadable, and the one before it is taken.
+        state: shapes and shardings. Newer ones that cannot be read are reported by name and set aside, so that their
+        steps can be saved again. Raises UserError, with all left in its place, if none can be read.
         """
-        for step in sorted(self._on_disk(), reverse=True):
+        unreadable = {}
+        for path in (self.directory / str(step) for step in sorted(self._on_disk(), reverse=True)):
             try:
-                restored = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        params=ocp.args.StandardRestore(state.params), opt=ocp.args.StandardRestore(state.opt)
-                    ),
-                )
-            except Exception as error:  # whatever a damaged file makes the reader say
-                self._set_aside(step, error)
+                _check_sums(path, ITEMS)
+                items = self._restore(path, state)
+            except Exception as fault:  # whatever a damaged file makes the reader say
+                unreadable[path] = _reason(fault)
                 continue
-            self._mine = step
-            return state._replace(
-                step=jax.device_put(np.int32(step), state.step.sharding), params=restored.params, opt=restored.opt
+            self._set_aside(unreadable)
+            step = jax.device_put(np.int32(path.name), state.step.sharding)
+            return state._replace(step=step, params=items.params, opt=items.opt), items.meta
+        if unreadable:
+            reason = next(iter(unreadable.values()))
+            raise command.UserError(
+                f"no checkpoint in {self.directory} can be read (the newest: {reason}): restore one, "
+                "or give another --workdir"
             )
         return None
 
-    def _set_aside(self, step, error):
-        path = self.directory / str(step)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        print(f"warning: checkpoint {path} cannot be read ({reason}); trying the one before it", file=sys.stderr)
-        path.rename(self.directory / f"{step}{UNREADABLE}")
+    def _restore(self, path, state):
+        return self._manager.restore(
+            int(path.name),
+            args=ocp.args.Composite(
+                params=ocp.args.StandardRestore(state.params),
+                opt=ocp.args.StandardRestore(state.opt),
+                meta=ocp.args.JsonRestore(),
+            ),
+        )
+
+    def _set_aside(self, unreadable):
+        for path, reason in unreadable.items():
+            names = (path.with_name(f"{path.name}.unreadable{n or ''}") for n in itertools.count())
+            aside = path.rename(next(name for name in names if not name.exists()))
+            print(f"warning: {path} cannot be read ({reason}): it is now {aside.name}", file=sys.stderr)
         self._manager.reload()
 
 
@@ -123,17 +152,81 @@ def find(path) -> epath.Path:
 
 
 def load_params(path, like=None):
-    """Parameters of the checkpoint at `path` as NumPy arrays, or shaped and placed as `like`."""
+    """Parameters of the checkpoint at `path` as NumPy arrays, or shaped and placed as `like`.
+
+    Raises UserError if they cannot be read or are of other shapes.
+    """
     path = find(path)
     with ocp.StandardCheckpointer() as checkpointer:
         try:
+            if (path / SUMS).exists():  # not in an imported model
+                _check_sums(path, ("params",))
+            if like is not None:
+                _check_shapes(path, checkpointer.metadata(path / "params").item_metadata.tree, like)
             return checkpointer.restore(path / "params", like)
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise command.UserError(f"cannot read the parameters of {path}: {reason}") from error
+        except command.UserError:
+            raise
+        except Exception as fault:  # as in Checkpoints.restore
+            raise command.UserError(f"cannot read the parameters of {path}: {_reason(fault)}") from fault
 
 
 def save_params(path, params):
     """Writes `path/params`: a checkpoint without an optimizer, for `init_from` and export."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(epath.Path(path).absolute() / "params", params, force=True)
+
+
+def _sums(path, items):
+    """SHA-256 of each file of `items`, by its name under `path`."""
+    files = sorted(folder / name for item in items for folder, _, names in (path / item).walk() for name in names)
+    return {file.relative_to(path).as_posix(): _sha256(file) for file in files}
+
+
+def _sha256(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_sums(path, items):
+    """Raises ValueError that names the first file that is missing or not as it was written."""
+    lines = (line.split("  ", 1) for line in (path / SUMS).read_text().splitlines())
+    written = {name: digest for digest, name in lines if name.startswith(items)}
+    if not written:
+        raise ValueError(f"{SUMS} is empty")
+    found = _sums(path, items)
+    for name, digest in written.items():
+        if found.get(name) != digest:
+            raise ValueError(f"{name} is {'damaged' if name in found else 'missing'}")
+
+
+def _check_shapes(path, tree, like):
+    theirs, ours = _shapes(tree), _shapes(like)
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            raise command.UserError(
+                f"the parameters of {path} are another model's: {name} is {theirs.get(name, 'absent')} there and "
+                f"{ours.get(name, 'absent')} in this config"
+            )
+
+
+def _shapes(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in leaves}
+
+
+def _reason(fault):
+    """What a library says of a fault, in a few words."""
+    number = re.search(r"os_error_code='(\d+)'", str(fault))  # how TensorStore says errno, in the end
+    if number:
+        return os.strerror(int(number[1]))
+    return (str(fault).strip().splitlines() or [type(fault).__name__])[0][:300]
+
+
+def quiet():
+    """From here on Orbax prints nothing of its own: a fault is what it raises."""
+    # It logs the traceback of each error that it also raises.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # And when one array fails, each of the others finds the event loop closed.
+    told = sys.unraisablehook
+    sys.unraisablehook = lambda fault: None if "Event loop is closed" in str(fault.exc_value) else told(fault)

@@ -1,24 +1,117 @@
-"""Configs at the door: read from the command line, and handed on a section at a time."""
+"""Configs at the door: read from a file and the command line, and handed on a section at a time."""
 
+import ast
 import difflib
+import functools
 import inspect
+import operator
+import pathlib
+import runpy
+import sys
 
-from absl import flags
+import ml_collections
 
 from bert_tpu import command
 
+FLAG = "--config."
 
-def parse(argv, required):
-    """Sets the absl flags from `argv`; what is wrong in it is a UserError."""
+
+def parse(parser, argv=None):
+    """The parser's arguments, with `config`: what --config names, changed by each --config.KEY=VALUE.
+
+    Raises UserError for a file, variant, key or value that makes no config.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:VARIANT]", help=f"the config; {FLAG}KEY=VALUE changes a key of it"
+    )
+    args = parser.parse_args([word for word in argv if not word.startswith(FLAG)])
+    args.config = load(args.config)
+    for word in argv:
+        if word.startswith(FLAG):
+            _change(args.config, word)
+    return args
+
+
+def load(name) -> ml_collections.ConfigDict:
+    """The config that `get_config` of FILE returns, called with VARIANT where `name` is FILE:VARIANT."""
+    path, _, variant = name.partition(":")
+    if not pathlib.Path(path).is_file():
+        raise command.UserError(f"no config file {path}: --config takes a file such as configs/bert.py:medium")
     try:
-        rest = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        raise command.UserError(str(error).strip("'\"")) from error
-    if rest[1:]:
-        raise command.UserError(f"{rest[1]!r} is no flag: write --config.key=value")
-    for name in required:
-        if flags.FLAGS[name].value is None:
-            raise command.UserError(f"--{name} is missing; --help lists the flags")
+        get_config = runpy.run_path(path)["get_config"]
+    except (SyntaxError, KeyError) as error:
+        raise command.UserError(f"{path} is no config, a Python file with a function get_config: {error}") from error
+    if variant and not inspect.signature(get_config).parameters:
+        raise command.UserError(f"{path} has no variants: give --config {path}")
+    try:
+        return get_config(*[variant] if variant else []).lock()
+    except ValueError as error:
+        raise command.UserError(error) from error
+
+
+def _change(cfg, word):
+    """Sets one key; its value is read as the type that the config gives it."""
+    key, equals, text = word.removeprefix(FLAG).partition("=")
+    if not equals:
+        raise command.UserError(f"{word} has no value: write {word}=VALUE")
+    *sections, last = key.split(".")
+    section, name = cfg, "config"
+    for part in sections:
+        _check_key(part, section, name)
+        section, name = section[part], f"{name}.{part}"
+        if not isinstance(section, ml_collections.ConfigDict):
+            raise command.UserError(f"{word}: {name} is a value, not a section; write --{name}=VALUE")
+    _check_key(last, section, name)
+    kind = type(section[last])
+    if kind is ml_collections.ConfigDict:
+        raise command.UserError(f"{word}: {name}.{last} is a section; write --{name}.{last}.KEY=VALUE")
+    read, form = READERS[kind]
+    try:
+        section[last] = read(text)
+    except (ValueError, KeyError, SyntaxError):
+        raise command.UserError(f"{word}: give {form}") from None
+
+
+def _whole_numbers(text):
+    numbers = ast.literal_eval(text)
+    numbers = tuple(numbers) if isinstance(numbers, (tuple, list)) else (numbers,)
+    if not all(type(number) is int for number in numbers):
+        raise ValueError
+    return numbers
+
+
+READERS = {
+    bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    str: (str, "text"),
+    tuple: (_whole_numbers, "whole numbers such as 128,512"),
+}
+
+
+def _check_key(key, keys, name):
+    if key not in keys:
+        near = difflib.get_close_matches(key, keys, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"its keys are {', '.join(sorted(keys))}"
+        raise command.UserError(f"{name} has no key {key}: {hint}")
+
+
+def check_keys(section, name, keys, *, optional=()):
+    """Raises UserError that names the first left-over or missing key of `section`, which is called `name`."""
+    for key in section:
+        _check_key(key, {*keys, *optional}, name)
+    for key in keys:
+        if key not in section:
+            raise command.UserError(f"{name} lacks {key}: add it to the config")
+
+
+def check_least(cfg, least):
+    """Raises UserError for the first value of `cfg` that is below the one in `least`: dotted key -> number."""
+    for key, number in least.items():
+        value = functools.reduce(operator.getitem, key.split("."), cfg)
+        if value < number:
+            raise command.UserError(f"config.{key} is {value}: give {number} or more")
 
 
 def call(function, section, name, /, **given):
@@ -26,14 +119,7 @@ def call(function, section, name, /, **given):
 
     Raises UserError that names the first wrong or missing key.
     """
-    parameters = inspect.signature(function).parameters
-    keys = set(parameters) - set(given)
-    for key in section:
-        if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"its keys are {', '.join(sorted(keys))}"
-            raise command.UserError(f"config.{name} has no key {key}: {hint}")
-    for key in sorted(keys):
-        if key not in section and parameters[key].default is inspect.Parameter.empty:
-            raise command.UserError(f"config.{name} lacks {key}: add it to the config")
+    free = {key: value.default for key, value in inspect.signature(function).parameters.items() if key not in given}
+    needed = [key for key, default in free.items() if default is inspect.Parameter.empty]
+    check_keys(section, f"config.{name}", needed, optional=free)
     return function(**section, **given)

@@ -84,9 +84,7 @@ def check(directory, params, section) -> Checked:
 def _like(section):
     """Shapes of the parameters, each whole on one device here, wherever they were trained."""
     whole = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), names.shapes(section)
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), names.shapes(section))
 
 
 def _torch_is_here():

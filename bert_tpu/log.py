@@ -1,77 +1,117 @@
-"""What a run says while it goes: metrics.jsonl, TensorBoard events and a live line in the terminal."""
+"""What a run says while it goes: metrics.jsonl, TensorBoard events, a live line, and a profiler's trace if asked."""
 
+import functools
 import json
+import os
 import sys
+import time
 
 from etils import epath
-import tqdm
+import jax
+
+from bert_tpu import command
+
+CLEAR = "\r\x1b[K"  # to the line's start, and all that is on it gone
 
 
-class Meter:
-    """Sums of several steps of one length; divided once, when read."""
+def add(total, sums):
+    """Both tables of name -> (sum, count), added up in float64."""
+    held = {name: total.get(name, (0.0, 0.0)) for name in sums}
+    return {name: (held[name][0] + float(s), held[name][1] + float(c)) for name, (s, c) in sums.items()}
+
+
+def means(sums, objectives):
+    """Each name's mean, and `loss`, the sum of the objectives' means."""
+    each = {name: total / count for name, (total, count) in sums.items() if count}
+    return {"loss": sum(each[name] for name in objectives), **each}
+
+
+class Terminal:
+    """Standard error: sentences, and below them, if a person looks on, a live line that is written over."""
 
     def __init__(self):
-        """Nothing summed yet."""
-        self.sums, self.steps, self.seconds = {}, 0, 0.0
+        """Nothing is on the live line."""
+        self.is_live, self._shown_s = sys.stderr.isatty(), 0.0
 
-    def add(self, sums, seconds=0.0):
-        """Adds one step's (sum, count) pairs."""
-        for name, (total, count) in sums.items():
-            held = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = held[0] + float(total), held[1] + float(count)
-        self.steps += 1
-        self.seconds += seconds
+    def live(self, text):
+        """Shows `text` if it is to be seen, at most ten times a second."""
+        if self.is_live and time.monotonic() - self._shown_s > 0.1:
+            self._shown_s = time.monotonic()
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            print(f"{CLEAR}{text[: columns - 1]}", end="", file=sys.stderr, flush=True)
 
-    def means(self, objectives):
-        """Each name's mean, and `loss`, the sum of the objectives' means."""
-        means = {name: total / count for name, (total, count) in self.sums.items() if count}
-        return {"loss": sum(means[name] for name in objectives), **means}
+    def say(self, sentence):
+        """Prints a sentence; the live line comes back below it with its next text."""
+        print(f"{CLEAR if self.is_live else ''}{sentence}", file=sys.stderr, flush=True)
+        self._shown_s = 0.0
+
+    def close(self):
+        """Leaves the live line, so that what follows does not run into it."""
+        if self.is_live and self._shown_s:
+            print(file=sys.stderr)
 
 
 class Log:
     """One run's books. Only the process that `writes` touches files or the terminal."""
 
-    def __init__(self, *, workdir, every_steps, tensorboard, first_step, num_steps, batch_size, objectives, writes):
-        """Drops from metrics.jsonl what a killed run wrote after the step that this one resumes from."""
-        self.workdir, self.every_steps, self.num_steps = workdir, every_steps, num_steps
-        self.batch_size, self.objectives, self.writes = batch_size, objectives, writes
-        self._meters = {}
-        if not writes:
-            return
-        self._path = epath.Path(workdir) / "metrics.jsonl"
-        _keep_until(self._path, first_step)
-        self._events = _events(workdir) if tensorboard else None
-        self._bar = None
-        if sys.stderr.isatty():
-            self._bar = tqdm.tqdm(total=num_steps, initial=first_step, unit="step", dynamic_ncols=True, smoothing=0.05)
+    def __init__(
+        self, *, workdir, every_steps, tensorboard, first_step, num_steps, batch_size, objectives, learning_rate,
+        work, peak_s, unlogged, writes,
+    ):  # fmt: skip
+        """Drops from metrics.jsonl what a killed run wrote after `first_step`, the step that this one resumes from.
 
-    def step(self, step, seq_len, sums, *, seconds, input_s, learning_rate, mfu):
+        learning_rate: function step -> rate. work: function step -> FLOPs of the steps before it. peak_s: sequence
+        length -> seconds of a step at the devices' peak, empty where that is unknown. unlogged: what `unlogged`
+        returned at `first_step`; empty at step 0.
+        """
+        self.workdir, self.every_steps, self.tensorboard, self.num_steps = workdir, every_steps, tensorboard, num_steps
+        self.batch_size, self.objectives, self.writes = batch_size, objectives, writes
+        self.learning_rate, self.work, self.peak_s = learning_rate, work, peak_s
+        self._sums = {int(seq_len): sums for seq_len, sums in unlogged.items()}
+        self._path = epath.Path(workdir) / "metrics.jsonl"
+        self._terminal, self._begun, self._latest = Terminal(), None, ""
+        if writes:
+            _keep_until(self._path, first_step)
+
+    def step(self, step, seq_len, sums, seconds, input_s):
         """Takes one step's sums; every `every_steps` steps, writes a line for each length met since the last."""
-        meter = self._meters.setdefault(seq_len, Meter())
-        shares = {"input_wait": (input_s, seconds)} | ({"mfu": (mfu * seconds, seconds)} if mfu else {})
-        meter.add(sums | shares, seconds)
-        if self.writes and self._bar:
-            self._bar.update(step - self._bar.n)
-        if step % self.every_steps and step != self.num_steps:
-            return
-        for length, meter in sorted(self._meters.items()):
-            rate = meter.steps * self.batch_size / meter.seconds
-            speeds = {"examples_per_sec": rate, "tokens_per_sec": rate * length}
-            means = meter.means(self.objectives) | {"learning_rate": float(learning_rate(step - 1))}
-            self._write("train", step, length, means | speeds)
-        self._meters = {}
+        beside = {"seconds": (seconds, 1), "input_wait": (input_s, seconds)}
+        if self.peak_s:
+            beside["mfu"] = (self.peak_s[seq_len], seconds)
+        self._sums[seq_len] = add(self._sums.get(seq_len, {}), sums | beside)
+        self._begun = self._begun or (time.monotonic(), self.work(step))
+        if step % self.every_steps == 0 or step == self.num_steps:
+            shown = [self._train_line(step, length, total) for length, total in sorted(self._sums.items())]
+            self._sums, self._latest = {}, shown[0]  # of the short rows, which most steps have
+        if self.writes:
+            self._terminal.live(f"{self._place(step)}{self._left(step)}  {self._latest}")
+
+    def _train_line(self, step, seq_len, total):
+        values = means(total, self.objectives)
+        rate = self.batch_size / values.pop("seconds")
+        values["learning_rate"] = float(self.learning_rate(step - 1))
+        self._write("train", step, seq_len, values | {"examples_per_sec": rate, "tokens_per_sec": rate * seq_len})
+        shown = f"{_short(seq_len, values)}  {rate:,.0f} seq/s"
+        if not self._terminal.is_live:
+            self.say(f"{self._place(step)}{self._left(step)}  {shown}")
+        return shown
+
+    def unlogged(self):
+        """The sums since the last line, for a checkpoint's meta: a restart's next line is then the same line."""
+        return {str(seq_len): sums for seq_len, sums in self._sums.items()}
 
     def evaluation(self, step, totals):
         """Writes one line for each length of a held-out evaluation."""
         for seq_len, sums in sorted(totals.items()):
-            meter = Meter()
-            meter.add(sums)
-            self._write("eval", step, seq_len, meter.means(self.objectives))
+            values = means(add({}, sums), self.objectives)
+            self._write("eval", step, seq_len, values)
+            each = "".join(f"  {name.replace('_', ' ')} {values[name]:.3f}" for name in self.objectives)
+            self.say(f"{self._place(step)}  held-out {_short(seq_len, values)}{each}")
 
     def say(self, sentence):
         """Prints a sentence above the live line."""
         if self.writes:
-            tqdm.tqdm.write(sentence, file=sys.stderr)
+            self._terminal.say(sentence)
 
     def _write(self, kind, step, seq_len, values):
         if not self.writes:
@@ -79,26 +119,47 @@ class Log:
         line = {"step": step, "kind": kind, "seq_len": seq_len, **{k: float(f"{v:.6g}") for k, v in values.items()}}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        if self._events:
-            self._events(f"{kind}_{seq_len}", step, values)
-        self._show(line)
+        if self.tensorboard:
+            self._write_events(f"{kind}_{seq_len}", step, values)
 
-    def _show(self, line):
-        text = f"loss {line['loss']:.4f}  mlm {line['mlm_accuracy']:.3f}  nsp {line['nsp_accuracy']:.3f}"
-        if line["kind"] == "eval":
-            self.say(f"step {line['step']:>7,}  held-out {line['seq_len']:>4}  {text}  mlm loss {line['mlm_loss']:.4f}")
-        elif self._bar is not None:
-            self._bar.set_postfix_str(f"{line['seq_len']}: {text}  {line['examples_per_sec']:,.0f} seq/s")
-        else:
-            self.say(
-                f"step {line['step']:>7,}/{self.num_steps:,}  {line['seq_len']:>4}  {text}  "
-                f"{line['examples_per_sec']:,.0f} seq/s"
-            )
+    def _write_events(self, tag, step, values):
+        import tensorflow as tf  # only where events are written: it takes seconds to import
+
+        try:
+            with self._events.as_default():
+                for name, value in values.items():
+                    tf.summary.scalar(f"{tag}/{name}", value, step=step)
+            self._events.flush()
+        except tf.errors.OpError as fault:  # TensorFlow's own kind of OSError
+            reason = " ".join(fault.message.split())[:300]
+            raise command.UserError(f"cannot write TensorBoard events to {self.workdir}: {reason}") from fault
+
+    @functools.cached_property
+    def _events(self):
+        import tensorflow as tf
+
+        return tf.summary.create_file_writer(str(self.workdir))
+
+    def _place(self, step):
+        total = f"{self.num_steps:,}"
+        return f"step {step:>{len(total)},}/{total}"
+
+    def _left(self, step):
+        """The time for the rest, if its FLOPs take as long as those did that this start has done."""
+        begun_s, begun_work = self._begun
+        done, rest = self.work(step) - begun_work, self.work(self.num_steps) - self.work(step)
+        left_s = round((time.monotonic() - begun_s) * rest / done) if done else 0
+        return f"  {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left" if left_s else ""
 
     def close(self):
         """Ends the live line."""
-        if self.writes and self._bar:
-            self._bar.close()
+        if self.writes:
+            self._terminal.close()
+
+
+def _short(seq_len, values):
+    hits = {name.removesuffix("_accuracy"): share for name, share in values.items() if name.endswith("_accuracy")}
+    return f"{seq_len}: loss {values['loss']:.3f}" + "".join(f"  {name} {share:.1%}" for name, share in hits.items())
 
 
 def _keep_until(path, step):
@@ -110,16 +171,24 @@ def _keep_until(path, step):
         temporary.replace(path)
 
 
-def _events(workdir):
-    """Function (tag prefix, step, values) that writes TensorBoard scalars."""
-    import tensorflow as tf  # only where events are written: it takes seconds to import
+class Profile:
+    """A profiler's trace, in `directory`, of the steps first_step .. first_step + num_steps - 1, counted from 1."""
 
-    writer = tf.summary.create_file_writer(str(workdir))
+    def __init__(self, *, first_step, num_steps, directory):
+        """num_steps: 0 traces nothing."""
+        self.steps, self.directory, self._open = range(first_step, first_step + num_steps), directory, False
 
-    def write(prefix, step, values):
-        with writer.as_default():
-            for name, value in values.items():
-                tf.summary.scalar(f"{prefix}/{name}", value, step=step)
-        writer.flush()
+    def before(self, step, state):
+        """To be called before `step` is dispatched on `state`."""
+        if step in self.steps and not self._open:
+            jax.profiler.start_trace(str(self.directory))
+            self._open = True
+        elif step not in self.steps and self._open:
+            jax.block_until_ready(state)  # the last step of the window is still running
+            self.close()
 
-    return write
+    def close(self):
+        """Writes the trace if one is open."""
+        if self._open:
+            jax.profiler.stop_trace()
+            self._open = False

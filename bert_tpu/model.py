@@ -124,7 +124,8 @@ class Layer(nn.Module):
         a_BLD = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")(
             x_BLD, mask_BT, attention
         )
-        x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + dropout.apply(a_BLD, output, self.dropout))
+        a_BLD = dropout.apply(a_BLD, output, self.dropout)
+        x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
         f_BLF = ACTIVATIONS[self.activation](Dense(self.intermediate_size, self.dtype, name="up")(x_BLD))
         f_BLD = Dense(x_BLD.shape[-1], self.dtype, name="down")(f_BLF)
         return _norm(self.layer_norm_eps, self.dtype, "norm")(x_BLD + dropout.apply(f_BLD, feed_forward, self.dropout))
@@ -217,7 +218,10 @@ def _norm(eps, dtype, name=None):
 def check(bert, seq_len):
     """Raises UserError for sizes that make no encoder, or none for rows of `seq_len`."""
     for holds, complaint in (
-        (bert.hidden_size % bert.num_heads == 0, f"hidden_size {bert.hidden_size} / num_heads {bert.num_heads}: no whole"),
+        (
+            bert.hidden_size % bert.num_heads == 0,
+            f"hidden_size {bert.hidden_size} does not divide over num_heads {bert.num_heads}",
+        ),
         (seq_len <= bert.max_positions, f"max_positions {bert.max_positions} is less than the rows' {seq_len} tokens"),
         (bert.activation in ACTIVATIONS, f"activation {bert.activation!r} is none of {', '.join(ACTIVATIONS)}"),
         (bert.dtype in ("bfloat16", "float32"), f"dtype {bert.dtype!r} is neither bfloat16 nor float32"),

@@ -36,7 +36,8 @@ def choose(text, chunk, documents, draws, *, max_tokens, short_prob) -> Pairs:
     """Draws a pair from each chunk.
 
     text: a chunks.Text of tensors. chunk: the batch's chunks.Chunks, each [B]. documents: pair of [B], first and
-    number of the documents that a random B may come from. max_tokens: tokens of A and B together, the row's length less its three special tokens.
+    number of the documents that a random B may come from. max_tokens: tokens of A and B together, the row's length
+    less its three special tokens.
     """
     starts = text.sentence_start
     short = 2 + _below(draws.short_length, max_tokens - 1)

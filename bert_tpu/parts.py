@@ -40,9 +40,7 @@ class Encoder:
             self._memo_chars = 0
         words = [text.split(" ") for text in texts]
         new = list(set(itertools.chain.from_iterable(words)).difference(self.memo))
-        for word, code in zip(
-            new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True
-        ):
+        for word, code in zip(new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True):
             self.memo[word] = array.array("H", code.ids).tobytes()
         self._memo_chars += sum(map(len, new))
         ids = self.memo.__getitem__
@@ -116,9 +114,7 @@ def _encoder(out: str) -> Encoder:
     return Encoder(vocab.load(out))
 
 
-def _encode(
-    encoder: Encoder, documents: list[sources.Document]
-) -> Iterator[tuple[sources.Document, list[bytes]]]:
+def _encode(encoder: Encoder, documents: list[sources.Document]) -> Iterator[tuple[sources.Document, list[bytes]]]:
     """Each document with the ids of those of its sentences that have any."""
     batch, texts, chars = [], [], 0
     for i, document in enumerate(documents):

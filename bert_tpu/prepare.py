@@ -78,9 +78,7 @@ def _alone_in(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise command.UserError(
-                f"another run is preparing {out}; wait for it or name another --out"
-            ) from None
+            raise command.UserError(f"another run is preparing {out}; wait for it or name another --out") from None
         yield
     finally:
         os.close(handle)
@@ -110,8 +108,7 @@ def _begin(out: Path, plan: dict, found: list[sources.Source], vocabulary: vocab
         corpus.write_bytes(path, corpus.json_bytes(fingerprint))
     elif path.read_bytes() != corpus.json_bytes(fingerprint):
         raise command.UserError(
-            f"{out} holds an unfinished corpus of other inputs, options or versions; "
-            "name another --out or delete it"
+            f"{out} holds an unfinished corpus of other inputs, options or versions; name another --out or delete it"
         )
     vocab.save(vocabulary, out)
 

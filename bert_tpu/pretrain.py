@@ -4,27 +4,59 @@ python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import os
 import pathlib
 import sys
 
-from absl import flags
 import jax
 import jax.numpy as jnp
-from ml_collections import config_flags
 
-from bert_tpu import checkpoint, command, config, corpus, log, mesh, model, optim, recipe, stop, train, vocab, workdir
+from bert_tpu import (
+    checkpoint,
+    command,
+    config,
+    corpus,
+    log,
+    memory,
+    mesh,
+    model,
+    optim,
+    recipe,
+    stop,
+    train,
+    vocab,
+    workdir,
+)
 
 OBJECTIVES = ("mlm_loss", "nsp_loss")
+SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
+# Keys of the sections that nothing takes before the workdir is claimed; `model`, `data` and `optim` are called at once.
+SECTIONS = {
+    "checkpoint": ("every_steps", "keep_last", "keep_every"),
+    "eval": ("every_steps", "num_batches"),
+    "log": ("every_steps", "tensorboard"),
+    "profile": ("first_step", "num_steps"),
+}
+LEAST = {
+    "accumulate": 1, "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
+    "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.learning_rate": 0, "optim.warmup_steps": 0,
+    "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0, "eval.every_steps": 1,
+    "eval.num_batches": 0, "log.every_steps": 1, "profile.num_steps": 0,
+}  # fmt: skip
 
 
 def job(cfg) -> train.Job:
-    """The Job of a config. Reads no data, so that a run can be planned before it has any."""
+    """The Job of a config, of which every key is checked. Reads no data: a run can be planned before it has any."""
+    config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS))
+    for name, keys in SECTIONS.items():
+        config.check_keys(cfg[name], f"config.{name}", keys)
     bert = config.call(model.Bert, cfg.model, "model", parent=None, name=None)
-    rules = make_recipe(cfg)
-    model.check(bert, rules.seq_lens[-1])
     tx = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
+    rules = make_recipe(cfg)
+    config.check_least(cfg, LEAST)
+    model.check(bert, rules.seq_lens[-1])
     rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate", "warmup_steps")}
     lens = rules.used_lens()
     return train.Job(
@@ -78,42 +110,36 @@ def _head(name, logits, labels, weights):
 
 def run(cfg, directory) -> int:
     """Trains `cfg` in `directory`, from its newest checkpoint if it has one; returns the exit code."""
-    this, rules = job(cfg), make_recipe(cfg)
-    lock = open_corpus(cfg)
-    _set_up_jax(cfg)
+    this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
+    _use_compile_cache(cfg)
+    memory.keep()
     on = mesh.make(jax.devices())
     mesh.check_rows(on, cfg.batch_size, cfg.accumulate)
     hashes = {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}
-    with workdir.claim(directory, cfg.to_dict() | {"corpus": hashes}), stop.Stop() as stopping:
+    with (
+        workdir.claim(directory, cfg.to_dict() | {"corpus": hashes}),
+        stop.Stop() as stopping,
+        contextlib.closing(
+            checkpoint.Checkpoints(**cfg.checkpoint, directory=directory / "checkpoints")
+        ) as checkpoints,
+    ):
         vocab.save(vocab.load(lock.directory), directory / "tokenizer")
-        checkpoints = config.call(checkpoint.Checkpoints, cfg.checkpoint, "checkpoint", directory=directory / "checkpoints")
-        state = start(cfg, this, on, checkpoints)
-        first_step = int(state.step)
-        books = config.call(
-            log.Log, cfg.log, "log", workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
-            batch_size=cfg.batch_size, objectives=OBJECTIVES, writes=jax.process_index() == 0,
-        )  # fmt: skip
-        if first_step >= cfg.num_steps:
-            books.say(f"{directory} has all {cfg.num_steps:,} steps already")
-            return 0
-        lens = rules.used_lens()
-        books.say(
-            f"{on.size} x {on.devices.flat[0].device_kind}, {sum(x.size for x in jax.tree.leaves(state.params)):,} "
-            f"parameters, step {first_step:,} of {cfg.num_steps:,}; compiling for lengths {', '.join(map(str, lens))} ..."
-        )
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            compiling = pool.submit(train.compile, this, on, lens)
-            batches, heldout = _open_data(cfg, lock, rules, first_step)  # meanwhile
-            programs = compiling.result()
-        if not stopping.requested():
-            hooks = _hooks(this, on, programs, books, checkpoints, heldout, stopping, cfg, hashes)
-            train.run(
-                programs, on, state, batches, first_step=first_step, num_steps=cfg.num_steps,
+        state, meta = start(cfg, this, on, checkpoints)
+        with _open_books(cfg, this, rules, on, directory, int(state.step), meta) as (books, profile):
+            if state.step >= cfg.num_steps:
+                books.say(f"{directory} has all {cfg.num_steps:,} steps already")
+                return 0
+            programs, batches, heldout = _make_ready(cfg, this, on, lock, rules, state, books)
+            stopping.wait_for_loop()
+            hooks = _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping)
+            state = train.run(
+                programs, on, state, batches, first_step=int(state.step), num_steps=cfg.num_steps,
                 eval_every=cfg.eval.every_steps, save_every=cfg.checkpoint.every_steps, hooks=hooks,
             )  # fmt: skip
-        checkpoints.close()
-        books.close()
-        return stopping.exit_code()
+            checkpoints.wait()
+            if stopping.requested():
+                books.say(f"stopped; step {int(state.step):,} is saved and the same command goes on from there")
+    return stopping.exit_code()
 
 
 def open_corpus(cfg) -> corpus.Lock:
@@ -126,26 +152,64 @@ def open_corpus(cfg) -> corpus.Lock:
             f"the corpus in {cfg.data.dir} has a vocabulary of {lock.vocab_size:,} pieces and the model one of "
             f"{cfg.model.vocab_size:,}: give --config.model.vocab_size={lock.vocab_size}"
         )
+    if cfg.eval.num_batches and sum(info.documents for info in lock.splits["heldout"]) < 2:
+        raise command.UserError(
+            f"the corpus in {cfg.data.dir} has no two held-out documents to evaluate on: give "
+            "--config.eval.num_batches=0, or prepare it again with a larger --heldout"
+        )
     return lock
 
 
-def start(cfg, this, on, checkpoints) -> train.State:
-    """The newest checkpoint's state; without one step 0, with the parameters of `init_from` where it is given."""
+def start(cfg, this, on, checkpoints) -> tuple[train.State, dict]:
+    """The newest checkpoint's state and meta; without one step 0, with the parameters of `init_from` if it is given."""
     whole = mesh.replicated(on)
     abstract = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), jax.eval_shape(lambda: train.new_state(this))
     )
-    state = checkpoints.restore(abstract)
-    if state is None:
-        state = jax.jit(lambda: train.new_state(this), out_shardings=whole)()
-        if cfg.init_from:
-            state = state._replace(params=checkpoint.load_params(cfg.init_from, abstract.params))
-    return state
+    restored = checkpoints.restore(abstract)
+    if restored is not None:
+        return restored
+    state = jax.jit(lambda: train.new_state(this), out_shardings=whole)()
+    if cfg.init_from:
+        state = state._replace(params=checkpoint.load_params(cfg.init_from, abstract.params))
+    return state, {"unlogged": {}}
 
 
-def _set_up_jax(cfg):
+def _use_compile_cache(cfg):
     if cfg.compile_cache:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cfg.compile_cache).expanduser()))
+        # Every program, however quickly built: a restart compiles nothing.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@contextlib.contextmanager
+def _open_books(cfg, this, rules, on, directory, first_step, meta):
+    """The run's Log and Profile, open while the context lasts."""
+    peak = mesh.peak_flops(on)
+    books = log.Log(
+        **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
+        batch_size=cfg.batch_size, objectives=OBJECTIVES, learning_rate=this.learning_rate,
+        work=lambda step: sum(rules.before(step, n) * flops for n, flops in this.flops.items()),
+        peak_s={n: flops / peak for n, flops in this.flops.items()} if peak else {},
+        unlogged=meta["unlogged"], writes=jax.process_index() == 0,
+    )  # fmt: skip
+    profile = log.Profile(**cfg.profile, directory=directory / "profile")
+    with contextlib.closing(books), contextlib.closing(profile):
+        yield books, profile
+
+
+def _make_ready(cfg, this, on, lock, rules, state, books):
+    """The compiled programs, the training batches from the state's step on, and the held-out ones."""
+    lens = rules.used_lens()
+    size = sum(x.size for x in jax.tree.leaves(state.params))
+    books.say(
+        f"{on.size} x {on.devices.flat[0].device_kind}, {size:,} parameters, step {int(state.step):,} of "
+        f"{cfg.num_steps:,}; compiling for lengths {', '.join(map(str, lens))} ..."
+    )
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        compiling = pool.submit(train.compile, this, on, lens)
+        batches, heldout = _open_data(cfg, lock, rules, int(state.step))  # meanwhile
+        return compiling.result(), batches, heldout
 
 
 def _open_data(cfg, lock, rules, first_step):
@@ -161,32 +225,19 @@ def _open_data(cfg, lock, rules, first_step):
     return batches, heldout
 
 
-def _hooks(this, on, programs, books, checkpoints, heldout, stopping, cfg, hashes) -> train.Hooks:
-    peak = mesh.peak_flops(on)
-
-    def step(step, seq_len, sums, seconds, input_s):
-        books.step(
-            step, seq_len, sums, seconds=seconds, input_s=input_s, learning_rate=this.learning_rate,
-            mfu=peak and this.flops[seq_len] / seconds / peak,
-        )  # fmt: skip
+def _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping) -> train.Hooks:
+    def step(*finished):
+        checkpoints.check()
+        books.step(*finished)
 
     def evaluate(step, state):
-        if heldout:
-            books.evaluation(step, train.evaluate(programs, on, state.params, heldout))
+        books.evaluation(step, train.evaluate(programs, on, state.params, heldout))
 
-    def profile(step):
-        first = cfg.profile.first_step
-        if cfg.profile.num_steps and step == first:
-            jax.profiler.start_trace(str(books.workdir / "profile"))
-        elif cfg.profile.num_steps and step == first + cfg.profile.num_steps:
-            jax.profiler.stop_trace()
+    def save(_, state):
+        checkpoints.save(state, {"corpus": hashes, "unlogged": books.unlogged()})
 
     return train.Hooks(
-        step=step,
-        evaluate=evaluate,
-        save=lambda step, state: checkpoints.save(state, {"step": step, "corpus": hashes}),
-        profile=profile,
-        should_stop=stopping.requested,
+        step=step, evaluate=evaluate, save=save, profile=profile.before, should_stop=stopping.requested
     )
 
 
@@ -197,14 +248,13 @@ def quiet_tensorflow():
 
 
 def main():
-    """Reads the flags and runs."""
-    flag = config_flags.DEFINE_config_file("config", None, "file of the config, with :variant", lock_config=True)
-    where = flags.DEFINE_string("workdir", None, "the run's directory: checkpoints, metrics, events")
-    config.parse(sys.argv, required=("config", "workdir"))
+    """Reads the command line and runs."""
+    parser = command.Parser(prog="bert_tpu.pretrain", description=__doc__.split("\n", 2)[2])
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for checkpoints, metrics and events")
+    args = config.parse(parser)
     quiet_tensorflow()
-    code = run(flag.value, pathlib.Path(where.value).absolute())
-    if code:
-        sys.exit(code)
+    checkpoint.quiet()
+    sys.exit(run(args.config, args.workdir.absolute()))
 
 
 if __name__ == "__main__":

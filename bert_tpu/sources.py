@@ -67,9 +67,7 @@ def find(patterns: list[str]) -> list[Source]:
         matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
         files = [os.path.normpath(path) for path in sorted(matches) if os.path.isfile(path)]
         if not files:
-            raise command.UserError(
-                f"no file matches the input {pattern!r}; check it (for a directory give 'DIR/*')"
-            )
+            raise command.UserError(f"no file matches the input {pattern!r}; check it (for a directory give 'DIR/*')")
         for path in files:
             stat = os.stat(path)
             found.setdefault(os.path.realpath(path), Source(path, stat.st_size, stat.st_mtime_ns))
@@ -133,9 +131,7 @@ def _detect(path: str) -> str:
     return "wiki" if first.startswith("<doc ") else "text"
 
 
-def _lines(
-    file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_BYTES
-) -> Iterator[tuple[int, str]]:
+def _lines(file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_BYTES) -> Iterator[tuple[int, str]]:
     """The lines of a file with their numbers; one longer than `limit` bytes comes in pieces."""
     number, rest = 1, b""
     while line := rest + file.readline(limit - len(rest)):
@@ -203,9 +199,7 @@ def _wiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | 
         opens = line.startswith("<doc id=" if inside else "<doc ")
         if opens == inside and (opens or line.strip()):
             what = "a <doc> inside another" if inside else "text outside of <doc>"
-            raise command.UserError(
-                f"{path} line {number} has {what}; extract it again, or set --format text"
-            )
+            raise command.UserError(f"{path} line {number} has {what}; extract it again, or set --format text")
         if opens:
             inside = True
         elif inside and line.strip() == "</doc>":

@@ -1,14 +1,15 @@
-"""Stopping on request: SIGTERM and Ctrl-C are noted, and the loop saves and leaves at the next step."""
+"""Stopping on request: a start-up is left at once; a loop that trains saves first."""
 
+import os
 import signal
 
 
 class Stop:
-    """Context in which the two signals only leave a note; a second Ctrl-C interrupts at once."""
+    """Context that takes over SIGTERM and Ctrl-C. Until `wait_for_loop` they end the process, with nothing to save."""
 
     def __init__(self):
         """No signal has come."""
-        self.signal = None
+        self.signal, self._loop_saves = None, False
 
     def __enter__(self):
         """Takes the signals over."""
@@ -20,7 +21,13 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def wait_for_loop(self):
+        """From here on a signal leaves a note for the loop, and only a second Ctrl-C interrupts."""
+        self._loop_saves = True
+
     def _note(self, number, _):
+        if not self._loop_saves:
+            os._exit(128 + number)  # an exception would have to wait for the threads that compile
         if self.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number

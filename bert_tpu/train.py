@@ -113,12 +113,12 @@ def compile(job, mesh, lens) -> Programs:
 
 
 class Hooks(NamedTuple):
-    """What happens beside the steps; each is called with the number of finished steps."""
+    """What happens beside the steps; each is called with the number of finished steps, `profile` with the next one."""
 
     step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, seconds, seconds of input wait)
     evaluate: Callable[[int, State], None]
     save: Callable[[int, State], None]
-    profile: Callable[[int], None]
+    profile: Callable[[int, State], None]
     should_stop: Callable[[], bool]
 
 
@@ -130,7 +130,7 @@ def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, sa
     waiting, finished_s = None, time.perf_counter()
 
     def settle():
-        """Reads the sums of the step that was dispatched last but one."""
+        """Reads the sums of the step that waits for it."""
         nonlocal waiting, finished_s
         if waiting is not None:
             step, seq_len, sums, input_s = waiting
@@ -140,7 +140,7 @@ def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, sa
             waiting, finished_s = None, now
 
     for step in range(first_step + 1, num_steps + 1):
-        hooks.profile(step)
+        hooks.profile(step, state)
         asked_s = time.perf_counter()
         seq_len, batch = next(batches)
         input_s = time.perf_counter() - asked_s

@@ -49,9 +49,7 @@ def normalizer(lower: bool) -> normalizers.Normalizer:
     rules = [
         # BertNormalizer's own clean_text drops private-use characters as well, Google's does not.
         normalizers.Replace(tokenizers.Regex(r"[[\p{Cc}\p{Cf}\x{FFFD}]&&[^\t\n\r]]"), ""),
-        normalizers.BertNormalizer(
-            clean_text=False, handle_chinese_chars=True, strip_accents=None, lowercase=lower
-        ),
+        normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=True, strip_accents=None, lowercase=lower),
     ]
     if lower:
         # Python's str.lower ends a Greek word in a final sigma, Rust's char by char does not.
@@ -128,9 +126,7 @@ def _read_directory(path: Path) -> tuple[tuple[str, ...], bool | None]:
         return _read_txt(txt), lower
     pieces, json_lower = _read_tokenizer_json(full)
     if lower is not None and lower != json_lower:
-        raise command.UserError(
-            f"{full} says lowercase={json_lower} and {config} do_lower_case={lower}; mend one"
-        )
+        raise command.UserError(f"{full} says lowercase={json_lower} and {config} do_lower_case={lower}; mend one")
     if txt.exists() and _read_txt(txt) != pieces:
         raise command.UserError(f"{txt} and {full} hold different pieces; delete the wrong one")
     return pieces, json_lower
@@ -202,6 +198,4 @@ def _check(pieces: tuple[str, ...], path: Path) -> None:
             "each line of a vocabulary is one piece of its own"
         )
     if pieces[0] != "[PAD]":
-        raise command.UserError(
-            f"{path} gives [PAD] the id {pieces.index('[PAD]')}; in BERT's layout [PAD] is id 0"
-        )
+        raise command.UserError(f"{path} gives [PAD] the id {pieces.index('[PAD]')}; in BERT's layout [PAD] is id 0")

@@ -47,8 +47,7 @@ def train(
     found = learner.get_vocab()
     if len(found) < vocab_size:
         raise command.UserError(
-            f"the text yields {len(found)} pieces, not {vocab_size}; "
-            f"give more text or ask for at most {len(found)}"
+            f"the text yields {len(found)} pieces, not {vocab_size}; give more text or ask for at most {len(found)}"
         )
     return vocab.Vocab(tuple(sorted(found, key=found.__getitem__)), lower)
 

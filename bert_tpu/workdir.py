@@ -1,5 +1,6 @@
 """One run's directory: it belongs to one config and to one process group at a time."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -7,29 +8,30 @@ import pathlib
 
 from bert_tpu import command
 
-# What may change between two starts of a run: none of it alters a parameter.
-FREE = ("log", "eval", "checkpoint", "profile", "compile_cache")
+# What may change between two starts of a run: none of it alters a parameter. The corpus is known by its hash.
+FREE = ("log.", "eval.", "checkpoint.", "profile.", "compile_cache", "data.dir")
 
 
+@contextlib.contextmanager
 def claim(directory, config):
-    """Makes `directory` this run's own: writes config.json, or checks the one that is there.
+    """While the context lasts `directory` is this run's own, and its config.json is `config`.
 
-    config: plain nested dictionary. Returns the open lock file; the claim holds while it is open.
+    config: plain nested dictionary. Raises UserError if another run holds the directory, or if it has checkpoints of
+    another config; without a checkpoint there is nothing to protect, and a mistaken config may be mended.
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    lock = open(directory / ".lock", "w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise command.UserError(f"another run is using {directory}: stop it or give another --workdir") from None
-    path = directory / "config.json"
-    config = json.loads(json.dumps(config))
-    if path.exists():
-        _compare(_read(path), config, directory)
-    write_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
-    return lock
+    with open(directory / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise command.UserError(f"another run is using {directory}: stop it or give another --workdir") from None
+        path = directory / "config.json"
+        config = json.loads(json.dumps(config))
+        if path.exists() and any(directory.glob("checkpoints/[0-9]*")):
+            _compare(_read(path), config, directory)
+        write_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
+        yield
 
 
 def read_config(directory) -> dict:
@@ -57,7 +59,7 @@ def _read(path):
 def _compare(old, new, directory):
     held, given = _flat(old), _flat(new)
     for key in sorted(held.keys() | given.keys()):
-        if key.split(".")[0] not in FREE and held.get(key) != given.get(key):
+        if not key.startswith(FREE) and held.get(key) != given.get(key):
             raise command.UserError(
                 f"{directory} belongs to another config: {key} is {held.get(key)!r} there and {given.get(key)!r} here; "
                 "give another --workdir, or that value"

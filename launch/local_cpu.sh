@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # The whole flow on one machine's CPU: launch/local_cpu.sh DIR TEXT-GLOB
-# DIR/text, DIR/tokenizer, DIR/corpus, DIR/run and DIR/model are made in turn; what is finished is kept.
+# Makes tokenizer, corpus, run and model in a folder of DIR for each text; what is finished is kept.
 set -euo pipefail
 dir=$1 text=$2 py=${PY:-python}
 say() { printf '\n== %s\n' "$*"; }
 
-mkdir -p "$dir"
-# Another text means another vocabulary and another run: each text has a folder of its own.
-work=$dir/$(printf %s "$text" | sha256sum | cut -c1-8)
-mkdir -p "$work"
-if [ "$text" = "$dir/text/docs.txt" ] && [ ! -e "$text" ]; then
-  say "text: the documentation of the installed packages"
-  "$py" -m tools.collect_docs --out "$text"
+docs=$dir/text/docs.txt
+if [ "$text" = "$docs" ]; then
+  work=$dir/docs
+  if [ ! -e "$docs" ]; then
+    say "text: the documentation of the installed packages"
+    "$py" -m tools.collect_docs --out "$docs"
+  fi
+else
+  # Another text means another vocabulary and another run.
+  work=$dir/$(printf %s "$text" | cksum | cut -d' ' -f1)
 fi
 if [ ! -e "$work/tokenizer/vocab.txt" ]; then
   say "vocabulary"

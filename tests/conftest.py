@@ -14,13 +14,13 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-import pathlib  # noqa: E402
-import random  # noqa: E402
+import pathlib
+import random
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pytest
 
-from bert_tpu import corpus, prepare, vocab, wordpiece  # noqa: E402
+from bert_tpu import corpus, prepare, vocab, wordpiece
 
 FIRST_PLACED = 104  # ids below are special and unused ones, as BERT lays them out
 ROOT = pathlib.Path(__file__).parent.parent

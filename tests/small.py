@@ -48,9 +48,7 @@ def workdir(directory, section=SECTION):
     whole = mesh.replicated(mesh.make(jax.devices()))
     opt = {"moments": np.zeros(1, np.float32)}  # of no use to an export
     state = train.State(np.int32(STEP), jax.device_put(params(section), whole), opt)
-    checkpoints = checkpoint.Checkpoints(
-        directory=directory / "checkpoints", every_steps=1, keep_last=1, keep_every=0
-    )
+    checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", every_steps=1, keep_last=1, keep_every=0)
     checkpoints.save(state, {"step": STEP})
     checkpoints.close()
     config = {"model": section | {"dtype": "bfloat16"}, "corpus": {"sha256": "c0ffee"}}

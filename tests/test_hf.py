@@ -158,9 +158,7 @@ def test_half_precision_weights_become_float32(saved):
     safetensors.torch.save_file(half, saved / "model.safetensors")
     loaded = hf.load(saved).params
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype(np.float32)}
-    jax.tree.map(
-        lambda read, full: np.testing.assert_allclose(read, full, rtol=2**-8), loaded, small.params()
-    )
+    jax.tree.map(lambda read, full: np.testing.assert_allclose(read, full, rtol=2**-8), loaded, small.params())
 
 
 WORD = "bert.embeddings.word_embeddings.weight"

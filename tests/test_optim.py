@@ -68,12 +68,12 @@ def test_only_matrices_and_embeddings_are_decayed():
 def test_plain_adamw_corrects_the_bias():
     """First step of a bias-corrected Adam is the sign of the gradient; the original's is 0.1 / sqrt(0.001) of it."""
     params, grads = tree(0), [tree(1, 0.1)]
-    plain = {"schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0, "clip_norm": 0.0}
+    plain = {"schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0, "clip_norm": 0.0, "eps": 1e-12}
     for name, factor in (("adamw", 1.0), ("bert_adamw", 0.1 / 0.001**0.5)):
         moved = steps(params, grads, name=name, **plain)
         jax.tree.map(
             lambda new, old, g, factor=factor: np.testing.assert_allclose(
-                old - new, 1e-3 * factor * np.sign(g), rtol=0.01, atol=1e-6
+                old - new, 1e-3 * factor * np.sign(g), rtol=1e-3
             ),
             moved, params, grads[0],
         )  # fmt: skip

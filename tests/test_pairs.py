@@ -1,6 +1,7 @@
 """Pair rules against truncate_seq_pair's own loop."""
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import tensorflow as tf
 

@@ -72,9 +72,7 @@ def contents(lock, split) -> list[list[list[int]]]:
 def test_both_splits_together_are_the_tokenized_input(made):
     lock = corpus.read(made)
     encode = vocab.tokenizer(VOCABULARY).encode
-    expected = [
-        [encode(sentence).ids for sentence in sentences.split(document(i % 1000))] for i in range(1200)
-    ]
+    expected = [[encode(sentence).ids for sentence in sentences.split(document(i % 1000))] for i in range(1200)]
     train, heldout = contents(lock, "train"), contents(lock, "heldout")
     assert sorted(train + heldout) == sorted(expected)
     chosen = [d for d in expected if d in heldout]
@@ -97,9 +95,7 @@ def test_copies_that_differ_only_in_what_the_tokenizer_drops_share_a_split(tmp_p
     (tmp_path / "text.txt").write_text("\n\n".join(plain + loud))
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     lock = call(tmp_path, tmp_path / "out", heldout=0.5)
-    flat = {
-        split: {tuple(itertools.chain(*d)) for d in contents(lock, split)} for split in ("train", "heldout")
-    }
+    flat = {split: {tuple(itertools.chain(*d)) for d in contents(lock, split)} for split in ("train", "heldout")}
     assert flat["train"]
     assert flat["heldout"]
     assert not flat["train"] & flat["heldout"]
@@ -166,8 +162,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(made, text, tmp_p
     assert kills == 2
     done = [path.stem.removeprefix("part-") for path in out.glob("part-*.json")]
     shards = {
-        f"train-{number}.safetensors": (out / f"train-{number}.safetensors").stat().st_mtime_ns
-        for number in done
+        f"train-{number}.safetensors": (out / f"train-{number}.safetensors").stat().st_mtime_ns for number in done
     }
     assert shards
     subprocess.run(arguments(text, out), check=True, capture_output=True)
@@ -177,9 +172,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(made, text, tmp_p
 
 
 def test_workers_end_with_a_killed_parent(text, tmp_path):
-    run = subprocess.Popen(
-        arguments(text, tmp_path / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    run = subprocess.Popen(arguments(text, tmp_path / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not list((tmp_path / "out").glob("part-*.json")):
         assert run.poll() is None
         time.sleep(0.002)

@@ -4,7 +4,6 @@ Elsewhere: optimizer, clipping and rate in test_optim; chunks, pairs and target 
 masks in test_masking; gradients, GELU and LayerNorm against PyTorch in test_against_pytorch; ids in test_vocab.
 """
 
-from configs import bert, demo
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from bert_tpu import command, model, pretrain, recipe, train
+from configs import bert, demo
 
 # Layers, hidden size, and megabytes of the float32 encoder with MLM head (without pooler and NSP head).
 VARIANTS = {
@@ -109,9 +109,7 @@ def test_bfloat16_products_take_bfloat16_and_sums_float32():
     assert len(products) > 10
     assert [e.outvars[0].aval.shape for e in wide] == [(32, 2)]  # the NSP head alone, two columns
     for name in ("exp", "log", "rsqrt"):
-        assert all(
-            e.invars[0].aval.dtype == jnp.float32 for e in equations(jaxpr.jaxpr) if e.primitive.name == name
-        )
+        assert all(e.invars[0].aval.dtype == jnp.float32 for e in equations(jaxpr.jaxpr) if e.primitive.name == name)
 
 
 def equations(jaxpr):

@@ -112,9 +112,7 @@ def test_an_archive_that_is_none_is_named(tmp_path, suffix):
     assert "damaged" in complaint(path)
 
 
-@pytest.mark.parametrize(
-    "line", ['{"text": 1}', '{"body": "x"}', '"text"', '{"text": "x"', "[" * 100_000, "null"]
-)
+@pytest.mark.parametrize("line", ['{"text": 1}', '{"body": "x"}', '"text"', '{"text": "x"', "[" * 100_000, "null"])
 def test_a_malformed_json_line_is_named_by_its_number(tmp_path, line):
     path = tmp_path / "a.jsonl"
     path.write_text(JSONL + "\n" + line + "\n" + JSONL)

@@ -1,11 +1,11 @@
 """The step: the same update on any number of devices and in any number of parts."""
 
-from configs import bert
 import jax
 import numpy as np
 import pytest
 
 from bert_tpu import dropout, mesh, pretrain, train
+from configs import bert
 
 
 def config(**changes):

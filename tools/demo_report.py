@@ -8,11 +8,12 @@ import pathlib
 
 from bert_tpu import command, corpus
 
+# Two that documentation answers, two for prose.
 SENTENCES = (
     "The function returns a [MASK] of the input array.",
     "Raises an error if the [MASK] is not valid.",
-    "She looked at him and [MASK] nothing.",
-    "The city is the capital of the [MASK].",
+    "He was born in [MASK] and died in London.",
+    "She looked at [MASK] and said nothing.",
 )
 
 
@@ -27,6 +28,7 @@ def fill(directory, sentences, top_k=5):
     import transformers
 
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     pipeline = transformers.pipeline("fill-mask", directory, top_k=top_k, device="cpu")
     for sentence in sentences:
         yield sentence, ", ".join(f"{guess['token_str']} {guess['score']:.2f}" for guess in pipeline(sentence))

@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True, help="a vocab.txt or a directory of tokenizer files")
     parser.add_argument("--out", required=True, help="the directory of the corpus")
     parser.add_argument("--workers", type=int, help="processes; the default is one a core")
-    parser.add_argument(
-        "--heldout", type=float, default=0.01, help="share of documents kept from training (0.01)"
-    )
+    parser.add_argument("--heldout", type=float, default=0.01, help="share of documents kept from training (0.01)")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
     args = parser.parse_args()
     # What an earlier run has done must not count as this run's speed.

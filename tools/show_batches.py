@@ -5,10 +5,7 @@ python -m tools.show_batches --config configs/bert.py:medium --config.data.dir=C
 
 import itertools
 import json
-import sys
 
-from absl import flags
-from ml_collections import config_flags
 import numpy as np
 
 from bert_tpu import command, config, pretrain
@@ -63,21 +60,23 @@ def batches(cfg, first, last, hosts):
 
 def main():
     """Prints the steps asked for."""
-    flag = config_flags.DEFINE_config_file("config", None, "file of the config, with :variant", lock_config=True)
-    steps = flags.DEFINE_string("steps", "0:1", "first step : one past the last")
-    hosts = flags.DEFINE_integer("hosts", 1, "how many hosts to read as", lower_bound=1)
-    count = flags.DEFINE_integer("rows", 4, "rows to print; the hash is over all", lower_bound=0)
-    as_json = flags.DEFINE_bool("json", False, "one JSON object a step")
-    config.parse(sys.argv, required=("config",))
+    parser = command.Parser(prog="tools.show_batches", description=__doc__.split("\n", 2)[2])
+    parser.add_argument("--steps", default="0:1", help="first step : one past the last")
+    parser.add_argument("--hosts", type=int, default=1, help="how many hosts to read as")
+    parser.add_argument("--rows", type=int, default=4, help="rows to print; the hash is over all")
+    parser.add_argument("--json", action="store_true", help="one JSON object a step")
+    args = config.parse(parser)
+    if args.hosts < 1 or args.rows < 0:
+        raise command.UserError("--hosts is at least 1 and --rows at least 0")
     pretrain.quiet_tensorflow()
     from bert_tpu import data, vocab
 
-    cfg = flag.value
+    cfg = args.config
     pieces = vocab.load(cfg.data.dir).pieces if cfg.data.dir else ()
-    for step, seq_len, batch in batches(cfg, *span(steps.value), hosts.value):
-        rows = rows_of(batch, min(count.value, cfg.batch_size))
+    for step, seq_len, batch in batches(cfg, *span(args.steps), args.hosts):
+        rows = rows_of(batch, min(args.rows, cfg.batch_size))
         digest = data.sha256(batch)
-        if as_json.value:
+        if args.json:
             print(json.dumps({"step": step, "seq_len": seq_len, "sha256": digest, "rows": rows}))
             continue
         print(f"step {step}  length {seq_len}  sha256 {digest}")

@@ -1,0 +1,50 @@
+"""Signals: at once while there is nothing to save, and a note for the loop afterwards."""
+
+import os
+import signal
+
+import pytest
+
+from bert_tpu import stop
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_start_up_is_left_at_once(monkeypatch, number, code):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+    with stop.Stop() as stopping:
+        send(number)
+        assert left == [code]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_loop_is_told(number, code):
+    with stop.Stop() as stopping:
+        stopping.wait_for_loop()
+        assert not stopping.requested()
+        assert stopping.exit_code() == 0
+        send(number)
+        assert stopping.requested()
+        assert stopping.exit_code() == code
+
+
+def test_second_ctrl_c_interrupts_and_a_second_sigterm_does_not():
+    with stop.Stop() as stopping:
+        stopping.wait_for_loop()
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+        assert stopping.exit_code() == 130
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_signals_are_given_back():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    with stop.Stop():
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] != before
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before

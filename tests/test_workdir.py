@@ -1,0 +1,90 @@
+"""A workdir belongs to one config and one corpus, and to one process at a time."""
+
+import pytest
+
+from bert_tpu import command, workdir
+
+CONFIG = {
+    "seed": 0,
+    "compile_cache": "a",
+    "data": {"dir": "here", "seq_lens": (128, 512)},
+    "optim": {"learning_rate": 1e-4},
+    "log": {"every_steps": 10},
+    "eval": {"every_steps": 10},
+    "checkpoint": {"every_steps": 10},
+    "profile": {"num_steps": 0},
+    "corpus": {"sha256": "c0ffee"},
+}
+
+
+def changed(key, value):
+    section, _, last = key.rpartition(".")
+    return CONFIG | ({section: CONFIG[section] | {last: value}} if section else {last: value})
+
+
+def claim(directory, config=CONFIG):
+    with workdir.claim(directory, config):
+        pass
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """The workdir of a run that has a checkpoint."""
+    claim(tmp_path)
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    return tmp_path
+
+
+def test_same_config_goes_on(directory):
+    claim(directory)
+    assert workdir.read_config(directory)["optim"] == {"learning_rate": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "both"),
+    [
+        ("seed", 1, "seed is 0 there and 1 here"),
+        ("optim.learning_rate", 3e-4, "optim.learning_rate is 0.0001 there and 0.0003 here"),
+        ("data.seq_lens", (128,), r"data.seq_lens is \[128, 512\] there and \[128\] here"),
+        ("data.new", 1, "data.new is None there and 1 here"),
+        ("corpus.sha256", "cafe", "corpus.sha256 is 'c0ffee' there and 'cafe' here"),
+    ],
+)
+def test_another_config_is_refused_with_both_values(directory, key, value, both):
+    before = (directory / "config.json").read_bytes()
+    with pytest.raises(command.UserError, match=rf"belongs to another config: {both}; give another --workdir, or that"):
+        claim(directory, changed(key, value))
+    assert (directory / "config.json").read_bytes() == before
+    claim(directory)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["log.every_steps", "eval.every_steps", "checkpoint.every_steps", "profile.num_steps", "compile_cache", "data.dir"],
+)
+def test_what_alters_no_parameter_may_change(directory, key):
+    claim(directory, changed(key, "other"))
+    claim(directory)
+
+
+def test_without_a_checkpoint_a_mistaken_config_may_be_mended(tmp_path):
+    claim(tmp_path)
+    claim(tmp_path, changed("seed", 1))
+    assert workdir.read_config(tmp_path)["seed"] == 1
+
+
+def test_only_one_run_at_a_time(tmp_path):
+    with workdir.claim(tmp_path, CONFIG), pytest.raises(command.UserError, match="another run is using"):
+        claim(tmp_path)
+    with pytest.raises(ZeroDivisionError), workdir.claim(tmp_path, CONFIG):
+        raise ZeroDivisionError
+    claim(tmp_path)
+
+
+def test_damaged_or_missing_config_is_named(directory):
+    (directory / "config.json").write_text('{"seed"')
+    with pytest.raises(command.UserError, match=r"config.json is damaged"):
+        claim(directory)
+    (directory / "config.json").unlink()
+    with pytest.raises(command.UserError, match="holds no run"):
+        workdir.read_config(directory)
