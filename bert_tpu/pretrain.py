@@ -236,9 +236,7 @@ def _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping)
     def save(_, state):
         checkpoints.save(state, {"corpus": hashes, "unlogged": books.unlogged()})
 
-    return train.Hooks(
-        step=step, evaluate=evaluate, save=save, profile=profile.before, should_stop=stopping.requested
-    )
+    return train.Hooks(step=step, evaluate=evaluate, save=save, profile=profile.before, should_stop=stopping.requested)
 
 
 def quiet_tensorflow():

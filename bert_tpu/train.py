@@ -102,9 +102,7 @@ class Programs(NamedTuple):
 def compile(job, mesh, lens) -> Programs:
     """All programs of a run, built side by side before the first step: a length that is met late fails early."""
     state = jax.eval_shape(lambda: new_state(job))
-    batches = {
-        n: {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[n].items()} for n in lens
-    }
+    batches = {n: {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[n].items()} for n in lens}
     step, evaluate = jit_step(job, mesh), jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         steps = {n: pool.submit(lambda b: step.lower(state, b).compile(), batches[n]) for n in lens}

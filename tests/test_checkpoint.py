@@ -1,12 +1,14 @@
 """Checkpoints: whole or not there, the newest sound one is taken, none is overwritten, and only what may go goes."""
 
-import collections
 import errno
 import os
 import resource
 import shutil
+import subprocess
 import sys
+import time
 
+from conftest import ROOT
 import jax
 import numpy as np
 import pytest
@@ -186,8 +188,36 @@ def test_failed_save_is_told_at_the_next_step_not_at_the_next_save(directory, fu
     full_disk()
     checkpoints.save(state(30), {})
     with pytest.raises(command.UserError, match="step 30"):
-        collections.deque(iter(checkpoints.check, "never"), maxlen=0)
+        _look_often(checkpoints)
     checkpoints.close()
+
+
+def _look_often(checkpoints):
+    for _ in range(1000):
+        checkpoints.check()
+        time.sleep(0.01)
+
+
+FULL_DISK = """
+import pathlib, resource, sys
+sys.path.insert(0, "tests")
+import test_checkpoint
+from bert_tpu import checkpoint, command
+def main():
+    checkpoint.quiet()
+    checkpoints = test_checkpoint.opened(pathlib.Path(sys.argv[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY))
+    checkpoints.save(test_checkpoint.state(30), {})
+    checkpoints.close()
+command.run(main)
+"""
+
+
+def test_full_disk_is_one_sentence_on_stderr_whatever_the_libraries_log(directory):
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, directory], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: cannot save the checkpoint of step 30")
 
 
 def test_sums_are_what_sha256sum_checks(directory):

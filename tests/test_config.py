@@ -170,6 +170,20 @@ def test_a_second_run_in_a_workdir_is_refused(fault, given, tmp_path):
         assert fault(runs.words(given, tmp_path)).startswith(f"error: another run is using {tmp_path}: stop it or")
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"corpus": {"sha256": "0123"}}, r"corpus.sha256 is '0123' there and '[0-9a-f]{64}' here"),
+        ({"seed": 5}, "seed is 5 there and 0 here"),
+    ],
+)
+def test_a_workdir_of_another_corpus_or_config_is_refused(fault, given, lock, tmp_path, change, sentence):
+    hashes = {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}
+    with workdir.claim(tmp_path, runs.configured(given).to_dict() | {"corpus": hashes} | change):
+        (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    assert re.search(sentence, fault(runs.words(given, tmp_path)))
+
+
 def test_evaluation_without_held_out_text_is_refused(given, lock, monkeypatch):
     bare = lock.content | {"heldout": {"shards": []}}
     monkeypatch.setattr(corpus, "read", lambda directory: lock._replace(content=bare))

@@ -16,7 +16,7 @@ def send(number):
 def test_start_up_is_left_at_once(monkeypatch, number, code):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    with stop.Stop() as stopping:
+    with stop.Stop():
         send(number)
         assert left == [code]
 

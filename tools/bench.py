@@ -8,7 +8,6 @@ busy machine slows both; the ratio is the figure to quote.
 
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -68,8 +67,11 @@ def data(corpus_dir, tokenizer_dir):
     return alternate(ours, peer)
 
 
-def preparation(text, tokenizer_dir, scratch):
-    """Tokens/s from text to a finished corpus, start-up included: ours, and tokenizers' encode_batch alone."""
+def preparation(text, tokenizer_dir, scratch, peaks_mb):
+    """Tokens/s from text to a finished corpus, start-up included: ours, and tokenizers' encode_batch alone.
+
+    Appends to `peaks_mb` the memory of each run's largest process.
+    """
     lines = [line for d in sources.documents(sources.find([text]), sources.Counts()) for line in d.text.splitlines()]
     tokenizer = vocab.tokenizer(vocab.load(tokenizer_dir))
     program = [sys.executable, "-m", "tools.prepare_corpus", "--input", text, "--tokenizer", tokenizer_dir, "--out"]
@@ -79,7 +81,13 @@ def preparation(text, tokenizer_dir, scratch):
         nonlocal turn
         turn += 1
         out = f"{scratch}/corpus-{turn}"
-        subprocess.run([*program, out], check=True, capture_output=True)
+        process = subprocess.Popen([*program, out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise command.UserError(
+                f"tools.prepare_corpus ended with {os.waitstatus_to_exitcode(status)}: try it by hand"
+            )
+        peaks_mb.append(usage.ru_maxrss / 1024)
         return sum(info.tokens for split in corpus.read(out).splits.values() for info in split)
 
     def peer():
@@ -114,8 +122,9 @@ def our_step(cfg, batch, steps=4):
     """Function that takes some steps of the training program and returns the sequences seen."""
     import jax
 
-    from bert_tpu import mesh, train
+    from bert_tpu import memory, mesh, train
 
+    memory.keep()
     job, on = pretrain.job(cfg), mesh.make(jax.devices())
     state = jax.jit(lambda: train.new_state(job), out_shardings=mesh.replicated(on))()
     run, placed = train.jit_step(job, on), mesh.put(batch, on)
@@ -174,9 +183,8 @@ def main():
         if set(args.only) & {"data", "prepare"}:
             text, tokenizer = inputs(args.text, scratch)
         if "prepare" in args.only:
-            show("prepare_corpus, tokens/s", "tokenizers alone", *preparation(text, tokenizer, scratch))
-            peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-            print(f"{'':<36} its largest process of {1 + os.cpu_count()}: {peak_mb:,.0f} MB")
+            show("prepare_corpus, tokens/s", "tokenizers alone", *preparation(text, tokenizer, scratch, peaks_mb := []))
+            print(f"  the largest of its {1 + os.cpu_count()} processes: {max(peaks_mb):,.0f} MB")
         if "data" in args.only:
             made = f"{scratch}/for-data"
             prepare.prepare([text], tokenizer, made)

@@ -6,7 +6,10 @@ python -m tools.demo_report --workdir W --corpus DIR --model DIR
 import json
 import pathlib
 
-from bert_tpu import command, corpus
+import ml_collections
+
+from bert_tpu import command, corpus, pretrain
+from bert_tpu import workdir as workdirs
 
 # Two that documentation answers, two for prose.
 SENTENCES = (
@@ -21,6 +24,21 @@ def evaluations(workdir):
     """The last held-out line of each length in metrics.jsonl."""
     lines = map(json.loads, (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines())
     return {line["seq_len"]: line for line in lines if line["kind"] == "eval"}
+
+
+def commoner(workdir, corpus_dir):
+    """Share of the commoner NSP label in the held-out batches, by length: what a constant answer scores.
+
+    Over one half, because a chunk of one sentence always gets a random B, and short rows have many of those.
+    """
+    from bert_tpu import data
+
+    cfg = ml_collections.ConfigDict(workdirs.read_config(workdir))
+    share = data.load(corpus.read(corpus_dir), "heldout", batch_size=cfg.batch_size)
+    labels = {}
+    for seq_len, batch in data.heldout(share, pretrain.make_recipe(cfg), cfg.eval.num_batches):
+        labels.setdefault(seq_len, []).extend(batch["next_sentence_label"])
+    return {n: max(sum(given), len(given) - sum(given)) / len(given) for n, given in labels.items()}
 
 
 def fill(directory, sentences, top_k=5):
@@ -41,13 +59,14 @@ def main():
     parser.add_argument("--corpus", required=True, help="that it read")
     parser.add_argument("--model", required=True, help="exported directory")
     args = parser.parse_args()
+    pretrain.quiet_tensorflow()
     lock = corpus.read(args.corpus)
-    print(f"unigram entropy of the training text    {lock.unigram_entropy:.3f} nats")
+    print(f"unigram entropy of the training text: {lock.unigram_entropy:.3f} nats")
+    constant = commoner(args.workdir, args.corpus)
     for seq_len, line in sorted(evaluations(args.workdir).items()):
-        print(
-            f"held-out at {seq_len:>3} tokens, step {line['step']:,}:  MLM loss {line['mlm_loss']:.3f} nats, accuracy "
-            f"{line['mlm_accuracy']:.1%}; NSP accuracy {line['nsp_accuracy']:.1%} (chance is about 50%)"
-        )
+        print(f"held-out text at {seq_len} tokens, step {line['step']:,}")
+        print(f"  MLM loss      {line['mlm_loss']:.3f} nats, {line['mlm_accuracy']:.1%} of the masked pieces right")
+        print(f"  NSP accuracy  {line['nsp_accuracy']:.1%}; always the commoner label {constant[seq_len]:.1%}")
     print(f"\nfill-mask, {args.model} in PyTorch")
     rows = list(fill(args.model, SENTENCES))
     width = max(len(sentence) for sentence, _ in rows)

@@ -39,7 +39,6 @@ def draw(curves, out, entropy=None):
         axis.grid(alpha=0.3)
     if entropy:
         axes[0].axhline(entropy, color="gray", linestyle="--", linewidth=1, label="unigram entropy")
-    axes[1].axhline(0.5, color="gray", linestyle="--", linewidth=1)
     axes[0].legend(fontsize=8)
     figure.savefig(out, dpi=120)
 
