@@ -101,6 +101,14 @@ def test_dropout_drops_its_share_and_sites_are_independent():
         assert abs(np.corrcoef(masks[0], flipped)[0, 1]) < 5 / n**0.5
 
 
+def test_a_shared_first_seed_makes_no_shared_mask():
+    """Two sites whose row hashes meet, as some of a large batch's do, differ by the second seed."""
+    one, other = (
+        np.asarray(dropout.keep_mask(np.array([7, second], np.uint32), (8, 256, 128), 0.1)).ravel() for second in (1, 2)
+    )
+    assert abs(np.corrcoef(one, other)[0, 1]) < 5 / one.size**0.5
+
+
 def test_dropout_keeps_the_expectation():
     x = jax.numpy.ones((64, 32, 32))
     seeds = jax.random.bits(jax.random.key(1), (2,), "uint32")
