@@ -122,7 +122,7 @@ def test_nothing_readable_is_refused_and_left_in_place(directory):
 
 
 def test_half_written_checkpoint_is_swept_away(directory):
-    (directory / "20").rename(directory / "30.orbax-checkpoint-tmp")
+    (directory / "20").rename(directory / "25.orbax-checkpoint-tmp")
     assert restored(directory) == (10, 10)
     saved(directory, 30)
     assert sorted(path.name for path in directory.iterdir()) == ["10", "30"]

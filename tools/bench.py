@@ -67,11 +67,8 @@ def data(corpus_dir, tokenizer_dir):
     return alternate(ours, peer)
 
 
-def preparation(text, tokenizer_dir, scratch, peaks_mb):
-    """Tokens/s from text to a finished corpus, start-up included: ours, and tokenizers' encode_batch alone.
-
-    Appends to `peaks_mb` the memory of each run's largest process.
-    """
+def preparation(text, tokenizer_dir, scratch):
+    """Tokens/s from text to a finished corpus, start-up included: ours, and tokenizers' encode_batch alone."""
     lines = [line for d in sources.documents(sources.find([text]), sources.Counts()) for line in d.text.splitlines()]
     tokenizer = vocab.tokenizer(vocab.load(tokenizer_dir))
     program = [sys.executable, "-m", "tools.prepare_corpus", "--input", text, "--tokenizer", tokenizer_dir, "--out"]
@@ -81,13 +78,7 @@ def preparation(text, tokenizer_dir, scratch, peaks_mb):
         nonlocal turn
         turn += 1
         out = f"{scratch}/corpus-{turn}"
-        process = subprocess.Popen([*program, out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise command.UserError(
-                f"tools.prepare_corpus ended with {os.waitstatus_to_exitcode(status)}: try it by hand"
-            )
-        peaks_mb.append(usage.ru_maxrss / 1024)
+        subprocess.run([*program, out], check=True, capture_output=True)
         return sum(info.tokens for split in corpus.read(out).splits.values() for info in split)
 
     def peer():
@@ -183,8 +174,7 @@ def main():
         if set(args.only) & {"data", "prepare"}:
             text, tokenizer = inputs(args.text, scratch)
         if "prepare" in args.only:
-            show("prepare_corpus, tokens/s", "tokenizers alone", *preparation(text, tokenizer, scratch, peaks_mb := []))
-            print(f"  the largest of its {1 + os.cpu_count()} processes: {max(peaks_mb):,.0f} MB")
+            show("prepare_corpus, tokens/s", "tokenizers alone", *preparation(text, tokenizer, scratch))
         if "data" in args.only:
             made = f"{scratch}/for-data"
             prepare.prepare([text], tokenizer, made)
