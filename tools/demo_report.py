@@ -59,6 +59,8 @@ def main():
     parser.add_argument("--corpus", required=True, help="that it read")
     parser.add_argument("--model", required=True, help="exported directory")
     args = parser.parse_args()
+    if not (pathlib.Path(args.model) / "config.json").exists():
+        raise command.UserError(f"{args.model} holds no model: make it with tools.export_pytorch")
     pretrain.quiet_tensorflow()
     lock = corpus.read(args.corpus)
     print(f"unigram entropy of the training text: {lock.unigram_entropy:.3f} nats")

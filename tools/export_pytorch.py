@@ -4,7 +4,7 @@ Writes the newest checkpoint of W as Hugging Face's BertForPreTraining with its 
 transformers are installed, nothing is written unless they compute the same logits from it.
 """
 
-from bert_tpu import command, export
+from bert_tpu import checkpoint, command, export
 
 
 def main() -> None:
@@ -13,6 +13,7 @@ def main() -> None:
     parser.add_argument("--workdir", required=True, help="of a pretraining, or an imported checkpoint")
     parser.add_argument("--out", required=True, help="the directory to make")
     args = parser.parse_args()
+    checkpoint.quiet()
     checked = export.export(args.workdir, args.out)
     agree = f"; logits differ by at most {checked.difference:.1e} from PyTorch's" if checked else ""
     print(f"{args.out}: BertForPreTraining{agree}")

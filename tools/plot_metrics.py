@@ -31,7 +31,11 @@ def draw(curves, out, entropy=None):
     for axis, (name, title) in zip(axes, PANELS, strict=True):
         for (kind, seq_len), lines in sorted(curves.items(), reverse=True):
             color = "tab:blue" if seq_len == min(n for _, n in curves) else "tab:orange"
-            style = {"linewidth": 1.2} if kind == "train" else {"marker": "o", "markersize": 4, "linestyle": "none"}
+            style = (
+                {"linewidth": 1.2, "marker": "." if len(lines) == 1 else None}
+                if kind == "train"
+                else {"marker": "o", "markersize": 4, "linestyle": "none"}
+            )
             label = f"{'training' if kind == 'train' else 'held-out'}, {seq_len} tokens"
             steps = [line["step"] for line in lines]
             axis.plot(steps, [line[name] for line in lines], color=color, label=label, **style)
@@ -50,6 +54,8 @@ def main():
     parser.add_argument("--out", required=True, help="PNG to write")
     parser.add_argument("--corpus", help="that it read, for the line of the unigram entropy")
     args = parser.parse_args()
+    if not args.out.endswith(".png"):
+        raise command.UserError(f"--out {args.out} is no PNG: give a name that ends in .png")
     draw(read(args.workdir), args.out, args.corpus and corpus.read(args.corpus).unigram_entropy)
 
 

@@ -44,6 +44,8 @@ def batches(cfg, first, last, hosts):
     """(step, length, global batch) of some steps, put together from what `hosts` hosts would each read."""
     from bert_tpu import data  # TensorFlow: after the flags have been checked
 
+    with cfg.unlocked():
+        cfg.eval.num_batches = 0  # nothing is evaluated here
     lock, rules = pretrain.open_corpus(cfg), pretrain.make_recipe(cfg)
     if last > rules.num_steps:
         raise command.UserError(f"the run has {rules.num_steps:,} steps: ask for a range up to there")

@@ -5,6 +5,7 @@ writes vocab.txt, tokenizer.json and tokenizer_config.json.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from bert_tpu import command, progress, sources, vocab, wordpiece
 
@@ -27,6 +28,8 @@ def main() -> None:
     parser.add_argument("--cased", action="store_true", help="keep case and accents")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
     args = parser.parse_args()
+    if (Path(args.out) / "vocab.txt").exists():
+        raise command.UserError(f"{args.out} holds a vocabulary already; delete it or name another --out")
     found = sources.find(args.input)
     made = wordpiece.train(lambda: lines(found, args.format), args.vocab_size, lower=not args.cased)
     vocab.save(made, args.out)
