@@ -49,6 +49,8 @@ def main() -> None:
         f"{lock.content['cut_documents']} documents cut, "
         f"{lock.content['empty_documents']} empty ones left out"
     )
+    if lock.content["heldout"]["documents"] < 2:
+        print("one held-out document is too few to evaluate on: prepare into another --out with a larger --heldout")
     tokens = sum(lock.content[split]["tokens"] for split in corpus.SPLITS)
     speed = f", {tokens / seconds:,.0f} tokens/s" if fresh else ""
     print(f"{args.out}: done in {seconds:.1f} s{speed}")
