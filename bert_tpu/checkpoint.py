@@ -140,27 +140,37 @@ class Checkpoints:
 
 
 def find(path) -> epath.Path:
-    """The checkpoint that `path` means: itself (it holds `params`), or the newest of a workdir."""
+    """The checkpoint that `path` means: itself (it holds `params`), or the newest of a workdir with sound parameters.
+
+    Newer ones are reported by name and left where they are. Raises UserError where there is none.
+    """
     path = epath.Path(path).absolute()
     if (path / "params").exists():
-        return path
-    for directory in (path / "checkpoints", path):
-        steps = [int(p.name) for p in directory.iterdir() if p.name.isdigit()] if directory.is_dir() else []
-        if steps:
-            return directory / str(max(steps))
-    raise command.UserError(f"no checkpoint in {path}: give a workdir, or a folder that holds params/")
+        found = [path]
+    else:
+        folders = [folder for folder in (path / "checkpoints", path) if folder.is_dir()]
+        found = [step for folder in folders for step in folder.iterdir() if step.name.isdigit()]
+        found.sort(key=lambda step: int(step.name), reverse=True)
+    for checkpoint in found:
+        try:
+            if (checkpoint / SUMS).exists() or checkpoint != path:  # an imported model has no sums
+                _check_sums(checkpoint, ("params",))
+            return checkpoint
+        except (ValueError, OSError) as fault:
+            print(f"warning: {checkpoint} cannot be read ({_reason(fault)})", file=sys.stderr)
+    if found:
+        raise command.UserError(f"no checkpoint of {path} is sound: restore one from a copy")
+    raise command.UserError(f"no checkpoint in {path}: give a workdir that has saved one, or a folder with params/")
 
 
 def load_params(path, like=None):
-    """Parameters of the checkpoint at `path` as NumPy arrays, or shaped and placed as `like`.
+    """Parameters of the checkpoint that `path` means, as NumPy arrays, or shaped and placed as `like`.
 
     Raises UserError if they cannot be read or are of other shapes.
     """
     path = find(path)
     with ocp.StandardCheckpointer() as checkpointer:
         try:
-            if (path / SUMS).exists():  # not in an imported model
-                _check_sums(path, ("params",))
             if like is not None:
                 _check_shapes(path, checkpointer.metadata(path / "params").item_metadata.tree, like)
             return checkpointer.restore(path / "params", like)

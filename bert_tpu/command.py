@@ -14,6 +14,11 @@ class UserError(Exception):
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are UserErrors, so that they too exit with 1."""
 
+    def __init__(self, **options):
+        """`usage:` shows the command as it is typed, python -m MODULE, as Python 3.14 does of itself."""
+        spec = sys.modules["__main__"].__spec__
+        super().__init__(**({"prog": f"python -m {spec.name}"} if spec else {}) | options)
+
     def error(self, message: str):
         """Raises the UserError; argparse itself would exit with 2."""
         raise UserError(f"{message}; --help lists the options")

@@ -23,13 +23,17 @@ def parse(parser, argv=None):
     """
     argv = sys.argv[1:] if argv is None else argv
     parser.add_argument(
-        "--config", required=True, metavar="FILE[:VARIANT]", help=f"the config; {FLAG}KEY=VALUE changes a key of it"
-    )
-    args = parser.parse_args([word for word in argv if not word.startswith(FLAG)])
+        "--config", required=True, metavar="FILE[:VARIANT]",
+        help=f"the config; {FLAG}KEY=VALUE changes any key in it, {FLAG}SECTION.KEY=VALUE one of a section",
+    )  # fmt: skip
+    changes = [word for word in argv if word.startswith(FLAG)]
+    for word in changes:
+        if "=" not in word:  # argparse would take the value for a stray word
+            raise command.UserError(f"{word} has no value: write {word}=VALUE")
+    args = parser.parse_args([word for word in argv if word not in changes])
     args.config = load(args.config)
-    for word in argv:
-        if word.startswith(FLAG):
-            _change(args.config, word)
+    for word in changes:
+        _change(args.config, word)
     return args
 
 
@@ -52,9 +56,7 @@ def load(name) -> ml_collections.ConfigDict:
 
 def _change(cfg, word):
     """Sets one key; its value is read as the type that the config gives it."""
-    key, equals, text = word.removeprefix(FLAG).partition("=")
-    if not equals:
-        raise command.UserError(f"{word} has no value: write {word}=VALUE")
+    key, _, text = word.removeprefix(FLAG).partition("=")
     *sections, last = key.split(".")
     section, name = cfg, "config"
     for part in sections:

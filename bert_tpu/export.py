@@ -38,8 +38,15 @@ class Checked(NamedTuple):
     versions: str
 
 
-def export(directory, out) -> Checked | None:
-    """`out` holds the model of the workdir `directory`; None where no PyTorch is installed to check it.
+class Exported(NamedTuple):
+    """The checkpoint that was exported; `checked` is None where no PyTorch is installed to check it."""
+
+    checkpoint: Path
+    checked: Checked | None
+
+
+def export(directory, out) -> Exported:
+    """`out` holds the model of the workdir `directory`.
 
     Raises UserError, and leaves no `out`, if a logit differs by more than TOLERANCE.
     """
@@ -52,7 +59,7 @@ def export(directory, out) -> Checked | None:
         hf.save(made, params, section, vocab.load(directory / "tokenizer"))
         checked = check(made, params, section) if _torch_is_here() else None
         (made / "README.md").write_text(_readme(made.name, section, found, config, checked))
-    return checked
+    return Exported(found, checked)
 
 
 def check(directory, params, section) -> Checked:

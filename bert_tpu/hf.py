@@ -62,11 +62,9 @@ def save(directory, params, section, vocabulary):
     config = {theirs: section[ours] for ours, theirs in CONFIG.items()} | FIXED
     config |= {"architectures": ["BertForPreTraining"], "pad_token_id": vocab.ids(vocabulary).pad}
     _write_json(directory / "config.json", config)
-    vocab.save(vocabulary, directory)
+    vocab.save(vocabulary, directory, max_length=section["max_positions"])
     specials = {f"{name[1:-1].lower()}_token": name for name in vocab.SPECIALS}
     _write_json(directory / "special_tokens_map.json", specials)
-    path = directory / "tokenizer_config.json"
-    _write_json(path, json.loads(path.read_text()) | {"model_max_length": section["max_positions"]})
 
 
 def load(directory) -> Pretrained:

@@ -137,7 +137,7 @@ def run(cfg, directory) -> int:
                 eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps, hooks=hooks,
             )  # fmt: skip
             checkpoints.wait()
-            if stopping.requested():
+            if stopping.requested() and state.step < cfg.num_steps:
                 books.say(f"stopped; step {int(state.step):,} is saved and the same command goes on from there")
     return stopping.exit_code()
 
@@ -247,7 +247,7 @@ def quiet_tensorflow():
 
 def main():
     """Reads the command line and runs."""
-    parser = command.Parser(prog="bert_tpu.pretrain", description=__doc__.split("\n", 2)[2])
+    parser = command.Parser(description=__doc__.split("\n", 2)[2])
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for checkpoints, metrics and events")
     args = config.parse(parser)
     quiet_tensorflow()

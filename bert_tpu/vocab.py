@@ -73,11 +73,12 @@ def tokenizer(vocab: Vocab) -> tokenizers.Tokenizer:
     return made
 
 
-def save(vocab: Vocab, directory: str | Path) -> None:
+def save(vocab: Vocab, directory: str | Path, *, max_length: int = 512) -> None:
     """`directory` holds vocab.txt, tokenizer.json and tokenizer_config.json for transformers.
 
-    tokenizer.json is the tokenizer of `tokenizer`, with the special pieces registered and
-    [CLS] A [SEP] B [SEP] put around what it encodes.
+    max_length: tokens that the model takes, where there is one yet. tokenizer.json is the tokenizer
+    of `tokenizer`, with the special pieces registered and [CLS] A [SEP] B [SEP] put around what it
+    encodes.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ def save(vocab: Vocab, directory: str | Path) -> None:
     full.save(str(directory / "tokenizer.json"))
     config = {f"{name[1:-1].lower()}_token": name for name in SPECIALS} | {
         "do_lower_case": vocab.lower,
-        "model_max_length": 512,
+        "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         # "BertTokenizer" would make transformers 5 rebuild it by other rules than tokenizer.json's.
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -241,10 +242,21 @@ def test_parameters_of_other_shapes_are_named(directory):
         checkpoint.load_params(directory, more)
 
 
-def test_damaged_parameters_are_refused(directory):
+def test_parameters_come_from_the_newest_sound_checkpoint(directory, capsys):
     flip(largest(directory / "20" / "params"))
-    with pytest.raises(command.UserError, match=r"cannot read the parameters of .*20: params/.* is damaged"):
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.load_params(directory), jax.device_get(state(10).params))
+    assert re.search(r"warning: .*/20 cannot be read \(params/.* is damaged\)\n", capsys.readouterr().err)
+    assert (directory / "20").exists()
+
+
+def test_no_sound_parameters_are_refused(directory, capsys):
+    for step in directory.iterdir():
+        flip(largest(step / "params"))
+    with pytest.raises(command.UserError, match=r"no checkpoint of .* is sound"):
         checkpoint.load_params(directory)
+    with pytest.raises(command.UserError, match="20 is sound"):
+        checkpoint.load_params(directory / "20")
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_parameters_alone_make_a_checkpoint(tmp_path):

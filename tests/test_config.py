@@ -47,7 +47,7 @@ CONFIG = f"--config={runs.FILE}"
         (["--config.model.remat=maybe"], "--config.model.remat=maybe: give true or false"),
         (["--config.data.seq_lens=(16,"], "--config.data.seq_lens=(16,: give whole numbers such as 128,512"),
         (["--config.data.seq_lens=16.5"], "--config.data.seq_lens=16.5: give whole numbers"),
-        (["--config.batch_size"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
+        (["--config.batch_size", "64"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
         (["--config.optim=1"], "--config.optim=1: config.optim is a section; write --config.optim.KEY=VALUE"),
         (["--config.seed.x=1"], "--config.seed.x=1: config.seed is a value, not a section; write --config.seed=VALUE"),
         (["stray"], "unrecognized arguments: stray"),

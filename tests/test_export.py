@@ -51,7 +51,7 @@ def spoil(monkeypatch, edit):
 
 
 def test_export_is_whole_and_says_what_was_checked(run, tmp_path):
-    checked = export.export(run, tmp_path / "model")
+    checked = export.export(run, tmp_path / "model").checked
     assert 0 < checked.difference < 1e-5
     assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
@@ -141,7 +141,7 @@ def test_existing_directory_is_left_alone_unless_empty(run, tmp_path):
 
 def test_export_without_pytorch_says_so(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert export.export(run, tmp_path / "model") is None
+    assert export.export(run, tmp_path / "model").checked is None
     warning = "warning: torch not installed, so the export is not compared with PyTorch\n"
     assert capsys.readouterr().err == warning
     assert "not checked against PyTorch" in (tmp_path / "model" / "README.md").read_text()

@@ -8,7 +8,7 @@ from bert_tpu import command, fill_mask
 
 def main() -> None:
     """Reads the flags and prints a table for each [MASK] of each text."""
-    parser = command.Parser(prog="tools.fill_mask", description=__doc__.split("\n", 2)[2])
+    parser = command.Parser(description=__doc__.split("\n", 2)[2])
     parser.add_argument("--model", required=True, help="model.safetensors, config.json and vocab.txt")
     parser.add_argument("--top_k", type=int, default=5, help="pieces a [MASK] (5)")
     parser.add_argument("text", nargs="+", help="a text with one or several [MASK]")

@@ -13,7 +13,7 @@ SEED = 0  # of the heads that an encoder comes without
 
 def main() -> None:
     """Reads the flags and imports."""
-    parser = command.Parser(prog="tools.import_pytorch", description=__doc__.split("\n", 2)[2])
+    parser = command.Parser(description=__doc__.split("\n", 2)[2])
     parser.add_argument("--model", required=True, help="a directory that save_pretrained made")
     parser.add_argument("--out", required=True, help="the directory to make")
     args = parser.parse_args()

@@ -56,7 +56,9 @@ def main():
     args = parser.parse_args()
     if not args.out.endswith(".png"):
         raise command.UserError(f"--out {args.out} is no PNG: give a name that ends in .png")
-    draw(read(args.workdir), args.out, args.corpus and corpus.read(args.corpus).unigram_entropy)
+    curves = read(args.workdir)
+    draw(curves, args.out, args.corpus and corpus.read(args.corpus).unigram_entropy)
+    print(f"{args.out}: {sum(map(len, curves.values()))} lines of {args.workdir}/metrics.jsonl")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from bert_tpu import command, corpus, prepare, sources
 
 def main() -> None:
     """Prepares the corpus that the command line asks for and says what is in it."""
-    parser = command.Parser(prog="tools.prepare_corpus", description=__doc__.split("\n", 2)[2])
+    parser = command.Parser(description=__doc__.split("\n", 2)[2])
     parser.add_argument(
         "--input",
         nargs="+",

@@ -62,7 +62,7 @@ def batches(cfg, first, last, hosts):
 
 def main():
     """Prints the steps asked for."""
-    parser = command.Parser(prog="tools.show_batches", description=__doc__.split("\n", 2)[2])
+    parser = command.Parser(description=__doc__.split("\n", 2)[2])
     parser.add_argument("--steps", default="0:1", help="first step : one past the last")
     parser.add_argument("--hosts", type=int, default=1, help="how many hosts to read as")
     parser.add_argument("--rows", type=int, default=4, help="rows to print; the hash is over all")

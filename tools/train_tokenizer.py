@@ -14,7 +14,7 @@ SAMPLE_BYTES = 1 << 30  # more text no longer changes a vocabulary, and its word
 
 def main() -> None:
     """Trains the vocabulary that the command line asks for."""
-    parser = command.Parser(prog="tools.train_tokenizer", description=__doc__.split("\n", 2)[2])
+    parser = command.Parser(description=__doc__.split("\n", 2)[2])
     parser.add_argument(
         "--input",
         nargs="+",
@@ -30,18 +30,18 @@ def main() -> None:
     args = parser.parse_args()
     if (Path(args.out) / "vocab.txt").exists():
         raise command.UserError(f"{args.out} holds a vocabulary already; delete it or name another --out")
-    found = sources.find(args.input)
-    made = wordpiece.train(lambda: lines(found, args.format), args.vocab_size, lower=not args.cased)
+    found, passes = sources.find(args.input), iter(("letters", "words"))
+    made = wordpiece.train(lambda: lines(found, args.format, next(passes)), args.vocab_size, lower=not args.cased)
     vocab.save(made, args.out)
     print(f"{args.out}: {len(made.pieces):,} pieces, {'un' if made.lower else ''}cased")
 
 
-def lines(found: list[sources.Source], format: str) -> Iterator[str]:
+def lines(found: list[sources.Source], format: str, name: str) -> Iterator[str]:
     """The paragraphs of every n-th document, n such that about SAMPLE_BYTES on disk are used."""
     size = sum(source.bytes for source in found)
     every = size // SAMPLE_BYTES + 1
     counts = sources.Counts()
-    with progress.bar(size, "read") as shown:
+    with progress.bar(size, name) as shown:
         for i, document in enumerate(sources.documents(found, counts, format=format)):
             progress.goto(shown, counts.read_bytes)
             if i % every == 0:
