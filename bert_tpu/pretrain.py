@@ -11,7 +11,6 @@ import pathlib
 import sys
 
 import jax
-import jax.numpy as jnp
 
 from bert_tpu import (
     checkpoint,
@@ -19,9 +18,11 @@ from bert_tpu import (
     config,
     corpus,
     log,
+    loop,
     memory,
     mesh,
     model,
+    objective,
     optim,
     recipe,
     stop,
@@ -30,7 +31,6 @@ from bert_tpu import (
     workdir,
 )
 
-OBJECTIVES = ("mlm_loss", "nsp_loss")
 SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
 # Keys of the sections that nothing takes before the workdir is claimed; `model`, `data` and `optim` are called at once.
 SECTIONS = {
@@ -61,8 +61,8 @@ def job(cfg) -> train.Job:
     lens = rules.used_lens()
     return train.Job(
         init=functools.partial(model.init, bert),
-        loss=functools.partial(loss, bert),
-        counts=counts,
+        loss=functools.partial(objective.loss, bert),
+        counts=objective.counts,
         tx=tx,
         learning_rate=optim.make_schedule(num_steps=cfg.num_steps, **rate),
         shapes={n: rules.shapes(n) for n in lens},
@@ -76,36 +76,6 @@ def make_recipe(cfg) -> recipe.Recipe:
     """The checked recipe of a config's batches."""
     given = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
     return recipe.check(config.call(recipe.Recipe, cfg.data, "data", **given))
-
-
-def counts(batch):
-    """What the objectives are divided by: predictions (plus 1e-5, as run_pretraining.py has it), and rows."""
-    return {
-        "mlm_loss": jnp.sum(batch["masked_ids"] > 0) + 1e-5,
-        "nsp_loss": jnp.float32(batch["next_sentence_label"].shape[0]),
-    }
-
-
-def loss(bert, params, batch, key) -> train.Sums:
-    """Cross entropies in nats and hits of both heads, each as (sum, count); unused slots (id 0) weigh nothing."""
-    logits = bert.apply(
-        {"params": params}, batch["input_ids"], batch["token_type_ids"], batch["attention_mask"],
-        batch["masked_positions"], dropout_key=key,
-    )  # fmt: skip
-    weights = (batch["masked_ids"] > 0).astype(jnp.float32)
-    labels = batch["next_sentence_label"]
-    return _head("mlm", logits.mlm_BMV, batch["masked_ids"], weights) | _head(
-        "nsp", logits.nsp_BC, labels, jnp.ones(labels.shape, jnp.float32)
-    )
-
-
-def _head(name, logits, labels, weights):
-    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    losses = jax.nn.logsumexp(logits, axis=-1) - label_logits
-    # Instead of an argmax, which would carry indices through the reduction: nothing is above the label's logit.
-    hits = (label_logits >= jnp.max(logits, axis=-1)).astype(jnp.float32)
-    count = jnp.sum(weights)
-    return {f"{name}_loss": (jnp.sum(weights * losses), count), f"{name}_accuracy": (jnp.sum(weights * hits), count)}
 
 
 def run(cfg, directory) -> int:
@@ -132,7 +102,7 @@ def run(cfg, directory) -> int:
             programs, batches, heldout = _make_ready(cfg, this, on, lock, rules, state, books)
             stopping.wait_for_loop()
             hooks = _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping)
-            state = train.run(
+            state = loop.run(
                 programs, on, state, batches, first_step=int(state.step), num_steps=cfg.num_steps,
                 eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps, hooks=hooks,
             )  # fmt: skip
@@ -188,7 +158,7 @@ def _open_books(cfg, this, rules, on, directory, first_step, meta):
     peak = mesh.peak_flops(on)
     books = log.Log(
         **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
-        batch_size=cfg.batch_size, objectives=OBJECTIVES, learning_rate=this.learning_rate,
+        batch_size=cfg.batch_size, objectives=objective.NAMES, learning_rate=this.learning_rate,
         work=lambda step: sum(rules.before(step, n) * flops for n, flops in this.flops.items()),
         peak_s={n: flops / peak for n, flops in this.flops.items()} if peak else {},
         unlogged=meta["unlogged"], writes=jax.process_index() == 0,
@@ -225,18 +195,18 @@ def _open_data(cfg, lock, rules, first_step):
     return batches, heldout
 
 
-def _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping) -> train.Hooks:
+def _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping) -> loop.Hooks:
     def step(*finished):
         checkpoints.check()
         books.step(*finished)
 
     def evaluate(step, state):
-        books.evaluation(step, train.evaluate(programs, on, state.params, heldout))
+        books.evaluation(step, loop.evaluate(programs, on, state.params, heldout))
 
     def save(_, state):
         checkpoints.save(state, {"corpus": hashes, "unlogged": books.unlogged()})
 
-    return train.Hooks(step=step, evaluate=evaluate, save=save, profile=profile.before, should_stop=stopping.requested)
+    return loop.Hooks(step=step, evaluate=evaluate, save=save, profile=profile.before, should_stop=stopping.requested)
 
 
 def quiet_tensorflow():

@@ -1,8 +1,7 @@
-"""The step and the loop of every training here. They know no BERT: a Job says what is trained."""
+"""The step of every training here. It knows no BERT: a Job says what is trained."""
 
 from collections.abc import Callable
 import concurrent.futures
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -46,7 +45,8 @@ def jit_step(job, mesh):
     """Compiled function (state, batch) -> (state, sums); the state is donated. This is what `plan` plans.
 
     The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
-    an accumulation change it. Dropout's key is a function of (seed, step).
+    an accumulation change it. Dropout's key is a function of (seed, step). Where a sum or the gradient's norm is not
+    finite, parameters and optimizer stay as they were, `skipped` says so, and the step's other sums are 0 of 0.
     """
 
     def step(state, batch):
@@ -60,7 +60,12 @@ def jit_step(job, mesh):
         grads, sums = _accumulated(jax.grad(objective, has_aux=True), state.params, batch, key, job.accumulate)
         updates, opt = job.tx.update(grads, state.opt, state.params)
         sums["grad_norm"] = (jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads))), jnp.ones(()))
-        return State(state.step + 1, optax.apply_updates(state.params, updates), opt), sums
+        sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
+        sums = jax.tree.map(lambda x: jnp.where(sound, x, 0.0), sums)
+        sums["skipped"] = (1.0 - sound, jnp.ones(()))
+        new = optax.apply_updates(state.params, updates), opt
+        kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
+        return State(state.step + 1, *kept), sums
 
     whole = meshes.replicated(mesh)
     return jax.jit(step, in_shardings=(whole, meshes.rows(mesh)), out_shardings=whole, donate_argnums=0)
@@ -108,62 +113,3 @@ def compile(job, mesh, lens) -> Programs:
         steps = {n: pool.submit(lambda b: step.lower(state, b).compile(), batches[n]) for n in lens}
         evals = {n: pool.submit(lambda b: evaluate.lower(state.params, b).compile(), batches[n]) for n in lens}
         return Programs(*({n: built.result() for n, built in programs.items()} for programs in (steps, evals)))
-
-
-class Hooks(NamedTuple):
-    """What happens beside the steps; each is called with the number of finished steps, `profile` with the next one."""
-
-    step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, seconds, seconds of input wait)
-    evaluate: Callable[[int, State], None]
-    save: Callable[[int, State], None]
-    profile: Callable[[int, State], None]
-    should_stop: Callable[[], bool]
-
-
-def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, save_every, hooks) -> State:
-    """Trains from `first_step` to `num_steps`, or until `should_stop`; saves at the end of either.
-
-    Step n is dispatched before the sums of step n - 1 are read, so the devices never wait for the host's books.
-    """
-    waiting, finished_s = None, time.perf_counter()
-
-    def settle():
-        """Reads the sums of the step that waits for it."""
-        nonlocal waiting, finished_s
-        if waiting is not None:
-            step, seq_len, sums, input_s = waiting
-            sums = jax.device_get(sums)
-            now = time.perf_counter()
-            hooks.step(step, seq_len, sums, now - finished_s, input_s)
-            waiting, finished_s = None, now
-
-    for step in range(first_step + 1, num_steps + 1):
-        hooks.profile(step, state)
-        asked_s = time.perf_counter()
-        seq_len, batch = next(batches)
-        input_s = time.perf_counter() - asked_s
-        state, sums = programs.step[seq_len](state, meshes.put(batch, mesh))
-        settle()
-        waiting = step, seq_len, sums, input_s
-        stopping = step == num_steps or hooks.should_stop()
-        saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
-        if saves or evaluates:
-            settle()
-            if evaluates:
-                hooks.evaluate(step, state)
-            if saves:
-                hooks.save(step, state)
-            finished_s = time.perf_counter()
-        if stopping:
-            break
-    return state
-
-
-def evaluate(programs, mesh, params, batches):
-    """Sums over `batches`, by sequence length, on the host."""
-    totals = {}
-    for seq_len, batch in batches:
-        sums = programs.evaluate[seq_len](params, meshes.put(batch, mesh))
-        held = totals.get(seq_len)
-        totals[seq_len] = sums if held is None else jax.tree.map(jnp.add, held, sums)
-    return jax.device_get(totals)

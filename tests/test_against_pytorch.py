@@ -11,7 +11,7 @@ import small
 import torch
 import transformers
 
-from bert_tpu import hf, model, names, pretrain
+from bert_tpu import hf, model, names
 
 
 def torch_loss_and_gradients(directory, batch):
@@ -33,7 +33,7 @@ def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
     bert, batch = model.Bert(**section), small.batch()
 
     def objective(params):
-        sums, counts = pretrain.loss(bert, params, batch, None), pretrain.counts(batch)
+        sums, counts = objective.loss(bert, params, batch, None), objective.counts(batch)
         return sum(sums[name][0] / counts[name] for name in counts)
 
     loss, gradients = jax.jit(jax.value_and_grad(objective))(small.params(section))

@@ -15,7 +15,8 @@ FLOORS = {
         "vocab", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
-    3: ("pretrain", "export", "fill_mask"),
+    3: ("loop", "objective", "export", "fill_mask"),
+    4: ("pretrain",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 FILES = sorted((ROOT / "bert_tpu").glob("*.py"))

@@ -15,7 +15,7 @@ import pytest
 import runs
 from runs import STEPS, configured, metrics, start, steps
 
-from bert_tpu import checkpoint, data, log, mesh, pretrain, train
+from bert_tpu import checkpoint, data, log, loop, mesh, objective, pretrain, train
 
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 
@@ -158,7 +158,16 @@ def test_terminal_shows_the_run_and_nobody_else_s_notes(given, tmp_path):
 def test_lines_hold_the_contract_s_keys_at_the_right_steps(whole):
     means = ("loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
     keys = {
-        "train": {"step", "kind", "seq_len", *means, "learning_rate", "grad_norm", *SPEEDS},  # no mfu on a CPU
+        "train": {
+            "step",
+            "kind",
+            "seq_len",
+            *means,
+            "learning_rate",
+            "grad_norm",
+            "skipped",
+            *SPEEDS,
+        },  # no mfu on a CPU
         "eval": {"step", "kind", "seq_len", *means},
     }
     lines = metrics(whole)
@@ -202,9 +211,9 @@ def test_evaluation_is_on_a_fixed_set(given, cfg, whole):
     params = checkpoint.load_params(whole)
     for _ in range(2):
         batches = data.heldout(share, pretrain.make_recipe(other), cfg.eval.num_batches)
-        sums = train.evaluate(programs, on, params, batches)
+        sums = loop.evaluate(programs, on, params, batches)
         for line in metrics(whole)[-2:]:
-            means = log.means(log.add({}, sums[line["seq_len"]]), pretrain.OBJECTIVES)
+            means = log.means(log.add({}, sums[line["seq_len"]]), objective.NAMES)
             assert {name: float(f"{mean:.6g}") for name, mean in means.items()}.items() <= line.items()
 
 

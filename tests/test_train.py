@@ -127,3 +127,17 @@ def test_metrics_weigh_predictions_not_rows():
         assert total == pytest.approx(sum(part[name][0] for part in parts), rel=1e-5)
         assert count == sum(part[name][1] for part in parts)
     assert sums["mlm_loss"][1] == (whole["masked_ids"] > 0).sum()
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
+    job = pretrain.job(config())
+    on = mesh.make(jax.devices())
+    state = jax.device_get(jax.jit(lambda: train.new_state(job))())
+    state = jax.tree.map(np.copy, state)
+    state.params["layer_0"]["up"]["kernel"][0, 0] = np.inf
+    placed = mesh.put(batch(job.shapes[32], 0), on)
+    after, sums = jax.device_get(train.jit_step(job, on)(jax.device_put(state, mesh.replicated(on)), placed))
+    assert after.step == 1
+    jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt), (state.params, state.opt))
+    assert sums.pop("skipped") == (1, 1)
+    assert all(pair == (0, 0) for pair in sums.values())
