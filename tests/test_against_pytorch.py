@@ -32,11 +32,11 @@ def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
     section = small.SECTION | {"activation": activation}
     bert, batch = model.Bert(**section), small.batch()
 
-    def objective(params):
+    def total(params):
         sums, counts = objective.loss(bert, params, batch, None), objective.counts(batch)
         return sum(sums[name][0] / counts[name] for name in counts)
 
-    loss, gradients = jax.jit(jax.value_and_grad(objective))(small.params(section))
+    loss, gradients = jax.jit(jax.value_and_grad(total))(small.params(section))
     torch_loss, torch_gradients = torch_loss_and_gradients(small.save(tmp_path, section), batch)
     # The MLM's sum is divided by its 13 predictions plus 1e-5: a relative 8e-7.
     np.testing.assert_allclose(loss, torch_loss, rtol=3e-6)
