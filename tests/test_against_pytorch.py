@@ -11,7 +11,7 @@ import small
 import torch
 import transformers
 
-from bert_tpu import hf, model, names
+from bert_tpu import hf, model, names, objective
 
 
 def torch_loss_and_gradients(directory, batch):
