@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_tpu import command, model, pretrain, recipe, train
+from bert_tpu import command, model, objective, pretrain, recipe, train
 from configs import bert, demo
 
 # Layers, hidden size, and megabytes of the float32 encoder with MLM head (without pooler and NSP head).
@@ -81,7 +81,7 @@ def test_gelu_is_erf_and_gelu_new_its_tanh_form(name, approximate):
 
 def test_the_mlm_loss_is_a_mean_over_the_batchs_predictions_plus_a_hundred_thousandth():
     batch = {"masked_ids": jnp.array([[7, 8, 0], [9, 0, 0]]), "next_sentence_label": jnp.array([0, 1])}
-    counts = pretrain.counts(batch)
+    counts = objective.counts(batch)
     assert float(counts["mlm_loss"]) == pytest.approx(3 + 1e-5, abs=1e-7)
     assert float(counts["nsp_loss"]) == 2
 
