@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from bert_tpu import command
+from bert_tpu import command, hosts
 
 ITEMS = ("params", "opt", "meta")
 SUMS = "SHA256SUMS"
@@ -25,9 +25,9 @@ SUMS = "SHA256SUMS"
 class Checkpoints:
     """The checkpoints of one run in `directory`, of which the last `keep_last` and every `keep_every`-th stay."""
 
-    def __init__(self, *, directory, every_steps, keep_last, keep_every):
-        """keep_every: 0 keeps none besides the last."""
-        self.every_steps = every_steps
+    def __init__(self, *, directory, every_steps, keep_last, keep_every, group=None):
+        """keep_every: 0 keeps none besides the last. group: the hosts that save and restore together, in one folder."""
+        self.every_steps, self._group = every_steps, group or hosts.Hosts()
         self.directory = epath.Path(directory).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
         self._saving = None  # the step that was given to Orbax last
@@ -99,44 +99,52 @@ class Checkpoints:
     def restore(self, state):
         """(State, meta) of the newest checkpoint that is sound; None where there is no checkpoint.
 
-        state: shapes and shardings. Newer ones that cannot be read are reported by name and set aside, so that their
-        steps can be saved again. Raises UserError, with all left in its place, if none can be read.
+        state: shapes and shardings. Newer ones that are damaged are reported by name and set aside, so that their
+        steps can be saved again. Raises UserError, with all left in its place, if none is sound or it cannot be read.
         """
-        unreadable = {}
+        step = self._group.first(self._newest_sound)
+        self._manager.reload()  # what was set aside
+        if step is None:
+            return None
+        args = ocp.args.Composite(
+            params=ocp.args.StandardRestore(state.params),
+            opt=ocp.args.StandardRestore(state.opt),
+            meta=ocp.args.JsonRestore(),
+        )
+        try:
+            items = self._manager.restore(step, args=args)
+        except Exception as fault:
+            raise self._unreadable(_reason(fault)) from fault
+        step = jax.device_put(np.int32(step), state.step.sharding)
+        return state._replace(step=step, params=items.params, opt=items.opt), items.meta
+
+    def _newest_sound(self):
+        """The newest step whose files are as they were written; for one host, so that all restore the same."""
+        unsound = {}
         for path in (self.directory / str(step) for step in sorted(self._on_disk(), reverse=True)):
             try:
                 _check_sums(path, ITEMS)
-                items = self._restore(path, state)
-            except Exception as fault:  # whatever a damaged file makes the reader say
-                unreadable[path] = _reason(fault)
+            except (ValueError, OSError) as fault:
+                unsound[path] = _reason(fault)
                 continue
-            self._set_aside(unreadable)
-            step = jax.device_put(np.int32(path.name), state.step.sharding)
-            return state._replace(step=step, params=items.params, opt=items.opt), items.meta
-        if unreadable:
-            reason = next(iter(unreadable.values()))
-            raise command.UserError(
-                f"no checkpoint in {self.directory} can be read (the newest: {reason}): restore one, "
-                "or give another --workdir"
-            )
+            _set_aside(unsound)
+            return int(path.name)
+        if unsound:
+            raise self._unreadable(next(iter(unsound.values())))
         return None
 
-    def _restore(self, path, state):
-        return self._manager.restore(
-            int(path.name),
-            args=ocp.args.Composite(
-                params=ocp.args.StandardRestore(state.params),
-                opt=ocp.args.StandardRestore(state.opt),
-                meta=ocp.args.JsonRestore(),
-            ),
+    def _unreadable(self, reason):
+        return command.UserError(
+            f"no checkpoint in {self.directory} can be read (the newest: {reason}): restore one, "
+            "or give another --workdir"
         )
 
-    def _set_aside(self, unreadable):
-        for path, reason in unreadable.items():
-            names = (path.with_name(f"{path.name}.unreadable{n or ''}") for n in itertools.count())
-            aside = path.rename(next(name for name in names if not name.exists()))
-            print(f"warning: {path} cannot be read ({reason}): it is now {aside.name}", file=sys.stderr)
-        self._manager.reload()
+
+def _set_aside(unsound):
+    for path, reason in unsound.items():
+        names = (path.with_name(f"{path.name}.unreadable{n or ''}") for n in itertools.count())
+        aside = path.rename(next(name for name in names if not name.exists()))
+        print(f"warning: {path} cannot be read ({reason}): it is now {aside.name}", file=sys.stderr)
 
 
 def find(path) -> epath.Path:

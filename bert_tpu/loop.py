@@ -12,13 +12,17 @@ from bert_tpu.train import State, Sums
 
 
 class Hooks(NamedTuple):
-    """What happens beside the steps; each is called with the number of finished steps, `profile` with the next one."""
+    """What happens beside the steps; each is called with the number of finished steps, `profile` with the next one.
+
+    at: (step under way, what the loop turns to: "input", "step", "evaluation" or "checkpoint").
+    """
 
     step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, seconds, seconds of input wait)
     evaluate: Callable[[int, State], None]
     save: Callable[[int, State], None]
     profile: Callable[[int, State], None]
-    should_stop: Callable[[], bool]
+    should_stop: Callable[[int], bool]
+    at: Callable[[int, str], None]
 
 
 def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, save_every, hooks) -> State:
@@ -40,19 +44,23 @@ def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, sa
 
     for step in range(first_step + 1, num_steps + 1):
         hooks.profile(step, state)
+        hooks.at(step, "input")
         asked_s = time.perf_counter()
         seq_len, batch = next(batches)
         input_s = time.perf_counter() - asked_s
+        hooks.at(step, "step")
         state, sums = programs.step[seq_len](state, meshes.put(batch, mesh))
         settle()
         waiting = step, seq_len, sums, input_s
-        stopping = step == num_steps or hooks.should_stop()
+        stopping = step == num_steps or hooks.should_stop(step)
         saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
         if saves or evaluates:
             settle()
             if evaluates:
+                hooks.at(step, "evaluation")
                 hooks.evaluate(step, state)
             if saves:
+                hooks.at(step, "checkpoint")
                 hooks.save(step, state)
             finished_s = time.perf_counter()
         if stopping:

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import pathlib
+import signal
 import sys
 
 import jax
@@ -17,6 +18,7 @@ from bert_tpu import (
     command,
     config,
     corpus,
+    hosts,
     log,
     loop,
     memory,
@@ -25,9 +27,11 @@ from bert_tpu import (
     objective,
     optim,
     recipe,
+    rendezvous,
     stop,
     train,
     vocab,
+    watchdog,
     workdir,
 )
 
@@ -38,12 +42,15 @@ SECTIONS = {
     "eval": ("every_steps", "num_batches"),
     "log": ("every_steps", "tensorboard"),
     "profile": ("first_step", "num_steps"),
+    "watchdog": ("silent_s", "stacks_s", "exit_s"),
 }
+LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
 LEAST = {
     "accumulate": 1, "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
     "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.learning_rate": 0, "optim.warmup_steps": 0,
     "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0, "eval.every_steps": 1,
     "eval.num_batches": 0, "log.every_steps": 1, "profile.num_steps": 0,
+    "watchdog.silent_s": 2, "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
 }  # fmt: skip
 
 
@@ -78,30 +85,37 @@ def make_recipe(cfg) -> recipe.Recipe:
     return recipe.check(config.call(recipe.Recipe, cfg.data, "data", **given))
 
 
-def run(cfg, directory) -> int:
-    """Trains `cfg` in `directory`, from its newest checkpoint if it has one; returns the exit code."""
+def run(cfg, directory, group=None) -> int:
+    """Trains `cfg` in `directory`, from its newest checkpoint if it has one; returns the exit code.
+
+    group: the Hosts that all run this, each with a call of its own; None: this process alone.
+    """
+    group = group or hosts.Hosts()
     this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
     _use_compile_cache(cfg)
     memory.keep()
-    on = mesh.make(jax.devices())
+    on = mesh.make(hosts.devices())
     mesh.check_rows(on, cfg.batch_size, cfg.accumulate)
     hashes = {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}
     with (
-        workdir.claim(directory, cfg.to_dict() | {"corpus": hashes}),
-        stop.Stop() as stopping,
+        watchdog.Watchdog(**cfg.watchdog, group=group) as dog,
+        _stop(group) as stopping,
+        _claim(directory, cfg.to_dict() | {"corpus": hashes}, group),
         contextlib.closing(
-            checkpoint.Checkpoints(**cfg.checkpoint, directory=directory / "checkpoints")
+            checkpoint.Checkpoints(**cfg.checkpoint, directory=directory / "checkpoints", group=group)
         ) as checkpoints,
     ):
-        vocab.save(vocab.load(lock.directory), directory / "tokenizer")
+        if group.index == 0:
+            vocab.save(vocab.load(lock.directory), directory / "tokenizer")
         state, meta = start(cfg, this, on, checkpoints)
         with _open_books(cfg, this, rules, on, directory, int(state.step), meta) as (books, profile):
             if state.step >= cfg.num_steps:
                 books.say(f"{directory} has all {cfg.num_steps:,} steps already")
                 return 0
+            dog.at(int(state.step), "compile")
             programs, batches, heldout = _make_ready(cfg, this, on, lock, rules, state, books)
             stopping.wait_for_loop()
-            hooks = _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping)
+            hooks = _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping, group, dog)
             state = loop.run(
                 programs, on, state, batches, first_step=int(state.step), num_steps=cfg.num_steps,
                 eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps, hooks=hooks,
@@ -110,6 +124,23 @@ def run(cfg, directory) -> int:
             if stopping.requested() and state.step < cfg.num_steps:
                 books.say(f"stopped; step {int(state.step):,} is saved and the same command goes on from there")
     return stopping.exit_code()
+
+
+def _stop(group):
+    """A Stop that does not leave the other hosts waiting."""
+    if group.count == 1:
+        return stop.Stop()
+    return stop.Stop(lambda code: group.leave(f"it got {signal.Signals(code - 128).name} before the first step", code))
+
+
+@contextlib.contextmanager
+def _claim(directory, config, group):
+    """Once all hosts agree on everything that makes their programs and batches, the workdir is this run's own."""
+    facts = workdir.flat(config)
+    group.agree({key: facts[key] for key in facts if key not in LOCAL} | {"workdir": str(directory)} | hosts.versions())
+    with workdir.claim(directory, config) if group.index == 0 else contextlib.nullcontext():
+        group.gather(None)
+        yield
 
 
 def open_corpus(cfg) -> corpus.Lock:
@@ -195,7 +226,7 @@ def _open_data(cfg, lock, rules, first_step):
     return batches, heldout
 
 
-def _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping) -> loop.Hooks:
+def _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping, group, dog) -> loop.Hooks:
     def step(*finished):
         checkpoints.check()
         books.step(*finished)
@@ -206,7 +237,13 @@ def _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping)
     def save(_, state):
         checkpoints.save(state, {"corpus": hashes, "unlogged": books.unlogged()})
 
-    return loop.Hooks(step=step, evaluate=evaluate, save=save, profile=profile.before, should_stop=stopping.requested)
+    def should_stop(step):
+        if not group.stops(step, stopping.signal):
+            return False
+        stopping.signal = group.signal
+        return True
+
+    return loop.Hooks(step, evaluate, save, profile.before, should_stop, dog.at)
 
 
 def quiet_tensorflow():
@@ -216,13 +253,15 @@ def quiet_tensorflow():
 
 
 def main():
-    """Reads the command line and runs."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2])
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for checkpoints, metrics and events")
-    args = config.parse(parser)
+    """Reads the command line and runs, on as many hosts as the environment tells of."""
     quiet_tensorflow()
     checkpoint.quiet()
-    sys.exit(run(args.config, args.workdir.absolute()))
+    with rendezvous.connect() as group:
+        parser = command.Parser(description=__doc__.split("\n", 2)[2])
+        parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for checkpoints, metrics and events")
+        args = config.parse(parser)
+        code = run(args.config, args.workdir.absolute(), group)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ import signal
 class Stop:
     """Context that takes over SIGTERM and Ctrl-C. Until `wait_for_loop` they end the process, with nothing to save."""
 
-    def __init__(self):
-        """No signal has come."""
-        self.signal, self._loop_saves = None, False
+    def __init__(self, leave=None):
+        """No signal has come. leave: function of an exit code that ends the process; otherwise it just ends."""
+        self.signal, self._loop_saves, self._leave = None, False, leave
 
     def __enter__(self):
         """Takes the signals over."""
@@ -27,7 +27,7 @@ class Stop:
 
     def _note(self, number, _):
         if not self._loop_saves:
-            os._exit(128 + number)  # an exception would have to wait for the threads that compile
+            (self._leave or os._exit)(128 + number)  # an exception would have to wait for the threads that compile
         if self.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number

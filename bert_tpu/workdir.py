@@ -9,7 +9,7 @@ import pathlib
 from bert_tpu import command
 
 # What may change between two starts of a run: none of it alters a parameter. The corpus is known by its hash.
-FREE = ("log.", "eval.", "checkpoint.", "profile.", "compile_cache", "data.dir")
+FREE = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "compile_cache", "data.dir")
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def _read(path):
 
 
 def _compare(old, new, directory):
-    held, given = _flat(old), _flat(new)
+    held, given = flat(old), flat(new)
     for key in sorted(held.keys() | given.keys()):
         if not key.startswith(FREE) and held.get(key) != given.get(key):
             raise command.UserError(
@@ -66,8 +66,9 @@ def _compare(old, new, directory):
             )
 
 
-def _flat(tree, prefix=""):
-    flat = {}
+def flat(tree, prefix="") -> dict:
+    """Nested dictionaries as one, its keys joined by dots."""
+    found = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found

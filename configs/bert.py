@@ -76,5 +76,6 @@ def get_config(variant="medium"):
             eval=dict(every_steps=10_000, num_batches=16),
             log=dict(every_steps=100, tensorboard=True),
             profile=dict(first_step=0, num_steps=0),
+            watchdog=dict(silent_s=30, stacks_s=300, exit_s=600),
         )
     )
