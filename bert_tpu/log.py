@@ -21,9 +21,12 @@ def add(total, sums):
 
 
 def means(sums, objectives):
-    """Each name's mean, and `loss`, the sum of the objectives' means."""
-    each = {name: total / count for name, (total, count) in sums.items() if count}
-    return {"loss": sum(each[name] for name in objectives), **each}
+    """Each name's mean, where it has a count, and `loss`, the sum of the objectives' means; `skipped` is a number."""
+    each = {name: total / count for name, (total, count) in sums.items() if count and name != "skipped"}
+    if "skipped" in sums:
+        each["skipped"] = sums["skipped"][0]
+    loss = {"loss": sum(each[name] for name in objectives)} if all(name in each for name in objectives) else {}
+    return loss | each
 
 
 class Terminal:
@@ -158,6 +161,8 @@ class Log:
 
 
 def _short(seq_len, values):
+    if "loss" not in values:
+        return f"{seq_len}: no step had a finite loss and gradient"
     hits = {name.removesuffix("_accuracy"): share for name, share in values.items() if name.endswith("_accuracy")}
     return f"{seq_len}: loss {values['loss']:.3f}" + "".join(f"  {name} {share:.1%}" for name, share in hits.items())
 

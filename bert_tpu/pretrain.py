@@ -8,26 +8,28 @@ import contextlib
 import functools
 import os
 import pathlib
-import signal
 import sys
 
 import jax
 
 from bert_tpu import (
+    beside,
     checkpoint,
     command,
     config,
     corpus,
     hosts,
-    log,
+    hours,
     loop,
     memory,
     mesh,
     model,
+    nonfinite,
     objective,
     optim,
     recipe,
     rendezvous,
+    replay,
     stop,
     train,
     vocab,
@@ -42,6 +44,7 @@ SECTIONS = {
     "eval": ("every_steps", "num_batches"),
     "log": ("every_steps", "tensorboard"),
     "profile": ("first_step", "num_steps"),
+    "nonfinite": ("stop_after",),
     "watchdog": ("silent_s", "stacks_s", "exit_s"),
 }
 LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
@@ -50,7 +53,7 @@ LEAST = {
     "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.learning_rate": 0, "optim.warmup_steps": 0,
     "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0, "eval.every_steps": 1,
     "eval.num_batches": 0, "log.every_steps": 1, "profile.num_steps": 0,
-    "watchdog.silent_s": 2, "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
+    "nonfinite.stop_after": 0, "watchdog.silent_s": 2, "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
 }  # fmt: skip
 
 
@@ -85,10 +88,10 @@ def make_recipe(cfg) -> recipe.Recipe:
     return recipe.check(config.call(recipe.Recipe, cfg.data, "data", **given))
 
 
-def run(cfg, directory, group=None) -> int:
+def run(cfg, directory, group=None, age_s=0.0) -> int:
     """Trains `cfg` in `directory`, from its newest checkpoint if it has one; returns the exit code.
 
-    group: the Hosts that all run this, each with a call of its own; None: this process alone.
+    group: the Hosts that all run this, each with a call of its own; None: this process alone, `age_s` old by now.
     """
     group = group or hosts.Hosts()
     this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
@@ -96,11 +99,11 @@ def run(cfg, directory, group=None) -> int:
     memory.keep()
     on = mesh.make(hosts.devices())
     mesh.check_rows(on, cfg.batch_size, cfg.accumulate)
-    hashes = {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}
+    facts = {"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}}
     with (
         watchdog.Watchdog(**cfg.watchdog, group=group) as dog,
-        _stop(group) as stopping,
-        _claim(directory, cfg.to_dict() | {"corpus": hashes}, group),
+        stop.Stop(group) as stopping,
+        workdir.claim(directory, cfg.to_dict() | facts, group=group, free=LOCAL),
         contextlib.closing(
             checkpoint.Checkpoints(**cfg.checkpoint, directory=directory / "checkpoints", group=group)
         ) as checkpoints,
@@ -108,39 +111,32 @@ def run(cfg, directory, group=None) -> int:
         if group.index == 0:
             vocab.save(vocab.load(lock.directory), directory / "tokenizer")
         state, meta = start(cfg, this, on, checkpoints)
-        with _open_books(cfg, this, rules, on, directory, int(state.step), meta) as (books, profile):
-            if state.step >= cfg.num_steps:
+        first_step, writes = int(state.step), group.index == 0
+        clock = hours.Hours(directory, writes=writes, age_s=age_s)
+        with beside.open_books(cfg, this, rules, on, directory, first_step, meta, writes) as (books, profile):
+            if first_step >= cfg.num_steps:
                 books.say(f"{directory} has all {cfg.num_steps:,} steps already")
                 return 0
-            dog.at(int(state.step), "compile")
-            programs, batches, heldout = _make_ready(cfg, this, on, lock, rules, state, books)
+            clock.resume(first_step)
+            dog.at(first_step, "compile")
+            clock.enter("compile")
+            programs, batches_from, heldout = _make_ready(cfg, this, on, lock, rules, state, books)
             stopping.wait_for_loop()
-            hooks = _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping, group, dog)
+            sides = beside.Beside(
+                directory, facts, group, stopping, dog, checkpoints, clock, nonfinite.Skips(**cfg.nonfinite), books,
+                profile,
+            )  # fmt: skip
             state = loop.run(
-                programs, on, state, batches, first_step=int(state.step), num_steps=cfg.num_steps,
-                eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps, hooks=hooks,
+                programs, on, state, batches_from(first_step), first_step=first_step, num_steps=cfg.num_steps,
+                eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps,
+                hooks=beside.hooks(sides, on, programs, heldout, batches_from),
             )  # fmt: skip
             checkpoints.wait()
+            clock.write(int(state.step))
+            books.say(clock.summary())
             if stopping.requested() and state.step < cfg.num_steps:
                 books.say(f"stopped; step {int(state.step):,} is saved and the same command goes on from there")
     return stopping.exit_code()
-
-
-def _stop(group):
-    """A Stop that does not leave the other hosts waiting."""
-    if group.count == 1:
-        return stop.Stop()
-    return stop.Stop(lambda code: group.leave(f"it got {signal.Signals(code - 128).name} before the first step", code))
-
-
-@contextlib.contextmanager
-def _claim(directory, config, group):
-    """Once all hosts agree on everything that makes their programs and batches, the workdir is this run's own."""
-    facts = workdir.flat(config)
-    group.agree({key: facts[key] for key in facts if key not in LOCAL} | {"workdir": str(directory)} | hosts.versions())
-    with workdir.claim(directory, config) if group.index == 0 else contextlib.nullcontext():
-        group.gather(None)
-        yield
 
 
 def open_corpus(cfg) -> corpus.Lock:
@@ -183,24 +179,8 @@ def _use_compile_cache(cfg):
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-@contextlib.contextmanager
-def _open_books(cfg, this, rules, on, directory, first_step, meta):
-    """The run's Log and Profile, open while the context lasts."""
-    peak = mesh.peak_flops(on)
-    books = log.Log(
-        **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
-        batch_size=cfg.batch_size, objectives=objective.NAMES, learning_rate=this.learning_rate,
-        work=lambda step: sum(rules.before(step, n) * flops for n, flops in this.flops.items()),
-        peak_s={n: flops / peak for n, flops in this.flops.items()} if peak else {},
-        unlogged=meta["unlogged"], writes=jax.process_index() == 0,
-    )  # fmt: skip
-    profile = log.Profile(**cfg.profile, directory=directory / "profile")
-    with contextlib.closing(books), contextlib.closing(profile):
-        yield books, profile
-
-
 def _make_ready(cfg, this, on, lock, rules, state, books):
-    """The compiled programs, the training batches from the state's step on, and the held-out ones."""
+    """The compiled programs, the function step -> training batches from there on, and the held-out ones."""
     lens = rules.used_lens()
     size = sum(x.size for x in jax.tree.leaves(state.params))
     books.say(
@@ -209,41 +189,42 @@ def _make_ready(cfg, this, on, lock, rules, state, books):
     )
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(train.compile, this, on, lens)
-        batches, heldout = _open_data(cfg, lock, rules, int(state.step))  # meanwhile
-        return compiling.result(), batches, heldout
+        batches_from, heldout = _open_data(cfg, lock, rules)  # meanwhile
+        return compiling.result(), batches_from, heldout
 
 
-def _open_data(cfg, lock, rules, first_step):
-    """The iterator of training batches from `first_step`, and the list of held-out ones."""
+def _open_data(cfg, lock, rules):
+    """The function step -> iterator of training batches from there on, and the list of held-out ones."""
     from bert_tpu import data  # brings TensorFlow, which takes seconds; the planner needs none
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    batches = data.train(data.load(lock, "train", batch_size=cfg.batch_size, **host), rules, first_step)
+    share = data.load(lock, "train", batch_size=cfg.batch_size, **host)
     heldout = []
     if cfg.eval.num_batches:
-        share = data.load(lock, "heldout", batch_size=cfg.batch_size, **host)
-        heldout = list(data.heldout(share, rules, cfg.eval.num_batches))
-    return batches, heldout
+        of_heldout = data.load(lock, "heldout", batch_size=cfg.batch_size, **host)
+        heldout = list(data.heldout(of_heldout, rules, cfg.eval.num_batches))
+    return functools.partial(data.train, share, rules), heldout
 
 
-def _hooks(on, programs, heldout, books, profile, checkpoints, hashes, stopping, group, dog) -> loop.Hooks:
-    def step(*finished):
-        checkpoints.check()
-        books.step(*finished)
-
-    def evaluate(step, state):
-        books.evaluation(step, loop.evaluate(programs, on, state.params, heldout))
-
-    def save(_, state):
-        checkpoints.save(state, {"corpus": hashes, "unlogged": books.unlogged()})
-
-    def should_stop(step):
-        if not group.stops(step, stopping.signal):
-            return False
-        stopping.signal = group.signal
-        return True
-
-    return loop.Hooks(step, evaluate, save, profile.before, should_stop, dog.at)
+def again(cfg, directory, step):
+    """Prints what there is to see of one `step` of the run in `directory`, as configured and in float32."""
+    cfg = cfg.copy_and_resolve_references().unlock()
+    cfg.eval.num_batches = 0
+    if not 0 <= step < cfg.num_steps:
+        raise command.UserError(f"--replay {step}: the run has steps 0 to {cfg.num_steps - 1:,}")
+    jobs = {f"as configured ({cfg.model.dtype})": job(cfg)}
+    cfg.model.dtype = "float32"
+    jobs["in float32"] = job(cfg)
+    path, missing = nonfinite.params_of(directory, step)
+    one = mesh.replicated(mesh.make(jax.devices()[:1]))
+    shapes = jax.eval_shape(lambda: train.new_state(job(cfg))).params
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), shapes)
+    params = jax.device_get(checkpoint.load_params(path, like))
+    batches_from, _ = _open_data(cfg, open_corpus(cfg), make_recipe(cfg))
+    seq_len, batch = next(batches_from(step))
+    print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
+          + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
+    replay.tell(jobs, params, batch, step, print)
 
 
 def quiet_tensorflow():
@@ -259,8 +240,16 @@ def main():
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__.split("\n", 2)[2])
         parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for checkpoints, metrics and events")
+        parser.add_argument(
+            "--replay", type=int, metavar="STEP",
+            help="compute one step (from 0) of the run in --workdir again, on this CPU, and show what is not finite",
+        )  # fmt: skip
         args = config.parse(parser)
-        code = run(args.config, args.workdir.absolute(), group)
+        if args.replay is not None:
+            jax.config.update("jax_platforms", "cpu")
+            again(args.config, args.workdir.absolute(), args.replay)
+            return
+        code = run(args.config, args.workdir.absolute(), group, hours.age_s())
     sys.exit(code)
 
 

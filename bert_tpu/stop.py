@@ -7,9 +7,9 @@ import signal
 class Stop:
     """Context that takes over SIGTERM and Ctrl-C. Until `wait_for_loop` they end the process, with nothing to save."""
 
-    def __init__(self, leave=None):
-        """No signal has come. leave: function of an exit code that ends the process; otherwise it just ends."""
-        self.signal, self._loop_saves, self._leave = None, False, leave
+    def __init__(self, group=None):
+        """No signal has come. group: the Hosts that a start-up's end must not leave waiting."""
+        self.signal, self._loop_saves, self._group = None, False, group
 
     def __enter__(self):
         """Takes the signals over."""
@@ -27,7 +27,9 @@ class Stop:
 
     def _note(self, number, _):
         if not self._loop_saves:
-            (self._leave or os._exit)(128 + number)  # an exception would have to wait for the threads that compile
+            if self._group is not None and self._group.count > 1:
+                self._group.leave(f"it got {signal.Signals(number).name} before the first step", 128 + number)
+            os._exit(128 + number)  # an exception would have to wait for the threads that compile
         if self.signal == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number

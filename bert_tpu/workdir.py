@@ -6,19 +6,31 @@ import json
 import os
 import pathlib
 
-from bert_tpu import command
+from bert_tpu import command, hosts
 
 # What may change between two starts of a run: none of it alters a parameter. The corpus is known by its hash.
-FREE = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "compile_cache", "data.dir")
+FREE = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "compile_cache", "data.dir")
 
 
 @contextlib.contextmanager
-def claim(directory, config):
+def claim(directory, config, *, group=None, free=()):
     """While the context lasts `directory` is this run's own, and its config.json is `config`.
 
-    config: plain nested dictionary. Raises UserError if another run holds the directory, or if it has checkpoints of
-    another config; without a checkpoint there is nothing to protect, and a mistaken config may be mended.
+    config: plain nested dictionary. group: the Hosts that share the directory: they agree first, on all of `config` but
+    the dotted keys `free` and on the versions of what they run, and host 0 claims it for all. Raises UserError if
+    they differ, if another run holds the directory, or if it has checkpoints of another config; without a checkpoint
+    there is nothing to protect, and a mistaken config may be mended.
     """
+    group = group or hosts.Hosts()
+    facts = {key: value for key, value in flat(config).items() if key not in free}
+    group.agree(facts | {"workdir": str(directory)} | hosts.versions())
+    with _hold(directory, config) if group.index == 0 else contextlib.nullcontext():
+        group.gather(None)
+        yield
+
+
+@contextlib.contextmanager
+def _hold(directory, config):
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "w") as lock:

@@ -76,6 +76,7 @@ def get_config(variant="medium"):
             eval=dict(every_steps=10_000, num_batches=16),
             log=dict(every_steps=100, tensorboard=True),
             profile=dict(first_step=0, num_steps=0),
+            nonfinite=dict(stop_after=20),  # steps in a row; 0: never
             watchdog=dict(silent_s=30, stacks_s=300, exit_s=600),
         )
     )

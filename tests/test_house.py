@@ -10,13 +10,14 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "chunks", "checkpoint", "config", "corpus", "datasets", "dropout", "hf", "hosts", "log", "masking", "memory",
-        "mesh", "model", "names", "optim", "pairs", "parts", "progress", "publish", "recipe", "rendezvous",
+        "chunks", "checkpoint", "config", "corpus", "datasets", "dropout", "hf", "hosts", "hours", "log", "masking",
+        "memory", "mesh", "model", "names", "optim", "pairs", "parts", "progress", "publish", "recipe", "rendezvous",
         "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
-    3: ("loop", "objective", "export", "fill_mask"),
-    4: ("pretrain",),
+    3: ("loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
+    4: ("beside",),
+    5: ("pretrain",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 FILES = sorted((ROOT / "bert_tpu").glob("*.py"))

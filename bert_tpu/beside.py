@@ -1,0 +1,73 @@
+"""What happens beside the steps of a pretraining: its books, evaluations, saves, stops, and giving up."""
+
+import contextlib
+from typing import Any, NamedTuple
+
+from bert_tpu import checkpoint, hosts, hours, log, loop, mesh, nonfinite, objective, stop, watchdog
+
+
+class Beside(NamedTuple):
+    """All that a run has beside its steps. facts: its seed and hashes, for whoever asks later."""
+
+    directory: Any
+    facts: dict
+    group: hosts.Hosts
+    stopping: stop.Stop
+    dog: watchdog.Watchdog
+    checkpoints: checkpoint.Checkpoints
+    clock: hours.Hours
+    skips: nonfinite.Skips
+    books: log.Log
+    profile: log.Profile
+
+
+@contextlib.contextmanager
+def open_books(cfg, this, rules, on, directory, first_step, meta, writes):
+    """The run's Log and Profile, open while the context lasts."""
+    peak = mesh.peak_flops(on)
+    books = log.Log(
+        **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
+        batch_size=cfg.batch_size, objectives=objective.NAMES, learning_rate=this.learning_rate,
+        work=lambda step: sum(rules.before(step, n) * flops for n, flops in this.flops.items()),
+        peak_s={n: flops / peak for n, flops in this.flops.items()} if peak else {},
+        unlogged=meta["unlogged"], writes=writes,
+    )  # fmt: skip
+    profile = log.Profile(**cfg.profile, directory=directory / "profile")
+    with contextlib.closing(books), contextlib.closing(profile):
+        yield books, profile
+
+
+def hooks(run, on, programs, heldout, batches_from) -> loop.Hooks:
+    """What the loop calls of `run`. batches_from: function step -> iterator of this host's batches from there on."""
+
+    def step(finished, seq_len, sums, *seconds):
+        run.checkpoints.check()
+        run.skips.take(finished, seq_len, sums)
+        run.books.step(finished, seq_len, sums, *seconds)
+        if finished % run.books.every_steps == 0:
+            run.clock.write(finished)
+
+    def evaluate(finished, state):
+        run.books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
+
+    def save(finished, state):
+        if run.skips.exhausted():
+            batches = batches_from(run.skips.steps[0][0])
+            nonfinite.give_up(run.directory, run.skips, state, batches, run.facts, run.group)
+        run.checkpoints.save(state, run.facts | {"unlogged": run.books.unlogged()})
+        run.clock.saved()
+        run.clock.write(finished)
+
+    def should_stop(begun):
+        if run.skips.exhausted():  # on all hosts at once: they have the same sums
+            return True
+        if not run.group.stops(begun, run.stopping.signal):
+            return False
+        run.stopping.signal = run.group.signal
+        return True
+
+    def at(begun, doing):
+        run.dog.at(begun, doing)
+        run.clock.enter(doing)
+
+    return loop.Hooks(step, evaluate, save, run.profile.before, should_stop, at)

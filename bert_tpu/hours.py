@@ -1,0 +1,79 @@
+"""How a run's hours went: what it did for how long, added up over all of its starts in W/hours.json."""
+
+import json
+import os
+import pathlib
+import time
+
+from etils import epath
+
+PHASES = ("start", "compile", "input", "step", "evaluation", "checkpoint")
+
+
+class Hours:
+    """The clock of one start, which is always in one phase, on top of what the starts before it took."""
+
+    def __init__(self, directory, *, writes, age_s=0.0):
+        """In phase "start" since `age_s` seconds ago. Only the process that `writes` touches W/hours.json."""
+        self._path, self._writes = epath.Path(directory) / "hours.json", writes
+        self._phase, self._since_s = "start", time.monotonic() - age_s
+        self._held = {"starts": 0, "lost_steps": 0, "seconds": dict.fromkeys((*PHASES, "lost"), 0.0)}
+        self._saved = {}
+
+    def resume(self, first_step):
+        """Adds itself to what W/hours.json holds of earlier starts; what they did past `first_step` is lost."""
+        now_s = time.monotonic()
+        if self._path.exists():
+            self._held = json.loads(self._path.read_text())
+            unsaved = self._held.pop("unsaved")
+            if unsaved["step"] > first_step:
+                self._held["lost_steps"] += unsaved["step"] - first_step
+                for phase, seconds in unsaved["seconds"].items():
+                    self._held["seconds"][phase] -= seconds
+                    self._held["seconds"]["lost"] += seconds
+        self._held["starts"] += 1
+        self._held["seconds"][self._phase] += now_s - self._since_s
+        self._since_s = now_s
+        self.saved()
+
+    def enter(self, phase):
+        """From now on the run is in `phase`, one of PHASES."""
+        now_s = time.monotonic()
+        self._held["seconds"][self._phase] += now_s - self._since_s
+        self._phase, self._since_s = phase, now_s
+
+    def saved(self):
+        """A checkpoint holds all that was done up to now."""
+        self.enter(self._phase)
+        self._saved = dict(self._held["seconds"])
+
+    def write(self, step):
+        """W/hours.json is right up to now, when `step` is finished."""
+        if not self._writes:
+            return
+        self.enter(self._phase)
+        since = {phase: seconds - self._saved[phase] for phase, seconds in self._held["seconds"].items()}
+        content = self._held | {"unsaved": {"step": step, "seconds": since}}
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.replace(self._path)
+
+    def summary(self) -> str:
+        """The whole run's hours in one line, shares of the largest first."""
+        self.enter(self._phase)
+        seconds, starts = self._held["seconds"], self._held["starts"]
+        whole = sum(seconds.values())
+        shares = sorted(seconds.items(), key=lambda item: -item[1])
+        told = ", ".join(f"{phase} {share / whole:.1%}" for phase, share in shares if share)
+        lost = f" ({self._held['lost_steps']:,} steps done twice)" if self._held["lost_steps"] else ""
+        hours, minutes = divmod(round(whole / 60), 60)
+        return f"{hours:,} h {minutes:02} min in {starts} start{'s' * (starts > 1)}: {told}{lost}"
+
+
+def age_s() -> float:
+    """Seconds since this process began; 0 where the system does not say (it is Linux that does)."""
+    try:
+        began = int(pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return float(pathlib.Path("/proc/uptime").read_text().split()[0]) - began / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0

@@ -1,0 +1,111 @@
+"""A run that has gone wrong for good: it stops, names its batches, and one of them can be computed again."""
+
+import json
+import re
+import subprocess
+import sys
+
+from conftest import ROOT
+import jax
+import numpy as np
+import pytest
+import runs
+
+from bert_tpu import checkpoint, command, mesh, nonfinite, pretrain
+
+
+@pytest.fixture(scope="module")
+def given(corpus_dir, tmp_path_factory):
+    changes = {"nonfinite.stop_after": 4, "log.every_steps": 2, "eval.num_batches": 0, "model.dtype": "bfloat16"}
+    return runs.keys(corpus_dir, tmp_path_factory) | changes
+
+
+def poison(directory, given, value):
+    """Writes `value` into one parameter of the newest checkpoint, as a faulty chip would before a save."""
+    cfg = runs.configured(given)
+    checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", **cfg.checkpoint)
+    state, meta = pretrain.start(cfg, pretrain.job(cfg), mesh.make(jax.devices()), checkpoints)
+    leaves, tree = jax.tree.flatten(state.params)
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in jax.tree.leaves_with_path(state.params)
+    ]
+    broken = np.array(leaves[0])
+    broken.flat[5] = value
+    leaves[0] = jax.device_put(broken, leaves[0].sharding)
+    checkpoints.save(state._replace(step=state.step + 1, params=jax.tree.unflatten(tree, leaves)), meta)
+    checkpoints.close()
+    return name, int(state.step) + 1
+
+
+def replayed(given, directory, step):
+    words = [*runs.words(given, directory), f"--replay={step}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "bert_tpu.pretrain", *words], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def shown(given, step):
+    """The SHA-256 that tools.show_batches prints."""
+    words = [word for word in runs.words(given, "") if not word.startswith("--workdir")]
+    command = [sys.executable, "-m", "tools.show_batches", *words, f"--steps={step}", "--json", "--rows=0"]
+    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_poisoned_run_stops_and_a_replay_names_the_value(given, tmp_path):
+    short = given | {"num_steps": 20}
+    cfg = runs.configured(short)
+    with pytest.MonkeyPatch.context() as patch:  # a run that was stopped after a few steps
+        patch.setattr(pretrain.hosts.Hosts, "stops", lambda self, step, _: step == 5)
+        assert pretrain.run(cfg, tmp_path) == 0
+    name, first = poison(tmp_path, short, np.inf)
+    with pytest.raises(command.UserError, match=rf"4 steps in a row, {first} to {first + 3}, had a loss or a grad"):
+        pretrain.run(cfg, tmp_path)
+    assert runs.steps(tmp_path)[-1] == first  # nothing was saved over what is sound
+
+    told = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert [skipped["step"] for skipped in told["steps"]] == list(range(first, first + 4))
+    assert told["seed"] == 0
+    assert told["corpus"]["sha256"] == json.loads((tmp_path / "config.json").read_text())["corpus"]["sha256"]
+    batch = shown(short, first)
+    assert {key: batch[key] for key in ("step", "seq_len", "sha256")} == told["steps"][0]
+
+    lines = runs.metrics(tmp_path)[-2:]
+    assert all("loss" not in line and line["skipped"] >= 1 for line in lines)
+
+    told = replayed(short, tmp_path, first + 1)
+    assert f"parameters of {tmp_path / 'nonfinite'}" in told
+    assert f"the first is {name}[" in told
+    assert "= inf" in told
+    assert told.count("rows: 8 of 8 not finite") == 2  # in bfloat16 and in float32
+
+
+def test_replay_of_a_sound_step_is_the_step_that_was(given, tmp_path):
+    """In float32 without dropout the loss and the gradient's norm are those that the run's log has."""
+    short = given | {"num_steps": 6, "log.every_steps": 1, "model.dtype": "float32", "checkpoint.every_steps": 3}
+    assert pretrain.run(runs.configured(short), tmp_path) == 0
+    told = replayed(short, tmp_path, 3)
+    assert f"parameters of {tmp_path / 'checkpoints' / '3'}\n" in told
+    (line,) = [line for line in runs.metrics(tmp_path) if line["step"] == 4]
+    for name in ("mlm_loss", "nsp_loss", "mlm_accuracy"):
+        values = re.findall(rf"^  {name} +(\S+)$", told, re.MULTILINE)
+        assert [float(value) for value in values] == [pytest.approx(line[name], rel=1e-4)] * 2
+    norms = [float(value) for value in re.findall(r"gradient norm +(\S+)", told)]
+    assert norms == [pytest.approx(line["grad_norm"], rel=1e-4)] * 2
+    assert "all" in told
+    assert "0 of 8 not finite" in told
+    assert "which lack the 1 updates" in replayed(short, tmp_path, 4)
+    with pytest.raises(command.UserError, match="no checkpoint at or before step 2, only"):
+        nonfinite.params_of(tmp_path, 2)
+
+
+def test_skips_in_a_row_exhaust_and_a_sound_step_forgives():
+    skips = nonfinite.Skips(stop_after=3)
+    for finished, skipped in ((1, 1), (2, 1), (3, 0), (4, 1), (5, 1)):
+        skips.take(finished, 16, {"skipped": (skipped, 1)})
+    assert not skips.exhausted()
+    skips.take(6, 32, {"skipped": (1.0, 1)})
+    assert skips.exhausted()
+    assert skips.steps == [(3, 16), (4, 16), (5, 32)]
+    skips.take(7, 16, {"skipped": (0.0, 1)})  # was under way already
+    assert skips.exhausted()
