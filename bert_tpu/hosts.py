@@ -18,7 +18,6 @@ import time
 import traceback
 
 import jax
-from jax._src import distributed  # the store has no public name; Orbax reaches for it in the same way
 import jaxlib
 
 from bert_tpu import command
@@ -33,8 +32,8 @@ class Hosts:
     """Context of a run's hosts, of which this is number `index`; whoever leaves it with a fault tells the others."""
 
     def __init__(self, index=0, count=1):
-        """One host: nobody to wait for."""
-        self.index, self.count, self.signal, self.silent_s = index, count, None, 30.0
+        """One host: nobody to wait for. Of several, rendezvous.connect gives each its `store`."""
+        self.index, self.count, self.store, self.signal, self.silent_s = index, count, None, None, 30.0
         self._place, self._beat = {"step": 0, "doing": "start"}, 0
         self._calls, self._leaving = 0, threading.Lock()
         self._gate, self._asked, self._stop_at = threading.Lock(), 0, None
@@ -45,7 +44,6 @@ class Hosts:
     def __enter__(self):
         """Starts the beats."""
         if self.count > 1:
-            self._store = distributed.global_state.client
             self._answered_s = time.monotonic()
             self._seen = {host: (seen, time.monotonic()) for host, (seen, _) in self._seen.items()}
             threading.Thread(target=self._beats, daemon=True, name="beats").start()
@@ -199,10 +197,10 @@ class Hosts:
                 self._meet(seen)
 
     def _set(self, key, value):
-        self._store.key_value_set(f"{ROOM}/{key}", json.dumps(value), allow_overwrite=True)
+        self.store.key_value_set(f"{ROOM}/{key}", json.dumps(value), allow_overwrite=True)
 
     def _dir(self, room):
-        found = self._store.key_value_dir_get(f"{ROOM}/{room}/")
+        found = self.store.key_value_dir_get(f"{ROOM}/{room}/")
         return {key.removeprefix(f"{ROOM}/{room}/"): json.loads(value) for key, value in found}
 
 

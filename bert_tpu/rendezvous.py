@@ -6,7 +6,7 @@ import functools
 import os
 
 import jax
-from jax._src import distributed
+from jax._src import distributed  # the store has no public name; Orbax reaches for it in the same way
 
 from bert_tpu import command, hosts
 
@@ -47,10 +47,12 @@ def connect(timeout_s=CONNECT_S):
                 shutdown_timeout_seconds=30, cluster_detection_method="deactivate",
             )  # fmt: skip
         except RuntimeError as fault:
+            distributed.global_state.client = None  # else it complains once more when the process ends
             raise command.UserError(
-                f"host {index} of {count} did not meet the others at {address} within {timeout_s} s "
-                f"({str(fault).splitlines()[0][:200]}): check that every host was started and reaches that port"
+                f"host {index} of {count} did not meet the others at {address} within {timeout_s} s: check that every "
+                "host was started, with the same address, and reaches that port of host 0"
             ) from fault
+    group.store = distributed.global_state.client
     return group
 
 

@@ -17,13 +17,13 @@ class Watchdog:
     def __init__(self, *, silent_s, stacks_s, exit_s, group):
         """silent_s: a host that has given no sign of life for so long is taken for dead, and the run ends.
 
-        stacks_s: a step that takes so long has every thread's stack printed, on every host, beside the host that lags;
-        exit_s: and the process ends with 1. 0 turns either off.
+        stacks_s: whenever a step has gone on for so much longer, each host prints all its threads' stacks and names
+        the host that lags; exit_s: after so long the process ends with 1. 0 turns either off.
         """
         if stacks_s and exit_s and exit_s < stacks_s:
             raise command.UserError(f"watchdog.exit_s {exit_s} is less than watchdog.stacks_s {stacks_s}: give more")
         self._stacks_s, self._exit_s = stacks_s or float("inf"), exit_s or float("inf")
-        self._group, self._over, self._told = group, threading.Event(), False
+        self._group, self._over = group, threading.Event()
         group.silent_s = silent_s
         self.at(0, "start")
 
@@ -31,7 +31,7 @@ class Watchdog:
         """The run goes on: it is at `step`, doing what `doing` says. `input` and `step` are due soonest."""
         self._group.at(step, doing)
         self._patience = 1 if doing in ("input", "step") else PATIENCE
-        self._since_s, self._told = time.monotonic(), False
+        self._since_s, self._told = time.monotonic(), 0
 
     def __enter__(self):
         """Starts to watch."""
@@ -47,8 +47,8 @@ class Watchdog:
             if sentence := self._group.silent():
                 self._group.leave(sentence, told=sentence)
             waited_s = (time.monotonic() - self._since_s) / self._patience
-            if waited_s > self._stacks_s and not self._told:
-                self._told = True
+            if waited_s > self._stacks_s * (self._told + 1):
+                self._told += 1
                 self._say_where(time.monotonic() - self._since_s)
             if waited_s > self._exit_s:
                 where = stand(self._group.places(), self._group.index)
