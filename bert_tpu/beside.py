@@ -45,7 +45,7 @@ def hooks(run, on, programs, heldout, batches_from) -> loop.Hooks:
         run.skips.take(finished, seq_len, sums)
         run.books.step(finished, seq_len, sums, *seconds)
         if finished % run.books.every_steps == 0:
-            run.clock.write(finished)
+            run.clock.write(finished, within_s=hours.WRITE_S)
 
     def evaluate(finished, state):
         run.books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from bert_tpu import command, hosts
+from bert_tpu import command, hosts, places
 
 ITEMS = ("params", "opt", "meta")
 SUMS = "SHA256SUMS"
@@ -28,7 +28,7 @@ class Checkpoints:
     def __init__(self, *, directory, every_steps, keep_last, keep_every, group=None):
         """keep_every: 0 keeps none besides the last. group: the hosts that save and restore together, in one folder."""
         self.every_steps, self._group = every_steps, group or hosts.Hosts()
-        self.directory = epath.Path(directory).absolute()
+        self.directory = places.absolute(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._saving = None  # the step that was given to Orbax last
         self._manager = ocp.CheckpointManager(
@@ -65,7 +65,8 @@ class Checkpoints:
 
     def _write_sums(self):
         # Orbax calls this on the process that commits, when all files are written and the directory is to be renamed.
-        (path,) = self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+        # On a bucket, which cannot rename, it has its name already.
+        path = next(self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"), self.directory / str(self._saving))
         (path / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in _sums(path, ITEMS).items()))
 
     def check(self):
@@ -152,7 +153,7 @@ def find(path) -> epath.Path:
 
     Newer ones are reported by name and left where they are. Raises UserError where there is none.
     """
-    path = epath.Path(path).absolute()
+    path = places.absolute(path)
     if (path / "params").exists():
         found = [path]
     else:
@@ -191,7 +192,7 @@ def load_params(path, like=None):
 def save_params(path, params):
     """Writes `path/params`: a checkpoint without an optimizer, for `init_from` and export."""
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(epath.Path(path).absolute() / "params", params, force=True)
+        checkpointer.save(places.absolute(path) / "params", params, force=True)
 
 
 def _sums(path, items):
@@ -201,8 +202,11 @@ def _sums(path, items):
 
 
 def _sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:  # a bucket's file has no more than read
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _check_sums(path, items):

@@ -7,6 +7,7 @@ import time
 
 from etils import epath
 
+WRITE_S = 10  # a bucket takes an object about once a second
 PHASES = ("start", "compile", "input", "step", "evaluation", "checkpoint")
 
 
@@ -18,7 +19,7 @@ class Hours:
         self._path, self._writes = epath.Path(directory) / "hours.json", writes
         self._phase, self._since_s = "start", time.monotonic() - age_s
         self._held = {"starts": 0, "lost_steps": 0, "seconds": dict.fromkeys((*PHASES, "lost"), 0.0)}
-        self._saved = {}
+        self._saved, self._written_s = {}, -WRITE_S
 
     def resume(self, first_step):
         """Adds itself to what W/hours.json holds of earlier starts; what they did past `first_step` is lost."""
@@ -47,11 +48,12 @@ class Hours:
         self.enter(self._phase)
         self._saved = dict(self._held["seconds"])
 
-    def write(self, step):
-        """W/hours.json is right up to now, when `step` is finished."""
-        if not self._writes:
-            return
+    def write(self, step, within_s=0):
+        """W/hours.json is right up to now, when `step` is finished, or it was no more than `within_s` seconds ago."""
         self.enter(self._phase)
+        if not self._writes or self._since_s - self._written_s < within_s:
+            return
+        self._written_s = self._since_s
         since = {phase: seconds - self._saved[phase] for phase, seconds in self._held["seconds"].items()}
         content = self._held | {"unsaved": {"step": step, "seconds": since}}
         temporary = self._path.with_name(self._path.name + ".tmp")

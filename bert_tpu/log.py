@@ -9,8 +9,9 @@ import time
 from etils import epath
 import jax
 
-from bert_tpu import command
+from bert_tpu import command, places
 
+BUCKET_S = 30
 CLEAR = "\r\x1b[K"  # to the line's start, and all that is on it gone
 
 
@@ -73,6 +74,9 @@ class Log:
         self._sums = {int(seq_len): sums for seq_len, sums in unlogged.items()}
         self._path = epath.Path(workdir) / "metrics.jsonl"
         self._terminal, self._begun, self._latest = Terminal(), None, ""
+        # A bucket's file is written anew for each line, and no more than once a second.
+        self._flush_s = BUCKET_S if places.is_bucket(workdir) else 0
+        self._lines, self._flushed_s = [], 0.0
         if writes:
             _keep_until(self._path, first_step)
 
@@ -100,8 +104,19 @@ class Log:
         return shown
 
     def unlogged(self):
-        """The sums since the last line, for a checkpoint's meta: a restart's next line is then the same line."""
+        """The sums since the last line, for a checkpoint's meta: a restart's next line is then the same line.
+
+        All lines before are on disk when it returns.
+        """
+        self.flush()
         return {str(seq_len): sums for seq_len, sums in self._sums.items()}
+
+    def flush(self):
+        """metrics.jsonl has every line up to now."""
+        if self._lines:
+            with self._path.open("a") as file:
+                file.write("".join(self._lines))
+        self._lines, self._flushed_s = [], time.monotonic()
 
     def evaluation(self, step, totals):
         """Writes one line for each length of a held-out evaluation."""
@@ -120,8 +135,9 @@ class Log:
         if not self.writes:
             return
         line = {"step": step, "kind": kind, "seq_len": seq_len, **{k: float(f"{v:.6g}") for k, v in values.items()}}
-        with self._path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        self._lines.append(json.dumps(line) + "\n")
+        if time.monotonic() - self._flushed_s >= self._flush_s:
+            self.flush()
         if self.tensorboard:
             self._write_events(f"{kind}_{seq_len}", step, values)
 
@@ -155,7 +171,8 @@ class Log:
         return f"  {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left" if left_s else ""
 
     def close(self):
-        """Ends the live line."""
+        """Ends the lines and the live line."""
+        self.flush()
         if self.writes:
             self._terminal.close()
 

@@ -10,6 +10,7 @@ import os
 import pathlib
 import sys
 
+from etils import epath
 import jax
 
 from bert_tpu import (
@@ -27,6 +28,7 @@ from bert_tpu import (
     nonfinite,
     objective,
     optim,
+    places,
     recipe,
     rendezvous,
     replay,
@@ -109,7 +111,7 @@ def run(cfg, directory, group=None, age_s=0.0) -> int:
         ) as checkpoints,
     ):
         if group.index == 0:
-            vocab.save(vocab.load(lock.directory), directory / "tokenizer")
+            workdir.put_tokenizer(directory, vocab.load(lock.directory))
         state, meta = start(cfg, this, on, checkpoints)
         first_step, writes = int(state.step), group.index == 0
         clock = hours.Hours(directory, writes=writes, age_s=age_s)
@@ -159,17 +161,23 @@ def open_corpus(cfg) -> corpus.Lock:
 
 def start(cfg, this, on, checkpoints) -> tuple[train.State, dict]:
     """The newest checkpoint's state and meta; without one step 0, with the parameters of `init_from` if it is given."""
-    whole = mesh.replicated(on)
-    abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), jax.eval_shape(lambda: train.new_state(this))
-    )
+    abstract = like(this, on)
     restored = checkpoints.restore(abstract)
     if restored is not None:
         return restored
-    state = jax.jit(lambda: train.new_state(this), out_shardings=whole)()
+    placed = jax.tree.map(lambda x: x.sharding, abstract)
+    state = jax.jit(lambda: train.new_state(this), out_shardings=placed)()
     if cfg.init_from:
         state = state._replace(params=checkpoint.load_params(cfg.init_from, abstract.params))
     return state, {"unlogged": {}}
+
+
+def like(this, on):
+    """Shapes, types and places of a State: what is saved is restored as that, on whatever devices it was before."""
+    whole = mesh.replicated(on)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), jax.eval_shape(lambda: train.new_state(this))
+    )
 
 
 def _use_compile_cache(cfg):
@@ -216,10 +224,7 @@ def again(cfg, directory, step):
     cfg.model.dtype = "float32"
     jobs["in float32"] = job(cfg)
     path, missing = nonfinite.params_of(directory, step)
-    one = mesh.replicated(mesh.make(jax.devices()[:1]))
-    shapes = jax.eval_shape(lambda: train.new_state(job(cfg))).params
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), shapes)
-    params = jax.device_get(checkpoint.load_params(path, like))
+    params = jax.device_get(checkpoint.load_params(path, like(job(cfg), mesh.make(jax.devices()[:1])).params))
     batches_from, _ = _open_data(cfg, open_corpus(cfg), make_recipe(cfg))
     seq_len, batch = next(batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
@@ -239,7 +244,7 @@ def main():
     checkpoint.quiet()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__.split("\n", 2)[2])
-        parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for checkpoints, metrics and events")
+        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, metrics and events")
         parser.add_argument(
             "--replay", type=int, metavar="STEP",
             help="compute one step (from 0) of the run in --workdir again, on this CPU, and show what is not finite",
@@ -247,9 +252,9 @@ def main():
         args = config.parse(parser)
         if args.replay is not None:
             jax.config.update("jax_platforms", "cpu")
-            again(args.config, args.workdir.absolute(), args.replay)
+            again(args.config, places.absolute(args.workdir), args.replay)
             return
-        code = run(args.config, args.workdir.absolute(), group, hours.age_s())
+        code = run(args.config, places.absolute(args.workdir), group, hours.age_s())
     sys.exit(code)
 
 

@@ -5,8 +5,11 @@ import fcntl
 import json
 import os
 import pathlib
+import tempfile
 
-from bert_tpu import command, hosts
+from etils import epath
+
+from bert_tpu import command, hosts, places, vocab
 
 # What may change between two starts of a run: none of it alters a parameter. The corpus is known by its hash.
 FREE = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "compile_cache", "data.dir")
@@ -21,7 +24,7 @@ def claim(directory, config, *, group=None, free=()):
     they differ, if another run holds the directory, or if it has checkpoints of another config; without a checkpoint
     there is nothing to protect, and a mistaken config may be mended.
     """
-    group = group or hosts.Hosts()
+    group, directory = group or hosts.Hosts(), epath.Path(directory)
     facts = {key: value for key, value in flat(config).items() if key not in free}
     group.agree(facts | {"workdir": str(directory)} | hosts.versions())
     with _hold(directory, config) if group.index == 0 else contextlib.nullcontext():
@@ -31,13 +34,8 @@ def claim(directory, config, *, group=None, free=()):
 
 @contextlib.contextmanager
 def _hold(directory, config):
-    directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise command.UserError(f"another run is using {directory}: stop it or give another --workdir") from None
+    with _lock(directory):
         path = directory / "config.json"
         config = json.loads(json.dumps(config))
         if path.exists() and any(directory.glob("checkpoints/[0-9]*")):
@@ -46,9 +44,32 @@ def _hold(directory, config):
         yield
 
 
+@contextlib.contextmanager
+def _lock(directory):
+    if places.is_bucket(directory):
+        yield  # a bucket knows no locks: what is left is that no run saves over a newer checkpoint
+        return
+    with open(directory / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise command.UserError(f"another run is using {directory}: stop it or give another --workdir") from None
+        yield
+
+
+def put_tokenizer(directory, vocabulary):
+    """The tokenizer of `vocabulary` is in `directory`/tokenizer."""
+    folder = epath.Path(directory) / "tokenizer"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as local:  # a bucket takes whole files only
+        vocab.save(vocabulary, local)
+        for path in pathlib.Path(local).iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+
+
 def read_config(directory) -> dict:
     """The config of the run in `directory`."""
-    path = pathlib.Path(directory) / "config.json"
+    path = epath.Path(directory) / "config.json"
     if not path.exists():
         raise command.UserError(f"{directory} holds no run: it has no config.json; give the --workdir of a pretraining")
     return _read(path)

@@ -11,8 +11,8 @@ FLOORS = {
     0: ("command",),
     1: (
         "chunks", "checkpoint", "config", "corpus", "datasets", "dropout", "hf", "hosts", "hours", "log", "masking",
-        "memory", "mesh", "model", "names", "optim", "pairs", "parts", "progress", "publish", "recipe", "rendezvous",
-        "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
+        "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "progress", "publish", "recipe",
+        "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
     3: ("loop", "nonfinite", "objective", "replay", "export", "fill_mask"),

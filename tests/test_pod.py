@@ -18,7 +18,7 @@ STEPS = 16
 KEYS = {
     "batch_size": 16, "num_steps": STEPS, "data.seq_lens": (16,), "data.max_predictions": (3,),
     "model.dropout": 0.1, "model.attention_dropout": 0.1, "checkpoint.every_steps": 2, "log.every_steps": 1,
-    "eval.every_steps": STEPS, "watchdog.silent_s": 15, "watchdog.stacks_s": 4, "watchdog.exit_s": 100,
+    "eval.every_steps": STEPS, "watchdog.silent_s": 15, "watchdog.stacks_s": 2, "watchdog.exit_s": 100,
 }  # fmt: skip
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 

@@ -1,0 +1,16 @@
+"""Paths that may lead into a bucket, gs://bucket/run for one."""
+
+import os
+
+from etils import epath
+
+
+def is_bucket(path) -> bool:
+    """True for a path of an object store, where files are written whole, cannot be locked and have no directories."""
+    return "://" in os.fspath(path)
+
+
+def absolute(path) -> epath.Path:
+    """The path that does not depend on the working directory; epath itself would take a bucket for a folder in it."""
+    path = epath.Path(path)
+    return path if is_bucket(path) else path.absolute()

@@ -1,0 +1,99 @@
+"""How the hours went adds up over restarts, and what a crash cost is told."""
+
+import json
+
+import pytest
+
+from bert_tpu import hours
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that stands still until a test sets it on."""
+    held = [1000.0]
+    monkeypatch.setattr(hours.time, "monotonic", lambda: held[0])
+
+    def later(seconds):
+        held[0] += seconds
+
+    return later
+
+
+def start(directory, first_step, age_s=0.0):
+    clock = hours.Hours(directory, writes=True, age_s=age_s)
+    clock.resume(first_step)
+    return clock
+
+
+def content(directory):
+    return json.loads((directory / "hours.json").read_text())
+
+
+def test_phases_add_up_to_the_time_since_the_process_began(tmp_path, now):
+    clock = hours.Hours(tmp_path, writes=True, age_s=5.0)
+    now(3)
+    clock.resume(0)
+    now(2)
+    clock.enter("compile")
+    now(20)
+    for _ in range(10):
+        clock.enter("input")
+        now(1)
+        clock.enter("step")
+        now(6)
+    clock.write(10)
+    assert content(tmp_path)["seconds"] == {
+        "start": 10, "compile": 20, "input": 10, "step": 60, "evaluation": 0, "checkpoint": 0, "lost": 0,
+    }  # fmt: skip
+    assert clock.summary() == "0 h 02 min in 1 start: step 60.0%, compile 20.0%, start 10.0%, input 10.0%"
+
+
+def test_a_stop_after_a_save_loses_nothing_and_a_crash_what_came_since(tmp_path, now):
+    clock = start(tmp_path, 0)
+    clock.enter("step")
+    now(100)
+    clock.saved()
+    clock.write(10)
+
+    clock = start(tmp_path, 10)
+    clock.enter("step")
+    now(40)
+    clock.saved()  # step 14
+    now(30)
+    clock.enter("evaluation")
+    now(5)
+    clock.write(17)  # and then it was killed
+    now(1000)  # nobody ran
+
+    clock = start(tmp_path, 14, age_s=2.0)
+    clock.enter("step")
+    now(23)
+    clock.write(17)
+    told = content(tmp_path)
+    assert (told["starts"], told["lost_steps"]) == (3, 3)
+    assert told["seconds"] == {
+        "start": 2, "compile": 0, "input": 0, "step": 163, "evaluation": 0, "checkpoint": 0, "lost": 35,
+    }  # fmt: skip
+    assert clock.summary().endswith("in 3 starts: step 81.5%, lost 17.5%, start 1.0% (3 steps done twice)")
+
+
+def test_writes_are_rare_where_that_is_asked(tmp_path, now):
+    clock = start(tmp_path, 0)
+    clock.write(1, within_s=10)
+    now(9)
+    clock.write(2, within_s=10)
+    assert content(tmp_path)["unsaved"]["step"] == 1
+    now(2)
+    clock.write(3, within_s=10)
+    assert content(tmp_path)["unsaved"]["step"] == 3
+
+
+def test_only_one_process_writes(tmp_path):
+    clock = hours.Hours(tmp_path, writes=False)
+    clock.resume(0)
+    clock.write(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_knows_its_age():
+    assert 0 < hours.age_s() < 24 * 3600
