@@ -92,6 +92,7 @@ def test_values_are_read_as_what_they_replace():
         "eval.num_batches=-1", "log.every_steps=0", "log.every_steps=-5", "accumulate=0", "accumulate=-1",
         "num_steps=0", "batch_size=0", "batch_size=-8", "seed=-1", "profile.num_steps=-1", "model.num_heads=0",
         "model.hidden_size=0", "model.num_layers=0", "optim.warmup_steps=-1", "optim.learning_rate=-0.1",
+        "nonfinite.stop_after=-1", "watchdog.silent_s=1", "watchdog.stacks_s=-1", "watchdog.exit_s=5",
     ],
 )  # fmt: skip
 def test_a_number_without_sense_is_named(fault, given, tmp_path, change):
@@ -101,7 +102,9 @@ def test_a_number_without_sense_is_named(fault, given, tmp_path, change):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("section", ["", "model", "data", "optim", "checkpoint", "eval", "log", "profile"])
+@pytest.mark.parametrize(
+    "section", ["", "model", "data", "optim", "checkpoint", "eval", "log", "profile", "nonfinite", "watchdog"]
+)
 def test_a_left_over_or_missing_key_of_a_config_file_is_named(given, tmp_path, section):
     for change, sentence in (
         (lambda keys: keys.update(bogus=1), "has no key bogus"),

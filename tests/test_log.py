@@ -8,6 +8,8 @@ import select
 import sys
 import termios
 
+import pytest
+
 from bert_tpu import log
 
 
@@ -42,6 +44,19 @@ def test_means_weigh_predictions_not_steps(tmp_path):
         "mlm_accuracy": 0.25, "nsp_accuracy": 0.75, "input_wait": 0.2, "learning_rate": 0.03,
         "examples_per_sec": 16.0, "tokens_per_sec": 256.0,
     }  # fmt: skip
+
+
+def test_skipped_steps_are_counted_and_a_line_of_nothing_else_is_no_fault(tmp_path, capsys):
+    log = books(tmp_path)
+    nothing = dict.fromkeys(sums(1), (0.0, 0.0))
+    for step in range(1, 9):
+        skipped = step > 2
+        log.step(step, 16, (nothing if skipped else sums(step)) | {"skipped": (float(skipped), 1.0)}, 0.5, 0.1)
+    first, second = lines(tmp_path)
+    assert (first["skipped"], first["mlm_loss"]) == (2, pytest.approx(2 / 3, rel=1e-5))  # of steps 1 and 2 alone
+    assert second["skipped"] == 4
+    assert not {"loss", "mlm_loss", "nsp_loss"} & second.keys()
+    assert "16: no step had a finite loss and gradient  16 seq/s" in capsys.readouterr().err
 
 
 def test_last_step_has_a_line_and_lengths_have_their_own(tmp_path):

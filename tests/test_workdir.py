@@ -13,6 +13,8 @@ CONFIG = {
     "eval": {"every_steps": 10},
     "checkpoint": {"every_steps": 10},
     "profile": {"num_steps": 0},
+    "watchdog": {"exit_s": 0},
+    "nonfinite": {"stop_after": 20},
     "corpus": {"sha256": "c0ffee"},
 }
 
@@ -60,7 +62,16 @@ def test_another_config_is_refused_with_both_values(directory, key, value, both)
 
 @pytest.mark.parametrize(
     "key",
-    ["log.every_steps", "eval.every_steps", "checkpoint.every_steps", "profile.num_steps", "compile_cache", "data.dir"],
+    [
+        "log.every_steps",
+        "eval.every_steps",
+        "checkpoint.every_steps",
+        "profile.num_steps",
+        "watchdog.exit_s",
+        "nonfinite.stop_after",
+        "compile_cache",
+        "data.dir",
+    ],
 )
 def test_what_alters_no_parameter_may_change(directory, key):
     claim(directory, changed(key, "other"))
