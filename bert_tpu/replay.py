@@ -59,7 +59,7 @@ def _tell_rows(job, params, batch, say):
     total = np.sum([*each.values()], axis=0)
     bad = np.flatnonzero(~np.isfinite(total))
     say(f"  rows: {len(bad)} of {len(total)} not finite{f', the first is row {bad[0]}' if len(bad) else ''}")
-    worst = np.argsort(np.where(np.isfinite(total), total, np.inf))[::-1][:WORST]
+    worst = np.argsort(-np.where(np.isfinite(total), total, np.inf), kind="stable")[:WORST]
     for row in worst:
         say(f"    row {row:<5} " + "  ".join(f"{name} {values[row]:.4f}" for name, values in sorted(each.items())))
 
