@@ -99,14 +99,16 @@ def together(count):
     for group in groups:
         group.store = _jax.get_distributed_runtime_client(address, group.index)
     at_once([group.store.connect for group in groups])
-    with contextlib.ExitStack() as stack:
+    try:
         for group in groups:
             group.__enter__()
-            stack.callback(group._over.set)  # without waiting for the others, which a test may have left behind
         yield groups
-    time.sleep(2 * hosts.BEAT_S)
-    at_once([group.store.shutdown for group in groups])
-    service.shutdown()
+    finally:
+        for group in groups:
+            group._over.set()  # without waiting for the others, which a test may have left behind
+        time.sleep(2 * hosts.BEAT_S)
+        at_once([group.store.shutdown for group in groups])
+        service.shutdown()
 
 
 def at_once(calls):
