@@ -57,15 +57,22 @@ class Hosts:
             self.gather(None)
             self._over.set()
             return
+        if isinstance(fault, jax.errors.JaxRuntimeError) or isinstance(fault.__cause__, jax.errors.JaxRuntimeError):
+            self._wait_for_a_cause()
         if isinstance(fault, (command.UserError, OSError)):
             self.leave(command.sentence(fault))
         if kind is KeyboardInterrupt:
             self.leave("it was interrupted", 130)
-        if isinstance(fault, jax.errors.JaxRuntimeError):
-            # A broken collective is what the others notice of a host that died; the watchdog will name that host.
-            time.sleep(2 * self.silent_s)
         traceback.print_exception(fault)
         self.leave(f"{kind.__name__}: {(str(fault).splitlines() or [''])[0][:300]}")
+
+    def _wait_for_a_cause(self):
+        """A collective or barrier that broke is what the others notice of a host that died: soon it will be silent."""
+        until_s = time.monotonic() + self.silent_s + FAREWELL_S
+        while time.monotonic() < until_s:
+            if sentence := self.silent():
+                self.leave(sentence, told=sentence)
+            time.sleep(BEAT_S)
 
     def leave(self, sentence, code=1, told=None):
         """Ends this process with `sentence` and exit code, and before that tells the others, so that they end too."""

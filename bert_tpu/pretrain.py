@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import functools
 import os
-import pathlib
 import sys
 
 from etils import epath
@@ -182,7 +181,7 @@ def like(this, on):
 
 def _use_compile_cache(cfg):
     if cfg.compile_cache:
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cfg.compile_cache).expanduser()))
+        jax.config.update("jax_compilation_cache_dir", str(places.absolute(os.path.expanduser(cfg.compile_cache))))
         # Every program, however quickly built: a restart compiles nothing.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 

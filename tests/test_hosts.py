@@ -90,6 +90,22 @@ def test_a_fault_of_one_host_ends_the_other_with_the_same_words(faulty):
     assert said[1 - faulty] == ("", f"error: host {faulty} stopped: the disk is full\n")
 
 
+def test_a_broken_collective_is_put_down_to_the_host_that_died():
+    body = """
+        import jax, os
+        group.silent_s = 3
+        group.gather(None)
+        if group.index == 1:
+            os._exit(9)
+        raise jax.errors.JaxRuntimeError("Gloo all-reduce failed: connection closed by peer")
+    """
+    address = f"127.0.0.1:{pod.free_port()}"
+    with started(address, 2, 0, body) as first, started(address, 2, 1, body) as second:
+        said = first.communicate(timeout=60)[1]
+    assert (first.returncode, second.returncode) == (1, 9)
+    assert re.fullmatch(r"error: host 1 has given no sign of life for \d s .*\n", said), said
+
+
 @contextlib.contextmanager
 def together(count):
     """Hosts of one run in this process, each with its own client of one coordination service."""
