@@ -75,7 +75,11 @@ def test_importing_brings_no_tensorflow_and_no_torch(module):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tools").glob("*.py"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [*FILES, *sorted((ROOT / "tools").glob("*.py")), *sorted((ROOT / "launch").glob("*.py"))],
+    ids=lambda p: p.name,
+)
 def test_files_are_short_and_say_what_they_are_for(path):
     text = path.read_text()
     if path.name == "__init__.py" and not text:

@@ -1,0 +1,403 @@
+"""launch/tpu_pod.sh against a gcloud that records its calls and plays Cloud's bad days; hosts run their scripts."""
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+import pytest
+
+SHIPPED = ("launch", "requirements.txt", "requirements-tpu.txt", "constraints.txt")
+ENV = {
+    "PROJECT": "my-project-123",
+    "ZONE": "us-central1-a",
+    "NAME": "bert",
+    "ACCELERATOR": "v5litepod-16",
+    "BUCKET": "gs://my-bucket",
+    "CAPACITY": "spot",
+    "CREATE": "direct",
+}
+WORDS = ("--", "--config", "configs/bert.py:medium", "--workdir", "gs://my-bucket/runs/medium")
+QUOTA = "ERROR: (gcloud.compute.tpus.tpu-vm.create) RESOURCE_EXHAUSTED: Quota limit 'TPUV5sLitepod' has been exceeded."
+FULL = 'ERROR: (gcloud.compute.tpus.tpu-vm.create) There is no more capacity in the zone "us-central1-a"'
+REPORT = {
+    "host": "HOST", "name": "t", "python": "3.11.9", "port": {"skew_s": 0.0}, "commit": "c0ffee", "corpus": None,
+    "versions": {"jax": ["0.10.2", "0.10.2"]}, "disk_gib": 90, "memory_gib": 190,
+    "devices": {"platform": "tpu", "kind": "TPU v5 lite", "count": 4},
+    "bucket": {"write_mb_s": 90, "read_mb_s": 200}, "tensorflow": {"packages": ["tensorflow-cpu"], "devices": ["CPU"]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """What is shipped, as a git checkout of its own: the tests run the working tree, committed or not."""
+    repo = tmp_path_factory.mktemp("checkout")
+    for name in SHIPPED:
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, repo / name)
+    git = ["git", "-C", str(repo), "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "All"], check=True)
+    return repo
+
+
+class Cloud:
+    """The stub's folder, and the launcher run against it."""
+
+    def __init__(self, checkout, folder):
+        self.checkout, self.folder, self.bin = checkout, folder, folder / "bin"
+        self.bin.mkdir()
+        python = f"#!{sys.executable} -IS\n"
+        self.program("gcloud", python + (ROOT / "tests/stub_gcloud.py").read_text())
+        self.program("python-stand-in", python + (ROOT / "tests/stub_python.py").read_text())
+        copy = f'mkdir -p "$d/bin" && cp {self.bin}/python-stand-in "$d/bin/python"'
+        self.program(
+            "uv", f'#!/bin/sh\necho "$@" >>{folder}/uv.log\n[ $1 = pip ] || {{ for d; do :; done; {copy}; }}\n'
+        )
+        self.env = ENV
+        self.play(steps=3, step_s=0.02, die=[])
+        self.write("doctor.json", REPORT)
+        self.state(
+            logged_in=True, node=None, request=None, refuse=[], requests=["ACTIVE"], preempt_after=[], hosts=4,
+            ssh_fails=[],
+        )  # fmt: skip
+
+    def program(self, name, text):
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    def write(self, name, value):
+        (self.folder / name).write_text(json.dumps(value))
+
+    def play(self, **values):
+        self.write("play.json", values)
+
+    def state(self, **changes):
+        path = self.folder / "state.json"
+        held = json.loads(path.read_text()) if path.exists() else {}
+        self.write("state.json", held | changes)
+        return held | changes
+
+    def lines(self, name):
+        path = self.folder / name
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def calls(self):
+        """Of the TPU commands: (verb, flags and names)."""
+        found = [words[2:] for words in self.lines("calls.jsonl") if words[0] == "compute"]
+        return [(" ".join(words[:2]), words[2:]) for words in found]
+
+    def verbs(self):
+        return [verb for verb, _ in self.calls() if "describe" not in verb and "ssh" not in verb]
+
+    def start(self, *words, path=None, **options):
+        (self.folder / "tpu_pod.env").write_text("".join(f"{key}={value}\n" for key, value in self.env.items()))
+        env = {
+            "PATH": path or f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.folder), "STUB_DIR": str(self.folder),
+            "TPU_POD_POLL_S": "0.1", "TPU_POD_SETTLE_S": "0.3", "PYTHON": sys.executable,
+        }  # fmt: skip
+        command, *rest = words
+        return subprocess.Popen(
+            ["bash", self.checkout / "launch/tpu_pod.sh", command, "--env", self.folder / "tpu_pod.env", *rest],
+            env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+        )  # fmt: skip
+
+    def do(self, *words, code=0, answer=None, **options):
+        """Runs a command to its end; its output and messages."""
+        done = self.start(*words, stdin=subprocess.PIPE, **options)
+        out, err = done.communicate(answer, timeout=60)
+        assert done.returncode == code, out + err
+        return out + err
+
+    def up(self):
+        """A pod that is created and set up."""
+        self.do("create")
+        self.do("setup")
+        (self.folder / "calls.jsonl").unlink()
+
+    def ended(self):
+        """Waits until no host runs."""
+        until = time.monotonic() + 20
+        while "running" in (said := self.do("status")):
+            assert time.monotonic() < until, said
+            time.sleep(0.1)
+        return said
+
+
+@pytest.fixture
+def cloud(checkout, tmp_path):
+    made = Cloud(checkout, tmp_path)
+    yield made
+    for pid in (tmp_path / "hosts").glob("*/bert_tpu/run/pid"):
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+PLACE = ["--zone=us-central1-a", "--project=my-project-123"]
+
+
+def test_create_asks_for_the_pod_of_the_env_file(cloud):
+    assert "costs money" in cloud.do("create")
+    (created,) = [words for verb, words in cloud.calls() if verb == "tpu-vm create"]
+    assert created[0] == "bert"
+    wanted = {*PLACE, "--accelerator-type=v5litepod-16", "--spot", "--version=v2-alpha-tpuv5-lite"}
+    assert wanted <= set(created)
+    assert cloud.state()["node"]["state"] == "READY"
+
+
+def test_on_demand_is_not_spot(cloud):
+    cloud.env = ENV | {"CAPACITY": "on-demand"}
+    cloud.do("create")
+    assert not [words for _, words in cloud.calls() if "--spot" in words]
+
+
+def test_a_queued_pod_is_waited_for(cloud):
+    cloud.env = ENV | {"CREATE": "queued"}
+    cloud.state(requests=["WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"])
+    said = cloud.do("create")
+    assert said.index("WAITING_FOR_RESOURCES") < said.index("PROVISIONING") < said.index("ACTIVE")
+    assert said.count("WAITING_FOR_RESOURCES") == 1
+    ((_, words),) = [call for call in cloud.calls() if call[0] == "queued-resources create"]
+    assert {"--node-id=bert", "--runtime-version=v2-alpha-tpuv5-lite", "--spot"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "hosts", "chips", "runtime"),
+    [
+        ("v3-32", 4, 16, "tpu-ubuntu2204-base"),
+        ("v4-32", 4, 16, "tpu-ubuntu2204-base"),
+        ("v5p-32", 4, 16, "v2-alpha-tpuv5"),
+        ("v6e-16", 4, 16, "v2-alpha-tpuv6e"),
+        ("v6e-8", 1, 8, "v2-alpha-tpuv6e"),
+        ("v5litepod-4", 1, 4, "v2-alpha-tpuv5-lite"),
+    ],
+)
+def test_hosts_chips_and_runtime_follow_from_the_type(cloud, accelerator, hosts, chips, runtime):
+    cloud.env = ENV | {"ACCELERATOR": accelerator}
+    said = cloud.do("create", "--dry-run")
+    assert f"({chips} chips on {hosts} hosts)" in said
+    assert f"--version={runtime}" in said
+
+
+@pytest.mark.parametrize(
+    ("refusal", "mend"),
+    [
+        (QUOTA, "console.cloud.google.com/iam-admin/quotas?project=my-project-123"),
+        (FULL, "us-central1-a has no free v5litepod-16 at the moment"),
+        ("ERROR: (gcloud) Permission denied on 'locations/us-central1-a' (or it may not exist).", "there is no zone"),
+        ("ERROR: (gcloud) INVALID_ARGUMENT: accelerator type v5litepod-16 not found in zone", "accelerator-types list"),
+        ("ERROR: (gcloud) PERMISSION_DENIED: Permission 'tpu.nodes.create' denied", "roles/tpu.admin"),
+        ("ERROR: Cloud TPU API has not been used in project 1 before", "gcloud services enable tpu.googleapis.com"),
+        ("ERROR: (gcloud) There was a problem refreshing tokens. $ gcloud auth login", "run gcloud auth login"),
+        ("ERROR: (gcloud) something new", "Cloud refused: ERROR: (gcloud) something new"),
+    ],
+)
+def test_a_refusal_is_a_sentence_with_its_mend(cloud, refusal, mend):
+    cloud.state(refuse=[refusal])
+    said = cloud.do("create", code=1)
+    assert mend in said.splitlines()[-1]
+    assert said.splitlines()[-1].startswith("error: ")
+
+
+def test_a_pod_that_is_there_is_not_created_again(cloud):
+    cloud.do("create")
+    assert "bert is there already (READY)" in cloud.do("create", code=1)
+    assert cloud.verbs() == ["tpu-vm create"]
+
+
+def test_a_half_created_pod_is_named(cloud):
+    cloud.state(hosts=3)
+    assert "3 of 4 hosts: it was only half created" in cloud.do("create", code=1)
+
+
+@pytest.mark.parametrize(
+    ("state", "mend"),
+    [
+        ("CREATING", "not ready yet"),
+        ("PREEMPTED", "Cloud has taken bert back"),
+        ("UNKNOWN", "delete it and create it again"),
+    ],
+)
+def test_a_pod_in_another_state_is_not_set_up(cloud, state, mend):
+    cloud.state(node={"state": state, "hosts": 4, "looks": 0})
+    assert mend in cloud.do("setup", code=1)
+    assert "tpu-vm ssh" not in [verb for verb, _ in cloud.calls()]
+
+
+def test_without_gcloud_or_login_the_mend_is_said(cloud):
+    bare = cloud.folder / "few"
+    bare.mkdir()
+    for name in ("bash", "dirname", "mktemp", "rm", "awk", "sed", "cat"):
+        (bare / name).symlink_to(shutil.which(name))
+    assert "gcloud is not installed" in cloud.do("create", code=1, path=str(bare))
+    cloud.state(logged_in=False)
+    assert "run gcloud auth login" in cloud.do("create", code=1)
+
+
+def test_setup_ships_the_commit_and_is_repeatable(cloud):
+    cloud.up()
+    commit = subprocess.check_output(["git", "-C", cloud.checkout, "rev-parse", "HEAD"], text=True).strip()
+    for worker in range(4):
+        code = cloud.folder / f"hosts/{worker}/bert_tpu/code"
+        assert (code / "COMMIT").read_text().strip() == commit
+        assert (code / "launch/host_run.sh").read_bytes() == (cloud.checkout / "launch/host_run.sh").read_bytes()
+    made = (cloud.folder / "uv.log").read_text().splitlines()
+    assert sum("venv --quiet --python 3.11" in line for line in made) == 4
+    assert sum("pip install" in line and "requirements-tpu.txt" in line for line in made) == 4
+    cloud.do("setup")
+    assert (cloud.folder / "uv.log").read_text().splitlines() == made
+
+
+def test_setup_copies_the_corpus_to_every_host_and_run_names_it(cloud):
+    cloud.env = ENV | {"CORPUS": "gs://my-bucket/corpus"}
+    cloud.do("create")
+    (cloud.folder / "bucket/my-bucket/corpus").mkdir(parents=True)
+    assert "gs://my-bucket/corpus has no corpus.json" in cloud.do("setup", code=1)
+    (cloud.folder / "bucket/my-bucket/corpus/corpus.json").write_text("{}")
+    cloud.do("setup")
+    assert len(list(cloud.folder.glob("hosts/*/bert_tpu/corpus/corpus.json"))) == 4
+    cloud.do("run", *WORDS)
+    cloud.ended()
+    assert all("--config.data.dir=../corpus" in start["words"] for start in cloud.lines("starts.jsonl"))
+
+
+def test_a_host_out_of_reach_is_named(cloud):
+    cloud.do("create")
+    cloud.state(ssh_fails=[2])
+    said = cloud.do("setup", code=1)
+    assert "worker 2: cannot be reached by ssh" in said
+    assert "worker 1:" not in said
+
+
+def test_run_starts_one_process_a_host_with_its_number(cloud):
+    cloud.up()
+    assert "may be closed" in cloud.do("run", *WORDS)
+    assert cloud.ended().count("finished") == 4
+    starts = cloud.lines("starts.jsonl")
+    assert sorted(start["JAX_PROCESS_ID"] for start in starts) == ["0", "1", "2", "3"]
+    assert {start["JAX_COORDINATOR_ADDRESS"] for start in starts} == {"10.0.0.2:8476"}
+    assert {start["JAX_NUM_PROCESSES"] for start in starts} == {"4"}
+    wanted = [*WORDS[1:], "--config.compile_cache=gs://my-bucket/compile_cache"]
+    assert all(start["words"] == wanted for start in starts)
+
+
+def test_words_arrive_as_they_were_given(cloud):
+    cloud.up()
+    odd = ["--config.a=two words", "--config.b=$(touch /tmp/never)", "--config.c='\"`;&|", "--config.d=%i \\ é"]
+    cloud.do("run", "--no-doctor", *WORDS, *odd)
+    cloud.ended()
+    assert all(start["words"][4:8] == odd for start in cloud.lines("starts.jsonl"))
+
+
+def test_one_run_at_a_time(cloud):
+    cloud.play(steps=10_000, step_s=0.02, die=[])
+    cloud.up()
+    cloud.do("run", *WORDS)
+    assert "a run is alive on 4 of 4 hosts already" in cloud.do("run", *WORDS, code=1)
+    assert "a run or another setup is at work here" in cloud.do("setup", code=1)
+    # Also where the laptop does not know: the host itself refuses.
+    home = cloud.folder / "hosts/1"
+    command = ["bash", "bert_tpu/code/launch/host_run.sh", "start", "a:1", "4", "--workdir", "gs://b/c"]
+    options = {"cwd": home, "env": os.environ | {"HOME": str(home), "WORKER": "1"}, "capture_output": True}
+    assert b"a run is alive here already" in subprocess.run(command, **options).stderr
+    assert "asked" in cloud.do("stop")
+    assert cloud.ended().count("stopped") == 4
+    assert len(cloud.lines("starts.jsonl")) == 4
+
+
+def test_a_run_that_one_host_refuses_is_stopped_on_the_others(cloud):
+    cloud.play(steps=10_000, step_s=0.02, die=[])
+    cloud.up()
+    (cloud.folder / "hosts/3/bert_tpu/run").write_text("in the way")
+    said = cloud.do("run", "--no-doctor", *WORDS, code=1)
+    assert "stopped on the others" in said
+    assert "running" not in cloud.ended()
+
+
+def test_a_run_that_ends_at_once_says_why(cloud):
+    cloud.up()
+    cloud.play(steps=3, step_s=0.02, die=[1])
+    said = cloud.do("run", *WORDS, code=1)
+    assert "worker 0  failed (code 1)" in said
+    assert "error: the config has a fault" in said
+
+
+@pytest.mark.parametrize("workdir", [(), ("--workdir", "runs/medium"), ("--workdir=/data/run",)])
+def test_a_workdir_outside_the_bucket_is_refused(cloud, workdir):
+    for command in ("run", "watch"):
+        said = cloud.do(command, "--", "--config", "configs/bert.py:medium", *workdir, code=1)
+        assert "--workdir gs://my-bucket/runs/medium" in said
+    assert not cloud.calls()
+
+
+def test_a_run_waits_for_setup_and_for_a_well_pod(cloud):
+    cloud.do("create")
+    assert "is not set up: run launch/tpu_pod.sh setup" in cloud.do("run", *WORDS, code=1)
+    cloud.do("setup")
+    cloud.write("doctor.json", REPORT | {"tensorflow": {"packages": ["tensorflow"], "devices": ["CPU", "TPU"]}})
+    said = cloud.do("run", *WORDS, code=1)
+    assert "tensorflow  FAIL" in said
+    assert "mend:" in said
+    assert not cloud.lines("starts.jsonl")
+
+
+def test_logs_show_every_host_until_the_run_ends(cloud):
+    cloud.up()
+    cloud.play(steps=20, step_s=0.03, die=[])
+    cloud.do("run", "--no-doctor", *WORDS)
+    said = cloud.do("logs")
+    for worker in range(4):
+        assert f"[worker {worker}] step 20/20" in said
+
+
+def test_delete_asks(cloud):
+    cloud.do("create")
+    for answer in ("n\n", "\n", ""):
+        assert "nothing was deleted" in cloud.do("delete", code=1, answer=answer)
+    assert "tpu-vm delete" not in cloud.verbs()
+    assert "is deleted" in cloud.do("delete", answer="y\n")
+    assert cloud.state()["node"] is None
+    assert "nothing to delete" in cloud.do("delete")
+    cloud.do("create")
+    cloud.do("delete", "--yes")
+    assert cloud.state()["node"] is None
+
+
+def test_delete_takes_a_queued_request_along(cloud):
+    cloud.env = ENV | {"CREATE": "queued"}
+    cloud.do("create")
+    cloud.do("delete", "--yes")
+    ((_, words),) = [call for call in cloud.calls() if call[0] == "queued-resources delete"]
+    assert "--force" in words
+    assert cloud.state()["request"] is None
+
+
+def test_dry_run_prints_commands_and_runs_none(cloud):
+    words = {"run": WORDS, "watch": WORDS}
+    for create in ("direct", "queued"):
+        cloud.env = ENV | {"CREATE": create}
+        for command in ("create", "setup", "doctor", "run", "status", "logs", "watch", "stop", "delete"):
+            lines = cloud.do(command, "--dry-run", *words.get(command, ())).splitlines()
+            printed = [shlex.split(line) for line in lines if line.startswith("gcloud ")]
+            assert printed, command
+            assert all(set(PLACE) <= set(line) for line in printed)
+    assert not cloud.lines("calls.jsonl")
+    assert not (cloud.folder / "hosts").exists()
+
+
+def test_a_printed_command_can_be_pasted(cloud):
+    """What --dry-run prints of `run` is what `run` calls."""
+    cloud.up()
+    printed = cloud.do("run", "--no-doctor", "--dry-run", *WORDS, "--config.a=two 'words'").splitlines()
+    starts = [line for line in printed if " start " in shlex.split(line)[-1]]
+    assert len(starts) == 4
+    cloud.do("run", "--no-doctor", *WORDS, "--config.a=two 'words'")
+    called = [["gcloud", *words] for words in cloud.lines("calls.jsonl") if " start " in words[-1]]
+    address = "ADDRESS-OF-WORKER-0", "10.0.0.2"
+    assert sorted(shlex.split(line.replace(*address)) for line in starts) == sorted(called)
