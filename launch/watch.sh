@@ -24,7 +24,7 @@ watch() {
   while :; do
     watch_once
     # Twice as long after each failure, up to sixteen times.
-    sleep $((POLL_S * (1 << (FAILED + BLIND < 4 ? FAILED + BLIND : 4))))
+    sleep "$(awk -v s="$POLL_S" -v n=$((FAILED + BLIND < 4 ? FAILED + BLIND : 4)) 'BEGIN { print s * 2 ^ n }')"
   done
 }
 

@@ -5,7 +5,7 @@ The folder is in STUB_DIR. `calls.jsonl` has the words of each call; `state.json
     node, request     null, or {"state": ..., "hosts": number}: the TPU VM and the queued resource
     refuse            for the next calls of create: null or a refusal, as gcloud prints it
     requests          the states that a queued request goes through, one for each look
-    preempt_after     for each pod in turn: null, or the number of looks after which it is taken back
+    preempt_at        the training steps at which the pod is taken back, as the next look finds
     hosts             how many hosts a new pod has
     ssh_fails         the workers that cannot be reached
     down              what every look is answered with instead
@@ -20,7 +20,6 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
@@ -48,8 +47,10 @@ def state():
     with open(HERE / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         held = json.loads((HERE / "state.json").read_text())
-        yield held
-        (HERE / "state.json").write_text(json.dumps(held))
+        try:
+            yield held
+        finally:
+            (HERE / "state.json").write_text(json.dumps(held))
 
 
 def refuse(text, code=1):
@@ -75,7 +76,7 @@ def clear_hosts():
 
 def new_node(held):
     """A pod with empty hosts."""
-    held["node"] = {"state": held.get("node_state", "READY"), "hosts": held["hosts"], "looks": 0}
+    held["node"] = {"state": held.get("node_state", "READY"), "hosts": held["hosts"]}
     for worker in range(held["hosts"]):
         (HERE / "hosts" / str(worker)).mkdir(parents=True)
 
@@ -100,10 +101,9 @@ def describe_node(held, name, flags):
         refuse(held["down"])
     if not node:
         not_found("nodes", name, flags)
-    node["looks"] += 1
-    limits = held["preempt_after"]
-    if limits and limits[0] is not None and node["looks"] > limits[0]:
-        limits.pop(0)
+    done = max((int(path.read_text()) for path in HERE.glob("bucket/*/runs/*/step")), default=0)
+    if held["preempt_at"] and done >= held["preempt_at"][0]:
+        held["preempt_at"].pop(0)
         node["state"], node["hosts"] = "PREEMPTED", 0
         if held["request"]:
             held["request"] = {"states": ["SUSPENDED"]}
@@ -136,12 +136,14 @@ def delete(held, name, flags, *, queued):
 
 
 def ssh(held, flags):
-    """Runs the command in the worker's folder, with its own exit code."""
+    """The command to become, in the worker's folder."""
     worker = int(flags["--worker"])
     if worker in held["ssh_fails"]:
         refuse(f"ERROR: (gcloud.compute.tpus.tpu-vm.ssh) connect to host 10.0.0.{2 + worker} port 22: timed out", 255)
     home = HERE / "hosts" / str(worker)
-    return ["bash", "-c", flags["--command"]], {"cwd": home, "env": os.environ | {"HOME": str(home)}}
+    os.chdir(home)
+    os.environ["HOME"] = str(home)
+    return ["bash", "-c", flags["--command"]]
 
 
 def copy(held, words):
@@ -185,7 +187,7 @@ def main():
             case [*_, kind, "delete"]:
                 delete(held, *names, flags, queued=kind != "tpu-vm")
     if command:
-        sys.exit(subprocess.run(command[0], **command[1]).returncode)
+        os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stands in for the Python of a host: trains by counting, in the bucket of the stub's folder, and the doctor is well.
 
-What its worker was given is appended to `starts.jsonl`. PLAY in STUB_DIR/play.json: `steps`, `step_s`, and `die`, the
-exit codes of the first starts of worker 0.
+What its worker was given is appended to `starts.jsonl`. STUB_DIR/play.json has `steps`, `step_s`, `die`, the exit
+codes of the first starts of worker 0, and `holds`, steps at which a run that began before them goes on no more.
 """
 
 import json
@@ -38,6 +38,8 @@ def train(words):
             temporary = step.with_suffix(".tmp")
             temporary.write_text(str(now))
             temporary.replace(step)
+        while now in play["holds"]:
+            time.sleep(1)
 
 
 def examine(words):

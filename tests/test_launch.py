@@ -1,145 +1,16 @@
 """launch/tpu_pod.sh against a gcloud that records its calls and plays Cloud's bad days; hosts run their scripts."""
 
-import contextlib
-import json
 import os
 import shlex
 import shutil
-import signal
 import subprocess
-import sys
-import time
 
-from conftest import ROOT
+from pod import ENV, REPORT, WORDS
 import pytest
 
-SHIPPED = ("launch", "requirements.txt", "requirements-tpu.txt", "constraints.txt")
-ENV = {
-    "PROJECT": "my-project-123",
-    "ZONE": "us-central1-a",
-    "NAME": "bert",
-    "ACCELERATOR": "v5litepod-16",
-    "BUCKET": "gs://my-bucket",
-    "CAPACITY": "spot",
-    "CREATE": "direct",
-}
-WORDS = ("--", "--config", "configs/bert.py:medium", "--workdir", "gs://my-bucket/runs/medium")
+PLACE = ["--zone=us-central1-a", "--project=my-project-123"]
 QUOTA = "ERROR: (gcloud.compute.tpus.tpu-vm.create) RESOURCE_EXHAUSTED: Quota limit 'TPUV5sLitepod' has been exceeded."
 FULL = 'ERROR: (gcloud.compute.tpus.tpu-vm.create) There is no more capacity in the zone "us-central1-a"'
-REPORT = {
-    "host": "HOST", "name": "t", "python": "3.11.9", "port": {"skew_s": 0.0}, "commit": "c0ffee", "corpus": None,
-    "versions": {"jax": ["0.10.2", "0.10.2"]}, "disk_gib": 90, "memory_gib": 190,
-    "devices": {"platform": "tpu", "kind": "TPU v5 lite", "count": 4},
-    "bucket": {"write_mb_s": 90, "read_mb_s": 200}, "tensorflow": {"packages": ["tensorflow-cpu"], "devices": ["CPU"]},
-}  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def checkout(tmp_path_factory):
-    """What is shipped, as a git checkout of its own: the tests run the working tree, committed or not."""
-    repo = tmp_path_factory.mktemp("checkout")
-    for name in SHIPPED:
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, repo / name)
-    git = ["git", "-C", str(repo), "-c", "user.name=t", "-c", "user.email=t@example.com"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "add", "-A"], check=True)
-    subprocess.run([*git, "commit", "-qm", "All"], check=True)
-    return repo
-
-
-class Cloud:
-    """The stub's folder, and the launcher run against it."""
-
-    def __init__(self, checkout, folder):
-        self.checkout, self.folder, self.bin = checkout, folder, folder / "bin"
-        self.bin.mkdir()
-        python = f"#!{sys.executable} -IS\n"
-        self.program("gcloud", python + (ROOT / "tests/stub_gcloud.py").read_text())
-        self.program("python-stand-in", python + (ROOT / "tests/stub_python.py").read_text())
-        copy = f'mkdir -p "$d/bin" && cp {self.bin}/python-stand-in "$d/bin/python"'
-        self.program(
-            "uv", f'#!/bin/sh\necho "$@" >>{folder}/uv.log\n[ $1 = pip ] || {{ for d; do :; done; {copy}; }}\n'
-        )
-        self.env = ENV
-        self.play(steps=3, step_s=0.02, die=[])
-        self.write("doctor.json", REPORT)
-        self.state(
-            logged_in=True, node=None, request=None, refuse=[], requests=["ACTIVE"], preempt_after=[], hosts=4,
-            ssh_fails=[],
-        )  # fmt: skip
-
-    def program(self, name, text):
-        (self.bin / name).write_text(text)
-        (self.bin / name).chmod(0o755)
-
-    def write(self, name, value):
-        (self.folder / name).write_text(json.dumps(value))
-
-    def play(self, **values):
-        self.write("play.json", values)
-
-    def state(self, **changes):
-        path = self.folder / "state.json"
-        held = json.loads(path.read_text()) if path.exists() else {}
-        self.write("state.json", held | changes)
-        return held | changes
-
-    def lines(self, name):
-        path = self.folder / name
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def calls(self):
-        """Of the TPU commands: (verb, flags and names)."""
-        found = [words[2:] for words in self.lines("calls.jsonl") if words[0] == "compute"]
-        return [(" ".join(words[:2]), words[2:]) for words in found]
-
-    def verbs(self):
-        return [verb for verb, _ in self.calls() if "describe" not in verb and "ssh" not in verb]
-
-    def start(self, *words, path=None, **options):
-        (self.folder / "tpu_pod.env").write_text("".join(f"{key}={value}\n" for key, value in self.env.items()))
-        env = {
-            "PATH": path or f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.folder), "STUB_DIR": str(self.folder),
-            "TPU_POD_POLL_S": "0.1", "TPU_POD_SETTLE_S": "0.3", "PYTHON": sys.executable,
-        }  # fmt: skip
-        command, *rest = words
-        return subprocess.Popen(
-            ["bash", self.checkout / "launch/tpu_pod.sh", command, "--env", self.folder / "tpu_pod.env", *rest],
-            env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-        )  # fmt: skip
-
-    def do(self, *words, code=0, answer=None, **options):
-        """Runs a command to its end; its output and messages."""
-        done = self.start(*words, stdin=subprocess.PIPE, **options)
-        out, err = done.communicate(answer, timeout=60)
-        assert done.returncode == code, out + err
-        return out + err
-
-    def up(self):
-        """A pod that is created and set up."""
-        self.do("create")
-        self.do("setup")
-        (self.folder / "calls.jsonl").unlink()
-
-    def ended(self):
-        """Waits until no host runs."""
-        until = time.monotonic() + 20
-        while "running" in (said := self.do("status")):
-            assert time.monotonic() < until, said
-            time.sleep(0.1)
-        return said
-
-
-@pytest.fixture
-def cloud(checkout, tmp_path):
-    made = Cloud(checkout, tmp_path)
-    yield made
-    for pid in (tmp_path / "hosts").glob("*/bert_tpu/run/pid"):
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int(pid.read_text()), signal.SIGKILL)
-
-
-PLACE = ["--zone=us-central1-a", "--project=my-project-123"]
 
 
 def test_create_asks_for_the_pod_of_the_env_file(cloud):
@@ -225,7 +96,7 @@ def test_a_half_created_pod_is_named(cloud):
     ],
 )
 def test_a_pod_in_another_state_is_not_set_up(cloud, state, mend):
-    cloud.state(node={"state": state, "hosts": 4, "looks": 0})
+    cloud.state(node={"state": state, "hosts": 4})
     assert mend in cloud.do("setup", code=1)
     assert "tpu-vm ssh" not in [verb for verb, _ in cloud.calls()]
 
@@ -241,7 +112,8 @@ def test_without_gcloud_or_login_the_mend_is_said(cloud):
 
 
 def test_setup_ships_the_commit_and_is_repeatable(cloud):
-    cloud.up()
+    cloud.do("create")
+    cloud.do("setup")
     commit = subprocess.check_output(["git", "-C", cloud.checkout, "rev-parse", "HEAD"], text=True).strip()
     for worker in range(4):
         code = cloud.folder / f"hosts/{worker}/bert_tpu/code"
@@ -296,7 +168,7 @@ def test_words_arrive_as_they_were_given(cloud):
 
 
 def test_one_run_at_a_time(cloud):
-    cloud.play(steps=10_000, step_s=0.02, die=[])
+    cloud.play(steps=10_000)
     cloud.up()
     cloud.do("run", *WORDS)
     assert "a run is alive on 4 of 4 hosts already" in cloud.do("run", *WORDS, code=1)
@@ -312,7 +184,7 @@ def test_one_run_at_a_time(cloud):
 
 
 def test_a_run_that_one_host_refuses_is_stopped_on_the_others(cloud):
-    cloud.play(steps=10_000, step_s=0.02, die=[])
+    cloud.play(steps=10_000)
     cloud.up()
     (cloud.folder / "hosts/3/bert_tpu/run").write_text("in the way")
     said = cloud.do("run", "--no-doctor", *WORDS, code=1)
@@ -322,7 +194,7 @@ def test_a_run_that_one_host_refuses_is_stopped_on_the_others(cloud):
 
 def test_a_run_that_ends_at_once_says_why(cloud):
     cloud.up()
-    cloud.play(steps=3, step_s=0.02, die=[1])
+    cloud.play(steps=3, die=[1])
     said = cloud.do("run", *WORDS, code=1)
     assert "worker 0  failed (code 1)" in said
     assert "error: the config has a fault" in said
@@ -349,7 +221,7 @@ def test_a_run_waits_for_setup_and_for_a_well_pod(cloud):
 
 def test_logs_show_every_host_until_the_run_ends(cloud):
     cloud.up()
-    cloud.play(steps=20, step_s=0.03, die=[])
+    cloud.play(steps=20, step_s=0.03)
     cloud.do("run", "--no-doctor", *WORDS)
     said = cloud.do("logs")
     for worker in range(4):
