@@ -40,6 +40,7 @@ nearest() {
       return d[length(a), length(b)]
     }
     BEGIN {
+      word = toupper(word)
       n = split(known, names, " ")
       for (k = 1; k <= n; k++)
         if (k == 1 || distance(word, names[k]) < least) { least = distance(word, names[k]); best = names[k] }
