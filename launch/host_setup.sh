@@ -19,10 +19,12 @@ flock -w 1 9 || fail "a run or another setup is at work here; wait for it, or st
 
 PATH=$HOME/.local/bin:$PATH
 if ! command -v uv >/dev/null; then
-  python3 -m pip install --user --quiet "uv==$UV" >&2 || fail "cannot install uv from PyPI; has this host an internet address?"
+  python3 -m pip install --user --quiet "uv==$UV" >&2 || # newer images forbid this; uv has an installer of its own
+    curl -LsSf "https://astral.sh/uv/$UV/install.sh" | sh >&2 ||
+    fail "cannot install uv; does this host reach the internet (an external address, or Cloud NAT)?"
 fi
 if ! [ -x "$venv/bin/python" ]; then
-  uv venv --quiet --python "$PYTHON" "$venv" >&2 || fail "uv cannot bring Python $PYTHON; has this host an internet address?"
+  uv venv --quiet --python "$PYTHON" "$venv" >&2 || fail "uv cannot bring Python $PYTHON; does this host reach the internet (an external address, or Cloud NAT)?"
 fi
 wanted=$(cd "$code" && cat requirements-tpu.txt requirements.txt constraints.txt | cksum)
 if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then

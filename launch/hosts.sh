@@ -7,11 +7,12 @@ PORT=8476
 
 # Ships the commit $1 and makes every host ready for it. Returns 1, with the reason said, where that does not succeed.
 setup_hosts() {
-  local commit=$1 tar="bert_tpu-$1.tar.gz" unpack
-  here git -C "$REPO" archive --format=tar.gz --output="$TMP/$tar" "$commit"
+  local commit=$1 tar="bert_tpu-$1.tar.gz" folder=$TMP unpack
+  [ -z "$DRY_RUN" ] || folder=/tmp # what is printed can be pasted later
+  here git -C "$REPO" archive --format=tar.gz --output="$folder/$tar" "$commit"
   # Alone first: the first connection of all makes an ssh key, which four at once would fight over.
   ssh_to 0 true 2>"$TMP/err.0" || { say "worker 0: $(host_fault 0 $?)"; return 1; }
-  cloud compute tpus tpu-vm scp "$TMP/$tar" "$NAME:" "${PLACE[@]}" --quiet --worker=all 2>"$TMP/err" ||
+  cloud compute tpus tpu-vm scp "$folder/$tar" "$NAME:" "${PLACE[@]}" --quiet --worker=all 2>"$TMP/err" ||
     { say "cannot copy the code to $NAME: $(sentence "$TMP/err")"; return 1; }
   unpack="d=bert_tpu/$commit; mkdir -p \$d && tar -xzf $tar -C \$d && rm $tar &&"
   on_hosts "$unpack bash \$d/launch/host_setup.sh $commit $CORPUS"
@@ -181,7 +182,7 @@ doctor() {
 doctor_hosts() {
   local probe
   say "every host looks at itself: chips, versions, port, clock, bucket"
-  probe="cd bert_tpu/code && ../venv/bin/python launch/doctor.py --host \$WORKER --hosts $HOSTS"
+  probe="cd bert_tpu/code 2>/dev/null || exit 127; ../venv/bin/python launch/doctor.py --host \$WORKER --hosts $HOSTS"
   probe+=" --coordinator ${ADDRESSES[0]}:$PORT --bucket $BUCKET${CORPUS:+ --corpus ../corpus}"
   on_hosts "$probe"
   [ -z "$DRY_RUN" ] || return 0

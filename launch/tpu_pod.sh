@@ -64,7 +64,8 @@ make_pod() {
   [ "$CAPACITY" = on-demand ] || words+=(--spot)
   [ -z "$NETWORK" ] || words+=("--network=$NETWORK")
   [ -z "$SUBNETWORK" ] || words+=("--subnetwork=$SUBNETWORK")
-  # https://docs.cloud.google.com/storage/docs/authentication: without this scope the hosts may only read.
+  # What the hosts may do is then up to the service account's roles alone:
+  # https://docs.cloud.google.com/compute/docs/access/service-accounts#scopes_best_practice
   words+=(--scopes=https://www.googleapis.com/auth/cloud-platform)
   [ -z "$SERVICE_ACCOUNT" ] || words+=("--service-account=$SERVICE_ACCOUNT")
   if [ "$CREATE" = direct ]; then

@@ -112,17 +112,17 @@ def placed_lock(tmp_path_factory):
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory):
     """What a pod gets, as a git checkout of its own: the tests run the working tree, committed or not."""
-    import pod
+    import launcher
 
-    return pod.checkout(tmp_path_factory.mktemp("checkout"))
+    return launcher.checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="session")
 def standing(checkout, tmp_path_factory):
     """A folder with a pod that is created and set up, to be copied."""
-    import pod
+    import launcher
 
-    with contextlib.closing(pod.Cloud(checkout, tmp_path_factory.mktemp("standing"))) as made:
+    with contextlib.closing(launcher.Cloud(checkout, tmp_path_factory.mktemp("standing"))) as made:
         made.do("create")
         made.do("setup")
     return made.folder
@@ -131,7 +131,7 @@ def standing(checkout, tmp_path_factory):
 @pytest.fixture
 def cloud(checkout, standing, tmp_path):
     """A Cloud without a pod; what still runs on its hosts ends with the test."""
-    import pod
+    import launcher
 
-    with contextlib.closing(pod.Cloud(checkout, tmp_path, standing)) as made:
+    with contextlib.closing(launcher.Cloud(checkout, tmp_path, standing)) as made:
         yield made

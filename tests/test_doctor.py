@@ -13,7 +13,7 @@ import sys
 import time
 
 from conftest import ROOT
-from pod import REPORT
+from launcher import REPORT
 import pytest
 
 

@@ -94,3 +94,16 @@ def test_files_are_short_and_say_what_they_are_for(path):
 def test_configs_are_plain_data():
     for path in (ROOT / "configs").glob("*.py"):
         assert {package for package, _ in imports(path)} <= {"ml_collections", "configs"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.sh")), ids=lambda p: p.name)
+def test_shell_files_are_short_and_say_what_they_are_for(path):
+    lines = path.read_text().splitlines()
+    assert next(line for line in lines if not line.startswith(("#!", "# shellcheck"))).startswith("# ")
+    assert len(lines) <= 270
+    start = 0
+    for number, line in enumerate(lines):
+        if line.endswith("() {"):
+            start = number
+        elif line == "}":
+            assert number - start <= 60, f"{path.name}: the function at line {start + 1} is too long"

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import subprocess
 
-from pod import ENV, REPORT, WORDS
+from launcher import ENV, REPORT, WORDS
 import pytest
 
 PLACE = ["--zone=us-central1-a", "--project=my-project-123"]

@@ -7,7 +7,7 @@ import subprocess
 
 from conftest import ROOT
 from hypothesis import given, settings, strategies
-from pod import ENV
+from launcher import ENV
 import pytest
 
 NAMES = re.search(r'SETTINGS="(.*)"', (ROOT / "launch/settings.sh").read_text())[1].split()

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from pod import ENV, WORDS
+from launcher import ENV, WORDS
 import pytest
 
 FULL = 'ERROR: (gcloud.compute.tpus.tpu-vm.create) There is no more capacity in the zone "us-central1-a"'
