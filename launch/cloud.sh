@@ -5,19 +5,28 @@
 # Runs gcloud with these words; with --dry-run prints them so that they can be pasted, and runs nothing.
 cloud() {
   if [ -n "$DRY_RUN" ]; then
-    printf gcloud
-    printf ' %q' "$@"
-    printf '\n'
+    shown gcloud "$@"
   else
     gcloud "$@" </dev/null
   fi
 }
 
+# One line that a shell reads as these words.
+shown() {
+  local word
+  for word in "$@"; do
+    case $word in
+      "" | *[!A-Za-z0-9_./:=@%+,-]*) printf "'%s' " "$(printf %s "$word" | sed "s/'/'\\\\''/g")" ;;
+      *) printf '%s ' "$word" ;;
+    esac
+  done
+  printf '\n'
+}
+
 # The same for commands of this machine.
 here() {
   if [ -n "$DRY_RUN" ]; then
-    printf '%q ' "$@"
-    printf '\n'
+    shown "$@"
   else
     "$@"
   fi

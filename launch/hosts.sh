@@ -140,9 +140,16 @@ status() {
   look || fail "$(sentence "$TMP/err")"
   if [ "$STATE" = ABSENT ] && [ "$CREATE" = queued ]; then
     look_at_request || fail "$(sentence "$TMP/err")"
-    [ "$REQUEST" = ABSENT ] || say "the request for $NAME is in Cloud's queue: $REQUEST (it costs nothing until there are chips)"
+    if [ "$REQUEST" != ABSENT ]; then
+      echo "the request for $NAME is in Cloud's queue: $REQUEST; it costs nothing until there are chips"
+      return
+    fi
   fi
-  say "$NAME in $ZONE: $STATE, $ACCELERATOR ($CHIPS chips, $HOSTS hosts), $CAPACITY"
+  case $STATE in
+    ABSENT) echo "there is no pod $NAME in $ZONE: nothing runs and nothing costs" ;;
+    PREEMPTED | TERMINATED) echo "Cloud has taken $NAME back ($STATE): watch makes it again, delete clears it away" ;;
+    *) echo "$NAME in $ZONE: $STATE, $ACCELERATOR ($CHIPS chips, $HOSTS hosts), $CAPACITY; it costs money until delete" ;;
+  esac
   [ "$STATE" = READY ] || return 0
   ask_hosts || :
   status_lines

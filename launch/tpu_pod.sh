@@ -138,7 +138,9 @@ delete() {
       read -r answer || :
       case $answer in
         y | Y | yes) ;;
-        *) fail "nothing was deleted; answer y, or give --yes in a script" ;;
+        *)
+          say ""
+          fail "nothing was deleted; answer y, or give --yes in a script" ;;
       esac
     fi
   fi

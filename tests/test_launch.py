@@ -263,6 +263,21 @@ def test_dry_run_prints_commands_and_runs_none(cloud):
     assert not (cloud.folder / "hosts").exists()
 
 
+def test_status_says_what_is_there_and_whether_it_costs(cloud):
+    assert "nothing costs" in cloud.do("status")
+    cloud.env = ENV | {"CREATE": "queued"}
+    cloud.state(request={"states": ["WAITING_FOR_RESOURCES"]})
+    assert "in Cloud's queue: WAITING_FOR_RESOURCES" in cloud.do("status")
+    cloud.up()
+    said = cloud.do("status")
+    assert "bert in us-central1-a: READY, v5litepod-16 (16 chips, 4 hosts), spot; it costs money" in said
+    assert said.count("idle") == 4
+    cloud.state(ssh_fails=[1])
+    assert "worker 1  no answer" in cloud.do("status")
+    cloud.state(node={"state": "PREEMPTED", "hosts": 0})
+    assert "Cloud has taken bert back" in cloud.do("status")
+
+
 def test_a_printed_command_can_be_pasted(cloud):
     """What --dry-run prints of `run` is what `run` calls."""
     cloud.up()
