@@ -18,9 +18,9 @@ start() {
   flock -w 1 9 || fail "a run is alive here already; launch/tpu_pod.sh status shows it, stop ends it"
   mkdir -p "$run"
   rm -f "$run/code" "$run/stopped" "$run/pid"
-  printf '%q ' "$@" >"$run/words"
+  printf '%s\n' "$@" >"$run/words"
   date +%s >"$run/started"
-  printf '== %s  process %s of %s: %s\n' "$(date -u +%FT%TZ)" "$WORKER" "$count" "$(cat "$run/words")" >>"$run/log"
+  printf '== %s  process %s of %s: %s\n' "$(date -u +%FT%TZ)" "$WORKER" "$count" "$*" >>"$run/log"
   # The child keeps descriptor 9, and with it the lock, for as long as any process of the run lives.
   JAX_COORDINATOR_ADDRESS=$address JAX_NUM_PROCESSES=$count JAX_PROCESS_ID=$WORKER \
     setsid nohup bash "$0" supervise "$@" </dev/null >>"$run/log" 2>&1 &

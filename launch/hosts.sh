@@ -79,7 +79,7 @@ run_words() {
   WORDS=("$@")
   [ -n "$cache" ] || WORDS+=("--config.compile_cache=$BUCKET/compile_cache")
   [ -n "$dir" ] || [ -z "$CORPUS" ] || WORDS+=("--config.data.dir=../corpus")
-  WORDS_SUM=$(printf '%q ' "${WORDS[@]}" | cksum | cut -d' ' -f1)
+  WORDS_SUM=$(printf '%s\n' "${WORDS[@]}" | cksum | cut -d' ' -f1) # as host_run.sh has it
 }
 
 # Starts WORDS on every host; where one host refuses, the others are stopped again.
