@@ -171,6 +171,10 @@ def bucket(args) -> dict:
     """MB/s of writing an object and of reading it back, by the way that checkpoints take; the object is deleted."""
     from etils import epath
 
+    if args.bucket.startswith("gs://"):
+        from google.cloud import storage  # Orbax looks at the bucket itself before it writes, and needs leave to
+
+        storage.Client().get_bucket(args.bucket.removeprefix("gs://"))
     path = epath.Path(args.bucket) / f"doctor-{uuid.uuid4().hex}-{args.host}"
     payload = os.urandom(PAYLOAD)
     began = time.perf_counter()

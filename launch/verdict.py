@@ -146,9 +146,9 @@ def check_bucket(reports, expected):
             f"reads {span([b['read_mb_s'] for b in found])} MB/s"
         )
     mend = (
-        "does BUCKET exist, and has the pod's service account the role Storage Object User on it? "
-        "gcloud storage buckets add-iam-policy-binding BUCKET --member=serviceAccount:ACCOUNT "
-        "--role=roles/storage.objectUser"
+        "does BUCKET exist, and has the pod's service account these two roles on it? "
+        "gcloud storage buckets add-iam-policy-binding BUCKET --member=serviceAccount:ACCOUNT --role=ROLE "
+        "with ROLE roles/storage.objectUser, and again with roles/storage.legacyBucketReader"
     )
     return seen, faults(reports, "bucket"), mend
 
