@@ -119,6 +119,7 @@ need_ready() {
 on_hosts() {
   local i code
   PIDS=()
+  set -m # a process group each, so that gcloud and the ssh below it end together (interrupted)
   for ((i = 0; i < HOSTS; i++)); do
     if [ -n "$DRY_RUN" ]; then
       ssh_to "$i" "$1"
@@ -127,6 +128,7 @@ on_hosts() {
       PIDS+=($!)
     fi
   done
+  set +m
   for ((i = 0; i < ${#PIDS[@]}; i++)); do
     wait "${PIDS[$i]}" && code=0 || code=$?
     echo "$code" >"$TMP/code.$i"

@@ -160,6 +160,7 @@ logs() {
   local i
   need_ready
   PIDS=()
+  set -m
   for ((i = 0; i < HOSTS; i++)); do
     if [ -n "$DRY_RUN" ]; then
       ssh_to "$i" "bash $CODE/host_run.sh log $NO_FOLLOW"
@@ -169,6 +170,7 @@ logs() {
       while IFS= read -r line; do printf '[worker %s] %s\n' "$i" "$line"; done &
     PIDS+=($!)
   done
+  set +m
   wait
   PIDS=()
 }

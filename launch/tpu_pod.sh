@@ -40,11 +40,14 @@ fail() {
 # What an interruption leaves behind, in words; what this script itself has begun on the hosts is taken back.
 interrupted() {
   trap '' INT TERM
-  if [ "${#PIDS[@]}" -gt 0 ]; then kill "${PIDS[@]}" 2>/dev/null || :; fi
+  local pid
+  for pid in ${PIDS[@]+"${PIDS[@]}"}; do kill -- "-$pid" 2>/dev/null || :; done
   say ""
   if [ -n "$STARTING" ]; then
     say "interrupted while the run was starting: stopping it on every host"
-    stop_hosts by-hand || :
+    stop_hosts by-hand
+    sleep 2 # a host that was just about to start has done so by then
+    stop_hosts by-hand
   fi
   case $COMMAND in
     create) say "interrupted: Cloud may go on making $NAME, and it costs money once it is there" ;;
