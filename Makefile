@@ -1,7 +1,7 @@
 # make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask, in ./demo
 # make test                   the whole suite
 # make bench [TEXT='glob']    speeds of data, preparation and step beside their peers
-# make lint                   ruff
+# make lint                   ruff, shellcheck
 # make venv                   the environment alone
 
 PYTHON ?= python3.11
@@ -36,6 +36,7 @@ bench: $(VENV)/ready
 lint: $(VENV)/ready
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/shellcheck -x launch/*.sh .ci/run
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -14,6 +14,7 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import contextlib
 import pathlib
 import random
 
@@ -106,3 +107,31 @@ def placed_lock(tmp_path_factory):
     content["train"]["unigram_entropy"] = 1.0
     corpus.write_bytes(directory / corpus.LOCKFILE, corpus.json_bytes(content | {"sha256": corpus.digest(content)}))
     return corpus.read(directory)
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """What a pod gets, as a git checkout of its own: the tests run the working tree, committed or not."""
+    import launcher
+
+    return launcher.checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="session")
+def standing(checkout, tmp_path_factory):
+    """A folder with a pod that is created and set up, to be copied."""
+    import launcher
+
+    with contextlib.closing(launcher.Cloud(checkout, tmp_path_factory.mktemp("standing"))) as made:
+        made.do("create")
+        made.do("setup")
+    return made.folder
+
+
+@pytest.fixture
+def cloud(checkout, standing, tmp_path):
+    """A Cloud without a pod; what still runs on its hosts ends with the test."""
+    import launcher
+
+    with contextlib.closing(launcher.Cloud(checkout, tmp_path, standing)) as made:
+        yield made

@@ -76,7 +76,11 @@ def test_importing_brings_no_tensorflow_and_no_torch(module):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tools").glob("*.py"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [*FILES, *sorted((ROOT / "tools").glob("*.py")), *sorted((ROOT / "launch").glob("*.py"))],
+    ids=lambda p: p.name,
+)
 def test_files_are_short_and_say_what_they_are_for(path):
     text = path.read_text()
     if path.name == "__init__.py" and not text:
@@ -91,3 +95,16 @@ def test_files_are_short_and_say_what_they_are_for(path):
 def test_configs_are_plain_data():
     for path in (ROOT / "configs").glob("*.py"):
         assert {package for package, _ in imports(path)} <= {"ml_collections", "configs"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.sh")), ids=lambda p: p.name)
+def test_shell_files_are_short_and_say_what_they_are_for(path):
+    lines = path.read_text().splitlines()
+    assert next(line for line in lines if not line.startswith(("#!", "# shellcheck"))).startswith("# ")
+    assert len(lines) <= 270
+    start = 0
+    for number, line in enumerate(lines):
+        if line.endswith("() {"):
+            start = number
+        elif line == "}":
+            assert number - start <= 60, f"{path.name}: the function at line {start + 1} is too long"
