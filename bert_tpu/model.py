@@ -13,11 +13,15 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_tpu import command, dropout
+from bert_tpu import attention, command, cross_entropy, dropout, embedding
 
 INIT = nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0)  # cut at two sigma, as TF1 does
 MASKED_SCORE = -1e9  # exp(it - max) is exactly 0 in float32, so padding changes no real token
-ACTIVATIONS = {"gelu": lambda x: nn.gelu(x, approximate=False), "gelu_new": lambda x: nn.gelu(x, approximate=True)}
+def _gelu(x):
+    return 0.5 * x * (1.0 + jax.lax.erf(x * jnp.asarray(0.5**0.5, x.dtype)))
+
+
+ACTIVATIONS = {"gelu": _gelu, "gelu_new": lambda x: nn.gelu(x, approximate=True)}
 
 
 class Encoded(NamedTuple):
@@ -25,6 +29,7 @@ class Encoded(NamedTuple):
 
     tokens_BLD: jax.Array
     pooled_BD: jax.Array
+    word_VD: jax.Array
 
 
 class Logits(NamedTuple):
@@ -54,12 +59,13 @@ class Embeddings(nn.Module):
 
     def __call__(self, input_ids_BL, token_type_ids_BL, seeds):
         """[B, L, D] in the compute type."""
-        word_BLD = jnp.take(self.word_VD, input_ids_BL, axis=0).astype(self.dtype)
+        word_BLD, word_VD = embedding.look_up(self.word_VD, input_ids_BL)
+        word_BLD = word_BLD.astype(self.dtype)
         # A product with one-hot rows: the gradient of a gather from two rows would be a serial scatter on a TPU.
         type_BLS = jax.nn.one_hot(token_type_ids_BL, self.type_vocab_size, dtype=self.dtype)
         type_BLD = jnp.einsum("BLS,SD->BLD", type_BLS, self.type_SD.astype(self.dtype))
         position_LD = self.position_LD[: input_ids_BL.shape[1]].astype(self.dtype)
-        return dropout.apply(self.norm(word_BLD + type_BLD + position_LD), seeds, self.dropout)
+        return dropout.apply(self.norm(word_BLD + type_BLD + position_LD), seeds, self.dropout), word_VD
 
 
 class Dense(nn.Module):
@@ -67,6 +73,7 @@ class Dense(nn.Module):
 
     features: int
     dtype: jnp.dtype
+    scale: float = 1.0
 
     @nn.compact
     def __call__(self, x):
@@ -76,7 +83,8 @@ class Dense(nn.Module):
         # All rows in one dimension: with two, XLA:CPU transposes what the kernel's gradient is made of, and the
         # feed-forward's forward and backward take 2.3 times as long.
         x_ND = x.reshape(-1, x.shape[-1]).astype(self.dtype)
-        y_NF = jnp.einsum("ND,DF->NF", x_ND, kernel_DF.astype(self.dtype)) + bias_F.astype(self.dtype)
+        kernel_DF, bias_F = ((self.scale * x).astype(self.dtype) for x in (kernel_DF, bias_F))
+        y_NF = jnp.einsum("ND,DF->NF", x_ND, kernel_DF) + bias_F
         return y_NF.reshape(*x.shape[:-1], self.features)
 
 
@@ -94,15 +102,10 @@ class Attention(nn.Module):
         K = D // self.num_heads
         # Heads before tokens, so that both products are plain batched ones: half the time on a CPU.
         q_BHLK, k_BHTK, v_BHTK = (
-            Dense(D, self.dtype, name=name)(x_BLD).reshape(B, L, self.num_heads, K).swapaxes(1, 2)
-            for name in ("query", "key", "value")
+            Dense(D, self.dtype, scale, name=name)(x_BLD).reshape(B, L, self.num_heads, K).swapaxes(1, 2)
+            for name, scale in (("query", K**-0.5), ("key", 1.0), ("value", 1.0))
         )
-        q_BHLK = q_BHLK * jnp.asarray(K**-0.5, self.dtype)
-        s_BHLT = jnp.einsum("BHLK,BHTK->BHLT", q_BHLK, k_BHTK, preferred_element_type=jnp.float32)
-        s_BHLT = jnp.where(mask_BT[:, None, None, :], s_BHLT, MASKED_SCORE)
-        p_BHLT = jax.nn.softmax(s_BHLT, axis=-1).astype(self.dtype)
-        p_BHLT = dropout.apply(p_BHLT, seeds, self.dropout)
-        o_BHLK = jnp.einsum("BHLT,BHTK->BHLK", p_BHLT, v_BHTK)
+        o_BHLK = attention.attend(q_BHLK, k_BHTK, v_BHTK, mask_BT, seeds, self.dropout)
         return Dense(D, self.dtype, name="output")(o_BHLK.swapaxes(1, 2).reshape(B, L, D))
 
 
@@ -120,9 +123,9 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x_BLD, mask_BT, seeds):
         """[B, L, D] -> [B, L, D]; `seeds` [3, 2] or None."""
-        attention, output, feed_forward = (None,) * 3 if seeds is None else seeds
+        scores, output, feed_forward = (None,) * 3 if seeds is None else seeds
         a_BLD = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")(
-            x_BLD, mask_BT, attention
+            x_BLD, mask_BT, scores
         )
         a_BLD = dropout.apply(a_BLD, output, self.dropout)
         x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
@@ -168,7 +171,7 @@ class Bert(nn.Module):
             for _ in range(self.num_layers)
         ]  # fmt: skip
         self.pooler = Dense(self.hidden_size, dtype)
-        self.mlm = MlmHead(self.activation, self.layer_norm_eps, dtype)
+        self.mlm = MlmHead(self.vocab_size, self.hidden_size, self.activation, self.layer_norm_eps, dtype)
         self.nsp = Dense(2, jnp.float32)
 
     def __call__(
@@ -177,7 +180,16 @@ class Bert(nn.Module):
         """Scores of the masked places and of "B is random"; dropout only where a key is given."""
         encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, dropout_key)
         h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
-        return Logits(self.mlm(h_BMD, self.embeddings.word_VD), self.nsp(encoded.pooled_BD.astype(jnp.float32)))
+        return Logits(self.mlm(h_BMD, encoded.word_VD), self.nsp(encoded.pooled_BD.astype(jnp.float32)))
+
+    def losses(
+        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, masked_ids_BM, dropout_key=None
+    ):
+        """Losses of the masked places and scores of "B is random"."""
+        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, dropout_key)
+        h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
+        losses_BM, hits_BM = self.mlm.losses(h_BMD, encoded.word_VD, masked_ids_BM)
+        return losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32))
 
     def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, dropout_key=None) -> Encoded:
         """The last layer's tokens and the tanh-pooled first token, both in the compute type."""
@@ -186,33 +198,46 @@ class Bert(nn.Module):
             drawn = jax.random.bits(dropout_key, (1 + 3 * self.num_layers, 2), jnp.uint32)
             seeds = [drawn[0], *drawn[1:].reshape(self.num_layers, 3, 2)]
         mask_BT = attention_mask_BL.astype(bool)
-        x_BLD = self.embeddings(input_ids_BL, token_type_ids_BL, seeds[0])
+        x_BLD, word_VD = self.embeddings(input_ids_BL, token_type_ids_BL, seeds[0])
         for layer, layer_seeds in zip(self.layer, seeds[1:], strict=True):
             x_BLD = layer(x_BLD, mask_BT, layer_seeds)
-        return Encoded(x_BLD, jnp.tanh(self.pooler(x_BLD[:, 0])))
+        return Encoded(x_BLD, jnp.tanh(self.pooler(x_BLD[:, 0])), word_VD)
 
 
 class MlmHead(nn.Module):
     """Transform of the gathered tokens, then the word embeddings as the output matrix, and a bias."""
 
+    vocab_size: int
+    hidden_size: int
     activation: str
     layer_norm_eps: float
     dtype: jnp.dtype
 
-    @nn.compact
+    def setup(self):
+        """Declares the transform and the bias of the pieces."""
+        self.transform = Dense(self.hidden_size, self.dtype)
+        self.norm = _norm(self.layer_norm_eps, self.dtype)
+        self.bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
+
     def __call__(self, h_BMD, word_VD):
         """[B, M, D] -> float32 [B, M, V]."""
-        h_BMD = ACTIVATIONS[self.activation](Dense(h_BMD.shape[-1], self.dtype, name="transform")(h_BMD))
-        h_BMD = _norm(self.layer_norm_eps, self.dtype, "norm")(h_BMD)
-        bias_V = self.param("bias", nn.initializers.zeros, (word_VD.shape[0],))
-        h_ND = h_BMD.reshape(-1, h_BMD.shape[-1])
+        h_ND = self._transformed(h_BMD)
         logits_NV = jnp.einsum("ND,VD->NV", h_ND, word_VD.astype(self.dtype), preferred_element_type=jnp.float32)
-        return (logits_NV + bias_V).reshape(*h_BMD.shape[:-1], -1)
+        return (logits_NV + self.bias_V).reshape(*h_BMD.shape[:-1], -1)
+
+    def losses(self, h_BMD, word_VD, ids_BM):
+        """(losses, hits), float32 [B, M]."""
+        found = cross_entropy.tied(self._transformed(h_BMD), word_VD, self.bias_V, ids_BM.reshape(-1))
+        return tuple(x.reshape(ids_BM.shape) for x in found)
+
+    def _transformed(self, h_BMD):
+        h_BMD = self.norm(ACTIVATIONS[self.activation](self.transform(h_BMD)))
+        return h_BMD.reshape(-1, h_BMD.shape[-1])
 
 
 def _norm(eps, dtype, name=None):
     # The two-pass variance: E[x^2] - E[x]^2 loses digits that the comparison with PyTorch shows.
-    return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
+    return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=dtype == jnp.bfloat16, name=name)
 
 
 def check(bert, seq_len):

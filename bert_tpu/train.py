@@ -41,25 +41,48 @@ def new_state(job) -> State:
     return State(jnp.zeros((), jnp.int32), params, job.tx.init(params))
 
 
-def jit_step(job, mesh):
-    """Compiled function (state, batch) -> (state, sums); the state is donated. This is what `plan` plans.
+SHARDED_SIZE = 1 << 14  # elements; smaller leaves cost less whole than the collectives that would share them
 
-    The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
-    an accumulation change it. Dropout's key is a function of (seed, step). Where a sum or the gradient's norm is not
-    finite, parameters and optimizer stay as they were, `skipped` says so, and the step's other sums are 0 of 0.
-    """
+
+def state_shardings(job, mesh) -> State:
+    """Where each leaf of the state lives: matrices are cut by rows over all devices, the rest is on each whole."""
+
+    def sharding(leaf):
+        cut = leaf.ndim > 1 and leaf.size >= SHARDED_SIZE and leaf.shape[0] % mesh.size == 0
+        return meshes.rows(mesh) if cut else meshes.replicated(mesh)
+
+    return jax.tree.map(sharding, jax.eval_shape(lambda: new_state(job)))
+
+
+def jit_step(job, mesh):
+    shardings = state_shardings(job, mesh)
+    specs = jax.tree.map(lambda s: s.spec, shardings.params)
+    row, whole = meshes.rows(mesh).spec, meshes.replicated(mesh).spec
+
+    def gradients(params, batch, counts, key):
+        full = gathered(params)
+
+        def objective(full, part, key):
+            sums = job.loss(full, part, key)
+            return sum(sums[name][0] / counts[name] for name in counts), sums
+
+        grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate)
+        def scatter(g, spec):
+            return jax.lax.psum_scatter(g, "data", scatter_dimension=0, tiled=True) if spec else jax.lax.psum(g, "data")
+        return jax.tree.map(scatter, grads, specs), jax.tree.map(lambda x: jax.lax.psum(x, "data"), sums)
+
+    def gathered(params):
+        def gather(p, spec):
+            if not spec: return p
+            return jax.lax.all_gather(p.astype(jnp.bfloat16), "data", axis=0, tiled=True).astype(jnp.float32)
+        return jax.tree.map(gather, params, specs)
 
     def step(state, batch):
         key = jax.random.fold_in(jax.random.key(job.seed), state.step)
         counts = job.counts(batch)
-
-        def objective(params, part, key):
-            sums = job.loss(params, part, key)
-            return sum(sums[name][0] / counts[name] for name in counts), sums
-
-        grads, sums = _accumulated(jax.grad(objective, has_aux=True), state.params, batch, key, job.accumulate)
+        grads, sums = jax.shard_map(gradients, mesh=mesh, in_specs=(specs, row, whole, whole), out_specs=(specs, whole), check_vma=False)(state.params, batch, counts, key)
         updates, opt = job.tx.update(grads, state.opt, state.params)
-        sums["grad_norm"] = (jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads))), jnp.ones(()))
+        sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
         sums = jax.tree.map(lambda x: jnp.where(sound, x, 0.0), sums)
         sums["skipped"] = (1.0 - sound, jnp.ones(()))
@@ -67,8 +90,7 @@ def jit_step(job, mesh):
         kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
         return State(state.step + 1, *kept), sums
 
-    whole = meshes.replicated(mesh)
-    return jax.jit(step, in_shardings=(whole, meshes.rows(mesh)), out_shardings=whole, donate_argnums=0)
+    return jax.jit(step, in_shardings=(shardings, meshes.rows(mesh)), out_shardings=(shardings, meshes.replicated(mesh)), donate_argnums=0)
 
 
 def _accumulated(grad, params, batch, key, parts):
