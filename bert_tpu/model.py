@@ -65,7 +65,8 @@ class Embeddings(nn.Module):
         type_BLS = jax.nn.one_hot(token_type_ids_BL, self.type_vocab_size, dtype=self.dtype)
         type_BLD = jnp.einsum("BLS,SD->BLD", type_BLS, self.type_SD.astype(self.dtype))
         position_LD = self.position_LD[: input_ids_BL.shape[1]].astype(self.dtype)
-        return dropout.apply(self.norm(word_BLD + type_BLD + position_LD), seeds, self.dropout), word_VD
+        x_BLD = self.norm(word_BLD + type_BLD + position_LD)
+        return dropout.apply(x_BLD, dropout.words(seeds, x_BLD.shape), self.dropout), word_VD
 
 
 class Dense(nn.Module):
@@ -105,7 +106,8 @@ class Attention(nn.Module):
             Dense(D, self.dtype, scale, name=name)(x_BLD).reshape(B, L, self.num_heads, K).swapaxes(1, 2)
             for name, scale in (("query", K**-0.5), ("key", 1.0), ("value", 1.0))
         )
-        o_BHLK = attention.attend(q_BHLK, k_BHTK, v_BHTK, mask_BT, seeds, self.dropout)
+        words = dropout.words(seeds, (B, self.num_heads, L, L))
+        o_BHLK = attention.attend(q_BHLK, k_BHTK, v_BHTK, mask_BT, words, self.dropout)
         return Dense(D, self.dtype, name="output")(o_BHLK.swapaxes(1, 2).reshape(B, L, D))
 
 
@@ -122,16 +124,17 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x_BLD, mask_BT, seeds):
-        """[B, L, D] -> [B, L, D]; `seeds` [3, 2] or None."""
+        """[B, L, D] -> [B, L, D]; `seeds` [3, 3] or None."""
         scores, output, feed_forward = (None,) * 3 if seeds is None else seeds
         a_BLD = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")(
             x_BLD, mask_BT, scores
         )
-        a_BLD = dropout.apply(a_BLD, output, self.dropout)
+        a_BLD = dropout.apply(a_BLD, dropout.words(output, a_BLD.shape), self.dropout)
         x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
         f_BLF = ACTIVATIONS[self.activation](Dense(self.intermediate_size, self.dtype, name="up")(x_BLD))
         f_BLD = Dense(x_BLD.shape[-1], self.dtype, name="down")(f_BLF)
-        return _norm(self.layer_norm_eps, self.dtype, "norm")(x_BLD + dropout.apply(f_BLD, feed_forward, self.dropout))
+        f_BLD = dropout.apply(f_BLD, dropout.words(feed_forward, f_BLD.shape), self.dropout)
+        return _norm(self.layer_norm_eps, self.dtype, "norm")(x_BLD + f_BLD)
 
 
 class Bert(nn.Module):
@@ -175,28 +178,29 @@ class Bert(nn.Module):
         self.nsp = Dense(2, jnp.float32)
 
     def __call__(
-        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, dropout_key=None
+        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, draw=None
     ) -> Logits:
         """Scores of the masked places and of "B is random"; dropout only where a key is given."""
-        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, dropout_key)
+        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, draw)
         h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
         return Logits(self.mlm(h_BMD, encoded.word_VD), self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
     def losses(
-        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, masked_ids_BM, dropout_key=None
+        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, masked_ids_BM, draw=None
     ):
         """Losses of the masked places and scores of "B is random"."""
-        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, dropout_key)
+        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, draw)
         h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
         losses_BM, hits_BM = self.mlm.losses(h_BMD, encoded.word_VD, masked_ids_BM)
         return losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32))
 
-    def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, dropout_key=None) -> Encoded:
+    def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, draw=None) -> Encoded:
         """The last layer's tokens and the tanh-pooled first token, both in the compute type."""
         seeds = [None] * (1 + self.num_layers)
-        if dropout_key is not None:
-            drawn = jax.random.bits(dropout_key, (1 + 3 * self.num_layers, 2), jnp.uint32)
-            seeds = [drawn[0], *drawn[1:].reshape(self.num_layers, 3, 2)]
+        if draw is not None:
+            drawn = jax.random.bits(draw.key, (1 + 3 * self.num_layers, 2), jnp.uint32)
+            drawn = jnp.pad(drawn, ((0, 0), (0, 1)), constant_values=draw.first_row.astype(jnp.uint32))
+            seeds = [drawn[0], *drawn[1:].reshape(self.num_layers, 3, 3)]
         mask_BT = attention_mask_BL.astype(bool)
         x_BLD, word_VD = self.embeddings(input_ids_BL, token_type_ids_BL, seeds[0])
         for layer, layer_seeds in zip(self.layer, seeds[1:], strict=True):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from bert_tpu import train
+from bert_tpu import layout, train
 
 NAMES = ("mlm_loss", "nsp_loss")
 
@@ -16,11 +16,11 @@ def counts(batch):
     }
 
 
-def loss(bert, params, batch, key) -> train.Sums:
+def loss(bert, params, batch, draw) -> train.Sums:
     """Cross entropies in nats and hits of both heads, each as (sum, count); unused slots (id 0) weigh nothing."""
-    mlm_losses, mlm_hits, nsp_BC = bert.apply(
-        {"params": params}, batch["input_ids"], batch["token_type_ids"], batch["attention_mask"],
-        batch["masked_positions"], batch["masked_ids"], dropout_key=key, method="losses",
+    mlm_losses, mlm_hits, nsp_BC = bert.clone(vocab_size=layout.rows(bert.vocab_size)).apply(
+        {"params": layout.apart(params)}, batch["input_ids"], batch["token_type_ids"], batch["attention_mask"],
+        batch["masked_positions"], batch["masked_ids"], draw=draw, method="losses",
     )  # fmt: skip
     weights = (batch["masked_ids"] > 0).astype(jnp.float32)
     labels = batch["next_sentence_label"]

@@ -17,6 +17,7 @@ from bert_tpu import (
     command,
     config,
     corpus,
+    layout,
     log,
     loop,
     memory,
@@ -60,7 +61,7 @@ def job(cfg) -> train.Job:
     rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate", "warmup_steps")}
     lens = rules.used_lens()
     return train.Job(
-        init=functools.partial(model.init, bert),
+        init=lambda key: layout.pack(model.init(bert, key)),
         loss=functools.partial(objective.loss, bert),
         counts=objective.counts,
         tx=tx,
@@ -69,6 +70,7 @@ def job(cfg) -> train.Job:
         flops={n: model.train_flops(bert, cfg.batch_size, n, rules.predictions(n)) for n in lens},
         seed=cfg.seed,
         accumulate=cfg.accumulate,
+        dtype=cfg.model.dtype,
     )
 
 
