@@ -13,9 +13,13 @@ from bert_tpu import dropout
 LARGEST = 70.0  # nats; exp of it times a row of scores is far from float32's end
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
-    """softmax(q k^T) v, with dropout of the probabilities where `words` are given; queries come scaled. [B, H, L, K]."""
+    """softmax(q k^T) v, with dropout of the probabilities where `words` are given; queries come scaled. [B, H, K, L]."""
+    return _attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, 0.0 if words is None else rate)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
     return _forward(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate)[0]
 
 
@@ -29,24 +33,27 @@ def _forward(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
     e_BHLT = jnp.exp(jnp.minimum(s_BHLT - self_BHL[..., None], LARGEST))
     e_BHLT = jnp.where(mask_BT[:, None, None, :], e_BHLT, 0.0)
     scale_BHL = 1.0 / (jnp.sum(e_BHLT, axis=-1) + 1e-30)
+    if rate:
+        e_BHLT = jnp.where(dropout.keep_mask(words, rate), e_BHLT, -e_BHLT)
+        scale_BHL /= 1.0 - rate
     e_BHLT = e_BHLT.astype(q_BHKL.dtype)
-    o_BHKL = jnp.einsum("BHLT,BHKT->BHKL", dropout.apply(e_BHLT, words, rate), v_BHKT, preferred_element_type=jnp.float32)
+    o_BHKL = jnp.einsum("BHLT,BHKT->BHKL", jnp.maximum(e_BHLT, 0), v_BHKT, preferred_element_type=jnp.float32)
     o_BHKL = (o_BHKL * scale_BHL[:, :, None]).astype(q_BHKL.dtype)
-    return o_BHKL, (q_BHKL, k_BHKT, v_BHKT, e_BHLT, scale_BHL, o_BHKL, words)
+    return o_BHKL, (q_BHKL, k_BHKT, v_BHKT, e_BHLT, scale_BHL, o_BHKL)
 
 
 def _backward(rate, kept, do_BHKL):
-    q_BHKL, k_BHKT, v_BHKT, e_BHLT, scale_BHL, o_BHKL, words = kept
+    q_BHKL, k_BHKT, v_BHKT, e_BHLT, scale_BHL, o_BHKL = kept
     dtype = q_BHKL.dtype
-    dot_BHL = _dots(do_BHKL, o_BHKL)
-    scaled_BHKL = (do_BHKL * scale_BHL[:, :, None]).astype(dtype)
-    dv_BHKT = jnp.einsum("BHLT,BHKL->BHKT", dropout.apply(e_BHLT, words, rate), scaled_BHKL)
-    dp_BHLT = jnp.einsum("BHKL,BHKT->BHLT", scaled_BHKL, v_BHKT, preferred_element_type=jnp.float32)
-    dp_BHLT = dropout.apply(dp_BHLT, words, rate)
-    ds_BHLT = (e_BHLT * (dp_BHLT - (dot_BHL * scale_BHL)[..., None])).astype(dtype)
+    dot_BHL = _dots(do_BHKL, o_BHKL) * scale_BHL * (1.0 - rate)
+    do_BHKL = (do_BHKL * scale_BHL[:, :, None]).astype(dtype)
+    dv_BHKT = jnp.einsum("BHLT,BHKL->BHKT", jnp.maximum(e_BHLT, 0), do_BHKL)
+    dp_BHLT = jnp.einsum("BHKL,BHKT->BHLT", do_BHKL, v_BHKT, preferred_element_type=jnp.float32)
+    dot_BHL1 = dot_BHL[..., None]
+    ds_BHLT = (e_BHLT * jnp.where(e_BHLT > 0, dp_BHLT - dot_BHL1, dot_BHL1)).astype(dtype)
     dq_BHKL = jnp.einsum("BHLT,BHKT->BHKL", ds_BHLT, k_BHKT)
     dk_BHKT = jnp.einsum("BHLT,BHKL->BHKT", ds_BHLT, q_BHKL)
     return dq_BHKL, dk_BHKT, dv_BHKT, None, None
 
 
-attend.defvjp(_forward, _backward)
+_attend.defvjp(_forward, _backward)

@@ -59,7 +59,7 @@ def shardings(job, mesh) -> State:
     """
 
     def sharding(leaf):
-        cut = leaf.ndim > 1 and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
+        cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
         return meshes.rows(mesh, leaf.ndim - 2) if cut else meshes.replicated(mesh)
 
     return jax.tree.map(sharding, jax.eval_shape(lambda: new_state(job)))
@@ -118,30 +118,29 @@ def jit_evaluate(job, mesh):
 
 
 def _gathered(params, specs, dtype):
-    """On each device the whole of `params`. What is cut travels in `dtype`, and a stack matrix by matrix, as a tuple."""
+    """The whole of `params` on each device, a stack of matrices as a tuple of them. What is cut travels in `dtype`."""
 
     def gather(matrix):
         # To float32 and, where it is used, back: nothing is lost or computed, and the gradient is a float32 one.
         return jax.lax.all_gather(matrix.astype(dtype), meshes.AXIS, tiled=True).astype(matrix.dtype)
 
     def whole(leaf, spec):
-        if spec == meshes.WHOLE:
-            return leaf
-        return gather(leaf) if leaf.ndim == 2 else tuple(gather(matrix) for matrix in leaf)
+        whole = gather if spec != meshes.WHOLE else lambda matrix: matrix
+        return tuple(map(whole, leaf)) if leaf.ndim == 3 else whole(leaf)
 
     return jax.tree.map(whole, params, specs)
 
 
 def _reduced(grads, specs):
-    """Sums over the devices of the gradients of `_gathered`, cut as its parameters were."""
-
-    def scatter(grad):
-        return jax.lax.psum_scatter(grad, meshes.AXIS, tiled=True)
+    """Sums over the devices of the gradients of what `_gathered` gave, stacked and cut as it was."""
 
     def reduce(spec, grad):
-        if spec == meshes.WHOLE:
-            return jax.lax.psum(grad, meshes.AXIS)
-        return jnp.stack([scatter(g) for g in grad]) if isinstance(grad, tuple) else scatter(grad)
+        grads = grad if isinstance(grad, tuple) else (grad,)
+        if spec != meshes.WHOLE:
+            grads = [jax.lax.psum_scatter(g, meshes.AXIS, tiled=True) for g in grads]
+        else:
+            grads = jax.lax.psum(grads, meshes.AXIS)
+        return jnp.stack(grads) if isinstance(grad, tuple) else grads[0]
 
     return jax.tree.map(reduce, specs, grads)
 
