@@ -10,17 +10,27 @@ import jax.numpy as jnp
 
 from bert_tpu import dropout
 
-LARGEST = 70.0  # nats; exp of it times a row of scores is far from float32's end
+MASKED_SCORE = -1e9  # exp(it - max) is exactly 0 in float32, so padding changes no real token
 
 
 def attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
-    """softmax(q k^T) v, with dropout of the probabilities where `words` are given; queries come scaled. [B, H, K, L]."""
+    """softmax(q k^T) v, [B, H, K, L], with dropout of the probabilities where `words` are given; queries come scaled.
+
+    Under a gradient the softmax is computed as e / sum(e), e being exp(score - the token's score with itself): a
+    reference that is known before the scores, so that their product, exp and sum are one pass, where the largest
+    score would take two. It is the same unless a score is more than 88 nats above the reference; then the result is
+    not finite, and the training step skips. What is kept for the gradient is e alone, whose sign says whether dropout
+    keeps it; the division by the sum comes after the product with v, and the softmax's gradient takes
+    sum(p dp) = sum(do o) (Dao et al. 2022, arXiv:2205.14135, appendix B).
+    """
     return _attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, 0.0 if words is None else rate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
-    return _forward(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate)[0]
+    s_BHLT = jnp.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, preferred_element_type=jnp.float32)
+    p_BHLT = jax.nn.softmax(jnp.where(mask_BT[:, None, None, :], s_BHLT, MASKED_SCORE), axis=-1)
+    return jnp.einsum("BHLT,BHKT->BHKL", dropout.apply(p_BHLT.astype(q_BHKL.dtype), words, rate), v_BHKT)
 
 
 def _dots(x_BHKL, y_BHKL):
@@ -30,7 +40,7 @@ def _dots(x_BHKL, y_BHKL):
 def _forward(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
     self_BHL = _dots(q_BHKL, k_BHKT)
     s_BHLT = jnp.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, preferred_element_type=jnp.float32)
-    e_BHLT = jnp.exp(jnp.minimum(s_BHLT - self_BHL[..., None], LARGEST))
+    e_BHLT = jnp.exp(s_BHLT - self_BHL[..., None])
     e_BHLT = jnp.where(mask_BT[:, None, None, :], e_BHLT, 0.0)
     scale_BHL = 1.0 / (jnp.sum(e_BHLT, axis=-1) + 1e-30)
     if rate:

@@ -85,11 +85,12 @@ def jit_step(job, mesh):
         grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate)
         return _reduced(grads, specs), jax.lax.psum(sums, meshes.AXIS)
 
+    ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
+    on_each = meshes.on_each(mesh, gradients, ins, outs)
+
     def step(state, batch):
         key = jax.random.fold_in(jax.random.key(job.seed), state.step)
-        grads, sums = meshes.on_each(mesh, gradients, (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE))(
-            state.params, batch, job.counts(batch), key
-        )
+        grads, sums = on_each(state.params, batch, job.counts(batch), key)
         updates, opt = job.tx.update(grads, state.opt, state.params)
         sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
