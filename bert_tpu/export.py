@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_tpu import checkpoint, command, hf, model, names, publish, vocab, workdir
+from bert_tpu import checkpoint, command, hf, layout, model, names, publish, vocab, workdir
 
 TOLERANCE = 1e-4  # of a logit, float32: a trained 6-layer encoder measured 1.2e-5
 ROWS = 4  # 250 MB of logits at 512 x 30,522
@@ -55,7 +55,7 @@ def export(directory, out) -> Exported:
     section = config["model"] | {"dtype": "float32"}
     found = checkpoint.find(directory)
     with publish.directory(out) as made:
-        params = checkpoint.load_params(found, _like(section))
+        params = layout.unpack(checkpoint.load_params(found, _like(section)), section["vocab_size"])
         hf.save(made, params, section, vocab.load(directory / "tokenizer"))
         checked = check(made, params, section) if _torch_is_here() else None
         (made / "README.md").write_text(_readme(made.name, section, found, config, checked))
@@ -91,7 +91,8 @@ def check(directory, params, section) -> Checked:
 def _like(section):
     """Shapes of the parameters, each whole on one device here, wherever they were trained."""
     whole = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), names.shapes(section))
+    packed = jax.eval_shape(layout.pack, names.shapes(section))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), packed)
 
 
 def _torch_is_here():

@@ -18,20 +18,28 @@ PEAK_FLOPS = {
     "TPU v6 lite": 918e12,
 }
 
+AXIS = "data"
+WHOLE, ROWS = PartitionSpec(), PartitionSpec(AXIS)  # a copy on each device; the first dimension cut
+
 
 def make(devices) -> Mesh:
     """All of `devices` along "data". XLA decides the layout of what is inside a step (Auto)."""
-    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+    return Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh) -> NamedSharding:
     """A whole copy on every device."""
-    return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(mesh, WHOLE)
 
 
-def rows(mesh) -> NamedSharding:
-    """The first dimension cut over all devices."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+def rows(mesh, dimension=0) -> NamedSharding:
+    """One dimension cut over all devices."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * dimension, AXIS))
+
+
+def on_each(mesh, function, in_specs, out_specs):
+    """`function` of each device's share of its arguments; collectives over AXIS are its own affair."""
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 def check_rows(mesh, batch_size, parts):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from bert_tpu import train
+from bert_tpu import layout, train
 
 NAMES = ("mlm_loss", "nsp_loss")
 
@@ -16,23 +16,21 @@ def counts(batch):
     }
 
 
-def loss(bert, params, batch, key) -> train.Sums:
+def loss(bert, params, batch, draw) -> train.Sums:
     """Cross entropies in nats and hits of both heads, each as (sum, count); unused slots (id 0) weigh nothing."""
-    logits = bert.apply(
-        {"params": params}, batch["input_ids"], batch["token_type_ids"], batch["attention_mask"],
-        batch["masked_positions"], dropout_key=key,
+    mlm_losses, mlm_hits, nsp_BC = bert.clone(vocab_size=layout.rows(bert.vocab_size)).apply(
+        {"params": layout.apart(params)}, batch["input_ids"], batch["token_type_ids"], batch["attention_mask"],
+        batch["masked_positions"], batch["masked_ids"], draw=draw, method="losses",
     )  # fmt: skip
     weights = (batch["masked_ids"] > 0).astype(jnp.float32)
     labels = batch["next_sentence_label"]
-    return _head("mlm", logits.mlm_BMV, batch["masked_ids"], weights) | _head(
-        "nsp", logits.nsp_BC, labels, jnp.ones(labels.shape, jnp.float32)
-    )
+    label_scores_B = jnp.take_along_axis(nsp_BC, labels[:, None], axis=-1)[:, 0]
+    nsp_losses = jax.nn.logsumexp(nsp_BC, axis=-1) - label_scores_B
+    nsp_hits = (label_scores_B >= jnp.max(nsp_BC, axis=-1)).astype(jnp.float32)
+    ones = jnp.ones(labels.shape, jnp.float32)
+    return _sums("mlm", mlm_losses, mlm_hits, weights) | _sums("nsp", nsp_losses, nsp_hits, ones)
 
 
-def _head(name, logits, labels, weights):
-    label_logits = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    losses = jax.nn.logsumexp(logits, axis=-1) - label_logits
-    # Instead of an argmax, which would carry indices through the reduction: nothing is above the label's logit.
-    hits = (label_logits >= jnp.max(logits, axis=-1)).astype(jnp.float32)
+def _sums(name, losses, hits, weights):
     count = jnp.sum(weights)
     return {f"{name}_loss": (jnp.sum(weights * losses), count), f"{name}_accuracy": (jnp.sum(weights * hits), count)}

@@ -24,7 +24,7 @@ def make(
         "bert_adamw": (scale_by_bert_adam(b1, b2, eps), decay),
         "adamw": (optax.scale_by_adam(b1, b2, eps), decay),
         # The trust ratio is for what is decayed; norms and biases take Adam's step (the authors' exclude list).
-        "lamb": (optax.scale_by_adam(b1, b2, eps), decay, optax.masked(optax.scale_by_trust_ratio(), is_decayed)),
+        "lamb": (optax.scale_by_adam(b1, b2, eps), decay, optax.masked(scale_by_trust_ratio(), is_decayed)),
     }
     if name not in rules:
         raise command.UserError(f"optim.name {name!r} is none of {', '.join(rules)}")
@@ -72,6 +72,16 @@ def scale_by_bert_adam(b1, b2, eps) -> optax.GradientTransformation:
         return jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), m, v), BertAdamState(m, v)
 
     return optax.GradientTransformation(init, update)
+
+
+def scale_by_trust_ratio() -> optax.GradientTransformation:
+    """LAMB's layer-wise factor |p| / |update|, for each matrix of a stack its own; 1 where either is zero."""
+
+    def scale(update, p):
+        p_length, length = (jnp.sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) for x in (p, update))
+        return update * jnp.where((p_length == 0) | (length == 0), 1.0, p_length / jnp.where(length == 0, 1.0, length))
+
+    return optax.stateless(lambda updates, params: jax.tree.map(scale, updates, params))
 
 
 def is_decayed(params):

@@ -20,10 +20,12 @@ from bert_tpu import (
     corpus,
     hosts,
     hours,
+    layout,
     loop,
     memory,
     mesh,
     model,
+    names,
     nonfinite,
     objective,
     optim,
@@ -71,7 +73,7 @@ def job(cfg) -> train.Job:
     rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate", "warmup_steps")}
     lens = rules.used_lens()
     return train.Job(
-        init=functools.partial(model.init, bert),
+        init=lambda key: layout.pack(model.init(bert, key)),
         loss=functools.partial(objective.loss, bert),
         counts=objective.counts,
         tx=tx,
@@ -80,6 +82,7 @@ def job(cfg) -> train.Job:
         flops={n: model.train_flops(bert, cfg.batch_size, n, rules.predictions(n)) for n in lens},
         seed=cfg.seed,
         accumulate=cfg.accumulate,
+        dtype=cfg.model.dtype,
     )
 
 
@@ -167,15 +170,17 @@ def start(cfg, this, on, checkpoints) -> tuple[train.State, dict]:
     placed = jax.tree.map(lambda x: x.sharding, abstract)
     state = jax.jit(lambda: train.new_state(this), out_shardings=placed)()
     if cfg.init_from:
-        state = state._replace(params=checkpoint.load_params(cfg.init_from, abstract.params))
+        params = checkpoint.load_params(cfg.init_from, abstract.params)
+        layout.check(params, cfg.model.vocab_size)
+        state = state._replace(params=params)
     return state, {"unlogged": {}}
 
 
 def like(this, on):
     """Shapes, types and places of a State: what is saved is restored as that, on whatever devices it was before."""
-    whole = mesh.replicated(on)
+    shapes = jax.eval_shape(lambda: train.new_state(this))
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), jax.eval_shape(lambda: train.new_state(this))
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, train.shardings(this, on)
     )
 
 
@@ -189,7 +194,7 @@ def _use_compile_cache(cfg):
 def _make_ready(cfg, this, on, lock, rules, state, books):
     """The compiled programs, the function step -> training batches from there on, and the held-out ones."""
     lens = rules.used_lens()
-    size = sum(x.size for x in jax.tree.leaves(state.params))
+    size = sum(x.size for x in jax.tree.leaves(names.shapes(cfg.model)))
     books.say(
         f"{on.size} x {on.devices.flat[0].device_kind}, {size:,} parameters, step {int(state.step):,} of "
         f"{cfg.num_steps:,}; compiling for lengths {', '.join(map(str, lens))} ..."
@@ -228,7 +233,7 @@ def again(cfg, directory, step):
     seq_len, batch = next(batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
-    replay.tell(jobs, params, batch, step, print)
+    replay.tell(jobs, params, batch, step, print, shown=lambda tree: layout.cut(tree, cfg.model.vocab_size))
 
 
 def quiet_tensorflow():

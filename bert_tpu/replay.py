@@ -6,15 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bert_tpu import train
+
 WORST = 5  # rows shown of each kind
 
 
-def tell(jobs, params, batch, step, say):
+def tell(jobs, params, batch, step, say, shown):
     """Computes `step` with each Job of `jobs` (a name -> Job), from `params` and the global `batch`, and says all.
+
+    shown: parameters or their gradient -> the same tree under the names that a person knows.
 
     The loss of the whole batch and its gradient are with the step's own dropout; each row's loss is without.
     """
-    say(f"parameters: {_soundness(params)}")
+    say(f"parameters: {_soundness(shown(params))}")
     for name, job in jobs.items():
         sums, grads = _whole(job, params, batch, step)
         say(f"{name}")
@@ -22,7 +26,7 @@ def tell(jobs, params, batch, step, say):
             say(f"  {part:<14} {value:.6g}")
         norm = math.sqrt(sum(float(np.vdot(g, g)) for g in jax.tree.leaves(jax.tree.map(np.float64, grads))))
         say(f"  gradient norm  {norm:.6g}")
-        say(f"  gradient: {_soundness(grads)}")
+        say(f"  gradient: {_soundness(shown(grads))}")
         _tell_rows(job, params, batch, say)
 
 
@@ -33,7 +37,7 @@ def _whole(job, params, batch, step):
     @jax.jit
     def grad(params, rows, key):
         def objective(params):
-            sums = job.loss(params, rows, key)
+            sums = job.loss(params, rows, train.Draw(key, jnp.zeros((), jnp.int32)))
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
         return jax.grad(objective, has_aux=True)(params)

@@ -13,11 +13,18 @@ from bert_tpu import mesh as meshes
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count): exact over devices, hosts, parts and batches
 
 
+class Draw(NamedTuple):
+    """The randomness of some rows of a batch: its key, and the number of their first one in the whole batch."""
+
+    key: jax.Array
+    first_row: jax.Array
+
+
 class Job(NamedTuple):
-    """What is trained. `params`, `batch` and `key` are pytrees of arrays; a batch's arrays have rows first."""
+    """What is trained. `params` and `batch` are pytrees of arrays; a batch's arrays have rows first."""
 
     init: Callable[[jax.Array], Any]  # key -> params
-    loss: Callable[[Any, dict, jax.Array | None], Sums]  # (params, batch, key or None for no dropout) -> sums
+    loss: Callable[[Any, dict, Draw | None], Sums]  # (params, rows of a batch, None for no dropout) -> sums
     counts: Callable[[dict], dict[str, jax.Array]]  # whole batch -> denominators; the loss is sum of sums / counts
     tx: optax.GradientTransformation
     learning_rate: Callable[[int], Any]  # step -> rate, for the log
@@ -25,6 +32,7 @@ class Job(NamedTuple):
     flops: dict[int, float]  # sequence length -> model FLOPs of a step
     seed: int
     accumulate: int  # parts a batch is computed in
+    dtype: Any  # in which the loss takes its matrices
 
 
 class State(NamedTuple):
@@ -41,6 +49,22 @@ def new_state(job) -> State:
     return State(jnp.zeros((), jnp.int32), params, job.tx.init(params))
 
 
+CUT_SIZE = 1 << 16  # elements: what is smaller costs less whole than a collective's start
+
+
+def shardings(job, mesh) -> State:
+    """Where the state lies: each matrix, in a stack or alone, is cut by rows over the devices; the rest is whole.
+
+    So a device updates its share of the weights alone (Xu et al. 2020, arXiv:2004.13336).
+    """
+
+    def sharding(leaf):
+        cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
+        return meshes.rows(mesh, leaf.ndim - 2) if cut else meshes.replicated(mesh)
+
+    return jax.tree.map(sharding, jax.eval_shape(lambda: new_state(job)))
+
+
 def jit_step(job, mesh):
     """Compiled function (state, batch) -> (state, sums); the state is donated. This is what `plan` plans.
 
@@ -48,18 +72,27 @@ def jit_step(job, mesh):
     an accumulation change it. Dropout's key is a function of (seed, step). Where a sum or the gradient's norm is not
     finite, parameters and optimizer stay as they were, `skipped` says so, and the step's other sums are 0 of 0.
     """
+    placed = shardings(job, mesh)
+    specs = jax.tree.map(lambda s: s.spec, placed.params)
+    whole = meshes.replicated(mesh)
+
+    def gradients(params, batch, counts, key):
+        def objective(full, part, draw):
+            sums = job.loss(full, part, draw)
+            return sum(sums[name][0] / counts[name] for name in counts), sums
+
+        full = _gathered(params, specs, job.dtype)
+        grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate)
+        return _reduced(grads, specs), jax.lax.psum(sums, meshes.AXIS)
+
+    ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
+    on_each = meshes.on_each(mesh, gradients, ins, outs)
 
     def step(state, batch):
         key = jax.random.fold_in(jax.random.key(job.seed), state.step)
-        counts = job.counts(batch)
-
-        def objective(params, part, key):
-            sums = job.loss(params, part, key)
-            return sum(sums[name][0] / counts[name] for name in counts), sums
-
-        grads, sums = _accumulated(jax.grad(objective, has_aux=True), state.params, batch, key, job.accumulate)
+        grads, sums = on_each(state.params, batch, job.counts(batch), key)
         updates, opt = job.tx.update(grads, state.opt, state.params)
-        sums["grad_norm"] = (jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads))), jnp.ones(()))
+        sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
         sums = jax.tree.map(lambda x: jnp.where(sound, x, 0.0), sums)
         sums["skipped"] = (1.0 - sound, jnp.ones(()))
@@ -67,34 +100,68 @@ def jit_step(job, mesh):
         kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
         return State(state.step + 1, *kept), sums
 
-    whole = meshes.replicated(mesh)
-    return jax.jit(step, in_shardings=(whole, meshes.rows(mesh)), out_shardings=whole, donate_argnums=0)
-
-
-def _accumulated(grad, params, batch, key, parts):
-    """Gradients and sums over a batch taken in `parts` parts, one after the other."""
-    if parts == 1:
-        return grad(params, batch, key)
-    # Part p takes rows p, p + parts, ...: so each device cuts its own rows and none travels.
-    batch = jax.tree.map(lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), batch)
-
-    def add(total, part):
-        index, rows = part
-        return jax.tree.map(jnp.add, total, grad(params, rows, jax.random.fold_in(key, index))), None
-
-    shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], batch), key)
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    return jax.lax.scan(add, zeros, (jnp.arange(parts), batch))[0]
+    return jax.jit(step, in_shardings=(placed, meshes.rows(mesh)), out_shardings=(placed, whole), donate_argnums=0)
 
 
 def jit_evaluate(job, mesh):
-    """Compiled function (params, batch) -> sums, without dropout."""
-    whole = meshes.replicated(mesh)
+    """Compiled function (params, batch) -> sums, without dropout; params lie as `shardings` has them."""
+    placed = shardings(job, mesh).params
+    specs = jax.tree.map(lambda s: s.spec, placed)
+
+    def sums(params, batch):
+        return jax.lax.psum(job.loss(_gathered(params, specs, job.dtype), batch, None), meshes.AXIS)
+
     return jax.jit(
-        lambda params, batch: job.loss(params, batch, None),
-        in_shardings=(whole, meshes.rows(mesh)),
-        out_shardings=whole,
+        meshes.on_each(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE),
+        in_shardings=(placed, meshes.rows(mesh)),
+        out_shardings=meshes.replicated(mesh),
     )
+
+
+def _gathered(params, specs, dtype):
+    """The whole of `params` on each device, a stack of matrices as a tuple of them. What is cut travels in `dtype`."""
+
+    def gather(matrix):
+        # To float32 and, where it is used, back: nothing is lost or computed, and the gradient is a float32 one.
+        return jax.lax.all_gather(matrix.astype(dtype), meshes.AXIS, tiled=True).astype(matrix.dtype)
+
+    def whole(leaf, spec):
+        whole = gather if spec != meshes.WHOLE else lambda matrix: matrix
+        return tuple(map(whole, leaf)) if leaf.ndim == 3 else whole(leaf)
+
+    return jax.tree.map(whole, params, specs)
+
+
+def _reduced(grads, specs):
+    """Sums over the devices of the gradients of what `_gathered` gave, stacked and cut as it was."""
+
+    def reduce(spec, grad):
+        grads = grad if isinstance(grad, tuple) else (grad,)
+        if spec != meshes.WHOLE:
+            grads = [jax.lax.psum_scatter(g, meshes.AXIS, tiled=True) for g in grads]
+        else:
+            grads = jax.lax.psum(grads, meshes.AXIS)
+        return jnp.stack(grads) if isinstance(grad, tuple) else grads[0]
+
+    return jax.tree.map(reduce, specs, grads)
+
+
+def _accumulated(grad, params, batch, key, parts):
+    """Gradients and sums over this device's rows of a batch, taken in `parts` parts, one after the other."""
+    rows = jax.tree.leaves(batch)[0].shape[0] // parts
+    first_row = jax.lax.axis_index(meshes.AXIS) * rows
+    if parts == 1:
+        return grad(params, batch, Draw(key, first_row))
+    # Part p takes rows p, p + parts, ... of the whole batch: so each device cuts its own rows and none travels.
+    batch = jax.tree.map(lambda x: x.reshape(rows, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def add(total, part):
+        index, rows = part
+        return jax.tree.map(jnp.add, total, grad(params, rows, Draw(jax.random.fold_in(key, index), first_row))), None
+
+    shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], batch), Draw(key, first_row))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return jax.lax.scan(add, zeros, (jnp.arange(parts), batch))[0]
 
 
 class Programs(NamedTuple):

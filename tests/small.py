@@ -5,7 +5,7 @@ import json
 import jax
 import numpy as np
 
-from bert_tpu import checkpoint, hf, mesh, model, train, vocab
+from bert_tpu import checkpoint, hf, layout, mesh, model, train, vocab
 
 WORDS = "the cat dog sat ran on under mat tree house was is very small big red blue ##ing ##er it she he and"
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"
@@ -47,7 +47,7 @@ def workdir(directory, section=SECTION):
     """The workdir of a run that has `params(section)` after STEP steps on eight devices."""
     whole = mesh.replicated(mesh.make(jax.devices()))
     opt = {"moments": np.zeros(1, np.float32)}  # of no use to an export
-    state = train.State(np.int32(STEP), jax.device_put(params(section), whole), opt)
+    state = train.State(np.int32(STEP), jax.device_put(layout.pack(params(section)), whole), opt)
     checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", every_steps=1, keep_last=1, keep_every=0)
     checkpoints.save(state, {"step": STEP})
     checkpoints.close()

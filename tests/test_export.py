@@ -168,7 +168,7 @@ def test_imported_encoder_gets_the_same_fresh_heads_each_time(exported, tmp_path
         assert "has no pooler, no mlm, no nsp: made anew from seed 0" in capsys.readouterr().out
     one, two = (checkpoint.load_params(tmp_path / out) for out in ("one", "two"))
     jax.tree.map(np.testing.assert_array_equal, one, two)
-    np.testing.assert_array_equal(one["layer_1"]["up"]["kernel"], small.params()["layer_1"]["up"]["kernel"])
+    np.testing.assert_array_equal(one["layers"]["up"]["kernel"][1], small.params()["layer_1"]["up"]["kernel"])
     call(export_pytorch, monkeypatch, "--workdir", tmp_path / "one", "--out", tmp_path / "whole")
 
 

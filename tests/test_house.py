@@ -10,8 +10,8 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "chunks", "checkpoint", "config", "corpus", "datasets", "dropout", "hf", "hosts", "hours", "log", "masking",
-        "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "progress", "publish", "recipe",
+        "attention", "chunks", "checkpoint", "config", "corpus", "cross_entropy", "datasets", "dropout", "embedding",
+        "hf", "hosts", "hours", "layout", "log", "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "progress", "publish", "recipe",
         "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),

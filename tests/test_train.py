@@ -83,10 +83,14 @@ def test_remat_keeps_the_update(plain):
     assert str(jaxpr).count("remat") >= 1  # the layer really is recomputed
 
 
+def mask(seeds, shape):
+    return dropout.keep_mask(dropout.words(seeds, shape), 0.1)
+
+
 def test_dropout_drops_its_share_and_sites_are_independent():
-    seeds = jax.random.bits(jax.random.key(0), (4, 2), "uint32")
+    seeds = jax.random.bits(jax.random.key(0), (4, 3), "uint32").at[:, 2].set(0)
     shape = (16, 4, 64, 64)
-    masks = np.stack([dropout.keep_mask(s, shape, 0.1) for s in seeds]).reshape(4, -1).astype(np.float64)
+    masks = np.stack([mask(s, shape) for s in seeds]).reshape(4, -1).astype(np.float64)
     n = masks.shape[1]
     error = 5 * (0.09 / n) ** 0.5
     assert (np.abs(masks.mean(axis=1) - 0.9) < error).all()
@@ -101,18 +105,31 @@ def test_dropout_drops_its_share_and_sites_are_independent():
         assert abs(np.corrcoef(masks[0], flipped)[0, 1]) < 5 / n**0.5
 
 
-def test_a_shared_first_seed_makes_no_shared_mask():
-    """Two sites whose row hashes meet, as some of a large batch's do, differ by the second seed."""
-    one, other = (
-        np.asarray(dropout.keep_mask(np.array([7, second], np.uint32), (8, 256, 128), 0.1)).ravel() for second in (1, 2)
-    )
-    assert abs(np.corrcoef(one, other)[0, 1]) < 5 / one.size**0.5
+def test_rows_of_a_site_are_independent_and_so_are_its_columns_and_its_rectangles():
+    """Words of rows and of columns are shared along a row and a column; their sums must not show it."""
+    kept = np.asarray(mask(np.array([7, 8, 0], np.uint32), (1, 512, 512)))[0] - 0.9
+    for one in (kept, kept.T):
+        correlation = one @ one.T / (0.09 * 512)
+        apart = correlation[~np.eye(512, dtype=bool)]
+        assert abs(apart.mean()) < 5 / 512 / 2
+        assert apart.std() == pytest.approx(512**-0.5, rel=0.05)
+    # Four corners of a rectangle, whose sums are tied: the mean of their product is 0 if they are independent.
+    for shift in (1, 3, 64, 200):
+        two = kept * np.roll(kept, shift, axis=0)
+        four = (two * np.roll(two, shift, axis=1)) / 0.09**2
+        assert abs(four.mean()) < 5 * 512**-1
+
+
+def test_a_row_has_its_mask_wherever_it_is_computed():
+    whole = np.asarray(mask(np.array([1, 2, 0], np.uint32), (8, 4, 16, 32)))
+    part = np.asarray(mask(np.array([1, 2, 6], np.uint32), (2, 4, 16, 32)))
+    np.testing.assert_array_equal(part, whole[6:])
 
 
 def test_dropout_keeps_the_expectation():
     x = jax.numpy.ones((64, 32, 32))
-    seeds = jax.random.bits(jax.random.key(1), (2,), "uint32")
-    assert float(dropout.apply(x, seeds, 0.1).mean()) == pytest.approx(1.0, abs=0.005)
+    words = dropout.words(jax.random.bits(jax.random.key(1), (3,), "uint32"), x.shape)
+    assert float(dropout.apply(x, words, 0.1).mean()) == pytest.approx(1.0, abs=0.005)
     assert dropout.apply(x, None, 0.1) is x
 
 
@@ -134,7 +151,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
     on = mesh.make(jax.devices())
     state = jax.device_get(jax.jit(lambda: train.new_state(job))())
     state = jax.tree.map(np.copy, state)
-    state.params["layer_0"]["up"]["kernel"][0, 0] = np.inf
+    state.params["layers"]["up"]["kernel"][0, 0, 0] = np.inf
     placed = mesh.put(batch(job.shapes[32], 0), on)
     after, sums = jax.device_get(train.jit_step(job, on)(jax.device_put(state, mesh.replicated(on)), placed))
     assert after.step == 1

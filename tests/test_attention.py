@@ -1,0 +1,109 @@
+"""Attention and the vocabulary's cross entropy against their plain forms, values and gradients, in float64's light."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bert_tpu import attention, cross_entropy, dropout, embedding
+
+B, H, K, L = 2, 3, 8, 24
+
+
+def heads(seed, scale=1.0):
+    return (scale * np.random.default_rng(seed).standard_normal((B, H, K, L))).astype(np.float32)
+
+
+def plain(q, k, v, mask, words, rate):
+    s = jnp.einsum("BHKL,BHKT->BHLT", q, k)
+    p = jax.nn.softmax(jnp.where(mask[:, None, None, :], s, -1e9), axis=-1)
+    return jnp.einsum("BHLT,BHKT->BHKL", dropout.apply(p, words, rate), v)
+
+
+MASK = np.arange(L) < np.array([[L], [9]])
+
+
+@pytest.mark.parametrize("rate", [None, 0.3])
+@pytest.mark.parametrize("scale", [1.0, 1.7])  # scores up to ten nats, and up to forty
+def test_attention_and_its_gradients_are_the_plain_form_s(rate, scale):
+    given = heads(0, scale), heads(1, scale), heads(2)
+    words = None if rate is None else dropout.words(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L))
+    weights = heads(3) * MASK[:, None, None, :]  # nobody reads what comes out at a [PAD]
+
+    def total(form):
+        return jax.value_and_grad(lambda *qkv: jnp.sum(weights * form(*qkv, MASK, words, rate or 0.1)), (0, 1, 2))
+
+    (value, gradients), (expected, wanted) = (total(form)(*given) for form in (attention.attend, plain))
+    np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-4)
+    for ours, theirs in zip(gradients, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max() + 1e-6)
+
+
+def test_attention_is_exact_for_any_scores_where_no_gradient_is_asked_and_not_finite_where_one_is():
+    given = heads(0, 30.0), heads(1, 30.0), heads(2)
+    expected = plain(*given, MASK, None, 0.0)
+    np.testing.assert_allclose(attention.attend(*given, MASK, None, 0.1), expected, rtol=1e-5, atol=1e-5)
+    gradient = jax.grad(lambda q: jnp.sum(attention.attend(q, *given[1:], MASK, None, 0.1)))(given[0])
+    assert not np.isfinite(gradient).all()
+
+
+def test_attention_without_a_token_to_attend_to_is_finite():
+    nothing = np.zeros((B, L), bool)
+    out = jax.grad(lambda q: jnp.sum(attention.attend(q, q, q, nothing, None, 0.0) ** 2))(jnp.asarray(heads(0)))
+    assert np.isfinite(out).all()
+
+
+N, D, V = 40, 16, 300
+
+
+def logits(seed):
+    rng = np.random.default_rng(seed)
+    h, table, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((N, D), (V, D), (V,)))
+    return h, table, bias, rng.integers(0, V, N)
+
+
+def test_cross_entropy_and_its_gradients_are_the_plain_form_s():
+    h, table, bias, labels = logits(0)
+    weights = np.random.default_rng(1).random(N).astype(np.float32)
+
+    def expected(h, table, bias):
+        z = h @ table.T + bias
+        return jnp.sum(weights * (jax.nn.logsumexp(z, axis=-1) - z[jnp.arange(N), labels]))
+
+    def ours(h, table, bias):
+        return jnp.sum(weights * cross_entropy.tied(h, table, bias, labels)[0])
+
+    (value, gradients), (wanted, theirs) = (jax.value_and_grad(f, (0, 1, 2))(h, table, bias) for f in (ours, expected))
+    np.testing.assert_allclose(value, wanted, rtol=1e-6)
+    for one, other in zip(gradients, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6 * np.abs(other).max())
+
+
+def test_hits_are_the_rows_whose_label_is_the_largest():
+    h, table, bias, labels = logits(2)
+    labels = np.where(np.arange(N) % 2, np.argmax(h @ table.T + bias, axis=-1), labels)
+    hits = cross_entropy.tied(h, table, bias, labels)[1]
+    np.testing.assert_array_equal(hits, np.argmax(h @ table.T + bias, axis=-1) == labels)
+
+
+def test_a_loss_beyond_the_exact_ones_is_large_and_finite():
+    h, table = np.full((1, 1), 10.0, np.float32), np.array([[10.0], [-10.0]], np.float32)
+    for label, least in ((0, 0.0), (1, 70.0)):
+        loss, gradients = jax.value_and_grad(
+            lambda h, t, label=label: cross_entropy.tied(h, t, jnp.zeros(2), jnp.array([label]))[0].sum(), (0, 1)
+        )(h, table)
+        assert least <= loss < 201
+        assert all(np.isfinite(g).all() for g in gradients)
+
+
+def test_a_table_used_twice_gets_both_gradients():
+    table, ids = jnp.asarray(logits(3)[1]), np.array([[1, 1, 5], [0, 299, 5]])
+
+    def twice(look_up):
+        def total(table):
+            rows, again = look_up(table, ids)
+            return jnp.sum(rows**3) + jnp.sum(jnp.sin(again))
+
+        return jax.grad(total)(table)
+
+    np.testing.assert_allclose(twice(embedding.look_up), twice(lambda t, ids: (t[ids], t)), rtol=1e-6)
