@@ -10,9 +10,10 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "attention", "chunks", "checkpoint", "config", "corpus", "cross_entropy", "datasets", "dropout", "embedding",
-        "hf", "hosts", "hours", "layout", "log", "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "progress", "publish", "recipe",
-        "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
+        "attention", "chunks", "checkpoint", "config", "corpus", "cross_entropy", "datasets", "dropout",
+        "embedding", "hf", "hosts", "hours", "layout", "log", "masking", "memory", "mesh", "model", "names",
+        "optim", "pairs", "parts", "places", "progress", "publish", "recipe", "rendezvous", "sentences",
+        "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
     3: ("loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
