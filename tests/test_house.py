@@ -10,9 +10,9 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "chunks", "checkpoint", "config", "corpus", "datasets", "dropout", "hf", "log", "masking", "memory", "mesh",
-        "model", "names", "optim", "pairs", "parts", "progress", "publish", "recipe", "sentences", "sources", "stop",
-        "vocab", "wordpiece", "workdir",
+        "chunks", "checkpoint", "config", "corpus", "cost", "datasets", "dropout", "hf", "hlo", "log", "masking",
+        "memory", "mesh", "model", "names", "optim", "pairs", "parts", "progress", "publish", "recipe", "sentences",
+        "sources", "stop", "vocab", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
     3: ("loop", "objective", "export", "fill_mask"),
