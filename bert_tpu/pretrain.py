@@ -38,12 +38,13 @@ SECTIONS = {
     "eval": ("every_steps", "num_batches"),
     "log": ("every_steps", "tensorboard"),
     "profile": ("first_step", "num_steps"),
+    "plan": ("price", "pue", "kgco2e_per_kwh"),
 }
 LEAST = {
     "accumulate": 1, "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
     "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.learning_rate": 0, "optim.warmup_steps": 0,
     "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0, "eval.every_steps": 1,
-    "eval.num_batches": 0, "log.every_steps": 1, "profile.num_steps": 0,
+    "eval.num_batches": 0, "log.every_steps": 1, "profile.num_steps": 0, "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
 }  # fmt: skip
 
 

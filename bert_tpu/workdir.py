@@ -9,7 +9,7 @@ import pathlib
 from bert_tpu import command
 
 # What may change between two starts of a run: none of it alters a parameter. The corpus is known by its hash.
-FREE = ("log.", "eval.", "checkpoint.", "profile.", "compile_cache", "data.dir")
+FREE = ("log.", "eval.", "checkpoint.", "profile.", "plan.", "compile_cache", "data.dir")
 
 
 @contextlib.contextmanager

@@ -10,13 +10,14 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "chunks", "checkpoint", "config", "corpus", "cost", "datasets", "dropout", "hf", "hlo", "log", "masking",
-        "memory", "mesh", "model", "names", "optim", "pairs", "parts", "progress", "publish", "recipe", "sentences",
-        "sources", "stop", "vocab", "wordpiece", "workdir",
+        "chips", "chunks", "checkpoint", "config", "corpus", "cost", "datasets", "dropout", "hf", "hlo", "log",
+        "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "progress", "publish", "recipe",
+        "sentences", "sources", "stop", "vocab", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
-    3: ("loop", "objective", "export", "fill_mask"),
+    3: ("compiler", "loop", "objective", "export", "fill_mask"),
     4: ("pretrain",),
+    5: ("plan",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 FILES = sorted((ROOT / "bert_tpu").glob("*.py"))
