@@ -10,15 +10,16 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "attention", "chunks", "checkpoint", "config", "corpus", "cross_entropy", "datasets", "dropout",
-        "embedding", "hf", "hosts", "hours", "layout", "log", "masking", "memory", "mesh", "model", "names",
-        "optim", "pairs", "parts", "places", "progress", "publish", "recipe", "rendezvous", "sentences",
-        "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
+        "attention", "chips", "chunks", "checkpoint", "config", "corpus", "cost", "cross_entropy", "datasets",
+        "dropout", "embedding", "hf", "hlo", "hosts", "hours", "layout", "log", "masking", "memory", "mesh",
+        "model", "names", "optim", "pairs", "parts", "places", "progress", "publish", "recipe", "rendezvous",
+        "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
-    3: ("loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
+    3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
     4: ("beside",),
     5: ("pretrain",),
+    6: ("plan",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 FILES = sorted((ROOT / "bert_tpu").glob("*.py"))
