@@ -10,9 +10,10 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "chunks", "checkpoint", "config", "corpus", "datasets", "dropout", "hf", "hosts", "hours", "log", "masking",
-        "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "progress", "publish", "recipe",
-        "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
+        "checkpoint", "chunks", "config", "corpus", "cost", "datasets", "dropout", "hf", "hlo", "hosts", "hours",
+        "log", "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "progress",
+        "publish", "recipe", "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece",
+        "workdir",
     ),
     2: ("prepare", "data", "train"),
     3: ("loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
