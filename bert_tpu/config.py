@@ -17,7 +17,7 @@ FLAG = "--config."
 
 
 def parse(parser, argv=None):
-    """The parser's arguments, with `config`: what --config names, changed by each --config.KEY=VALUE.
+    """The parser's arguments, with `config`: what --config names (`config_name`), changed by each --config.KEY=VALUE.
 
     Raises UserError for a file, variant, key or value that makes no config.
     """
@@ -31,7 +31,7 @@ def parse(parser, argv=None):
         if "=" not in word:  # argparse would take the value for a stray word
             raise command.UserError(f"{word} has no value: write {word}=VALUE")
     args = parser.parse_args([word for word in argv if word not in changes])
-    args.config = load(args.config)
+    args.config_name, args.config = args.config, load(args.config)
     for word in changes:
         _change(args.config, word)
     return args

@@ -143,11 +143,17 @@ def _kind(module, inside, one):
     if one.opcode.endswith("-done"):
         return one.opcode.replace("-done", "-start")
     if one.opcode == "fusion":
-        within = [each.opcode for each in module.computations[one.called("calls")[0]].values()]
+        within = _fused(module, one)
         return f"fusion:{next((slow for slow in SLOW if slow in within), within[-1])}"
     shapes = [one.shape, *(inside[name].shape for name in one.operands if name in inside)]
     is_scalar = one.opcode != "custom-call" and all(hlo.elements(shape) <= 1 for shape in shapes)
     return "scalar" if is_scalar else _name(one)
+
+
+def _fused(module, one):
+    """Opcodes within a fusion, and within the fusions in it."""
+    parts = [each for name in one.called("calls") for each in module.computations[name].values()]
+    return [code for each in parts for code in (_fused(module, each) if each.opcode == "fusion" else [each.opcode])]
 
 
 def _source(one):

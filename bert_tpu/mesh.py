@@ -4,19 +4,11 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-from bert_tpu import command
+from bert_tpu import chips, command
 
-# Peak dense bfloat16 FLOP/s of one JAX device: https://cloud.google.com/tpu/docs/system-architecture-tpu-vm.
-# A v2 or v3 chip holds two devices.
-PEAK_FLOPS = {
-    "TPU v2": 22.5e12,
-    "TPU v3": 61.5e12,
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-}
+# Peak dense bfloat16 FLOP/s of one JAX device; also of a generation and a name that are no longer in use.
+PEAK_FLOPS = {chip.kind: chip.flops / chip.devices for chip in chips.CHIPS.values()}
+PEAK_FLOPS |= {"TPU v2": 22.5e12, "TPU v5p": PEAK_FLOPS["TPU v5"]}
 
 
 def make(devices) -> Mesh:
@@ -36,10 +28,15 @@ def rows(mesh) -> NamedSharding:
 
 def check_rows(mesh, batch_size, parts):
     """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
-    each = mesh.size * parts
+    check_division(batch_size, mesh.size, parts)
+
+
+def check_division(batch_size, devices, parts):
+    """The same of devices that are not there."""
+    each = devices * parts
     if batch_size % each:
         raise command.UserError(
-            f"batch_size {batch_size} does not divide over {mesh.size} devices x {parts} parts of accumulation; "
+            f"batch_size {batch_size} does not divide over {devices} devices x {parts} parts of accumulation; "
             f"try {max(batch_size // each, 1) * each}"
         )
 

@@ -47,6 +47,7 @@ SECTIONS = {
     "profile": ("first_step", "num_steps"),
     "nonfinite": ("stop_after",),
     "watchdog": ("silent_s", "stacks_s", "exit_s"),
+    "plan": ("price", "pue", "kgco2e_per_kwh"),
 }
 LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
 LEAST = {
@@ -54,7 +55,8 @@ LEAST = {
     "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.learning_rate": 0, "optim.warmup_steps": 0,
     "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0, "eval.every_steps": 1,
     "eval.num_batches": 0, "log.every_steps": 1, "profile.num_steps": 0,
-    "nonfinite.stop_after": 0, "watchdog.silent_s": 2, "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
+    "nonfinite.stop_after": 0, "watchdog.silent_s": 2, "watchdog.stacks_s": 0, "watchdog.exit_s": 0, "plan.pue": 1,
+    "plan.kgco2e_per_kwh": 0,
 }  # fmt: skip
 
 

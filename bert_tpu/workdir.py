@@ -12,7 +12,7 @@ from etils import epath
 from bert_tpu import command, hosts, places, vocab
 
 # What may change between two starts of a run: none of it alters a parameter. The corpus is known by its hash.
-FREE = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "compile_cache", "data.dir")
+FREE = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.", "compile_cache", "data.dir")
 
 
 @contextlib.contextmanager

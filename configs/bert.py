@@ -78,5 +78,11 @@ def get_config(variant="medium"):
             profile=dict(first_step=0, num_steps=0),
             nonfinite=dict(stop_after=20),  # steps in a row; 0: never
             watchdog=dict(silent_s=30, stacks_s=300, exit_s=600),
+            plan=dict(
+                # US dollars a chip and hour, on demand, https://cloud.google.com/tpu/pricing in 2025: put in your own.
+                price=dict(v3=2.00, v4=3.22, v5e=1.20, v5p=4.20, v6e=2.70),
+                pue=1.09,  # Google's fleet in 2024: https://datacenters.google/efficiency
+                kgco2e_per_kwh=0.373,  # USA in 2022, 823 lb/MWh: https://www.epa.gov/egrid; yours may be far from it
+            ),
         )
     )

@@ -10,15 +10,16 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "checkpoint", "chunks", "config", "corpus", "cost", "datasets", "dropout", "hf", "hlo", "hosts", "hours",
-        "log", "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "progress",
-        "publish", "recipe", "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece",
-        "workdir",
+        "checkpoint", "chips", "chunks", "config", "corpus", "cost", "datasets", "dropout", "hf", "hlo", "hosts",
+        "hours", "log", "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places",
+        "progress", "publish", "recipe", "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog",
+        "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
-    3: ("loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
+    3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
     4: ("beside",),
     5: ("pretrain",),
+    6: ("plan",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 FILES = sorted((ROOT / "bert_tpu").glob("*.py"))

@@ -1,0 +1,189 @@
+"""XLA:TPU on a machine without a TPU: the step that trains, compiled for chips that are not there."""
+
+import concurrent.futures
+import contextlib
+import importlib.util
+import os
+import pathlib
+import re
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bert_tpu import chips, command, cost, log, mesh, train
+
+REQUIREMENTS = "requirements-plan.txt"
+
+
+class Memory(NamedTuple):
+    """Bytes of HBM of one device."""
+
+    params: int
+    opt: int
+    rest: int  # of the arguments and results: batch, step, sums
+    temporaries: int  # activations, gradients, copies
+    program: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self)
+
+
+class Program(NamedTuple):
+    """The step of one sequence length as compiled for a device; without `memory` and the rest where it does not fit."""
+
+    seconds: float  # that the compiler took
+    used_bytes: int  # HBM it needs
+    limit_bytes: int  # HBM it may use
+    memory: Memory | None
+    cost: cost.Cost | None
+    flops: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the compiler found room for it."""
+        return self.memory is not None
+
+
+def prepare():
+    """To be called before JAX looks for devices: it then runs on the CPU alone, and libtpu asks nobody for a pod.
+
+    Raises UserError where libtpu is not installed.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise command.UserError(
+            f"the compiler for TPUs is not installed: python -m pip install -r {REQUIREMENTS} brings it (Linux, x86_64)"
+        )
+    # Without the first it waits for a metadata server, without the second for whoever else compiles on this machine.
+    os.environ.update({"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"})
+    jax.config.update("jax_platforms", "cpu")
+
+
+def mesh_of(where):
+    """The mesh of a chips.Slice's devices. Raises UserError if libtpu knows no such slice."""
+    from jax.experimental import topologies  # loads libtpu, which nothing else needs
+
+    # With megacore, both cores of a chip are one device, as a Cloud TPU VM presents them.
+    options = {"chip_config_name": "megacore"} if where.generation in ("v4", "v5p") else {}
+    try:
+        found = topologies.get_topology_desc(platform="tpu", topology_name=where.name, **options)
+    except Exception as fault:  # jaxlib raises what it likes
+        reason = " ".join(str(fault).split())[:200]
+        known = ", ".join(chips.NAMES)
+        raise command.UserError(
+            f"the compiler knows no topology {where.name} ({reason}): try one of {known}"
+        ) from fault
+    return mesh.make(found.devices)
+
+
+@contextlib.contextmanager
+def quiet():
+    """While it lasts, what C++ writes on file descriptor 2 goes to a file, which is shown if an exception leaves.
+
+    libtpu complains about missing host names on every machine that is no TPU VM. Python's own sys.stderr still shows.
+    """
+    sys.stderr.flush()
+    before, shown = sys.stderr, os.dup(2)
+    with tempfile.TemporaryFile() as kept, open(shown, "w", buffering=1) as sys.stderr:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except command.UserError:
+            raise
+        except BaseException:
+            kept.seek(0)
+            sys.stderr.write(kept.read().decode(errors="replace"))
+            raise
+        finally:
+            os.dup2(shown, 2)
+            sys.stderr = before
+
+
+def compile_all(job, on, lens, what) -> dict[int, Program]:
+    """The Program of each length, built side by side; says on stderr how long it has been at it.
+
+    job: train.Job. on: mesh. what: words for the line of progress.
+    """
+    terminal, begun, said_s = log.Terminal(), time.monotonic(), 0.0
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        futures = {pool.submit(compile_step, job, on, n): n for n in lens}
+        waiting = set(futures)
+        terminal.say(f"compiling {what} for lengths {', '.join(map(str, lens))} ...")
+        while waiting:
+            done, waiting = concurrent.futures.wait(waiting, 1, concurrent.futures.FIRST_COMPLETED)
+            passed_s = time.monotonic() - begun
+            for future in done:
+                future.result()  # a fault ends the wait at once
+                terminal.say(f"  length {futures[future]}: compiled after {passed_s:.0f} s")
+            if waiting:
+                terminal.live(f"  {passed_s:.0f} s")
+                if not terminal.is_live and passed_s - said_s >= 15:
+                    said_s = passed_s
+                    terminal.say(f"  {passed_s:.0f} s ...")
+    terminal.close()
+    return {n: future.result() for future, n in futures.items()}
+
+
+def compile_step(job, on, seq_len) -> Program:
+    """The step that trains, `train.jit_step(job, on)`, compiled for one length. Running out of HBM is an answer."""
+    state = jax.eval_shape(lambda: train.new_state(job))
+    batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[seq_len].items()}
+    lowered, begun = train.jit_step(job, on).lower(state, batch), time.monotonic()
+    with tempfile.TemporaryDirectory() as dump:
+        try:
+            options = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
+            compiled = lowered.compile(compiler_options=options)
+        except jax.errors.JaxRuntimeError as fault:
+            used, limit = _lacking(str(fault))
+            if used is None:
+                raise
+            return Program(time.monotonic() - begun, used, limit, None, None, None)
+        seconds, text = time.monotonic() - begun, _text(compiled, dump)
+    memory = _memory(compiled, state)
+    chip = next(chip for chip in chips.CHIPS.values() if chip.kind == on.devices.flat[0].device_kind)
+    limit = round(chip.usable_gib * chips.GIB / chip.devices)
+    return Program(seconds, memory.total, limit, memory, cost.cost(text), compiled.cost_analysis()["flops"])
+
+
+def _lacking(said):
+    """(bytes needed, bytes there) of a message that HBM is too small; (None, None) of another one."""
+    size = r"([\d.]+)([KMG])"
+    for form in (rf"Used {size} of {size} hbm", rf"required for HLO temporaries \({size}\) exceeds.*?\({size}\)"):
+        if found := re.search(form, said):
+            return tuple(round(float(found[i]) * 1024 ** " KMG".index(found[i + 1])) for i in (1, 3))
+    return None, None
+
+
+def _text(compiled, dump):
+    """The optimized HLO text with the compiler's figures, which it notes while it generates code."""
+    try:
+        return compiled.as_text()
+    except jax.errors.JaxRuntimeError:
+        # jaxlib cannot read back a gather on v6e's SparseCore, an async-update of three operands. What libtpu writes
+        # by itself is the same text.
+        (path,) = pathlib.Path(dump).glob("*jit_step*.after_codegen.txt")
+        return path.read_text()
+
+
+def _memory(compiled, state):
+    """Parameters and optimizer as the program shards them, and what the compiler says of the rest."""
+    held = jax.tree.map(
+        lambda x, placed: x.dtype.itemsize * _size(placed.shard_shape(x.shape)), state, compiled.input_shardings[0][0]
+    )
+    params, opt = (sum(jax.tree.leaves(part)) for part in (held.params, held.opt))
+    said = compiled.memory_analysis()
+    resident = said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes
+    rest = resident - params - opt
+    return Memory(params, opt, rest, said.temp_size_in_bytes, said.generated_code_size_in_bytes)
+
+
+def _size(shape):
+    size = 1
+    for length in shape:
+        size *= length
+    return size
