@@ -203,7 +203,7 @@ def row_bytes(model, L, M) -> float:
 
 
 def search(compiled, unit, first) -> tuple[int, str]:
-    """(largest batch that fits, sentence). compiled: batch -> Program. `first` and all batches are multiples of unit."""
+    """(largest batch that fits, sentence). compiled: batch -> Program. `first` is a multiple of `unit`, as all are."""
     points, fitting, refused, batch = {}, 0, None, first
     while refused is None or refused - fitting > max(unit, fitting // 50):
         program = compiled(batch)
