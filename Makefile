@@ -1,6 +1,7 @@
 # make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask, in ./demo
 # make test                   the whole suite
 # make bench [TEXT='glob']    speeds of data, preparation and step beside their peers
+# make bench-tpu              compiler cycles of the step on absent TPUs beside Hugging Face's; many minutes
 # make lint                   ruff
 # make venv                   the environment alone
 
@@ -11,7 +12,7 @@ DEMO := demo
 CORPUS ?= $(DEMO)/text/docs.txt
 TEXT ?=
 .DELETE_ON_ERROR:
-.PHONY: venv demo test bench lint clean
+.PHONY: venv demo test bench bench-tpu lint clean
 .SECONDARY:
 
 $(VENV)/ready: requirements.txt requirements-dev.txt constraints.txt
@@ -32,6 +33,10 @@ test: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(PY) -m tools.bench $(if $(TEXT),--text '$(TEXT)')
+
+bench-tpu: $(VENV)/ready
+	$(PY) -m pip install --progress-bar off --quiet -r requirements-plan.txt
+	$(PY) -m tools.bench_tpu
 
 lint: $(VENV)/ready
 	$(PY) -m ruff check .

@@ -43,6 +43,7 @@ class Program(NamedTuple):
     memory: Memory | None
     cost: cost.Cost | None
     flops: float | None
+    text: str | None  # optimized HLO
 
     @property
     def fits(self) -> bool:
@@ -142,12 +143,13 @@ def compile_step(job, on, seq_len) -> Program:
             used, limit = _lacking(str(fault))
             if used is None:
                 raise
-            return Program(time.monotonic() - begun, used, limit, None, None, None)
+            return Program(time.monotonic() - begun, used, limit, *[None] * 4)
         seconds, text = time.monotonic() - begun, _text(compiled, dump)
     memory = _memory(compiled, state)
     chip = next(chip for chip in chips.CHIPS.values() if chip.kind == on.devices.flat[0].device_kind)
     limit = round(chip.usable_gib * chips.GIB / chip.devices)
-    return Program(seconds, memory.total, limit, memory, cost.cost(text), compiled.cost_analysis()["flops"])
+    flops = compiled.cost_analysis()["flops"]
+    return Program(seconds, memory.total, limit, memory, cost.cost(text), flops, text)
 
 
 def _lacking(said):

@@ -92,14 +92,20 @@ class Plan(NamedTuple):
 def make(cfg, where) -> Plan:
     """The Plan of a config on a chips.Slice. Compiles the step of each length: minutes, with progress on stderr."""
     begun = time.monotonic()
-    job, steps, price = check(cfg, where)
+    _, steps, price = check(cfg, where)
+    found = lengths(cfg, where, steps)
+    spent = time.monotonic() - begun
+    return Plan(where, found, steps, cfg.batch_size, spent, price, cfg.plan.pue, cfg.plan.kgco2e_per_kwh)
+
+
+def lengths(cfg, where, lens) -> dict[int, Length]:
+    """What the step takes at each of `lens`, all compiled side by side."""
+    job, _, _ = check(cfg, where)
     compiler.prepare()
     with compiler.quiet():
         on = compiler.mesh_of(where)
-        programs = compiler.compile_all(job, on, steps, f"batch {cfg.batch_size} on {where.name}")
-    lengths = {n: length(where, programs[n], job.flops[n]) for n in steps}
-    spent = time.monotonic() - begun
-    return Plan(where, lengths, steps, cfg.batch_size, spent, price, cfg.plan.pue, cfg.plan.kgco2e_per_kwh)
+        programs = compiler.compile_all(job, on, lens, f"batch {cfg.batch_size} on {where.name}")
+    return {n: length(where, programs[n], job.flops[n]) for n in lens}
 
 
 def check(cfg, where):
