@@ -35,9 +35,10 @@ def table(name, made) -> str:
     """A plan to read."""
     where, lengths = made.where, made.lengths
     device = "core" if where.chip.devices > 1 else "chip"
-    rows, version = made.batch_size // where.devices, importlib.metadata.version("libtpu")
+    version = importlib.metadata.version("libtpu")
+    rows = f"{made.batch_size:,} rows, {made.batch_size // where.devices:,} a {device}"
     head = [
-        f"{name} on {where.name}: {where.chips} x {where.chip.kind}, batch {made.batch_size:,}, {rows:,} a {device}",
+        f"{name} on {where.name}: {where.chips} x {where.chip.kind}, {rows}",
         f"Nothing has run. Memory and cycles: what XLA:TPU (libtpu {version}) says of the compiled step.",
         "Times and all that follows from them: ESTIMATES from documented speeds.",
         "",
