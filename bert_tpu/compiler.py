@@ -94,7 +94,7 @@ def quiet():
         os.dup2(kept.fileno(), 2)
         try:
             yield
-        except command.UserError:
+        except (command.UserError, KeyboardInterrupt):
             raise
         except BaseException:
             kept.seek(0)
