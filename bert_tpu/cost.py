@@ -21,6 +21,7 @@ FREE = {
     "parameter", "get-tuple-element", "tuple", "bitcast", "constant", "after-all", "partition-id", "replica-id",
     "custom-call:ConcatBitcast", "while", "call", "conditional",
 }  # fmt: skip
+NO_FIGURE = 2**63 - 1
 # What a fusion without a figure is called after, if it holds one of them.
 SLOW = ("gather", "scatter", "sort", "rng-bit-generator", "dynamic-update-slice", "dynamic-slice", "reduce-window")
 
@@ -57,7 +58,7 @@ def cost(text) -> Cost:
     module = hlo.parse(text)
     cycles, names, loops, collectives, uncosted = 0, collections.Counter(), [], [], {}
     for one, inside, runs in _executed(module, module.entry, 1):
-        figure = _figure(one)
+        figure = _figure(one.rest)
         exchanged = _collectives(module, inside, one, runs)
         collectives += exchanged
         if one.opcode == "while":
@@ -70,7 +71,7 @@ def cost(text) -> Cost:
             before = uncosted.get(kind, Uncosted(0, 0))
             uncosted[kind] = Uncosted(before.runs + runs, before.nbytes + runs * hlo.nbytes(one.shape))
     uncosted = dict(sorted(uncosted.items(), key=lambda item: -item[1].runs))
-    flat = sum(map(int, re.findall(r'"estimated_cycles":"?(\d+)', text)))
+    flat = sum(filter(None, map(_figure, text.splitlines())))
     return Cost(cycles, flat, uncosted, collectives, loops, names)
 
 
@@ -92,12 +93,13 @@ def _executed(module, name, runs):
 
 
 def _cycles(executed):
-    return sum(runs * (_figure(one) or 0) for one, _, runs in executed)
+    return sum(runs * (_figure(one.rest) or 0) for one, _, runs in executed)
 
 
-def _figure(one):
-    found = re.search(r'"estimated_cycles":"?(\d+)', one.rest)
-    return int(found[1]) if found else None
+def _figure(text):
+    """The estimated cycles that a line notes; what goes to a SparseCore has the largest number there, which is none."""
+    found = re.search(r'"estimated_cycles":"?(\d+)', text)
+    return int(found[1]) if found and int(found[1]) < NO_FIGURE else None
 
 
 def _collectives(module, inside, one, runs):

@@ -161,6 +161,12 @@ def test_what_has_no_figure_is_listed_by_kind():
     }  # fmt: skip
 
 
+def test_the_largest_number_is_no_figure():
+    """So the compiler marks what a SparseCore does (v6e)."""
+    found = cost.cost(entry(X, 'ROOT %w = f32[64] add(%x, %x), c={"estimated_cycles":"9223372036854775807"}'))
+    assert (found.cycles, found.text_cycles, found.uncosted) == (0, 0, {"add": cost.Uncosted(1, 256)})
+
+
 def test_the_command_prints_each_file(tmp_path, monkeypatch, capsys):
     path = tmp_path / "p.hlo"
     path.write_text(
