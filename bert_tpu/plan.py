@@ -224,11 +224,13 @@ def search(compiled, unit, first) -> tuple[int, str]:
 
 
 def _guess(points, limit, unit, fitting, refused):
-    """Where a line through the two points nearest to the limit reaches it, strictly between the bounds."""
-    near = sorted(points, key=lambda batch: abs(points[batch] - limit))[:2]
-    slope = points[near[0]] / near[0]
-    if len(near) == 2:
-        slope = (points[near[0]] - points[near[1]]) / (near[0] - near[1])
-    batch = near[0] + (limit - points[near[0]]) / slope if slope > 0 else 2 * near[0]
-    top = refused - unit if refused else 8 * max(points)
-    return max(min(int(batch // unit) * unit, top), fitting + unit)
+    """The next batch to try: upward while all fit, then on the line between what fits and what does not."""
+    batch = max(points)
+    if refused is None:
+        return max(2 * batch, int(1.1 * batch * limit / points[batch] / unit) * unit)
+    low, used = (fitting, points[fitting]) if fitting else (0, 0)
+    batch = low + (refused - low) * max(0, limit - used) / (points[refused] - used)
+    # A step away from both at least: then the next answer ends the search, if the line was right.
+    step = max(unit, fitting // 50 // unit * unit)
+    batch = max(min(int(batch / unit) * unit, refused - step), fitting + step)
+    return min(batch, refused - unit)

@@ -176,12 +176,13 @@ def test_stderr_of_cpp_is_kept_and_shown_with_a_bug(capfd):
 
 @pytest.mark.parametrize("row", [3.7e6, 2.2e5, 9.1e7])
 @pytest.mark.parametrize("first", [16, 4096, 10**6])
-def test_the_largest_batch_is_found_in_few_compiles(row, first):
+@pytest.mark.parametrize("jump", [1, 2**29])
+def test_the_largest_batch_is_found_in_few_compiles(row, first, jump):
     unit, limit, tried = 16, 16 * 2**30, []
 
     def compiled(batch):
         tried.append(batch)
-        used = round(3e8 + row / 16 * batch * (1.02 if batch % 32 else 1))  # not quite a line
+        used = round(3e8 + row / 16 * batch) // jump * jump  # a line, or stairs
         memory = compiler.Memory(used, 0, 0, 0, 0) if used <= limit else None
         return compiler.Program(1.0, used, limit, memory, None, None, None)
 
