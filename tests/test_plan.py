@@ -182,7 +182,7 @@ def test_the_largest_batch_is_found_in_few_compiles(row, first, jump):
 
     def compiled(batch):
         tried.append(batch)
-        used = round(3e8 + row / 16 * batch) // jump * jump  # a line, or stairs
+        used = -round(-3e8 - row / 16 * batch) // jump * jump + jump  # a line, or stairs
         memory = compiler.Memory(used, 0, 0, 0, 0) if used <= limit else None
         return compiler.Program(1.0, used, limit, memory, None, None, None)
 
