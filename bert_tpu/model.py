@@ -13,44 +13,9 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_tpu import attention, command, cross_entropy, dropout, embedding
+from bert_tpu import activation, attention, command, cross_entropy, dropout, embedding, product
 
 INIT = nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0)  # cut at two sigma, as TF1 does
-
-
-def normal(x):
-    """The normal distribution function, as a tanh of an odd polynomial.
-
-    Fitted to the least largest error of x times it, 2.6e-5, where bfloat16 resolves 4e-3 at 1: a tanh is one
-    instruction of a TPU, an erf some thirty.
-    """
-    square = jnp.minimum(x * x, 36.0)
-    return 0.5 + 0.5 * jnp.tanh(x * (0.7975079 + square * (0.03700565 - 0.0003515168 * square)))
-
-
-def _gelu(x):
-    """The erf form: x times the normal distribution function."""
-    return _gelu_bfloat16(x) if x.dtype == jnp.bfloat16 else 0.5 * x * (1.0 + jax.lax.erf(x * 0.5**0.5))
-
-
-@jax.custom_vjp
-def _gelu_bfloat16(x):
-    return _gelu_forward(x)[0]
-
-
-def _gelu_forward(x):
-    wide = x.astype(jnp.float32)
-    return (wide * normal(wide)).astype(x.dtype), x
-
-
-def _gelu_backward(x, dy):
-    wide = x.astype(jnp.float32)
-    _, slope = jax.jvp(lambda x: x * normal(x), (wide,), (jnp.ones_like(wide),))
-    return ((dy * slope).astype(x.dtype),)
-
-
-_gelu_bfloat16.defvjp(_gelu_forward, _gelu_backward)
-ACTIVATIONS = {"gelu": _gelu, "gelu_new": lambda x: nn.gelu(x, approximate=True)}
 
 
 class Encoded(NamedTuple):
@@ -98,26 +63,6 @@ class Embeddings(nn.Module):
         return dropout.apply(x_BLD, dropout.words(seeds, x_BLD.shape), self.dropout), word_VD
 
 
-@jax.custom_vjp
-def _product(x, kernel_DF):
-    """[..., D] -> [..., F]."""
-    return jnp.einsum("...D,DF->...F", x, kernel_DF)
-
-
-def _product_forward(x, kernel_DF):
-    return _product(x, kernel_DF), (x, kernel_DF)
-
-
-def _product_backward(kept, dy):
-    x, kernel_DF = kept
-    # All rows in one dimension: over two, XLA:CPU transposes what it sums, 1.3 times the feed-forward's time.
-    x_ND, dy_NF = (y.reshape(-1, y.shape[-1]) for y in (x, dy))
-    return jnp.einsum("...F,DF->...D", dy, kernel_DF), jnp.einsum("ND,NF->DF", x_ND, dy_NF)
-
-
-_product.defvjp(_product_forward, _product_backward)
-
-
 class Dense(nn.Module):
     """Product with a kernel and a bias, over the last dimension."""
 
@@ -129,7 +74,7 @@ class Dense(nn.Module):
         """[..., D] -> [..., F] in the compute type."""
         kernel_DF = self.param("kernel", INIT, (x.shape[-1], self.features))
         bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
-        return _product(x.astype(self.dtype), kernel_DF.astype(self.dtype)) + bias_F.astype(self.dtype)
+        return product.matmul(x.astype(self.dtype), kernel_DF.astype(self.dtype)) + bias_F.astype(self.dtype)
 
 
 class Heads(nn.Module):
@@ -189,7 +134,7 @@ class Layer(nn.Module):
         a_BLD = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")(x_BLD, mask_BT, scores)
         a_BLD = dropout.apply(a_BLD, dropout.words(output, a_BLD.shape), self.dropout)
         x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
-        f_BLF = ACTIVATIONS[self.activation](Dense(self.intermediate_size, self.dtype, name="up")(x_BLD))
+        f_BLF = activation.FORMS[self.activation](Dense(self.intermediate_size, self.dtype, name="up")(x_BLD))
         f_BLD = Dense(x_BLD.shape[-1], self.dtype, name="down")(f_BLF)
         f_BLD = dropout.apply(f_BLD, dropout.words(feed_forward, f_BLD.shape), self.dropout)
         return _norm(self.layer_norm_eps, self.dtype, "norm")(x_BLD + f_BLD)
@@ -289,7 +234,7 @@ class MlmHead(nn.Module):
         return tuple(x.reshape(ids_BM.shape) for x in found)
 
     def _transformed(self, h_BMD):
-        h_BMD = self.norm(ACTIVATIONS[self.activation](self.transform(h_BMD)))
+        h_BMD = self.norm(activation.FORMS[self.activation](self.transform(h_BMD)))
         return h_BMD.reshape(-1, h_BMD.shape[-1])
 
 
@@ -300,13 +245,17 @@ def _norm(eps, dtype, name=None):
 
 def check(bert, seq_len):
     """Raises UserError for sizes that make no encoder, or none for rows of `seq_len`."""
+    forms = activation.FORMS
     for holds, complaint in (
         (
             bert.hidden_size % bert.num_heads == 0,
             f"hidden_size {bert.hidden_size} does not divide over num_heads {bert.num_heads}",
         ),
         (seq_len <= bert.max_positions, f"max_positions {bert.max_positions} is less than the rows' {seq_len} tokens"),
-        (bert.activation in ACTIVATIONS, f"activation {bert.activation!r} is none of {', '.join(ACTIVATIONS)}"),
+        (
+            bert.activation in activation.FORMS,
+            f"activation {bert.activation!r} is none of {', '.join(activation.FORMS)}",
+        ),
         (bert.dtype in ("bfloat16", "float32"), f"dtype {bert.dtype!r} is neither bfloat16 nor float32"),
         (0 <= bert.dropout < 1 and 0 <= bert.attention_dropout < 1, "dropout rates must be at least 0 and below 1"),
     ):
@@ -318,15 +267,3 @@ def init(bert, key):
     """Fresh float32 parameters."""
     row = jnp.zeros((1, 1), jnp.int32)
     return bert.init(key, row, row, row, row)["params"]
-
-
-def train_flops(bert, batch_size, seq_len, max_predictions):
-    """FLOPs of one training step's matrix products: 2 a multiply-add, backward counted as twice the forward.
-
-    Counts q, k, v, output, feed-forward, scores, weighted sum, pooler and the MLM head on the gathered places; not
-    the elementwise work, nor what remat repeats.
-    """
-    D, F, V = bert.hidden_size, bert.intermediate_size, bert.vocab_size
-    layer = seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
-    heads = max_predictions * (D * D + D * V) + D * D + 2 * D
-    return 3 * 2 * batch_size * (bert.num_layers * layer + heads)

@@ -41,7 +41,7 @@ class Length(NamedTuple):
     """The step of one sequence length. `times` and `exchanges` are absent where the program does not fit."""
 
     program: compiler.Program
-    formula_flops: float  # of the whole step, model.train_flops
+    formula_flops: float  # of the whole step, flops.train
     times: Times | None
     exchanges: dict[str, tuple[int, int, float]]  # kind -> (instructions run, bytes of their buffers, seconds)
 

@@ -10,10 +10,11 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "attention", "chips", "chunks", "checkpoint", "config", "corpus", "cost", "cross_entropy", "datasets",
-        "dropout", "embedding", "hf", "hlo", "hosts", "hours", "layout", "log", "masking", "memory", "mesh",
-        "model", "names", "optim", "pairs", "parts", "places", "progress", "publish", "recipe", "rendezvous",
-        "sentences", "sources", "stop", "vocab", "watchdog", "wordpiece", "workdir",
+        "activation", "attention", "chips", "chunks", "checkpoint", "config", "corpus", "cost",
+        "cross_entropy", "datasets", "dropout", "embedding", "flops", "hf", "hlo", "hosts", "hours", "layout", "log",
+        "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "product",
+        "progress", "publish", "recipe", "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog",
+        "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
     3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),

@@ -10,7 +10,7 @@ import pytest
 import runs
 from test_cost import needs_libtpu
 
-from bert_tpu import chips, command, compiler, cost, model, plan, pretrain
+from bert_tpu import chips, command, compiler, cost, flops, model, plan, pretrain
 
 TINY = runs.KEYS | {
     "model.vocab_size": 512, "model.hidden_size": 128, "model.num_heads": 2, "model.intermediate_size": 256,
@@ -63,7 +63,7 @@ def test_what_the_compiler_says_is_near_what_the_sizes_say(planned):
     job = pretrain.job(runs.configured(TINY))
     size = model.Bert(**runs.configured(TINY).model, parent=None, name=None)
     for n, one in planned["lengths"].items():
-        products = model.train_flops(size, 8, int(n), job.shapes[int(n)]["masked_ids"][1]) / CHIPS / 1e9
+        products = flops.train(size, 8, int(n), job.shapes[int(n)]["masked_ids"][1]) / CHIPS / 1e9
         assert products < one["gflops"] < 1.6 * products  # a small model has much that is not a product
         parameters = 128 * 512 + 32 * 128 + 2 * 128 + 4 * 128 * 128 + 2 * 128 * 256 + 2 * 128 * 128
         assert 12 * parameters < one["hbm_gib"] * 2**30 < 64e6

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_tpu import command, model, names, objective, pretrain, recipe, train
+from bert_tpu import activation, command, model, names, objective, pretrain, recipe, train
 from configs import bert, demo
 
 # Layers, hidden size, and megabytes of the float32 encoder with MLM head (without pooler and NSP head).
@@ -75,20 +75,20 @@ def test_weights_start_normal_cut_at_two_sigma_and_biases_at_zero():
 @pytest.mark.parametrize(("name", "approximate"), [("gelu", False), ("gelu_new", True)])
 def test_gelu_is_erf_and_gelu_new_its_tanh_form(name, approximate):
     x = jnp.linspace(-4, 4, 101)
-    np.testing.assert_allclose(model.ACTIVATIONS[name](x), nn.gelu(x, approximate=approximate), atol=6e-7)
+    np.testing.assert_allclose(activation.FORMS[name](x), nn.gelu(x, approximate=approximate), atol=6e-7)
     assert float(jnp.abs(nn.gelu(x, approximate=False) - nn.gelu(x, approximate=True)).max()) > 1e-4
 
 
 def test_gelu_in_bfloat16_is_erf_to_a_hundredth_of_what_bfloat16_resolves():
     x = jnp.linspace(-12, 12, 20_001)
-    fitted = model.normal(x)
-    slope = jax.vmap(jax.grad(lambda x: x * model.normal(x)))(x)
+    fitted = activation.normal(x)
+    slope = jax.vmap(jax.grad(lambda x: x * activation.normal(x)))(x)
     np.testing.assert_allclose(x * fitted, nn.gelu(x, approximate=False), atol=2.7e-5)
     np.testing.assert_allclose(slope, jax.vmap(jax.grad(lambda x: nn.gelu(x, approximate=False)))(x), atol=1.2e-4)
     rounded = x.astype(jnp.bfloat16)
     errors = [
         np.abs(np.float64(form(rounded)) - np.float64(nn.gelu(rounded.astype(jnp.float32), approximate=False))).max()
-        for form in (model.ACTIVATIONS["gelu"], lambda x: nn.gelu(x, approximate=False))
+        for form in (activation.FORMS["gelu"], lambda x: nn.gelu(x, approximate=False))
     ]
     assert errors[0] <= 1.1 * errors[1]
 
