@@ -28,15 +28,19 @@ venv: $(VENV)/ready
 demo: $(VENV)/ready
 	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)"
 
-test: $(VENV)/ready
-	$(PY) -m pytest -n 2 --dist worksteal
+# Beside the environment, not in it: wherever JAX finds libtpu, it looks for a TPU and complains of having none.
+$(VENV)/libtpu: $(VENV)/ready requirements-plan.txt
+	$(PY) -m pip install --progress-bar off --quiet --no-deps --upgrade --target $@ $$(grep ^libtpu requirements-plan.txt)
+	touch $@
+
+test: $(VENV)/ready $(VENV)/libtpu
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 2 --dist worksteal
 
 bench: $(VENV)/ready
 	$(PY) -m tools.bench $(if $(TEXT),--text '$(TEXT)')
 
-bench-tpu: $(VENV)/ready
-	$(PY) -m pip install --progress-bar off --quiet -r requirements-plan.txt
-	$(PY) -m tools.bench_tpu
+bench-tpu: $(VENV)/ready $(VENV)/libtpu
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m tools.bench_tpu
 
 lint: $(VENV)/ready
 	$(PY) -m ruff check .

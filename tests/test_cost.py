@@ -1,6 +1,8 @@
 """The cost of small programs that the real compiler made, against what they were written to do."""
 
 import importlib.util
+import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -23,7 +25,8 @@ def texts(tmp_path_factory):
     """Function: name of a program -> its text. Compiled in a process whose XLA_FLAGS are a user's."""
     directory = tmp_path_factory.mktemp("tpu_programs")
     code = [sys.executable, "tests/tpu_programs.py", directory]
-    done = subprocess.run(code, cwd=ROOT, env={"PYTHONPATH": str(ROOT), "HOME": str(directory)}, capture_output=True)
+    path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
+    done = subprocess.run(code, cwd=ROOT, env={"PYTHONPATH": path, "HOME": str(directory)}, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert not done.stderr  # what libtpu complains of is kept from the user
     return lambda name: (directory / f"{name}.hlo").read_text()
