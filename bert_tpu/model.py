@@ -2,7 +2,7 @@
 
 Letters in names are dimensions:
   B batch  L tokens  T tokens attended to  M masked  D width  H heads  K head width
-  F feed-forward  V vocabulary  S segment types  C classes
+  E all heads' width  F feed-forward  V vocabulary  S segment types  C classes
 
 Parameters are float32; products run in the compute type; softmax, norm statistics and logits are float32.
 """
@@ -19,17 +19,25 @@ INIT = nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0)  # c
 
 
 class Encoded(NamedTuple):
-    """What the encoder says: a vector for each token and one for the row."""
+    """What the encoder says: a vector for each token and one for the row; and the table it looked the words up in."""
 
     tokens_BLD: jax.Array
     pooled_BD: jax.Array
-    word_VD: jax.Array
+    word_VD: jax.Array  # as embedding.look_up passes it on
 
 
 class Logits(NamedTuple):
     """Scores of the two pretraining heads, float32."""
 
     mlm_BMV: jax.Array
+    nsp_BC: jax.Array
+
+
+class Losses(NamedTuple):
+    """Of the masked places the losses in nats and 1 for a hit, and the NSP head's scores; float32."""
+
+    mlm_BM: jax.Array
+    mlm_hits_BM: jax.Array
     nsp_BC: jax.Array
 
 
@@ -52,7 +60,7 @@ class Embeddings(nn.Module):
         self.norm = _norm(self.layer_norm_eps, self.dtype)
 
     def __call__(self, input_ids_BL, token_type_ids_BL, seeds):
-        """[B, L, D] in the compute type."""
+        """([B, L, D] in the compute type, the word table as look_up passes it on); `seeds` [3] or None."""
         word_BLD, word_VD = embedding.look_up(self.word_VD, input_ids_BL)
         word_BLD = word_BLD.astype(self.dtype)
         # A product with one-hot rows: the gradient of a gather from two rows would be a serial scatter on a TPU.
@@ -186,12 +194,14 @@ class Bert(nn.Module):
         h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
         return Logits(self.mlm(h_BMD, encoded.word_VD), self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
-    def losses(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, masked_ids_BM, draw=None):
-        """Losses of the masked places and scores of "B is random"."""
+    def losses(
+        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, masked_ids_BM, draw=None
+    ) -> Losses:
+        """What training needs, without a matrix of all logits' gradients."""
         encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, draw)
         h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
         losses_BM, hits_BM = self.mlm.losses(h_BMD, encoded.word_VD, masked_ids_BM)
-        return losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32))
+        return Losses(losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
     def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, draw=None) -> Encoded:
         """The last layer's tokens and the tanh-pooled first token, both in the compute type."""
@@ -239,13 +249,13 @@ class MlmHead(nn.Module):
 
 
 def _norm(eps, dtype, name=None):
-    # The two-pass variance: E[x^2] - E[x]^2 loses digits that the comparison with PyTorch shows.
+    # E[x^2] - E[x]^2 loses digits that the comparison with PyTorch shows; but not of inputs that have eight bits, and
+    # then it spares a pass.
     return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=dtype == jnp.bfloat16, name=name)
 
 
 def check(bert, seq_len):
     """Raises UserError for sizes that make no encoder, or none for rows of `seq_len`."""
-    forms = activation.FORMS
     for holds, complaint in (
         (
             bert.hidden_size % bert.num_heads == 0,

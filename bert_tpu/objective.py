@@ -18,17 +18,17 @@ def counts(batch):
 
 def loss(bert, params, batch, draw) -> train.Sums:
     """Cross entropies in nats and hits of both heads, each as (sum, count); unused slots (id 0) weigh nothing."""
-    mlm_losses, mlm_hits, nsp_BC = bert.clone(vocab_size=layout.rows(bert.vocab_size)).apply(
+    found = bert.clone(vocab_size=layout.rows(bert.vocab_size)).apply(
         {"params": layout.apart(params)}, batch["input_ids"], batch["token_type_ids"], batch["attention_mask"],
         batch["masked_positions"], batch["masked_ids"], draw=draw, method="losses",
     )  # fmt: skip
     weights = (batch["masked_ids"] > 0).astype(jnp.float32)
     labels = batch["next_sentence_label"]
-    label_scores_B = jnp.take_along_axis(nsp_BC, labels[:, None], axis=-1)[:, 0]
-    nsp_losses = jax.nn.logsumexp(nsp_BC, axis=-1) - label_scores_B
-    nsp_hits = (label_scores_B >= jnp.max(nsp_BC, axis=-1)).astype(jnp.float32)
+    label_scores_B = jnp.take_along_axis(found.nsp_BC, labels[:, None], axis=-1)[:, 0]
+    nsp_losses = jax.nn.logsumexp(found.nsp_BC, axis=-1) - label_scores_B
+    nsp_hits = (label_scores_B >= jnp.max(found.nsp_BC, axis=-1)).astype(jnp.float32)
     ones = jnp.ones(labels.shape, jnp.float32)
-    return _sums("mlm", mlm_losses, mlm_hits, weights) | _sums("nsp", nsp_losses, nsp_hits, ones)
+    return _sums("mlm", found.mlm_BM, found.mlm_hits_BM, weights) | _sums("nsp", nsp_losses, nsp_hits, ones)
 
 
 def _sums(name, losses, hits, weights):
