@@ -74,29 +74,23 @@ class Embeddings(nn.Module):
 class Dense(nn.Module):
     """Product with a kernel and a bias, over the last dimension."""
 
+    width: int
     features: int
     dtype: jnp.dtype
 
-    @nn.compact
+    def setup(self):
+        """Declares both."""
+        self.kernel = self.param("kernel", INIT, (self.width, self.features))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.features,))
+
     def __call__(self, x):
         """[..., D] -> [..., F] in the compute type."""
-        kernel_DF = self.param("kernel", INIT, (x.shape[-1], self.features))
-        bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
-        return product.matmul(x.astype(self.dtype), kernel_DF.astype(self.dtype)) + bias_F.astype(self.dtype)
+        kernel_DF, bias_F = self.weights()
+        return product.matmul(x.astype(self.dtype), kernel_DF) + bias_F
 
-
-class Heads(nn.Module):
-    """The parameters of a Dense layer; what they are multiplied with differs on either side of the heads."""
-
-    features: int
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, width, scale=1.0):
-        """(kernel [D, features], bias [features]) times `scale`, in the compute type."""
-        kernel = self.param("kernel", INIT, (width, self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return ((scale * x).astype(self.dtype) for x in (kernel, bias))
+    def weights(self, scale=1.0):
+        """Kernel [D, F] and bias [F] times `scale`, in the compute type."""
+        return ((scale * x).astype(self.dtype) for x in (self.kernel, self.bias))
 
 
 class Attention(nn.Module):
@@ -113,14 +107,14 @@ class Attention(nn.Module):
         K = D // self.num_heads
 
         def heads(name, scale=1.0):
-            kernel_DE, bias_E = Heads(D, self.dtype, name=name)(D, scale)
+            kernel_DE, bias_E = Dense(D, D, self.dtype, name=name).weights(scale)
             # Tokens last: a head fills half a register's lanes, and the scores' products want tokens side by side.
             y_BHKL = jnp.einsum("BLD,DHK->BHKL", x_BLD, kernel_DE.reshape(D, self.num_heads, K))
             return y_BHKL + bias_E.reshape(self.num_heads, K, 1)
 
         words = dropout.words(seeds, (B, self.num_heads, L, L))
         o_BHKL = attention.attend(heads("query", K**-0.5), heads("key"), heads("value"), mask_BT, words, self.dropout)
-        kernel_ED, bias_D = Heads(D, self.dtype, name="output")(D)
+        kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
         return jnp.einsum("BHKL,HKD->BLD", o_BHKL, kernel_ED.reshape(self.num_heads, K, D)) + bias_D
 
 
@@ -138,12 +132,13 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x_BLD, mask_BT, seeds):
         """[B, L, D] -> [B, L, D]; `seeds` [3, 3] or None."""
+        D = x_BLD.shape[-1]
         scores, output, feed_forward = (None,) * 3 if seeds is None else seeds
         a_BLD = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")(x_BLD, mask_BT, scores)
         a_BLD = dropout.apply(a_BLD, dropout.words(output, a_BLD.shape), self.dropout)
         x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
-        f_BLF = activation.FORMS[self.activation](Dense(self.intermediate_size, self.dtype, name="up")(x_BLD))
-        f_BLD = Dense(x_BLD.shape[-1], self.dtype, name="down")(f_BLF)
+        f_BLF = activation.FORMS[self.activation](Dense(D, self.intermediate_size, self.dtype, name="up")(x_BLD))
+        f_BLD = Dense(self.intermediate_size, D, self.dtype, name="down")(f_BLF)
         f_BLD = dropout.apply(f_BLD, dropout.words(feed_forward, f_BLD.shape), self.dropout)
         return _norm(self.layer_norm_eps, self.dtype, "norm")(x_BLD + f_BLD)
 
@@ -184,9 +179,9 @@ class Bert(nn.Module):
             )
             for _ in range(self.num_layers)
         ]  # fmt: skip
-        self.pooler = Dense(self.hidden_size, dtype)
+        self.pooler = Dense(self.hidden_size, self.hidden_size, dtype)
         self.mlm = MlmHead(self.vocab_size, self.hidden_size, self.activation, self.layer_norm_eps, dtype)
-        self.nsp = Dense(2, jnp.float32)
+        self.nsp = Dense(self.hidden_size, 2, jnp.float32)
 
     def __call__(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, draw=None) -> Logits:
         """Scores of the masked places and of "B is random"; dropout only where a key is given."""
@@ -228,7 +223,7 @@ class MlmHead(nn.Module):
 
     def setup(self):
         """Declares the transform and the bias of the pieces."""
-        self.transform = Dense(self.hidden_size, self.dtype)
+        self.transform = Dense(self.hidden_size, self.hidden_size, self.dtype)
         self.norm = _norm(self.layer_norm_eps, self.dtype)
         self.bias_V = self.param("bias", nn.initializers.zeros, (self.vocab_size,))
 
@@ -256,16 +251,12 @@ def _norm(eps, dtype, name=None):
 
 def check(bert, seq_len):
     """Raises UserError for sizes that make no encoder, or none for rows of `seq_len`."""
+    sizes = f"hidden_size {bert.hidden_size} does not divide over num_heads {bert.num_heads}"
+    forms = ", ".join(activation.FORMS)
     for holds, complaint in (
-        (
-            bert.hidden_size % bert.num_heads == 0,
-            f"hidden_size {bert.hidden_size} does not divide over num_heads {bert.num_heads}",
-        ),
+        (bert.hidden_size % bert.num_heads == 0, sizes),
         (seq_len <= bert.max_positions, f"max_positions {bert.max_positions} is less than the rows' {seq_len} tokens"),
-        (
-            bert.activation in activation.FORMS,
-            f"activation {bert.activation!r} is none of {', '.join(activation.FORMS)}",
-        ),
+        (bert.activation in activation.FORMS, f"activation {bert.activation!r} is none of {forms}"),
         (bert.dtype in ("bfloat16", "float32"), f"dtype {bert.dtype!r} is neither bfloat16 nor float32"),
         (0 <= bert.dropout < 1 and 0 <= bert.attention_dropout < 1, "dropout rates must be at least 0 and below 1"),
     ):
