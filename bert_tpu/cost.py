@@ -111,12 +111,20 @@ def _collectives(module, inside, one, runs):
         size = hlo.nbytes(one.shape) * (group if kind == "reduce-scatter" else 1)
         return [Collective(kind, size, group, runs)]
     found = []
+    if _goes_on(one):
+        return found
     for part in map(module.computations.get, start.called("calls") if kind in ("fusion", "async") else ()):
         # A fusion of an all-reduce and of the slice that is this device's own is how a TPU reduces and scatters.
         scatters = any(each.opcode == "dynamic-slice" for each in part.values())
         for each in (each for inner in part.values() for each in _collectives(module, part, inner, runs)):
             found.append(each._replace(kind="reduce-scatter") if scatters and each.kind == "all-reduce" else each)
     return found
+
+
+def _goes_on(one):
+    """True of a fusion that begins or carries on a collective which another ends: each of them holds a copy of it."""
+    named = (one.name, *one.called("calls")) if one.opcode == "fusion" else ()
+    return any(re.match(r"async-collective-start|async_collective_fusion", name) for name in named)
 
 
 def _group(one, devices):
@@ -132,7 +140,12 @@ def _group(one, devices):
 
 def _is_free(one):
     # Of what runs beside the rest, the end counts: its shape is the result's alone.
-    return _name(one) in FREE or one.opcode.endswith(("-start", "-update")) or one.opcode[:-5] in COLLECTIVES
+    return (
+        _name(one) in FREE
+        or _goes_on(one)
+        or one.opcode.endswith(("-start", "-update"))
+        or one.opcode[:-5] in COLLECTIVES
+    )
 
 
 def _name(one):

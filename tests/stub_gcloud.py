@@ -50,7 +50,8 @@ def state():
         try:
             yield held
         finally:
-            (HERE / "state.json").write_text(json.dumps(held))
+            (HERE / "state.new").write_text(json.dumps(held))  # in one step: the test may kill us, or read
+            (HERE / "state.new").replace(HERE / "state.json")
 
 
 def refuse(text, code=1):

@@ -137,6 +137,27 @@ def test_asynchronous_pairs_count_once_with_their_result():
     assert found.uncosted == {"copy-start": cost.Uncosted(1, 256)}
 
 
+def test_a_collective_that_other_work_carries_on_counts_once():
+    gather = (
+        "%p = f32[64]{0} parameter(0)\n"
+        "  ROOT %a = f32[512]{0} all-gather(%p), replica_groups=[1,8]<=[8], dimensions={0}"
+    )
+    names = ("begun", "async_collective_fusion.1", "ended")
+    inner = "".join(f"%{name} (p: f32[64]) -> f32[512] {{\n  {gather}\n}}\n\n" for name in names)
+    found = cost.cost(
+        entry(
+            X,
+            "%async-collective-start.1 = f32[512]{0} fusion(%x), kind=kCustom, calls=%begun",
+            "%fusion.1 = f32[512]{0} fusion(%x), kind=kOutput, calls=%async_collective_fusion.1, "
+            'backend_config={"estimated_cycles":"70"}',
+            "ROOT %async-collective-done.1 = f32[512]{0} fusion(%x), kind=kCustom, calls=%ended",
+            more=inner,
+        )
+    )
+    assert found.collectives == [cost.Collective("all-gather", 2048, 8, 1)]
+    assert (found.cycles, found.uncosted) == (70, {})
+
+
 def test_a_fusion_that_reduces_and_slices_is_a_reduce_scatter():
     inner = (
         "%f (p: f32[512]) -> f32[64] {\n  %p = f32[512]{0} parameter(0)\n"

@@ -15,11 +15,10 @@ import tpu_step
 from bert_tpu import cost, hlo
 
 # M cycles of tests/tpu_step.py's step, libtpu 0.0.52; lower it whenever the step gets cheaper.
-RECORDED = 2.056
-RECORDED_MIB = 33.2  # results of what carries no figure and is waited for
-# Where one side of a product may be float32: the next-sentence head, on purpose; and gradients of logits and scores,
-# which are not rounded before the product. Both sides are nowhere.
-HALF_FLOAT32 = r"/nsp/|transpose.*(/mlm/ND,VD->NV|/attention/BHLK,BHTK->BHLT)"
+RECORDED = 1.170
+RECORDED_MIB = 38.6  # results of what carries no figure and is waited for
+# The next-sentence head's weights are float32, on purpose; nothing else of a product is, on either side.
+FLOAT32 = r"/nsp/"
 ROWS = 256 // 16
 
 
@@ -54,8 +53,7 @@ def test_products_are_bfloat16(text):
                 seen += 1
                 sides = [inside[name].shape.startswith("f32") for name in one.operands]
                 source = re.search(r'op_name="([^"]*)"', one.rest)
-                assert not all(sides), f"float32 product: {one}"
-                assert not any(sides) or re.search(HALF_FLOAT32, source[1]), f"half float32 product: {one}"
+                assert not any(sides) or re.search(FLOAT32, source[1]), f"float32 product: {one}"
     assert seen >= 3 * (6 + 2)  # six kernels and two batched products, forward and twice backward
 
 
