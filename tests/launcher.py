@@ -67,7 +67,9 @@ class Cloud:
         (self.bin / name).chmod(0o755)
 
     def write(self, name, value):
-        (self.folder / name).write_text(json.dumps(value))
+        new = self.folder / f"{name}.new"
+        new.write_text(json.dumps(value))
+        new.replace(self.folder / name)  # in one step: the stub may read
 
     def play(self, *, steps=3, step_s=0.02, die=(), holds=()):
         self.write("play.json", {"steps": steps, "step_s": step_s, "die": die, "holds": holds})
