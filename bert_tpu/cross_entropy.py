@@ -1,12 +1,16 @@
 """Cross entropy over the vocabulary, without a matrix of its gradient.
 
-Letters: N rows  D width  V vocabulary
+Letters: N rows  D width  V vocabulary  P a piece of the vocabulary
 """
+
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 LARGEST = 70.0  # nats; exp of it, times the vocabulary, is far from the end of float32
+CPU_PIECE = 2048  # rows of the table whose logits a CPU keeps in its cache
 
 
 @jax.custom_vjp
@@ -20,33 +24,65 @@ def tied(h_ND, table_VD, bias_V, labels_N):
     return _forward(h_ND, table_VD, bias_V, labels_N)[0]
 
 
+class Kept(NamedTuple):
+    """What the gradient is made of; e is exp of the relative logits, `pull` its product with the table."""
+
+    h_ND: jax.Array
+    labels_N: jax.Array
+    label_ND: jax.Array
+    e_VN: jax.Array
+    sum_N: jax.Array
+    pull_ND: jax.Array
+
+
 def _forward(h_ND, table_VD, bias_V, labels_N):
-    table_VD = table_VD.astype(h_ND.dtype)
+    given = h_ND, table_VD.astype(h_ND.dtype), bias_V, labels_N
+    # A TPU takes the whole table at once: there the three products and exp are passes that the compiler fuses. A
+    # CPU's passes are separate, and 75 MB of logits would go through memory in each.
+    return jax.lax.platform_dependent(
+        *given, cpu=functools.partial(_in_pieces, rows=CPU_PIECE), default=functools.partial(_in_pieces, rows=None)
+    )
+
+
+def _in_pieces(h_ND, table_VD, bias_V, labels_N, rows):
+    V, D = table_VD.shape
+    rows = rows if rows and V % rows == 0 else V
     label_ND = jnp.take(table_VD, labels_N, axis=0)
     near_N = jnp.sum(h_ND.astype(jnp.float32) * label_ND.astype(jnp.float32), axis=-1) + bias_V[labels_N]
-    z_NV = jnp.einsum("ND,VD->NV", h_ND, table_VD, preferred_element_type=jnp.float32) + bias_V - near_N[:, None]
-    e_NV = jnp.exp(jnp.minimum(z_NV, LARGEST))
-    is_label_NV = jax.lax.broadcasted_iota(jnp.int32, z_NV.shape, 1) == labels_N[:, None]
-    label_N = jnp.sum(jnp.where(is_label_NV, z_NV, 0.0), axis=-1)
-    sum_N = jnp.sum(e_NV, axis=-1)
-    hits_N = (label_N >= jnp.max(z_NV, axis=-1)).astype(jnp.float32)
-    kept = h_ND, table_VD, label_ND, labels_N, e_NV.astype(h_ND.dtype), sum_N
-    return (jnp.log(sum_N) - label_N, hits_N), kept
+
+    def piece(so_far, of_table):
+        sum_N, label_N, top_N, pull_ND = so_far
+        table_PD, bias_P, first = of_table
+        z_PN = jnp.einsum("PD,ND->PN", table_PD, h_ND, preferred_element_type=jnp.float32) + bias_P[:, None] - near_N
+        e_PN = jnp.exp(jnp.minimum(z_PN, LARGEST))
+        is_label_PN = jax.lax.broadcasted_iota(jnp.int32, z_PN.shape, 0) == labels_N - first
+        label_N += jnp.sum(jnp.where(is_label_PN, z_PN, 0.0), axis=0)
+        top_N = jnp.maximum(top_N, jnp.max(z_PN, axis=0))
+        sum_N += jnp.sum(e_PN, axis=0)
+        e_PN = e_PN.astype(h_ND.dtype)
+        pull_ND += jnp.einsum("PN,PD->ND", e_PN, table_PD, preferred_element_type=jnp.float32)
+        return (sum_N, label_N, top_N, pull_ND), e_PN
+
+    zero_N = jnp.zeros_like(near_N)
+    pieces = table_VD.reshape(-1, rows, D), bias_V.reshape(-1, rows), jnp.arange(0, V, rows)
+    start = zero_N, zero_N, zero_N - jnp.inf, jnp.zeros(h_ND.shape, jnp.float32)
+    (sum_N, label_N, top_N, pull_ND), e_VN = jax.lax.scan(piece, start, pieces, unroll=rows == V)
+    hits_N = (label_N >= top_N).astype(jnp.float32)
+    return (jnp.log(sum_N) - label_N, hits_N), Kept(h_ND, labels_N, label_ND, e_VN.reshape(V, -1), sum_N, pull_ND)
 
 
 def _backward(kept, gradients):
-    h_ND, table_VD, label_ND, labels_N, e_NV, sum_N = kept
     g_N = gradients[0]
-    scale_N = g_N / sum_N
-    dh_ND = jnp.einsum("NV,VD->ND", e_NV, table_VD, preferred_element_type=jnp.float32) * scale_N[:, None]
-    dh_ND = dh_ND - label_ND * g_N[:, None]
-    scaled_ND = h_ND * scale_N[:, None].astype(h_ND.dtype)
-    dtable_VD = jnp.einsum("NV,ND->VD", e_NV, scaled_ND, preferred_element_type=jnp.float32)
-    dtable_VD = dtable_VD.at[labels_N].add(-h_ND * g_N[:, None])
+    scale_N = g_N / kept.sum_N
+    dh_ND = kept.pull_ND * scale_N[:, None] - kept.label_ND * g_N[:, None]
+    h_ND, dtype = kept.h_ND, kept.h_ND.dtype
+    scaled_ND = h_ND * scale_N[:, None].astype(dtype)
+    dtable_VD = jnp.einsum("VN,ND->VD", kept.e_VN, scaled_ND, preferred_element_type=jnp.float32)
+    dtable_VD = dtable_VD.at[kept.labels_N].add(-h_ND * g_N[:, None])
     # As a product with one column of eight: a reduction takes ten times as long on a TPU.
-    scale_NK = jnp.where(jnp.arange(8) == 0, scale_N[:, None], 0.0).astype(h_ND.dtype)
-    dbias_V = jnp.einsum("NV,NK->KV", e_NV, scale_NK, preferred_element_type=jnp.float32)[0]
-    return dh_ND.astype(h_ND.dtype), dtable_VD, dbias_V.at[labels_N].add(-g_N), None
+    scale_NK = jnp.where(jnp.arange(8) == 0, scale_N[:, None], 0.0).astype(dtype)
+    dbias_V = jnp.einsum("VN,NK->KV", kept.e_VN, scale_NK, preferred_element_type=jnp.float32)[0]
+    return dh_ND.astype(dtype), dtable_VD, dbias_V.at[kept.labels_N].add(-g_N), None
 
 
 tied.defvjp(_forward, _backward)

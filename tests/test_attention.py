@@ -56,14 +56,15 @@ def test_attention_without_a_token_to_attend_to_is_finite():
 N, D, V = 40, 16, 300
 
 
-def logits(seed):
+def logits(seed, V=V):
     rng = np.random.default_rng(seed)
     h, table, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((N, D), (V, D), (V,)))
     return h, table, bias, rng.integers(0, V, N)
 
 
-def test_cross_entropy_and_its_gradients_are_the_plain_form_s():
-    h, table, bias, labels = logits(0)
+@pytest.mark.parametrize("vocab_size", [V, 2 * cross_entropy.CPU_PIECE], ids=["whole", "in pieces"])
+def test_cross_entropy_and_its_gradients_are_the_plain_form_s(vocab_size):
+    h, table, bias, labels = logits(0, vocab_size)
     weights = np.random.default_rng(1).random(N).astype(np.float32)
 
     def expected(h, table, bias):
@@ -79,8 +80,9 @@ def test_cross_entropy_and_its_gradients_are_the_plain_form_s():
         np.testing.assert_allclose(one, other, atol=2e-6 * np.abs(other).max())
 
 
-def test_hits_are_the_rows_whose_label_is_the_largest():
-    h, table, bias, labels = logits(2)
+@pytest.mark.parametrize("vocab_size", [V, 2 * cross_entropy.CPU_PIECE], ids=["whole", "in pieces"])
+def test_hits_are_the_rows_whose_label_is_the_largest(vocab_size):
+    h, table, bias, labels = logits(2, vocab_size)
     labels = np.where(np.arange(N) % 2, np.argmax(h @ table.T + bias, axis=-1), labels)
     hits = cross_entropy.tied(h, table, bias, labels)[1]
     np.testing.assert_array_equal(hits, np.argmax(h @ table.T + bias, axis=-1) == labels)
