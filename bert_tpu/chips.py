@@ -1,14 +1,20 @@
 """What is documented of each TPU generation, and the shapes in which its chips are joined.
 
-Peak FLOP/s, HBM and links: https://cloud.google.com/tpu/docs/v5e and its neighbours v4, v5p and v6e (Google gives links
-as Gbit/s or GB/s of all ports of a chip; here it is one direction of one port: 1600 Gbit/s / 4 ports / 8 = 50 GB/s);
-for v3 and the clocks and power of v3 and v4: Jouppi et al. 2023, "TPU v4: an optically reconfigurable supercomputer",
-table 4. The other clocks follow from peak FLOP/s and the number and size of the matrix units.
+Peak FLOP/s and HBM: https://cloud.google.com/tpu/docs/v3 and its neighbours v4, v5e, v5p and v6e. Links: those of v5e,
+v5p and v6e, and for v3 and v4 Jouppi et al. 2023, "TPU v4: an optically reconfigurable supercomputer", table 4. Here a
+link is one direction of one port, where the pages give all ports of a chip: 1600 Gbit/s / 4 ports / 8 = 50 GB/s, or, as
+today's give both directions, 400 GB/s / 4 ports / 2 = 50 GB/s. That is nominal:
+https://jax-ml.github.io/scaling-book/tpus reckons with 45 GB/s for v4 and v5e and 90 for v5p and v6e.
 
-Power, watts a chip with its HBM, no host: v3 and v4 as measured by Google, mean and maximum (same table; also in
-https://cloud.google.com/tpu/docs/v4). Of v5e and v5p none is published: ESTIMATE, v4's watts for each peak FLOP/s. v6e:
-ESTIMATE, v5e's for each peak FLOP/s over the 1.67 that Google states ("over 67% more energy-efficient than v5e", blog
-"Introducing Trillium", 2024-05-14).
+Clocks of v3 and v4: table 4. The others follow from peak FLOP/s and the matrix units; v6e's two units of 256 x 256 have
+to count as four.
+
+Power, watts a chip, no host. v3 and v4, with HBM: mean and maximum as measured by Google (their pages; table 4). v5e,
+v5p and v6e: the lower is the mean that Google measured over its fleet, at all loads (Schneider et al. 2025,
+arXiv:2502.01671, table 1, known here at second hand, from two independent repositories). No maximum is published for
+them, so the upper is an ESTIMATE. v5e: v4's highest watts for each peak FLOP/s. v5p: its mean times v4's 192 / 170.
+v6e: v5e's upper for each peak FLOP/s over the 1.67 that Google states ("over 67% more energy-efficient than TPU v5e",
+blog "Announcing Trillium", 2024-05-14).
 """
 
 import math
@@ -18,7 +24,7 @@ from typing import NamedTuple
 from bert_tpu import command
 
 GIB = 2**30
-HOP_S = 1e-6  # a message's way to the neighbour: https://jax-ml.github.io/scaling-book/sharding, "about 1 us a hop"
+HOP_S = 1e-6  # a message's way to the neighbour: https://jax-ml.github.io/scaling-book/sharding, about 1 us
 
 
 class Chip(NamedTuple):
@@ -27,22 +33,22 @@ class Chip(NamedTuple):
     kind: str  # what JAX calls its devices
     devices: int  # JAX devices on a chip: both cores of v4 and v5p are one, as a megacore
     flops: float  # peak dense bfloat16 FLOP/s
-    hbm_gib: float
+    hbm_gib: float  # as built; of v5p's 96 Google's page lists 95, what system and libtpu leave
     usable_gib: float  # of it, what XLA:TPU (libtpu 0.0.52) gives to a program on all devices of the chip
     hbm_bytes_per_s: float
     clock_hz: float
     link_bytes_per_s: float  # one link, one direction
     ring: int  # along an axis of this many chips, or a multiple, the last is joined to the first
     watts: tuple[float, float]  # usual, highest
-    watts_measured: bool
+    watts_measured: bool  # both; elsewhere the usual is, and the highest is an ESTIMATE
 
 
 CHIPS = {
     "v3": Chip("TPU v3", 2, 123e12, 32, 30.96, 900e9, 0.94e9, 70e9, 32, (220, 262), True),
     "v4": Chip("TPU v4", 1, 275e12, 32, 30.75, 1200e9, 1.05e9, 50e9, 4, (170, 192), True),
-    "v5e": Chip("TPU v5 lite", 1, 197e12, 16, 15.75, 819e9, 1.50e9, 50e9, 16, (122, 138), False),
-    "v5p": Chip("TPU v5", 1, 459e12, 95, 95.73, 2765e9, 1.75e9, 100e9, 4, (284, 320), False),
-    "v6e": Chip("TPU v6 lite", 1, 918e12, 32, 31.24, 1640e9, 1.75e9, 100e9, 16, (340, 385), False),
+    "v5e": Chip("TPU v5 lite", 1, 197e12, 16, 15.75, 819e9, 1.50e9, 50e9, 16, (66, 138), False),
+    "v5p": Chip("TPU v5", 1, 459e12, 96, 95.73, 2765e9, 1.75e9, 100e9, 4, (331, 374), False),
+    "v6e": Chip("TPU v6 lite", 1, 918e12, 32, 31.24, 1640e9, 1.75e9, 100e9, 16, (153, 385), False),
 }
 NAMES = (
     "v3:2x2", "v3:4x4", "v4:2x2x1", "v4:2x2x4", "v5e:2x2", "v5e:2x4", "v5e:4x4", "v5p:2x2x1", "v5p:2x2x4", "v6e:2x2",

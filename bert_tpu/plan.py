@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     """A run on a slice, in pairs of low and high.
 
     hours: all steps, each at its length's time. kWh: hours x chips x watts x PUE, without the hosts; the low one with
-    a chip's usual watts, the high one with its highest.
+    a chip's usual watts, the high one with its highest; chips.py says which of them are measured.
     """
 
     where: chips.Slice

@@ -79,10 +79,12 @@ def get_config(variant="medium"):
             nonfinite=dict(stop_after=20),  # steps in a row; 0: never
             watchdog=dict(silent_s=30, stacks_s=300, exit_s=600),
             plan=dict(
-                # US dollars a chip and hour, on demand, https://cloud.google.com/tpu/pricing in 2025: put in your own.
+                # US dollars a chip and hour, on demand, in the cheapest US region, in 2025: put in your own.
+                # https://cloud.google.com/tpu/pricing
                 price=dict(v3=2.00, v4=3.22, v5e=1.20, v5p=4.20, v6e=2.70),
                 pue=1.09,  # Google's fleet in 2024: https://datacenters.google/efficiency
-                kgco2e_per_kwh=0.373,  # USA in 2022, 823 lb/MWh: https://www.epa.gov/egrid; yours may be far from it
+                # USA in 2022, 827.5 lb CO2e/MWh (823.1 is CO2 alone): eGRID2022, https://www.epa.gov/egrid
+                kgco2e_per_kwh=0.375,  # yours may be far from it
             ),
         )
     )

@@ -6,8 +6,9 @@ import pytest
 
 from bert_tpu import chips, command, mesh
 
-# Matrix units a chip and their width (the pages cited in chips.py): two FLOPs a cell and cycle give the peak. Of v6e
-# some editions of the page say 4 units and some 2; test_cost.py shows that the compiler reckons with 4.
+# Matrix units a chip and their width (the pages cited in chips.py): two FLOPs a cell and cycle give the peak. v6e's
+# page and JAX say two units of 256 x 256; each has to count as two, since 1.75 GHz only comes out with four, and
+# test_cost.py shows that the compiler's cycles fit that clock.
 UNITS = {"v3": (4, 128), "v4": (8, 128), "v5e": (4, 128), "v5p": (8, 128), "v6e": (4, 256)}
 
 
@@ -22,22 +23,28 @@ def test_one_direction_of_all_links_is_what_google_gives_in_gigabits():
         assert links * chips.CHIPS[generation].link_bytes_per_s * 8 == gigabits * 1e9
 
 
-def test_the_estimated_watts_agree_with_another_claim():
+def test_the_highest_watts_follow_from_what_is_published():
+    """v5e's from v4's for each FLOP/s, v5p's from its mean and v4's spread, v6e's from v5e's and Google's 1.67."""
+    v4, v5e, v5p, v6e = (chips.CHIPS[one] for one in ("v4", "v5e", "v5p", "v6e"))
+    assert v5e.watts[1] == round(v4.watts[1] / v4.flops * v5e.flops)
+    assert v5p.watts[1] == round(v5p.watts[0] * v4.watts[1] / v4.watts[0])
+    assert v6e.watts[1] == round(v5e.watts[1] / v5e.flops * v6e.flops / 1.67)
+
+
+def test_an_estimated_maximum_agrees_with_another_claim():
     """Google, 2025: Ironwood does twice Trillium's FLOP/s a watt and nearly 30 times TPU v2's (46 TFLOP/s at 280 W)."""
     trillium = 30 / 2 * 46e12 / 280
-    usual, highest = chips.CHIPS["v6e"].watts
-    assert usual < 918e12 / trillium < highest
-    v5e, v6e = chips.CHIPS["v5e"], chips.CHIPS["v6e"]
-    assert v6e.flops / v6e.watts[1] == pytest.approx(1.67 * v5e.flops / v5e.watts[1], rel=0.01)
-    for one in ("v5e", "v5p"):
-        chip, v4 = chips.CHIPS[one], chips.CHIPS["v4"]
-        for watts, known in zip(chip.watts, v4.watts, strict=True):
-            assert watts / chip.flops == pytest.approx(known / v4.flops, rel=0.01)
+    assert chips.CHIPS["v6e"].watts[1] == pytest.approx(918e12 / trillium, rel=0.05)
+
+
+def test_both_ends_of_the_power_are_measured_where_a_maximum_is_published():
+    assert [name for name, chip in chips.CHIPS.items() if chip.watts_measured] == ["v3", "v4"]
+    assert all(usual < highest for usual, highest in (chip.watts for chip in chips.CHIPS.values()))
 
 
 def test_a_program_gets_nearly_all_of_hbm():
     for chip in chips.CHIPS.values():
-        assert 0.95 < chip.usable_gib / chip.hbm_gib < 1.01
+        assert 0.95 < chip.usable_gib / chip.hbm_gib < 1
 
 
 def test_the_log_and_the_plan_use_the_same_peak():

@@ -11,6 +11,7 @@ import runs
 from test_cost import needs_libtpu
 
 from bert_tpu import chips, command, compiler, cost, flops, model, plan, pretrain
+from tools import plan as tool
 
 TINY = runs.KEYS | {
     "model.vocab_size": 512, "model.hidden_size": 128, "model.num_heads": 2, "model.intermediate_size": 256,
@@ -153,6 +154,19 @@ def test_the_range_of_a_step():
     assert TIMES.low == 3e-3
     assert TIMES.high == pytest.approx(3.7e-3)
     assert TIMES._replace(links=9e-3).low == 9e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("v4:2x2x4", "170 .. 192 W a chip (measured), hosts not in, PUE 1.09"),
+        ("v5e:4x4", "66 .. 138 W a chip (the fleet's mean .. an estimated maximum), hosts not in, PUE 1.09"),
+    ],
+)
+def test_the_table_says_whose_watts_they_are(name, said):
+    one = plan.Length(None, 0.0, TIMES, {})
+    made = plan.Plan(chips.find(name), {128: one}, {128: 1000}, 256, 1.0, price=1.0, pue=1.09, kgco2e_per_kwh=0.375)
+    assert any(line.startswith("kWh") and line.endswith(said) for line in tool._whole(made))
 
 
 def noisy(fault):

@@ -108,7 +108,8 @@ def _whole(made):
     if made.hours is None:
         return ["", f"{steps}: does not fit; --max-batch finds the largest batch that does"]
     chip, chip_hours = made.where.chip, tuple(hours * made.where.chips for hours in made.hours)
-    watts = f"{chip.watts[0]:.0f} .. {chip.watts[1]:.0f} W a chip, {'measured' if chip.watts_measured else 'ESTIMATE'}"
+    source = "measured" if chip.watts_measured else "the fleet's mean .. an estimated maximum"
+    watts = f"{chip.watts[0]:.0f} .. {chip.watts[1]:.0f} W a chip ({source})"
     return [
         "",
         f"{steps}, ESTIMATE from all at once to one by one (no evaluation, checkpoint or restart in it):",
