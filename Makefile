@@ -34,7 +34,7 @@ $(VENV)/libtpu: $(VENV)/ready requirements-plan.txt
 	touch $@
 
 test: $(VENV)/ready $(VENV)/libtpu
-	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 2 --dist worksteal
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 3 --dist worksteal
 
 bench: $(VENV)/ready
 	$(PY) -m tools.bench $(if $(TEXT),--text '$(TEXT)')

@@ -240,9 +240,10 @@ def again(cfg, directory, step):
 
 
 def quiet_tensorflow():
-    """Keeps TensorFlow's start-up notes out of the terminal; to be called before it is imported."""
-    # The second setting only silences a note that the first does not.
-    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"} | os.environ)
+    """Keeps TensorFlow's start-up notes out of the terminal, and Keras out; to be called before it is imported."""
+    # The second setting silences a note that the first does not; the third names an old Keras, which is not there.
+    settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "TF_USE_LEGACY_KERAS": "1"}
+    os.environ.update(settings | os.environ)
 
 
 def main():
