@@ -11,17 +11,17 @@ import jax.numpy as jnp
 from bert_tpu import dropout
 
 MASKED_SCORE = -1e9  # exp(it - max) is exactly 0 in float32, so padding changes no real token
+LARGEST = 60.0  # nats of a score above its reference: neither exp nor its inverse, times a gradient, leaves float32
+LEAST = 1e-30  # sum of a token's exponentials: of smaller ones float32 loses those that matter
 
 
 def attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
     """softmax(q k^T) v, [B, H, K, L], with dropout of the probabilities where `words` are given; queries come scaled.
 
-    Under a gradient the softmax is computed as e / sum(e), e being exp(score - the token's score with itself): a
-    reference that is known before the scores, so that their product, exp and sum are one pass, where the largest
-    score would take two. It is the same unless a score is more than 88 nats above the reference; then the result is
-    not finite, and the training step skips. What is kept for the gradient is e alone, whose sign says whether dropout
-    keeps it; the division by the sum comes after the product with v, and the softmax's gradient takes
-    sum(p dp) = sum(do o) (Dao et al. 2022, arXiv:2205.14135, appendix B).
+    Under a gradient the softmax is computed as e / sum(e), e being exp(score - `_reference`), which is known before the
+    scores, so that their product, exp and sum are one pass, where the largest score would take two. What is kept for
+    the gradient is e alone, whose sign says whether dropout keeps it; the division by the sum comes after the product
+    with v, and the softmax's gradient takes sum(p dp) = sum(do o) (Dao et al. 2022, arXiv:2205.14135, appendix B).
     """
     return _attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, 0.0 if words is None else rate)
 
@@ -37,12 +37,26 @@ def _dots(x_BHKL, y_BHKL):
     return jnp.sum(x_BHKL.astype(jnp.float32) * y_BHKL.astype(jnp.float32), axis=2)
 
 
+def _reference(q_BHKL, k_BHKT):
+    """A number for each token, [B, H, L], that none of its scores exceeds by more than LARGEST.
+
+    The token's score with itself, but at most LARGEST below the bound that Cauchy and Schwarz put on its scores. Where
+    that bound is 129 nats above the largest score, exponentials vanish; the result is then not finite, so that the
+    training step is skipped.
+    """
+    longest_BH1 = jnp.sqrt(jnp.max(_dots(k_BHKT, k_BHKT), axis=-1, keepdims=True))
+    bound_BHL = jnp.sqrt(_dots(q_BHKL, q_BHKL)) * longest_BH1
+    return jnp.maximum(_dots(q_BHKL, k_BHKT), bound_BHL - LARGEST)
+
+
 def _forward(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
-    self_BHL = _dots(q_BHKL, k_BHKT)
+    reference_BHL = _reference(q_BHKL, k_BHKT)
     s_BHLT = jnp.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, preferred_element_type=jnp.float32)
-    e_BHLT = jnp.exp(s_BHLT - self_BHL[..., None])
+    e_BHLT = jnp.exp(s_BHLT - reference_BHL[..., None])
     e_BHLT = jnp.where(mask_BT[:, None, None, :], e_BHLT, 0.0)
-    scale_BHL = 1.0 / (jnp.sum(e_BHLT, axis=-1) + 1e-30)
+    sum_BHL = jnp.sum(e_BHLT, axis=-1)
+    lost_BHL = (sum_BHL < LEAST) & jnp.any(mask_BT, axis=-1)[:, None, None]
+    scale_BHL = jnp.where(lost_BHL, jnp.nan, 1.0 / jnp.maximum(sum_BHL, LEAST))
     if rate:
         e_BHLT = jnp.where(dropout.keep_mask(words, rate), e_BHLT, -e_BHLT)
         scale_BHL /= 1.0 - rate

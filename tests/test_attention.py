@@ -24,7 +24,7 @@ MASK = np.arange(L) < np.array([[L], [9]])
 
 
 @pytest.mark.parametrize("rate", [None, 0.3])
-@pytest.mark.parametrize("scale", [1.0, 1.7])  # scores up to ten nats, and up to forty
+@pytest.mark.parametrize("scale", [1.0, 1.7, 2.8])  # scores up to ten nats, to forty, and to a hundred
 def test_attention_and_its_gradients_are_the_plain_form_s(rate, scale):
     given = heads(0, scale), heads(1, scale), heads(2)
     words = None if rate is None else dropout.words(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L))
@@ -39,7 +39,13 @@ def test_attention_and_its_gradients_are_the_plain_form_s(rate, scale):
         np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max() + 1e-6)
 
 
-def test_attention_is_exact_for_any_scores_where_no_gradient_is_asked_and_not_finite_where_one_is():
+def test_scores_of_the_largest_scale_are_far_above_a_token_s_own():
+    q, k = heads(0, 2.8), heads(1, 2.8)
+    above = np.einsum("BHKL,BHKT->BHLT", q, k) - np.sum(q * k, axis=2)[..., None]
+    assert above.max() > 100  # exp of it is no float32
+
+
+def test_attention_is_exact_for_any_scores_where_no_gradient_is_asked_and_not_finite_where_it_cannot_be():
     given = heads(0, 30.0), heads(1, 30.0), heads(2)
     expected = plain(*given, MASK, None, 0.0)
     np.testing.assert_allclose(attention.attend(*given, MASK, None, 0.1), expected, rtol=1e-5, atol=1e-5)
