@@ -17,6 +17,8 @@ def get_config():
     # updates more than context to leave the plateau at the unigram entropy.
     cfg.data.seq_lens = (32, 128)
     cfg.data.max_predictions = (5, 20)
+    # Both lengths to the end: four hundred long steps in a row would cost what is known of short rows.
+    cfg.data.schedule = "mixed"
     cfg.batch_size = 32
     cfg.num_steps = 4000
     # 4,000 steps see no row twice, and a rate of 3e-3 needs a second moment that follows within the warm-up.

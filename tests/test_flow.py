@@ -98,13 +98,13 @@ def test_an_export_comes_back_bit_for_bit_and_trains_on(flow):
 
 def test_batches_can_be_looked_at(flow):
     command = ("tools.show_batches", "--config", "configs/demo.py", f"--config.data.dir={flow / 'corpus'}", *SMALL)
-    said, _ = run(*command, "--steps", "35:37", "--rows", "1", "--json")
+    said, _ = run(*command, "--steps", "38:40", "--rows", "1", "--json")
     lines = [json.loads(line) for line in said.splitlines()]
-    assert [(line["step"], line["seq_len"], len(line["rows"])) for line in lines] == [(35, 32, 1), (36, 64, 1)]
+    assert [(line["step"], line["seq_len"], len(line["rows"])) for line in lines] == [(38, 32, 1), (39, 64, 1)]
     assert set(lines[0]["rows"][0]) == {
         "input_ids", "token_type_ids", "attention_mask", "masked_positions", "masked_ids", "next_sentence_label",
     }  # fmt: skip
-    said, _ = run(*command, "--steps", "35:37", "--rows", "0", "--json", "--hosts", "2")
+    said, _ = run(*command, "--steps", "38:40", "--rows", "0", "--json", "--hosts", "2")
     assert [json.loads(line)["sha256"] for line in said.splitlines()] == [line["sha256"] for line in lines]
     said, _ = run(*command, "--steps", "0")
     assert "B is random" in said
