@@ -18,6 +18,14 @@ import orbax.checkpoint as ocp
 
 from bert_tpu import command, hosts, places
 
+# Large arrays are cut over the devices already. To cut the small ones too, that all hosts may write them, Orbax would
+# have a program for each shape compiled at the first save.
+logging.disable(logging.WARNING)  # it says that it overrides, as it was told to
+ocp.type_handlers.register_type_handler(
+    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+)
+logging.disable(logging.NOTSET)
+
 ITEMS = ("params", "opt", "meta")
 SUMS = "SHA256SUMS"
 

@@ -3,10 +3,10 @@
 import os
 import socket
 import subprocess
-import sys
 import time
 
 from conftest import ROOT
+import warm
 
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
@@ -14,7 +14,7 @@ FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=
 class Pod:
     """Context of hosts 0 .. count - 1 that all run the same command; at its end all are dead."""
 
-    def __init__(self, logs, words, *, hosts, devices, each=lambda host: (), program=("-m", "bert_tpu.pretrain")):
+    def __init__(self, logs, words, *, hosts, devices, each=lambda host: (), program="bert_tpu.pretrain"):
         """each: function host -> further words. logs: a new folder for what each host says."""
         logs.mkdir(parents=True)
         self.logs = [logs / f"host{host}.txt" for host in range(hosts)]
@@ -24,9 +24,8 @@ class Pod:
             setting = os.environ | {"XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}"}
             setting |= {"PYTHONPATH": str(ROOT)} | environment(address, hosts, host)
             with path.open("w") as log:
-                command = [sys.executable, *program, *words, *each(host)]
                 self.processes.append(
-                    subprocess.Popen(command, cwd=ROOT, env=setting, stdout=subprocess.DEVNULL, stderr=log)
+                    warm.start(program, [*words, *each(host)], env=setting, stdout=subprocess.DEVNULL, stderr=log)
                 )
 
     def __enter__(self):

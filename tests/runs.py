@@ -2,10 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
 
-from conftest import ROOT
+import warm
 
 from bert_tpu import config
 
@@ -43,8 +41,7 @@ def words(given, directory):
 
 def start(given, directory, **options):
     """A run as a process of its own."""
-    arguments = [sys.executable, "-m", "bert_tpu.pretrain", *words(given, directory)]
-    return subprocess.Popen(arguments, cwd=ROOT, text=True, **options)
+    return warm.start("bert_tpu.pretrain", words(given, directory), **options)
 
 
 def metrics(directory, without=()):

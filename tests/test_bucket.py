@@ -1,20 +1,16 @@
 """A workdir in a bucket: everything of the run is there, nothing beside it, and a restart goes on from it."""
 
 import os
-import subprocess
-import sys
 
 from conftest import ROOT
 import runs
+import warm
 
 
 def train(folder, given, cwd):
     words = [word.replace("--workdir=", "--workdir=gs://my-bucket/") for word in runs.words(given, "runs/micro")]
     words = [word.replace(f"--config={runs.FILE}", f"--config={ROOT / runs.FILE}") for word in words]
-    done = subprocess.run(
-        [sys.executable, ROOT / "tests/bucket.py", folder, *words], cwd=cwd, capture_output=True, text=True,
-        timeout=200, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
+    done = warm.run(ROOT / "tests/bucket.py", [folder, *words], cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 

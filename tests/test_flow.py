@@ -3,11 +3,9 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
 
-from conftest import ROOT
 import pytest
+import warm
 
 SMALL = [
     f"--config.{key}={value}"
@@ -25,9 +23,7 @@ def run(*command, code=0):
     # One device, as on a laptop; still compiled without optimization, which takes a third of the time.
     flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-    )
+    done = warm.run(command[0], command[1:], env=env)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
 

@@ -2,14 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 
-from conftest import ROOT
 import jax
 import numpy as np
 import pytest
 import runs
+import warm
 
 from bert_tpu import checkpoint, command, mesh, nonfinite, pretrain
 
@@ -38,17 +36,15 @@ def poison(directory, given, value):
 
 def replayed(given, directory, step):
     words = [*runs.words(given, directory), f"--replay={step}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "bert_tpu.pretrain", *words], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = warm.run("bert_tpu.pretrain", words)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def shown(given, step):
     """The SHA-256 that tools.show_batches prints."""
     words = [word for word in runs.words(given, "") if not word.startswith("--workdir")]
-    command = [sys.executable, "-m", "tools.show_batches", *words, f"--steps={step}", "--json", "--rows=0"]
-    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return json.loads(warm.run("tools.show_batches", [*words, f"--steps={step}", "--json", "--rows=0"]).stdout)
 
 
 def test_a_poisoned_run_stops_and_a_replay_names_the_value(given, tmp_path):

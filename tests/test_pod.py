@@ -76,7 +76,7 @@ def test_a_run_is_the_same_run_on_any_hosts_whatever_befalls_them(given, lock, t
     shares = [share(lock, host, 4, tmp_path / f"share{host}") for host in range(4)]
     assert all(len(list(path.glob("*.safetensors"))) < len(lock.splits["train"]) for path in shares)
     each = [(f"--config.data.dir={path}", calm) for path in shares]
-    program = ("tests/recorded.py",)
+    program = "tests/recorded.py"
     with pod.Pod(tmp_path / "a", words, hosts=4, devices=4, each=each.__getitem__, program=program) as hosts:
         hosts.wait_until(lambda: last_step(run) >= 2)
         hosts.send(2, signal.SIGTERM)

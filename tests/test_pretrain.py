@@ -73,7 +73,8 @@ def test_kill_in_the_middle_of_a_save_changes_no_bit(given, whole, tmp_path, com
     wait_until(lambda: any(tmp_path.glob("checkpoints/*[05]/params")), process)
     wait_until(lambda: any(tmp_path.glob("checkpoints/*.orbax-checkpoint-tmp/params*")), process)
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stderr.close()
     assert any(tmp_path.glob("checkpoints/*.orbax-checkpoint-tmp"))
     assert 5 <= steps(tmp_path)[-1] < STEPS
     with (tmp_path / "metrics.jsonl").open("a") as lines:
@@ -126,7 +127,8 @@ def test_sigterm_while_it_compiles_ends_it_at_once(given, tmp_path):
     sent_s = time.monotonic()
     assert process.wait() == 143
     assert time.monotonic() - sent_s < 5
-    assert process.communicate()[1] == ""
+    with process.stderr as said:
+        assert said.read() == ""
     assert steps(tmp_path) == []
 
 

@@ -151,7 +151,10 @@ def test_an_interrupted_start_leaves_no_run(cloud):
     cloud.up()
     cloud.play(steps=10_000, step_s=0.05)
     real = (cloud.bin / "gcloud").read_text()
-    slow = "import sys, time\nif ' start ' in sys.argv[-1] and '--worker=3' in sys.argv: time.sleep(6)\n"
+    slow = f"""import os, sys, time
+while ' start ' in sys.argv[-1] and '--worker=3' in sys.argv and not os.path.exists({str(cloud.folder / "open")!r}):
+    time.sleep(0.1)
+"""
     cloud.program("gcloud", real.replace("\n", "\n" + slow, 1))
     running = cloud.start("run", "--no-doctor", *WORDS)
     wait_for(lambda: len(cloud.lines("starts.jsonl")) == 3)
@@ -161,5 +164,6 @@ def test_an_interrupted_start_leaves_no_run(cloud):
     assert "stopping it on every host" in err
     assert "delete ends it" in err
     assert "running" not in cloud.ended()
-    time.sleep(6)  # the connection to worker 3 was ended too, and starts nothing later
+    (cloud.folder / "open").touch()
+    time.sleep(2)  # the connection to worker 3 was ended too, and starts nothing later
     assert len(cloud.lines("starts.jsonl")) == 3
