@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bert_tpu import chips, command, cost, log, mesh, train
+from bert_tpu import chips, command, cost, kept, log, mesh, train
 
 REQUIREMENTS = "requirements-plan.txt"
 
@@ -105,14 +106,14 @@ def quiet():
             sys.stderr = before
 
 
-def compile_all(job, on, lens, what) -> dict[int, Program]:
+def compile_all(job, on, lens, what, answers=kept.NOWHERE) -> dict[int, Program]:
     """The Program of each length, built side by side; says on stderr how long it has been at it.
 
-    job: train.Job. on: mesh. what: words for the line of progress.
+    job: train.Job. on: mesh. what: words for the line of progress. answers: of the compiler, given before.
     """
     terminal, begun, said_s = log.Terminal(), time.monotonic(), 0.0
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        futures = {pool.submit(compile_step, job, on, n): n for n in lens}
+        futures = {pool.submit(compile_step, job, on, n, answers): n for n in lens}
         waiting = set(futures)
         terminal.say(f"compiling {what} for lengths {', '.join(map(str, lens))} ...")
         while waiting:
@@ -130,11 +131,32 @@ def compile_all(job, on, lens, what) -> dict[int, Program]:
     return {n: future.result() for future, n in futures.items()}
 
 
-def compile_step(job, on, seq_len) -> Program:
-    """The step that trains, `train.jit_step(job, on)`, compiled for one length. Running out of HBM is an answer."""
+def compile_step(job, on, seq_len, answers=kept.NOWHERE) -> Program:
+    """The step that trains, `train.jit_step(job, on)`, compiled for one length. Running out of HBM is an answer.
+
+    answers: where what the compiler said of the same program before is found, and kept.
+    """
     state = jax.eval_shape(lambda: train.new_state(job))
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[seq_len].items()}
     lowered, begun = train.jit_step(job, on).lower(state, batch), time.monotonic()
+    question = _question(lowered, on)
+    if found := answers.get(question):
+        return _program(found)
+    answer = _ask(lowered, state, on)
+    answer["seconds"] = time.monotonic() - begun
+    answers.put(question, answer)
+    return _program(answer)
+
+
+def _question(lowered, on):
+    """All that decides the answer: the program, the chips and how they are wired, and who compiles."""
+    versions = [importlib.metadata.version(name) for name in ("jaxlib", "libtpu")]
+    places = [(device.device_kind, *device.coords, device.core_on_chip) for device in on.devices.flat]
+    return "\n".join(map(str, (versions, places, lowered.as_text())))
+
+
+def _ask(lowered, state, on):
+    """What the compiler says of a program, as plain data."""
     with tempfile.TemporaryDirectory() as dump:
         try:
             options = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
@@ -143,13 +165,19 @@ def compile_step(job, on, seq_len) -> Program:
             used, limit = _lacking(str(fault))
             if used is None:
                 raise
-            return Program(time.monotonic() - begun, used, limit, *[None] * 4)
-        seconds, text = time.monotonic() - begun, _text(compiled, dump)
+            return {"used_bytes": used, "limit_bytes": limit, "memory": None, "flops": None, "text": None}
+        text = _text(compiled, dump)
     memory = _memory(compiled, state)
     chip = next(chip for chip in chips.CHIPS.values() if chip.kind == on.devices.flat[0].device_kind)
     limit = round(chip.usable_gib * chips.GIB / chip.devices)
     flops = compiled.cost_analysis()["flops"]
-    return Program(seconds, memory.total, limit, memory, cost.cost(text), flops, text)
+    used = memory.total
+    return {"used_bytes": used, "limit_bytes": limit, "memory": list(memory), "flops": flops, "text": text}
+
+
+def _program(answer):
+    memory, text = answer["memory"], answer["text"]
+    return Program(**answer | {"memory": memory and Memory(*memory), "cost": text and cost.cost(text)})
 
 
 def _lacking(said):

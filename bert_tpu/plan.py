@@ -4,10 +4,11 @@ All times, and what follows from them, are ESTIMATES: nothing has run. How they 
 """
 
 import collections
+import pathlib
 import time
 from typing import NamedTuple
 
-from bert_tpu import chips, command, compiler, config, mesh, pretrain
+from bert_tpu import chips, command, compiler, config, kept, mesh, pretrain
 
 KEYS = ("price", "pue", "kgco2e_per_kwh")
 
@@ -104,8 +105,14 @@ def lengths(cfg, where, lens) -> dict[int, Length]:
     compiler.prepare()
     with compiler.quiet():
         on = compiler.mesh_of(where)
-        programs = compiler.compile_all(job, on, lens, f"batch {cfg.batch_size} on {where.name}")
+        programs = compiler.compile_all(job, on, lens, f"batch {cfg.batch_size} on {where.name}", _answers(cfg))
     return {n: length(where, programs[n], job.flops[n]) for n in lens}
+
+
+def _answers(cfg):
+    """Where the compiler's answers are kept: the same step at another price then takes seconds."""
+    here = cfg.compile_cache and "://" not in cfg.compile_cache
+    return kept.Kept(pathlib.Path(cfg.compile_cache).expanduser() / "plans" if here else None)
 
 
 def check(cfg, where):
@@ -190,7 +197,7 @@ def largest_batch(cfg, where) -> tuple[int, str]:
             with cfg.unlocked():
                 cfg.batch_size = batch
             what = f"batch {batch:,} on {where.name}"
-            return compiler.compile_all(pretrain.job(cfg), on, (longest,), what)[longest]
+            return compiler.compile_all(pretrain.job(cfg), on, (longest,), what, _answers(cfg))[longest]
 
         row = row_bytes(cfg.model, longest, pretrain.make_recipe(cfg).predictions(longest))
         room = where.chip.usable_gib * chips.GIB * where.chips * cfg.accumulate

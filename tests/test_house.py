@@ -11,8 +11,8 @@ FLOORS = {
     0: ("command",),
     1: (
         "activation", "attention", "chips", "chunks", "checkpoint", "config", "corpus", "cost",
-        "cross_entropy", "datasets", "dropout", "embedding", "flops", "hf", "hlo", "hosts", "hours", "layout", "log",
-        "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "product",
+        "cross_entropy", "datasets", "dropout", "embedding", "flops", "hf", "hlo", "hosts", "hours", "kept", "layout",
+        "log", "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "product",
         "progress", "publish", "recipe", "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog",
         "wordpiece", "workdir",
     ),

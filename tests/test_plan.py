@@ -16,6 +16,7 @@ from tools import plan as tool
 TINY = runs.KEYS | {
     "model.vocab_size": 512, "model.hidden_size": 128, "model.num_heads": 2, "model.intermediate_size": 256,
     "model.dtype": "bfloat16", "data.schedule": "phased", "data.long_every": 10, "num_steps": 1_000_000,
+    "compile_cache": "",
 }  # fmt: skip
 CHIPS = 4
 TIMES = plan.Times(products=1e-3, hbm=2e-4, cycles=3e-3, links=5e-4, uncosted=2e-4)
@@ -32,10 +33,15 @@ def flags(keys):
     return [f"--config.{key}={value}" for key, value in keys.items()]
 
 
-@pytest.fixture(scope="session")
-def planned():
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def planned(cache):
     """The JSON of the tiny run on a single host of v5e."""
-    done = run("--topology=v5e:2x2", "--json", *flags(TINY))
+    done = run("--topology=v5e:2x2", "--json", *flags(TINY | {"compile_cache": cache}))
     assert done.returncode == 0, done.stderr
     assert "E0000" not in done.stderr
     assert "libtpu" not in done.stderr
@@ -86,6 +92,18 @@ def test_the_sums_follow_from_the_steps(planned):
             ("kgco2e", kwh * cfg.kgco2e_per_kwh),
         ):  # fmt: skip
             assert planned[f"{key}_{end}"] == pytest.approx(value, rel=1e-9)
+
+
+@needs_libtpu
+def test_another_price_compiles_nothing(planned, cache):
+    before = {path: path.stat().st_mtime_ns for path in (cache / "plans").iterdir()}
+    changes = {"compile_cache": cache, "plan.price.v5e": 2.5}
+    again = json.loads(run("--topology=v5e:2x2", "--json", *flags(TINY | changes)).stdout)
+    assert {path: path.stat().st_mtime_ns for path in (cache / "plans").iterdir()} == before
+    assert len(before) == 2
+    assert again["lengths"] == planned["lengths"]
+    cheap = runs.configured(TINY).plan.price.v5e
+    assert again["cost_low"] == pytest.approx(planned["cost_low"] * 2.5 / cheap)
 
 
 @needs_libtpu
