@@ -1,32 +1,56 @@
-"""TensorFlow Datasets as a text source: `tfds:wikipedia/20230601.en`, one example a document."""
+"""TensorFlow Datasets as a text source, one example a document: `tfds:wikipedia/20230601.en`.
+
+What is not given as a query, `tfds:pg19?feature=book_text&split=train&data_dir=gs://bucket/tfds`, is: the feature
+`text`, the split `train`, and the folder that TFDS_DATA_DIR names.
+"""
 
 from collections.abc import Iterator
 import os
+from typing import NamedTuple
+import urllib.parse
 
 from bert_tpu import command
 
 PREFIX = "tfds:"
 
 
+class Query(NamedTuple):
+    """What is wanted of a data set."""
+
+    feature: str = "text"
+    split: str = "train"
+    data_dir: str | None = None
+
+
 def find(name: str) -> tuple[str, int]:
-    """The name, version included, of a data set on this machine, and its size in bytes."""
-    builder = _builder(name)
+    """The name, version and query included, of a data set that is prepared already, and its size in bytes."""
+    builder, query = _open(name)
     config = f"/{builder.builder_config.name}" if builder.builder_config else ""
-    full = f"{PREFIX}{builder.name}{config}:{builder.version}"
-    return full, int(builder.info.dataset_size)
+    given = {key: value for key, value in query._asdict().items() if value != getattr(Query(), key)}
+    words = f"?{urllib.parse.urlencode(given, safe='/:')}" if given else ""
+    return f"{PREFIX}{builder.name}{config}:{builder.version}{words}", int(builder.info.dataset_size)
 
 
 def texts(name: str) -> Iterator[bytes]:
-    """The feature `text` of every example of the training split, in the order of its files."""
+    """The feature of every example of the split, in the order of its files; read as a stream."""
     import tensorflow_datasets as tfds
 
+    builder, query = _open(name)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-    data = _builder(name).as_dataset(split="train", shuffle_files=False, read_config=config)
+    decoders = tfds.decode.PartialDecoding({query.feature: True})
+    data = builder.as_dataset(split=query.split, shuffle_files=False, read_config=config, decoders=decoders)
     for example in tfds.as_numpy(data):
-        yield example["text"]
+        yield example[query.feature]
 
 
-def _builder(name: str):
+def _open(name: str):
+    """(builder, Query) of a name; UserError where they do not serve."""
+    plain, _, words = name.removeprefix(PREFIX).partition("?")
+    try:
+        query = Query(**dict(urllib.parse.parse_qsl(words, strict_parsing=True)) if words else {})
+    except (TypeError, ValueError):
+        known = ", ".join(Query._fields)
+        raise command.UserError(f"{name}: after the ? stand KEY=VALUE, joined by &, of the keys {known}") from None
     try:
         import tensorflow_datasets as tfds
     except ImportError:
@@ -34,12 +58,17 @@ def _builder(name: str):
     mend = "check the name and TFDS_DATA_DIR, or prepare it by `tfds build`"
     try:
         # Read here, because the library reads the variable only when it is imported.
-        directory = os.environ.get("TFDS_DATA_DIR")
-        builder = tfds.builder(name.removeprefix(PREFIX), data_dir=directory, try_gcs=False)
+        directory = query.data_dir or os.environ.get("TFDS_DATA_DIR")
+        builder = tfds.builder(plain, data_dir=directory, try_gcs=False)
     except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError):
         raise command.UserError(f"there is no data set {name}; {mend}") from None
-    if "train" not in builder.info.splits:
+    splits, features = builder.info.splits, builder.info.features or {}
+    if not splits:
         raise command.UserError(f"{name} is not on this machine; {mend}")
-    if "text" not in (builder.info.features or ()):
-        raise command.UserError(f"{name} has no feature `text`; name a data set of plain text")
-    return builder
+    if query.split not in splits:
+        raise command.UserError(f"{name} has no split {query.split!r} but {', '.join(splits)}")
+    if query.feature not in features or not isinstance(features[query.feature], tfds.features.Text):
+        strings = [key for key, kind in features.items() if isinstance(kind, tfds.features.Text)]
+        known = f"?feature= takes one of {', '.join(strings)}" if strings else "name a data set of plain text"
+        raise command.UserError(f"{name} has no feature {query.feature!r} of text: {known}")
+    return builder, query

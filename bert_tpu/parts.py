@@ -1,23 +1,51 @@
-"""A part of a corpus: some consecutive documents, made into shards by one worker process."""
+"""A part of a corpus: some consecutive documents, cleaned and made into ids by one worker process.
+
+part-00000.safetensors has the documents that are left, in a Shard's arrays, and for each of them `source`, `piece`,
+`hash` and, where similar ones are looked for, `bands` and `sketches`. part-00000.json, written last, has the counts.
+"""
 
 import array
+import collections
 from collections.abc import Iterator
 import functools
-import hashlib
 import itertools
 import multiprocessing
 import os
 from pathlib import Path
 import signal
 import threading
+from typing import NamedTuple
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 
-from bert_tpu import corpus, sentences, sources, vocab
+from bert_tpu import clean, contamination, corpus, duplicates, picking, sentences, sources, vocab
 
 BATCH_CHARS = 1 << 18  # of documents encoded at once: bounds a worker's memory
 MEMO_CHARS = 1 << 22  # of words remembered: about 500,000 words, 100 MB
-RECORDS = "part-*.json"  # the files that `record` names
+FILES = "part-*"  # those that `record` and `arrays` name
+PASSAGES = "passages.safetensors"
+# What is counted: documents changed, then documents (of test text also sentences) left out.
+COUNTS = (
+    "normalized", "licence_removed", "other_language", "empty_documents", "test_sentences", "test_documents",
+    "short_documents",
+)  # fmt: skip
+SAMPLES, SAMPLE_CHARS = 2, 300  # of what a part leaves out, for each reason
+
+
+class Options(NamedTuple):
+    """What is done to the text, by the names of the command line; it decides the bytes of the corpus."""
+
+    format: str = "auto"
+    heldout: float = 0.01
+    normal_form: str = "NFC"
+    keep_licence: bool = False
+    language: str = ""
+    min_tokens: int = 1
+    duplicates: str = "exact"
+    similarity: float = 0.8
+    mix: tuple[str, ...] = ()
 
 
 class Encoder:
@@ -29,7 +57,7 @@ class Encoder:
 
     def __init__(self, vocabulary: vocab.Vocab):
         self.unknown = vocab.ids(vocabulary).unk
-        self._tokenizer = vocab.tokenizer(vocabulary)
+        self.tokenizer = vocab.tokenizer(vocabulary)
         self.memo: dict[str, bytes] = {}
         self._memo_chars = 0
 
@@ -40,32 +68,26 @@ class Encoder:
             self._memo_chars = 0
         words = [text.split(" ") for text in texts]
         new = list(set(itertools.chain.from_iterable(words)).difference(self.memo))
-        for word, code in zip(new, self._tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True):
+        for word, code in zip(new, self.tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True):
             self.memo[word] = array.array("H", code.ids).tobytes()
         self._memo_chars += sum(map(len, new))
         ids = self.memo.__getitem__
         return [b"".join(map(ids, text)) for text in words]
 
 
-class Pile:
-    """Documents of one split, on their way into a shard."""
+class Books:
+    """What became of the documents: counts by name, documents read by source, and samples of what was left out."""
 
     def __init__(self):
-        self._codes: list[bytes] = []
-        self._documents: list[int] = []
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.read: collections.Counter[int] = collections.Counter()
+        self.samples: dict[str, list[str]] = collections.defaultdict(list)
 
-    def add(self, codes: list[bytes]) -> None:
-        """The pile has one more document, of these sentences."""
-        self._codes += codes
-        self._documents.append(len(codes))
-
-    def shard(self) -> corpus.Shard:
-        """All of the pile."""
-        return corpus.Shard(
-            tokens=np.frombuffer(b"".join(self._codes), np.uint16),
-            sentences=np.fromiter(map(len, self._codes), np.uint32, len(self._codes)) // 2,
-            documents=np.array(self._documents, np.uint32),
-        )
+    def left_out(self, name: str, count: int, texts: Iterator[str]) -> None:
+        """`count` documents or sentences were left out; a few of them are shown."""
+        self.counts[name] += count
+        held = self.samples[name]
+        held += [text[:SAMPLE_CHARS] for text in itertools.islice(texts, SAMPLES - len(held))]
 
 
 def record(out: str | Path, number: int) -> Path:
@@ -73,27 +95,76 @@ def record(out: str | Path, number: int) -> Path:
     return Path(out) / f"part-{number:05d}.json"
 
 
-def write(out: str, number: int, documents: list[sources.Document], *, heldout: float) -> None:
-    """The part's shards and then its record are in `out`; their bytes depend on nothing else.
+def arrays(out: str | Path, number: int) -> Path:
+    """The file with the part's documents."""
+    return Path(out) / f"part-{number:05d}.safetensors"
 
-    `out` holds the tokenizer. A split without documents has no shard.
+
+def load(out: str | Path, number: int, *names: str) -> tuple[np.ndarray, ...]:
+    """Some of a part's arrays; of `bands/3` the third band alone is read."""
+    with safetensors.safe_open(arrays(out, number), "numpy") as file:
+        split = (name.partition("/") for name in names)
+        return tuple(
+            file.get_slice(name)[int(row) : int(row) + 1][0] if row else file.get_tensor(name) for name, _, row in split
+        )
+
+
+def write(out: str, number: int, documents: list[sources.Document], options: Options) -> None:
+    """The part's documents and then its record are in `out`; their bytes depend on nothing else.
+
+    `out` holds the tokenizer and, if test text is to be taken out, its passages.
     """
-    encoder = _encoder(out)
-    piles = {split: Pile() for split in corpus.SPLITS}
-    empty = 0
-    for document, codes in _encode(encoder, documents):
-        if codes:
-            piles["heldout" if _is_held_out(document, codes, heldout) else "train"].add(codes)
-        else:
-            empty += 1
-    content = {"empty_documents": empty, "shards": {}, "unknown": {}}
-    for split, pile in piles.items():
-        shard = pile.shard()
-        if len(shard.documents):
-            path = Path(out) / f"{split}-{number:05d}.safetensors"
-            content["shards"][split] = corpus.write_shard(path, shard)._asdict()
-            content["unknown"][split] = int(np.count_nonzero(shard.tokens == encoder.unknown))
-    corpus.write_bytes(record(out, number), corpus.json_bytes(content))
+    encoder, books = _encoder(out), Books()
+    codes, counts, origin = [], [], []
+    for document, found in _encode(encoder, documents, options, books):
+        codes += found
+        counts.append(len(found))
+        origin.append((document.source, document.piece))
+    shard = corpus.Shard(
+        tokens=np.frombuffer(b"".join(codes), np.uint16),
+        sentences=np.fromiter(map(len, codes), np.uint32, len(codes)) // 2,
+        documents=np.array(counts, np.uint32),
+    )
+    source, piece = np.array(origin, np.uint32).reshape(-1, 2).T
+    shard, left = _without_tests(out, shard, encoder, books)
+    source, piece = source[left], piece[left]
+    long = picking.tokens_of(shard) >= options.min_tokens
+    short = picking.documents(shard, np.flatnonzero(~long))
+    books.left_out(
+        "short_documents", len(short.documents), (text(encoder, short, i) for i in range(len(short.documents)))
+    )
+    shard, source, piece = picking.documents(shard, np.flatnonzero(long)), source[long], piece[long]
+    held = shard._asdict() | {"source": source, "piece": piece.astype(np.uint8), "hash": duplicates.hashes(shard)}
+    if options.duplicates == "near":
+        held["sketches"] = duplicates.sketches(shard, held["hash"])
+        held["bands"] = duplicates.bands(held["sketches"])
+    corpus.write_bytes(arrays(out, number), safetensors.numpy.save(held))
+    told = {"counts": books.counts, "read": books.read, "samples": books.samples}
+    corpus.write_bytes(record(out, number), corpus.json_bytes(told))
+
+
+def _without_tests(out, shard, encoder, books):
+    """The shard without the test text of benchmarks, and the numbers of the documents that are left."""
+    passages = _passages(out)
+    if passages is None:
+        return shard, np.arange(len(shard.documents))
+    dirty = contamination.found(passages, shard)
+    clean_shard, left = picking.sentences(shard, ~dirty)
+    starts = np.cumsum(shard.sentences, dtype=np.int64) - shard.sentences
+    shown = (_decode(encoder, shard.tokens[starts[i] : starts[i] + shard.sentences[i]]) for i in np.flatnonzero(dirty))
+    books.left_out("test_sentences", int(dirty.sum()), shown)
+    books.counts["test_documents"] += len(shard.documents) - len(left)  # of which nothing is left
+    return clean_shard, left
+
+
+def text(encoder: Encoder, shard: corpus.Shard, number: int) -> str:
+    """The start of a document, as its tokens tell it."""
+    start = int(picking.tokens_of(shard)[:number].sum())
+    return _decode(encoder, shard.tokens[start : start + min(SAMPLE_CHARS, int(picking.tokens_of(shard)[number]))])
+
+
+def _decode(encoder, ids):
+    return encoder.tokenizer.decode(ids.tolist(), skip_special_tokens=False)
 
 
 def start() -> None:
@@ -114,24 +185,33 @@ def _encoder(out: str) -> Encoder:
     return Encoder(vocab.load(out))
 
 
-def _encode(encoder: Encoder, documents: list[sources.Document]) -> Iterator[tuple[sources.Document, list[bytes]]]:
-    """Each document with the ids of those of its sentences that have any."""
+@functools.cache
+def _passages(out: str) -> contamination.Passages | None:
+    path = Path(out) / PASSAGES
+    return contamination.Passages(**safetensors.numpy.load_file(path)) if path.exists() else None
+
+
+def _encode(
+    encoder: Encoder, documents: list[sources.Document], options: Options, books: Books
+) -> Iterator[tuple[sources.Document, list[bytes]]]:
+    """Each document that is left after cleaning, with the ids of those of its sentences that have any."""
     batch, texts, chars = [], [], 0
     for i, document in enumerate(documents):
-        found = sentences.split(document.text)
+        books.read[document.source] += 1
+        plain = document.plain()
+        cleaned = clean.clean(plain, options.normal_form, options.keep_licence, options.language)
+        for name in cleaned.done:
+            books.left_out(name, 1, iter([plain] if name == "other_language" else []))
+        found = sentences.split(cleaned.text)
         batch.append((document, len(found)))
         texts += found
         chars += len(document.text)
         if chars >= BATCH_CHARS or i == len(documents) - 1:
             codes = iter(encoder.encode(texts))
             for member, count in batch:
-                yield member, [code for code in itertools.islice(codes, count) if code]
+                kept = [code for code in itertools.islice(codes, count) if code]
+                if kept:
+                    yield member, kept
+                else:
+                    books.counts["empty_documents"] += 1
             batch, texts, chars = [], [], 0
-
-
-def _is_held_out(document: sources.Document, codes: list[bytes], share: float) -> bool:
-    """Decided by the document's tokens, so that copies of it are always in the same split."""
-    if document.piece:  # its other pieces are in the training split
-        return False
-    digest = hashlib.blake2b(b"".join(codes), digest_size=8).digest()
-    return int.from_bytes(digest) < share * 2**64

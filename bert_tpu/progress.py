@@ -15,13 +15,13 @@ class Lines(tqdm.tqdm):
         print(msg or self, file=sys.stderr, flush=True)
 
 
-def bar(total_bytes: int, name: str) -> tqdm.tqdm:
-    """A bar over bytes with rate and time left, on stderr; `goto` moves it."""
+def bar(total: int, name: str, unit: str = "B") -> tqdm.tqdm:
+    """A bar over bytes or other units with rate and time left, on stderr; `goto` moves it."""
     terminal = sys.stderr.isatty()
     return (tqdm.tqdm if terminal else Lines)(
-        total=total_bytes,
+        total=total,
         desc=name,
-        unit="B",
+        unit=unit,
         unit_scale=True,
         mininterval=0.1 if terminal else LOG_EVERY_S,
         miniters=0,

@@ -10,11 +10,12 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "activation", "attention", "chips", "chunks", "checkpoint", "config", "corpus", "cost",
-        "cross_entropy", "datasets", "dropout", "embedding", "flops", "hf", "hlo", "hosts", "hours", "kept", "layout",
-        "log", "masking", "memory", "mesh", "model", "names", "optim", "pairs", "parts", "places", "product",
-        "progress", "publish", "recipe", "rendezvous", "sentences", "sources", "stop", "vocab", "watchdog",
-        "wordpiece", "workdir",
+        "activation", "attention", "checkpoint", "chips", "chunks", "clean", "config", "contamination",
+        "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding", "flops", "hf",
+        "hlo", "hosts", "hours", "kept", "layout", "log", "masking", "memory", "mesh", "mix", "model", "names",
+        "optim", "pairs", "parts", "picking", "places", "product", "progress", "publish", "readers", "recipe",
+        "rendezvous", "sentences", "shingles", "sieve", "sources", "stop", "tables", "vocab", "watchdog",
+        "wikitext", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "train"),
     3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),

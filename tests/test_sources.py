@@ -190,31 +190,3 @@ def test_text_and_json_lines_give_the_characters_of_the_file(tmp_path, paragraph
     assert read(path)[0] == expected
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "\n".join(paragraphs)}) + "\n")
     assert read(tmp_path / "a.jsonl")[0] == ["\n".join(paragraphs).strip("\n")]
-
-
-def test_a_data_set_gives_its_texts_in_order(tmp_path, monkeypatch):
-    tfds = pytest.importorskip("tensorflow_datasets")
-
-    class Tiny(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
-            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-
-        def _split_generators(self, dl_manager):
-            return {"train": enumerate({"text": text} for text in DOCUMENTS)}
-
-        def _generate_examples(self):
-            raise NotImplementedError
-
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    Tiny(data_dir=tmp_path).download_and_prepare(file_format="tfrecord")
-    found = sources.find(["tfds:tiny"])
-    assert found == sources.find(["tfds:tiny:1.0.0"]) == sources.find([found[0].path])
-    counts = sources.Counts()
-    assert [document.text for document in sources.documents(found, counts)] == DOCUMENTS
-    assert counts.read_bytes == found[0].bytes > 0
-    for name in ("tfds:no_such_data_set", "tfds:wikipedia/20230601.en", "tfds:tiny:2.0.0", "tfds:"):
-        with pytest.raises(command.UserError, match=name):
-            sources.find([name])

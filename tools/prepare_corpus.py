@@ -7,7 +7,7 @@ corpus.json. A run that was killed goes on where it was when the same command is
 from pathlib import Path
 import time
 
-from bert_tpu import command, corpus, prepare, sources
+from bert_tpu import clean, command, corpus, parts, prepare, sources
 
 
 def main() -> None:
@@ -25,6 +25,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="processes; the default is one a core")
     parser.add_argument("--heldout", type=float, default=0.01, help="share of documents kept from training (0.01)")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
+    parser.add_argument("--normal_form", choices=clean.FORMS, default="NFC", help="Unicode's normal form (NFC)")
+    parser.add_argument("--keep_licence", action="store_true", help="leave Project Gutenberg's licence around a book")
+    parser.add_argument(
+        "--language", default="", metavar="CODE", help="leave out documents not in this one, such as en"
+    )
+    parser.add_argument("--min_tokens", type=int, default=1, help="leave out documents of fewer tokens (1)")
+    parser.add_argument(
+        "--duplicates", choices=prepare.DUPLICATES, default="exact",
+        help="leave out equal documents, also similar ones (near), or none (keep)",
+    )  # fmt: skip
+    parser.add_argument("--similarity", type=float, default=0.8, help="from which on documents are similar (0.8)")
+    parser.add_argument("--decontaminate", default="", metavar="DIR", help="leave out test text of these benchmarks")
+    parser.add_argument(
+        "--mix", nargs="+", default=(), metavar="GLOB=TIMES",
+        help="how often to read sources: '*books*=2' (epochs), or for all of them '*books*=30%%' (share of tokens)",
+    )  # fmt: skip
     args = parser.parse_args()
     # What an earlier run has done must not count as this run's speed.
     fresh = not any((Path(args.out) / name).exists() for name in (prepare.PLAN, corpus.LOCKFILE))
@@ -34,8 +50,8 @@ def main() -> None:
         args.tokenizer,
         args.out,
         workers=args.workers,
-        heldout=args.heldout,
-        format=args.format,
+        decontaminate=args.decontaminate,
+        **{name: getattr(args, name) for name in parts.Options._fields},
     )
     seconds = time.perf_counter() - start
     for split in corpus.SPLITS:
@@ -44,11 +60,10 @@ def main() -> None:
             f"{split:8}{part['documents']:>12,} documents {part['sentences']:>13,} sentences "
             f"{part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
         )
-    print(
-        f"{lock.content['invalid_utf8']} invalid UTF-8 sequences replaced, "
-        f"{lock.content['cut_documents']} documents cut, "
-        f"{lock.content['empty_documents']} empty ones left out"
-    )
+    print(f"{lock.content['invalid_utf8']:,} invalid UTF-8 sequences replaced, {lock.content['cut_documents']:,} "
+          "documents cut")  # fmt: skip
+    counts = (f"{name.replace('_', ' ')} {count:,}" for name, count in lock.content["cleaning"].items() if count)
+    print(f"cleaning: {', '.join(counts) or 'nothing to do'}")
     if lock.content["heldout"]["documents"] < 2:
         print("one held-out document is too few to evaluate on: prepare into another --out with a larger --heldout")
     tokens = sum(lock.content[split]["tokens"] for split in corpus.SPLITS)

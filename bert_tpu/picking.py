@@ -1,0 +1,37 @@
+"""Sentences and documents picked out of a shard."""
+
+import numpy as np
+
+from bert_tpu import corpus
+
+
+def documents(shard, chosen) -> corpus.Shard:
+    """The documents of these numbers, in this order; one may come twice."""
+    per_document = tokens_of(shard)
+    return corpus.Shard(
+        tokens=_rows(shard.tokens, per_document, chosen),
+        sentences=_rows(shard.sentences, shard.documents, chosen),
+        documents=shard.documents[chosen],
+    )
+
+
+def sentences(shard, kept) -> tuple[corpus.Shard, np.ndarray]:
+    """The sentences where `kept` holds, and the numbers of the documents that still have one."""
+    owner = np.repeat(np.arange(len(shard.documents)), shard.documents)
+    counts = np.bincount(owner[kept], minlength=len(shard.documents))
+    left = np.flatnonzero(counts)
+    tokens = shard.tokens[np.repeat(kept, shard.sentences)]
+    return corpus.Shard(tokens, shard.sentences[kept], counts[left].astype(np.uint32)), left
+
+
+def tokens_of(shard) -> np.ndarray:
+    """The tokens of each document."""
+    ends = np.cumsum(shard.sentences, dtype=np.int64)[np.cumsum(shard.documents, dtype=np.int64) - 1]
+    return np.diff(ends, prepend=0)
+
+
+def _rows(values, lengths, chosen):
+    """Of consecutive rows of `lengths` values those that are chosen, one after the other."""
+    lengths = lengths.astype(np.int64)
+    starts, wanted = np.cumsum(lengths) - lengths, lengths[chosen]
+    return values[np.repeat(starts[chosen] - (np.cumsum(wanted) - wanted), wanted) + np.arange(wanted.sum())]
