@@ -1,4 +1,5 @@
 # make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask, in ./demo
+# make corpus SOURCE='glob' TOKENIZER=dir OUT=dir   prepares, verifies and describes a corpus; ARGS for more options
 # make test                   the whole suite
 # make bench [TEXT='glob']    speeds of data, preparation and step beside their peers
 # make bench-tpu              compiler cycles of the step on absent TPUs beside Hugging Face's; many minutes
@@ -12,7 +13,7 @@ DEMO := demo
 CORPUS ?= $(DEMO)/text/docs.txt
 TEXT ?=
 .DELETE_ON_ERROR:
-.PHONY: venv demo test bench bench-tpu lint clean
+.PHONY: venv demo corpus test bench bench-tpu lint clean
 .SECONDARY:
 
 $(VENV)/ready: requirements.txt requirements-corpus.txt requirements-dev.txt constraints.txt
@@ -27,6 +28,12 @@ venv: $(VENV)/ready
 
 demo: $(VENV)/ready
 	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)"
+
+corpus: $(VENV)/ready
+	$(if $(and $(SOURCE),$(TOKENIZER),$(OUT)),,$(error give SOURCE='glob or tfds:NAME', TOKENIZER=dir and OUT=dir))
+	$(PY) -m tools.prepare_corpus --input $(SOURCE) --tokenizer $(TOKENIZER) --out $(OUT) $(ARGS)
+	$(PY) -m tools.describe_corpus $(OUT) --verify
+	$(PY) -m tools.describe_corpus $(OUT) --out $(OUT).png
 
 # Beside the environment, not in it: wherever JAX finds libtpu, it looks for a TPU and complains of having none.
 $(VENV)/libtpu: $(VENV)/ready requirements-plan.txt

@@ -17,7 +17,7 @@ FLOORS = {
         "rendezvous", "sentences", "shingles", "sieve", "sources", "stop", "tables", "vocab", "watchdog",
         "wikitext", "wordpiece", "workdir",
     ),
-    2: ("prepare", "data", "train"),
+    2: ("prepare", "data", "describe", "train"),
     3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
     4: ("beside",),
     5: ("pretrain",),

@@ -1,0 +1,76 @@
+"""What is said of a corpus is what a plain count of its batches and shards gives."""
+
+import collections
+import subprocess
+import sys
+
+from conftest import ROOT
+import numpy as np
+import pytest
+
+from bert_tpu import command, config, corpus, data, describe, pretrain
+from tools import describe_corpus
+
+LENS = (16, 64)
+
+
+@pytest.fixture(scope="module")
+def described(lock):
+    return describe.describe(lock, LENS)
+
+
+def test_counts_are_those_of_the_text(lock, described):
+    shard = corpus.load(lock, lock.splits["train"])
+    counts = collections.Counter(shard.tokens.tolist())
+    assert {i: n for i, n in enumerate(described.pieces.tolist()) if n} == counts
+    ends = np.cumsum(shard.documents)
+    documents = [int(shard.sentences[b - n : b].sum()) for n, b in zip(shard.documents, ends, strict=True)]
+    for lengths, histogram in ((documents, described.document_tokens), (shard.sentences, described.sentence_tokens)):
+        bins = collections.Counter(int(length).bit_length() - 1 for length in lengths)
+        assert {i: n for i, n in enumerate(histogram.tolist()) if n} == bins
+
+
+def test_an_epoch_s_examples_are_the_chunks_that_training_visits(lock, described):
+    share = data.load(lock, "train", batch_size=8)
+    for n in LENS:
+        assert described.chunks[n] == len(data.cut(share, n).chunks.first)
+    assert described.epochs({16: 3 * described.chunks[16], 64: 0}) == {16: 3, 64: 0}
+
+
+def test_padding_is_that_of_training_s_batches(lock, described):
+    share = data.load(lock, "train", batch_size=8)
+    for n in LENS:
+        cfg = config.load("configs/bert.py:micro")
+        cfg.update_from_flattened_dict({"data.dir": str(lock.directory), "data.seq_lens": (n,), "batch_size": 8})
+        cfg.data.max_predictions = (3,)
+        batches = data.stream(share, data.cut(share, n), pretrain.make_recipe(cfg), n, 0, 200)
+        real = np.mean([batch["attention_mask"].mean() for batch in batches])
+        assert described.real[n] == pytest.approx(real, abs=0.03)
+
+
+def test_the_description_is_for_a_person(lock, tmp_path):
+    command_line = [sys.executable, "-m", "tools.describe_corpus", lock.directory, "--out", tmp_path / "c.png"]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("reading") or not line for line in done.stderr.splitlines())
+    for words in ("text.txt", "unigram entropy", "equal documents", "commonest pieces", "epochs", "padding", "100%"):
+        assert words in done.stdout
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_verifying_names_a_shard_that_was_edited(lock, tmp_path):
+    for path in lock.directory.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert describe.verify(corpus.read(tmp_path)) == sum(len(lock.splits[split]) for split in corpus.SPLITS)
+    shard = tmp_path / lock.splits["heldout"][0].file
+    raw = bytearray(shard.read_bytes())
+    raw[-1] ^= 1
+    shard.write_bytes(raw)
+    with pytest.raises(command.UserError, match=f"{shard.name} is damaged"):
+        describe.verify(corpus.read(tmp_path))
+
+
+def test_a_quantile_is_the_bound_of_its_bin():
+    histogram = np.zeros(len(describe.LENGTHS), np.int64)
+    histogram[[0, 3]] = 90, 10
+    assert [describe_corpus._quantile(histogram, q) for q in (0.1, 0.9, 0.91, 1.0)] == [2, 2, 16, 16]
