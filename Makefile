@@ -31,7 +31,7 @@ demo: $(VENV)/ready
 
 corpus: $(VENV)/ready
 	$(if $(and $(SOURCE),$(TOKENIZER),$(OUT)),,$(error give SOURCE='glob or tfds:NAME', TOKENIZER=dir and OUT=dir))
-	$(PY) -m tools.prepare_corpus --input $(SOURCE) --tokenizer $(TOKENIZER) --out $(OUT) $(ARGS)
+	$(PY) -m tools.prepare_corpus --input $(foreach s,$(SOURCE),'$(s)') --tokenizer $(TOKENIZER) --out $(OUT) $(ARGS)
 	$(PY) -m tools.describe_corpus $(OUT) --verify
 	$(PY) -m tools.describe_corpus $(OUT) --out $(OUT).png
 

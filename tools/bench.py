@@ -69,7 +69,7 @@ def data(corpus_dir, tokenizer_dir):
 
 def preparation(text, tokenizer_dir, scratch):
     """Tokens/s from text to a finished corpus, start-up included: ours, and tokenizers' encode_batch alone."""
-    lines = [line for d in sources.documents(sources.find([text]), sources.Counts()) for line in d.text.splitlines()]
+    lines = [line for d in sources.documents(sources.find([text]), sources.Counts()) for line in d.plain().splitlines()]
     tokenizer = vocab.tokenizer(vocab.load(tokenizer_dir))
     program = [sys.executable, "-m", "tools.prepare_corpus", "--input", text, "--tokenizer", tokenizer_dir, "--out"]
     turn = 0
@@ -209,7 +209,7 @@ def inputs(text, scratch):
 
     def lines():
         for document in sources.documents(found, sources.Counts()):
-            yield from document.text.splitlines()
+            yield from document.plain().splitlines()
 
     vocab.save(wordpiece.train(lines, 8192), tokenizer)
     return text, tokenizer

@@ -45,7 +45,7 @@ def lines(found: list[sources.Source], format: str, name: str) -> Iterator[str]:
         for i, document in enumerate(sources.documents(found, counts, format=format)):
             progress.goto(shown, counts.read_bytes)
             if i % every == 0:
-                yield from document.text.split("\n")
+                yield from document.plain().split("\n")
 
 
 if __name__ == "__main__":
