@@ -17,10 +17,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu import command, vocab
+from bert_tpu import command, places, progress, vocab
 
 FORMAT = 1
 LOCKFILE = "corpus.json"
@@ -53,7 +54,7 @@ class ShardInfo(NamedTuple):
 class Lock(NamedTuple):
     """A finished corpus: where it is, and the content of its lockfile."""
 
-    directory: Path
+    directory: epath.Path  # which may be in a bucket
     content: dict
 
     @property
@@ -90,7 +91,7 @@ def digest(content: dict) -> str:
 
 def read(directory: str | Path) -> Lock:
     """The corpus in `directory`. Raises UserError if it is missing, unfinished or altered."""
-    directory = Path(directory)
+    directory = places.absolute(directory)
     path = directory / LOCKFILE
     if not path.is_file():
         what = "is not finished (no corpus.json)" if directory.is_dir() else "does not exist"
@@ -143,6 +144,21 @@ def _load_one(lock: Lock, info: ShardInfo) -> Shard:
             f"shard {path} holds id {shard.tokens.max()}, past its vocabulary of {lock.vocab_size}; {REMEDY}"
         )
     return shard
+
+
+def copy(lock: Lock, out: str | epath.Path) -> Lock:
+    """The corpus is also in `out`, in a bucket for one; its lockfile is written last."""
+    out = places.absolute(out)
+    if (out / LOCKFILE).exists() and read(out).sha256 != lock.sha256:
+        raise command.UserError(f"{out} holds another corpus; name another --out or delete it")
+    out.mkdir(parents=True, exist_ok=True)
+    paths = sorted(lock.directory.iterdir(), key=lambda path: path.name == LOCKFILE)
+    sizes = [path.stat().length for path in paths]
+    with progress.bar(sum(sizes), f"to {out}") as shown:
+        for path, size in zip(paths, sizes, strict=True):
+            (out / path.name).write_bytes(path.read_bytes())
+            shown.update(size)
+    return read(out)
 
 
 def write_shard(path: str | Path, shard: Shard) -> ShardInfo:

