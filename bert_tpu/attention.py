@@ -15,21 +15,23 @@ LARGEST = 60.0  # nats of a score above its reference: neither exp nor its inver
 LEAST = 1e-30  # sum of a token's exponentials: of smaller ones float32 loses those that matter
 
 
-def attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
+def attend(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
     """softmax(q k^T) v, [B, H, K, L], with dropout of the probabilities where `words` are given; queries come scaled.
+
+    mask_B1LT: true where a token attends to another; L is 1 where all of a row attend to the same.
 
     Under a gradient the softmax is computed as e / sum(e), e being exp(score - `_reference`), which is known before the
     scores, so that their product, exp and sum are one pass, where the largest score would take two. What is kept for
     the gradient is e alone, whose sign says whether dropout keeps it; the division by the sum comes after the product
     with v, and the softmax's gradient takes sum(p dp) = sum(do o) (Dao et al. 2022, arXiv:2205.14135, appendix B).
     """
-    return _attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, 0.0 if words is None else rate)
+    return _attend(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, 0.0 if words is None else rate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _attend(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
+def _attend(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
     s_BHLT = jnp.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, preferred_element_type=jnp.float32)
-    p_BHLT = jax.nn.softmax(jnp.where(mask_BT[:, None, None, :], s_BHLT, MASKED_SCORE), axis=-1)
+    p_BHLT = jax.nn.softmax(jnp.where(mask_B1LT, s_BHLT, MASKED_SCORE), axis=-1)
     return jnp.einsum("BHLT,BHKT->BHKL", dropout.apply(p_BHLT.astype(q_BHKL.dtype), words, rate), v_BHKT)
 
 
@@ -49,13 +51,13 @@ def _reference(q_BHKL, k_BHKT):
     return jnp.maximum(_dots(q_BHKL, k_BHKT), bound_BHL - LARGEST)
 
 
-def _forward(q_BHKL, k_BHKT, v_BHKT, mask_BT, words, rate):
+def _forward(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
     reference_BHL = _reference(q_BHKL, k_BHKT)
     s_BHLT = jnp.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, preferred_element_type=jnp.float32)
     e_BHLT = jnp.exp(s_BHLT - reference_BHL[..., None])
-    e_BHLT = jnp.where(mask_BT[:, None, None, :], e_BHLT, 0.0)
+    e_BHLT = jnp.where(mask_B1LT, e_BHLT, 0.0)
     sum_BHL = jnp.sum(e_BHLT, axis=-1)
-    lost_BHL = (sum_BHL < LEAST) & jnp.any(mask_BT, axis=-1)[:, None, None]
+    lost_BHL = (sum_BHL < LEAST) & jnp.any(mask_B1LT, axis=-1)
     scale_BHL = jnp.where(lost_BHL, jnp.nan, 1.0 / jnp.maximum(sum_BHL, LEAST))
     if rate:
         e_BHLT = jnp.where(dropout.keep_mask(words, rate), e_BHLT, -e_BHLT)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bert_tpu import shingles
+
 
 class Text(NamedTuple):
     """Tokens with their boundaries: S sentences, D documents."""
@@ -32,18 +34,22 @@ def text(shard) -> Text:
     return Text(shard.tokens, _starts(shard.sentences), _starts(shard.documents))
 
 
-def table(text, *, target) -> Chunks:
+TOLD_BY = 8  # tokens at a chunk's start that decide, where the table does, whether its target is short
+
+
+def table(text, *, target, short_prob=0.0) -> Chunks:
     """Cuts documents into chunks of at least `target` tokens; the last of a document may be shorter.
 
-    Every sentence is in exactly one chunk. All documents advance together, a chunk a round, so that a billion tokens
-    take seconds.
+    short_prob: share of chunks whose target is a shorter one, as `targets` says. Every sentence is in exactly one
+    chunk. All documents advance together, a chunk a round, so that a billion tokens take seconds.
     """
     cursor, ends = text.document_start[:-1].copy(), text.document_start[1:]
     active = np.arange(len(ends))
     found = []
     while active.size:
         first = cursor[active]
-        full = np.searchsorted(text.sentence_start, text.sentence_start[first] + target, side="left")
+        aim = text.sentence_start[first] + targets(text, first, target, short_prob)
+        full = np.searchsorted(text.sentence_start, aim, side="left")
         last = np.minimum(full, ends[active])
         found.append((first, last, active))
         cursor[active] = last
@@ -51,6 +57,16 @@ def table(text, *, target) -> Chunks:
     first, last, document = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.argsort(first)
     return Chunks(first[order], last[order], document[order])
+
+
+def targets(text, first, most, short_prob) -> np.ndarray:
+    """The target of the chunk that begins with each sentence of `first`: `most`, or from 2 up, by its first tokens."""
+    if not short_prob:
+        return np.full(len(first), most)
+    width = min(TOLD_BY, len(text.tokens))
+    drawn = shingles.of_runs(text.tokens, np.minimum(text.sentence_start[first], len(text.tokens) - width), width)
+    short = 2 + (drawn & np.uint64(0xFFFFFFFF)).astype(np.int64) % (most - 1)
+    return np.where((drawn >> np.uint64(32)) < short_prob * 2.0**32, short, most)
 
 
 def _starts(lengths):

@@ -21,7 +21,7 @@ from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu import command, places, progress, vocab
+from bert_tpu import command, progress, vocab
 
 FORMAT = 1
 LOCKFILE = "corpus.json"
@@ -91,7 +91,7 @@ def digest(content: dict) -> str:
 
 def read(directory: str | Path) -> Lock:
     """The corpus in `directory`. Raises UserError if it is missing, unfinished or altered."""
-    directory = places.absolute(directory)
+    directory = epath.Path(directory)
     path = directory / LOCKFILE
     if not path.is_file():
         what = "is not finished (no corpus.json)" if directory.is_dir() else "does not exist"
@@ -148,7 +148,7 @@ def _load_one(lock: Lock, info: ShardInfo) -> Shard:
 
 def copy(lock: Lock, out: str | epath.Path) -> Lock:
     """The corpus is also in `out`, in a bucket for one; its lockfile is written last."""
-    out = places.absolute(out)
+    out = epath.Path(out)
     if (out / LOCKFILE).exists() and read(out).sha256 != lock.sha256:
         raise command.UserError(f"{out} holds another corpus; name another --out or delete it")
     out.mkdir(parents=True, exist_ok=True)

@@ -6,16 +6,15 @@ same for any number of hosts. Within a group each chunk is visited once an epoch
 """
 
 import hashlib
+import math
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from bert_tpu import chunks, command, corpus, masking, pairs, vocab
+from bert_tpu import chunks, command, corpus, masking, packed, packing, pairs, visits, vocab
 
-MAX_GROUPS = 64  # hosts that can each have a share of their own
 HELDOUT_SEED = 2**31 - 1
-SITES = ("pairs", "coins", "order", "action", "replacement")  # one stream of random numbers each
 
 
 class Share(NamedTuple):
@@ -35,7 +34,7 @@ def deal(infos, batch_size) -> list[list[corpus.ShardInfo]]:
 
     Every group has at least two documents, because a random B comes from another document of the group.
     """
-    for count in range(min(MAX_GROUPS, len(infos), batch_size), 0, -1):
+    for count in range(min(visits.MAX_GROUPS, len(infos), batch_size), 0, -1):
         if batch_size % count:
             continue
         groups = [[] for _ in range(count)]
@@ -46,13 +45,14 @@ def deal(infos, batch_size) -> list[list[corpus.ShardInfo]]:
     raise command.UserError("the corpus split has fewer than two documents, and NSP draws B from another: add text")
 
 
-def load(lock, split, *, batch_size, process_index=0, process_count=1) -> Share:
+def load(lock, split, *, batch_size, packed_rows=0, process_index=0, process_count=1) -> Share:
     """Reads the groups that feed this process' rows, each file's hash checked."""
-    if batch_size % process_count:
-        raise command.UserError(f"batch_size {batch_size} does not divide over {process_count} hosts")
+    both = math.gcd(batch_size, packed_rows)  # groups feed whole rows of either kind of batch
+    if both % process_count:
+        raise command.UserError(f"batch_size or data.packed_rows does not divide over {process_count} hosts")
     per_process = batch_size // process_count
     rows = range(process_index * per_process, (process_index + 1) * per_process)
-    groups = deal(lock.splits[split], batch_size)
+    groups = deal(lock.splits[split], both)
     first, last = (row * len(groups) // batch_size for row in (rows[0], rows[-1]))
     held = groups[first : last + 1]
     documents = [sum(info.documents for info in group) for group in held]
@@ -81,6 +81,15 @@ def cut(share, seq_len) -> Table:
     return Table(table, np.searchsorted(table.document, share.document_start))
 
 
+def entries(share, recipe, seq_len) -> Table | packing.Plan:
+    """What the rows of a length visit: chunks, or packed rows of them."""
+    if not recipe.is_packed(seq_len):
+        return cut(share, seq_len)
+    return packing.plan(
+        share.text, share.document_start, seq_len=seq_len, slots=recipe.packed_examples, short_prob=recipe.short_prob
+    )
+
+
 def make_batch(share, table, recipe, seq_len):
     """TensorFlow function n -> this share's rows of the n-th batch of `seq_len`, as Recipe.shapes says.
 
@@ -90,24 +99,13 @@ def make_batch(share, table, recipe, seq_len):
     columns = chunks.Chunks(*map(tf.constant, table.chunks))
     continuation = tf.constant([p.startswith("##") for p in share.pieces]) if recipe.whole_word else None
 
-    rows_a_group = recipe.batch_size // share.num_groups
-    row = np.asarray(share.rows)
-    group = row // rows_a_group - share.first_group
-    first_chunk, chunk_count = tf.constant(table.bounds[group]), tf.constant(np.diff(table.bounds)[group])
-    documents = tf.constant(share.document_start[group]), tf.constant(np.diff(share.document_start)[group])
-    # Every group shuffles by itself, under its number in the whole corpus.
-    stream = tf.constant(seq_len * MAX_GROUPS + share.first_group + group)
-    seed = tf.fill(tf.shape(stream), tf.constant(recipe.seed, tf.int64))
+    visited = visits.Visits(share, table.bounds, recipe, seq_len)
+    documents = tuple(map(tf.constant, visited.documents))
 
     @tf.autograph.experimental.do_not_convert
     def batch(n):
-        visit = n * rows_a_group + row % rows_a_group
-        epoch, index = visit // chunk_count, visit % chunk_count
-        index = tf.raw_ops.RandomIndexShuffle(
-            index=index, seed=tf.stack([seed, stream, epoch], axis=1), max_index=chunk_count - 1, rounds=4
-        )
-        chunk = chunks.Chunks(*(tf.gather(column, first_chunk + index) for column in columns))
-        of_pairs, of_masks = _draw(recipe, seq_len, len(share.pieces), n, share.rows)
+        chunk = chunks.Chunks(*(tf.gather(column, visited.entries(n)) for column in columns))
+        of_pairs, of_masks = visits.draws(recipe, seq_len, len(share.pieces), n, visited.rows)
         pair = pairs.choose(text, chunk, documents, of_pairs, max_tokens=seq_len - 3, short_prob=recipe.short_prob)
         rows = pairs.rows(text.tokens, pair, share.special, seq_len=seq_len)
         masked = masking.mask(
@@ -125,27 +123,10 @@ def make_batch(share, table, recipe, seq_len):
     return batch
 
 
-def _draw(recipe, seq_len, vocab_size, n, rows):
-    """Random numbers of the n-th batch. Every host draws the whole batch's, which is cheap, and keeps its rows."""
-    B, M = recipe.batch_size, recipe.predictions(seq_len)
-
-    def uniform(site, shape, dtype=tf.float64, **bounds):
-        seed = [recipe.seed << 32 | seq_len << 8 | SITES.index(site), n]
-        drawn = tf.random.stateless_uniform((B, *shape), seed, dtype=dtype, alg="philox", **bounds)
-        return drawn[rows.start : rows.stop]
-
-    of_pair = tf.unstack(uniform("pairs", (6,)), axis=1)
-    coins = uniform("coins", (pairs.COIN_WORDS,), tf.int64, minval=None, maxval=None)
-    return pairs.Draws(*of_pair, coins), masking.Draws(
-        order=uniform("order", (seq_len,), tf.float32),
-        action=uniform("action", (M,), tf.float32),
-        replacement=uniform("replacement", (M,), tf.int32, maxval=vocab_size),
-    )
-
-
 def stream(share, table, recipe, seq_len, first, last):
     """Iterator over batches first .. last - 1 of `seq_len`, each a dictionary of NumPy arrays."""
-    batch = make_batch(share, table, recipe, seq_len)
+    make = packed.make_batch if recipe.is_packed(seq_len) else make_batch
+    batch = make(share, table, recipe, seq_len)
     numbers = tf.data.Dataset.range(first, last)
     batches = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
@@ -155,7 +136,7 @@ def train(share, recipe, first_step):
     """Iterator over (sequence length, batch) of the steps first_step .. num_steps - 1."""
     streams = {}
     for seq_len in recipe.used_lens():
-        table = cut(share, seq_len)
+        table = entries(share, recipe, seq_len)
         _check_size(table, share, recipe, seq_len)
         span = recipe.before(first_step, seq_len), recipe.before(recipe.num_steps, seq_len)
         streams[seq_len] = stream(share, table, recipe, seq_len, *span)
@@ -167,17 +148,18 @@ def heldout(share, recipe, num_batches):
     """The fixed evaluation set: the first `num_batches` of each length, whatever the run's seed."""
     recipe = recipe._replace(seed=HELDOUT_SEED)
     for seq_len in recipe.used_lens():
-        for batch in stream(share, cut(share, seq_len), recipe, seq_len, 0, num_batches):
+        for batch in stream(share, entries(share, recipe, seq_len), recipe, seq_len, 0, num_batches):
             yield seq_len, batch
 
 
 def _check_size(table, share, recipe, seq_len):
     """A chunk is met once an epoch, so an epoch must hold a batch."""
-    least, rows = int(np.diff(table.bounds).min()), recipe.batch_size // share.num_groups
+    least, rows = int(np.diff(table.bounds).min()), recipe.rows(seq_len) // share.num_groups
     if least < rows:
+        what, key = ("rows", "data.packed_rows") if recipe.is_packed(seq_len) else ("chunks", "batch_size")
         raise command.UserError(
-            f"the corpus is too small for one batch: {least * share.num_groups} chunks of {seq_len} tokens for "
-            f"batch_size {recipe.batch_size}; add text or lower the batch size"
+            f"the corpus is too small for one batch: {least * share.num_groups} {what} of {seq_len} tokens for "
+            f"{key} {recipe.rows(seq_len)}; add text or lower the batch size"
         )
 
 

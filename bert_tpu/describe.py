@@ -62,7 +62,8 @@ def _real(lock, seq_len):
 
     rules = recipe.Recipe(
         dir=str(lock.directory), seq_lens=(seq_len,), max_predictions=(1,), schedule="phased", long_every=10,
-        short_prob=0.1, mask_rate=0.15, whole_word=False, seed=0, batch_size=ROWS, num_steps=BATCHES,
+        short_prob=0.1, mask_rate=0.15, whole_word=False, packed_rows=0, packed_examples=1, seed=0, batch_size=ROWS,
+        num_steps=BATCHES,
     )  # fmt: skip
     groups = len(data.deal(lock.splits["train"], ROWS))
     share = data.load(lock, "train", batch_size=ROWS, process_index=0, process_count=groups)

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bert_tpu import command, model, names, vocab
+from bert_tpu import command, model, names, sizes, vocab
 
 CONFIG = {
     "vocab_size": "vocab_size",
@@ -106,7 +106,7 @@ def _read_section(path) -> dict[str, Any]:
             raise command.UserError(f"{path} lacks {key}, or it is of a wrong type: {given.get(key)!r}")
     section = {ours: given[theirs] for ours, theirs in CONFIG.items()} | {"dtype": "float32", "remat": False}
     try:
-        model.check(model.Bert(**section), seq_len=1)
+        sizes.check(model.Bert(**section), seq_len=1)
     except command.UserError as error:
         raise command.UserError(f"{path}: {error}") from None
     return section

@@ -31,7 +31,7 @@ def mask(rows, draws, *, rate, mask_id, is_continuation=None) -> Masked:
     is_continuation: bool [V], true for pieces such as "##ing": then whole words are chosen, in random order, and a
     word that would exceed the number is passed over, so a row may get fewer.
     """
-    slots, length = draws.action.shape[1], rows.ids.shape[1]
+    slots = draws.action.shape[1]
     # In float64 and half to even, as Python's round() has it.
     count = tf.round(rate * tf.cast(rows.length, tf.float64))
     count = tf.minimum(tf.maximum(tf.cast(count, tf.int32), 1), slots)
@@ -39,15 +39,43 @@ def mask(rows, draws, *, rate, mask_id, is_continuation=None) -> Masked:
         chosen = _tokens(rows.is_text, draws.order, count, slots)
     else:
         chosen = _words(rows, draws.order, count, slots, is_continuation)
-    chosen = tf.sort(chosen, axis=1)
+    return hide(rows.ids, tf.sort(chosen, axis=1), draws, mask_id)
+
+
+class Examples(NamedTuple):
+    """Rows that several examples share: of each place its example [B, L]; their tokens of text, and all [B, E]."""
+
+    number: tf.Tensor
+    text: tf.Tensor
+    length: tf.Tensor
+
+
+def of_examples(examples, is_text, draws, *, rate, most):
+    """Places [B, M], ascending, L in empty slots: of each example as many as `mask` takes of a row, up to `most`."""
+    slots, L = draws.action.shape[1], is_text.shape[1]
+    count = tf.cast(tf.round(rate * tf.cast(examples.length, tf.float64)), tf.int32)
+    count = tf.where(examples.length > 0, tf.clip_by_value(count, 1, most), 0)
+    # Sorted by example and, within one, by `order`: a token's rank in its example is its place less where that begins.
+    order = tf.cast(examples.number, tf.float64) + tf.cast(draws.order, tf.float64)
+    places = tf.argsort(tf.where(is_text, order, tf.float64.max), axis=1, stable=True)
+    number = tf.gather(examples.number, places, batch_dims=1)
+    begin = tf.cast(tf.cumsum(examples.text, axis=1, exclusive=True), tf.int32)
+    rank = tf.range(L)[None] - tf.gather(begin, number, batch_dims=1)
+    taken = tf.gather(is_text, places, batch_dims=1) & (rank < tf.gather(count, number, batch_dims=1))
+    return tf.sort(tf.where(taken, places, L), axis=1)[:, :slots]
+
+
+def hide(row_ids, chosen, draws, mask_id) -> Masked:
+    """Hides the chosen places [B, M], ascending; L in slots without one."""
+    length = row_ids.shape[1]
     used = chosen < length
     positions = tf.where(used, chosen, 0)
-    ids = tf.where(used, tf.gather(rows.ids, positions, batch_dims=1), 0)
+    ids = tf.where(used, tf.gather(row_ids, positions, batch_dims=1), 0)
     hidden = tf.where(draws.action < 0.8, mask_id, tf.where(draws.action < 0.9, ids, draws.replacement))
     where = tf.where(used, positions + length * tf.range(tf.shape(positions)[0])[:, None], -1)
-    flat = tf.reshape(rows.ids, [-1])
+    flat = tf.reshape(row_ids, [-1])
     flat = tf.tensor_scatter_nd_update(flat, tf.boolean_mask(where, used)[:, None], tf.boolean_mask(hidden, used))
-    return Masked(tf.reshape(flat, tf.shape(rows.ids)), positions, ids)
+    return Masked(tf.reshape(flat, tf.shape(row_ids)), positions, ids)
 
 
 def _tokens(is_text, order, count, slots):

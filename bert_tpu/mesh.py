@@ -4,7 +4,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
-from bert_tpu import chips, command
+from bert_tpu import chips
 
 # Peak dense bfloat16 FLOP/s of one JAX device; also of a generation and a name that are no longer in use.
 PEAK_FLOPS = {chip.kind: chip.flops / chip.devices for chip in chips.CHIPS.values()}
@@ -32,21 +32,6 @@ def rows(mesh, dimension=0) -> NamedSharding:
 def on_each(mesh, function, in_specs, out_specs):
     """`function` of each device's share of its arguments; collectives over AXIS are its own affair."""
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-
-
-def check_rows(mesh, batch_size, parts):
-    """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
-    check_division(batch_size, mesh.size, parts)
-
-
-def check_division(batch_size, devices, parts):
-    """The same of devices that are not there."""
-    each = devices * parts
-    if batch_size % each:
-        raise command.UserError(
-            f"batch_size {batch_size} does not divide over {devices} devices x {parts} parts of accumulation; "
-            f"try {max(batch_size // each, 1) * each}"
-        )
 
 
 def put(batch, mesh):

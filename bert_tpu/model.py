@@ -13,13 +13,13 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_tpu import activation, attention, command, cross_entropy, dropout, embedding, product
+from bert_tpu import activation, attention, cross_entropy, dropout, embedding, product
 
 INIT = nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0)  # cut at two sigma, as TF1 does
 
 
 class Encoded(NamedTuple):
-    """What the encoder says: a vector for each token and one for the row; and the table it looked the words up in."""
+    """What the encoder says: a vector for each token and for each example; and the table it looked the words up in."""
 
     tokens_BLD: jax.Array
     pooled_BD: jax.Array
@@ -38,7 +38,7 @@ class Losses(NamedTuple):
 
     mlm_BM: jax.Array
     mlm_hits_BM: jax.Array
-    nsp_BC: jax.Array
+    nsp: jax.Array  # [B, C], or [B, E, C] of examples that share rows
 
 
 class Embeddings(nn.Module):
@@ -59,14 +59,17 @@ class Embeddings(nn.Module):
         self.type_SD = self.param("type", INIT, (self.type_vocab_size, self.hidden_size))
         self.norm = _norm(self.layer_norm_eps, self.dtype)
 
-    def __call__(self, input_ids_BL, token_type_ids_BL, seeds):
-        """([B, L, D] in the compute type, the word table as look_up passes it on); `seeds` [3] or None."""
+    def __call__(self, input_ids_BL, token_type_ids_BL, positions_BL, seeds):
+        """([B, L, D], the word table as look_up passes it on); seeds: [3] or None; positions_BL: None for 0 .. L-1."""
         word_BLD, word_VD = embedding.look_up(self.word_VD, input_ids_BL)
         word_BLD = word_BLD.astype(self.dtype)
         # A product with one-hot rows: the gradient of a gather from two rows would be a serial scatter on a TPU.
         type_BLS = jax.nn.one_hot(token_type_ids_BL, self.type_vocab_size, dtype=self.dtype)
         type_BLD = jnp.einsum("BLS,SD->BLD", type_BLS, self.type_SD.astype(self.dtype))
         position_LD = self.position_LD[: input_ids_BL.shape[1]].astype(self.dtype)
+        if positions_BL is not None:  # also a product, for the same reason
+            position_BLL = jax.nn.one_hot(positions_BL, len(position_LD), dtype=self.dtype)
+            position_LD = jnp.einsum("BLP,PD->BLD", position_BLL, position_LD)
         x_BLD = self.norm(word_BLD + type_BLD + position_LD)
         return dropout.apply(x_BLD, dropout.words(seeds, x_BLD.shape), self.dropout), word_VD
 
@@ -101,8 +104,8 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BLD, mask_BT, seeds):
-        """[B, L, D] -> [B, L, D]; `mask_BT` is true where a token is real."""
+    def __call__(self, x_BLD, mask_B1LT, seeds):
+        """[B, L, D] -> [B, L, D]; `mask_B1LT` as attention.attend takes it."""
         B, L, D = x_BLD.shape
         K = D // self.num_heads
 
@@ -113,7 +116,7 @@ class Attention(nn.Module):
             return y_BHKL + bias_E.reshape(self.num_heads, K, 1)
 
         words = dropout.words(seeds, (B, self.num_heads, L, L))
-        o_BHKL = attention.attend(heads("query", K**-0.5), heads("key"), heads("value"), mask_BT, words, self.dropout)
+        o_BHKL = attention.attend(heads("query", K**-0.5), heads("key"), heads("value"), mask_B1LT, words, self.dropout)
         kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
         return jnp.einsum("BHKL,HKD->BLD", o_BHKL, kernel_ED.reshape(self.num_heads, K, D)) + bias_D
 
@@ -130,12 +133,12 @@ class Layer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BLD, mask_BT, seeds):
+    def __call__(self, x_BLD, mask_B1LT, seeds):
         """[B, L, D] -> [B, L, D]; `seeds` [3, 3] or None."""
         D = x_BLD.shape[-1]
         scores, output, feed_forward = (None,) * 3 if seeds is None else seeds
-        a_BLD = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")(x_BLD, mask_BT, scores)
-        a_BLD = dropout.apply(a_BLD, dropout.words(output, a_BLD.shape), self.dropout)
+        attend = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")
+        a_BLD = dropout.apply(attend(x_BLD, mask_B1LT, scores), dropout.words(output, x_BLD.shape), self.dropout)
         x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
         f_BLF = activation.FORMS[self.activation](Dense(D, self.intermediate_size, self.dtype, name="up")(x_BLD))
         f_BLD = Dense(self.intermediate_size, D, self.dtype, name="down")(f_BLF)
@@ -190,26 +193,37 @@ class Bert(nn.Module):
         return Logits(self.mlm(h_BMD, encoded.word_VD), self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
     def losses(
-        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, masked_ids_BM, draw=None
-    ) -> Losses:
-        """What training needs, without a matrix of all logits' gradients."""
-        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, draw)
+        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, masked_ids_BM, starts_BE=None,
+        draw=None,
+    ) -> Losses:  # fmt: skip
+        """What training needs, without a matrix of all logits' gradients; `starts_BE` as `encode` takes it."""
+        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, draw, starts_BE)
         h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
         losses_BM, hits_BM = self.mlm.losses(h_BMD, encoded.word_VD, masked_ids_BM)
         return Losses(losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
-    def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, draw=None) -> Encoded:
-        """The last layer's tokens and the tanh-pooled first token, both in the compute type."""
+    def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, draw=None, starts_BE=None) -> Encoded:
+        """The last layer's tokens and the tanh-pooled first token, both in the compute type.
+
+        starts_BE: where each of the examples that share a row begins; then attention_mask_BL numbers them from 1, a
+        token attends to its own example alone, positions count from its start, and each is pooled, [B, E, D].
+        """
         seeds = [None] * (1 + self.num_layers)
         if draw is not None:
             drawn = jax.random.bits(draw.key, (1 + 3 * self.num_layers, 2), jnp.uint32)
             drawn = jnp.pad(drawn, ((0, 0), (0, 1)), constant_values=draw.first_row.astype(jnp.uint32))
             seeds = [drawn[0], *drawn[1:].reshape(self.num_layers, 3, 3)]
-        mask_BT = attention_mask_BL.astype(bool)
-        x_BLD, word_VD = self.embeddings(input_ids_BL, token_type_ids_BL, seeds[0])
+        if starts_BE is None:
+            mask_B1LT, positions_BL = attention_mask_BL.astype(bool)[:, None, None], None
+        else:
+            mask_B1LT = attention_mask_BL[:, None, :, None] == attention_mask_BL[:, None, None]
+            starts_BL = jnp.take_along_axis(starts_BE, jnp.maximum(attention_mask_BL - 1, 0), axis=1)
+            positions_BL = jnp.arange(starts_BL.shape[1]) - starts_BL
+        x_BLD, word_VD = self.embeddings(input_ids_BL, token_type_ids_BL, positions_BL, seeds[0])
         for layer, layer_seeds in zip(self.layer, seeds[1:], strict=True):
-            x_BLD = layer(x_BLD, mask_BT, layer_seeds)
-        return Encoded(x_BLD, jnp.tanh(self.pooler(x_BLD[:, 0])), word_VD)
+            x_BLD = layer(x_BLD, mask_B1LT, layer_seeds)
+        first = x_BLD[:, 0] if starts_BE is None else jnp.take_along_axis(x_BLD, starts_BE[..., None], axis=1)
+        return Encoded(x_BLD, jnp.tanh(self.pooler(first)), word_VD)
 
 
 class MlmHead(nn.Module):
@@ -247,21 +261,6 @@ def _norm(eps, dtype, name=None):
     # E[x^2] - E[x]^2 loses digits that the comparison with PyTorch shows; but not of inputs that have eight bits, and
     # then it spares a pass.
     return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=dtype == jnp.bfloat16, name=name)
-
-
-def check(bert, seq_len):
-    """Raises UserError for sizes that make no encoder, or none for rows of `seq_len`."""
-    sizes = f"hidden_size {bert.hidden_size} does not divide over num_heads {bert.num_heads}"
-    forms = ", ".join(activation.FORMS)
-    for holds, complaint in (
-        (bert.hidden_size % bert.num_heads == 0, sizes),
-        (seq_len <= bert.max_positions, f"max_positions {bert.max_positions} is less than the rows' {seq_len} tokens"),
-        (bert.activation in activation.FORMS, f"activation {bert.activation!r} is none of {forms}"),
-        (bert.dtype in ("bfloat16", "float32"), f"dtype {bert.dtype!r} is neither bfloat16 nor float32"),
-        (0 <= bert.dropout < 1 and 0 <= bert.attention_dropout < 1, "dropout rates must be at least 0 and below 1"),
-    ):
-        if not holds:
-            raise command.UserError(f"config.model: {complaint}")
 
 
 def init(bert, key):

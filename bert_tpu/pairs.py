@@ -32,12 +32,14 @@ class Pairs(NamedTuple):
     is_random: tf.Tensor
 
 
-def choose(text, chunk, documents, draws, *, max_tokens, short_prob) -> Pairs:
+def choose(text, chunk, documents, draws, *, max_tokens, short_prob, others=None) -> Pairs:
     """Draws a pair from each chunk.
 
     text: a chunks.Text of tensors. chunk: the batch's chunks.Chunks, each [B]. documents: pair of [B], first and
     number of the documents that a random B may come from. max_tokens: tokens of A and B together, the row's length
-    less its three special tokens.
+    less its three special tokens; or of each row. others: numbers [B, N] in [0, 1) for more documents, if a random B
+    shall be as long as is wanted where it can: it comes from the first that is long enough, or else from the longest,
+    and begins before it would end too soon.
     """
     starts = text.sentence_start
     short = 2 + _below(draws.short_length, max_tokens - 1)
@@ -48,19 +50,29 @@ def choose(text, chunk, documents, draws, *, max_tokens, short_prob) -> Pairs:
     is_random = (sentences == 1) | (draws.is_random < 0.5)
 
     a_first, a_end = tf.gather(starts, chunk.first), tf.gather(starts, middle)
-    other_first, other_end = _elsewhere(text, chunk.document, documents, draws, target - (a_end - a_first))
+    other_first, other_end = _elsewhere(text, chunk.document, documents, draws, target - (a_end - a_first), others)
     b_first = tf.where(is_random, other_first, a_end)
     b_end = tf.where(is_random, other_end, tf.gather(starts, last))
     return _truncate(Pairs(a_first, a_end - a_first, b_first, b_end - b_first, is_random), draws.coins, max_tokens)
 
 
-def _elsewhere(text, own, documents, draws, wanted):
+def _elsewhere(text, own, documents, draws, wanted, others):
     """Tokens of a random document, not the chunk's own, from a random sentence until `wanted` are there."""
     base, count = documents
-    other = base + _below(draws.other_document, count - 1)
-    other += tf.cast(other >= own, tf.int64)
+    drawn = draws.other_document[:, None] if others is None else tf.concat([draws.other_document[:, None], others], 1)
+    other = base[:, None] + _below(drawn, count[:, None] - 1)
+    other += tf.cast(other >= own[:, None], tf.int64)
+    if others is None:
+        other = other[:, 0]
+    else:
+        bounds = (tf.gather(text.sentence_start, tf.gather(text.document_start, other + i)) for i in (1, 0))
+        size = tf.minimum(tf.subtract(*bounds), wanted[:, None])
+        other = tf.gather(other, tf.argmax(size, axis=1), batch_dims=1)  # of equal ones the first
     first, end = tf.gather(text.document_start, other), tf.gather(text.document_start, other + 1)
     start = first + _below(draws.other_sentence, end - first)
+    if others is not None:
+        latest = _reach(text.sentence_start, tf.gather(text.sentence_start, end) - wanted + 1) - 1
+        start = tf.minimum(start, tf.maximum(first, latest))
     start_token = tf.gather(text.sentence_start, start)
     # At least one sentence, however long A is already.
     last = tf.minimum(end, _reach(text.sentence_start, start_token + tf.maximum(wanted, 1)))
@@ -116,12 +128,21 @@ class Rows(NamedTuple):
 def rows(tokens, pairs, special, *, seq_len) -> Rows:
     """Lays each pair out as `[CLS] A [SEP] B [SEP]` and padding; `special`: vocab.Ids."""
     place = tf.range(seq_len, dtype=tf.int64)[None]
-    a, b = pairs.a_length[:, None], pairs.b_length[:, None]
+    each = Pairs(*(x[:, None] for x in pairs))
+    return Rows(*lay(tokens, place, each, special), pairs.a_length + pairs.b_length + 3)
+
+
+def lay(tokens, place, pairs, special):
+    """(ids, types, is_text) at `place` of its pair, counted from [CLS]; one behind it all holds padding.
+
+    pairs: of each place, or with dimensions that broadcast.
+    """
+    a, b = pairs.a_length, pairs.b_length
     in_a, in_b = (place >= 1) & (place <= a), (place >= a + 2) & (place <= a + b + 1)
-    source = tf.where(in_a, pairs.a_first[:, None] + place - 1, pairs.b_first[:, None] + place - a - 2)
+    source = tf.where(in_a, pairs.a_first + place - 1, pairs.b_first + place - a - 2)
     is_text = in_a | in_b
     ids = tf.cast(tf.gather(tokens, tf.where(is_text, source, 0)), tf.int32)
     is_sep = (place == a + 1) | (place == a + b + 2)
     rest = tf.where(is_sep, special.sep, tf.where(place == 0, special.cls, special.pad))
     types = tf.cast((place >= a + 2) & (place <= a + b + 2), tf.int32)
-    return Rows(tf.where(is_text, ids, rest), types, is_text, pairs.a_length + pairs.b_length + 3)
+    return tf.where(is_text, ids, rest), types, is_text

@@ -8,7 +8,7 @@ import pathlib
 import time
 from typing import NamedTuple
 
-from bert_tpu import chips, command, compiler, config, kept, mesh, pretrain
+from bert_tpu import chips, command, compiler, config, kept, pretrain
 
 KEYS = ("price", "pue", "kgco2e_per_kwh")
 
@@ -122,7 +122,7 @@ def check(cfg, where):
     price = cfg.plan.price[where.generation]
     if price < 0:
         raise command.UserError(f"config.plan.price.{where.generation} is {price}: give 0 or more")
-    mesh.check_division(cfg.batch_size, where.devices, cfg.accumulate)
+    rules.check_division(where.devices, cfg.accumulate)
     return job, {n: rules.before(cfg.num_steps, n) for n in rules.used_lens()}, price
 
 

@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 import sys
 
+from etils import epath
 import numpy as np
 import safetensors.numpy
 
@@ -231,7 +232,7 @@ def _finish(out: Path, plan: dict, counts: sources.Counts, sifted: sieve.Sifted,
         content[split] = sums | {"shards": shards, "unknown_share": share}
     _check_splits(content, out)
     content["sha256"] = corpus.digest(content)
-    lock = corpus.Lock(places.absolute(out), content)
+    lock = corpus.Lock(epath.Path(out), content)
     content["train"]["unigram_entropy"] = _entropy(lock)
     corpus.write_bytes(out / corpus.LOCKFILE, corpus.json_bytes(content))
     _tidy(out)

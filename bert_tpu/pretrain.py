@@ -14,6 +14,7 @@ import jax
 
 from bert_tpu import (
     beside,
+    cache,
     checkpoint,
     command,
     config,
@@ -34,6 +35,7 @@ from bert_tpu import (
     recipe,
     rendezvous,
     replay,
+    sizes,
     stop,
     train,
     vocab,
@@ -72,7 +74,7 @@ def job(cfg) -> train.Job:
     tx = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
     rules = make_recipe(cfg)
     config.check_least(cfg, LEAST)
-    model.check(bert, rules.seq_lens[-1])
+    sizes.check(bert, rules.seq_lens[-1])
     rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate", "warmup_steps")}
     lens = rules.used_lens()
     return train.Job(
@@ -82,7 +84,7 @@ def job(cfg) -> train.Job:
         tx=tx,
         learning_rate=optim.make_schedule(num_steps=cfg.num_steps, **rate),
         shapes={n: rules.shapes(n) for n in lens},
-        flops={n: flops.train(bert, cfg.batch_size, n, rules.predictions(n)) for n in lens},
+        flops={n: flops.train(bert, rules.rows(n), n, rules.predictions(n)) for n in lens},
         seed=cfg.seed,
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
@@ -102,10 +104,10 @@ def run(cfg, directory, group=None, age_s=0.0) -> int:
     """
     group = group or hosts.Hosts()
     this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
-    _use_compile_cache(cfg)
+    cache.use(cfg.compile_cache)
     memory.keep()
     on = mesh.make(hosts.devices())
-    mesh.check_rows(on, cfg.batch_size, cfg.accumulate)
+    rules.check_division(on.size, cfg.accumulate)
     facts = {"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}}
     with (
         watchdog.Watchdog(**cfg.watchdog, group=group) as dog,
@@ -187,13 +189,6 @@ def like(this, on):
     )
 
 
-def _use_compile_cache(cfg):
-    if cfg.compile_cache:
-        jax.config.update("jax_compilation_cache_dir", str(places.absolute(os.path.expanduser(cfg.compile_cache))))
-        # Every program, however quickly built: a restart compiles nothing.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-
-
 def _make_ready(cfg, this, on, lock, rules, state, books):
     """The compiled programs, the function step -> training batches from there on, and the held-out ones."""
     lens = rules.used_lens()
@@ -213,10 +208,10 @@ def _open_data(cfg, lock, rules):
     from bert_tpu import data  # brings TensorFlow, which takes seconds; the planner needs none
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    share = data.load(lock, "train", batch_size=cfg.batch_size, **host)
+    share = data.load(lock, "train", **rules.row_counts(), **host)
     heldout = []
     if cfg.eval.num_batches:
-        of_heldout = data.load(lock, "heldout", batch_size=cfg.batch_size, **host)
+        of_heldout = data.load(lock, "heldout", **rules.row_counts(), **host)
         heldout = list(data.heldout(of_heldout, rules, cfg.eval.num_batches))
     return functools.partial(data.train, share, rules), heldout
 

@@ -11,6 +11,8 @@ class Recipe(NamedTuple):
     schedule: "phased" puts the long steps last (the original's two runs in a row), "mixed" makes the last step of
     each window of `long_every` a long one. mask_rate: share of a row's tokens that are predicted. short_prob: share
     of rows whose target length is drawn from 2 .. L - 3. whole_word: choose words, not pieces.
+    packed_rows: rows of a step of the longest length when examples share rows, up to packed_examples in each
+    (packing.py); 0: each has a row of its own.
     """
 
     dir: str
@@ -21,6 +23,8 @@ class Recipe(NamedTuple):
     short_prob: float
     mask_rate: float
     whole_word: bool
+    packed_rows: int
+    packed_examples: int
     seed: int
     batch_size: int
     num_steps: int
@@ -49,19 +53,42 @@ class Recipe(NamedTuple):
 
     def shapes(self, seq_len) -> dict[str, tuple[int, ...]]:
         """Names and shapes of a global batch; all int32. B batch  L tokens  M prediction slots."""
-        B, L, M = self.batch_size, seq_len, self.predictions(seq_len)
-        return {
+        B, L, M = self.rows(seq_len), seq_len, self.predictions(seq_len)
+        packed = {"example_starts": (B, self.packed_examples)} if self.is_packed(seq_len) else {}
+        return packed | {
             "input_ids": (B, L),
             "token_type_ids": (B, L),
             "attention_mask": (B, L),
             "masked_positions": (B, M),
             "masked_ids": (B, M),
-            "next_sentence_label": (B,),
+            "next_sentence_label": packed.get("example_starts", (B,)),
         }
 
+    def is_packed(self, seq_len) -> bool:
+        """Whether examples share rows of this length."""
+        return self.packed_rows > 0 and seq_len == self.seq_lens[-1]
+
+    def rows(self, seq_len) -> int:
+        """Rows of a global batch."""
+        return self.packed_rows if self.is_packed(seq_len) else self.batch_size
+
+    def row_counts(self) -> dict[str, int]:
+        """What data.load deals shards by."""
+        return {"batch_size": self.batch_size, "packed_rows": self.packed_rows}
+
     def predictions(self, seq_len) -> int:
-        """Prediction slots a row."""
-        return self.max_predictions[self.seq_lens.index(seq_len)]
+        """Prediction slots a row; of a packed one more, since each of its examples rounds up."""
+        return self.max_predictions[self.seq_lens.index(seq_len)] + self.is_packed(seq_len) * self.packed_examples
+
+    def check_division(self, devices, parts):
+        """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
+        each = devices * parts
+        for name, rows in {"batch_size": self.batch_size, "data.packed_rows": self.packed_rows}.items():
+            if rows % each:
+                raise command.UserError(
+                    f"{name} {rows} does not divide over {devices} devices x {parts} parts of accumulation; "
+                    f"try {max(rows // each, 1) * each}"
+                )
 
 
 def check(recipe) -> Recipe:
@@ -83,6 +110,12 @@ def check(recipe) -> Recipe:
         (recipe.long_every >= 2, f"data.long_every {recipe.long_every}: give 2 or more; 10 makes one step in ten long"),
         (0 <= recipe.short_prob <= 1, f"data.short_prob {recipe.short_prob} is not between 0 and 1"),
         (0 < recipe.mask_rate <= 1, f"data.mask_rate {recipe.mask_rate} is not above 0 and at most 1"),
+        (recipe.packed_rows >= 0, f"data.packed_rows {recipe.packed_rows} is less than 0"),
+        (recipe.packed_examples >= 1, f"data.packed_examples {recipe.packed_examples} is less than 1"),
+        (
+            not (recipe.packed_rows and recipe.whole_word),
+            "data.whole_word does not go with data.packed_rows: set one of them to nothing",
+        ),
     ):
         if not holds:
             raise command.UserError(f"config: {complaint}")

@@ -60,6 +60,8 @@ def get_config(variant="medium"):
                 short_prob=0.1,
                 mask_rate=0.15,
                 whole_word=False,
+                packed_rows=0,  # of a 512-token step whose examples share rows; configs/fast.py has them
+                packed_examples=16,
             ),
             optim=dict(
                 name="bert_adamw",

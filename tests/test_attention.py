@@ -16,11 +16,11 @@ def heads(seed, scale=1.0):
 
 def plain(q, k, v, mask, words, rate):
     s = jnp.einsum("BHKL,BHKT->BHLT", q, k)
-    p = jax.nn.softmax(jnp.where(mask[:, None, None, :], s, -1e9), axis=-1)
+    p = jax.nn.softmax(jnp.where(mask, s, -1e9), axis=-1)
     return jnp.einsum("BHLT,BHKT->BHKL", dropout.apply(p, words, rate), v)
 
 
-MASK = np.arange(L) < np.array([[L], [9]])
+MASK = (np.arange(L) < np.array([[L], [9]]))[:, None, None]
 
 
 @pytest.mark.parametrize("rate", [None, 0.3])
@@ -28,7 +28,7 @@ MASK = np.arange(L) < np.array([[L], [9]])
 def test_attention_and_its_gradients_are_the_plain_form_s(rate, scale):
     given = heads(0, scale), heads(1, scale), heads(2)
     words = None if rate is None else dropout.words(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L))
-    weights = heads(3) * MASK[:, None, None, :]  # nobody reads what comes out at a [PAD]
+    weights = heads(3) * MASK  # nobody reads what comes out at a [PAD]
 
     def total(form):
         return jax.value_and_grad(lambda *qkv: jnp.sum(weights * form(*qkv, MASK, words, rate or 0.1)), (0, 1, 2))
@@ -54,7 +54,7 @@ def test_attention_is_exact_for_any_scores_where_no_gradient_is_asked_and_not_fi
 
 
 def test_attention_without_a_token_to_attend_to_is_finite():
-    nothing = np.zeros((B, L), bool)
+    nothing = np.zeros((B, 1, 1, L), bool)
     out = jax.grad(lambda q: jnp.sum(attention.attend(q, q, q, nothing, None, 0.0) ** 2))(jnp.asarray(heads(0)))
     assert np.isfinite(out).all()
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import runs
 
-from bert_tpu import checkpoint, command, config, corpus, mesh, pretrain, recipe, train, workdir
+from bert_tpu import checkpoint, command, config, corpus, mesh, pretrain, train, workdir
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,7 @@ def test_the_batch_size_that_is_proposed_divides(fault, given, tmp_path):
     for batch_size, accumulate in ((9, 1), (33, 2), (1, 3)):
         said = fault(runs.words(given | {"batch_size": batch_size, "accumulate": accumulate}, tmp_path / "run"))
         proposed = int(re.search(rf"batch_size {batch_size} does not divide over 8 devices .*; try (\d+)", said)[1])
-        mesh.check_rows(on, proposed, accumulate)
-        recipe.check(pretrain.make_recipe(runs.configured(given, batch_size=proposed)))
+        pretrain.make_recipe(runs.configured(given, batch_size=proposed)).check_division(on.size, accumulate)
 
 
 def test_a_workdir_that_cannot_be_written_is_named(fault, given, tmp_path):

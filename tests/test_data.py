@@ -17,7 +17,8 @@ SEQ_LEN, BATCH = 128, 32
 RULES = recipe.check(
     recipe.Recipe(
         dir="", seq_lens=(SEQ_LEN, 512), max_predictions=(20, 76), schedule="phased", long_every=10, short_prob=0.1,
-        mask_rate=0.15, whole_word=False, seed=3, batch_size=BATCH, num_steps=1_000_000,
+        mask_rate=0.15, whole_word=False, packed_rows=0, packed_examples=1, seed=3, batch_size=BATCH,
+        num_steps=1_000_000,
     )
 )  # fmt: skip
 

@@ -1,0 +1,63 @@
+"""Packed rows by TensorFlow: several examples a row, each with segments, masks and a label of its own.
+
+Letters: B batch  L tokens  M prediction slots  E examples a row.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from bert_tpu import chunks, masking, pairs, visits
+
+
+def make_batch(share, plan, recipe, seq_len):
+    """TensorFlow function n -> this share's rows of the n-th batch, as Recipe.shapes says.
+
+    attention_mask numbers a row's examples from 1; example_starts are their places, 0 where there is none, and there
+    next_sentence_label is -1.
+    """
+    text = chunks.Text(*map(tf.constant, share.text))
+    columns = chunks.Chunks(*map(tf.constant, plan.chunks))
+    budgets, packed_rows = tf.constant(plan.budgets), tf.constant(plan.rows)
+    visited = visits.Visits(share, plan.bounds, recipe, seq_len)
+    E, most = recipe.packed_examples, recipe.max_predictions[recipe.seq_lens.index(seq_len)]
+    documents = tuple(tf.constant(np.repeat(each, E)) for each in visited.documents)
+
+    @tf.autograph.experimental.do_not_convert
+    def batch(n):
+        held_BE = tf.gather(packed_rows, visited.entries(n))
+        is_held_BE = held_BE >= 0
+        held = tf.reshape(tf.maximum(held_BE, 0), [-1])
+        chunk = chunks.Chunks(*(tf.gather(column, held) for column in columns))
+        of_pairs, of_masks = visits.draws(recipe, seq_len, len(share.pieces), n, visited.rows)
+        budget = tf.gather(budgets, held)
+        others = visits.other_documents(recipe, seq_len, n, visited.rows)
+        pair = pairs.choose(
+            text, chunk, documents, of_pairs, max_tokens=budget, short_prob=0.0, others=others
+        )  # fmt: skip
+        pair = pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
+
+        text_BE = tf.where(is_held_BE, pair.a_length + pair.b_length, 0)
+        length_BE = tf.where(is_held_BE, text_BE + 3, 0)
+        ends_BE = tf.cumsum(length_BE, axis=1)
+        starts_BE = ends_BE - length_BE
+        place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [len(visited.rows), seq_len])
+        number_BL = tf.searchsorted(ends_BE, place_BL, side="right")  # of the example; E behind the last
+        slot_BL = tf.minimum(number_BL, E - 1)
+        local_BL = tf.where(number_BL < E, place_BL - tf.gather(starts_BE, slot_BL, batch_dims=1), seq_len)
+        each = pairs.Pairs(*(tf.gather(x, slot_BL, batch_dims=1) for x in pair))
+        ids_BL, types_BL, is_text_BL = pairs.lay(text.tokens, local_BL, each, share.special)
+
+        examples = masking.Examples(slot_BL, text_BE, length_BE)
+        chosen = masking.of_examples(examples, is_text_BL, of_masks, rate=recipe.mask_rate, most=most)
+        masked = masking.hide(ids_BL, chosen, of_masks, share.special.mask)
+        return {
+            "input_ids": masked.input_ids,
+            "token_type_ids": types_BL,
+            "attention_mask": tf.where(number_BL < E, number_BL + 1, 0),
+            "masked_positions": masked.positions,
+            "masked_ids": masked.ids,
+            "example_starts": tf.cast(tf.where(is_held_BE, starts_BE, 0), tf.int32),
+            "next_sentence_label": tf.where(is_held_BE, tf.cast(pair.is_random, tf.int32), -1),
+        }
+
+    return batch
