@@ -27,7 +27,7 @@ def open_books(cfg, this, rules, on, directory, first_step, meta, writes):
     peak = mesh.peak_flops(on)
     books = log.Log(
         **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
-        batch_size=cfg.batch_size, objectives=objective.NAMES, learning_rate=this.learning_rate,
+        batch_size=cfg.batch_size, rows=rules.rows, objectives=objective.NAMES, learning_rate=this.learning_rate,
         work=lambda step: sum(rules.before(step, n) * flops for n, flops in this.flops.items()),
         peak_s={n: flops / peak for n, flops in this.flops.items()} if peak else {},
         unlogged=meta["unlogged"], writes=writes,

@@ -144,6 +144,12 @@ def train(share, recipe, first_step):
     return ((seq_len, next(streams[seq_len])) for seq_len in lens)
 
 
+def note(share, recipe, devices) -> str:
+    """What packed rows hold of this share's text, in words; "" where no rows are packed."""
+    length = recipe.seq_lens[-1]
+    return packing.note(entries(share, recipe, length), recipe, devices) if recipe.is_packed(length) else ""
+
+
 def heldout(share, recipe, num_batches):
     """The fixed evaluation set: the first `num_batches` of each length, whatever the run's seed."""
     recipe = recipe._replace(seed=HELDOUT_SEED)

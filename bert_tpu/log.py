@@ -59,17 +59,18 @@ class Log:
     """One run's books. Only the process that `writes` touches files or the terminal."""
 
     def __init__(
-        self, *, workdir, every_steps, tensorboard, first_step, num_steps, batch_size, objectives, learning_rate,
+        self, *, workdir, every_steps, tensorboard, first_step, num_steps, batch_size, rows, objectives, learning_rate,
         work, peak_s, unlogged, writes,
     ):  # fmt: skip
         """Drops from metrics.jsonl what a killed run wrote after `first_step`, the step that this one resumes from.
 
-        learning_rate: function step -> rate. work: function step -> FLOPs of the steps before it. peak_s: sequence
-        length -> seconds of a step at the devices' peak, empty where that is unknown. unlogged: what `unlogged`
-        returned at `first_step`; empty at step 0.
+        batch_size: examples of a step. rows: function sequence length -> rows they are in. learning_rate: function
+        step -> rate. work: function step -> FLOPs of the steps before it. peak_s: sequence length -> seconds of a step
+        at the devices' peak, empty where that is unknown. unlogged: what `unlogged` returned at `first_step`; empty at
+        step 0.
         """
         self.workdir, self.every_steps, self.tensorboard, self.num_steps = workdir, every_steps, tensorboard, num_steps
-        self.batch_size, self.objectives, self.writes = batch_size, objectives, writes
+        self.batch_size, self.rows, self.objectives, self.writes = batch_size, rows, objectives, writes
         self.learning_rate, self.work, self.peak_s = learning_rate, work, peak_s
         self._sums = {int(seq_len): sums for seq_len, sums in unlogged.items()}
         self._path = epath.Path(workdir) / "metrics.jsonl"
@@ -95,9 +96,10 @@ class Log:
 
     def _train_line(self, step, seq_len, total):
         values = means(total, self.objectives)
-        rate = self.batch_size / values.pop("seconds")
+        seconds = values.pop("seconds")
+        rate, tokens = self.batch_size / seconds, self.rows(seq_len) * seq_len / seconds
         values["learning_rate"] = float(self.learning_rate(step - 1))
-        self._write("train", step, seq_len, values | {"examples_per_sec": rate, "tokens_per_sec": rate * seq_len})
+        self._write("train", step, seq_len, values | {"examples_per_sec": rate, "tokens_per_sec": tokens})
         shown = f"{_short(seq_len, values)}  {rate:,.0f} seq/s"
         if not self._terminal.is_live:
             self.say(f"{self._place(step)}{self._left(step)}  {shown}")

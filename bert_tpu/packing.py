@@ -82,6 +82,16 @@ def pack(lengths, capacity, slots) -> np.ndarray:
     return np.concatenate([np.empty((0, slots), np.int64), *found])
 
 
+def note(plan, recipe, devices) -> str:
+    """What the packed rows of a step hold, beside the examples that the recipe has, and how many rows would fit."""
+    held = recipe.packed_rows * plan.examples_a_row
+    said = f"{recipe.packed_rows} packed rows hold about {held:.0f} examples a step"
+    fitting = max(round(recipe.batch_size / plan.examples_a_row / devices), 1) * devices
+    if fitting == recipe.packed_rows:
+        return f"{said}, batch_size {recipe.batch_size}"
+    return f"{said}: --config.data.packed_rows={fitting} comes nearest to batch_size {recipe.batch_size}"
+
+
 def part(batch) -> dict[str, np.ndarray]:
     """A packed batch's examples in rows of their own, as a batch that is not packed has them."""
     numbers, length = batch["attention_mask"], batch["input_ids"].shape[1]

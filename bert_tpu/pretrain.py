@@ -199,12 +199,14 @@ def _make_ready(cfg, this, on, lock, rules, state, books):
     )
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(train.compile, this, on, lens)
-        batches_from, heldout = _open_data(cfg, lock, rules)  # meanwhile
+        batches_from, heldout, note = _open_data(cfg, lock, rules, on.size)  # meanwhile
+        if note:
+            books.say(note)
         return compiling.result(), batches_from, heldout
 
 
-def _open_data(cfg, lock, rules):
-    """The function step -> iterator of training batches from there on, and the list of held-out ones."""
+def _open_data(cfg, lock, rules, devices):
+    """The function step -> iterator of training batches from there on, the held-out ones, and what is to be said."""
     from bert_tpu import data  # brings TensorFlow, which takes seconds; the planner needs none
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -213,7 +215,8 @@ def _open_data(cfg, lock, rules):
     if cfg.eval.num_batches:
         of_heldout = data.load(lock, "heldout", **rules.row_counts(), **host)
         heldout = list(data.heldout(of_heldout, rules, cfg.eval.num_batches))
-    return functools.partial(data.train, share, rules), heldout
+    note = data.note(share, rules, devices * cfg.accumulate)
+    return functools.partial(data.train, share, rules), heldout, note
 
 
 def again(cfg, directory, step):
@@ -227,7 +230,7 @@ def again(cfg, directory, step):
     jobs["in float32"] = job(cfg)
     path, missing = nonfinite.params_of(directory, step)
     params = jax.device_get(checkpoint.load_params(path, like(job(cfg), mesh.make(jax.devices()[:1])).params))
-    batches_from, _ = _open_data(cfg, open_corpus(cfg), make_recipe(cfg))
+    batches_from, *_ = _open_data(cfg, open_corpus(cfg), make_recipe(cfg), 1)
     seq_len, batch = next(batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip

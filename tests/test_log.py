@@ -15,7 +15,7 @@ from bert_tpu import log
 
 def books(directory, **changes):
     given = dict(
-        workdir=directory, every_steps=4, tensorboard=False, first_step=0, num_steps=10, batch_size=8,
+        workdir=directory, every_steps=4, tensorboard=False, first_step=0, num_steps=10, batch_size=8, rows=lambda _: 8,
         objectives=("mlm_loss", "nsp_loss"), learning_rate=lambda step: step / 100, work=lambda step: step, peak_s={},
         unlogged={}, writes=True,
     )  # fmt: skip

@@ -2,12 +2,14 @@
 
 import collections
 import itertools
+import re
 
 import hypothesis
 from hypothesis import strategies
 import jax
 import numpy as np
 import pytest
+import runs
 import small
 from test_data import RULES, Row, document_of, whole_text  # noqa: F401
 
@@ -168,7 +170,7 @@ def test_packed_and_alone_give_the_same_loss_and_gradients():
         np.testing.assert_array_equal(array[..., : alone[name].shape[-1]], alone[name][order], err_msg=name)
 
 
-def test_a_packed_run_trains(corpus_dir, tmp_path):
+def test_a_packed_run_trains(corpus_dir, tmp_path, capsys):
     cfg = config.load("configs/fast.py:micro")
     cfg.update_from_flattened_dict({
         "model.vocab_size": 400, "model.hidden_size": 32, "model.num_heads": 1, "model.num_layers": 1,
@@ -178,6 +180,11 @@ def test_a_packed_run_trains(corpus_dir, tmp_path):
         "log.tensorboard": False, "compile_cache": "",
     })  # fmt: skip
     assert pretrain.run(cfg, tmp_path) == 0
+    said = capsys.readouterr().err
+    found = re.search(r"8 packed rows hold about (\d+) examples a step(: --config.data.packed_rows=(\d+) comes)?", said)
+    assert 8 <= int(found[1]) <= 16
+    kinds = {(line["kind"], line["seq_len"]) for line in runs.metrics(tmp_path)}
+    assert kinds == {("train", 16), ("train", 64), ("eval", 16), ("eval", 64)}
 
 
 @pytest.mark.parametrize(

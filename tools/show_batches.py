@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from bert_tpu import command, config, pretrain
+from bert_tpu import command, config, packing, pretrain
 
 
 def rows_of(batch, count):
@@ -25,6 +25,14 @@ def decoded(row, pieces):
         words.append(f"{shown}({pieces[truth[place]]})" if place in truth else shown)
     label = "B is random" if row["next_sentence_label"] else "B follows A"
     return f"{label}; {len(words)} tokens, {len(truth)} to predict\n    {' '.join(words)}"
+
+
+def shown(batch, count, pieces):
+    """The first `count` rows as text; of a packed row each example."""
+    if "example_starts" not in batch:
+        return [decoded(row, pieces) for row in rows_of(batch, count)]
+    alone = packing.part({name: values[:count] for name, values in batch.items()})
+    return [decoded(row, pieces) for row in rows_of(alone, len(alone["input_ids"]))]
 
 
 def span(text):
@@ -50,9 +58,7 @@ def batches(cfg, first, last, hosts):
     if last > rules.num_steps:
         raise command.UserError(f"the run has {rules.num_steps:,} steps: ask for a range up to there")
     streams = [
-        data.train(
-            data.load(lock, "train", batch_size=rules.batch_size, process_index=i, process_count=hosts), rules, first
-        )
+        data.train(data.load(lock, "train", **rules.row_counts(), process_index=i, process_count=hosts), rules, first)
         for i in range(hosts)
     ]
     for step, parts in enumerate(itertools.islice(zip(*streams, strict=True), last - first), first):
@@ -76,14 +82,14 @@ def main():
     cfg = args.config
     pieces = vocab.load(cfg.data.dir).pieces if cfg.data.dir else ()
     for step, seq_len, batch in batches(cfg, *span(args.steps), args.hosts):
-        rows = rows_of(batch, min(args.rows, cfg.batch_size))
-        digest = data.sha256(batch)
+        count, digest = min(args.rows, len(batch["input_ids"])), data.sha256(batch)
         if args.json:
-            print(json.dumps({"step": step, "seq_len": seq_len, "sha256": digest, "rows": rows}))
+            told = {"step": step, "seq_len": seq_len, "sha256": digest, "rows": rows_of(batch, count)}
+            print(json.dumps(told))
             continue
         print(f"step {step}  length {seq_len}  sha256 {digest}")
-        for number, row in enumerate(rows):
-            print(f"  row {number}: {decoded(row, pieces)}")
+        for number, text in enumerate(shown(batch, count, pieces)):
+            print(f"  {'example' if 'example_starts' in batch else 'row'} {number}: {text}")
 
 
 if __name__ == "__main__":
