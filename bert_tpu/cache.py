@@ -4,11 +4,27 @@ import os
 
 import jax
 
-from bert_tpu import places
+from bert_tpu import command, places
 
 
 def use(folder):
-    """Every program, however quickly built, is kept in `folder`, which may be in a bucket; "" keeps none."""
-    if folder:
-        jax.config.update("jax_compilation_cache_dir", str(places.absolute(os.path.expanduser(folder))))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    """Every program, however quickly built, is kept in `folder`, which may be in a bucket; "" keeps none.
+
+    Raises UserError where nothing can be written there.
+    """
+    if not folder:
+        return
+    path = places.absolute(os.path.expanduser(folder))
+    if not places.is_bucket(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            sound = os.access(path, os.W_OK)
+        except OSError:
+            sound = False
+        if not sound:
+            raise command.UserError(
+                f"compile_cache {path} cannot be written: give another --config.compile_cache, or none: "
+                "--config.compile_cache="
+            )
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

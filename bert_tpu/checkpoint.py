@@ -174,7 +174,7 @@ def find(path) -> epath.Path:
                 _check_sums(checkpoint, ("params",))
             return checkpoint
         except (ValueError, OSError) as fault:
-            print(f"warning: {checkpoint} cannot be read ({_reason(fault)})", file=sys.stderr)
+            print(f"warning: {checkpoint} cannot be read ({_reason(fault)}); an older one is tried", file=sys.stderr)
     if found:
         raise command.UserError(f"no checkpoint of {path} is sound: restore one from a copy")
     raise command.UserError(f"no checkpoint in {path}: give a workdir that has saved one, or a folder with params/")
@@ -199,8 +199,13 @@ def load_params(path, like=None):
 
 def save_params(path, params):
     """Writes `path/params`: a checkpoint without an optimizer, for `init_from` and export."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(places.absolute(path) / "params", params, force=True)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(places.absolute(path) / "params", params, force=True)
+    except Exception as fault:  # of whatever layer below met the disk
+        raise command.UserError(
+            f"cannot save {path} ({_reason(fault)}); mend that, perhaps by freeing space"
+        ) from fault
 
 
 def _sums(path, items):

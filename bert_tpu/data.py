@@ -49,7 +49,9 @@ def load(lock, split, *, batch_size, packed_rows=0, process_index=0, process_cou
     """Reads the groups that feed this process' rows, each file's hash checked."""
     both = math.gcd(batch_size, packed_rows)  # groups feed whole rows of either kind of batch
     if both % process_count:
-        raise command.UserError(f"batch_size or data.packed_rows does not divide over {process_count} hosts")
+        raise command.UserError(
+            f"{both} rows, of batch_size and data.packed_rows, do not divide over {process_count} hosts: give multiples of it"
+        )
     per_process = batch_size // process_count
     rows = range(process_index * per_process, (process_index + 1) * per_process)
     groups = deal(lock.splits[split], both)

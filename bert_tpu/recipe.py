@@ -95,9 +95,9 @@ def check(recipe) -> Recipe:
     """The recipe itself, once its values make sense; a UserError otherwise."""
     lens, slots = recipe.seq_lens, recipe.max_predictions
     for holds, complaint in (
-        (recipe.batch_size > 0, f"batch_size {recipe.batch_size} is not positive"),
+        (recipe.batch_size > 0, f"batch_size {recipe.batch_size} is less than 1"),
         (0 <= recipe.seed < 2**31 - 1, f"seed {recipe.seed} is not between 0 and {2**31 - 2}"),
-        (recipe.num_steps > 0, f"num_steps {recipe.num_steps} is not positive"),
+        (recipe.num_steps > 0, f"num_steps {recipe.num_steps} is less than 1"),
         (recipe.schedule in ("phased", "mixed"), f"data.schedule {recipe.schedule!r} is neither phased nor mixed"),
         (
             len(lens) in (1, 2) and min(lens) >= 5 and list(lens) == sorted(set(lens)),

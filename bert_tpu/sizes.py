@@ -5,7 +5,10 @@ from bert_tpu import activation, command
 
 def check(bert, seq_len):
     """Raises UserError for sizes that make no encoder, or none for rows of `seq_len`."""
-    sizes = f"hidden_size {bert.hidden_size} does not divide over num_heads {bert.num_heads}"
+    sizes = (
+        f"hidden_size {bert.hidden_size} does not divide over num_heads {bert.num_heads}: give a number of heads that "
+        "divides it"
+    )
     forms = ", ".join(activation.FORMS)
     for holds, complaint in (
         (bert.hidden_size % bert.num_heads == 0, sizes),

@@ -206,19 +206,25 @@ import test_checkpoint
 from bert_tpu import checkpoint, command
 def main():
     checkpoint.quiet()
-    checkpoints = test_checkpoint.opened(pathlib.Path(sys.argv[1]))
+    directory, params_alone = pathlib.Path(sys.argv[1]), sys.argv[2] == "params"
+    checkpoints = test_checkpoint.opened(directory)
+    state = test_checkpoint.state(30)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY))
-    checkpoints.save(test_checkpoint.state(30), {})
+    if params_alone:
+        checkpoint.save_params(directory / "alone", state.params)
+    checkpoints.save(state, {})
     checkpoints.close()
 command.run(main)
 """
 
 
-def test_full_disk_is_one_sentence_on_stderr_whatever_the_libraries_log(directory):
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, directory], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("what", ["the checkpoint of step 30", "params"])
+def test_full_disk_is_one_sentence_on_stderr_whatever_the_libraries_log(directory, what):
+    command_line = [sys.executable, "-c", FULL_DISK, directory, what]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: cannot save the checkpoint of step 30")
+    assert line.startswith(f"error: cannot save {directory / 'alone' if what == 'params' else what}")
 
 
 def test_sums_are_what_sha256sum_checks(directory):

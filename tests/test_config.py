@@ -145,6 +145,10 @@ def test_the_batch_size_that_is_proposed_divides(fault, given, tmp_path):
 def test_a_workdir_that_cannot_be_written_is_named(fault, given, tmp_path):
     (tmp_path / "file").touch()
     assert f"{tmp_path / 'file'}" in fault(runs.words(given, tmp_path / "file" / "run"))
+    cache = {"compile_cache": str(tmp_path / "file" / "cache")}
+    assert "cannot be written: give another --config.compile_cache" in fault(
+        runs.words(given | cache, tmp_path / "run")
+    )
     assert "may not be read or written" in fault(runs.words(given, "/sys/run"))  # even root may not
 
 

@@ -146,8 +146,8 @@ def equations(jaxpr):
         ({"mask_rate": 0.0}, "not above 0"),
         ({"short_prob": 1.5}, "not between"),
         ({"seed": -1}, "not between"),
-        ({"batch_size": 0}, "not positive"),
-        ({"num_steps": 0}, "not positive"),
+        ({"batch_size": 0}, "less than 1"),
+        ({"num_steps": 0}, "less than 1"),
     ],
 )
 def test_a_recipe_that_makes_no_batches_is_refused(change, complaint):

@@ -32,15 +32,21 @@ def test_loop_is_told(number, code):
         assert stopping.exit_code() == code
 
 
-def test_second_ctrl_c_interrupts_and_a_second_sigterm_does_not():
+def test_a_second_ctrl_c_ends_it_at_once_but_neither_a_double_press_nor_a_second_sigterm(monkeypatch, capsys):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
     with stop.Stop() as stopping:
         stopping.wait_for_loop()
         send(signal.SIGTERM)
         send(signal.SIGTERM)
         send(signal.SIGINT)
         assert stopping.exit_code() == 130
-        with pytest.raises(KeyboardInterrupt):
-            send(signal.SIGINT)
+        send(signal.SIGINT)
+        assert left == []
+        monkeypatch.setattr(stop, "TWICE_S", -1.0)
+        send(signal.SIGINT)
+        assert left == [130]
+        assert "what was not saved yet is lost" in capsys.readouterr().err
 
 
 def test_signals_are_given_back():

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from bert_tpu import command, config, packing, pretrain
+from bert_tpu import command, config, corpus, packing, pretrain
 
 
 def rows_of(batch, count):
@@ -80,7 +80,7 @@ def main():
     from bert_tpu import data, vocab
 
     cfg = args.config
-    pieces = vocab.load(cfg.data.dir).pieces if cfg.data.dir else ()
+    pieces = vocab.load(corpus.read(cfg.data.dir).directory).pieces if cfg.data.dir else ()
     for step, seq_len, batch in batches(cfg, *span(args.steps), args.hosts):
         count, digest = min(args.rows, len(batch["input_ids"])), data.sha256(batch)
         if args.json:
