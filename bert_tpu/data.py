@@ -50,7 +50,8 @@ def load(lock, split, *, batch_size, packed_rows=0, process_index=0, process_cou
     both = math.gcd(batch_size, packed_rows)  # groups feed whole rows of either kind of batch
     if both % process_count:
         raise command.UserError(
-            f"{both} rows, of batch_size and data.packed_rows, do not divide over {process_count} hosts: give multiples of it"
+            f"{both} rows, of batch_size and data.packed_rows, do not divide over {process_count} hosts: give "
+            f"multiples of {process_count}"
         )
     per_process = batch_size // process_count
     rows = range(process_index * per_process, (process_index + 1) * per_process)
