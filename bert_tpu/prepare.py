@@ -249,12 +249,13 @@ def _check_splits(content: dict, out: Path) -> None:
     """Raises UserError if a split has no document."""
     train, held = (content[split]["documents"] for split in corpus.SPLITS)
     share = content["options"]["heldout"]
+    odd = f" ({content['invalid_utf8']:,} sequences are no UTF-8: is it text?)" if content["invalid_utf8"] else ""
     if not train + held:
-        raise command.UserError(f"the input holds no text; delete {out} and name files with text")
+        raise command.UserError(f"the input holds no text{odd}; delete {out} and name files with text")
     if not train or not held:
         mend = f"--heldout {min(5 / train, 0.5):.2g}" if train else "a smaller --heldout"
         raise command.UserError(
-            f"--heldout {share} puts all {train + held} documents into one split; "
+            f"--heldout {share} puts all {train + held} documents into one split{odd}; "
             f"delete {out} and give {mend}, or more documents"
         )
 

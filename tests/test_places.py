@@ -67,7 +67,7 @@ def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
     assert json.loads((bucket / "hours.json").read_text())["unsaved"]["step"] == 4
 
     given = dict(
-        workdir=bucket, every_steps=1, tensorboard=False, first_step=0, num_steps=10, batch_size=8,
+        workdir=bucket, every_steps=1, tensorboard=False, first_step=0, num_steps=10, batch_size=8, rows=int,
         objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={}, writes=True,
     )  # fmt: skip
     book = log.Log(**given)

@@ -263,6 +263,13 @@ def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
         small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
 
 
+def test_what_is_no_text_is_told_as_that(tmp_path):
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    (tmp_path / "text.txt").write_bytes(random.Random(0).randbytes(20_000))
+    with pytest.raises(command.UserError, match=r"one split \([\d,]+ sequences are no UTF-8: is it text\?\)"):
+        call(tmp_path, tmp_path / "out", heldout=1e-9)
+
+
 @pytest.mark.parametrize("options", [{"heldout": 0.0}, {"heldout": 1.0}, {"workers": 0}])
 def test_an_option_out_of_its_range_is_refused(text, tmp_path, options):
     with pytest.raises(command.UserError, match="--"):
