@@ -107,7 +107,8 @@ def make_batch(share, table, recipe, seq_len):
 
     @tf.autograph.experimental.do_not_convert
     def batch(n):
-        chunk = chunks.Chunks(*(tf.gather(column, visited.entries(n)) for column in columns))
+        entry = visited.entries(n)
+        chunk = chunks.Chunks(*(tf.gather(column, entry) for column in columns))
         of_pairs, of_masks = visits.draws(recipe, seq_len, len(share.pieces), n, visited.rows)
         pair = pairs.choose(text, chunk, documents, of_pairs, max_tokens=seq_len - 3, short_prob=recipe.short_prob)
         rows = pairs.rows(text.tokens, pair, share.special, seq_len=seq_len)

@@ -159,8 +159,9 @@ def _without_tests(out, shard, encoder, books):
 
 def text(encoder: Encoder, shard: corpus.Shard, number: int) -> str:
     """The start of a document, as its tokens tell it."""
-    start = int(picking.tokens_of(shard)[:number].sum())
-    return _decode(encoder, shard.tokens[start : start + min(SAMPLE_CHARS, int(picking.tokens_of(shard)[number]))])
+    lengths = picking.tokens_of(shard)
+    start = int(lengths[:number].sum())
+    return _decode(encoder, shard.tokens[start : start + min(SAMPLE_CHARS, int(lengths[number]))])
 
 
 def _decode(encoder, ids):

@@ -8,7 +8,7 @@ import pathlib
 import time
 from typing import NamedTuple
 
-from bert_tpu import chips, command, compiler, config, kept, pretrain
+from bert_tpu import chips, command, compiler, config, kept, places, pretrain
 
 KEYS = ("price", "pue", "kgco2e_per_kwh")
 
@@ -111,7 +111,7 @@ def lengths(cfg, where, lens) -> dict[int, Length]:
 
 def _answers(cfg):
     """Where the compiler's answers are kept: the same step at another price then takes seconds."""
-    here = cfg.compile_cache and "://" not in cfg.compile_cache
+    here = cfg.compile_cache and not places.is_bucket(cfg.compile_cache)
     return kept.Kept(pathlib.Path(cfg.compile_cache).expanduser() / "plans" if here else None)
 
 

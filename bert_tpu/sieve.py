@@ -26,8 +26,9 @@ def sift(out: Path, number: int, options: parts.Options, paths: list[str], encod
     """The shards of parts 0 .. number - 1 are in `out`. paths: of the sources."""
     fate, tokens = _fates(out, number, options), np.zeros(len(paths), np.int64)
     for i in range(number):
-        shard, source = corpus.Shard(*parts.load(out, i, *corpus.Shard._fields)), *parts.load(out, i, "source")
-        tokens += _sums(source, np.where(fate[i] == 0, picking.tokens_of(shard), 0), len(paths))
+        sentences, documents, source = parts.load(out, i, "sentences", "documents", "source")
+        lengths = picking.tokens_of(corpus.Shard(None, sentences, documents))  # which needs no token
+        tokens += _sums(source, lengths * (fate[i] == 0), len(paths))
     epochs = mix.epochs(mix.parse(options.mix), paths, tokens)
 
     shards, unknown = {split: [] for split in corpus.SPLITS}, collections.Counter()
@@ -78,8 +79,7 @@ def _split(fate, own, piece, epochs, heldout):
     """The documents of each split by their numbers, those of training as often as they come."""
     # Decided by a document's tokens, so that copies are in one split. Of a piece the others are in training.
     held = (own < heldout * 2.0**64) & (piece == 0)
-    kept = np.where(fate == 0, 1, 0)
-    times = kept * np.where(held, 1, mix.copies(own, epochs))
+    times = (fate == 0) * np.where(held, 1, mix.copies(own, epochs))
     return {split: np.repeat(np.arange(len(own)), times * (held == (split == "heldout"))) for split in corpus.SPLITS}
 
 

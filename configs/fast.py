@@ -2,8 +2,8 @@
 
 python -m bert_tpu.pretrain --config configs/fast.py:medium --workdir W --config.data.dir=CORPUS
 
-About half of a 512-token row is padding where documents are short, as Wikipedia's are. Here 128 rows hold the 256
-examples of such a step; a run says how many they held, and what number of rows would fit another corpus.
+Where documents are short, much of a 512-token row is padding. 128 rows hold the 256 examples of such a step if these
+fill half a row each; a run says how many its rows hold, and what number of rows would fit the corpus.
 """
 
 from configs import bert

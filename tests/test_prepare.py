@@ -150,15 +150,20 @@ def test_encoding_word_by_word_equals_encoding_whole_sentences(monkeypatch):
         assert sum(map(len, encoder.memo)) <= 40 + sum(map(len, batch))
 
 
+def kill_when(text, out, pattern, number) -> bool:
+    """Prepares until `out` has so many files of the pattern, and then kills it; False if it ended before."""
+    run = subprocess.Popen(arguments(text, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while run.poll() is None and len(list(out.glob(pattern))) < number:
+        time.sleep(0.001)
+    run.send_signal(signal.SIGKILL)
+    return run.wait() == -signal.SIGKILL
+
+
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(made, text, tmp_path):
     out = tmp_path / "out"
     kills, done = 0, {}
     for wanted in (1, 3):
-        run = subprocess.Popen(arguments(text, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while run.poll() is None and len(list(out.glob("part-*.json"))) < wanted:
-            time.sleep(0.002)
-        run.send_signal(signal.SIGKILL)
-        kills += run.wait() == -signal.SIGKILL
+        kills += kill_when(text, out, "part-*.json", wanted)
         assert not (out / corpus.LOCKFILE).exists()
         with pytest.raises(command.UserError, match="not finished"):
             corpus.read(out)

@@ -1,12 +1,10 @@
 """What a corpus leaves out, how often it has what is left, and that it says so."""
 
 import json
-import signal
 import subprocess
-import time
 
 import pytest
-from test_prepare import VOCABULARY, arguments, contents, document, files
+from test_prepare import VOCABULARY, arguments, contents, document, files, kill_when
 
 from bert_tpu import command, corpus, prepare, sentences, vocab
 
@@ -110,11 +108,7 @@ def test_killed_while_the_shards_are_made_it_ends_with_the_same_bytes(tmp_path):
     subprocess.run(arguments(tmp_path, tmp_path / "whole"), check=True, capture_output=True)
     out, kills = tmp_path / "out", 0
     for wanted in (1, 3):
-        run = subprocess.Popen(arguments(tmp_path, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while run.poll() is None and len(list(out.glob("train-*.safetensors"))) < wanted:
-            time.sleep(0.001)
-        run.send_signal(signal.SIGKILL)
-        kills += run.wait() == -signal.SIGKILL
+        kills += kill_when(tmp_path, out, "train-*.safetensors", wanted)
         assert not (out / corpus.LOCKFILE).exists()
     assert kills
     subprocess.run(arguments(tmp_path, out), check=True, capture_output=True)

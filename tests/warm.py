@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 
@@ -78,8 +79,6 @@ def start(module, words, *, env=None, cwd=ROOT, stdout=None, stderr=None) -> Pro
 
 def run(module, words, **options) -> subprocess.CompletedProcess:
     """Runs it to its end; what it said is text."""
-    import tempfile
-
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         code = start(module, words, stdout=out, stderr=err, **options).wait()
         said = []
