@@ -66,4 +66,4 @@ def other_documents(recipe, seq_len, n, rows):
 
 def _uniform(recipe, seq_len, n, site, shape, dtype, **bounds):
     seed = [recipe.seed << 32 | seq_len << 8 | SITES.index(site), n]
-    return tf.random.stateless_uniform(shape, seed, dtype=dtype, alg="philox", **bounds)
+    return tf.random.stateless_uniform(shape, seed, dtype=dtype, **bounds)

@@ -6,9 +6,8 @@ import subprocess
 import time
 
 from conftest import ROOT
+import quick
 import warm
-
-FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 class Pod:
@@ -21,7 +20,7 @@ class Pod:
         address = f"127.0.0.1:{free_port()}"
         self.processes = []
         for host, path in enumerate(self.logs):
-            setting = os.environ | {"XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}"}
+            setting = os.environ | {"XLA_FLAGS": quick.flags(devices)}
             setting |= {"PYTHONPATH": str(ROOT)} | environment(address, hosts, host)
             with path.open("w") as log:
                 self.processes.append(

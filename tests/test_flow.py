@@ -5,6 +5,7 @@ import json
 import os
 
 import pytest
+import quick
 import warm
 
 SMALL = [
@@ -20,9 +21,7 @@ SMALL = [
 
 def run(*command, code=0):
     """Standard output and error of `python -m command`, which must exit with `code`."""
-    # One device, as on a laptop; still compiled without optimization, which takes a third of the time.
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": ""}
+    env = os.environ | {"XLA_FLAGS": quick.flags(devices=1), "PYTHONPATH": ""}  # one device, as on a laptop
     done = warm.run(command[0], command[1:], env=env)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
