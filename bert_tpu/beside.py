@@ -1,9 +1,9 @@
-"""What happens beside the steps of a pretraining: its books, evaluations, saves, stops, and giving up."""
+"""What happens beside the steps of a run: its books, evaluations, saves, stops, and giving up."""
 
 import contextlib
 from typing import Any, NamedTuple
 
-from bert_tpu import checkpoint, hosts, hours, log, loop, mesh, nonfinite, objective, stop, watchdog
+from bert_tpu import checkpoint, hosts, hours, log, loop, mesh, nonfinite, stop, watchdog
 
 
 class Beside(NamedTuple):
@@ -22,13 +22,13 @@ class Beside(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_books(cfg, this, rules, on, directory, first_step, meta, writes):
+def open_books(cfg, training, on, directory, first_step, meta, writes):
     """The run's Log and Profile, open while the context lasts."""
-    peak = mesh.peak_flops(on)
+    this, schedule, peak = training.job, training.schedule, mesh.peak_flops(on)
     books = log.Log(
         **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
-        batch_size=cfg.batch_size, rows=rules.rows, objectives=objective.NAMES, learning_rate=this.learning_rate,
-        work=lambda step: sum(rules.before(step, n) * flops for n, flops in this.flops.items()),
+        batch_size=cfg.batch_size, rows=schedule.rows, objectives=training.objectives, learning_rate=this.learning_rate,
+        work=lambda step: sum(schedule.before(step, n) * flops for n, flops in this.flops.items()),
         peak_s={n: flops / peak for n, flops in this.flops.items()} if peak else {},
         unlogged=meta["unlogged"], writes=writes,
     )  # fmt: skip
@@ -37,7 +37,7 @@ def open_books(cfg, this, rules, on, directory, first_step, meta, writes):
         yield books, profile
 
 
-def hooks(run, on, programs, heldout, batches_from) -> loop.Hooks:
+def hooks(run, evaluate, batches_from) -> loop.Hooks:
     """What the loop calls of `run`. batches_from: function step -> iterator of this host's batches from there on."""
 
     def step(finished, seq_len, sums, *seconds):
@@ -46,9 +46,6 @@ def hooks(run, on, programs, heldout, batches_from) -> loop.Hooks:
         run.books.step(finished, seq_len, sums, *seconds)
         if finished % run.books.every_steps == 0:
             run.clock.write(finished, within_s=hours.WRITE_S)
-
-    def evaluate(finished, state):
-        run.books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
 
     def save(finished, state):
         if run.skips.exhausted():

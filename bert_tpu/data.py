@@ -5,7 +5,6 @@ group feeds fixed rows of every batch, so that a host reads only the groups of i
 same for any number of hosts. Within a group each chunk is visited once an epoch, in a new order each time.
 """
 
-import hashlib
 import math
 from typing import NamedTuple
 
@@ -171,11 +170,3 @@ def _check_size(table, share, recipe, seq_len):
             f"the corpus is too small for one batch: {least * share.num_groups} {what} of {seq_len} tokens for "
             f"{key} {recipe.rows(seq_len)}; add text or lower the batch size"
         )
-
-
-def sha256(batch) -> str:
-    """Fingerprint of a global batch: its arrays' int32 bytes, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(batch):
-        digest.update(np.ascontiguousarray(batch[name], dtype="<i4"))
-    return digest.hexdigest()

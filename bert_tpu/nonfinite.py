@@ -6,7 +6,7 @@ import json
 from etils import epath
 import numpy as np
 
-from bert_tpu import checkpoint, command
+from bert_tpu import checkpoint, command, fingerprint
 
 FILE, FOLDER = "nonfinite.json", "nonfinite"
 
@@ -38,11 +38,9 @@ def give_up(directory, skips, state, batches, facts, group):
     All hosts call it. batches: iterator of (seq_len, this host's rows) from the first skipped step on.
     facts: what else tells of the run: seed and hashes.
     """
-    from bert_tpu import data  # brings TensorFlow, which runs by now
-
     steps = []
     for (step, _), (seq_len, rows) in zip(skips.steps, batches, strict=False):
-        steps.append({"step": step, "seq_len": seq_len, "sha256": data.sha256(_whole(rows, group))})
+        steps.append({"step": step, "seq_len": seq_len, "sha256": fingerprint.sha256(_whole(rows, group))})
     checkpoint.save_params(epath.Path(directory) / FOLDER, state.params)
     first, last = steps[0]["step"], steps[-1]["step"]
     if group.index == 0:

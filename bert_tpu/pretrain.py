@@ -3,8 +3,6 @@
 python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
 """
 
-import concurrent.futures
-import contextlib
 import functools
 import os
 import sys
@@ -13,18 +11,14 @@ from etils import epath
 import jax
 
 from bert_tpu import (
-    beside,
-    cache,
     checkpoint,
     command,
     config,
     corpus,
     flops,
-    hosts,
     hours,
     layout,
     loop,
-    memory,
     mesh,
     model,
     names,
@@ -35,12 +29,10 @@ from bert_tpu import (
     recipe,
     rendezvous,
     replay,
+    running,
     sizes,
-    stop,
     train,
     vocab,
-    watchdog,
-    workdir,
 )
 
 SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
@@ -98,54 +90,25 @@ def make_recipe(cfg) -> recipe.Recipe:
 
 
 def run(cfg, directory, group=None, age_s=0.0) -> int:
-    """Trains `cfg` in `directory`, from its newest checkpoint if it has one; returns the exit code.
+    """Trains `cfg` in `directory`, as running.run says."""
+    return running.run(cfg, training(cfg), directory, group, free=LOCAL, age_s=age_s)
 
-    group: the Hosts that all run this, each with a call of its own; None: this process alone, `age_s` old by now.
-    """
-    group = group or hosts.Hosts()
+
+def training(cfg) -> running.Training:
+    """What a run of `cfg` is; its corpus is opened."""
     this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
-    cache.use(cfg.compile_cache)
-    memory.keep()
-    on = mesh.make(hosts.devices())
-    rules.check_division(on.size, cfg.accumulate)
-    facts = {"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}}
-    with (
-        watchdog.Watchdog(**cfg.watchdog, group=group) as dog,
-        stop.Stop(group) as stopping,
-        workdir.claim(directory, cfg.to_dict() | facts, group=group, free=LOCAL),
-        contextlib.closing(
-            checkpoint.Checkpoints(**cfg.checkpoint, directory=directory / "checkpoints", group=group)
-        ) as checkpoints,
-    ):
-        if group.index == 0:
-            workdir.put_tokenizer(directory, vocab.load(lock.directory))
-        state, meta = start(cfg, this, on, checkpoints)
-        first_step, writes = int(state.step), group.index == 0
-        clock = hours.Hours(directory, writes=writes, age_s=age_s)
-        with beside.open_books(cfg, this, rules, on, directory, first_step, meta, writes) as (books, profile):
-            if first_step >= cfg.num_steps:
-                books.say(f"{directory} has all {cfg.num_steps:,} steps already")
-                return 0
-            clock.resume(first_step)
-            dog.at(first_step, "compile")
-            clock.enter("compile")
-            programs, batches_from, heldout = _make_ready(cfg, this, on, lock, rules, state, books)
-            stopping.wait_for_loop()
-            sides = beside.Beside(
-                directory, facts, group, stopping, dog, checkpoints, clock, nonfinite.Skips(**cfg.nonfinite), books,
-                profile,
-            )  # fmt: skip
-            state = loop.run(
-                programs, on, state, batches_from(first_step), first_step=first_step, num_steps=cfg.num_steps,
-                eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps,
-                hooks=beside.hooks(sides, on, programs, heldout, batches_from),
-            )  # fmt: skip
-            checkpoints.wait()
-            clock.write(int(state.step))
-            books.say(clock.summary())
-            if stopping.requested() and state.step < cfg.num_steps:
-                books.say(f"stopped; step {int(state.step):,} is saved and the same command goes on from there")
-    return stopping.exit_code()
+    lens = rules.used_lens()
+    return running.Training(
+        job=this,
+        schedule=rules,
+        objectives=objective.NAMES,
+        facts={"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}},
+        vocabulary=vocab.load(lock.directory),
+        size=sum(x.size for x in jax.tree.leaves(names.shapes(cfg.model))),
+        first_params=functools.partial(_init_from, cfg) if cfg.init_from else None,
+        compile=lambda on: train.compile(this, on, lens),
+        open_data=functools.partial(_open_data, cfg, lock, rules),
+    )
 
 
 def open_corpus(cfg) -> corpus.Lock:
@@ -166,47 +129,15 @@ def open_corpus(cfg) -> corpus.Lock:
     return lock
 
 
-def start(cfg, this, on, checkpoints) -> tuple[train.State, dict]:
-    """The newest checkpoint's state and meta; without one step 0, with the parameters of `init_from` if it is given."""
-    abstract = like(this, on)
-    restored = checkpoints.restore(abstract)
-    if restored is not None:
-        return restored
-    placed = jax.tree.map(lambda x: x.sharding, abstract)
-    state = jax.jit(lambda: train.new_state(this), out_shardings=placed)()
-    if cfg.init_from:
-        params = checkpoint.load_params(cfg.init_from, abstract.params)
-        layout.check(params, cfg.model.vocab_size)
-        state = state._replace(params=params)
-    return state, {"unlogged": {}}
+def _init_from(cfg, like):
+    """The parameters of `cfg.init_from`, of the shapes and in the places of `like`."""
+    params = checkpoint.load_params(cfg.init_from, like)
+    layout.check(params, cfg.model.vocab_size)
+    return params
 
 
-def like(this, on):
-    """Shapes, types and places of a State: what is saved is restored as that, on whatever devices it was before."""
-    shapes = jax.eval_shape(lambda: train.new_state(this))
-    return jax.tree.map(
-        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, train.shardings(this, on)
-    )
-
-
-def _make_ready(cfg, this, on, lock, rules, state, books):
-    """The compiled programs, the function step -> training batches from there on, and the held-out ones."""
-    lens = rules.used_lens()
-    size = sum(x.size for x in jax.tree.leaves(names.shapes(cfg.model)))
-    books.say(
-        f"{on.size} x {on.devices.flat[0].device_kind}, {size:,} parameters, step {int(state.step):,} of "
-        f"{cfg.num_steps:,}; compiling for lengths {', '.join(map(str, lens))} ..."
-    )
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        compiling = pool.submit(train.compile, this, on, lens)
-        batches_from, heldout, note = _open_data(cfg, lock, rules, on.size)  # meanwhile
-        if note:
-            books.say(note)
-        return compiling.result(), batches_from, heldout
-
-
-def _open_data(cfg, lock, rules, devices):
-    """The function step -> iterator of training batches from there on, the held-out ones, and what is to be said."""
+def _open_data(cfg, lock, rules, devices) -> running.Data:
+    """The batches of a run on so many devices, and its evaluation."""
     from bert_tpu import data  # brings TensorFlow, which takes seconds; the planner needs none
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -215,8 +146,12 @@ def _open_data(cfg, lock, rules, devices):
     if cfg.eval.num_batches:
         of_heldout = data.load(lock, "heldout", **rules.row_counts(), **host)
         heldout = list(data.heldout(of_heldout, rules, cfg.eval.num_batches))
+
+    def evaluate(programs, on, state, books, finished):
+        books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
+
     note = data.note(share, rules, devices * cfg.accumulate)
-    return functools.partial(data.train, share, rules), heldout, note
+    return running.Data(functools.partial(data.train, share, rules), evaluate, note)
 
 
 def again(cfg, directory, step):
@@ -229,9 +164,9 @@ def again(cfg, directory, step):
     cfg.model.dtype = "float32"
     jobs["in float32"] = job(cfg)
     path, missing = nonfinite.params_of(directory, step)
-    params = jax.device_get(checkpoint.load_params(path, like(job(cfg), mesh.make(jax.devices()[:1])).params))
-    batches_from, *_ = _open_data(cfg, open_corpus(cfg), make_recipe(cfg), 1)
-    seq_len, batch = next(batches_from(step))
+    params = jax.device_get(checkpoint.load_params(path, running.like(job(cfg), mesh.make(jax.devices()[:1])).params))
+    opened = _open_data(cfg, open_corpus(cfg), make_recipe(cfg), devices=1)
+    seq_len, batch = next(opened.batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
     replay.tell(jobs, params, batch, step, print, shown=lambda tree: layout.cut(tree, cfg.model.vocab_size))

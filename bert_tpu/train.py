@@ -30,7 +30,7 @@ class Job(NamedTuple):
     learning_rate: Callable[[int], Any]  # step -> rate, for the log
     shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a global batch's shapes, int32
     flops: dict[int, float]  # sequence length -> model FLOPs of a step
-    seed: int
+    seed: int | tuple[int, ...]  # several: as many trainings at once, each array with a dimension for them in front
     accumulate: int  # parts a batch is computed in
     dtype: Any  # in which the loss takes its matrices
 
@@ -44,11 +44,17 @@ class State(NamedTuple):
 
 
 def new_state(job) -> State:
-    """Step 0, from the job's seed."""
-    params = job.init(jax.random.key(job.seed))
-    return State(jnp.zeros((), jnp.int32), params, job.tx.init(params))
+    """Step 0, from the job's seed; of several trainings one count of steps and an array for all."""
+
+    def fresh(seed):
+        params = job.init(jax.random.key(seed))
+        return params, job.tx.init(params)
+
+    several = isinstance(job.seed, tuple)
+    return State(jnp.zeros((), jnp.int32), *(jax.vmap(fresh)(jnp.array(job.seed)) if several else fresh(job.seed)))
 
 
+EACH = State(None, 0, 0)  # where several trainings have their dimension; their batches have it behind the rows
 CUT_SIZE = 1 << 16  # elements: what is smaller costs less whole than a collective's start
 
 
@@ -57,12 +63,20 @@ def shardings(job, mesh) -> State:
 
     So a device updates its share of the weights alone (Xu et al. 2020, arXiv:2004.13336).
     """
+    several = isinstance(job.seed, tuple)
 
     def sharding(leaf):
         cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
-        return meshes.rows(mesh, leaf.ndim - 2) if cut else meshes.replicated(mesh)
+        return meshes.rows(mesh, leaf.ndim - 2 + several) if cut else meshes.replicated(mesh)
 
-    return jax.tree.map(sharding, jax.eval_shape(lambda: new_state(job)))
+    one = job._replace(seed=job.seed[0]) if several else job
+    return jax.tree.map(sharding, jax.eval_shape(lambda: new_state(one)))
+
+
+def _specs(job, mesh):
+    """The parts of a mesh where the parameters of one training lie."""
+    one = job._replace(seed=job.seed[0]) if isinstance(job.seed, tuple) else job
+    return jax.tree.map(lambda s: s.spec, shardings(one, mesh).params)
 
 
 def jit_step(job, mesh):
@@ -70,11 +84,10 @@ def jit_step(job, mesh):
 
     The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
     an accumulation change it. Dropout's key is a function of (seed, step). Where a sum or the gradient's norm is not
-    finite, parameters and optimizer stay as they were, `skipped` says so, and the step's other sums are 0 of 0.
+    finite, parameters and optimizer stay as they were, `skipped` says so, and the step's other sums are 0 of 0. Of
+    several trainings each has its own key, norm and sums; a batch's arrays are then [rows, trainings, ...].
     """
-    placed = shardings(job, mesh)
-    specs = jax.tree.map(lambda s: s.spec, placed.params)
-    whole = meshes.replicated(mesh)
+    placed, specs, whole = shardings(job, mesh), _specs(job, mesh), meshes.replicated(mesh)
 
     def gradients(params, batch, counts, key):
         def objective(full, part, draw):
@@ -88,8 +101,8 @@ def jit_step(job, mesh):
     ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
     on_each = meshes.on_each(mesh, gradients, ins, outs)
 
-    def step(state, batch):
-        key = jax.random.fold_in(jax.random.key(job.seed), state.step)
+    def one(state, batch, seed):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, sums = on_each(state.params, batch, job.counts(batch), key)
         updates, opt = job.tx.update(grads, state.opt, state.params)
         sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
@@ -100,21 +113,45 @@ def jit_step(job, mesh):
         kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
         return State(state.step + 1, *kept), sums
 
+    def step(state, batch):
+        if not isinstance(job.seed, tuple):
+            return one(state, batch, job.seed)
+        return jax.vmap(one, (EACH, 1, 0), (EACH, 0))(state, batch, jnp.array(job.seed))
+
     return jax.jit(step, in_shardings=(placed, meshes.rows(mesh)), out_shardings=(placed, whole), donate_argnums=0)
 
 
 def jit_evaluate(job, mesh):
-    """Compiled function (params, batch) -> sums, without dropout; params lie as `shardings` has them."""
-    placed = shardings(job, mesh).params
-    specs = jax.tree.map(lambda s: s.spec, placed)
+    """Compiled function (params, batch) -> sums, without dropout; params lie as `shardings` has them.
+
+    Of several trainings each has its sums of the same batch, as in `jit_outputs`.
+    """
+    specs = _specs(job, mesh)
 
     def sums(params, batch):
         return jax.lax.psum(job.loss(_gathered(params, specs, job.dtype), batch, None), meshes.AXIS)
 
+    return _jit_with_params(job, mesh, meshes.on_each(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE))
+
+
+def jit_outputs(job, mesh, outputs):
+    """Compiled function (params, batch) -> `outputs(params, rows of the batch)`, rows first, whole on every device.
+
+    Of several trainings each gives its own of the same batch: [trainings, rows, ...].
+    """
+    specs = _specs(job, mesh)
+
+    def of_rows(params, batch):
+        return outputs(_gathered(params, specs, job.dtype), batch)
+
+    return _jit_with_params(job, mesh, meshes.on_each(mesh, of_rows, (specs, meshes.ROWS), meshes.ROWS))
+
+
+def _jit_with_params(job, mesh, function):
+    several = isinstance(job.seed, tuple)
+    ins = (shardings(job, mesh).params, meshes.rows(mesh))
     return jax.jit(
-        meshes.on_each(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE),
-        in_shardings=(placed, meshes.rows(mesh)),
-        out_shardings=meshes.replicated(mesh),
+        jax.vmap(function, (0, None)) if several else function, in_shardings=ins, out_shardings=meshes.replicated(mesh)
     )
 
 
@@ -171,12 +208,24 @@ class Programs(NamedTuple):
     evaluate: dict[int, Any]
 
 
-def compile(job, mesh, lens) -> Programs:
-    """All programs of a run, built side by side before the first step: a length that is met late fails early."""
+def compile(job, mesh, lens, evaluate=None, eval_shapes=None) -> Programs:
+    """All programs of a run, built side by side before the first step: a length that is met late fails early.
+
+    evaluate: jitted (params, batch) -> anything, for batches of `eval_shapes`; else the job's sums, for its own.
+    """
     state = jax.eval_shape(lambda: new_state(job))
-    batches = {n: {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[n].items()} for n in lens}
-    step, evaluate = jit_step(job, mesh), jit_evaluate(job, mesh)
+    step, evaluate = jit_step(job, mesh), evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        steps = {n: pool.submit(lambda b: step.lower(state, b).compile(), batches[n]) for n in lens}
-        evals = {n: pool.submit(lambda b: evaluate.lower(state.params, b).compile(), batches[n]) for n in lens}
-        return Programs(*({n: built.result() for n, built in programs.items()} for programs in (steps, evals)))
+        jobs = [
+            {n: pool.submit(_compiled, function, given, shapes[n]) for n in lens}
+            for function, given, shapes in (
+                (step, state, job.shapes),
+                (evaluate, state.params, eval_shapes or job.shapes),
+            )
+        ]
+        return Programs(*({n: built.result() for n, built in programs.items()} for programs in jobs))
+
+
+def _compiled(function, given, shapes):
+    batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
+    return function.lower(given, batch).compile()

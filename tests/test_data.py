@@ -11,7 +11,7 @@ from conftest import FIRST_PLACED
 import numpy as np
 import pytest
 
-from bert_tpu import chunks, command, corpus, data, recipe
+from bert_tpu import chunks, command, corpus, data, fingerprint, recipe
 
 SEQ_LEN, BATCH = 128, 32
 RULES = recipe.check(
@@ -141,10 +141,10 @@ def test_targets_are_short_in_a_tenth_of_the_rows(share):
 
 
 def test_a_batch_is_a_function_of_seed_and_number(share):
-    hashes = [data.sha256(batch) for batch in stream(share, 0, 6)]
+    hashes = [fingerprint.sha256(batch) for batch in stream(share, 0, 6)]
     assert len(set(hashes)) == 6
-    assert [data.sha256(batch) for batch in stream(share, 4, 6)] == hashes[4:]
-    assert data.sha256(next(stream(share, 0, 1, RULES._replace(seed=4)))) != hashes[0]
+    assert [fingerprint.sha256(batch) for batch in stream(share, 4, 6)] == hashes[4:]
+    assert fingerprint.sha256(next(stream(share, 0, 1, RULES._replace(seed=4)))) != hashes[0]
 
 
 @pytest.mark.parametrize("hosts", [2, 4, 8])
@@ -156,7 +156,7 @@ def test_the_global_batch_is_the_same_for_any_number_of_hosts(placed_lock, share
     parts = [list(stream(part, 7, 9)) for part in shares]
     for n, batch in enumerate(whole):
         joined = {name: np.concatenate([part[n][name] for part in parts]) for name in batch}
-        assert data.sha256(joined) == data.sha256(batch)
+        assert fingerprint.sha256(joined) == fingerprint.sha256(batch)
     # Each host holds its part of the corpus and no more.
     assert sum(len(part.text.tokens) for part in shares) == len(share.text.tokens)
 
@@ -181,18 +181,18 @@ def test_masks_differ_between_epochs_of_the_same_chunk(share):
 @pytest.mark.parametrize("schedule", ["phased", "mixed"])
 def test_training_follows_the_schedule_and_resumes_anywhere(share, schedule):
     rules = RULES._replace(schedule=schedule, num_steps=40)
-    whole = [(n, data.sha256(batch)) for n, batch in data.train(share, rules, 0)]
+    whole = [(n, fingerprint.sha256(batch)) for n, batch in data.train(share, rules, 0)]
     long = [step for step, (n, _) in enumerate(whole) if n == 512]
     assert long == ([36, 37, 38, 39] if schedule == "phased" else [9, 19, 29, 39])
     for first in (9, 10, 38):
-        assert [(n, data.sha256(batch)) for n, batch in data.train(share, rules, first)] == whole[first:]
+        assert [(n, fingerprint.sha256(batch)) for n, batch in data.train(share, rules, first)] == whole[first:]
 
 
 def test_heldout_batches_are_the_same_for_every_seed(placed_lock):
     share = data.load(placed_lock, "heldout", batch_size=BATCH)
 
     def hashes(seed):
-        return [data.sha256(b) for _, b in data.heldout(share, RULES._replace(seed=seed), 2)]
+        return [fingerprint.sha256(b) for _, b in data.heldout(share, RULES._replace(seed=seed), 2)]
 
     assert hashes(0) == hashes(1)
     assert len(set(hashes(0))) == 4  # two batches for each of two lengths

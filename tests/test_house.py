@@ -11,8 +11,8 @@ FLOORS = {
     0: ("command",),
     1: (
         "activation", "attention", "cache", "checkpoint", "chips", "chunks", "clean", "config", "contamination",
-        "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding", "flops", "hf",
-        "hlo", "hosts", "hours", "kept", "layout", "log", "masking", "memory", "mesh", "mix", "model", "names",
+        "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding", "fingerprint", "flops",
+        "hf", "hlo", "hosts", "hours", "kept", "layout", "log", "masking", "memory", "mesh", "mix", "model", "names",
         "optim", "packed", "packing", "pairs", "parts", "picking", "places", "product", "progress", "publish",
         "readers", "recipe", "rendezvous", "sentences", "shingles", "sieve", "sizes", "sources", "stop",
         "tables", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
@@ -20,8 +20,9 @@ FLOORS = {
     2: ("prepare", "data", "describe", "train"),
     3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
     4: ("beside",),
-    5: ("pretrain",),
-    6: ("plan",),
+    5: ("running",),
+    6: ("pretrain",),
+    7: ("plan",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 FILES = sorted((ROOT / "bert_tpu").glob("*.py"))

@@ -9,7 +9,7 @@ import pytest
 import runs
 import warm
 
-from bert_tpu import checkpoint, command, mesh, nonfinite, pretrain
+from bert_tpu import checkpoint, command, hosts, mesh, nonfinite, pretrain, running
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def poison(directory, given, value):
     """Writes `value` into one parameter of the newest checkpoint, as a faulty chip would before a save."""
     cfg = runs.configured(given)
     checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", **cfg.checkpoint)
-    state, meta = pretrain.start(cfg, pretrain.job(cfg), mesh.make(jax.devices()), checkpoints)
+    state, meta = running.start(pretrain.job(cfg), mesh.make(jax.devices()), checkpoints)
     leaves, tree = jax.tree.flatten(state.params)
     name = jax.tree_util.keystr(jax.tree.leaves_with_path(state.params)[0][0], simple=True, separator=".")
     broken = np.array(leaves[0])
@@ -51,7 +51,7 @@ def test_a_poisoned_run_stops_and_a_replay_names_the_value(given, tmp_path):
     short = given | {"num_steps": 20}
     cfg = runs.configured(short)
     with pytest.MonkeyPatch.context() as patch:  # a run that was stopped after a few steps
-        patch.setattr(pretrain.hosts.Hosts, "stops", lambda self, step, _: step == 5)
+        patch.setattr(hosts.Hosts, "stops", lambda self, step, _: step == 5)
         assert pretrain.run(cfg, tmp_path) == 0
     name, first = poison(tmp_path, short, np.inf)
     with pytest.raises(command.UserError, match=rf"4 steps in a row, {first} to {first + 3}, had a loss or a grad"):

@@ -13,7 +13,7 @@ import runs
 import small
 from test_data import RULES, Row, document_of, whole_text  # noqa: F401
 
-from bert_tpu import command, config, data, layout, model, objective, packing, pretrain, recipe
+from bert_tpu import command, config, data, fingerprint, layout, model, objective, packing, pretrain, recipe
 
 L, E, ROWS = 128, 16, 24
 PACKED = recipe.check(
@@ -123,7 +123,7 @@ def test_the_global_batch_is_the_same_for_any_number_of_hosts(placed_lock, batch
     shares = [data.load(placed_lock, "train", **counts, process_index=i, process_count=hosts) for i in range(hosts)]
     parts = [next(data.stream(s, data.entries(s, PACKED, L), PACKED, L, 7, 8)) for s in shares]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    assert data.sha256(whole) == data.sha256(batches[7])
+    assert fingerprint.sha256(whole) == fingerprint.sha256(batches[7])
 
 
 def test_packed_and_alone_give_the_same_loss_and_gradients():

@@ -11,7 +11,7 @@ import pod
 import pytest
 import runs
 
-from bert_tpu import data
+from bert_tpu import data, fingerprint
 from tools import show_batches
 
 STEPS = 16
@@ -89,7 +89,7 @@ def test_a_run_is_the_same_run_on_any_hosts_whatever_befalls_them(given, lock, t
     assert {path.name for path in record.iterdir()} == {f"{step}.{host}.npz" for step in range(at) for host in range(4)}
     single = show_batches.batches(runs.configured(given), 0, at, 1)
     for (step, _, batch), _ in zip(single, range(at), strict=True):
-        assert data.sha256(recorded(record, step, 4)) == data.sha256(batch)
+        assert fingerprint.sha256(recorded(record, step, 4)) == fingerprint.sha256(batch)
     sums = (run / "checkpoints" / str(at) / "SHA256SUMS").read_text()
     assert sums.count("params/") > 1
 

@@ -15,7 +15,7 @@ import pytest
 import runs
 from runs import STEPS, configured, metrics, start, steps
 
-from bert_tpu import checkpoint, data, log, loop, mesh, objective, pretrain, train
+from bert_tpu import checkpoint, data, log, loop, mesh, objective, pretrain, running, train
 
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 
@@ -226,7 +226,7 @@ def test_init_from_gives_parameters_and_nothing_else(given, whole, tmp_path, pla
     cfg = configured(given, init_from=str(whole / place), seed=3)
     job, on = pretrain.job(cfg), mesh.make(jax.devices())
     checkpoints = checkpoint.Checkpoints(directory=tmp_path, **cfg.checkpoint)
-    state, meta = pretrain.start(cfg, job, on, checkpoints)
+    state, meta = running.start(job, on, checkpoints, pretrain.training(cfg).first_params)
     checkpoints.close()
     theirs = arrays(whole, 15 if place else STEPS)["params"]
     jax.tree.map(np.testing.assert_array_equal, state.params, theirs)

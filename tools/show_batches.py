@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from bert_tpu import command, config, corpus, packing, pretrain
+from bert_tpu import command, config, corpus, fingerprint, packing, pretrain, vocab
 
 
 def rows_of(batch, count):
@@ -77,12 +77,11 @@ def main():
     if args.hosts < 1 or args.rows < 0:
         raise command.UserError("--hosts is at least 1 and --rows at least 0")
     pretrain.quiet_tensorflow()
-    from bert_tpu import data, vocab
 
     cfg = args.config
     pieces = vocab.load(corpus.read(cfg.data.dir).directory).pieces if cfg.data.dir else ()
     for step, seq_len, batch in batches(cfg, *span(args.steps), args.hosts):
-        count, digest = min(args.rows, len(batch["input_ids"])), data.sha256(batch)
+        count, digest = min(args.rows, len(batch["input_ids"])), fingerprint.sha256(batch)
         if args.json:
             told = {"step": step, "seq_len": seq_len, "sha256": digest, "rows": rows_of(batch, count)}
             print(json.dumps(told))

@@ -1,0 +1,136 @@
+"""A run of any training here, from its claim on a workdir to its exit code."""
+
+from collections.abc import Callable, Iterator
+import concurrent.futures
+import contextlib
+from typing import Any, NamedTuple
+
+import jax
+
+from bert_tpu import (
+    beside,
+    cache,
+    checkpoint,
+    hosts,
+    hours,
+    loop,
+    memory,
+    mesh,
+    nonfinite,
+    stop,
+    train,
+    vocab,
+    watchdog,
+    workdir,
+)
+
+
+class Data(NamedTuple):
+    """What a run reads, once it is open."""
+
+    batches_from: Callable[[int], Iterator]  # step -> (sequence length, this host's rows) from there on
+    evaluate: Callable[[Any, Any, Any, Any, int], None]  # (programs, mesh, state, books, finished steps)
+    note: str = ""  # to be said before the first step
+
+
+class Training(NamedTuple):
+    """What is trained and on what; `open_data` alone reads rows, while the programs compile."""
+
+    job: train.Job
+    schedule: Any  # its before(step, length), rows(length), used_lens() and check_division(devices, parts) are asked
+    objectives: tuple[str, ...]  # the sums whose means add up to the loss
+    facts: dict  # seed and hashes, which make it this run
+    vocabulary: vocab.Vocab
+    size: int  # parameters, as a person counts them
+    first_params: Callable[[Any], Any] | None  # shapes and places -> those of step 0; None: drawn from the seed
+    compile: Callable[[Any], train.Programs]  # of a mesh
+    open_data: Callable[[int], Data]  # of a number of devices
+
+
+def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
+    """Trains in `directory`, from its newest checkpoint if it has one; returns the exit code.
+
+    group: the Hosts that all run this, each with a call of its own; None: this process alone, `age_s` old by now.
+    free: keys of the config that may differ between hosts.
+    """
+    group, this = group or hosts.Hosts(), training.job
+    cache.use(cfg.compile_cache)
+    memory.keep()
+    on = mesh.make(hosts.devices())
+    training.schedule.check_division(on.size, cfg.accumulate)
+    with (
+        watchdog.Watchdog(**cfg.watchdog, group=group) as dog,
+        stop.Stop(group) as stopping,
+        workdir.claim(directory, cfg.to_dict() | training.facts, group=group, free=free),
+        contextlib.closing(
+            checkpoint.Checkpoints(**cfg.checkpoint, directory=directory / "checkpoints", group=group)
+        ) as checkpoints,
+    ):
+        if group.index == 0:
+            workdir.put_tokenizer(directory, training.vocabulary)
+        state, meta = start(this, on, checkpoints, training.first_params)
+        first_step, writes = int(state.step), group.index == 0
+        clock = hours.Hours(directory, writes=writes, age_s=age_s)
+        with beside.open_books(cfg, training, on, directory, first_step, meta, writes) as (books, profile):
+            if first_step >= cfg.num_steps:
+                books.say(f"{directory} has all {cfg.num_steps:,} steps already")
+                return 0
+            clock.resume(first_step)
+            dog.at(first_step, "compile")
+            clock.enter("compile")
+            programs, opened = _make_ready(cfg, training, on, state, books)
+            stopping.wait_for_loop()
+            sides = beside.Beside(
+                directory, training.facts, group, stopping, dog, checkpoints, clock, nonfinite.Skips(**cfg.nonfinite),
+                books, profile,
+            )  # fmt: skip
+            state = loop.run(
+                programs, on, state, opened.batches_from(first_step), first_step=first_step, num_steps=cfg.num_steps,
+                eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps,
+                hooks=beside.hooks(
+                    sides, lambda finished, state: opened.evaluate(programs, on, state, books, finished),
+                    opened.batches_from,
+                ),
+            )  # fmt: skip
+            checkpoints.wait()
+            clock.write(int(state.step))
+            books.say(clock.summary())
+            if stopping.requested() and state.step < cfg.num_steps:
+                books.say(f"stopped; step {int(state.step):,} is saved and the same command goes on from there")
+    return stopping.exit_code()
+
+
+def start(this, on, checkpoints, first_params=None) -> tuple[train.State, dict]:
+    """The newest checkpoint's state and meta; without one step 0, with `first_params` of the parameters' likes."""
+    abstract = like(this, on)
+    restored = checkpoints.restore(abstract)
+    if restored is not None:
+        return restored
+    placed = jax.tree.map(lambda x: x.sharding, abstract)
+    state = jax.jit(lambda: train.new_state(this), out_shardings=placed)()
+    if first_params:
+        state = state._replace(params=first_params(abstract.params))
+    return state, {"unlogged": {}}
+
+
+def like(this, on):
+    """Shapes, types and places of a State: what is saved is restored as that, on whatever devices it was before."""
+    shapes = jax.eval_shape(lambda: train.new_state(this))
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, train.shardings(this, on)
+    )
+
+
+def _make_ready(cfg, training, on, state, books):
+    """The compiled programs and the Data."""
+    lens = ", ".join(map(str, training.schedule.used_lens()))
+    books.say(
+        f"{on.size} x {on.devices.flat[0].device_kind}, {training.size:,} parameters, step {int(state.step):,} of "
+        f"{cfg.num_steps:,}; compiling for lengths {lens} ..."
+    )
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        compiling = pool.submit(training.compile, on)
+        opened = training.open_data(on.size)  # meanwhile
+        if opened.note:
+            books.say(opened.note)
+        return compiling.result(), opened
