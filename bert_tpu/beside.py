@@ -3,6 +3,9 @@
 import contextlib
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from bert_tpu import checkpoint, hosts, hours, log, loop, mesh, nonfinite, stop, watchdog
 
 
@@ -41,6 +44,7 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
     """What the loop calls of `run`. batches_from: function step -> iterator of this host's batches from there on."""
 
     def step(finished, seq_len, sums, *seconds):
+        sums = jax.tree.map(np.sum, sums)  # of several trainings at once
         run.checkpoints.check()
         run.skips.take(finished, seq_len, sums)
         run.books.step(finished, seq_len, sums, *seconds)

@@ -21,14 +21,18 @@ def rows(vocab_size):
 
 
 def pack(params):
-    """The tree of `Bert.init`, with "layers" instead of "layer_0" ..., each leaf of it [number of layers, ...]."""
+    """The tree of `Bert.init`, with "layers" instead of "layer_0" ..., each leaf of it [number of layers, ...].
+
+    It may lack heads and have others.
+    """
     layers = [params[f"layer_{i}"] for i in range(sum(key.startswith("layer_") for key in params))]
     packed = {key: tree for key, tree in params.items() if not key.startswith("layer_")}
     packed["layers"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-    word_VD, bias_V = packed["embeddings"]["word"], packed["mlm"]["bias"]
-    more = rows(len(bias_V)) - len(bias_V)
+    word_VD = packed["embeddings"]["word"]
+    more = rows(len(word_VD)) - len(word_VD)
     packed["embeddings"] = packed["embeddings"] | {"word": jnp.pad(word_VD, ((0, more), (0, 0)))}
-    packed["mlm"] = packed["mlm"] | {"bias": jnp.pad(bias_V, (0, more), constant_values=FILL)}
+    if "mlm" in packed:
+        packed["mlm"] = packed["mlm"] | {"bias": jnp.pad(packed["mlm"]["bias"], (0, more), constant_values=FILL)}
     return packed
 
 
@@ -45,7 +49,8 @@ def cut(packed, vocab_size):
     """What was packed, parameters or a gradient, without the rows that fill up."""
     params = apart(packed)
     params["embeddings"] = params["embeddings"] | {"word": params["embeddings"]["word"][:vocab_size]}
-    params["mlm"] = params["mlm"] | {"bias": params["mlm"]["bias"][:vocab_size]}
+    if "mlm" in params:
+        params["mlm"] = params["mlm"] | {"bias": params["mlm"]["bias"][:vocab_size]}
     return params
 
 

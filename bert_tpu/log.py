@@ -99,7 +99,7 @@ class Log:
         seconds = values.pop("seconds")
         rate, tokens = self.batch_size / seconds, self.rows(seq_len) * seq_len / seconds
         values["learning_rate"] = float(self.learning_rate(step - 1))
-        self._write("train", step, seq_len, values | {"examples_per_sec": rate, "tokens_per_sec": tokens})
+        self._write("train", step, values | {"examples_per_sec": rate, "tokens_per_sec": tokens}, seq_len=seq_len)
         shown = f"{_short(seq_len, values)}  {rate:,.0f} seq/s"
         if not self._terminal.is_live:
             self.say(f"{self._place(step)}{self._left(step)}  {shown}")
@@ -124,24 +124,37 @@ class Log:
         """Writes one line for each length of a held-out evaluation."""
         for seq_len, sums in sorted(totals.items()):
             values = means(add({}, sums), self.objectives)
-            self._write("eval", step, seq_len, values)
+            self._write("eval", step, values, seq_len=seq_len)
             each = "".join(f"  {name.replace('_', ' ')} {values[name]:.3f}" for name in self.objectives)
             self.say(f"{self._place(step)}  held-out {_short(seq_len, values)}{each}")
+
+    def scores(self, step, split, by_seed):
+        """Writes one line for each seed's scores of a split, and says their means."""
+        for seed, values in by_seed.items():
+            self._write("eval", step, values, split=split, seed=seed)
+        means = {
+            name: sum(each[name] for each in by_seed.values()) / len(by_seed) for name in next(iter(by_seed.values()))
+        }
+        told = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        self.say(
+            f"{self._place(step)}  {split}: {told}{f'  (mean of {len(by_seed)} seeds)' if len(by_seed) > 1 else ''}"
+        )
 
     def say(self, sentence):
         """Prints a sentence above the live line."""
         if self.writes:
             self._terminal.say(sentence)
 
-    def _write(self, kind, step, seq_len, values):
+    def _write(self, kind, step, values, **of):
+        """A line of `values`, and events under the name that `kind` and what they are `of` make."""
         if not self.writes:
             return
-        line = {"step": step, "kind": kind, "seq_len": seq_len, **{k: float(f"{v:.6g}") for k, v in values.items()}}
+        line = {"step": step, "kind": kind, **of, **{k: float(f"{v:.6g}") for k, v in values.items()}}
         self._lines.append(json.dumps(line) + "\n")
         if time.monotonic() - self._flushed_s >= self._flush_s:
             self.flush()
         if self.tensorboard:
-            self._write_events(f"{kind}_{seq_len}", step, values)
+            self._write_events("_".join(map(str, (kind, *of.values()))), step, values)
 
     def _write_events(self, tag, step, values):
         import tensorflow as tf  # only where events are written: it takes seconds to import

@@ -97,7 +97,6 @@ def run(cfg, directory, group=None, age_s=0.0) -> int:
 def training(cfg) -> running.Training:
     """What a run of `cfg` is; its corpus is opened."""
     this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
-    lens = rules.used_lens()
     return running.Training(
         job=this,
         schedule=rules,
@@ -106,7 +105,7 @@ def training(cfg) -> running.Training:
         vocabulary=vocab.load(lock.directory),
         size=sum(x.size for x in jax.tree.leaves(names.shapes(cfg.model))),
         first_params=functools.partial(_init_from, cfg) if cfg.init_from else None,
-        compile=lambda on: train.compile(this, on, lens),
+        compile=functools.partial(train.compile, this),
         open_data=functools.partial(_open_data, cfg, lock, rules),
     )
 

@@ -208,7 +208,7 @@ class Programs(NamedTuple):
     evaluate: dict[int, Any]
 
 
-def compile(job, mesh, lens, evaluate=None, eval_shapes=None) -> Programs:
+def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
     """All programs of a run, built side by side before the first step: a length that is met late fails early.
 
     evaluate: jitted (params, batch) -> anything, for batches of `eval_shapes`; else the job's sums, for its own.
@@ -217,7 +217,7 @@ def compile(job, mesh, lens, evaluate=None, eval_shapes=None) -> Programs:
     step, evaluate = jit_step(job, mesh), evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         jobs = [
-            {n: pool.submit(_compiled, function, given, shapes[n]) for n in lens}
+            {n: pool.submit(_compiled, function, given, shape) for n, shape in shapes.items()}
             for function, given, shapes in (
                 (step, state, job.shapes),
                 (evaluate, state.params, eval_shapes or job.shapes),

@@ -1,0 +1,194 @@
+"""Fine-tuning: a config becomes the same Job that pretraining makes, and the Job the same run.
+
+python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
+
+Several seeds train at once, in one program. At the end W/scores.json has each seed's scores, and W/predictions its
+answers in the task's own form.
+"""
+
+import functools
+import hashlib
+import sys
+from typing import Any, NamedTuple
+
+from etils import epath
+import jax
+import numpy as np
+
+from bert_tpu import (
+    checkpoint,
+    command,
+    config,
+    feed,
+    flops,
+    heads,
+    hf,
+    hours,
+    judge,
+    layout,
+    model,
+    optim,
+    places,
+    pretrained,
+    rendezvous,
+    running,
+    sizes,
+    train,
+)
+from bert_tpu.tasks import task
+
+SCALARS = (
+    "seeds", "batch_size", "accumulate", "num_steps", "epochs", "warmup", "seq_lens", "init_from", "compile_cache",
+    "reader",
+)  # fmt: skip
+SECTIONS = {
+    "model": ("dropout", "attention_dropout", "dtype", "remat"),
+    "eval": ("every_steps",),
+    "checkpoint": ("every_steps", "keep_last", "keep_every"),
+    "log": ("every_steps", "tensorboard"),
+    "profile": ("first_step", "num_steps"),
+    "nonfinite": ("stop_after",),
+    "watchdog": ("silent_s", "stacks_s", "exit_s"),
+}
+LEAST = {
+    "batch_size": 1, "accumulate": 1, "num_steps": 0, "epochs": 0, "warmup": 0, "optim.learning_rate": 0,
+    "eval.every_steps": 1, "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0,
+    "log.every_steps": 1, "profile.num_steps": 0, "nonfinite.stop_after": 0, "watchdog.silent_s": 2,
+    "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
+}  # fmt: skip
+LOCAL = ("data.dir", "init_from", "compile_cache")
+
+
+class Opened(NamedTuple):
+    """What a config names: the model to start from, the task, and the config with its steps counted."""
+
+    cfg: Any
+    start: hf.Pretrained
+    tuned: heads.Model
+    task: task.Task
+    feed: feed.Feed
+
+
+def open(cfg) -> Opened:
+    """All that `cfg` names, read and checked. UserError for what does not fit together."""
+    config.check_keys(cfg, "config", (*SCALARS, "data", "optim", *SECTIONS))
+    for name, keys in SECTIONS.items():
+        config.check_keys(cfg[name], f"config.{name}", keys)
+    config.check_least(cfg, LEAST)
+    if not cfg.init_from:
+        raise command.UserError("no model: give --config.init_from=DIR, a Hugging Face directory or a workdir")
+    if list(cfg.seq_lens) != sorted(set(cfg.seq_lens)) or not cfg.seq_lens:
+        raise command.UserError(f"config.seq_lens is {cfg.seq_lens}: give lengths that rise, such as 32,64,128")
+    if not cfg.seeds or len(set(cfg.seeds)) < len(cfg.seeds) or min(cfg.seeds) < 0:
+        raise command.UserError(f"config.seeds is {cfg.seeds}: give different whole numbers, such as 0,1,2")
+    start = pretrained.load(cfg.init_from)
+    reader = {"max_length": cfg.seq_lens[-1], "vocabulary": start.vocab}
+    read = config.call(_reader(cfg.reader), cfg.data, "data", **reader)
+    if "train" not in read.splits:
+        raise command.UserError(f"the data of {read.name} have no rows to train on: check --config.data")
+    cfg = cfg.copy_and_resolve_references()
+    steps = -(-len(read.splits["train"].lengths) // cfg.batch_size)
+    with cfg.unlocked():
+        cfg.num_steps = cfg.num_steps or max(1, round(cfg.epochs * steps))
+    tuned = heads.Model(model.Bert(**start.model | dict(cfg.model), parent=None), read.head, len(read.labels))
+    sizes.check(tuned.bert, cfg.seq_lens[-1])
+    rows = feed.Feed(
+        read.splits["train"], seeds=cfg.seeds, batch_size=cfg.batch_size, num_steps=cfg.num_steps,
+        seq_lens=cfg.seq_lens,
+    )  # fmt: skip
+    return Opened(cfg, start, tuned, read, rows)
+
+
+def _reader(name):
+    """The function that reads a task's files, by the name that a config has for it."""
+    from bert_tpu.tasks import glue  # each with libraries of its own
+
+    readers = {"glue": glue.load}
+    if name not in readers:
+        raise command.UserError(f"config.reader {name!r} is none of {', '.join(readers)}")
+    return readers[name]
+
+
+def job(cfg) -> train.Job:
+    """The Job of a config; what it names is read."""
+    return _job(open(cfg))
+
+
+def _job(opened) -> train.Job:
+    cfg, tuned, rows = opened.cfg, opened.tuned, opened.feed
+    warmup_steps = round(cfg.warmup * cfg.num_steps)
+    given = {"warmup_steps": warmup_steps, "num_steps": cfg.num_steps}
+    rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate")}
+    lens = rows.used_lens()
+    return train.Job(
+        init=lambda key: layout.pack(heads.init(tuned, key)),
+        loss=functools.partial(heads.loss, tuned),
+        counts=functools.partial(heads.counts, tuned),
+        tx=config.call(optim.make, cfg.optim, "optim", **given),
+        learning_rate=optim.make_schedule(**rate, **given),
+        shapes={n: rows.shapes(n) for n in lens},
+        flops={n: flops.train(tuned.bert, rows.rows(n), n, 0) for n in lens},
+        seed=tuple(cfg.seeds),
+        accumulate=cfg.accumulate,
+        dtype=cfg.model.dtype,
+    )
+
+
+def training(opened, directory) -> running.Training:
+    """What a run of `opened` is. Its scores and predictions come to be in `directory`."""
+    this, cfg = _job(opened), opened.cfg
+    outputs = functools.partial(heads.outputs, opened.tuned)
+    to_judge = {name: rows for name, rows in opened.task.splits.items() if name != "train"}
+    shapes = judge.shapes(to_judge.values(), cfg.batch_size, cfg.seq_lens)
+    facts = {"seeds": list(cfg.seeds), "task": {"name": opened.task.name, "train_sha256": _sha256(opened.task)}}
+    return running.Training(
+        job=this,
+        schedule=opened.feed,
+        objectives=heads.OBJECTIVES,
+        facts=facts | {"bert": opened.start.model},
+        vocabulary=opened.start.vocab,
+        size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(opened.tuned, jax.random.key(0))))),
+        first_params=functools.partial(_first_params, opened),
+        compile=lambda on: train.compile(this, on, train.jit_outputs(this, on, outputs), shapes),
+        open_data=lambda _: running.Data(
+            lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
+            functools.partial(judge.evaluate, opened.task, cfg, directory),
+        ),
+    )
+
+
+def _sha256(read):
+    digest = hashlib.sha256()
+    for array in read.splits["train"]:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _first_params(opened, like):
+    """The encoder of `init_from` for each seed, and a head that the seed draws."""
+    encoder = {k: v for k, v in hf.complete(opened.start).items() if k not in ("mlm", "nsp")}
+    keys = [jax.random.key(seed) for seed in opened.cfg.seeds]
+    each = [layout.pack(encoder | {"head": heads.init_head(opened.tuned, key)}) for key in keys]
+    stacked = jax.tree.map(lambda *leaves: np.stack(jax.device_get(leaves)), *each)
+    return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), stacked, like)
+
+
+def run(cfg, directory, group=None, age_s=0.0) -> int:
+    """Fine-tunes as `cfg` says in `directory`, as running.run says."""
+    opened = open(cfg)
+    return running.run(opened.cfg, training(opened, directory), directory, group, free=LOCAL, age_s=age_s)
+
+
+def main():
+    """Reads the command line and runs, on as many hosts as the environment tells of."""
+    checkpoint.quiet()
+    with rendezvous.connect() as group:
+        parser = command.Parser(description=__doc__.split("\n", 2)[2])
+        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, scores and predictions")
+        args = config.parse(parser)
+        code = run(args.config, places.absolute(args.workdir), group, hours.age_s())
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,84 @@
+"""The heads of fine-tuning: what each says of encoded rows, and what it is trained to say (Devlin et al. 2019, 4).
+
+Letters: B batch  L tokens  D width  C classes
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bert_tpu import dropout, layout, model, train
+from bert_tpu.tasks import task
+
+OBJECTIVES = ("loss",)
+
+
+class Model(NamedTuple):
+    """An encoder with a head of one of the kinds that tasks.task.Task names."""
+
+    bert: model.Bert
+    head: str
+    classes: int  # 1 for "regress", 2 for "span"
+
+
+def init(tuned: Model, key):
+    """Fresh parameters, float32: {"embeddings", "layer_0" ..., "pooler", "head"}, as Bert.init draws its own."""
+    fresh = model.init(tuned.bert, key)
+    encoder = {name: tree for name, tree in fresh.items() if name not in ("mlm", "nsp")}
+    return encoder | {"head": init_head(tuned, key)}
+
+
+def init_head(tuned: Model, key):
+    """A fresh head: kernel [D, C] and bias [C]."""
+    kernel_DC = model.INIT(jax.random.fold_in(key, 1), (tuned.bert.hidden_size, tuned.classes))
+    return {"kernel": kernel_DC, "bias": jnp.zeros(tuned.classes)}
+
+
+def outputs(tuned: Model, params, batch, draw=None):
+    """Float32 [B, C] of rows, of the pooled first token; [B, L, C] of "span" and "tag". Dropout where there is a draw.
+
+    params: as layout.pack has them.
+    """
+    bert = tuned.bert.clone(vocab_size=layout.rows(tuned.bert.vocab_size))
+    encoder = {name: tree for name, tree in params.items() if name != "head"}
+    inputs = (batch[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
+    encoded = bert.apply({"params": layout.apart(encoder)}, *inputs, draw, method="encode")
+    x = encoded.pooled_BD if tuned.head in ("classify", "regress") else encoded.tokens_BLD
+    if draw is not None and tuned.head != "span":  # whose authors drop nothing here
+        seeds = jax.random.bits(jax.random.fold_in(draw.key, 1), (2,), jnp.uint32)
+        seeds = jnp.append(seeds, draw.first_row.astype(jnp.uint32))
+        x = dropout.apply(x, dropout.words(seeds, x.shape), tuned.bert.dropout)
+    head = params["head"]
+    return jnp.dot(x.astype(jnp.float32), head["kernel"], precision="highest") + head["bias"]
+
+
+def counts(tuned: Model, batch):
+    """What the loss is divided by: rows, or the tokens that have a label. At least 1, for a batch without any."""
+    return {"loss": jnp.maximum(jnp.sum(_weights(tuned, batch)), 1.0)}
+
+
+def loss(tuned: Model, params, batch, draw) -> train.Sums:
+    """Cross entropy in nats, of a span the mean of its two ends'; of "regress" the squared error; and the hits."""
+    said, labels, weights = outputs(tuned, params, batch, draw), batch["labels"], _weights(tuned, batch)
+    if tuned.head == "regress":
+        errors_B = said[..., 0] - jax.lax.bitcast_convert_type(labels, jnp.float32)
+        return {"loss": (jnp.sum(weights * errors_B**2), jnp.sum(weights))}
+    if tuned.head == "span":  # a class for each place of the row
+        padding_BL = batch["attention_mask"] == 0
+        said = jnp.where(padding_BL[:, None], -1e9, said.swapaxes(-1, -2))
+    right = jnp.take_along_axis(said, jnp.maximum(labels, 0)[..., None], axis=-1)[..., 0]
+    losses, hits = jax.nn.logsumexp(said, axis=-1) - right, (right >= jnp.max(said, axis=-1)).astype(jnp.float32)
+    if tuned.head == "span":
+        losses, hits = losses.mean(-1), hits.min(-1)
+    count = jnp.sum(weights)
+    return {"loss": (jnp.sum(weights * losses), count), "accuracy": (jnp.sum(weights * hits), count)}
+
+
+def _weights(tuned, batch):
+    """1 where there is something to learn: of a row that is there, with a label."""
+    real_B = batch["attention_mask"][..., 0] > 0
+    if tuned.head in ("regress", "span"):
+        return real_B.astype(jnp.float32)
+    labelled = batch["labels"] != task.IGNORED
+    return (labelled & (real_B if labelled.ndim == 1 else batch["attention_mask"] > 0)).astype(jnp.float32)
