@@ -10,12 +10,12 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "activation", "attention", "cache", "checkpoint", "chips", "chunks", "clean", "config", "contamination",
+        "activation", "attention", "beam", "cache", "checkpoint", "chips", "chunks", "clean", "config", "contamination",
         "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding", "flops", "hf",
         "hlo", "hosts", "hours", "kept", "layout", "log", "masking", "memory", "mesh", "mix", "model", "names",
-        "optim", "packed", "packing", "pairs", "parts", "picking", "places", "product", "progress", "publish",
+        "optim", "packed", "packing", "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish",
         "readers", "recipe", "rendezvous", "sentences", "shingles", "sieve", "sizes", "sources", "stop",
-        "tables", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
+        "tables", "units", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "describe", "train"),
     3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
@@ -66,16 +66,20 @@ def test_no_circles():
         ("tensorflow", {"data", "datasets", "log", "masking", "packed", "pairs", "visits"}),
         ("torch", {"export", "hf"}),
         ("transformers", {"export"}),
+        ("apache_beam", {"beam"}),
     ],
 )
 def test_heavy_libraries_stay_in_their_rooms(library, where):
     assert {path.stem for path in FILES if library in {package for package, _ in imports(path)}} <= where
 
 
+HEAVY = {"tensorflow", "torch", "transformers", "apache_beam"}
+
+
 @pytest.mark.parametrize("module", ["pretrain", "prepare", "fill_mask", "export"])
 def test_importing_brings_no_tensorflow_and_no_torch(module):
     """They cost seconds; only reading data, writing events and checking an export needs them."""
-    code = f"import sys, bert_tpu.{module}; print(sorted({{'tensorflow', 'torch', 'transformers'}} & set(sys.modules)))"
+    code = f"import sys, bert_tpu.{module}; print(sorted({HEAVY} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
