@@ -5,11 +5,13 @@ import json
 import os
 from pathlib import Path
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 
+from conftest import ROOT
 import hypothesis
 from hypothesis import strategies
 import numpy as np
@@ -286,3 +288,16 @@ def test_without_beam_the_mend_is_named(mixed, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(command.UserError, match=r"needs Apache Beam: pip install -r requirements-beam\.txt"):
         make(mixed, tmp_path / "out", runner=RUNNER)
+
+
+def test_the_image_of_beams_workers_has_what_they_import():
+    text = (ROOT / "launch/beam.Dockerfile").read_text()
+    pinned = re.search("^apache-beam==(.*)$", (ROOT / "requirements-beam.txt").read_text(), re.MULTILINE)[1]
+    assert f"FROM apache/beam_python3.11_sdk:{pinned}\n" in text
+    copied = [word for line in re.findall("^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    assert all((ROOT / name).exists() for name in copied)
+    needed = {"requirements-beam.txt", "constraints.txt", "bert_tpu"}
+    for name in copied:
+        if name.startswith("requirements"):
+            needed |= set(re.findall("^-[rc] (.*)$", (ROOT / name).read_text(), re.MULTILINE))
+    assert needed <= set(copied)
