@@ -15,13 +15,14 @@ import hashlib
 import json
 import os
 from pathlib import Path
+import secrets
 from typing import NamedTuple
 
 from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu import command, progress, vocab
+from bert_tpu import command, places, progress, vocab
 
 FORMAT = 1
 LOCKFILE = "corpus.json"
@@ -187,9 +188,12 @@ def json_bytes(content: dict) -> bytes:
 
 def write_bytes(path: str | Path, raw: bytes) -> None:
     """`raw` is at `path` and on disk; nobody ever sees a part of it there."""
+    if places.is_bucket(path):  # where nothing else is possible
+        epath.Path(path).write_bytes(raw)
+        return
     path = Path(path)
-    # The process in the name: the orphan of a killed run may still be writing the same file.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # A name of its own: the orphan of a killed run, or another machine, may be writing the same file.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "wb") as file:
             file.write(raw)

@@ -36,8 +36,13 @@ def parse(words) -> list[Entry]:
     return entries
 
 
+def has_shares(entries: list[Entry]) -> bool:
+    """Whether the sources have shares of the tokens, which then must be known."""
+    return bool(entries) and entries[0].share is not None
+
+
 def epochs(entries, paths, tokens) -> np.ndarray:
-    """How often each source is read; 1 where no entry matches. tokens: of each source, for the shares.
+    """How often each source is read; 1 where no entry matches. tokens: of each source, if there are shares.
 
     The first entry that matches a path counts. With shares, the source that has the most text for its share is read
     once. Raises UserError for an entry that matches nothing, and for a source without a share.
@@ -46,7 +51,7 @@ def epochs(entries, paths, tokens) -> np.ndarray:
     for i, entry in enumerate(entries):
         if i not in of_path:
             raise command.UserError(f"--mix: no source is left for {entry.pattern!r}; the sources are {paths[:5]}")
-    if not entries or entries[0].share is None:
+    if not has_shares(entries):
         return np.array([1.0 if i is None else entries[i].epochs for i in of_path])
     if None in of_path:
         raise command.UserError(f"--mix: {paths[of_path.index(None)]} has no share; give one to every source")

@@ -1,7 +1,8 @@
 """A part of a corpus: some consecutive documents, cleaned and made into ids by one worker process.
 
-part-00000.safetensors has the documents that are left, in a Shard's arrays, and for each of them `source`, `piece`,
-`hash` and, where similar ones are looked for, `bands` and `sketches`. part-00000.json, written last, has the counts.
+part-00012-00003.safetensors, the fourth of unit 12, has the documents that are left, in a Shard's arrays, and for each
+of them `source`, `piece`, `hash` and, where similar ones are looked for, `bands` and `sketches`. part-00012-00003.json,
+written last, has the counts.
 """
 
 import array
@@ -9,15 +10,16 @@ import collections
 from collections.abc import Iterator
 import functools
 import itertools
+import json
+import math
 import multiprocessing
 import os
-from pathlib import Path
 import signal
 import threading
 from typing import NamedTuple
 
+from etils import epath
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from bert_tpu import clean, contamination, corpus, duplicates, picking, sentences, sources, vocab
@@ -25,6 +27,7 @@ from bert_tpu import clean, contamination, corpus, duplicates, picking, sentence
 BATCH_CHARS = 1 << 18  # of documents encoded at once: bounds a worker's memory
 MEMO_CHARS = 1 << 22  # of words remembered: about 500,000 words, 100 MB
 FILES = "part-*"  # those that `record` and `arrays` name
+DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}  # of safetensors, as parts have them
 PASSAGES = "passages.safetensors"
 # What is counted: documents changed, then documents (of test text also sentences) left out.
 COUNTS = (
@@ -64,14 +67,14 @@ class Encoder:
     def encode(self, texts: list[str]) -> list[bytes]:
         """The ids of each text as the bytes of uint16, without special tokens."""
         if self._memo_chars > MEMO_CHARS:
-            self.memo.clear()
-            self._memo_chars = 0
+            self.memo, self._memo_chars = {}, 0
+        memo = self.memo  # stays whole for this call: a runner of Beam's may have several threads
         words = [text.split(" ") for text in texts]
-        new = list(set(itertools.chain.from_iterable(words)).difference(self.memo))
+        new = list(set(itertools.chain.from_iterable(words)).difference(memo))
         for word, code in zip(new, self.tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True):
-            self.memo[word] = array.array("H", code.ids).tobytes()
+            memo[word] = array.array("H", code.ids).tobytes()
         self._memo_chars += sum(map(len, new))
-        ids = self.memo.__getitem__
+        ids = memo.__getitem__
         return [b"".join(map(ids, text)) for text in words]
 
 
@@ -90,26 +93,44 @@ class Books:
         held += [text[:SAMPLE_CHARS] for text in itertools.islice(texts, SAMPLES - len(held))]
 
 
-def record(out: str | Path, number: int) -> Path:
-    """The file that says, once it exists, that part `number` is done, and what came of it."""
-    return Path(out) / f"part-{number:05d}.json"
+def name(unit: int, number: int) -> str:
+    """What the files of a unit's part are called."""
+    return f"part-{unit:05d}-{number:05d}"
 
 
-def arrays(out: str | Path, number: int) -> Path:
+def record(out: str | epath.Path, name: str) -> epath.Path:
+    """The file that says, once it exists, that a part is done, and what came of it."""
+    return epath.Path(out) / f"{name}.json"
+
+
+def is_done(out: str | epath.Path, name: str) -> bool:
+    """Whether a part has its record."""
+    return record(out, name).exists()
+
+
+def arrays(out: str | epath.Path, name: str) -> epath.Path:
     """The file with the part's documents."""
-    return Path(out) / f"part-{number:05d}.safetensors"
+    return epath.Path(out) / f"{name}.safetensors"
 
 
-def load(out: str | Path, number: int, *names: str) -> tuple[np.ndarray, ...]:
-    """Some of a part's arrays; of `bands/3` the third band alone is read."""
-    with safetensors.safe_open(arrays(out, number), "numpy") as file:
-        split = (name.partition("/") for name in names)
-        return tuple(
-            file.get_slice(name)[int(row) : int(row) + 1][0] if row else file.get_tensor(name) for name, _, row in split
-        )
+def load(out: str | epath.Path, name: str, *wanted: str) -> tuple[np.ndarray, ...]:
+    """Some of a part's arrays; of `bands/3` the third band alone is read, also from a bucket."""
+    with arrays(out, name).open("rb") as file:
+        # https://huggingface.co/docs/safetensors: the header's length, the header, and the arrays' bytes.
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        start, found = file.tell(), []
+        for array, _, row in (each.partition("/") for each in wanted):
+            shape, dtype = header[array]["shape"], np.dtype(DTYPES[header[array]["dtype"]])
+            offset = header[array]["data_offsets"][0]
+            if row:
+                shape = shape[1:]
+                offset += int(row) * math.prod(shape) * dtype.itemsize
+            file.seek(start + offset)
+            found.append(np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape))
+    return tuple(found)
 
 
-def write(out: str, number: int, documents: list[sources.Document], options: Options) -> None:
+def write(out: str, name: str, documents: list[sources.Document], options: Options) -> None:
     """The part's documents and then its record are in `out`; their bytes depend on nothing else.
 
     `out` holds the tokenizer and, if test text is to be taken out, its passages.
@@ -138,9 +159,9 @@ def write(out: str, number: int, documents: list[sources.Document], options: Opt
     if options.duplicates == "near":
         held["sketches"] = duplicates.sketches(shard, held["hash"])
         held["bands"] = duplicates.bands(held["sketches"])
-    corpus.write_bytes(arrays(out, number), safetensors.numpy.save(held))
+    corpus.write_bytes(arrays(out, name), safetensors.numpy.save(held))
     told = {"counts": books.counts, "read": books.read, "samples": books.samples}
-    corpus.write_bytes(record(out, number), corpus.json_bytes(told))
+    corpus.write_bytes(record(out, name), corpus.json_bytes(told))
 
 
 def _without_tests(out, shard, encoder, books):
@@ -188,8 +209,8 @@ def _encoder(out: str) -> Encoder:
 
 @functools.cache
 def _passages(out: str) -> contamination.Passages | None:
-    path = Path(out) / PASSAGES
-    return contamination.Passages(**safetensors.numpy.load_file(path)) if path.exists() else None
+    path = epath.Path(out) / PASSAGES
+    return contamination.Passages(**safetensors.numpy.load(path.read_bytes())) if path.exists() else None
 
 
 def _encode(

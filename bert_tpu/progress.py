@@ -15,11 +15,12 @@ class Lines(tqdm.tqdm):
         print(msg or self, file=sys.stderr, flush=True)
 
 
-def bar(total: int, name: str, unit: str = "B") -> tqdm.tqdm:
-    """A bar over bytes or other units with rate and time left, on stderr; `goto` moves it."""
+def bar(total: int, name: str, unit: str = "B", done: int = 0) -> tqdm.tqdm:
+    """A bar over bytes or other units with rate and time left, on stderr; `goto` moves it. done: by an earlier run."""
     terminal = sys.stderr.isatty()
     return (tqdm.tqdm if terminal else Lines)(
         total=total,
+        initial=done,
         desc=name,
         unit=unit,
         unit_scale=True,

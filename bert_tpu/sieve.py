@@ -1,9 +1,9 @@
 """From parts to shards: duplicates go, sources are repeated as the mix has it, and documents fall into two splits."""
 
 import collections
-from pathlib import Path
 from typing import NamedTuple
 
+from etils import epath
 import numpy as np
 
 from bert_tpu import corpus, duplicates, mix, parts, picking, progress
@@ -22,26 +22,23 @@ class Sifted(NamedTuple):
     samples: dict[str, list[str]]
 
 
-def sift(out: Path, number: int, options: parts.Options, paths: list[str], encoder: parts.Encoder) -> Sifted:
-    """The shards of parts 0 .. number - 1 are in `out`. paths: of the sources."""
-    fate, tokens = _fates(out, number, options), np.zeros(len(paths), np.int64)
-    for i in range(number):
-        sentences, documents, source = parts.load(out, i, "sentences", "documents", "source")
-        lengths = picking.tokens_of(corpus.Shard(None, sentences, documents))  # which needs no token
-        tokens += _sums(source, lengths * (fate[i] == 0), len(paths))
-    epochs = mix.epochs(mix.parse(options.mix), paths, tokens)
+def sift(out: epath.Path, names: list[str], options: parts.Options, paths: list[str], encoder: parts.Encoder) -> Sifted:
+    """The shards of the parts of these names are in `out`. paths: of the sources."""
+    fate, entries = _fates(out, names, options), mix.parse(options.mix)
+    tokens = _tokens(out, names, fate, len(paths)) if mix.has_shares(entries) else None
+    epochs = mix.epochs(entries, paths, tokens)
 
     shards, unknown = {split: [] for split in corpus.SPLITS}, collections.Counter()
     counts, samples = collections.Counter(dict.fromkeys(NAMES.values(), 0)), collections.defaultdict(list)
     made = np.zeros((2, len(paths)), np.int64)
-    with progress.bar(number, "shards", unit="part") as shown:
-        for i in range(number):
-            shard = corpus.Shard(*parts.load(out, i, *corpus.Shard._fields))
-            source, own, piece = parts.load(out, i, "source", "hash", "piece")
-            for reason, name in NAMES.items():
-                counts[name] += int((fate[i] == reason).sum())
-                for document in np.flatnonzero(fate[i] == reason)[: parts.SAMPLES - len(samples[name])]:
-                    samples[name].append(parts.text(encoder, shard, document))
+    with progress.bar(len(names), "shards", unit="part") as shown:
+        for i, name in enumerate(names):
+            *text, source, own, piece = parts.load(out, name, *corpus.Shard._fields, "source", "hash", "piece")
+            shard = corpus.Shard(*text)
+            for reason, left_out in NAMES.items():
+                counts[left_out] += int((fate[i] == reason).sum())
+                for document in np.flatnonzero(fate[i] == reason)[: parts.SAMPLES - len(samples[left_out])]:
+                    samples[left_out].append(parts.text(encoder, shard, document))
             for split, chosen in _split(fate[i], own, piece, epochs[source], options.heldout).items():
                 if not len(chosen):
                     continue
@@ -59,20 +56,30 @@ def sift(out: Path, number: int, options: parts.Options, paths: list[str], encod
     return Sifted(shards, dict(unknown), dict(counts), by_source, dict(samples))
 
 
-def _fates(out, number, options):
+def _fates(out, names, options):
     """Of each part, for each document: 0 if it is kept, else the reason why it is not."""
-    own = [parts.load(out, i, "hash")[0] for i in range(number)]
+    own = [parts.load(out, name, "hash")[0] for name in names]
     sizes = [len(hashes) for hashes in own]
     fate = np.zeros(sum(sizes), np.uint8)
     if options.duplicates != "keep":
         fate[duplicates.equal(np.concatenate([*own, np.empty(0, np.uint64)]))] = EQUAL
     if options.duplicates == "near":
         similar = duplicates.similar(
-            sizes, lambda part, band: parts.load(out, part, f"bands/{band}")[0],
-            lambda part: parts.load(out, part, "sketches")[0], options.similarity,
+            sizes, lambda part, band: parts.load(out, names[part], f"bands/{band}")[0],
+            lambda part: parts.load(out, names[part], "sketches")[0], options.similarity,
         )  # fmt: skip
         fate[similar & (fate == 0)] = SIMILAR
     return np.split(fate, np.cumsum(sizes)[:-1])
+
+
+def _tokens(out, names, fate, number):
+    """Of each of `number` sources, in the documents that are kept."""
+    tokens = np.zeros(number, np.int64)
+    for name, fates in zip(names, fate, strict=True):
+        sentences, documents, source = parts.load(out, name, "sentences", "documents", "source")
+        lengths = picking.tokens_of(corpus.Shard(None, sentences, documents))  # which needs no token
+        tokens += _sums(source, lengths * (fates == 0), number)
+    return tokens
 
 
 def _split(fate, own, piece, epochs, heldout):

@@ -1,7 +1,7 @@
 """Text sources: files of several formats, compressed or not, as one stream of documents."""
 
 import bz2
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import fnmatch
 import glob
@@ -89,13 +89,14 @@ def _in_bucket(pattern: str) -> list[Source]:
     return found
 
 
-def documents(sources: list[Source], counts: Counts, *, format: str = "auto") -> Iterator[Document]:
+def documents(sources: Sequence[Source], counts: Counts, *, format: str = "auto", first: int = 0) -> Iterator[Document]:
     """Every document of every source in order, in memory that does not grow with the input.
 
+    first: the number of the first of these sources among all that there are.
     Raises UserError naming the file, and the line where there is one, for a damaged archive or a
     malformed record: nothing is skipped in silence.
     """
-    for number, source in enumerate(sources):
+    for number, source in enumerate(sources, first):
         before, path = counts.read_bytes, source.path
         if path.startswith(datasets.PREFIX):
             paragraphs, form = readers.texts(datasets.texts(path), counts), "tfds"

@@ -81,10 +81,9 @@ def save(vocab: Vocab, directory: str | Path, *, max_length: int = 512) -> None:
     of `tokenizer`, with the special pieces registered and [CLS] A [SEP] B [SEP] put around what it
     encodes.
     """
-    directory = Path(directory)
+    directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / "vocab.txt", "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{piece}\n" for piece in vocab.pieces)
+    (directory / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocab.pieces), encoding="utf-8")
     special = ids(vocab)
     full = tokenizer(vocab)
     full.add_special_tokens(list(SPECIALS))
@@ -93,7 +92,7 @@ def save(vocab: Vocab, directory: str | Path, *, max_length: int = 512) -> None:
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[("[CLS]", special.cls), ("[SEP]", special.sep)],
     )
-    full.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer.json").write_text(full.to_str(pretty=True), encoding="utf-8")
     config = {f"{name[1:-1].lower()}_token": name for name in SPECIALS} | {
         "do_lower_case": vocab.lower,
         "model_max_length": max_length,

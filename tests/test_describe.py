@@ -8,15 +8,15 @@ from conftest import ROOT
 import numpy as np
 import pytest
 
-from bert_tpu import command, config, corpus, data, describe, pretrain
+from bert_tpu import command, config, corpus, data, describe, packing, pretrain
 from tools import describe_corpus
 
-LENS = (16, 64)
+LENS, SLOTS = (16, 64), 4
 
 
 @pytest.fixture(scope="module")
 def described(lock):
-    return describe.describe(lock, LENS)
+    return describe.describe(lock, LENS, slots=SLOTS)
 
 
 def test_counts_are_those_of_the_text(lock, described):
@@ -48,12 +48,31 @@ def test_padding_is_that_of_training_s_batches(lock, described):
         assert described.real[n] == pytest.approx(real, abs=0.03)
 
 
+def test_packed_rows_are_those_of_the_plan(lock, described):
+    rows = {"batch_size": 8, "packed_rows": 8}
+    share = data.load(lock, "train", **rows)
+    plan = packing.plan(share.text, share.document_start, seq_len=LENS[-1], slots=SLOTS, short_prob=0.1)
+    held = (plan.rows >= 0).sum()
+    assert described.packed_examples == pytest.approx(held / len(plan.rows), rel=0.02)
+    most = (plan.budgets + packing.SPECIAL).sum() / (len(plan.rows) * LENS[-1])  # where every example takes its budget
+    assert described.real[LENS[-1]] < described.packed_real <= most + 0.02
+
+
 def test_the_description_is_for_a_person(lock, tmp_path):
     command_line = [sys.executable, "-m", "tools.describe_corpus", lock.directory, "--out", tmp_path / "c.png"]
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(line.startswith("reading") or not line for line in done.stderr.splitlines())
-    for words in ("text.txt", "unigram entropy", "equal documents", "commonest pieces", "epochs", "padding", "100%"):
+    for words in (
+        "text.txt",
+        "unigram entropy",
+        "equal documents",
+        "commonest pieces",
+        "epochs",
+        "padding",
+        "100%",
+        "512, packed",
+    ):
         assert words in done.stdout
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
 

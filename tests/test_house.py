@@ -10,19 +10,27 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "activation", "attention", "cache", "checkpoint", "chips", "chunks", "clean", "config", "contamination",
-        "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding", "fingerprint", "flops",
-        "hf", "hlo", "hosts", "hours", "kept", "layout", "log", "masking", "memory", "mesh", "mix", "model", "names",
-        "optim", "packed", "packing", "pairs", "parts", "picking", "places", "product", "progress", "publish",
-        "readers", "recipe", "rendezvous", "sentences", "shingles", "sieve", "sizes", "sources", "stop",
-        "tables", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
+        "activation", "attention", "beam", "cache", "checkpoint", "chips", "chunks", "clean", "config",
+        "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding",
+        "fingerprint", "flops", "hf", "hlo", "hosts", "hours", "kept", "layout", "log", "masking", "memory", "mesh",
+        "mix", "model", "names", "optim", "packed", "packing", "pairs", "parts", "picking", "places", "pool",
+        "product", "progress", "publish", "readers", "recipe", "rendezvous", "sentences", "shingles", "sieve",
+        "sizes", "sources", "stop", "tables", "units", "visits", "vocab", "watchdog", "wikitext", "wordpiece",
+        "workdir",
     ),
     2: ("prepare", "data", "describe", "train"),
-    3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
-    4: ("beside",),
-    5: ("running",),
-    6: ("pretrain",),
-    7: ("plan",),
+    3: (
+        "tasks.columns", "tasks.glue", "tasks.ner", "tasks.rows", "tasks.scores", "tasks.spans", "tasks.squad",
+        "tasks.squad_file", "tasks.squad_score", "tasks.submission", "tasks.table", "tasks.task", "tasks.windows",
+    ),
+    4: (
+        "compiler", "export", "feed", "fill_mask", "heads", "judge", "loop", "nonfinite", "objective", "pretrained",
+        "replay",
+    ),
+    5: ("beside",),
+    6: ("running",),
+    7: ("finetune", "pretrain"),
+    8: ("plan",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 FILES = sorted((ROOT / "bert_tpu").glob("*.py"))

@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 
-from bert_tpu import command, corpus, parts, prepare, sentences, sources, vocab, wordpiece
+from bert_tpu import command, corpus, parts, prepare, sentences, sources, units, vocab, wordpiece
 
 WORDS = [a + b + c for a in ("br", "st", "l") for b in "aeiou" for c in ("nk", "mp", "sh", "t")]
 VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, *"abcdefgh.,!", *WORDS[:50]), True)
@@ -129,11 +130,11 @@ def test_the_lockfile_counts_what_the_shards_hold(made, text):
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "PART_CHARS", (1, 1 << 24))
+    monkeypatch.setattr(units, "PART_CHARS", (1, 1 << 24))
     for workers in (1, 2):
         call(text, tmp_path / str(workers), workers=workers)
     assert files(tmp_path / "1") == files(tmp_path / "2")
-    assert len(files(tmp_path / "1")) > prepare.PARTS / 2
+    assert len(files(tmp_path / "1")) > units.PARTS / 2
 
 
 def test_encoding_word_by_word_equals_encoding_whole_sentences(monkeypatch):
@@ -148,6 +149,22 @@ def test_encoding_word_by_word_equals_encoding_whole_sentences(monkeypatch):
         got = [np.frombuffer(code, np.uint16).tolist() for code in encoder.encode(batch)]
         assert got == [plain.encode(one).ids for one in batch]
         assert sum(map(len, encoder.memo)) <= 40 + sum(map(len, batch))
+
+
+def test_an_encoder_that_forgets_does_not_disturb_another_thread(monkeypatch):
+    """Which may have its turn while the tokenizer works."""
+    encoder, tokenizer = parts.Encoder(VOCABULARY), vocab.tokenizer(VOCABULARY)
+
+    def interrupted(words, **options):
+        encoder.tokenizer = tokenizer
+        with monkeypatch.context() as patch:
+            patch.setattr(parts, "MEMO_CHARS", -1)
+            encoder.encode(["of another thread"])
+        return tokenizer.encode_batch_fast(words, **options)
+
+    expected = encoder.encode(["brank lamp"])
+    encoder.tokenizer = types.SimpleNamespace(encode_batch_fast=interrupted)
+    assert encoder.encode(["brank lamp stush"])[0].startswith(expected[0])
 
 
 def kill_when(text, out, pattern, number) -> bool:
@@ -201,7 +218,7 @@ def is_alive(pid: str) -> bool:
 
 def test_a_finished_corpus_is_left_alone(made, text, capsys):
     before = {path: path.stat().st_mtime_ns for path in made.iterdir()}
-    for left in (parts.record(made, 0), made / prepare.PLAN):
+    for left in (parts.record(made, parts.name(0, 0)), units.record(made, 0), made / prepare.PLAN):
         left.touch()  # as if killed after the lockfile was written
     assert call(text, made) == corpus.read(made)
     assert "already finished" in capsys.readouterr().err

@@ -40,6 +40,27 @@ def test_a_corpus_in_a_bucket_is_the_one_on_a_disk(cloud, tmp_path):
         made(tmp_path, "gs://b/text/0.txt", "gs://b/corpus", scratch=str(tmp_path / "other"))
 
 
+@pytest.mark.parametrize("scratch", ["", "gs://b/scratch"])
+def test_a_pipeline_works_in_the_bucket_itself(cloud, tmp_path, scratch):
+    options = {"runner": "FnApiRunner", "duplicates": "near", "heldout": 0.1, "scratch": scratch}
+    (tmp_path / "glue").mkdir()
+    (tmp_path / "glue" / "test.tsv").write_text(document(3).replace("\n", "\t"))
+    options["decontaminate"] = str(tmp_path / "glue")
+    lock = prepare.prepare(["gs://b/text/*.txt"], tmp_path / "tokenizer", "gs://b/corpus", **options)
+    assert str(lock.directory) == "gs://b/corpus"
+    here = made(
+        tmp_path, "gs://b/text/*.txt", tmp_path / "here", duplicates="near", decontaminate=str(tmp_path / "glue")
+    )
+    assert lock.content == here.content
+    assert files(cloud / "corpus") == files(tmp_path / "here")
+    if scratch:
+        assert files(cloud / "scratch") == files(tmp_path / "here")
+    # Again: it is finished, and the other text is another corpus.
+    assert prepare.prepare(["gs://b/text/*.txt"], tmp_path / "tokenizer", "gs://b/corpus", **options) == lock
+    with pytest.raises(command.UserError, match="finished corpus of other inputs"):
+        prepare.prepare(["gs://b/text/0.txt"], tmp_path / "tokenizer", "gs://b/corpus", **options)
+
+
 def test_what_is_missing_in_a_bucket_is_named(cloud, tmp_path):
     with pytest.raises(command.UserError, match=r"--out gs://b/corpus is in a bucket: give --scratch"):
         made(tmp_path, "gs://b/text/*.txt", "gs://b/corpus")

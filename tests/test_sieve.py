@@ -1,12 +1,13 @@
 """What a corpus leaves out, how often it has what is left, and that it says so."""
 
+import collections
 import json
 import subprocess
 
 import pytest
 from test_prepare import VOCABULARY, arguments, contents, document, files, kill_when
 
-from bert_tpu import command, corpus, prepare, sentences, vocab
+from bert_tpu import command, corpus, parts, prepare, sentences, vocab
 
 
 def ids(text):
@@ -100,6 +101,19 @@ def test_a_source_is_read_as_often_as_the_mix_has_it(tmp_path):
     epochs = [source["epochs"] for source in even.content["by_source"]]
     assert epochs[0] == 1
     assert epochs[1] == pytest.approx(held[0] / held[1], rel=0.1)
+
+
+@pytest.mark.parametrize(("mix", "times"), [((), 1), (("*a.txt=2",), 1), (("*a.txt=50%", "*b.txt=50%"), 2)])
+def test_lengths_are_read_twice_only_where_shares_need_them(tmp_path, monkeypatch, mix, times):
+    load, read = parts.load, collections.Counter()
+
+    def counting(out, name, *wanted):
+        read.update({name: "sentences" in wanted})
+        return load(out, name, *wanted)
+
+    monkeypatch.setattr(parts, "load", counting)
+    made(tmp_path, TEXTS, mix=mix)
+    assert set(read.values()) == {times}
 
 
 def test_killed_while_the_shards_are_made_it_ends_with_the_same_bytes(tmp_path):

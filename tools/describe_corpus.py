@@ -1,13 +1,15 @@
 """What is in a prepared corpus: python -m tools.describe_corpus DIR [--out corpus.png] [--verify]
 
 Prints its sources, what cleaning did with samples of what it left out, lengths, [UNK], the commonest pieces, how much
-of a row is padding, and how often the schedule of a config reads it all.
+of a row is padding, packed or not, and how often the schedule of a config reads it all.
 """
 
 import numpy as np
 
 from bert_tpu import command, config, corpus, describe, parts, pretrain, sieve, vocab
+from configs import fast
 
+PACKED = fast.get_config().data
 TOP = 20  # pieces shown
 SHOWN = 10  # sources
 
@@ -28,7 +30,7 @@ def main():
         print(f"{args.dir}: {describe.verify(lock)} shards and the tokenizer are as corpus.json says, {lock.sha256}")
         return
     cfg = config.load(args.config)
-    made = describe.describe(lock, cfg.data.seq_lens)
+    made = describe.describe(lock, cfg.data.seq_lens, slots=PACKED.packed_examples)
     print("\n".join(lines(lock, made, cfg, args.config)))
     if args.out:
         draw(lock, made, args.out)
@@ -73,6 +75,9 @@ def lines(lock, made, cfg, name):
     for n in made.chunks:
         yield (f"  {n:<22}{made.chunks[n]:>20,}{1 - made.real[n]:>10.1%}   {steps[n]:,} steps of {cfg.batch_size}: "
                f"{epochs[n]:,.1f} epochs")  # fmt: skip
+    held = PACKED.packed_rows * made.packed_examples
+    yield (f"  {f'{n}, packed':<22}{made.chunks[n]:>20,}{1 - made.packed_real:>10.1%}   {PACKED.packed_rows} rows of "
+           f"configs/fast.py, up to {PACKED.packed_examples} examples in each, hold {held:,.0f} a step")  # fmt: skip
 
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)
@@ -109,7 +114,8 @@ def draw(lock, made, out):
     ranked = np.sort(made.pieces[made.pieces > 0])[::-1]
     axes[1].loglog(np.arange(1, len(ranked) + 1), ranked / ranked.sum())
     axes[1].set(title=f"pieces, {lock.unigram_entropy:.2f} nats", xlabel="rank", ylabel="share of tokens")
-    names, real = [f"{n} tokens" for n in made.real], np.array(list(made.real.values()))
+    names, real = [f"{n} tokens" for n in made.real], np.array([*made.real.values(), made.packed_real])
+    names.append(f"{names[-1].split()[0]}, packed")
     axes[2].bar(names, real, label="text")
     axes[2].bar(names, 1 - real, bottom=real, color="0.8", label="padding")
     axes[2].set(title="a row")

@@ -1,17 +1,20 @@
-"""Makes a corpus: python -m tools.prepare_corpus --input 'text/*.xz' --tokenizer T --out C
+"""Makes a corpus: python -m tools.prepare_corpus --input 'text/*.xz' --tokenizer T --out C [--runner R -- ...]
 
 Splits documents into sentences, tokenizes them in several processes and writes shards of ids and
-corpus.json. A run that was killed goes on where it was when the same command is given again.
+corpus.json. A run that was killed goes on where it was when the same command is given again. With
+--runner, Apache Beam reads and tokenizes, on many machines perhaps; its own options stand after --.
 """
 
-from pathlib import Path
+import sys
 import time
+
+from etils import epath
 
 from bert_tpu import clean, command, corpus, parts, prepare, sources
 
 
 def parsed():
-    """The command line."""
+    """The command line, and what stands behind its --."""
     parser = command.Parser(description=__doc__.split("\n", 2)[2])
     parser.add_argument(
         "--input",
@@ -42,15 +45,19 @@ def parsed():
         "--mix", nargs="+", default=(), metavar="GLOB=TIMES",
         help="how often to read sources: '*books*=2' (epochs), or for all of them '*books*=30%%' (share of tokens)",
     )  # fmt: skip
-    return parser.parse_args()
+    parser.add_argument(
+        "--runner", default="", help="of Apache Beam: FnApiRunner (this machine), DataflowRunner, FlinkRunner, ..."
+    )
+    words = [*sys.argv[1:], "--"]
+    return parser.parse_args(words[: words.index("--")]), words[words.index("--") + 1 : -1]
 
 
 def main() -> None:
     """Prepares the corpus that the command line asks for and says what is in it."""
-    args = parsed()
+    args, beam_options = parsed()
     # What an earlier run has done must not count as this run's speed.
-    here = args.scratch or args.out
-    fresh = not any((Path(here) / name).exists() for name in (prepare.PLAN, corpus.LOCKFILE))
+    here = epath.Path(args.scratch or args.out)
+    fresh = not any((here / name).exists() for name in (prepare.PLAN, corpus.LOCKFILE))
     start = time.perf_counter()
     lock = prepare.prepare(
         args.input,
@@ -59,6 +66,8 @@ def main() -> None:
         workers=args.workers,
         decontaminate=args.decontaminate,
         scratch=args.scratch,
+        runner=args.runner,
+        beam_options=beam_options,
         **{name: getattr(args, name) for name in parts.Options._fields},
     )
     seconds = time.perf_counter() - start
