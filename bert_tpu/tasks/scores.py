@@ -105,6 +105,18 @@ PEARSON = Measure(_pearson)  # 0 where a side is constant, or holds what is no n
 SPEARMAN = Measure(_spearman)  # ties at their mean rank; 0 as above
 
 
+def points(measures: dict[str, Measure], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Each measure's number, in their order."""
+    return {name: measure.of(labels, predictions) for name, measure in measures.items()}
+
+
+def intervals(
+    measures: dict[str, Measure], labels: np.ndarray, predictions: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Each measure's `interval`, in their order."""
+    return {name: interval(measure, labels, predictions) for name, measure in measures.items()}
+
+
 def interval(
     measure: Measure, labels: np.ndarray, predictions: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
