@@ -18,7 +18,10 @@ FLOORS = {
         "tables", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "describe", "train"),
-    3: ("tasks.columns", "tasks.glue", "tasks.rows", "tasks.scores", "tasks.submission", "tasks.table", "tasks.task"),
+    3: (
+        "tasks.columns", "tasks.glue", "tasks.ner", "tasks.rows", "tasks.scores", "tasks.submission", "tasks.table",
+        "tasks.task",
+    ),
     4: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
     5: ("beside",),
     6: ("pretrain",),
@@ -77,13 +80,16 @@ def test_no_circles():
         ("transformers", {"export"}),
         ("sklearn", {"tasks.scores"}),
         ("scipy", {"tasks.scores"}),
+        ("seqeval", {"tasks.ner"}),
     ],
 )
 def test_heavy_libraries_stay_in_their_rooms(library, where):
     assert {module(path) for path in FILES if library in {package for package, _ in imports(path)}} <= where
 
 
-@pytest.mark.parametrize("name", ["pretrain", "prepare", "fill_mask", "export", "tasks.glue", "tasks.table"])
+@pytest.mark.parametrize(
+    "name", ["pretrain", "prepare", "fill_mask", "export", "tasks.glue", "tasks.table", "tasks.ner"]
+)
 def test_importing_brings_no_tensorflow_and_no_torch(name):
     """They cost seconds; only reading data, writing events and checking an export needs them."""
     heavy = {"tensorflow", "torch", "transformers", "sklearn", "scipy.stats", "seqeval"}
