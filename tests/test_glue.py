@@ -342,7 +342,7 @@ def test_bad_data_is_named_with_its_line(tmp_path, task, files, complaint):
         load(task, write(tmp_path, files), max_length=4 if task == "sst2" else 32)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(strategies.binary(), strategies.sampled_from([b"", HEAD.encode(), b"sentence\tlabel\n", "é\t\ufeff".encode()]))
 def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, start):
     write(tmp_path, {"RTE/train.tsv": start + raw, "SST-2/test.tsv": start + raw, "CoLA/dev.tsv": start + raw})

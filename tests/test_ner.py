@@ -189,7 +189,7 @@ def test_a_missing_library_is_named_before_it_is_needed(tmp_path, monkeypatch):
         load(tmp_path)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(strategies.binary() | strategies.text(f"{LETTERS} \t\r\n-OBIPER\u2028\u200b").map(str.encode))
 def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw):
     write(tmp_path, {"train.txt": CONLL, "test.txt": raw})

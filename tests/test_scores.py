@@ -3,7 +3,7 @@
 import sys
 import time
 
-from hypothesis import given, strategies
+from hypothesis import given, settings, strategies
 import numpy as np
 import pytest
 from scipy import stats
@@ -72,6 +72,7 @@ def test_every_regression_has_a_number_and_no_warning(measure):
     assert np.isfinite(scores.interval(measure, reals(1, 2), reals(1, 2), resamples=50)).all()
 
 
+@settings(deadline=None)  # the first example imports libraries
 @given(strategies.lists(strategies.tuples(strategies.integers(0, 3), strategies.integers(0, 3)), min_size=1))
 def test_a_measure_of_counts_is_that_of_the_rows(pairs):
     labels, predictions = np.array(pairs, np.int32).T

@@ -144,7 +144,7 @@ def test_what_is_not_there_is_named(tmp_path):
         load(tmp_path, train="train.csv")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(strategies.binary(), strategies.sampled_from([".tsv", ".csv", ".jsonl"]), strategies.booleans())
 def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, suffix, is_begun):
     start = {".tsv": GOOD, ".csv": "one,two,y\na,b,0\n", ".jsonl": '{"one": "a", "two": "b", "y": "0"}\n'}[suffix]
@@ -157,7 +157,7 @@ def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, suffix, is_begun):
 
 
 @given(strategies.recursive(strategies.none() | strategies.floats() | strategies.text(), strategies.lists))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_json_is_a_row_or_a_complaint(tmp_path, value):
     write(tmp_path, {"train.tsv": GOOD, "test.jsonl": json.dumps({"one": value, "two": "\ud800"})})
     try:
