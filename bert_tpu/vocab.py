@@ -74,16 +74,6 @@ def tokenizer(vocab: Vocab) -> tokenizers.Tokenizer:
     return made
 
 
-def frame(vocab: Vocab) -> processors.PostProcessor:
-    """What a tokenizer puts around what it encodes: [CLS] A [SEP], of types 0, and of a pair B [SEP], of types 1."""
-    special = ids(vocab)
-    return processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", special.cls), ("[SEP]", special.sep)],
-    )
-
-
 def save(vocab: Vocab, directory: str | Path, *, max_length: int = 512) -> None:
     """`directory` holds vocab.txt, tokenizer.json and tokenizer_config.json for transformers.
 
@@ -95,9 +85,14 @@ def save(vocab: Vocab, directory: str | Path, *, max_length: int = 512) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / "vocab.txt", "w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{piece}\n" for piece in vocab.pieces)
+    special = ids(vocab)
     full = tokenizer(vocab)
     full.add_special_tokens(list(SPECIALS))
-    full.post_processor = frame(vocab)
+    full.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", special.cls), ("[SEP]", special.sep)],
+    )
     full.save(str(directory / "tokenizer.json"))
     config = {f"{name[1:-1].lower()}_token": name for name in SPECIALS} | {
         "do_lower_case": vocab.lower,

@@ -1,15 +1,14 @@
 """Texts as rows of tokens: [CLS] A [SEP], of a pair B [SEP] behind it, cut to the length that the model takes."""
 
 from collections.abc import Sequence
-import itertools
 
 import numpy as np
 
-from bert_tpu import command, vocab
+from bert_tpu import command, parts, vocab
 from bert_tpu.tasks import task
 
 SHORTEST = 5  # [CLS] a [SEP] b [SEP]
-CHUNK = 10_000  # rows that are encoded at a time; Python's lists of their ids are some MB
+CHUNK = 10_000  # rows whose words are held as Python's strings at a time
 
 
 def encode(
@@ -28,17 +27,23 @@ def encode(
     leaves it to the first. Raises UserError where max_length is below SHORTEST.
     """
     check(max_length)
-    made = vocab.tokenizer(vocabulary)
-    made.post_processor = vocab.frame(vocabulary)
-    made.enable_truncation(max_length, strategy="longest_first")
-    inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
-    chunks, starts = [np.zeros(0, np.uint16)], [np.zeros(1, np.int64)]
-    for start in range(0, len(inputs), CHUNK):
-        ids = [encoding.ids for encoding in made.encode_batch_fast(inputs[start : start + CHUNK])]
-        chunks.append(np.fromiter(itertools.chain.from_iterable(ids), np.uint16))
-        starts.append(starts[-1][-1] + np.cumsum([len(row) for row in ids], dtype=np.int64))
-    ids, starts = np.concatenate(chunks), np.concatenate(starts)
-    return task.Rows(ids, _types(ids, starts, vocab.ids(vocabulary).sep), starts, labels)
+    encoder, special = parts.Encoder(vocabulary), vocab.ids(vocabulary)
+    cls, sep = (np.uint16(i).tobytes() for i in (special.cls, special.sep))
+    sides = [texts] if pairs is None else [texts, pairs]
+    ids, lengths = [], []
+    for start in range(0, len(texts), CHUNK):
+        codes = [encoder.encode(side[start : start + CHUNK]) for side in sides]
+        kept = _cut([np.array([len(code) // 2 for code in side]) for side in codes], max_length)
+        ids += [
+            cls + b"".join(code[: 2 * count] + sep for code, count in zip(row, counts, strict=True))
+            for row, counts in zip(zip(*codes, strict=True), kept.tolist(), strict=True)
+        ]
+        lengths.append(kept + 1)
+    lengths = np.concatenate([np.zeros((0, len(sides)), np.int64), *lengths])  # of each side, with its [SEP]
+    lengths[:, 0] += 1  # and [CLS]
+    types = np.repeat(np.tile(np.arange(len(sides), dtype=np.uint8), len(texts)), lengths.ravel())
+    starts = np.append(0, np.cumsum(lengths.sum(1)))
+    return task.Rows(np.frombuffer(b"".join(ids), np.uint16), types, starts, labels)
 
 
 def check(max_length: int) -> None:
@@ -47,7 +52,12 @@ def check(max_length: int) -> None:
         raise command.UserError(f"max_length {max_length} has no room for a pair; take {SHORTEST} or more")
 
 
-def _types(ids: np.ndarray, starts: np.ndarray, sep: int) -> np.ndarray:
-    """uint8 [all tokens]: 1 behind a row's first [SEP]."""
-    before = np.cumsum(ids == sep) - (ids == sep)
-    return (before > np.repeat(before[starts[:-1]], np.diff(starts))).astype(np.uint8)
+def _cut(lengths: list[np.ndarray], max_length: int) -> np.ndarray:
+    """Tokens of texts of these lengths that are kept, int64 [rows, 1] or of pairs [rows, 2]."""
+    if len(lengths) == 1:
+        return np.minimum(lengths[0], max_length - 2)[:, None]
+    a, b = lengths
+    half, odd = divmod(max_length - 3, 2)
+    keep_a = np.minimum(a, np.maximum(max_length - 3 - b, half + odd * (a > b)))
+    keep_b = np.minimum(b, np.maximum(max_length - 3 - a, half + odd * (a <= b)))
+    return np.stack([keep_a, keep_b], 1)
