@@ -16,7 +16,7 @@ TEXT ?=
 .PHONY: venv demo corpus test bench bench-tpu lint clean
 .SECONDARY:
 
-$(VENV)/ready: requirements.txt requirements-corpus.txt requirements-beam.txt requirements-dev.txt constraints.txt
+$(VENV)/ready: $(wildcard requirements*.txt) constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
 	$(PY) -m pip install --progress-bar off --quiet -r requirements-dev.txt

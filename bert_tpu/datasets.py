@@ -1,4 +1,4 @@
-"""TensorFlow Datasets as a text source, one example a document: `tfds:wikipedia/20230601.en`.
+"""TensorFlow Datasets: text, one example a document, `tfds:wikipedia/20230601.en`, and tables, `tfds:glue/rte`.
 
 What is not given as a query, `tfds:pg19?feature=book_text&split=train&data_dir=gs://bucket/tfds`, is: the feature
 `text`, the split `train`, and the folder that TFDS_DATA_DIR names.
@@ -43,8 +43,69 @@ def texts(name: str) -> Iterator[bytes]:
         yield example[query.feature]
 
 
+def is_here(name: str) -> bool:
+    """Whether a data set of this name is prepared already."""
+    try:
+        _find(name)
+    except command.UserError:
+        return False
+    return True
+
+
+def tables(name: str, features: tuple[str, ...]) -> dict[str, dict[str, list]]:
+    """The features of every split, row by row in the order of its files: text as str, a class by its name.
+
+    What has no class (in TensorFlow Datasets, -1) is None. Raises UserError where a feature is missing.
+    """
+    builder, query = _find(name)
+    import tensorflow_datasets as tfds
+
+    if (query.feature, query.split) != (Query().feature, Query().split):
+        raise command.UserError(f"{name}: after the ? of a task stands only data_dir; mend the name")
+    if missing := [feature for feature in features if feature not in builder.info.features]:
+        raise command.UserError(f"{name} has no feature {missing[0]!r} but {', '.join(builder.info.features)}")
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True))
+    found = {}
+    for split in builder.info.splits:
+        data = builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=decoders)
+        found[split] = {feature: [] for feature in features}
+        for batch in data.ragged_batch(1000):
+            for feature in features:
+                ragged = hasattr(batch[feature], "to_list")
+                values = batch[feature].to_list() if ragged else batch[feature].numpy().tolist()
+                found[split][feature] += [_plain(value, builder.info.features[feature]) for value in values]
+    return found
+
+
+def _plain(value, feature):
+    """A value of TensorFlow Datasets as Python has it."""
+    if isinstance(value, list):
+        return [_plain(each, feature.feature) for each in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if hasattr(feature, "int2str"):
+        return feature.int2str(value) if value >= 0 else None
+    return value
+
+
 def _open(name: str):
-    """(builder, Query) of a name; UserError where they do not serve."""
+    """(builder, Query) of a text source; UserError where they do not serve."""
+    builder, query = _find(name)
+    import tensorflow_datasets as tfds
+
+    splits, features = builder.info.splits, builder.info.features or {}
+    if query.split not in splits:
+        raise command.UserError(f"{name} has no split {query.split!r} but {', '.join(splits)}")
+    if query.feature not in features or not isinstance(features[query.feature], tfds.features.Text):
+        strings = [key for key, kind in features.items() if isinstance(kind, tfds.features.Text)]
+        known = f"?feature= takes one of {', '.join(strings)}" if strings else "name a data set of plain text"
+        raise command.UserError(f"{name} has no feature {query.feature!r} of text: {known}")
+    return builder, query
+
+
+def _find(name: str):
+    """(builder, Query) of a data set that is prepared; UserError where there is none."""
     plain, _, words = name.removeprefix(PREFIX).partition("?")
     try:
         query = Query(**dict(urllib.parse.parse_qsl(words, strict_parsing=True)) if words else {})
@@ -62,13 +123,6 @@ def _open(name: str):
         builder = tfds.builder(plain, data_dir=directory, try_gcs=False)
     except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError):
         raise command.UserError(f"there is no data set {name}; {mend}") from None
-    splits, features = builder.info.splits, builder.info.features or {}
-    if not splits:
+    if not builder.info.splits:
         raise command.UserError(f"{name} is not on this machine; {mend}")
-    if query.split not in splits:
-        raise command.UserError(f"{name} has no split {query.split!r} but {', '.join(splits)}")
-    if query.feature not in features or not isinstance(features[query.feature], tfds.features.Text):
-        strings = [key for key, kind in features.items() if isinstance(kind, tfds.features.Text)]
-        known = f"?feature= takes one of {', '.join(strings)}" if strings else "name a data set of plain text"
-        raise command.UserError(f"{name} has no feature {query.feature!r} of text: {known}")
     return builder, query

@@ -33,7 +33,13 @@ FLOORS = {
     8: ("plan",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
-FILES = sorted((ROOT / "bert_tpu").glob("*.py"))
+PACKAGES = ("bert_tpu", "bert_tpu.tasks")
+FILES = sorted((ROOT / "bert_tpu").rglob("*.py"))
+
+
+def module(path):
+    """A file's name within bert_tpu: data, tasks.rows."""
+    return ".".join(path.relative_to(ROOT / "bert_tpu").with_suffix("").parts)
 
 
 def imports(path):
@@ -41,14 +47,16 @@ def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                yield node.module.split(".")[0], alias.name if node.module == "bert_tpu" else None
+                full = f"{node.module}.{alias.name}"
+                is_ours = node.module in PACKAGES and full not in PACKAGES
+                yield node.module.split(".")[0], full.removeprefix("bert_tpu.") if is_ours else None
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name.split(".")[0], None
 
 
 def graph():
-    return {path.stem: {module for _, module in imports(path) if module} for path in FILES if path.stem != "__init__"}
+    return {module(path): {name for _, name in imports(path) if name} for path in FILES if path.stem != "__init__"}
 
 
 def test_every_file_has_its_floor():
@@ -75,16 +83,22 @@ def test_no_circles():
         ("tensorflow", {"data", "datasets", "log", "masking", "packed", "pairs", "visits"}),
         ("torch", {"export", "hf"}),
         ("transformers", {"export"}),
+        ("sklearn", {"tasks.scores"}),
+        ("scipy", {"tasks.scores"}),
+        ("seqeval", {"tasks.ner"}),
     ],
 )
 def test_heavy_libraries_stay_in_their_rooms(library, where):
-    assert {path.stem for path in FILES if library in {package for package, _ in imports(path)}} <= where
+    assert {module(path) for path in FILES if library in {package for package, _ in imports(path)}} <= where
 
 
-@pytest.mark.parametrize("module", ["pretrain", "prepare", "fill_mask", "export"])
-def test_importing_brings_no_tensorflow_and_no_torch(module):
+@pytest.mark.parametrize(
+    "name", ["pretrain", "prepare", "fill_mask", "export", "tasks.glue", "tasks.table", "tasks.ner"]
+)
+def test_importing_brings_no_tensorflow_and_no_torch(name):
     """They cost seconds; only reading data, writing events and checking an export needs them."""
-    code = f"import sys, bert_tpu.{module}; print(sorted({{'tensorflow', 'torch', 'transformers'}} & set(sys.modules)))"
+    heavy = {"tensorflow", "torch", "transformers", "sklearn", "scipy.stats", "seqeval"}
+    code = f"import sys, bert_tpu.{name}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -92,7 +106,7 @@ def test_importing_brings_no_tensorflow_and_no_torch(module):
 @pytest.mark.parametrize(
     "path",
     [*FILES, *sorted((ROOT / "tools").glob("*.py")), *sorted((ROOT / "launch").glob("*.py"))],
-    ids=lambda p: p.name,
+    ids=lambda p: str(p.relative_to(ROOT)),
 )
 def test_files_are_short_and_say_what_they_are_for(path):
     text = path.read_text()

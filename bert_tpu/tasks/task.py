@@ -27,6 +27,10 @@ class Rows(NamedTuple):
         return np.diff(self.starts)
 
 
+def _no_interval(split: str, outputs: np.ndarray) -> dict[str, tuple[float, float]]:
+    return {}
+
+
 class Task(NamedTuple):
     """A task that was read. Outputs are what its head says of a split's rows, float32 and in their order:
 
@@ -40,3 +44,5 @@ class Task(NamedTuple):
     judged: tuple[str, ...]
     score: Callable[[str, np.ndarray], dict[str, float]]  # (judged split, outputs) -> scores, the main one first
     write: Callable[[str, np.ndarray, Path], None]  # (split, outputs, folder): its predictions are in a file there
+    # (judged split, outputs) -> between what the scores lie at 95%, had other rows been drawn; {} where nobody knows.
+    interval: Callable[[str, np.ndarray], dict[str, tuple[float, float]]] = _no_interval

@@ -1,0 +1,263 @@
+"""GLUE, Wang et al. (2019), https://gluebenchmark.com: nine tasks and the diagnostics, from official TSVs or TFDS."""
+
+from collections.abc import Callable
+import functools
+from pathlib import Path
+import sys
+from typing import NamedTuple
+
+from etils import epath
+import numpy as np
+
+from bert_tpu import command, datasets, vocab
+from bert_tpu.tasks import columns, rows, scores, submission, task
+
+
+class File(NamedTuple):
+    """A split on disk: under one of these names, with these columns."""
+
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    label: str
+    header: tuple[str, ...] | None = None  # of a file that has none
+
+
+class Glue(NamedTuple):
+    """A task of GLUE: how it is stored, judged and handed in. A split in `sent` has no labels."""
+
+    folders: tuple[str, ...]
+    classes: tuple[str, ...]  # as TFDS and Hugging Face order them; none for scores
+    spelt: tuple[str, ...]  # the classes in TSVs, the server's as well
+    measures: dict[str, scores.Measure]
+    features: tuple[str, ...]  # TFDS's names of the texts
+    files: dict[str, File]  # by TFDS's name of the split, those that are judged in their order of weight
+    sent: dict[str, str]  # test split -> the server's file
+    torn: bool = False  # whether official files have lines that a line break in a text tore apart
+
+
+def _files(*texts: str, label: str = "label", header: tuple[str, ...] | None = None) -> dict[str, File]:
+    """The three files of most tasks."""
+    names = {"train": "train.tsv", "validation": "dev.tsv"}
+    labelled = {split: File((name,), texts, label, header) for split, name in names.items()}
+    return labelled | {"test": File(("test.tsv",), texts, label)}
+
+
+NUMBERS = ("0", "1")
+PAIR = ("sentence1", "sentence2")
+NLI = ("entailment", "neutral", "contradiction")
+ENTAILED = ("entailment", "not_entailment")
+ACCURACY = {"accuracy": scores.ACCURACY}
+F1 = {"f1": scores.F1} | ACCURACY
+CORRELATIONS = {"pearson": scores.PEARSON, "spearman": scores.SPEARMAN}
+TASKS = {
+    "cola": Glue(
+        ("CoLA",), ("unacceptable", "acceptable"), NUMBERS, {"matthews": scores.MATTHEWS}, ("sentence",),
+        _files("sentence", header=("source", "label", "mark", "sentence")), {"test": "CoLA.tsv"},
+    ),
+    "sst2": Glue(
+        ("SST-2",), ("negative", "positive"), NUMBERS, ACCURACY, ("sentence",),
+        _files("sentence"), {"test": "SST-2.tsv"},
+    ),
+    "mrpc": Glue(
+        ("MRPC",), ("not_equivalent", "equivalent"), NUMBERS, F1, PAIR,
+        _files("#1 String", "#2 String", label="Quality"), {"test": "MRPC.tsv"},
+    ),
+    "stsb": Glue(
+        ("STS-B",), (), (), CORRELATIONS, PAIR, _files(*PAIR, label="score"), {"test": "STS-B.tsv"},
+    ),
+    "qqp": Glue(
+        ("QQP",), ("not_duplicate", "duplicate"), NUMBERS, F1, ("question1", "question2"),
+        _files("question1", "question2", label="is_duplicate"), {"test": "QQP.tsv"}, torn=True,
+    ),
+    "mnli": Glue(
+        ("MNLI",), NLI, NLI, ACCURACY, ("premise", "hypothesis"),
+        {
+            "train": File(("train.tsv",), PAIR, "gold_label"),
+            "validation_matched": File(("dev_matched.tsv",), PAIR, "gold_label"),
+            "validation_mismatched": File(("dev_mismatched.tsv",), PAIR, "gold_label"),
+            "test_matched": File(("test_matched.tsv",), PAIR, "gold_label"),
+            "test_mismatched": File(("test_mismatched.tsv",), PAIR, "gold_label"),
+        },
+        {"test_matched": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"},
+    ),
+    "qnli": Glue(
+        ("QNLI",), ENTAILED, ENTAILED, ACCURACY, ("question", "sentence"),
+        _files("question", "sentence"), {"test": "QNLI.tsv"},
+    ),
+    "rte": Glue(("RTE",), ENTAILED, ENTAILED, ACCURACY, PAIR, _files(*PAIR), {"test": "RTE.tsv"}),
+    "wnli": Glue(
+        ("WNLI",), ENTAILED[::-1], NUMBERS, ACCURACY, PAIR, _files(*PAIR), {"test": "WNLI.tsv"},
+    ),
+    "ax": Glue(
+        ("AX", "diagnostic"), NLI, NLI, {"matthews": scores.MATTHEWS}, ("premise", "hypothesis"),
+        {
+            "answers": File(("diagnostic-full.tsv",), ("Premise", "Hypothesis"), "Label"),
+            "test": File(("test.tsv", "AX.tsv", "diagnostic.tsv"), PAIR, "label"),
+        },
+        {"test": "AX.tsv"},
+    ),
+}  # fmt: skip
+
+
+class Table(NamedTuple):
+    """A split's texts and labels as they were read; a label of a test split is None."""
+
+    texts: list[list[str]]  # one column or two
+    labels: list
+    where: str  # "train.tsv line", for complaints, with
+    numbers: list[int]  # of each row
+
+
+class Part(NamedTuple):
+    """A split of a task, and the task in the table that it is of: MNLI's model predicts the diagnostics too."""
+
+    glue: Glue
+    split: str
+    rows: task.Rows
+
+
+def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> task.Task:
+    """The task of this name in TASKS, with the splits that are in `dir`; mnli has those of ax as ax_test, ax_answers.
+
+    dir: a folder of the tasks' folders, the task's own folder, or tfds:glue/rte. Rows are in the order of the official
+    files. Lines of QQP's train.tsv and dev.tsv that a line break tore apart are left out, as TFDS does, and counted
+    on standard error. Raises UserError where data are missing or wrong.
+    """
+    if task not in TASKS:
+        raise command.UserError(f"there is no task {task!r} in GLUE; take one of {', '.join(TASKS)}")
+    scores.require()
+    parts = _parts(task, dir, [dir], max_length=max_length, vocabulary=vocabulary)
+    if not parts:
+        wanted = ", ".join(name for file in TASKS[task].files.values() for name in file.names)
+        raise command.UserError(f"{dir} holds none of {wanted}, nor does {TASKS[task].folders[0]} in it; mend the path")
+    if task == "mnli":
+        near, others = _diagnostics(dir)
+        found = _parts("ax", near, others, max_length=max_length, vocabulary=vocabulary) if near else {}
+        parts |= {f"ax_{split}": part for split, part in found.items()}
+    return _made(task, parts)
+
+
+def _diagnostics(dir: str) -> tuple[str, list[str]]:
+    """Where the diagnostics may be, given where MNLI is; "" where they are not."""
+    if dir.startswith(datasets.PREFIX):
+        name = dir.replace("/mnli", "/ax", 1)
+        return name if datasets.is_here(name) else "", []
+    root = epath.Path(dir)
+    return str(root if (root / "MNLI").is_dir() else root.parent), [dir]
+
+
+def _parts(name: str, dir: str, others: list[str], *, max_length: int, vocabulary: vocab.Vocab) -> dict[str, Part]:
+    """The splits that are there: in TFDS, or the first of the task's folders in dir, and then `others`, with any."""
+    glue = TASKS[name]
+    if dir.startswith(datasets.PREFIX):
+        tables = _from_tfds(glue, dir)
+    else:
+        for folder in [*(epath.Path(dir) / folder for folder in glue.folders), *map(epath.Path, others)]:
+            if tables := _from_folder(glue, folder):
+                break
+    parts = {}
+    for split, table in tables.items():
+        first, second = table.texts[0], table.texts[1] if len(table.texts) > 1 else None
+        labels = _labels(glue, split, table)
+        made = rows.encode(first, second, labels, max_length=max_length, vocabulary=vocabulary)
+        parts[split] = Part(glue, split, made)
+    return parts
+
+
+def _from_folder(glue: Glue, folder: Path) -> dict[str, Table]:
+    tables = {}
+    for split, file in glue.files.items():
+        for path in (folder / name for name in file.names):
+            if path.exists():
+                tables[split] = _from_tsv(glue, split, file, path)
+                break
+    return tables
+
+
+def _from_tsv(glue: Glue, split: str, file: File, path: Path) -> Table:
+    found = columns.read(path, (*file.texts, file.label), header=file.header)
+    if glue.torn and split not in glue.sent and found.torn:
+        print(f"{path}: {len(found.torn)} torn lines are left out, the first line {found.torn[0]}", file=sys.stderr)
+    else:
+        found.whole()
+    if split in glue.sent and file.label in found.values:
+        raise command.UserError(f"{path} has a column {file.label!r}, but a test split has no labels; take it out")
+    labels = [None] * len(found.lines) if split in glue.sent else found.column(file.label)
+    return Table([found.column(name) for name in file.texts], labels, f"{path} line", found.lines)
+
+
+def _from_tfds(glue: Glue, name: str) -> dict[str, Table]:
+    splits = datasets.tables(name, (*glue.features, "label", "idx"))
+    for split, found in splits.items():
+        if split not in glue.files or not found["idx"]:
+            raise command.UserError(f"{name} has a split {split!r} that GLUE has not, or without rows; mend the name")
+    spelt = dict(zip(glue.classes, glue.spelt, strict=True)) | {float(task.IGNORED): None}
+    tables = {}
+    for split in (split for split in glue.files if split in splits):
+        order = np.argsort(splits[split]["idx"], kind="stable")  # TFDS has shuffled the official files
+        found = {feature: [values[i] for i in order] for feature, values in splits[split].items()}
+        labels = [spelt.get(label, label) for label in found["label"]]
+        texts = [found[feature] for feature in glue.features]
+        tables[split] = Table(texts, labels, f"{name} {split} idx", found["idx"])
+    return tables
+
+
+def _labels(glue: Glue, split: str, table: Table) -> np.ndarray:
+    """int32 classes or float32 scores [rows]; raises UserError where one is missing, unknown or out of place."""
+    ids = {spelt: i for i, spelt in enumerate(glue.spelt)}
+    found = []
+    for label, number in zip(table.labels, table.numbers, strict=True):
+        if split in glue.sent:
+            value, known = task.IGNORED if label is None else None, "to be predicted, not given"
+        elif glue.classes:
+            value, known = ids.get(label), f"none of {', '.join(ids)}"
+        else:
+            value, known = _score(label), "no number from 0 to 5"
+        if value is None:
+            raise command.UserError(f"{table.where} {number} has the label {label!r}, which is {known}; mend it")
+        found.append(value)
+    return np.array(found, np.int32 if glue.classes else np.float32)
+
+
+def _score(label: str | float | None) -> float | None:
+    """The number that a label is, None where it is none of STS-B's."""
+    try:
+        return value if 0 <= (value := float(label)) <= 5 else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _made(name: str, parts: dict[str, Part]) -> task.Task:
+    """The task of these splits."""
+    glue = TASKS[name]
+    return task.Task(
+        name,
+        "classify" if glue.classes else "regress",
+        glue.classes or ("score",),
+        {split: part.rows for split, part in parts.items()},
+        tuple(split for split, part in parts.items() if split != "train" and part.split not in part.glue.sent),
+        functools.partial(_judge, scores.points, parts),
+        functools.partial(_write, name, parts),
+        functools.partial(_judge, scores.intervals, parts),
+    )
+
+
+def _judge(by: Callable, parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict:
+    glue = parts[split].glue
+    return by(glue.measures, parts[split].rows.labels, _predictions(glue, outputs))
+
+
+def _predictions(glue: Glue, outputs: np.ndarray) -> np.ndarray:
+    return outputs.argmax(1) if glue.classes else outputs[:, 0]
+
+
+def _write(name: str, parts: dict[str, Part], split: str, outputs: np.ndarray, folder: Path) -> None:
+    """The server's file of a test split, in the same form rte-validation.tsv of any other."""
+    glue = parts[split].glue
+    predictions = _predictions(glue, outputs)
+    if glue.classes:
+        words = [glue.spelt[i] for i in predictions]
+    else:
+        words = [f"{score:.3f}" for score in np.clip(predictions, 0, 5)]
+    file = glue.sent.get(parts[split].split, f"{name}-{split}.tsv")
+    submission.write(folder / file, words)
