@@ -18,13 +18,17 @@ FLOORS = {
         "tables", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "describe", "train"),
-    3: ("compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask"),
+    3: (
+        "compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask",
+        "task", "squad_file",
+    ),
     4: ("beside",),
     5: ("pretrain",),
     6: ("plan",),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
-FILES = sorted((ROOT / "bert_tpu").glob("*.py"))
+FILES = sorted((ROOT / "bert_tpu").rglob("*.py"))
+PACKAGES = ("bert_tpu", "bert_tpu.tasks")
 
 
 def imports(path):
@@ -32,7 +36,7 @@ def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                yield node.module.split(".")[0], alias.name if node.module == "bert_tpu" else None
+                yield node.module.split(".")[0], alias.name if node.module in PACKAGES else None
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name.split(".")[0], None
