@@ -20,7 +20,7 @@ FLOORS = {
     2: ("prepare", "data", "describe", "train"),
     3: (
         "compiler", "loop", "nonfinite", "objective", "replay", "export", "fill_mask",
-        "task", "spans", "squad_file", "squad_score", "windows",
+        "task", "spans", "squad", "squad_file", "squad_score", "windows",
     ),
     4: ("beside",),
     5: ("pretrain",),
