@@ -9,7 +9,7 @@ import pytest
 import questions
 
 from bert_tpu import command
-from bert_tpu.tasks import squad_file
+from bert_tpu.tasks import squad_file, windows
 
 CONTEXT = "Ünder the café, a cat. 🤗 is 3 dogs"
 GOOD = questions.content(
@@ -18,6 +18,7 @@ GOOD = questions.content(
 )
 FIRST = ("data", 0, "paragraphs", 0)
 ASKED = (*FIRST, "qas", 0)
+LAST = {"text": CONTEXT[-4:], "answer_start": -4}
 
 
 def changed(place, value):
@@ -81,7 +82,7 @@ def test_a_question_without_answer_is_of_version_2(tmp_path):
         (changed((*ASKED, "answers", 0, "answer_start"), True), "question q1 has no whole number"),
         (changed((*ASKED, "answers", 0, "answer_start"), 10.0), "question q1 has no whole number"),
         (changed((*ASKED, "answers", 1, "answer_start"), 7), "at character 7, but there its context has 'he café,'"),
-        (changed((*ASKED, "answers", 0, "answer_start"), -4), "question q1 has the answer 'café' at character -4"),
+        (changed((*ASKED, "answers", 0), LAST), "question q1 has the answer 'dogs' at character -4"),
         (changed((*ASKED, "answers", 0, "answer_start"), 9999), "question q1 has the answer 'café' at character 9999"),
         (changed((*ASKED, "answers", 0, "text"), ""), "question q1 has the answer '' at character 10"),
         (changed((*ASKED, "is_impossible"), True), "question q1 has 2 answers and is_impossible=True"),
@@ -111,13 +112,18 @@ def places(record, at=()):
     made=JSON | strategies.builds(changed, strategies.sampled_from([*places(GOOD)][1:]), JSON),
     version=strategies.sampled_from(squad_file.VERSIONS),
 )
-def test_any_json_is_read_or_refused(tmp_path, made, version):
+def test_any_json_makes_rows_or_is_refused(tmp_path, made, version):
     path = tmp_path / "any.json"
     path.write_text(json.dumps(made))
     try:
         paragraphs = squad_file.read(path, version)
+        rows = windows.make(
+            paragraphs, path="any.json", vocabulary=questions.VOCABULARY,
+            max_length=32, doc_stride=8, max_query_length=16,
+        ).rows  # fmt: skip
     except command.UserError:
         return
+    assert len(rows.labels) >= sum(len(asked) for _, asked in paragraphs)
     for context, asked in paragraphs:
         for question in asked:
             assert all(context[start : start + len(text)] == text for text, start in question.answers)

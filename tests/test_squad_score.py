@@ -90,9 +90,14 @@ def test_scores_are_those_that_evaluate_v2_0_prints():
 
 
 def test_the_empty_answer_is_right_where_there_is_none():
-    scores = squad_score.evaluate_v2_0(["", "", "cat"], [[], ["x"], ["cat"]], [0.0, -1.0, -2.0], 9.0)
+    scores = squad_score.evaluate_v2_0(["", "", "cat"], [[], ["x"], ["cat"]], [-3.0, -1.0, -2.0], 9.0)
     assert (scores["NoAns_f1"], scores["HasAns_exact"]) == (100.0, 50.0)
     assert (scores["best_f1"], scores["best_f1_thresh"]) == (pytest.approx(200 / 3), -2.0)
+
+
+def test_odds_at_the_threshold_leave_the_answer():
+    for threshold, exact in ((0.5, 100.0), (0.25, 0.0)):
+        assert squad_score.evaluate_v2_0(["x"], [["x"]], [0.5], threshold)["exact"] == exact
 
 
 def test_a_group_without_questions_has_no_score():
