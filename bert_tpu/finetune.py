@@ -42,7 +42,7 @@ SCALARS = (
     "reader",
 )  # fmt: skip
 SECTIONS = {
-    "model": ("dropout", "attention_dropout", "dtype", "remat"),
+    "model": ("dropout", "attention_dropout", "softmax", "dtype", "remat"),
     "eval": ("every_steps",),
     "checkpoint": ("every_steps", "keep_last", "keep_every"),
     "log": ("every_steps", "tensorboard"),
@@ -56,7 +56,7 @@ LEAST = {
     "log.every_steps": 1, "profile.num_steps": 0, "nonfinite.stop_after": 0, "watchdog.silent_s": 2,
     "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
 }  # fmt: skip
-LOCAL = ("data.dir", "init_from", "compile_cache")
+LOCAL = ("data.dir", "data.train", "data.validation", "data.test", "init_from", "compile_cache")
 
 
 class Opened(NamedTuple):
@@ -101,9 +101,9 @@ def open(cfg) -> Opened:
 
 def _reader(name):
     """The function that reads a task's files, by the name that a config has for it."""
-    from bert_tpu.tasks import glue  # each with libraries of its own
+    from bert_tpu.tasks import glue, ner, squad, table  # which bring SciPy
 
-    readers = {"glue": glue.load}
+    readers = {"glue": glue.load, "ner": ner.load, "squad": squad.load, "table": table.load}
     if name not in readers:
         raise command.UserError(f"config.reader {name!r} is none of {', '.join(readers)}")
     return readers[name]

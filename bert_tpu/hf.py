@@ -24,6 +24,8 @@ CONFIG = {
     "attention_dropout": "attention_probs_dropout_prob",
     "layer_norm_eps": "layer_norm_eps",
 }
+# What a config.json says nothing of: how it is computed. Trained weights need the exact softmax.
+HERE = {"dtype": "float32", "remat": False, "softmax": "exact"}
 # What every BERT here is. Where an old config.json leaves one out, it means the same.
 FIXED = {
     "model_type": "bert",
@@ -90,7 +92,7 @@ def check_vocab(vocabulary, section, directory):
 
 
 def _read_section(path) -> dict[str, Any]:
-    """The `model` section for a config.json; float32 and no remat, of which it says nothing."""
+    """The `model` section for a config.json."""
     if not path.exists():
         raise command.UserError(f"{path} does not exist: name a directory that save_pretrained made")
     try:
@@ -104,7 +106,7 @@ def _read_section(path) -> dict[str, Any]:
     for key in CONFIG.values():
         if not isinstance(given.get(key), str if key == "hidden_act" else int | float):
             raise command.UserError(f"{path} lacks {key}, or it is of a wrong type: {given.get(key)!r}")
-    section = {ours: given[theirs] for ours, theirs in CONFIG.items()} | {"dtype": "float32", "remat": False}
+    section = {ours: given[theirs] for ours, theirs in CONFIG.items()} | HERE
     try:
         sizes.check(model.Bert(**section), seq_len=1)
     except command.UserError as error:

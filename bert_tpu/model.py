@@ -100,12 +100,13 @@ class Attention(nn.Module):
     """Multi-head self-attention over the unpadded tokens."""
 
     num_heads: int
+    softmax: str
     dropout: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x_BLD, mask_B1LT, seeds):
-        """[B, L, D] -> [B, L, D]; `mask_B1LT` as attention.attend takes it."""
+        """[B, L, D] -> [B, L, D]; `mask_B1LT` as attention.exact takes it."""
         B, L, D = x_BLD.shape
         K = D // self.num_heads
 
@@ -116,7 +117,8 @@ class Attention(nn.Module):
             return y_BHKL + bias_E.reshape(self.num_heads, K, 1)
 
         words = dropout.words(seeds, (B, self.num_heads, L, L))
-        o_BHKL = attention.attend(heads("query", K**-0.5), heads("key"), heads("value"), mask_B1LT, words, self.dropout)
+        attend = attention.FORMS[self.softmax]
+        o_BHKL = attend(heads("query", K**-0.5), heads("key"), heads("value"), mask_B1LT, words, self.dropout)
         kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
         return jnp.einsum("BHKL,HKD->BLD", o_BHKL, kernel_ED.reshape(self.num_heads, K, D)) + bias_D
 
@@ -127,6 +129,7 @@ class Layer(nn.Module):
     num_heads: int
     intermediate_size: int
     activation: str
+    softmax: str
     dropout: float
     attention_dropout: float
     layer_norm_eps: float
@@ -137,7 +140,7 @@ class Layer(nn.Module):
         """[B, L, D] -> [B, L, D]; `seeds` [3, 3] or None."""
         D = x_BLD.shape[-1]
         scores, output, feed_forward = (None,) * 3 if seeds is None else seeds
-        attend = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")
+        attend = Attention(self.num_heads, self.softmax, self.attention_dropout, self.dtype, name="attention")
         a_BLD = dropout.apply(attend(x_BLD, mask_B1LT, scores), dropout.words(output, x_BLD.shape), self.dropout)
         x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
         f_BLF = activation.FORMS[self.activation](Dense(D, self.intermediate_size, self.dtype, name="up")(x_BLD))
@@ -161,6 +164,7 @@ class Bert(nn.Module):
     max_positions: int
     type_vocab_size: int
     activation: str
+    softmax: str  # of attention.FORMS
     dropout: float
     attention_dropout: float
     layer_norm_eps: float
@@ -177,8 +181,8 @@ class Bert(nn.Module):
         layer = nn.remat(Layer) if self.remat else Layer
         self.layer = [
             layer(
-                self.num_heads, self.intermediate_size, self.activation, self.dropout, self.attention_dropout,
-                self.layer_norm_eps, dtype,
+                self.num_heads, self.intermediate_size, self.activation, self.softmax, self.dropout,
+                self.attention_dropout, self.layer_norm_eps, dtype,
             )
             for _ in range(self.num_layers)
         ]  # fmt: skip

@@ -49,7 +49,8 @@ def give_up(directory, skips, state, batches, facts, group):
     raise command.UserError(
         f"{len(steps)} steps in a row, {first:,} to {last:,}, had a loss or a gradient that is not finite, and were "
         f"skipped: {epath.Path(directory) / FILE} names their batches and --replay {first} shows where it comes from; "
-        "a lower optim.learning_rate in a new --workdir, with a checkpoint of this one as init_from, often mends it"
+        "a lower optim.learning_rate in a new --workdir, with a checkpoint of this one as init_from, often mends it, "
+        "and --config.model.softmax=exact where the weights came from elsewhere"
     )
 
 

@@ -1,6 +1,6 @@
 """Which sizes make an encoder."""
 
-from bert_tpu import activation, command
+from bert_tpu import activation, attention, command
 
 
 def check(bert, seq_len):
@@ -14,6 +14,7 @@ def check(bert, seq_len):
         (bert.hidden_size % bert.num_heads == 0, sizes),
         (seq_len <= bert.max_positions, f"max_positions {bert.max_positions} is less than the rows' {seq_len} tokens"),
         (bert.activation in activation.FORMS, f"activation {bert.activation!r} is none of {forms}"),
+        (bert.softmax in attention.FORMS, f"softmax {bert.softmax!r} is none of {', '.join(attention.FORMS)}"),
         (bert.dtype in ("bfloat16", "float32"), f"dtype {bert.dtype!r} is neither bfloat16 nor float32"),
         (0 <= bert.dropout < 1 and 0 <= bert.attention_dropout < 1, "dropout rates must be at least 0 and below 1"),
     ):

@@ -45,6 +45,7 @@ def get_config(variant="medium"):
                 max_positions=512,
                 type_vocab_size=2,
                 activation="gelu",
+                softmax="bounded",  # in fewer passes; "exact" for trained weights from elsewhere
                 dropout=0.1,
                 attention_dropout=0.1,
                 layer_norm_eps=1e-12,

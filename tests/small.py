@@ -21,6 +21,7 @@ SECTION = {
     "max_positions": 48,
     "type_vocab_size": 2,
     "activation": "gelu",
+    "softmax": "bounded",
     "dropout": 0.1,
     "attention_dropout": 0.1,
     "layer_norm_eps": 1e-12,

@@ -24,8 +24,12 @@ MASK = (np.arange(L) < np.array([[L], [9]]))[:, None, None]
 
 
 @pytest.mark.parametrize("rate", [None, 0.3])
-@pytest.mark.parametrize("scale", [1.0, 1.7, 2.8])  # scores up to ten nats, to forty, and to a hundred
-def test_attention_and_its_gradients_are_the_plain_form_s(rate, scale):
+@pytest.mark.parametrize(
+    ("form", "scale"),
+    # Scores up to ten nats, to forty, and to a hundred; and to ten thousand.
+    [*((attention.bounded, scale) for scale in (1.0, 1.7, 2.8)), (attention.exact, 1.0), (attention.exact, 30.0)],
+)
+def test_attention_and_its_gradients_are_the_plain_form_s(rate, form, scale):
     given = heads(0, scale), heads(1, scale), heads(2)
     words = None if rate is None else dropout.words(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L))
     weights = heads(3) * MASK  # nobody reads what comes out at a [PAD]
@@ -33,7 +37,7 @@ def test_attention_and_its_gradients_are_the_plain_form_s(rate, scale):
     def total(form):
         return jax.value_and_grad(lambda *qkv: jnp.sum(weights * form(*qkv, MASK, words, rate or 0.1)), (0, 1, 2))
 
-    (value, gradients), (expected, wanted) = (total(form)(*given) for form in (attention.attend, plain))
+    (value, gradients), (expected, wanted) = (total(form)(*given) for form in (form, plain))
     np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-4)
     for ours, theirs in zip(gradients, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max() + 1e-6)
@@ -48,14 +52,14 @@ def test_scores_of_the_largest_scale_are_far_above_a_token_s_own():
 def test_attention_is_exact_for_any_scores_where_no_gradient_is_asked_and_not_finite_where_it_cannot_be():
     given = heads(0, 30.0), heads(1, 30.0), heads(2)
     expected = plain(*given, MASK, None, 0.0)
-    np.testing.assert_allclose(attention.attend(*given, MASK, None, 0.1), expected, rtol=1e-5, atol=1e-5)
-    gradient = jax.grad(lambda q: jnp.sum(attention.attend(q, *given[1:], MASK, None, 0.1)))(given[0])
+    np.testing.assert_allclose(attention.bounded(*given, MASK, None, 0.1), expected, rtol=1e-5, atol=1e-5)
+    gradient = jax.grad(lambda q: jnp.sum(attention.bounded(q, *given[1:], MASK, None, 0.1)))(given[0])
     assert not np.isfinite(gradient).all()
 
 
 def test_attention_without_a_token_to_attend_to_is_finite():
     nothing = np.zeros((B, 1, 1, L), bool)
-    out = jax.grad(lambda q: jnp.sum(attention.attend(q, q, q, nothing, None, 0.0) ** 2))(jnp.asarray(heads(0)))
+    out = jax.grad(lambda q: jnp.sum(attention.bounded(q, q, q, nothing, None, 0.0) ** 2))(jnp.asarray(heads(0)))
     assert np.isfinite(out).all()
 
 

@@ -1,0 +1,20 @@
+"""Questions on paragraphs, SQuAD 1.1 or 2.0.
+
+python -m bert_tpu.finetune --config configs/squad.py:1.1 --workdir W --config.init_from=MODEL
+--config.data.train=train-v1.1.json --config.data.validation=dev-v1.1.json
+"""
+
+from configs import tuning
+
+VERSIONS = ("1.1", "2.0")
+
+
+def get_config(version="1.1"):
+    """The config of one of VERSIONS."""
+    if version not in VERSIONS:
+        raise ValueError(f"configs/squad.py has no version {version!r}: choose from {', '.join(VERSIONS)}")
+    cfg = tuning.get_config("squad", train="", validation="", version=version, doc_stride=128)
+    cfg.seq_lens = (384,)
+    cfg.epochs = 2.0
+    cfg.optim.learning_rate = 5e-5
+    return cfg
