@@ -69,6 +69,19 @@ def test_dropout_masks_are_the_same_on_any_number_of_devices():
     assert not np.allclose(one, three_steps(1)[1], rtol=1e-3)
 
 
+def test_dropout_is_the_seed_s():
+    model_section = config().model.copy_and_resolve_references()
+    model_section.update(dropout=0.1)
+    job = pretrain.job(config(model=model_section))
+    on = mesh.make(jax.devices()[:1])
+    losses = []
+    for seed in (0, 1, 0):
+        state = jax.jit(lambda: train.new_state(job))()  # of seed 0
+        _, sums = train.jit_step(job._replace(seed=seed), on)(state, mesh.put(batch(job.shapes[32], 0), on))
+        losses.append(float(sums["mlm_loss"][0]))
+    assert losses[0] == losses[2] != losses[1]
+
+
 def test_remat_keeps_the_update(plain):
     model_section = config().model.copy_and_resolve_references()
     model_section.update(remat=True)
