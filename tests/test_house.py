@@ -24,7 +24,7 @@ FLOORS = {
         "tasks.squad_file", "tasks.squad_score", "tasks.submission", "tasks.table", "tasks.task", "tasks.windows",
     ),
     4: (
-        "compiler", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "loop", "nonfinite",
+        "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "loop", "nonfinite",
         "objective", "pretrained", "replay",
     ),
     5: ("beside",),
@@ -93,7 +93,7 @@ def test_heavy_libraries_stay_in_their_rooms(library, where):
 
 
 @pytest.mark.parametrize(
-    "name", ["pretrain", "prepare", "fill_mask", "export", "tasks.glue", "tasks.table", "tasks.ner"]
+    "name", ["pretrain", "prepare", "fill_mask", "export", "embed", "tasks.glue", "tasks.table", "tasks.ner"]
 )
 def test_importing_brings_no_tensorflow_and_no_torch(name):
     """They cost seconds; only reading data, writing events and checking an export needs them."""
