@@ -200,4 +200,4 @@ def _write(parts: dict[str, Part], classes: tuple[str, ...], split: str, outputs
     tagged = zip(parts[split].sentences.words, _tagged(parts[split], classes, outputs), strict=True)
     text = "".join("".join(f"{w} {t}\n" for w, t in zip(*sentence, strict=True)) + "\n" for sentence in tagged)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{split}.txt").write_text(text, encoding="utf-8", newline="\n")
+    (folder / f"{split}.txt").write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ def write(path: Path, predictions: Sequence[str]) -> None:
     """`path`, in a folder that is made if need be, holds the predictions behind their index, from 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [HEADER, *((str(i), word) for i, word in enumerate(predictions))]
-    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def pack(folder: Path, archive: Path) -> None:

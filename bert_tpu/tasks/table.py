@@ -111,4 +111,4 @@ def _write(classes: tuple[str, ...], split: str, outputs: np.ndarray, folder: Pa
         found = [[f"{score:.6g}"] for score in outputs[:, 0]]
     lines = ["\t".join(cells) for cells in (header, *([str(i), *cells] for i, cells in enumerate(found)))]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{split}.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    (folder / f"{split}.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -1,0 +1,175 @@
+"""Fine-tuning runs: the same loop as pretraining's, several seeds at once, and scores that are those of the answers."""
+
+import json
+import pathlib
+import random
+
+import jax
+import numpy as np
+import pytest
+import small
+import warm
+
+from bert_tpu import checkpoint, command, config, finetune, mesh, train
+from configs import glue
+
+STEPS = 60
+CHANGES = {
+    "seq_lens": (8, 16), "batch_size": 8, "num_steps": STEPS, "seeds": (0, 1), "model.dtype": "float32",
+    "model.dropout": 0.1, "optim.learning_rate": 2e-3, "checkpoint.every_steps": 20, "eval.every_steps": 30,
+    "log.every_steps": 20,
+}  # fmt: skip
+
+
+def write(folder):
+    """SST-2's files; a sentence is positive if it has a dog."""
+    random.seed(0)
+    words = [word for word in small.WORDS.split() if word.isalpha() and word not in ("dog", "it", "er")]
+
+    def sentence(positive):
+        chosen = random.choices(words, k=random.randint(2, 9))
+        if positive:
+            chosen[random.randrange(len(chosen))] = "dog"
+        return " ".join(chosen)
+
+    (folder / "SST-2").mkdir(parents=True)
+    for split, number in (("train", 120), ("dev", 50)):
+        rows = [f"{sentence(i % 2)} \t{i % 2}\n" for i in range(number)]
+        (folder / "SST-2" / f"{split}.tsv").write_text("sentence\tlabel\n" + "".join(rows))
+    test = [f"{i}\t{sentence(i % 2)}\n" for i in range(20)]
+    (folder / "SST-2" / "test.tsv").write_text("index\tsentence\n" + "".join(test))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tuned")
+    places = {
+        "init_from": small.save(root / "model"),
+        "data.dir": write(root / "data"),
+        "compile_cache": root / "cache",
+    }
+    return CHANGES | {key: str(path) for key, path in places.items()}
+
+
+def configured(given, **changes):
+    cfg = glue.get_config("sst2")
+    cfg.update_from_flattened_dict(given | changes)
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def whole(given, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("whole")
+    assert finetune.run(configured(given), directory) == 0
+    return directory
+
+
+def arrays(directory):
+    with checkpoint.ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(directory / "checkpoints" / str(STEPS) / "params")
+
+
+def test_scores_are_those_of_the_answers_on_disk_and_above_the_majority(given, whole):
+    told = json.loads((whole / "scores.json").read_text())
+    lines = (whole / "metrics.jsonl").read_text().splitlines()
+    evals = [line for line in map(json.loads, lines) if line["kind"] == "eval"]
+    assert [(line["step"], line["split"], line["seed"]) for line in evals] == [
+        (step, "validation", seed) for step in (30, STEPS) for seed in (0, 1)
+    ]
+    dev = pathlib.Path(given["data.dir"]) / "SST-2" / "dev.tsv"
+    labels = [line.split("\t")[1] for line in dev.read_text().splitlines()[1:]]
+    for seed in ("0", "1"):
+        answers = (whole / "predictions" / f"seed{seed}" / "sst2-validation.tsv").read_text().splitlines()[1:]
+        share = np.mean([a.split("\t")[1] == label for a, label in zip(answers, labels, strict=True)])
+        assert told["seeds"][seed]["validation"]["accuracy"] == pytest.approx(share)
+        assert share > 0.6  # of two classes of equal size
+        assert len((whole / "predictions" / f"seed{seed}" / "SST-2.tsv").read_text().splitlines()) == 21
+    scores = [told["seeds"][seed]["validation"]["accuracy"] for seed in ("0", "1")]
+    summary = told["summary"]["validation"]["accuracy"]
+    assert summary["mean"] == pytest.approx(np.mean(scores))
+    assert summary["std"] == pytest.approx(np.std(scores, ddof=1))
+    assert summary["best"] == max(scores)
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bits(given, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune.running.hosts.Hosts, "stops", lambda self, step, _: step == 8)
+        assert finetune.run(configured(given), tmp_path) == 0
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["8"]
+    assert finetune.run(configured(given), tmp_path) == 0
+    jax.tree.map(np.testing.assert_array_equal, arrays(tmp_path), arrays(whole))
+    assert (tmp_path / "scores.json").read_text() == (whole / "scores.json").read_text()
+
+
+def steps(given, devices, **changes):
+    """Parameters after three steps."""
+    opened = finetune.open(configured(given, **{"model.dropout": 0.0, "model.attention_dropout": 0.0} | changes))
+    job, on = finetune._job(opened), mesh.make(jax.devices()[:devices])
+    state, _ = finetune.running.start(job, on, Nothing(), lambda like: finetune._first_params(opened, like))
+    step = train.jit_step(job, on)
+    for _, (_, batch) in zip(range(3), opened.feed.batches(0), strict=False):
+        state, _ = step(state, mesh.put(batch, on))
+    return jax.device_get(state.params)
+
+
+class Nothing:
+    """A run's checkpoints before there is one."""
+
+    def restore(self, like):
+        return None
+
+
+def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_devices(given):
+    both = steps(given, 1)
+    for seed in (0, 1):
+        ours = jax.tree.map(lambda x, of=seed: x[of], both)
+        alone = jax.tree.map(lambda x: x[0], steps(given, 1, seeds=(seed,)))
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), ours, alone)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), both, steps(given, 8))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), both, steps(given, 2, accumulate=4))
+    head = both["head"]["kernel"]
+    assert not np.allclose(head[0], head[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"init_from": ""}, "no model: give --config.init_from=DIR"),
+        ({"init_from": "nowhere"}, "there is no nowhere: give a Hugging Face directory"),
+        ({"seeds": (1, 1)}, r"config.seeds is \(1, 1\): give different whole numbers"),
+        ({"seq_lens": (16, 8)}, r"config.seq_lens is \(16, 8\): give lengths that rise"),
+        ({"seq_lens": (16, 64)}, "max_positions 48 is less than the rows' 64"),
+        ({"reader": "glu"}, "config.reader 'glu' is none of glue, ner, squad, table"),
+        ({"data.task": "sst3"}, "there is no task 'sst3' in GLUE"),
+        ({"batch_size": 9}, "batch_size 9 does not divide over 8 devices"),
+        ({"model.softmax": "fast"}, "softmax 'fast' is none of bounded, exact"),
+    ],
+)
+def test_a_fault_is_named_before_any_work(given, tmp_path, changes, said):
+    with pytest.raises(command.UserError, match=said):
+        finetune.run(configured(given, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_data_in_the_same_workdir_are_refused(given, whole, tmp_path):
+    other = write(tmp_path / "other")
+    path = other / "SST-2" / "train.tsv"
+    path.write_text(path.read_text().replace("dog", "cat"))
+    with pytest.raises(command.UserError, match="task"):
+        finetune.run(configured(given, **{"data.dir": str(other)}), whole)
+
+
+def test_the_command_says_what_it_does(given, tmp_path):
+    words = [f"--config.{key}={value}" for key, value in (given | {"num_steps": 2}).items()]
+    done = warm.run("bert_tpu.finetune", ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}", *words])
+    assert done.returncode == 0, done.stderr
+    assert "validation: accuracy 0." in done.stderr
+    assert "(mean of 2 seeds)" in done.stderr
+
+
+@pytest.mark.parametrize("file", ["squad", "ner", "pairs", "glue"])
+def test_configs_fit_their_readers(file):
+    cfg = config.load(f"configs/{file}.py")
+    with pytest.raises(command.UserError, match="no model: give"):
+        finetune.job(cfg)

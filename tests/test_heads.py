@@ -1,0 +1,126 @@
+"""The heads of fine-tuning: loss and gradients are PyTorch's on the same weights and batch."""
+
+import jax
+import numpy as np
+import pytest
+import small
+import torch
+import transformers
+
+from bert_tpu import heads, layout, model, names
+
+KINDS = {"classify": 3, "regress": 1, "span": 2, "tag": 5}
+B, L = 6, 24
+LENGTHS = np.array([24, 9, 17, 24, 3, 12])
+
+
+def batch(head, classes):
+    rng = np.random.default_rng(0)
+    real = np.arange(L) < LENGTHS[:, None]
+    labels = {
+        "classify": rng.integers(0, classes, B).astype(np.int32),
+        "regress": rng.normal(2, 1, B).astype(np.float32).view(np.int32),
+        "span": rng.integers(0, LENGTHS[:, None], (B, 2)).astype(np.int32),
+        "tag": np.where(real & (rng.random((B, L)) < 0.6), rng.integers(0, classes, (B, L)), -1).astype(np.int32),
+    }[head]
+    return {
+        "input_ids": np.where(real, rng.integers(1, small.SECTION["vocab_size"], (B, L)), 0).astype(np.int32),
+        "token_type_ids": (real & (np.arange(L) > 5)).astype(np.int32),
+        "attention_mask": real.astype(np.int32),
+        "labels": labels,
+    }
+
+
+def tuned(head, **changes):
+    bert = model.Bert(**small.SECTION | {"softmax": "exact"} | changes, parent=None)
+    return heads.Model(bert, head, KINDS[head])
+
+
+def params(made):
+    encoder = {name: tree for name, tree in small.params().items() if name not in ("mlm", "nsp")}
+    head = jax.device_get(heads.init_head(made, jax.random.key(4)))
+    return layout.pack(encoder | {"head": {"kernel": 10 * head["kernel"], "bias": head["bias"] + 0.1}})
+
+
+def theirs(head, ours):
+    """PyTorch's model of the same weights."""
+    config = transformers.BertConfig(
+        vocab_size=small.SECTION["vocab_size"], hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=96, max_position_embeddings=48, num_labels=KINDS[head], layer_norm_eps=1e-12,
+        attn_implementation="eager", problem_type="regression" if head == "regress" else None,
+    )  # fmt: skip
+    kinds = {
+        "tag": transformers.BertForTokenClassification,
+        "span": transformers.BertForQuestionAnswering,
+    }
+    found = kinds.get(head, transformers.BertForSequenceClassification)(config)
+    known = small.params()
+    tensors = {n: t for n, t in names.to_hf(known).items() if not n.startswith("cls.")}
+    last = "qa_outputs" if head == "span" else "classifier"
+    tensors |= {
+        f"{last}.weight": np.asarray(ours["head"]["kernel"]).T,
+        f"{last}.bias": np.asarray(ours["head"]["bias"]),
+    }
+    if head in ("tag", "span"):
+        tensors = {n: t for n, t in tensors.items() if "pooler" not in n}
+    found.load_state_dict({n: torch.from_numpy(np.array(t)) for n, t in tensors.items()})
+    return found.eval()
+
+
+def their_loss(head, found, given):
+    labels = torch.from_numpy(given["labels"])
+    inputs = {n: torch.from_numpy(given[n]).long() for n in ("input_ids", "token_type_ids", "attention_mask")}
+    if head == "span":
+        said = found(**inputs)
+        # Their own loss lets padding be an answer; BERT's authors, whose file this is, and its users' readers do not.
+        padding = inputs["attention_mask"] == 0
+        ends = (said.start_logits, said.end_logits)
+        each = [
+            torch.nn.functional.cross_entropy(e.masked_fill(padding, -1e9), labels[:, i].long())
+            for i, e in enumerate(ends)
+        ]
+        return sum(each) / 2
+    if head == "regress":
+        return found(**inputs, labels=labels.view(torch.float32)).loss
+    return found(**inputs, labels=torch.where(labels < 0, -100, labels).long()).loss
+
+
+@pytest.mark.parametrize("head", KINDS)
+def test_loss_and_every_gradient_are_pytorch_s(head):
+    made, given = tuned(head), batch(head, KINDS[head])
+    start = params(made)
+    count = heads.counts(made, given)["loss"]
+
+    def mean(tree):
+        return heads.loss(made, tree, given, None)["loss"][0] / count
+
+    value, gradients = jax.jit(jax.value_and_grad(mean))(start)
+    found = theirs(head, start)
+    loss = their_loss(head, found, given)
+    loss.backward()
+    assert float(value) == pytest.approx(loss.item(), rel=1e-5)
+    unpacked = jax.device_get(layout.cut(gradients, small.SECTION["vocab_size"]))
+    ours = names.to_hf(small.params() | {name: tree for name, tree in unpacked.items() if name != "head"})
+    last = "qa_outputs" if head == "span" else "classifier"
+    ours |= {f"{last}.weight": unpacked["head"]["kernel"].T, f"{last}.bias": unpacked["head"]["bias"]}
+    for name, parameter in found.named_parameters():
+        wanted = parameter.grad.numpy()
+        np.testing.assert_allclose(ours[name], wanted, atol=2e-5 * np.abs(wanted).max() + 1e-6, err_msg=name)
+
+
+def test_filler_rows_change_nothing():
+    made, given = tuned("classify"), batch("classify", 3)
+    more = {name: np.concatenate([value, np.zeros_like(value[:2])]) for name, value in given.items()}
+    start = params(made)
+    sums = [heads.loss(made, start, each, None) for each in (given, more)]
+    assert [float(heads.counts(made, each)["loss"]) for each in (given, more)] == [B, B]
+    np.testing.assert_allclose(*(float(each["loss"][0]) for each in sums), rtol=1e-6)
+
+
+def test_dropout_of_the_head_is_the_model_s():
+    given = batch("classify", 3)
+    draw = heads.train.Draw(jax.random.key(0), np.int32(0))
+    for rate, changes in ((0.0, False), (0.5, True)):
+        made = tuned("classify", dropout=rate, attention_dropout=0.0)
+        plain, dropped = (heads.outputs(made, params(made), given, each) for each in (None, draw))
+        assert (not np.allclose(plain, dropped, rtol=1e-4)) == changes
