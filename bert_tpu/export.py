@@ -1,5 +1,6 @@
 """A run's newest parameters as a Hugging Face directory, published once PyTorch computes the same from it."""
 
+import functools
 import importlib.util
 from pathlib import Path
 import sys
@@ -9,63 +10,88 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_tpu import checkpoint, command, hf, layout, model, names, publish, vocab, workdir
+from bert_tpu import (
+    card,
+    checkpoint,
+    classes,
+    command,
+    finetuned,
+    heads,
+    hf,
+    layout,
+    model,
+    pretrained,
+    publish,
+    vocab,
+    workdir,
+)
 
 TOLERANCE = 1e-4  # of a logit, float32: a trained 6-layer encoder measured 1.2e-5
 ROWS = 4  # 250 MB of logits at 512 x 30,522
 
-README = """\
----
-library_name: transformers
-pipeline_tag: fill-mask
----
-# BERT {size}
-
-{facts}
-
-    from transformers import AutoTokenizer, BertForPreTraining, pipeline
-
-    model = BertForPreTraining.from_pretrained("{name}")
-    tokenizer = AutoTokenizer.from_pretrained("{name}")
-    pipeline("fill-mask", "{name}")("text with [MASK]")
-"""
-
 
 class Checked(NamedTuple):
-    """How far PyTorch's logits are from JAX's, at most, and by which versions."""
+    """How far PyTorch's logits are from JAX's, at most, in how many rows, and by which versions."""
 
     difference: float
+    rows: int
     versions: str
 
 
 class Exported(NamedTuple):
-    """The checkpoint that was exported; `checked` is None where no PyTorch is installed to check it."""
+    """The class, and the checkpoint that was exported; `checked` is None where no PyTorch is installed to check it."""
 
+    name: str
     checkpoint: Path
+    note: str  # which seed it is and why, of a fine-tuned model
     checked: Checked | None
 
 
-def export(directory, out) -> Exported:
-    """`out` holds the model of the workdir `directory`.
+def export(directory, out, seed=None) -> Exported:
+    """`out` holds the model of the workdir `directory`; of a fine-tuning's that of `seed`, as finetuned.load chooses.
 
     Raises UserError, and leaves no `out`, if a logit differs by more than TOLERANCE.
     """
     directory = Path(directory)
     config = workdir.read_config(directory)
-    section = config["model"] | {"dtype": "float32"}
-    found = checkpoint.find(directory)
+    if "task" not in config and seed is not None:
+        raise command.UserError(f"{directory} is no fine-tuning's and has one model: leave out --seed")
     with publish.directory(out) as made:
-        params = layout.unpack(checkpoint.load_params(found, _like(section)), section["vocab_size"])
-        hf.save(made, params, section, vocab.load(directory / "tokenizer"))
-        checked = check(made, params, section) if _torch_is_here() else None
-        (made / "README.md").write_text(_readme(made.name, section, found, config, checked))
-    return Exported(found, checked)
+        vocabulary = vocab.load(directory / "tokenizer")
+        if "task" in config:
+            return _finetuned(finetuned.load(directory, config, seed), config, vocabulary, made)
+        return _pretrained(checkpoint.find(directory), config, vocabulary, made)
 
 
-def check(directory, params, section) -> Checked:
-    """Raises UserError unless BertForPreTraining.from_pretrained(directory) gives the logits of `params`.
+def _pretrained(found, config, vocabulary, made):
+    section = config["model"] | {"dtype": "float32"}
+    params = layout.unpack(checkpoint.load_params(found, pretrained.like(section)), section["vocab_size"])
+    hf.save(made, params, section, vocabulary)
+    [name] = classes.PRETRAINED["architectures"]
+    checked = _check_if_possible(made, name, section, functools.partial(_pretrained_logits, params, section))
+    (made / "README.md").write_text(card.pretrained(made.name, section, found, config, checked))
+    return Exported(name, found, "", checked)
 
-    All MLM logits of every real token and the NSP logits are compared, over ROWS rows of up to max_positions.
+
+def _finetuned(tuned, config, vocabulary, made):
+    section, packed, cls = tuned.section, tuned.params, classes.FINETUNED[tuned.model.head]
+    encoder = {k: v for k, v in packed.items() if k != "head" and (k != "pooler" or cls.has_pooler)}
+    params = layout.cut(encoder, section["vocab_size"]) | {cls.head: packed["head"]}
+    hf.save(made, params, section, vocabulary, classes.config(cls, tuned.labels))
+    checked = _check_if_possible(made, cls.name, section, functools.partial(_finetuned_logits, tuned.model, packed))
+    (made / "README.md").write_text(card.finetuned(made.name, cls, tuned, config, checked))
+    return Exported(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", checked)
+
+
+def _check_if_possible(directory, name, section, logits):
+    return check(directory, name, section, logits) if _torch_is_here() else None
+
+
+def check(directory, name, section, logits) -> Checked:
+    """Raises UserError unless the class `name` of transformers, loaded from `directory`, has the logits of JAX.
+
+    logits: batch -> {name: float32 [B, C] or [B, L, C]}. Those of every row and of every real token are compared, over
+    ROWS rows of up to max_positions.
     """
     import torch
     import transformers
@@ -74,25 +100,18 @@ def check(directory, params, section) -> Checked:
     real = batch["attention_mask"].astype(bool)
     # Nobody reads what comes out at a [PAD], and there PyTorch is ten times as far from float64 as elsewhere.
     ours, theirs = (
-        {"MLM": logits["MLM"][real], "NSP": logits["NSP"]}
-        for logits in (_jax_logits(params, section, batch), _torch_logits(directory, batch))
+        {kind: x[real] if x.ndim == 3 else x for kind, x in said.items()}
+        for said in (logits(batch), _torch_logits(directory, name, batch))
     )
-    differences = {name: float(np.max(np.abs(ours[name] - theirs[name]))) for name in ours}
-    for name, difference in differences.items():
+    differences = {kind: float(np.max(np.abs(ours[kind] - theirs[kind]))) for kind in ours}
+    for kind, difference in differences.items():
         if not difference <= TOLERANCE:  # so that a NaN fails too
             raise command.UserError(
-                f"PyTorch computes another model: {name} logits differ by up to {difference:.2g}, "
+                f"PyTorch computes another model: {kind} logits differ by up to {difference:.2g}, "
                 f"more than {TOLERANCE:g}; nothing was exported"
             )
     versions = f"transformers {transformers.__version__}, torch {torch.__version__}, jax {jax.__version__}"
-    return Checked(max(differences.values()), versions)
-
-
-def _like(section):
-    """Shapes of the parameters, each whole on one device here, wherever they were trained."""
-    whole = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    packed = jax.eval_shape(layout.pack, names.shapes(section))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), packed)
+    return Checked(max(differences.values()), ROWS, versions)
 
 
 def _torch_is_here():
@@ -119,7 +138,7 @@ def _batch(section):
     }
 
 
-def _jax_logits(params, section, batch):
+def _pretrained_logits(params, section, batch):
     shape = batch["input_ids"].shape
     everywhere = jnp.broadcast_to(jnp.arange(shape[1]), shape)
     with jax.default_matmul_precision("highest"):
@@ -129,41 +148,33 @@ def _jax_logits(params, section, batch):
     return {"MLM": np.asarray(logits.mlm_BMV), "NSP": np.asarray(logits.nsp_BC)}
 
 
-def _torch_logits(directory, batch):
+def _finetuned_logits(tuned, params, batch):
+    with jax.default_matmul_precision("highest"):
+        return {tuned.head: np.asarray(jax.jit(functools.partial(heads.outputs, tuned))(params, batch))}
+
+
+def _torch_logits(directory, name, batch):
+    """Logits of the class `name`; those of a fine-tuned one under every name of our heads for it."""
     import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # its report of the keys is our one sentence
-    loaded, info = transformers.BertForPreTraining.from_pretrained(
-        directory, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    loaded, info = {
+        "BertForPreTraining": transformers.BertForPreTraining,
+        "BertForSequenceClassification": transformers.BertForSequenceClassification,
+        "BertForTokenClassification": transformers.BertForTokenClassification,
+        "BertForQuestionAnswering": transformers.BertForQuestionAnswering,
+    }[name].from_pretrained(directory, output_loading_info=True, ignore_mismatched_sizes=True)
     if complaints := {key: sorted(map(str, found)) for key, found in info.items() if found}:
         raise command.UserError(
             f"transformers {transformers.__version__} loads it with {complaints}; nothing was exported"
         )
     with torch.no_grad():
-        logits = loaded.eval()(**{name: torch.from_numpy(array).long() for name, array in batch.items()})
-    return {"MLM": logits.prediction_logits.numpy(), "NSP": logits.seq_relationship_logits.numpy()}
-
-
-def _readme(name, section, found, config, checked):
-    """What is known of the model; `found` is its checkpoint."""
-    size = f"L{section['num_layers']} H{section['hidden_size']} A{section['num_heads']}"
-    facts = [
-        f"- layers, hidden size, attention heads: {size}; feed-forward {section['intermediate_size']:,}, "
-        f"positions {section['max_positions']:,}, vocabulary {section['vocab_size']:,}",
-        "- heads: masked language model, next sentence prediction",
-    ]
-    if found.name.isdigit():
-        facts += [f"- trained for {int(found.name):,} steps"]
-    if "corpus" in config:
-        facts += [f"- corpus: sha256 {config['corpus']['sha256']}"]
-    if checked:
-        facts += [
-            f"- checked against PyTorch: {ROWS} rows of up to {section['max_positions']:,} tokens, float32; "
-            f"no logit differs by more than {checked.difference:.1e} ({checked.versions})"
-        ]
-    else:
-        facts += ["- not checked against PyTorch: it was not installed"]
-    return README.format(name=name, size=size, facts="\n".join(facts))
+        said = loaded.eval()(**{name: torch.from_numpy(array).long() for name, array in batch.items()})
+    match name:
+        case "BertForPreTraining":
+            return {"MLM": said.prediction_logits.numpy(), "NSP": said.seq_relationship_logits.numpy()}
+        case "BertForQuestionAnswering":
+            return {"span": np.stack([said.start_logits, said.end_logits], axis=-1)}
+    return {head: said.logits.numpy() for head, cls in classes.FINETUNED.items() if cls.name == name}

@@ -140,12 +140,13 @@ def training(opened, directory) -> running.Training:
     outputs = functools.partial(heads.outputs, opened.tuned)
     to_judge = {name: rows for name, rows in opened.task.splits.items() if name != "train"}
     shapes = judge.shapes(to_judge.values(), cfg.batch_size, cfg.seq_lens)
-    facts = {"seeds": list(cfg.seeds), "task": {"name": opened.task.name, "train_sha256": _sha256(opened.task)}}
+    name, head, labels = opened.task[:3]
+    facts = {"name": name, "head": head, "labels": list(labels), "train_sha256": _sha256(opened.task)}
     return running.Training(
         job=this,
         schedule=opened.feed,
         objectives=heads.OBJECTIVES,
-        facts=facts | {"bert": opened.start.model},
+        facts={"seeds": list(cfg.seeds), "task": facts, "bert": opened.start.model},
         vocabulary=opened.start.vocab,
         size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(opened.tuned, jax.random.key(0))))),
         first_params=functools.partial(_first_params, opened),

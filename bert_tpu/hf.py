@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bert_tpu import command, model, names, sizes, vocab
+from bert_tpu import classes, command, model, names, sizes, vocab
 
 CONFIG = {
     "vocab_size": "vocab_size",
@@ -53,8 +54,11 @@ def complete(pretrained: Pretrained, seed=0) -> dict[str, Any]:
     return pretrained.params | {head: jax.device_get(fresh[head]) for head in pretrained.absent}
 
 
-def save(directory, params, section, vocabulary):
-    """`directory` holds model and tokenizer as `from_pretrained` of transformers 4 and 5 reads them."""
+def save(directory, params, section, vocabulary, more=classes.PRETRAINED):
+    """`directory` holds model and tokenizer as `from_pretrained` of transformers 4 and 5 reads them.
+
+    more: what config.json says of the heads, its `architectures` among it.
+    """
     directory = Path(directory)
     check_vocab(vocabulary, section, directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def save(directory, params, section, vocabulary):
     data = safetensors.numpy.save(names.to_hf(params), metadata={"format": "pt"})
     (directory / "model.safetensors").write_bytes(data)
     config = {theirs: section[ours] for ours, theirs in CONFIG.items()} | FIXED
-    config |= {"architectures": ["BertForPreTraining"], "pad_token_id": vocab.ids(vocabulary).pad}
+    config |= more | {"pad_token_id": vocab.ids(vocabulary).pad}
     _write_json(directory / "config.json", config)
     vocab.save(vocabulary, directory, max_length=section["max_positions"])
     specials = {f"{name[1:-1].lower()}_token": name for name in vocab.SPECIALS}
@@ -72,11 +76,15 @@ def save(directory, params, section, vocabulary):
 def load(directory) -> Pretrained:
     """The BERT in `directory`, from model.safetensors or, where torch is installed, pytorch_model.bin.
 
-    Raises UserError that names the file for what is not there, is damaged or is not a BERT.
+    A head that fine-tuning put on it is left out, and a line says so. Raises UserError that names the file for what is
+    not there, is damaged or is not a BERT.
     """
     directory = Path(directory)
     section = _read_section(directory / "config.json")
-    params, absent = names.from_hf(_read_tensors(directory), section, str(directory))
+    tensors = _read_tensors(directory)
+    params, absent = names.from_hf(tensors, section, str(directory))
+    if heads := names.finetuned(tensors):
+        print(f"{directory} is fine-tuned: its encoder is taken, its {' and '.join(heads)} left out", file=sys.stderr)
     vocabulary = vocab.load(directory)
     check_vocab(vocabulary, section, directory)
     return Pretrained(params, section, vocabulary, absent)

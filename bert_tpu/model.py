@@ -21,7 +21,8 @@ INIT = nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0)  # c
 class Encoded(NamedTuple):
     """What the encoder says: a vector for each token and for each example; and the table it looked the words up in."""
 
-    tokens_BLD: jax.Array
+    layers: tuple[jax.Array, ...]  # [B, L, D] each: of the embeddings, then of every layer
+    tokens_BLD: jax.Array  # of the last
     pooled_BD: jax.Array
     word_VD: jax.Array  # as embedding.look_up passes it on
 
@@ -174,18 +175,12 @@ class Bert(nn.Module):
     def setup(self):
         """Declares the layers; `remat` recomputes each layer in the backward pass."""
         dtype = jnp.dtype(self.dtype)
-        self.embeddings = Embeddings(
-            self.vocab_size, self.hidden_size, self.max_positions, self.type_vocab_size, self.dropout,
-            self.layer_norm_eps, dtype,
-        )  # fmt: skip
+        tables = self.vocab_size, self.hidden_size, self.max_positions, self.type_vocab_size
+        self.embeddings = Embeddings(*tables, self.dropout, self.layer_norm_eps, dtype)
         layer = nn.remat(Layer) if self.remat else Layer
-        self.layer = [
-            layer(
-                self.num_heads, self.intermediate_size, self.activation, self.softmax, self.dropout,
-                self.attention_dropout, self.layer_norm_eps, dtype,
-            )
-            for _ in range(self.num_layers)
-        ]  # fmt: skip
+        forms = self.num_heads, self.intermediate_size, self.activation, self.softmax
+        rates = self.dropout, self.attention_dropout
+        self.layer = [layer(*forms, *rates, self.layer_norm_eps, dtype) for _ in range(self.num_layers)]
         self.pooler = Dense(self.hidden_size, self.hidden_size, dtype)
         self.mlm = MlmHead(self.vocab_size, self.hidden_size, self.activation, self.layer_norm_eps, dtype)
         self.nsp = Dense(self.hidden_size, 2, jnp.float32)
@@ -207,7 +202,7 @@ class Bert(nn.Module):
         return Losses(losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
     def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, draw=None, starts_BE=None) -> Encoded:
-        """The last layer's tokens and the tanh-pooled first token, both in the compute type.
+        """Every layer's tokens, the last one's, and its tanh-pooled first token, all in the compute type.
 
         starts_BE: where each of the examples that share a row begins; then attention_mask_BL numbers them from 1, a
         token attends to its own example alone, positions count from its start, and each is pooled, [B, E, D].
@@ -224,10 +219,12 @@ class Bert(nn.Module):
             starts_BL = jnp.take_along_axis(starts_BE, jnp.maximum(attention_mask_BL - 1, 0), axis=1)
             positions_BL = jnp.arange(starts_BL.shape[1]) - starts_BL
         x_BLD, word_VD = self.embeddings(input_ids_BL, token_type_ids_BL, positions_BL, seeds[0])
+        layers = [x_BLD]
         for layer, layer_seeds in zip(self.layer, seeds[1:], strict=True):
-            x_BLD = layer(x_BLD, mask_B1LT, layer_seeds)
+            layers.append(layer(layers[-1], mask_B1LT, layer_seeds))
+        x_BLD = layers[-1]
         first = x_BLD[:, 0] if starts_BE is None else jnp.take_along_axis(x_BLD, starts_BE[..., None], axis=1)
-        return Encoded(x_BLD, jnp.tanh(self.pooler(first)), word_VD)
+        return Encoded(tuple(layers), x_BLD, jnp.tanh(self.pooler(first)), word_VD)
 
 
 class MlmHead(nn.Module):

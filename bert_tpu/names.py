@@ -1,4 +1,4 @@
-"""What a BERT's tensors are called here and in Hugging Face's BertForPreTraining.
+"""What a BERT's tensors are called here and in Hugging Face's classes.
 
 One table serves both directions; kernels are transposed on the way, nothing else changes.
 """
@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bert_tpu import command, model
+from bert_tpu import classes, command, model
 
 # `#` is the number of a layer.
 TABLE = {
@@ -29,6 +29,8 @@ TABLE = {
     "mlm/norm": "cls.predictions.transform.LayerNorm",
     "mlm/bias": "cls.predictions.bias",
     "nsp": "cls.seq_relationship",
+    "classifier": "classifier",
+    "qa_outputs": "qa_outputs",
 }
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 HEADS = ("pooler", "mlm", "nsp")  # what an encoder may come without
@@ -46,25 +48,29 @@ def shapes(section):
 
 
 def to_hf(params) -> dict[str, np.ndarray]:
-    """Float32 tensors of all of `params` under the names of BertForPreTraining.
+    """Float32 tensors of all of `params` under the names of the class that has these heads.
 
-    The decoder's bias has both of its names: `cls.predictions.bias`, without which transformers 4 loads an
+    The MLM decoder's bias has both of its names: `cls.predictions.bias`, without which transformers 4 loads an
     empty module, and `.decoder.bias` for readers that know no tying. Its weight has one, of the embeddings.
     """
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         array = np.asarray(leaf, np.float32)
         tensors[_name(path)] = np.ascontiguousarray(array.T if _is_kernel(path) else array)
-    decoder_bias = "cls.predictions.decoder.bias"
-    return tensors | {decoder_bias: tensors[TIED[decoder_bias]]}
+    if "mlm" in params:
+        decoder_bias = "cls.predictions.decoder.bias"
+        tensors[decoder_bias] = tensors[TIED[decoder_bias]]
+    return tensors
 
 
 def from_hf(tensors, section, source="the model") -> tuple[dict[str, Any], tuple[str, ...]]:
     """(params, absent heads) of the tensors of any BERT class, `bert.` before their names or not.
 
-    Raises UserError, with `source` in it, unless they are exactly the encoder of `section` and whole heads.
+    A fine-tuned head is left out. Raises UserError, with `source` in it, unless the rest is exactly the encoder of
+    `section` and whole heads of pretraining.
     """
-    found = _untied({_modern(name): tensor for name, tensor in tensors.items()}, source)
+    found = {_modern(name): tensor for name, tensor in tensors.items() if _first(name) not in classes.HEADS}
+    found = _untied(found, source)
     found.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, ...: saved by transformers before 4.31
     expected = shapes(section)
     absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & found.keys())
@@ -84,6 +90,15 @@ def from_hf(tensors, section, source="the model") -> tuple[dict[str, Any], tuple
         return np.ascontiguousarray(array.T if _is_kernel(path) else array, np.float32)
 
     return jax.tree_util.tree_map_with_path(take, expected), absent
+
+
+def finetuned(tensors) -> tuple[str, ...]:
+    """The fine-tuned heads among the tensors of a BERT class, which from_hf leaves out."""
+    return tuple(head for head in classes.HEADS if head in map(_first, tensors))
+
+
+def _first(name):
+    return name.partition(".")[0]
 
 
 def _modern(name):

@@ -17,13 +17,23 @@ def load(path) -> hf.Pretrained:
         return hf.load(path)
     if not path.is_dir():
         raise command.UserError(f"there is no {path}: give a Hugging Face directory, a workdir or an imported model")
-    section = workdir.read_config(path)["model"] | {"dtype": "float32"}
+    config = workdir.read_config(path)
+    if "task" in config:
+        raise command.UserError(
+            f"{path} is a fine-tuning's, of {len(config['seeds'])} models: export one, "
+            f"python -m tools.export_pytorch --workdir {path} --out MODEL, and give MODEL"
+        )
+    section = config["model"] | {"dtype": "float32"}
     packed = checkpoint.load_params(checkpoint.find(path), like(section))
     return hf.Pretrained(layout.unpack(packed, section["vocab_size"]), section, vocab.load(path / "tokenizer"), ())
 
 
 def like(section):
-    """Shapes of the parameters in a checkpoint, each whole on one device here, wherever they were trained."""
+    """Shapes of the parameters in a checkpoint of a pretraining, wherever they were trained."""
+    return here(jax.eval_shape(layout.pack, names.shapes(section)))
+
+
+def here(shapes):
+    """These shapes as checkpoint.load_params takes them, for arrays that are whole on one device here."""
     whole = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    packed = jax.eval_shape(layout.pack, names.shapes(section))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), packed)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)

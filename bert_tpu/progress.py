@@ -15,8 +15,11 @@ class Lines(tqdm.tqdm):
         print(msg or self, file=sys.stderr, flush=True)
 
 
-def bar(total: int, name: str, unit: str = "B", done: int = 0) -> tqdm.tqdm:
-    """A bar over bytes or other units with rate and time left, on stderr; `goto` moves it. done: by an earlier run."""
+def bar(total: int | None, name: str, unit: str = "B", done: int = 0) -> tqdm.tqdm:
+    """A bar over bytes or other units with rate and time left, on stderr; `goto` moves it.
+
+    total: None where nobody knows. done: by an earlier run.
+    """
     terminal = sys.stderr.isatty()
     return (tqdm.tqdm if terminal else Lines)(
         total=total,

@@ -1,9 +1,11 @@
-"""A directory that is there whole or not at all."""
+"""A directory or a file that is there whole or not at all."""
 
 from collections.abc import Iterator
 import contextlib
+import os
 from pathlib import Path
 import tempfile
+from typing import BinaryIO
 
 from bert_tpu import command
 
@@ -23,3 +25,17 @@ def directory(out) -> Iterator[Path]:
         made.mkdir()
         yield made
         made.replace(out)
+
+
+@contextlib.contextmanager
+def file(out) -> Iterator[BinaryIO]:
+    """Gives a file to write; `out` is it once the block ends well, and what it was before if that fails."""
+    out = Path(out).absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as made:
+            yield made
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)

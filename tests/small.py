@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import safetensors.numpy
 
 from bert_tpu import checkpoint, hf, layout, mesh, model, train, vocab
 
@@ -56,6 +57,20 @@ def workdir(directory, section=SECTION):
     (directory / "config.json").write_text(json.dumps(config))
     vocab.save(VOCAB, directory / "tokenizer")
     return directory
+
+
+def spoil(monkeypatch, edit):
+    """Lets `edit` change the tensors between their saving and their check."""
+    save = hf.save
+
+    def save_spoilt(directory, *args):
+        save(directory, *args)
+        path = directory / "model.safetensors"
+        tensors = safetensors.numpy.load_file(path)
+        edit(tensors)
+        safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
+
+    monkeypatch.setattr(hf, "save", save_spoilt)
 
 
 def batch():

@@ -6,7 +6,6 @@ import sys
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
 import small
 import transformers
 
@@ -34,20 +33,6 @@ def exported(run, tmp_path_factory):
 def call(tool, monkeypatch, *args):
     monkeypatch.setattr(sys, "argv", ["tool", *map(str, args)])
     command.run(tool.main)
-
-
-def spoil(monkeypatch, edit):
-    """Lets `edit` change the tensors between their saving and their check."""
-    save = hf.save
-
-    def save_spoilt(directory, *args):
-        save(directory, *args)
-        path = directory / "model.safetensors"
-        tensors = safetensors.numpy.load_file(path)
-        edit(tensors)
-        safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
-
-    monkeypatch.setattr(hf, "save", save_spoilt)
 
 
 def test_export_is_whole_and_says_what_was_checked(run, tmp_path):
@@ -122,7 +107,7 @@ def reshape_tensor(tensors):
     ],
 )
 def test_wrong_weights_are_not_exported(run, tmp_path, monkeypatch, edit, complaint):
-    spoil(monkeypatch, edit)
+    small.spoil(monkeypatch, edit)
     with pytest.raises(command.UserError, match=complaint):
         export.export(run, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
@@ -151,7 +136,7 @@ def test_import_inverts_export_bit_for_bit(exported, run, tmp_path, monkeypatch,
     call(import_pytorch, monkeypatch, "--model", exported, "--out", tmp_path / "imported")
     imported = checkpoint.load_params(tmp_path / "imported")
     jax.tree.map(np.testing.assert_array_equal, imported, checkpoint.load_params(run))
-    assert workdir.read_config(tmp_path / "imported")["model"] == small.SECTION
+    assert workdir.read_config(tmp_path / "imported")["model"] == small.SECTION | hf.HERE
     assert vocab.load(tmp_path / "imported" / "tokenizer") == small.VOCAB
     assert "made anew" not in capsys.readouterr().out
     call(export_pytorch, monkeypatch, "--workdir", tmp_path / "imported", "--out", tmp_path / "again")

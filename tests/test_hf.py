@@ -69,7 +69,7 @@ def test_transformers_loads_every_tensor_and_misses_none(saved):
 def test_what_was_saved_comes_back_bit_for_bit(saved):
     loaded = hf.load(saved)
     assert_equal(loaded.params, small.params())
-    assert loaded.model == small.SECTION
+    assert loaded.model == small.SECTION | hf.HERE
     assert loaded.vocab == small.VOCAB
     assert loaded.absent == ()
 
@@ -108,6 +108,10 @@ def test_model_saved_by_transformers_has_the_same_logits_here(tmp_path):
         (transformers.BertForNextSentencePrediction, {}, ("mlm",)),
         (transformers.BertModel, {}, ("mlm", "nsp")),
         (transformers.BertModel, {"add_pooling_layer": False}, ("pooler", "mlm", "nsp")),
+        (transformers.BertForSequenceClassification, {}, ("mlm", "nsp")),
+        (transformers.BertForMultipleChoice, {}, ("mlm", "nsp")),
+        (transformers.BertForTokenClassification, {}, ("pooler", "mlm", "nsp")),
+        (transformers.BertForQuestionAnswering, {}, ("pooler", "mlm", "nsp")),
     ],
 )
 def test_encoder_comes_without_some_heads(tmp_path, cls, changes, absent):
@@ -120,6 +124,20 @@ def test_encoder_comes_without_some_heads(tmp_path, cls, changes, absent):
     assert_equal(full, hf.complete(loaded))
     word = made.base_model.embeddings.word_embeddings.weight.detach().numpy()
     np.testing.assert_array_equal(full["embeddings"]["word"], word)
+
+
+@pytest.mark.parametrize(
+    ("cls", "head"),
+    [
+        (transformers.BertForSequenceClassification, "classifier"),
+        (transformers.BertForQuestionAnswering, "qa_outputs"),
+    ],
+)
+def test_a_fine_tuned_head_is_left_out_and_that_is_said_once(tmp_path, capsys, cls, head):
+    save_torch(torch_model(cls), tmp_path)
+    capsys.readouterr()  # what transformers had to say
+    hf.load(tmp_path)
+    assert capsys.readouterr().err == f"{tmp_path} is fine-tuned: its encoder is taken, its {head} left out\n"
 
 
 def test_old_names_and_the_saved_positions_are_read(saved):
@@ -139,7 +157,7 @@ def test_config_of_2018_is_read(saved):
     late = ("model_type", "layer_norm_eps", "position_embedding_type", "architectures", "pad_token_id")
     config = json.loads(path.read_text())
     path.write_text(json.dumps({key: config[key] for key in config.keys() - set(late)}))
-    assert hf.load(saved).model == small.SECTION
+    assert hf.load(saved).model == small.SECTION | hf.HERE
 
 
 def test_pickled_weights_are_read_where_torch_is(saved, monkeypatch):

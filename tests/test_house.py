@@ -10,8 +10,8 @@ import pytest
 FLOORS = {
     0: ("command",),
     1: (
-        "activation", "attention", "beam", "cache", "checkpoint", "chips", "chunks", "clean", "config",
-        "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding",
+        "activation", "attention", "beam", "cache", "card", "checkpoint", "chips", "chunks", "classes", "clean",
+        "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding",
         "fingerprint", "flops", "hf", "hlo", "hosts", "hours", "kept", "layout", "log", "masking", "memory", "mesh",
         "mix", "model", "names", "optim", "packed", "packing", "pairs", "parts", "picking", "places", "pool",
         "product", "progress", "publish", "readers", "recipe", "rendezvous", "sentences", "shingles", "sieve",
@@ -24,8 +24,8 @@ FLOORS = {
         "tasks.squad_file", "tasks.squad_score", "tasks.submission", "tasks.table", "tasks.task", "tasks.windows",
     ),
     4: (
-        "compiler", "export", "feed", "fill_mask", "heads", "judge", "loop", "nonfinite", "objective", "pretrained",
-        "replay",
+        "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "loop", "nonfinite",
+        "objective", "pretrained", "replay",
     ),
     5: ("beside",),
     6: ("running",),
@@ -93,7 +93,7 @@ def test_heavy_libraries_stay_in_their_rooms(library, where):
 
 
 @pytest.mark.parametrize(
-    "name", ["pretrain", "prepare", "fill_mask", "export", "tasks.glue", "tasks.table", "tasks.ner"]
+    "name", ["pretrain", "prepare", "fill_mask", "export", "embed", "tasks.glue", "tasks.table", "tasks.ner"]
 )
 def test_importing_brings_no_tensorflow_and_no_torch(name):
     """They cost seconds; only reading data, writing events and checking an export needs them."""
