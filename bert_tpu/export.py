@@ -79,7 +79,7 @@ def _finetuned(tuned, config, vocabulary, made):
     params = layout.cut(encoder, section["vocab_size"]) | {cls.head: packed["head"]}
     hf.save(made, params, section, vocabulary, classes.config(cls, tuned.labels))
     checked = _check_if_possible(made, cls.name, section, functools.partial(_finetuned_logits, tuned.model, packed))
-    (made / "README.md").write_text(card.finetuned(made.name, cls, tuned, config, checked))
+    (made / "README.md").write_text(card.finetuned(made.name, cls, tuned, config, checked), encoding="utf-8")
     return Exported(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", checked)
 
 

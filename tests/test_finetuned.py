@@ -25,7 +25,7 @@ class Made:
         self.exported = export.export(self.run, self.model, seed=1)
 
     def answers(self, name):
-        return (self.run / "predictions" / "seed1" / name).read_text()
+        return (self.run / "predictions" / "seed1" / name).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +55,7 @@ def test_text_classification_says_what_the_run_said(made):
         assert {each["label"]: each["score"] for each in said} == pytest.approx(chances, abs=2e-5)
         assert said[0]["label"] == row[1]
     config = transformers.AutoConfig.from_pretrained(classify.model)
-    assert config.label2id == {"maybe": 0, "no": 1, "yes": 2}
+    assert config.label2id == {"no": 0, "peut-être": 1, "yes": 2}
     assert (config.problem_type, config.num_labels) == ("single_label_classification", 3)
 
 
@@ -105,7 +105,7 @@ def test_export_says_what_it_is(made, head):
     checked = each.exported.checked
     assert 0 < checked.difference < 1e-5
     config = workdir.read_config(each.run)
-    readme = (each.model / "README.md").read_text()
+    readme = (each.model / "README.md").read_text(encoding="utf-8")
     scores = json.loads((each.run / judge.SCORES).read_text())["seeds"]["1"]["validation"]
     facts = [
         config["task"]["name"], config["task"]["train_sha256"], config["init_from"], f"{tuned.STEPS} steps",

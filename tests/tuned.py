@@ -40,7 +40,7 @@ def _table(directory, labels):
 
 
 def _classes(directory):
-    return "configs/pairs.py", _table(directory, ["no", "yes", "yes", "maybe", "no", "yes", "maybe", "no"])
+    return "configs/pairs.py", _table(directory, ["no", "yes", "yes", "peut-être", "no", "yes", "peut-être", "no"])
 
 
 def _numbers(directory):
