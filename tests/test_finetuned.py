@@ -25,7 +25,7 @@ class Made:
         self.exported = export.export(self.run, self.model, seed=1)
 
     def answers(self, name):
-        return (self.run / "predictions" / "seed1" / name).read_text()
+        return (self.run / "predictions" / "seed1" / name).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +105,7 @@ def test_export_says_what_it_is(made, head):
     checked = each.exported.checked
     assert 0 < checked.difference < 1e-5
     config = workdir.read_config(each.run)
-    readme = (each.model / "README.md").read_text()
+    readme = (each.model / "README.md").read_text(encoding="utf-8")
     scores = json.loads((each.run / judge.SCORES).read_text())["seeds"]["1"]["validation"]
     facts = [
         config["task"]["name"], config["task"]["train_sha256"], config["init_from"], f"{tuned.STEPS} steps",
