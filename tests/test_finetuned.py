@@ -130,9 +130,10 @@ def test_export_says_what_it_is(made, head):
     ],
 )
 def test_wrong_weights_are_not_exported(made, tmp_path, monkeypatch, head, edit, complaint):
+    run = made(head).run  # before anything is spoilt
     small.spoil(monkeypatch, edit)
     with pytest.raises(command.UserError, match=complaint):
-        export.export(made(head).run, tmp_path / "model")
+        export.export(run, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
