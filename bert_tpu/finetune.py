@@ -41,21 +41,11 @@ SCALARS = (
     "seeds", "batch_size", "accumulate", "num_steps", "epochs", "warmup", "seq_lens", "init_from", "compile_cache",
     "reader",
 )  # fmt: skip
-SECTIONS = {
+SECTIONS = running.SECTIONS | {
     "model": ("dropout", "attention_dropout", "softmax", "dtype", "remat"),
     "eval": ("every_steps",),
-    "checkpoint": ("every_steps", "keep_last", "keep_every"),
-    "log": ("every_steps", "tensorboard"),
-    "profile": ("first_step", "num_steps"),
-    "nonfinite": ("stop_after",),
-    "watchdog": ("silent_s", "stacks_s", "exit_s"),
 }
-LEAST = {
-    "batch_size": 1, "accumulate": 1, "num_steps": 0, "epochs": 0, "warmup": 0, "optim.learning_rate": 0,
-    "eval.every_steps": 1, "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0,
-    "log.every_steps": 1, "profile.num_steps": 0, "nonfinite.stop_after": 0, "watchdog.silent_s": 2,
-    "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
-}  # fmt: skip
+LEAST = running.LEAST | {"batch_size": 1, "num_steps": 0, "epochs": 0, "warmup": 0}
 LOCAL = ("data.dir", "data.train", "data.validation", "data.test", "init_from", "compile_cache")
 
 

@@ -37,22 +37,14 @@ from bert_tpu import (
 
 SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
 # Keys of the sections that nothing takes before the workdir is claimed; `model`, `data` and `optim` are called at once.
-SECTIONS = {
-    "checkpoint": ("every_steps", "keep_last", "keep_every"),
+SECTIONS = running.SECTIONS | {
     "eval": ("every_steps", "num_batches"),
-    "log": ("every_steps", "tensorboard"),
-    "profile": ("first_step", "num_steps"),
-    "nonfinite": ("stop_after",),
-    "watchdog": ("silent_s", "stacks_s", "exit_s"),
     "plan": ("price", "pue", "kgco2e_per_kwh"),
 }
 LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
-LEAST = {
-    "accumulate": 1, "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
-    "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.learning_rate": 0, "optim.warmup_steps": 0,
-    "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0, "eval.every_steps": 1,
-    "eval.num_batches": 0, "log.every_steps": 1, "profile.num_steps": 0,
-    "nonfinite.stop_after": 0, "watchdog.silent_s": 2, "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
+LEAST = running.LEAST | {
+    "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
+    "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.warmup_steps": 0, "eval.num_batches": 0,
     "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
 }  # fmt: skip
 

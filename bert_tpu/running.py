@@ -24,6 +24,20 @@ from bert_tpu import (
     workdir,
 )
 
+# Keys of the config's sections that every run has, and the least of their values.
+SECTIONS = {
+    "checkpoint": ("every_steps", "keep_last", "keep_every"),
+    "log": ("every_steps", "tensorboard"),
+    "profile": ("first_step", "num_steps"),
+    "nonfinite": ("stop_after",),
+    "watchdog": ("silent_s", "stacks_s", "exit_s"),
+}
+LEAST = {
+    "accumulate": 1, "optim.learning_rate": 0, "checkpoint.every_steps": 1, "checkpoint.keep_last": 1,
+    "checkpoint.keep_every": 0, "eval.every_steps": 1, "log.every_steps": 1, "profile.num_steps": 0,
+    "nonfinite.stop_after": 0, "watchdog.silent_s": 2, "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
+}  # fmt: skip
+
 
 class Data(NamedTuple):
     """What a run reads, once it is open."""

@@ -135,3 +135,11 @@ def test_shell_files_are_short_and_say_what_they_are_for(path):
             start = number
         elif line == "}":
             assert number - start <= 60, f"{path.name}: the function at line {start + 1} is too long"
+
+
+def test_pyproject_can_read_the_requirements():
+    """setuptools takes names from that file, and refuses pip's options."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert all(line.startswith("#") or line[0].isalpha() for line in lines)
+    for name in ("corpus", "finetune", "plan", "tpu"):
+        assert "-c constraints.txt" in (ROOT / f"requirements-{name}.txt").read_text().splitlines()
