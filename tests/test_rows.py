@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import HealthCheck, given, settings, strategies
+from hypothesis import HealthCheck, assume, given, settings, strategies
 import numpy as np
 import pytest
 import transformers
@@ -102,6 +102,8 @@ def test_a_length_without_room_is_refused():
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(strategies.lists(strategies.tuples(strategies.text(), strategies.text()), max_size=4))
 def test_any_text_gives_the_rows_of_transformers(fast, pairs):
+    # Which reads a raw "[SEP]" as the special piece; here, by Google's rules, it is three words.
+    assume(not any(name in text for pair in pairs for text in pair for name in vocab.SPECIALS))
     texts, others = [a for a, _ in pairs], [b for _, b in pairs]
     wanted = fast(texts, others, truncation=True, max_length=16) if pairs else {"input_ids": [], "token_type_ids": []}
     assert split(encode(texts, others)) == list(zip(wanted["input_ids"], wanted["token_type_ids"], strict=True))
