@@ -6,7 +6,7 @@ that are compiled. So what is learnt from is what any other code learns from, an
 
 import numpy as np
 
-from bert_tpu import command
+from bert_tpu import recipe
 from bert_tpu.tasks import task
 
 NOBODY = -1  # in place of a row's number, where an epoch's last batch has fewer
@@ -48,12 +48,7 @@ class Feed:
 
     def check_division(self, devices, parts):
         """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
-        each = devices * parts
-        if self.batch_size % each:
-            raise command.UserError(
-                f"batch_size {self.batch_size} does not divide over {devices} devices x {parts} parts of accumulation; "
-                f"try {max(self.batch_size // each, 1) * each}"
-            )
+        recipe.check_rows({"batch_size": self.batch_size}, devices, parts)
 
 
 def _index(number, seeds, batch_size, num_steps):
@@ -101,10 +96,28 @@ def in_order(rows, *, batch_size, seq_lens, hosts=1, host=0):
 
     Short rows first. Without labels: these batches are to be predicted.
     """
+    index, each = _by_length(rows, batch_size), batch_size // hosts
+    for numbers, seq_len in zip(index, lens(rows, index, seq_lens).tolist(), strict=True):
+        yield seq_len, numbers, _unlabelled(rows, numbers[host * each : (host + 1) * each], seq_len)
+
+
+def shapes_in_order(rows, *, batch_size, seq_lens) -> dict[int, dict[str, tuple[int, ...]]]:
+    """Sequence length -> shapes of a global batch, for the lengths that `in_order` has; builds one batch of each."""
+    nobody, found = (
+        np.full(batch_size, NOBODY),
+        sorted(set(lens(rows, _by_length(rows, batch_size), seq_lens).tolist())),
+    )
+    return {n: {name: value.shape for name, value in _unlabelled(rows, nobody, n).items()} for n in found}
+
+
+def _by_length(rows, batch_size):
+    """The numbers of all rows, short ones first, [batches, batch_size]."""
     index = np.full(-(-len(rows.lengths) // batch_size) * batch_size, NOBODY, np.int32)
     index[: len(rows.lengths)] = np.argsort(rows.lengths, kind="stable")
-    index, each = index.reshape(-1, batch_size), batch_size // hosts
-    for numbers, seq_len in zip(index, lens(rows, index, seq_lens).tolist(), strict=True):
-        batch = take(rows, numbers[host * each : (host + 1) * each], seq_len)
-        del batch["labels"]
-        yield seq_len, numbers, batch
+    return index.reshape(-1, batch_size)
+
+
+def _unlabelled(rows, index, seq_len):
+    batch = take(rows, index, seq_len)
+    del batch["labels"]
+    return batch

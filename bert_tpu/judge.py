@@ -16,8 +16,7 @@ def shapes(splits, batch_size, seq_lens) -> dict[int, dict[str, tuple[int, ...]]
     """Sequence length -> shapes of a global batch, for the lengths that batches of these splits have."""
     found = {}
     for rows in splits:
-        for seq_len, _, batch in feed.in_order(rows, batch_size=batch_size, seq_lens=seq_lens):
-            found[seq_len] = {name: value.shape for name, value in batch.items()}
+        found |= feed.shapes_in_order(rows, batch_size=batch_size, seq_lens=seq_lens)
     return found
 
 

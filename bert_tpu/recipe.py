@@ -82,13 +82,18 @@ class Recipe(NamedTuple):
 
     def check_division(self, devices, parts):
         """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
-        each = devices * parts
-        for name, rows in {"batch_size": self.batch_size, "data.packed_rows": self.packed_rows}.items():
-            if rows % each:
-                raise command.UserError(
-                    f"{name} {rows} does not divide over {devices} devices x {parts} parts of accumulation; "
-                    f"try {max(rows // each, 1) * each}"
-                )
+        check_rows({"batch_size": self.batch_size, "data.packed_rows": self.packed_rows}, devices, parts)
+
+
+def check_rows(counts, devices, parts):
+    """Raises UserError for the first of `counts`, key -> rows, that does not divide over devices and parts."""
+    each = devices * parts
+    for name, rows in counts.items():
+        if rows % each:
+            raise command.UserError(
+                f"{name} {rows} does not divide over {devices} devices x {parts} parts of accumulation; "
+                f"try {max(rows // each, 1) * each}"
+            )
 
 
 def check(recipe) -> Recipe:
