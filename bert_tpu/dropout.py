@@ -51,3 +51,8 @@ def apply(x, words, rate):
     if words is None or rate == 0.0:
         return x
     return jnp.where(keep_mask(words, rate), x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), 0)
+
+
+def drop(x, seeds, rate):
+    """`apply` with the words of `seeds` for a site of x's shape."""
+    return apply(x, words(seeds, x.shape), rate)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_tpu import command, feed, hf, model, parts, pretrained, progress, publish, vocab
+from bert_tpu import buckets, command, hf, model, parts, pretrained, progress, publish, vocab
 from bert_tpu.tasks import task
 
 SHORTEST = 32  # rows are padded to 32, 64, 128, ... tokens
@@ -151,11 +151,11 @@ def _vectors_of(embedder, window):
     rows = task.Rows(ids, np.zeros(len(ids), np.uint8), np.cumsum([0, *lengths]), labels)
     found = [None] * len(window)
     seq_lens = _lens(embedder.bert.max_positions)
-    for _, numbers, batch in feed.in_order(rows, batch_size=embedder.batch_size, seq_lens=seq_lens):
+    for numbers, batch in buckets.in_order(rows, batch_size=embedder.batch_size, seq_lens=seq_lens):
         with jax.default_matmul_precision("highest"):  # a TPU's default is bfloat16
             said = np.asarray(_vectors(embedder.bert, embedder.layer, embedder.pool, embedder.params, batch))
         for number, vectors in zip(numbers, said, strict=True):
-            if number != feed.NOBODY:
+            if number != buckets.NOBODY:
                 found[number] = vectors[: lengths[number]].copy() if embedder.pool == "tokens" else vectors
     return found
 

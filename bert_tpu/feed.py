@@ -1,123 +1,168 @@
-"""A task's rows -> batches: like a pretraining's, batch n is a function of (seeds, n) and of nothing else.
+"""A task's rows -> packed batches: like a pretraining's, batch n is a function of (seeds, n) and of nothing else.
 
-Rows of all lengths come as the permutation has them; a batch is as long as its longest row asks for, of a few lengths
-that are compiled. So what is learnt from is what any other code learns from, and short tasks pay for short rows.
+A batch has the examples that any other code would take, the next of a permutation. They share rows, each attending to
+itself alone, so that what is computed is what is read: a short task does not pay for its longest row.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu import recipe
+from bert_tpu import packing, recipe
 from bert_tpu.tasks import task
 
-NOBODY = -1  # in place of a row's number, where an epoch's last batch has fewer
+NOBODY = -1  # in place of an example's number, or a token's
+
+
+class Places(NamedTuple):
+    """Where what lies in packed rows of L tokens and E slots comes from."""
+
+    start: np.ndarray  # [..., E], where each example begins in its row
+    slot: np.ndarray  # [..., L], the slot of each token's example
+    token: np.ndarray  # [..., L], the token's number among all of the rows', NOBODY for padding
 
 
 class Feed:
-    """The training batches: for each seed each row once an epoch, in an order of its own."""
+    """The training batches: for each seed each example once an epoch, in an order of its own."""
 
-    def __init__(self, rows: task.Rows, *, seeds, batch_size, num_steps, seq_lens):
-        """seq_lens: rising; the last holds the longest row. Arrays of a batch are [rows, seeds, ...]."""
-        self._rows, self.batch_size, self._several = rows, batch_size, len(seeds)
-        self.index = _index(len(rows.lengths), seeds, batch_size, num_steps)  # [steps, rows, seeds]
-        self.lens = lens(rows, self.index, seq_lens)
-        self._before = {int(n): np.cumsum([0, *(self.lens == n)]) for n in seq_lens}
+    def __init__(self, rows: task.Rows, *, seeds, batch_size, num_steps, seq_len, multiple):
+        """seq_len: tokens of a packed row, as many as the longest example has or more.
+
+        Of packed rows, each batch has the multiple of `multiple` that the fullest one asks for: all of them are of one
+        shape, [rows, seeds, ...].
+        """
+        self._rows, self.batch_size, self.seq_len, self._several = rows, batch_size, seq_len, len(seeds)
+        self._order = _order(len(rows.lengths), seeds, batch_size, num_steps)
+        lengths = np.where(self._order == NOBODY, 0, rows.lengths[self._order])
+        self._row = first_fit(lengths.reshape(-1, batch_size), seq_len).reshape(self._order.shape)
+        self.packed_rows = -(-(1 + int(self._row.max())) // multiple) * multiple
+        # As many as a row of the shortest examples would have, whatever the seeds put together: dropout counts slots.
+        self.slots = max(1, min(batch_size, int(np.sum(np.cumsum(np.sort(rows.lengths)) <= seq_len))))
 
     def used_lens(self) -> tuple[int, ...]:
-        """The lengths that have at least one step, short first."""
-        return tuple(n for n, before in self._before.items() if before[-1])
+        """The one length of the rows."""
+        return (self.seq_len,)
 
     def before(self, step, seq_len) -> int:
         """How many of the steps 0 .. step - 1 have `seq_len`."""
-        return int(self._before[seq_len][step])
+        del seq_len  # there is one
+        return step
 
     def rows(self, seq_len) -> int:
         """Rows of a global batch, of all seeds."""
-        del seq_len  # each has as many
-        return self.batch_size * self._several
+        del seq_len
+        return self.packed_rows * self._several
 
-    def shapes(self, seq_len) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of a global batch; all int32."""
-        batch = take(self._rows, np.full((self.batch_size, self._several), NOBODY), seq_len)
-        return {name: value.shape for name, value in batch.items()}
+        nobody = np.full((self.packed_rows, self._several, self.slots), NOBODY)
+        return {name: value.shape for name, value in lay(self._rows, nobody, self.seq_len).items()}
 
     def batches(self, first_step, hosts=1, host=0):
         """Iterator over (sequence length, rows of this host) of the batches from `first_step` on."""
-        each = self.batch_size // hosts
-        for index, seq_len in zip(self.index[first_step:], self.lens[first_step:].tolist(), strict=True):
-            yield seq_len, take(self._rows, index[host * each : (host + 1) * each], seq_len)
+        each = self.packed_rows // hosts
+        for order, row in zip(self._order[first_step:], self._row[first_step:], strict=True):
+            numbers = _grid(order, row, self.packed_rows, self.slots)[host * each : (host + 1) * each]
+            yield self.seq_len, lay(self._rows, numbers, self.seq_len)
 
     def check_division(self, devices, parts):
         """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
-        recipe.check_rows({"batch_size": self.batch_size}, devices, parts)
+        recipe.check_rows({"packed rows": self.packed_rows}, devices, parts)
+
+    def to_judge(self, rows: task.Rows, hosts=1, host=0):
+        """Iterator over batches of the shape that training's have, without seeds and labels, which meet each row once.
+
+        (numbers of the examples in all hosts' rows [rows, slots], of their tokens [rows, seq_len], this host's batch).
+        """
+        held = packing.pack(rows.lengths, self.seq_len, self.slots)
+        filler = np.full((-len(held) % self.packed_rows, self.slots), NOBODY)
+        each = self.packed_rows // hosts
+        for numbers in np.concatenate([held, filler]).reshape(-1, self.packed_rows, self.slots):
+            batch = lay(rows, numbers, self.seq_len)
+            del batch["labels"]
+            share = {name: value[host * each : (host + 1) * each] for name, value in batch.items()}
+            yield numbers, _places(rows, numbers, self.seq_len).token, share
+
+    def shapes_to_judge(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of a global batch of `to_judge`."""
+        return {name: (shape[0], *shape[2:]) for name, shape in self.shapes().items() if name != "labels"}
 
 
-def _index(number, seeds, batch_size, num_steps):
+def _order(number, seeds, batch_size, num_steps):
+    """The examples of each batch, int32 [steps, seeds, batch_size]; NOBODY behind the last of an epoch."""
     steps = -(-number // batch_size)  # an epoch
-    index = np.full((len(seeds), -(-num_steps // steps), steps * batch_size), NOBODY, np.int32)
+    order = np.full((len(seeds), -(-num_steps // steps), steps * batch_size), NOBODY, np.int32)
     for place, seed in enumerate(seeds):
-        for epoch in range(index.shape[1]):
-            index[place, epoch, :number] = np.random.default_rng((seed, epoch)).permutation(number)
-    return np.moveaxis(index.reshape(len(seeds), -1, batch_size)[:, :num_steps], 0, 2)
+        for epoch in range(order.shape[1]):
+            order[place, epoch, :number] = np.random.default_rng((seed, epoch)).permutation(number)
+    return np.ascontiguousarray(order.reshape(len(seeds), -1, batch_size)[:, :num_steps].swapaxes(0, 1))
 
 
-def lens(rows, index, seq_lens):
-    """Of each batch of rows, index [batches, ...], the least of `seq_lens` that holds its longest, [batches]."""
-    longest = np.where(index == NOBODY, 0, rows.lengths[index]).reshape(len(index), -1).max(axis=1)
-    return np.array(seq_lens)[np.searchsorted(seq_lens, longest)]
+def first_fit(lengths, capacity) -> np.ndarray:
+    """The row that each item of a batch comes to lie in, int16 [batches, items]; NOBODY for those of length 0.
 
-
-def take(rows, index, seq_len) -> dict[str, np.ndarray]:
-    """The batch of the rows that `index`, of any shape, numbers: int32 arrays of that shape, then tokens.
-
-    `labels` that are float32 are there bit for bit, so that all of a batch is of one type.
+    First fit by decreasing length, of all batches at a time: a batch is too small for the histogram of packing.pack.
     """
-    there, number = index != NOBODY, np.maximum(index, 0)
-    place = np.arange(seq_len)
-    real = there[..., None] & (place < rows.lengths[number][..., None])
-    token = np.where(real, rows.starts[number][..., None] + place, 0)
+    each = np.arange(len(lengths))
+    by_length = np.argsort(-lengths, axis=1, kind="stable")
+    room = np.full(lengths.shape, capacity, np.int32)
+    found = np.full(lengths.shape, NOBODY, np.int16)
+    for item in by_length.T:
+        length = lengths[each, item]
+        row = np.argmax(room >= length[:, None], axis=1)
+        room[each, row] -= length
+        found[each, item] = np.where(length, row, NOBODY)
+    return found
 
-    def of_tokens(array, fill):
-        return np.where(real, array[token], fill).astype(np.int32)
 
+def _grid(order, row, packed_rows, slots):
+    """The examples that lie in each packed row, [packed_rows, seeds, slots], NOBODY behind them."""
+    there = row != NOBODY
+    seed = np.broadcast_to(np.arange(len(order))[:, None], order.shape)
+    place = (row.astype(np.int64) * len(order) + seed)[there]
+    by_place = np.argsort(place, kind="stable")
+    place = place[by_place]
+    slot = np.arange(len(place)) - np.searchsorted(place, place)
+    grid = np.full((packed_rows * len(order), slots), NOBODY)
+    grid[place, slot] = order[there][by_place]
+    return grid.reshape(packed_rows, len(order), slots)
+
+
+def lay(rows: task.Rows, numbers, seq_len) -> dict[str, np.ndarray]:
+    """The batch of packed rows that hold the examples `numbers`, [..., slots]: int32 arrays, as model.encode has them.
+
+    labels: [..., slots] of examples, IGNORED where there is none; float32 ones are there bit for bit, so that all of
+    a batch is of one type; [..., slots, 2] of spans, places in the packed row; [..., seq_len] of tags.
+    """
+    at, there = _places(rows, numbers, seq_len), numbers != NOBODY
+    real, token = at.token != NOBODY, np.maximum(at.token, 0)
+    starts = np.where(there, at.start, 0)
     labels = np.ascontiguousarray(rows.labels)
     if labels.dtype == np.float32:
         labels = labels.view(np.int32)
-    by_token = labels.ndim == 1 and len(labels) == rows.starts[-1] != len(rows.lengths)
-    return {
-        "input_ids": of_tokens(rows.ids, 0),
-        "token_type_ids": of_tokens(rows.types, 0),
-        "attention_mask": real.astype(np.int32),
-        "labels": of_tokens(labels, task.IGNORED) if by_token else labels[number].astype(np.int32),
+    if labels.ndim == 1 and len(labels) == rows.starts[-1] != len(rows.lengths):
+        labels = np.where(real, labels[token], task.IGNORED)
+    elif labels.ndim == 1:
+        labels = np.where(there, labels[np.maximum(numbers, 0)], task.IGNORED)
+    else:
+        labels = np.where(there[..., None], labels[np.maximum(numbers, 0)] + starts[..., None], 0)
+    batch = {
+        "input_ids": np.where(real, rows.ids[token], 0),
+        "token_type_ids": np.where(real, rows.types[token], 0),
+        "attention_mask": np.where(real, at.slot + 1, 0),
+        "example_starts": starts,
+        "labels": labels,
     }
+    return {name: value.astype(np.int32) for name, value in batch.items()}
 
 
-def in_order(rows, *, batch_size, seq_lens, hosts=1, host=0):
-    """Iterator over (sequence length, numbers of all rows [batch_size], batch of this host's) that meets each row once.
-
-    Short rows first. Without labels: these batches are to be predicted.
-    """
-    index, each = _by_length(rows, batch_size), batch_size // hosts
-    for numbers, seq_len in zip(index, lens(rows, index, seq_lens).tolist(), strict=True):
-        yield seq_len, numbers, _unlabelled(rows, numbers[host * each : (host + 1) * each], seq_len)
-
-
-def shapes_in_order(rows, *, batch_size, seq_lens) -> dict[int, dict[str, tuple[int, ...]]]:
-    """Sequence length -> shapes of a global batch, for the lengths that `in_order` has; builds one batch of each."""
-    nobody, found = (
-        np.full(batch_size, NOBODY),
-        sorted(set(lens(rows, _by_length(rows, batch_size), seq_lens).tolist())),
-    )
-    return {n: {name: value.shape for name, value in _unlabelled(rows, nobody, n).items()} for n in found}
-
-
-def _by_length(rows, batch_size):
-    """The numbers of all rows, short ones first, [batches, batch_size]."""
-    index = np.full(-(-len(rows.lengths) // batch_size) * batch_size, NOBODY, np.int32)
-    index[: len(rows.lengths)] = np.argsort(rows.lengths, kind="stable")
-    return index.reshape(-1, batch_size)
-
-
-def _unlabelled(rows, index, seq_len):
-    batch = take(rows, index, seq_len)
-    del batch["labels"]
-    return batch
+def _places(rows, numbers, seq_len) -> Places:
+    number = np.maximum(numbers, 0)
+    first = rows.starts[number]
+    length = np.where(numbers == NOBODY, 0, rows.starts[number + 1] - first)
+    end = np.cumsum(length, axis=-1)
+    start, place = end - length, np.arange(seq_len)
+    behind = np.sum(place >= end[..., None], axis=-2)  # how many examples end before each token
+    slot = np.minimum(behind, numbers.shape[-1] - 1)
+    token = np.take_along_axis(first - start, slot, axis=-1) + place
+    return Places(start, slot, np.where(behind < numbers.shape[-1], token, NOBODY))

@@ -38,7 +38,7 @@ from bert_tpu import (
 from bert_tpu.tasks import task
 
 SCALARS = (
-    "seeds", "batch_size", "accumulate", "num_steps", "epochs", "warmup", "seq_lens", "init_from", "compile_cache",
+    "seeds", "batch_size", "accumulate", "num_steps", "epochs", "warmup", "max_length", "init_from", "compile_cache",
     "reader",
 )  # fmt: skip
 SECTIONS = running.SECTIONS | {
@@ -67,12 +67,10 @@ def open(cfg) -> Opened:
     config.check_least(cfg, LEAST)
     if not cfg.init_from:
         raise command.UserError("no model: give --config.init_from=DIR, a Hugging Face directory or a workdir")
-    if list(cfg.seq_lens) != sorted(set(cfg.seq_lens)) or not cfg.seq_lens:
-        raise command.UserError(f"config.seq_lens is {cfg.seq_lens}: give lengths that rise, such as 32,64,128")
     if not cfg.seeds or len(set(cfg.seeds)) < len(cfg.seeds) or min(cfg.seeds) < 0:
         raise command.UserError(f"config.seeds is {cfg.seeds}: give different whole numbers, such as 0,1,2")
     start = pretrained.load(cfg.init_from)
-    reader = {"max_length": cfg.seq_lens[-1], "vocabulary": start.vocab}
+    reader = {"max_length": cfg.max_length, "vocabulary": start.vocab}
     read = config.call(_reader(cfg.reader), cfg.data, "data", **reader)
     if "train" not in read.splits:
         raise command.UserError(f"the data of {read.name} have no rows to train on: check --config.data")
@@ -81,10 +79,10 @@ def open(cfg) -> Opened:
     with cfg.unlocked():
         cfg.num_steps = cfg.num_steps or max(1, round(cfg.epochs * steps))
     tuned = heads.Model(model.Bert(**start.model | dict(cfg.model), parent=None), read.head, len(read.labels))
-    sizes.check(tuned.bert, cfg.seq_lens[-1])
+    sizes.check(tuned.bert, cfg.max_length)
     rows = feed.Feed(
         read.splits["train"], seeds=cfg.seeds, batch_size=cfg.batch_size, num_steps=cfg.num_steps,
-        seq_lens=cfg.seq_lens,
+        seq_len=cfg.max_length, multiple=jax.device_count() * cfg.accumulate,
     )  # fmt: skip
     return Opened(cfg, start, tuned, read, rows)
 
@@ -101,23 +99,23 @@ def _reader(name):
 
 def job(cfg) -> train.Job:
     """The Job of a config; what it names is read."""
-    return _job(open(cfg))
+    return make_job(open(cfg))
 
 
-def _job(opened) -> train.Job:
+def make_job(opened) -> train.Job:
+    """The Job of what is open; of that it asks for cfg, tuned and feed."""
     cfg, tuned, rows = opened.cfg, opened.tuned, opened.feed
     warmup_steps = round(cfg.warmup * cfg.num_steps)
     given = {"warmup_steps": warmup_steps, "num_steps": cfg.num_steps}
     rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate")}
-    lens = rows.used_lens()
     return train.Job(
         init=lambda key: layout.pack(heads.init(tuned, key)),
         loss=functools.partial(heads.loss, tuned),
         counts=functools.partial(heads.counts, tuned),
         tx=config.call(optim.make, cfg.optim, "optim", **given),
         learning_rate=optim.make_schedule(**rate, **given),
-        shapes={n: rows.shapes(n) for n in lens},
-        flops={n: flops.train(tuned.bert, rows.rows(n), n, 0) for n in lens},
+        shapes={rows.seq_len: rows.shapes()},
+        flops={rows.seq_len: flops.train(tuned.bert, rows.rows(rows.seq_len), rows.seq_len, 0)},
         seed=tuple(cfg.seeds),
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
@@ -126,10 +124,9 @@ def _job(opened) -> train.Job:
 
 def training(opened, directory) -> running.Training:
     """What a run of `opened` is. Its scores and predictions come to be in `directory`."""
-    this, cfg = _job(opened), opened.cfg
+    this, cfg = make_job(opened), opened.cfg
     outputs = functools.partial(heads.outputs, opened.tuned)
-    to_judge = {name: rows for name, rows in opened.task.splits.items() if name != "train"}
-    shapes = judge.shapes(to_judge.values(), cfg.batch_size, cfg.seq_lens)
+    shapes = {cfg.max_length: opened.feed.shapes_to_judge()}
     name, head, labels = opened.task[:3]
     facts = {"name": name, "head": head, "labels": list(labels), "train_sha256": _sha256(opened.task)}
     return running.Training(
@@ -143,7 +140,7 @@ def training(opened, directory) -> running.Training:
         compile=lambda on: train.compile(this, on, train.jit_outputs(this, on, outputs), shapes),
         open_data=lambda _: running.Data(
             lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
-            functools.partial(judge.evaluate, opened.task, cfg, directory),
+            functools.partial(judge.evaluate, opened, directory),
         ),
     )
 

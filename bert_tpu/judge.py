@@ -6,48 +6,35 @@ import statistics
 import jax
 import numpy as np
 
-from bert_tpu import feed, mesh, workdir
+from bert_tpu import feed, heads, mesh, workdir
 
 SCORES = "scores.json"
 PREDICTIONS = "predictions"
 
 
-def shapes(splits, batch_size, seq_lens) -> dict[int, dict[str, tuple[int, ...]]]:
-    """Sequence length -> shapes of a global batch, for the lengths that batches of these splits have."""
-    found = {}
-    for rows in splits:
-        found |= feed.shapes_in_order(rows, batch_size=batch_size, seq_lens=seq_lens)
-    return found
-
-
-def outputs(programs, on, params, rows, *, batch_size, seq_lens) -> np.ndarray:
+def outputs(programs, on, params, opened_feed, rows, *, of_tokens) -> np.ndarray:
     """What the head of each seed says of `rows`, as tasks.task.Task has outputs, with seeds in front."""
-    found, host = None, {"hosts": jax.process_count(), "host": jax.process_index()}
-    for seq_len, numbers, batch in feed.in_order(rows, batch_size=batch_size, seq_lens=seq_lens, **host):
-        said = np.asarray(programs.evaluate[seq_len](params, mesh.put(batch, on)))  # [seeds, rows, (tokens,) classes]
-        by_token, there = said.ndim == 4, numbers != feed.NOBODY
+    found, share = None, {"hosts": jax.process_count(), "host": jax.process_index()}
+    for examples, tokens, batch in opened_feed.to_judge(rows, **share):
+        said = np.asarray(programs.evaluate[opened_feed.seq_len](params, mesh.put(batch, on)))  # [seeds, rows, ..., C]
         if found is None:
-            found = np.empty(
-                (len(said), rows.starts[-1] if by_token else len(rows.lengths), said.shape[-1]), np.float32
-            )
-        if not by_token:
-            found[:, numbers[there]] = said[:, there]
-            continue
-        for place in np.flatnonzero(there):
-            start, end = rows.starts[numbers[place]], rows.starts[numbers[place] + 1]
-            found[:, start:end] = said[:, place, : end - start]
+            number = rows.starts[-1] if of_tokens else len(rows.lengths)
+            found = np.empty((len(said), number, said.shape[-1]), np.float32)
+        numbers = tokens if of_tokens else examples
+        there = numbers != feed.NOBODY
+        found[:, numbers[there]] = said[:, there]
     return found
 
 
-def evaluate(task, cfg, directory, programs, on, state, books, finished):
+def evaluate(opened, directory, programs, on, state, books, finished):
     """Scores the judged splits; after the last step also writes them, and the answers to all splits but "train"."""
-    given = {"batch_size": cfg.batch_size, "seq_lens": cfg.seq_lens}
+    task, cfg, of_tokens = opened.task, opened.cfg, opened.tuned.head in heads.OF_TOKENS
     scores = {seed: {} for seed in cfg.seeds}
     for split in task.splits:
         is_judged, is_last = split in task.judged, finished == cfg.num_steps
         if split == "train" or not (is_judged or is_last):
             continue
-        each = outputs(programs, on, state.params, task.splits[split], **given)
+        each = outputs(programs, on, state.params, opened.feed, task.splits[split], of_tokens=of_tokens)
         for seed, said in zip(cfg.seeds, each, strict=True):
             if is_judged:
                 scores[seed][split] = task.score(split, said)

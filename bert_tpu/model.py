@@ -60,19 +60,18 @@ class Embeddings(nn.Module):
         self.type_SD = self.param("type", INIT, (self.type_vocab_size, self.hidden_size))
         self.norm = _norm(self.layer_norm_eps, self.dtype)
 
-    def __call__(self, input_ids_BL, token_type_ids_BL, positions_BL, seeds):
+    def __call__(self, ids_BL, types_BL, positions_BL, seeds):
         """([B, L, D], the word table as look_up passes it on); seeds: [3] or None; positions_BL: None for 0 .. L-1."""
-        word_BLD, word_VD = embedding.look_up(self.word_VD, input_ids_BL)
-        word_BLD = word_BLD.astype(self.dtype)
+        word_BLD, word_VD = embedding.look_up(self.word_VD, ids_BL)
         # A product with one-hot rows: the gradient of a gather from two rows would be a serial scatter on a TPU.
-        type_BLS = jax.nn.one_hot(token_type_ids_BL, self.type_vocab_size, dtype=self.dtype)
+        type_BLS = jax.nn.one_hot(types_BL, self.type_vocab_size, dtype=self.dtype)
         type_BLD = jnp.einsum("BLS,SD->BLD", type_BLS, self.type_SD.astype(self.dtype))
-        position_LD = self.position_LD[: input_ids_BL.shape[1]].astype(self.dtype)
+        position_LD = self.position_LD[: ids_BL.shape[1]].astype(self.dtype)
         if positions_BL is not None:  # also a product, for the same reason
             position_BLL = jax.nn.one_hot(positions_BL, len(position_LD), dtype=self.dtype)
             position_LD = jnp.einsum("BLP,PD->BLD", position_BLL, position_LD)
-        x_BLD = self.norm(word_BLD + type_BLD + position_LD)
-        return dropout.apply(x_BLD, dropout.words(seeds, x_BLD.shape), self.dropout), word_VD
+        x_BLD = self.norm(word_BLD.astype(self.dtype) + type_BLD + position_LD)
+        return dropout.drop(x_BLD, seeds, self.dropout), word_VD
 
 
 class Dense(nn.Module):
@@ -106,20 +105,20 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BLD, mask_B1LT, seeds):
-        """[B, L, D] -> [B, L, D]; `mask_B1LT` as attention.exact takes it."""
-        B, L, D = x_BLD.shape
+    def __call__(self, x_BLD, x_BTD, mask_B1LT, seeds):
+        """[B, L, D] that attend to [B, T, D] -> [B, L, D]; `mask_B1LT` as attention.exact takes it."""
+        (B, L, D), T = x_BLD.shape, x_BTD.shape[1]
         K = D // self.num_heads
 
-        def heads(name, scale=1.0):
+        def heads(name, x_BLD, scale=1.0):
             kernel_DE, bias_E = Dense(D, D, self.dtype, name=name).weights(scale)
             # Tokens last: a head fills half a register's lanes, and the scores' products want tokens side by side.
             y_BHKL = jnp.einsum("BLD,DHK->BHKL", x_BLD, kernel_DE.reshape(D, self.num_heads, K))
             return y_BHKL + bias_E.reshape(self.num_heads, K, 1)
 
-        words = dropout.words(seeds, (B, self.num_heads, L, L))
-        attend = attention.FORMS[self.softmax]
-        o_BHKL = attend(heads("query", K**-0.5), heads("key"), heads("value"), mask_B1LT, words, self.dropout)
+        words = dropout.words(seeds, (B, self.num_heads, L, T))
+        q_BHKL, k_BHKT, v_BHKT = heads("query", x_BLD, K**-0.5), heads("key", x_BTD), heads("value", x_BTD)
+        o_BHKL = attention.FORMS[self.softmax](q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, self.dropout)
         kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
         return jnp.einsum("BHKL,HKD->BLD", o_BHKL, kernel_ED.reshape(self.num_heads, K, D)) + bias_D
 
@@ -137,17 +136,20 @@ class Layer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BLD, mask_B1LT, seeds):
-        """[B, L, D] -> [B, L, D]; `seeds` [3, 3] or None."""
-        D = x_BLD.shape[-1]
+    def __call__(self, x_BTD, mask_B1LT, seeds, places_BL=None):
+        """[B, T, D] -> [B, T, D], or [B, L, D] of the tokens at these places alone; `seeds` [3, 3] or None."""
+        x_BLD, D = x_BTD, x_BTD.shape[-1]
+        if places_BL is not None:
+            x_BLD = jnp.take_along_axis(x_BTD, places_BL[..., None], axis=1)
+            mask_B1LT = jnp.take_along_axis(mask_B1LT, places_BL[:, None, :, None], axis=2)
         scores, output, feed_forward = (None,) * 3 if seeds is None else seeds
-        attend = Attention(self.num_heads, self.softmax, self.attention_dropout, self.dtype, name="attention")
-        a_BLD = dropout.apply(attend(x_BLD, mask_B1LT, scores), dropout.words(output, x_BLD.shape), self.dropout)
+        form = self.softmax if places_BL is None else "exact"  # few queries, and "bounded" asks for all
+        attend = Attention(self.num_heads, form, self.attention_dropout, self.dtype, name="attention")
+        a_BLD = dropout.drop(attend(x_BLD, x_BTD, mask_B1LT, scores), output, self.dropout)
         x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
         f_BLF = activation.FORMS[self.activation](Dense(D, self.intermediate_size, self.dtype, name="up")(x_BLD))
         f_BLD = Dense(self.intermediate_size, D, self.dtype, name="down")(f_BLF)
-        f_BLD = dropout.apply(f_BLD, dropout.words(feed_forward, f_BLD.shape), self.dropout)
-        return _norm(self.layer_norm_eps, self.dtype, "norm")(x_BLD + f_BLD)
+        return _norm(self.layer_norm_eps, self.dtype, "norm")(x_BLD + dropout.drop(f_BLD, feed_forward, self.dropout))
 
 
 class Bert(nn.Module):
@@ -178,34 +180,32 @@ class Bert(nn.Module):
         tables = self.vocab_size, self.hidden_size, self.max_positions, self.type_vocab_size
         self.embeddings = Embeddings(*tables, self.dropout, self.layer_norm_eps, dtype)
         layer = nn.remat(Layer) if self.remat else Layer
-        forms = self.num_heads, self.intermediate_size, self.activation, self.softmax
-        rates = self.dropout, self.attention_dropout
-        self.layer = [layer(*forms, *rates, self.layer_norm_eps, dtype) for _ in range(self.num_layers)]
+        of_layer = self.num_heads, self.intermediate_size, self.activation, self.softmax, self.dropout
+        of_layer += self.attention_dropout, self.layer_norm_eps, dtype
+        self.layer = [layer(*of_layer) for _ in range(self.num_layers)]
         self.pooler = Dense(self.hidden_size, self.hidden_size, dtype)
         self.mlm = MlmHead(self.vocab_size, self.hidden_size, self.activation, self.layer_norm_eps, dtype)
         self.nsp = Dense(self.hidden_size, 2, jnp.float32)
 
-    def __call__(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, draw=None) -> Logits:
+    def __call__(self, ids_BL, types_BL, mask_BL, places_BM, draw=None) -> Logits:
         """Scores of the masked places and of "B is random"; dropout only where a key is given."""
-        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, draw)
-        h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
+        encoded = self.encode(ids_BL, types_BL, mask_BL, draw)
+        h_BMD = jnp.take_along_axis(encoded.tokens_BLD, places_BM[..., None], axis=1)
         return Logits(self.mlm(h_BMD, encoded.word_VD), self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
-    def losses(
-        self, input_ids_BL, token_type_ids_BL, attention_mask_BL, masked_positions_BM, masked_ids_BM, starts_BE=None,
-        draw=None,
-    ) -> Losses:  # fmt: skip
+    def losses(self, ids_BL, types_BL, mask_BL, places_BM, masked_ids_BM, starts_BE=None, draw=None) -> Losses:
         """What training needs, without a matrix of all logits' gradients; `starts_BE` as `encode` takes it."""
-        encoded = self.encode(input_ids_BL, token_type_ids_BL, attention_mask_BL, draw, starts_BE)
-        h_BMD = jnp.take_along_axis(encoded.tokens_BLD, masked_positions_BM[..., None], axis=1)
+        encoded = self.encode(ids_BL, types_BL, mask_BL, draw, starts_BE)
+        h_BMD = jnp.take_along_axis(encoded.tokens_BLD, places_BM[..., None], axis=1)
         losses_BM, hits_BM = self.mlm.losses(h_BMD, encoded.word_VD, masked_ids_BM)
         return Losses(losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
-    def encode(self, input_ids_BL, token_type_ids_BL, attention_mask_BL, draw=None, starts_BE=None) -> Encoded:
+    def encode(self, ids_BL, types_BL, mask_BL, draw=None, starts_BE=None, firsts_alone=False) -> Encoded:
         """Every layer's tokens, the last one's, and its tanh-pooled first token, all in the compute type.
 
-        starts_BE: where each of the examples that share a row begins; then attention_mask_BL numbers them from 1, a
-        token attends to its own example alone, positions count from its start, and each is pooled, [B, E, D].
+        mask_BL: 0 at padding. starts_BE: where each of the examples that share a row begins; then mask_BL numbers them
+        from 1, a token attends to its own example alone, positions count from its start, and each is pooled,
+        [B, E, D]. firsts_alone: the last layer is computed at `starts_BE` only, which is all that pooling asks for.
         """
         seeds = [None] * (1 + self.num_layers)
         if draw is not None:
@@ -213,17 +213,18 @@ class Bert(nn.Module):
             drawn = jnp.pad(drawn, ((0, 0), (0, 1)), constant_values=draw.first_row.astype(jnp.uint32))
             seeds = [drawn[0], *drawn[1:].reshape(self.num_layers, 3, 3)]
         if starts_BE is None:
-            mask_B1LT, positions_BL = attention_mask_BL.astype(bool)[:, None, None], None
+            mask_B1LT, positions_BL = mask_BL.astype(bool)[:, None, None], None
         else:
-            mask_B1LT = attention_mask_BL[:, None, :, None] == attention_mask_BL[:, None, None]
-            starts_BL = jnp.take_along_axis(starts_BE, jnp.maximum(attention_mask_BL - 1, 0), axis=1)
+            mask_B1LT = mask_BL[:, None, :, None] == mask_BL[:, None, None]
+            starts_BL = jnp.take_along_axis(starts_BE, jnp.maximum(mask_BL - 1, 0), axis=1)
             positions_BL = jnp.arange(starts_BL.shape[1]) - starts_BL
-        x_BLD, word_VD = self.embeddings(input_ids_BL, token_type_ids_BL, positions_BL, seeds[0])
-        layers = [x_BLD]
-        for layer, layer_seeds in zip(self.layer, seeds[1:], strict=True):
-            layers.append(layer(layers[-1], mask_B1LT, layer_seeds))
-        x_BLD = layers[-1]
-        first = x_BLD[:, 0] if starts_BE is None else jnp.take_along_axis(x_BLD, starts_BE[..., None], axis=1)
+        x_BLD, word_VD = self.embeddings(ids_BL, types_BL, positions_BL, seeds[0])
+        layers, places = [x_BLD], [None] * (self.num_layers - 1) + [starts_BE if firsts_alone else None]
+        for layer, *of_layer in zip(self.layer, seeds[1:], places, strict=True):
+            layers.append(layer(layers[-1], mask_B1LT, *of_layer))
+        x_BLD = first = layers[-1]
+        if not firsts_alone:
+            first = x_BLD[:, 0] if starts_BE is None else jnp.take_along_axis(x_BLD, starts_BE[..., None], axis=1)
         return Encoded(tuple(layers), x_BLD, jnp.tanh(self.pooler(first)), word_VD)
 
 
@@ -254,8 +255,7 @@ class MlmHead(nn.Module):
         return tuple(x.reshape(ids_BM.shape) for x in found)
 
     def _transformed(self, h_BMD):
-        h_BMD = self.norm(activation.FORMS[self.activation](self.transform(h_BMD)))
-        return h_BMD.reshape(-1, h_BMD.shape[-1])
+        return self.norm(activation.FORMS[self.activation](self.transform(h_BMD))).reshape(-1, h_BMD.shape[-1])
 
 
 def _norm(eps, dtype, name=None):

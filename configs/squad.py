@@ -14,7 +14,7 @@ def get_config(version="1.1"):
     if version not in VERSIONS:
         raise ValueError(f"configs/squad.py has no version {version!r}: choose from {', '.join(VERSIONS)}")
     cfg = tuning.get_config("squad", train="", validation="", version=version, doc_stride=128)
-    cfg.seq_lens = (384,)
+    cfg.max_length = 384
     cfg.epochs = 2.0
     cfg.optim.learning_rate = 5e-5
     return cfg

@@ -17,7 +17,7 @@ def get_config(reader, **data):
             num_steps=0,  # 0: so many as the epochs have
             epochs=3.0,
             warmup=0.1,  # share of the steps
-            seq_lens=(32, 64, 128),  # a batch is as long as its longest row asks for; the last cuts
+            max_length=128,  # tokens of an example, which is cut to it, and of the rows that examples share
             init_from="",
             compile_cache="~/.cache/bert_tpu",
             reader=reader,

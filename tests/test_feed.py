@@ -1,12 +1,14 @@
-"""A task's rows as batches: each once an epoch, as long as they must be, the same on any hosts."""
+"""A task's rows as packed batches: each once an epoch, laid without loss, the same on any hosts."""
 
+import hypothesis
+from hypothesis import strategies
 import numpy as np
 import pytest
 
 from bert_tpu import command, feed
 from bert_tpu.tasks import task
 
-LENS = (8, 16, 32)
+L, STEPS, MULTIPLE = 32, 21, 4
 
 
 def rows(number=53, seed=0):
@@ -18,34 +20,72 @@ def rows(number=53, seed=0):
 
 
 def fed(given, **changes):
-    return feed.Feed(given, **{"seeds": (0, 5), "batch_size": 8, "num_steps": 21, "seq_lens": LENS} | changes)
+    fixed = {"seeds": (0, 5), "batch_size": 8, "num_steps": STEPS, "seq_len": L, "multiple": MULTIPLE}
+    return feed.Feed(given, **fixed | changes)
 
 
-def test_each_row_comes_once_an_epoch_in_an_order_of_each_seed_and_epoch():
-    given = rows()
-    seen = [batch["labels"] for _, batch in fed(given).batches(0)]
-    orders = []
+def of_seed(batch, seed):
+    return {name: value[:, seed] for name, value in batch.items()}
+
+
+def examples(batch):
+    """(label, ids, types) of every example of a packed batch without seeds, as it lies there."""
+    for row, labels in enumerate(batch["labels"]):
+        for slot in np.flatnonzero(labels != task.IGNORED):
+            own = np.flatnonzero(batch["attention_mask"][row] == slot + 1)
+            assert own[0] == batch["example_starts"][row, slot]
+            assert (np.diff(own) == 1).all()
+            yield labels[slot], batch["input_ids"][row, own], batch["token_type_ids"][row, own]
+
+
+def test_each_example_comes_once_an_epoch_in_an_order_of_each_seed_and_epoch():
+    seen = [[label for label, *_ in examples(of_seed(batch, s))] for _, batch in fed(rows()).batches(0) for s in (0, 1)]
+    orders = set()
     for epoch in range(3):
-        labels = np.concatenate(seen[7 * epoch : 7 * epoch + 7])  # [56, 2]
         for seed in range(2):
-            real = labels[:53, seed]
-            assert sorted(real) == list(range(53))
-            orders.append(tuple(real))
-    assert len(set(orders)) == 6
+            batches = seen[14 * epoch + seed : 14 * epoch + 14 : 2]
+            assert [len(labels) for labels in batches] == [8] * 6 + [5]
+            assert sorted(label for labels in batches for label in labels) == list(range(53))
+            orders.add(tuple(frozenset(labels) for labels in batches))
+    assert len(orders) == 6
 
 
-def test_a_batch_is_its_rows_and_no_longer_than_its_longest_asks_for():
-    given = rows()
-    for seq_len, batch in fed(given).batches(0):
-        lengths = batch["attention_mask"].sum(-1)
-        assert seq_len == min(n for n in LENS if n >= lengths.max())
-        for number, length, ids in zip(
-            batch["labels"].ravel(), lengths.ravel(), batch["input_ids"].reshape(-1, seq_len), strict=True
-        ):
-            if not length:
-                continue  # filler of an epoch's last batch
-            start, end = given.starts[number : number + 2]
-            np.testing.assert_array_equal(ids, [*given.ids[start:end], *[0] * (seq_len - length)])
+def test_an_example_lies_in_a_batch_as_it_is():
+    given, number = rows(), 0
+    made = fed(given)
+    for seq_len, batch in made.batches(0):
+        assert seq_len == L
+        assert {name: value.shape for name, value in batch.items()} == made.shapes()
+        for label, ids, types in [*examples(of_seed(batch, 0)), *examples(of_seed(batch, 1))]:
+            start, end = given.starts[label : label + 2]
+            np.testing.assert_array_equal(ids, given.ids[start:end])
+            np.testing.assert_array_equal(types, given.types[start:end])
+            number += len(ids)
+        padding = batch["attention_mask"] == 0
+        assert not batch["input_ids"][padding].any()
+        number += padding.sum()
+    assert number == STEPS * made.rows(L) * L  # nothing else lies there
+
+
+def test_rows_are_shared_and_no_more_than_they_must_be():
+    given = rows(2000)
+    made = fed(given, seeds=(0,), num_steps=250)
+    assert made.packed_rows % MULTIPLE == 0
+    used = [int((batch["attention_mask"] > 0).any(-1).sum()) for _, batch in made.batches(0)]
+    assert made.packed_rows - MULTIPLE < max(used) <= made.packed_rows
+    assert np.mean(used) < 0.4 * 8  # of the rows that as many examples would fill alone
+
+
+@hypothesis.given(strategies.lists(strategies.lists(strategies.integers(0, 32), min_size=6, max_size=6), min_size=1))
+def test_first_fit_overfills_no_row_and_leaves_none_half_empty_before_another(lengths):
+    lengths = np.array(lengths)
+    found = feed.first_fit(lengths, 32)
+    for each, row in zip(lengths, found, strict=True):
+        np.testing.assert_array_equal(row == feed.NOBODY, each == 0)
+        held = [each[row == r].sum() for r in range(6)]
+        assert max(held) <= 32
+        for r in range(1, 6):
+            assert all(held[before] + each[row == r].min(initial=33) > 32 for before in range(r))
 
 
 def test_a_batch_is_a_function_of_its_number_and_hosts_take_their_rows():
@@ -55,46 +95,61 @@ def test_a_batch_is_a_function_of_its_number_and_hosts_take_their_rows():
             assert n == m
             assert all((batch[name] == other[name]).all() for name in batch)
     shares = [list(fed(rows()).batches(0, hosts=4, host=host)) for host in range(4)]
-    for step, (n, batch) in enumerate(whole):
-        assert {share[step][0] for share in shares} == {n}
-        joined = np.concatenate([share[step][1]["input_ids"] for share in shares])
-        np.testing.assert_array_equal(joined, batch["input_ids"])
+    for step, (_, batch) in enumerate(whole):
+        for name, value in batch.items():
+            np.testing.assert_array_equal(np.concatenate([share[step][1][name] for share in shares]), value)
 
 
 def test_a_seed_s_batches_do_not_depend_on_the_others():
-    both, alone = fed(rows(), seq_lens=(32,)), fed(rows(), seeds=(5,), seq_lens=(32,))
-    for (_, batch), (_, other) in zip(both.batches(0), alone.batches(0), strict=True):
-        np.testing.assert_array_equal(batch["input_ids"][:, 1:], other["input_ids"])
+    for (_, both), (_, alone) in zip(fed(rows()).batches(0), fed(rows(), seeds=(5,)).batches(0), strict=True):
+        both, alone = (
+            [(label, ids.tolist()) for label, ids, _ in examples(of_seed(batch, seed))]
+            for batch, seed in ((both, 1), (alone, 0))
+        )
+        assert both == alone
 
 
-def test_steps_are_counted_by_length():
+def test_steps_and_rows_are_counted():
     made = fed(rows())
-    lens = [n for n, _ in made.batches(0)]
-    assert made.used_lens() == tuple(sorted(set(lens)))
-    for step in (0, 1, 10, 21):
-        assert [made.before(step, n) for n in LENS] == [lens[:step].count(n) for n in LENS]
-    with pytest.raises(command.UserError, match="batch_size 8 does not divide over 3 devices x 2 parts"):
-        made.check_division(3, 2)
+    assert (made.used_lens(), made.before(17, L), made.rows(L)) == ((L,), 17, 2 * made.packed_rows)
+    made.check_division(2, 2)
+    with pytest.raises(command.UserError, match=f"packed rows {made.packed_rows} does not divide over 5 devices x 2"):
+        made.check_division(5, 2)
 
 
-def test_rows_to_be_predicted_come_each_once_short_ones_first():
-    given = rows()
-    met = list(feed.in_order(given, batch_size=8, seq_lens=LENS))
-    numbers = np.concatenate([numbers for _, numbers, _ in met])
-    assert sorted(numbers[numbers != feed.NOBODY]) == list(range(53))
-    assert [n for n, _, _ in met] == sorted(n for n, _, _ in met)
-    assert all("labels" not in batch for *_, batch in met)
+@pytest.mark.parametrize("hosts", [1, 4])
+def test_examples_to_be_judged_come_each_once_with_their_tokens(hosts):
+    made, given = fed(rows()), rows(97, seed=1)
+    met, tokens = [], []
+    for shares in zip(*(made.to_judge(given, hosts, host) for host in range(hosts)), strict=True):
+        numbers, places, _ = shares[0]
+        batch = {name: np.concatenate([share[name] for *_, share in shares]) for name in shares[0][2]}
+        assert {name: value.shape for name, value in batch.items()} == made.shapes_to_judge()
+        np.testing.assert_array_equal(
+            numbers != feed.NOBODY, batch["attention_mask"].max(1)[:, None] > np.arange(made.slots)
+        )
+        met += numbers[numbers != feed.NOBODY].tolist()
+        real = places != feed.NOBODY
+        np.testing.assert_array_equal(batch["input_ids"][real], given.ids[places[real]])
+        tokens += places[real].tolist()
+    assert sorted(met) == list(range(97))
+    assert sorted(tokens) == list(range(given.starts[-1]))
 
 
-def test_labels_of_tokens_and_numbers_keep_their_form():
+def test_labels_of_tokens_spans_and_numbers_keep_their_form():
     given = rows(20)
+    grid = np.array([[4, 7], [9, feed.NOBODY]])
+    lengths = given.lengths
     tags = given._replace(labels=np.arange(given.starts[-1], dtype=np.int32))
-    batch = feed.take(tags, np.array([4, feed.NOBODY]), 32)
-    length = given.lengths[4]
-    np.testing.assert_array_equal(batch["labels"][0, :length], np.arange(given.starts[4], given.starts[5]))
-    assert (batch["labels"][0, length:] == task.IGNORED).all()
-    assert (batch["labels"][1] == task.IGNORED).all()
+    laid = feed.lay(tags, grid, 64)["labels"]
+    wanted = [*range(given.starts[4], given.starts[5]), *range(given.starts[7], given.starts[8])]
+    np.testing.assert_array_equal(laid[0], [*wanted, *[task.IGNORED] * (64 - len(wanted))])
+    assert (laid[1, lengths[9] :] == task.IGNORED).all()
     numbers = given._replace(labels=np.linspace(-1, 5, 20, dtype=np.float32))
-    batch = feed.take(numbers, np.array([3]), 32)
-    assert batch["labels"].dtype == np.int32
-    assert batch["labels"].view(np.float32)[0] == numbers.labels[3]
+    laid = feed.lay(numbers, grid, 64)["labels"]
+    assert laid.dtype == np.int32
+    np.testing.assert_array_equal(laid.view(np.float32)[[0, 0, 1], [0, 1, 0]], numbers.labels[[4, 7, 9]])
+    spans = given._replace(labels=np.tile(np.array([1, 2], np.int32), (20, 1)))
+    laid = feed.lay(spans, grid, 64)["labels"]
+    np.testing.assert_array_equal(laid[:, 0], [[1, 2], [1, 2]])
+    np.testing.assert_array_equal(laid[0, 1], lengths[4] + [1, 2])

@@ -15,7 +15,7 @@ from configs import glue
 
 STEPS = 60
 CHANGES = {
-    "seq_lens": (8, 16), "batch_size": 8, "num_steps": STEPS, "seeds": (0, 1), "model.dtype": "float32",
+    "max_length": 16, "batch_size": 8, "num_steps": STEPS, "seeds": (0, 1), "model.dtype": "float32",
     "model.dropout": 0.1, "optim.learning_rate": 2e-3, "checkpoint.every_steps": 20, "eval.every_steps": 30,
     "log.every_steps": 20,
 }  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(given, whole, tmp_path, 
 def steps(given, devices, **changes):
     """Parameters after three steps."""
     opened = finetune.open(configured(given, **{"model.dropout": 0.0, "model.attention_dropout": 0.0} | changes))
-    job, on = finetune._job(opened), mesh.make(jax.devices()[:devices])
+    job, on = finetune.make_job(opened), mesh.make(jax.devices()[:devices])
     state, _ = finetune.running.start(job, on, Nothing(), lambda like: finetune._first_params(opened, like))
     step = train.jit_step(job, on)
     for _, (_, batch) in zip(range(3), opened.feed.batches(0), strict=False):
@@ -115,7 +115,7 @@ def steps(given, devices, **changes):
 
 def test_step_0_has_the_model_s_encoder_and_a_head_of_each_seed(given):
     opened = finetune.open(configured(given))
-    job, on = finetune._job(opened), mesh.make(jax.devices())
+    job, on = finetune.make_job(opened), mesh.make(jax.devices())
     params = finetune._first_params(opened, finetune.running.like(job, on).params)
     for seed in (0, 1):
         word = params["embeddings"]["word"][seed, : small.SECTION["vocab_size"]]
@@ -149,11 +149,11 @@ def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_device
         ({"init_from": ""}, "no model: give --config.init_from=DIR"),
         ({"init_from": "nowhere"}, "there is no nowhere: give a Hugging Face directory"),
         ({"seeds": (1, 1)}, r"config.seeds is \(1, 1\): give different whole numbers"),
-        ({"seq_lens": (16, 8)}, r"config.seq_lens is \(16, 8\): give lengths that rise"),
-        ({"seq_lens": (16, 64)}, "max_positions 48 is less than the rows' 64"),
+        ({"max_length": 4}, "max_length 4 has no room for a pair"),
+        ({"max_length": 64}, "max_positions 48 is less than the rows' 64"),
         ({"reader": "glu"}, "config.reader 'glu' is none of glue, ner, squad, table"),
         ({"data.task": "sst3"}, "there is no task 'sst3' in GLUE"),
-        ({"batch_size": 9}, "batch_size 9 does not divide over 8 devices"),
+        ({"batch_size": 0}, "config.batch_size is 0"),
         ({"model.softmax": "fast"}, "softmax 'fast' is none of bounded, exact"),
     ],
 )

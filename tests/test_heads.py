@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from bert_tpu import heads, layout, model, names
+from bert_tpu.tasks import task
 
 KINDS = {"classify": 3, "regress": 1, "span": 2, "tag": 5}
 B, L = 6, 24
@@ -27,7 +28,8 @@ def batch(head, classes):
         "input_ids": np.where(real, rng.integers(1, small.SECTION["vocab_size"], (B, L)), 0).astype(np.int32),
         "token_type_ids": (real & (np.arange(L) > 5)).astype(np.int32),
         "attention_mask": real.astype(np.int32),
-        "labels": labels,
+        "example_starts": np.zeros((B, 1), np.int32),
+        "labels": labels if head == "tag" else labels[:, None],
     }
 
 
@@ -68,7 +70,7 @@ def theirs(head, ours):
 
 
 def their_loss(head, found, given):
-    labels = torch.from_numpy(given["labels"])
+    labels = torch.from_numpy(given["labels"] if head == "tag" else given["labels"][:, 0])
     inputs = {n: torch.from_numpy(given[n]).long() for n in ("input_ids", "token_type_ids", "attention_mask")}
     if head == "span":
         said = found(**inputs)
@@ -108,13 +110,44 @@ def test_loss_and_every_gradient_are_pytorch_s(head):
         np.testing.assert_allclose(ours[name], wanted, atol=2e-5 * np.abs(wanted).max() + 1e-6, err_msg=name)
 
 
-def test_filler_rows_change_nothing():
-    made, given = tuned("classify"), batch("classify", 3)
-    more = {name: np.concatenate([value, np.zeros_like(value[:2])]) for name, value in given.items()}
+def packed(given, head):
+    """The same examples in three rows of two, and a slot and a row of nothing."""
+    many = {name: np.zeros((4, 2 * L), np.int32) for name in ("input_ids", "token_type_ids", "attention_mask")}
+    nothing = {"regress": np.float32(np.nan).view(np.int32), "span": 0}.get(head, task.IGNORED)
+    shape = {"tag": (4, 2 * L), "span": (4, 3, 2)}.get(head, (4, 3))
+    many |= {"example_starts": np.zeros((4, 3), np.int32), "labels": np.full(shape, nothing, np.int32)}
+    for example, length in enumerate(LENGTHS):
+        row, slot = divmod(example, 2)
+        start = LENGTHS[example - 1] if slot else 0
+        for name in ("input_ids", "token_type_ids"):
+            many[name][row, start : start + length] = given[name][example, :length]
+        many["attention_mask"][row, start : start + length] = 1 + slot
+        many["example_starts"][row, slot] = start
+        if head == "tag":
+            many["labels"][row, start : start + length] = given["labels"][example, :length]
+        else:
+            many["labels"][row, slot] = given["labels"][example, 0] + (start if head == "span" else 0)
+    return many
+
+
+@pytest.mark.parametrize("head", KINDS)
+def test_examples_that_share_rows_give_the_same_loss_and_gradients(head):
+    made, given = tuned(head), batch(head, KINDS[head])
     start = params(made)
-    sums = [heads.loss(made, start, each, None) for each in (given, more)]
-    assert [float(heads.counts(made, each)["loss"]) for each in (given, more)] == [B, B]
-    np.testing.assert_allclose(*(float(each["loss"][0]) for each in sums), rtol=1e-6)
+
+    def mean(tree, of):
+        sums = heads.loss(made, tree, of, None)
+        return sums["loss"][0] / heads.counts(made, of)["loss"], sums
+
+    run = jax.jit(jax.value_and_grad(mean, has_aux=True))
+    (value, sums), gradients = run(start, packed(given, head))
+    (wanted, wanted_sums), wanted_gradients = run(start, given)
+    assert float(value) == pytest.approx(float(wanted), rel=1e-5)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), sums, wanted_sums)
+    largest = max(np.abs(g).max() for g in jax.tree.leaves(wanted_gradients))
+    jax.tree.map(
+        lambda g, w: np.testing.assert_allclose(g, w, rtol=0, atol=2e-6 * largest), gradients, wanted_gradients
+    )
 
 
 def test_dropout_of_the_head_is_the_model_s():
@@ -124,3 +157,22 @@ def test_dropout_of_the_head_is_the_model_s():
         made = tuned("classify", dropout=rate, attention_dropout=0.0)
         plain, dropped = (heads.outputs(made, params(made), given, each) for each in (None, draw))
         assert (not np.allclose(plain, dropped, rtol=1e-4)) == changes
+
+
+@pytest.mark.parametrize("softmax", ["exact", "bounded"])
+def test_a_last_layer_at_first_tokens_alone_is_the_whole_one(softmax):
+    made = tuned("classify", softmax=softmax)
+    given = packed(batch("classify", 3), "classify")
+    encoder = {name: tree for name, tree in layout.apart(params(made)).items() if name != "head"}
+    bert = made.bert.clone(vocab_size=layout.rows(made.bert.vocab_size))
+    inputs = [given[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
+
+    def pooled(tree, alone):
+        return bert.apply({"params": tree}, *inputs, None, given["example_starts"], alone, method="encode").pooled_BD
+
+    alone, whole = (jax.vjp(lambda tree, a=a: pooled(tree, a), encoder) for a in (True, False))
+    np.testing.assert_allclose(alone[0], whole[0], atol=1e-6)
+    cotangent = np.random.default_rng(0).normal(size=alone[0].shape).astype(np.float32)
+    gradients, wanted = (back(cotangent)[0] for _, back in (alone, whole))
+    largest = max(np.abs(g).max() for g in jax.tree.leaves(wanted))
+    jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=2e-6 * largest), gradients, wanted)

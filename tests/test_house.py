@@ -24,8 +24,8 @@ FLOORS = {
         "tasks.squad_file", "tasks.squad_score", "tasks.submission", "tasks.table", "tasks.task", "tasks.windows",
     ),
     4: (
-        "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "loop", "nonfinite",
-        "objective", "pretrained", "replay",
+        "buckets", "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "loop",
+        "nonfinite", "objective", "pretrained", "replay",
     ),
     5: ("beside",),
     6: ("running",),

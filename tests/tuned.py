@@ -10,7 +10,7 @@ from bert_tpu import config, finetune
 SEEDS = (3, 1)
 STEPS = 16
 KEYS = {
-    "seeds": SEEDS, "batch_size": 8, "num_steps": STEPS, "seq_lens": (48,), "model.dtype": "float32",
+    "seeds": SEEDS, "batch_size": 8, "num_steps": STEPS, "max_length": 48, "model.dtype": "float32",
     "optim.learning_rate": 1e-2, "log.every_steps": 1, "compile_cache": "",
 }  # fmt: skip
 TEXTS = (
