@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from bert_tpu import feed, heads, mesh, workdir
+from bert_tpu.tasks import scores as task_scores
 
 SCORES = "scores.json"
 PREDICTIONS = "predictions"
@@ -29,33 +30,48 @@ def outputs(programs, on, params, opened_feed, rows, *, of_tokens) -> np.ndarray
 def evaluate(opened, directory, programs, on, state, books, finished):
     """Scores the judged splits; after the last step also writes them, and the answers to all splits but "train"."""
     task, cfg, of_tokens = opened.task, opened.cfg, opened.tuned.head in heads.OF_TOKENS
-    scores = {seed: {} for seed in cfg.seeds}
+    is_last = finished == cfg.num_steps
+    writes, folder = is_last and jax.process_index() == 0, directory / PREDICTIONS
+    scores, intervals = {seed: {} for seed in cfg.seeds}, {}
     for split in task.splits:
-        is_judged, is_last = split in task.judged, finished == cfg.num_steps
+        is_judged = split in task.judged
         if split == "train" or not (is_judged or is_last):
             continue
         each = outputs(programs, on, state.params, opened.feed, task.splits[split], of_tokens=of_tokens)
-        for seed, said in zip(cfg.seeds, each, strict=True):
-            if is_judged:
-                scores[seed][split] = task.score(split, said)
-            if is_last and jax.process_index() == 0:
-                folder = directory / PREDICTIONS / f"seed{seed}"
-                folder.mkdir(parents=True, exist_ok=True)
-                task.write(split, said, folder)
         if is_judged:
+            for seed, said in zip(cfg.seeds, each, strict=True):
+                scores[seed][split] = task.score(split, said)
             books.scores(finished, split, {seed: scores[seed][split] for seed in cfg.seeds})
-    if finished == cfg.num_steps and jax.process_index() == 0:
-        content = {"task": task.name, "step": finished, "seeds": scores, "summary": summary(scores)}
+        if writes:
+            _write(task, cfg.seeds, split, each, folder)
+        if writes and is_judged:
+            intervals[split] = task.draws(split, each)
+    if writes:
+        content = {"task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, intervals)}
         workdir.write_atomically(directory / SCORES, json.dumps(content, indent=1) + "\n")
 
 
-def summary(scores) -> dict[str, dict[str, dict[str, float]]]:
-    """Split -> metric -> mean, standard deviation (of a sample; 0 of one) and best over the seeds."""
-    splits = next(iter(scores.values()))
-    return {
-        split: {name: _spread([each[split][name] for each in scores.values()]) for name in splits[split]}
-        for split in splits
-    }
+def _write(task, seeds, split, each, folder):
+    """`folder` has SPLIT.npy, the outputs with seeds in front, and for each seed seedN/, the answers as files."""
+    for seed, said in zip(seeds, each, strict=True):
+        of_seed = folder / f"seed{seed}"
+        of_seed.mkdir(parents=True, exist_ok=True)
+        task.write(split, said, of_seed)
+    with (folder / f"{split}.npy").open("wb") as file:
+        np.save(file, each)
+
+
+def summary(scores, draws) -> dict[str, dict[str, dict]]:
+    """Split -> metric -> mean, standard deviation (of a sample; 0 of one) and best over the seeds.
+
+    Where the task has draws of its rows, also `interval`: between what 95% of the draws of the mean lie.
+    """
+    found = {}
+    for split, metrics in next(iter(scores.values())).items():
+        found[split] = {name: _spread([each[split][name] for each in scores.values()]) for name in metrics}
+        for name, drawn in draws.get(split, {}).items():
+            found[split][name]["interval"] = task_scores.interval(drawn.mean(axis=1))
+    return found
 
 
 def _spread(values):

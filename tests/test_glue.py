@@ -255,8 +255,9 @@ def test_scores_are_those_of_the_labels(tmp_path):
     made = load("qnli", tmp_path)
     outputs = np.array([[2, 1], [1, 0]], np.float32)
     assert made.score("validation", outputs) == {"accuracy": 0.5}
-    low, high = made.interval("validation", outputs)["accuracy"]
-    assert (low, high) == (0, 1)
+    drawn = made.draws("validation", np.stack([outputs, -outputs]))["accuracy"]
+    assert set(drawn[:, 0]) == {0, 0.5, 1}
+    np.testing.assert_array_equal(drawn.sum(1), 1)
     made = load("stsb", tmp_path)
     assert made.score("train", np.array([[9], [1]], np.float32)) == pytest.approx({"pearson": 1, "spearman": 1})
 

@@ -103,6 +103,22 @@ def test_an_entity_counts_only_whole_and_of_its_kind(tmp_path):
     assert list(made.score("validation", outputs(made, "validation", tags))) == ["f1", "precision", "recall"]
 
 
+def test_draws_of_sentences_are_scores_of_those_sentences(tmp_path):
+    """A split of a hundred sentences of two kinds: each draw's score is that of a mixture of the two."""
+    write(tmp_path, {"train.txt": CONLL, "both.txt": "a B-LOC\n\nb B-PER\n\n" * 50})
+    made = load(tmp_path, validation="both.txt")
+    right = outputs(made, "validation", ["B-LOC", "B-PER"] * 50)
+    half = outputs(made, "validation", ["B-LOC", "O"] * 50)
+    drawn = made.draws("validation", np.stack([right, half]))
+    assert list(drawn) == ["f1", "precision", "recall"]
+    for name, values in drawn.items():
+        assert (values[:, 0] == 1).all(), name
+    recall = drawn["recall"][:, 1]
+    assert recall.mean() == pytest.approx(0.5, abs=0.02)
+    assert recall.std() == pytest.approx(0.05, rel=0.15)  # binomial, of 100
+    np.testing.assert_allclose(drawn["f1"][:, 1], 2 * recall / (1 + recall))
+
+
 def test_words_that_are_cut_off_or_have_no_token_count_as_outside(tmp_path):
     write(tmp_path, {"train.txt": CONLL, "long.txt": "a B-LOC\n\u200b O\nbc B-LOC\nd B-LOC\ne O\nf B-LOC\n"})
     made = load(tmp_path, validation="long.txt", max_length=5)  # [CLS] a b ##c [SEP]: d, e and f are cut

@@ -35,6 +35,11 @@ def test_measures_of_two_classes_are_their_formulas():
     assert scores.PEARSON.of(labels, predictions) == pytest.approx(matthews)
 
 
+def spread(measure, labels, predictions, **given):
+    """The interval of one model's predictions."""
+    return scores.interval(scores.draws(measure, labels, predictions[None], **given)[:, 0])
+
+
 def test_f1_is_of_class_one_and_not_of_class_zero():
     labels, predictions = classes(1, 0, 0, 0), classes(0, 0, 0, 0)
     assert scores.F1.of(labels, predictions) == 0.0
@@ -54,7 +59,7 @@ def test_correlations_are_their_formulas():
 def test_every_classification_has_a_number_and_no_warning(labels, predictions):
     for measure in (scores.ACCURACY, scores.MACRO_F1, scores.MATTHEWS):
         assert np.isfinite(measure.of(labels, predictions))
-        assert np.isfinite(scores.interval(measure, labels, predictions, resamples=20)).all()
+        assert np.isfinite(spread(measure, labels, predictions, resamples=20)).all()
     if predictions.max() < 2:
         assert 0 <= scores.F1.of(labels, predictions) <= 1
     if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
@@ -69,7 +74,7 @@ def test_every_regression_has_a_number_and_no_warning(measure):
         assert np.isfinite(measure.of(labels, outputs))
     assert measure.of(labels, reals(2, 2, 2, 2)) == measure.of(reals(5, 5), reals(1, 2)) == 0
     assert measure.of(reals(1), reals(1)) == 0
-    assert np.isfinite(scores.interval(measure, reals(1, 2), reals(1, 2), resamples=50)).all()
+    assert np.isfinite(spread(measure, reals(1, 2), reals(1, 2), resamples=50)).all()
 
 
 @settings(deadline=None)  # the first example imports libraries
@@ -86,7 +91,7 @@ def test_a_measure_of_counts_is_that_of_the_rows(pairs):
 def test_the_interval_of_an_accuracy_is_the_binomial_one():
     labels = np.ones(400, np.int32)
     predictions = np.r_[np.ones(300, np.int32), np.zeros(100, np.int32)]
-    found = scores.interval(scores.ACCURACY, labels, predictions, resamples=20_000)
+    found = spread(scores.ACCURACY, labels, predictions, resamples=20_000)
     assert found == pytest.approx(np.array(stats.binom(400, 0.75).interval(0.95)) / 400, abs=0.0026)
 
 
@@ -96,7 +101,7 @@ def test_the_interval_of_a_correlation_is_that_of_fisher():
     outputs = labels + rng.normal(size=1000)
     middle = np.arctanh(scores.PEARSON.of(labels, outputs))
     wanted = np.tanh(middle + np.array([-1.96, 1.96]) / 997**0.5)
-    assert scores.interval(scores.PEARSON, labels, outputs) == pytest.approx(wanted, abs=0.006)
+    assert spread(scores.PEARSON, labels, outputs) == pytest.approx(wanted, abs=0.006)
 
 
 def test_rows_drawn_and_counts_drawn_spread_alike():
@@ -104,8 +109,28 @@ def test_rows_drawn_and_counts_drawn_spread_alike():
     labels = rng.integers(0, 3, 300).astype(np.int32)
     predictions = np.where(rng.random(300) < 0.7, labels, (labels + 1) % 3)
     by_rows = scores.Measure(scores.MATTHEWS.of)
-    drawn = scores.interval(by_rows, labels, predictions, resamples=400)
-    assert scores.interval(scores.MATTHEWS, labels, predictions, resamples=5000) == pytest.approx(drawn, abs=0.02)
+    drawn = spread(by_rows, labels, predictions, resamples=400)
+    assert spread(scores.MATTHEWS, labels, predictions, resamples=5000) == pytest.approx(drawn, abs=0.02)
+
+
+@pytest.mark.parametrize("measure", [scores.MATTHEWS, scores.Measure(scores.MATTHEWS.of)])
+def test_models_are_judged_on_the_same_draws(measure):
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, 200).astype(np.int32)
+    near, far = (np.where(rng.random(200) < right, labels, 1 - labels) for right in (0.9, 0.6))
+    drawn = scores.draws(measure, labels, np.stack([near, far, near]), resamples=300)
+    assert drawn.shape == (300, 3)
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 2])
+    for column, predictions in zip(drawn.T, (near, far), strict=False):
+        assert column.mean() == pytest.approx(measure.of(labels, predictions), abs=0.02)
+
+
+def test_draws_of_means_spread_as_the_error_of_a_mean():
+    values = np.random.default_rng(4).normal(3, 2, (1, 400, 2))
+    drawn = scores.draws_of_means(values, resamples=4000)
+    assert drawn.shape == (4000, 1, 2)
+    np.testing.assert_allclose(drawn.std(axis=0)[0], values[0].std(axis=0) / 20, rtol=0.05)
+    np.testing.assert_allclose(drawn.mean(axis=0)[0], values[0].mean(axis=0), atol=0.01)
 
 
 def test_an_interval_is_its_seed_s_and_quick():
@@ -113,10 +138,10 @@ def test_an_interval_is_its_seed_s_and_quick():
     labels = rng.integers(0, 2, 40_430).astype(np.int32)
     predictions = np.where(rng.random(40_430) < 0.9, labels, 1 - labels)
     start_s = time.monotonic()
-    first = scores.interval(scores.F1, labels, predictions)
+    first = spread(scores.F1, labels, predictions)
     assert time.monotonic() - start_s < 2  # 0.02 s on a laptop
-    assert first == scores.interval(scores.F1, labels, predictions)
-    assert first != scores.interval(scores.F1, labels, predictions, seed=1)
+    assert first == spread(scores.F1, labels, predictions)
+    assert first != spread(scores.F1, labels, predictions, seed=1)
     assert first[0] < scores.F1.of(labels, predictions) < first[1]
 
 

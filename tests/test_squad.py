@@ -58,6 +58,21 @@ def test_the_first_answer_is_learnt_and_any_counts(tmp_path):
     assert scores == {"f1": pytest.approx(100 * (3 + 2 / 3) / 4), "exact_match": 75.0}
 
 
+@pytest.mark.parametrize(("version", "exact"), [("1.1", "exact_match"), ("2.0", "exact")])
+def test_draws_are_of_questions(tmp_path, version, exact):
+    task = load(tmp_path, [*QUESTIONS, UNANSWERED] if version == "2.0" else QUESTIONS, version=version)
+    right, wrong = perfect(task), perfect(task)
+    start, span = task.splits["validation"].starts[0], task.splits["validation"].labels[0]
+    wrong[start : start + span[0] + 1] = 0
+    wrong[[start + span[0] + 3] * 2, [0, 1]] = 9  # of the first question alone
+    told = [task.score("validation", each)[exact] for each in (right, wrong)]
+    drawn = task.draws("validation", np.stack([right, wrong]))
+    assert list(drawn) == ["f1", exact]
+    assert told[1] < told[0] == 100
+    assert (drawn[exact][:, 0] == 100).all()
+    assert drawn[exact][:, 1].mean() == pytest.approx(told[1], abs=2)
+
+
 def test_perfect_logits_score_100_with_unanswerable_questions(tmp_path):
     task = load(tmp_path, [*QUESTIONS, UNANSWERED], version="2.0")
     scores = task.score("validation", perfect(task))

@@ -75,8 +75,9 @@ def test_a_labelled_test_file_is_judged_too(tmp_path):
     outputs = np.eye(3, dtype=np.float32)[[2, 1, 1, 1]]
     # F1 of 10: nothing found, of bad: 1 of 3 right and all found, of good: 1 of 1 right and half found.
     assert made.score("test", outputs) == pytest.approx({"accuracy": 2 / 4, "macro_f1": (0 + 1 / 2 + 2 / 3) / 3})
-    low, high = made.interval("test", outputs)["accuracy"]
-    assert (low, high) == (0, 1)
+    drawn = made.draws("test", np.stack([outputs, outputs]))["accuracy"]
+    assert set(drawn.ravel()) == {0, 0.25, 0.5, 0.75, 1}
+    np.testing.assert_array_equal(*drawn.T)
 
 
 def test_predictions_hold_the_probability_of_each_class(tmp_path):

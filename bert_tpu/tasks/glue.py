@@ -1,6 +1,5 @@
 """GLUE, Wang et al. (2019), https://gluebenchmark.com: nine tasks and the diagnostics, from official TSVs or TFDS."""
 
-from collections.abc import Callable
 import functools
 from pathlib import Path
 import sys
@@ -212,14 +211,14 @@ def _labels(glue: Glue, split: str, table: Table) -> np.ndarray:
         elif glue.classes:
             value, known = ids.get(label), f"none of {', '.join(ids)}"
         else:
-            value, known = _score(label), "no number from 0 to 5"
+            value, known = _number(label), "no number from 0 to 5"
         if value is None:
             raise command.UserError(f"{table.where} {number} has the label {label!r}, which is {known}; mend it")
         found.append(value)
     return np.array(found, np.int32 if glue.classes else np.float32)
 
 
-def _score(label: str | float | None) -> float | None:
+def _number(label: str | float | None) -> float | None:
     """The number that a label is, None where it is none of STS-B's."""
     try:
         return value if 0 <= (value := float(label)) <= 5 else None
@@ -236,19 +235,24 @@ def _made(name: str, parts: dict[str, Part]) -> task.Task:
         glue.classes or ("score",),
         {split: part.rows for split, part in parts.items()},
         tuple(split for split, part in parts.items() if split != "train" and part.split not in part.glue.sent),
-        functools.partial(_judge, scores.points, parts),
+        functools.partial(_score, parts),
         functools.partial(_write, name, parts),
-        functools.partial(_judge, scores.intervals, parts),
+        functools.partial(_draws, parts),
     )
 
 
-def _judge(by: Callable, parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict:
+def _score(parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict[str, float]:
     glue = parts[split].glue
-    return by(glue.measures, parts[split].rows.labels, _predictions(glue, outputs))
+    return scores.points(glue.measures, parts[split].rows.labels, _predictions(glue, outputs))
+
+
+def _draws(parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    glue, labels = parts[split].glue, parts[split].rows.labels
+    return {name: scores.draws(of, labels, _predictions(glue, outputs)) for name, of in glue.measures.items()}
 
 
 def _predictions(glue: Glue, outputs: np.ndarray) -> np.ndarray:
-    return outputs.argmax(1) if glue.classes else outputs[:, 0]
+    return outputs.argmax(-1) if glue.classes else outputs[..., 0]
 
 
 def _write(name: str, parts: dict[str, Part], split: str, outputs: np.ndarray, folder: Path) -> None:

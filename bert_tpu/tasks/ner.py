@@ -11,7 +11,7 @@ from etils import epath
 import numpy as np
 
 from bert_tpu import command, datasets, vocab
-from bert_tpu.tasks import columns, rows, task
+from bert_tpu.tasks import columns, rows, scores, task
 
 OUTSIDE = "O"
 ENTITY = ("B-", "I-", "E-", "S-")  # begins, goes on, ends, is all of it: IOB1, IOB2 and IOBES, as seqeval reads them
@@ -73,6 +73,7 @@ def load(*, dir: str, train: str, validation: str, test: str, max_length: int, v
         tuple(split for split, sentences in found.items() if split != "train" and sentences.tags is not None),
         functools.partial(_score, parts, classes),
         functools.partial(_write, parts, classes),
+        functools.partial(_draws, parts, classes),
     )
 
 
@@ -193,6 +194,24 @@ def _score(parts: dict[str, Part], classes: tuple[str, ...], split: str, outputs
     truth, found = parts[split].sentences.tags, _tagged(parts[split], classes, outputs)
     measures = {"f1": metrics.f1_score, "precision": metrics.precision_score, "recall": metrics.recall_score}
     return {name: float(measure(truth, found, average="micro", zero_division=0)) for name, measure in measures.items()}
+
+
+def _draws(parts: dict[str, Part], classes: tuple[str, ...], split: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    """Of sentences drawn anew: the measures of `_score`, which are ratios of sums over them."""
+    truth = [_entities(tags) for tags in parts[split].sentences.tags]
+    counts = []  # of each sentence: entities that are right, found, and there
+    for said in outputs:
+        found = map(_entities, _tagged(parts[split], classes, said))
+        counts.append([(len(t & f), len(f), len(t)) for t, f in zip(truth, found, strict=True)])
+    right, found, there = np.moveaxis(scores.draws_of_means(np.array(counts, np.float64)), -1, 0)
+    parts_of = {"f1": (2 * right, found + there), "precision": (right, found), "recall": (right, there)}
+    return {name: part / np.where(whole > 0, whole, 1) for name, (part, whole) in parts_of.items()}
+
+
+def _entities(tags: list[str]) -> set[tuple[str, int, int]]:
+    from seqeval.metrics import sequence_labeling
+
+    return set(sequence_labeling.get_entities(tags))
 
 
 def _write(parts: dict[str, Part], classes: tuple[str, ...], split: str, outputs: np.ndarray, folder: Path) -> None:

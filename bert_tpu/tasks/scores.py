@@ -9,12 +9,14 @@ import numpy as np
 
 from bert_tpu import command
 
+RESAMPLES = 1000
+
 
 class Measure(NamedTuple):
     """A way to judge: higher is better, and every input has a number."""
 
     of: Callable[[np.ndarray, np.ndarray], float]  # (labels [N], predictions [N])
-    # The same of int64 [C, C], how many rows have label i and prediction j; None where these are no classes.
+    # The same of [C, C], how many rows have label i and prediction j; None where these are no classes.
     of_table: Callable[[np.ndarray], float] | None = None
 
 
@@ -110,30 +112,35 @@ def points(measures: dict[str, Measure], labels: np.ndarray, predictions: np.nda
     return {name: measure.of(labels, predictions) for name, measure in measures.items()}
 
 
-def intervals(
-    measures: dict[str, Measure], labels: np.ndarray, predictions: np.ndarray
-) -> dict[str, tuple[float, float]]:
-    """Each measure's `interval`, in their order."""
-    return {name: interval(measure, labels, predictions) for name, measure in measures.items()}
+def draws(
+    measure: Measure, labels: np.ndarray, predictions: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """The measure of several models' predictions [S, N] over as many rows, drawn again with replacement.
 
-
-def interval(
-    measure: Measure, labels: np.ndarray, predictions: np.ndarray, *, resamples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of the measure over as many rows, drawn again with replacement.
-
-    Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 13.3. The rows are all that varies: the seed
-    of training is not in it, and a small task's score moves with that as well.
+    [resamples, S], all models on the same rows (Efron and Tibshirani, An Introduction to the Bootstrap (1993)). The
+    rows are all that varies: the seed of a training is not in it.
     """
     rng, rows = np.random.default_rng(seed), len(labels)
-    if measure.of_table:
-        # Drawing rows, the counts of (label, prediction) are multinomial: QQP's 40,430 rows are four cells.
-        classes = 1 + max(labels.max(), predictions.max(), 1)
-        shares = np.bincount(labels * classes + predictions, minlength=classes**2) / rows
-        draws = (rng.multinomial(rows, shares).reshape(classes, classes) for _ in range(resamples))
-        found = [measure.of_table(draw) for draw in draws]
-    else:
-        draws = (rng.integers(rows, size=rows) for _ in range(resamples))
-        found = [measure.of(labels[draw], predictions[draw]) for draw in draws]
-    low, high = np.percentile(found, [2.5, 97.5])
+    if not measure.of_table:
+        drawn = (rng.integers(rows, size=rows) for _ in range(resamples))
+        return np.array([[measure.of(labels[draw], each[draw]) for each in predictions] for draw in drawn])
+    # Rows of the same label and predictions are one, and how often each is drawn is multinomial: QQP's 40,430 rows
+    # are four of one model.
+    found, counts = np.unique(np.stack([labels, *predictions]), axis=1, return_counts=True)
+    classes = 1 + max(found.max(), 1)
+    codes = found[0] * classes + found[1:]
+    drawn = rng.multinomial(rows, counts / rows, size=resamples)
+    tables = [[np.bincount(code, draw, classes**2).reshape(classes, classes) for code in codes] for draw in drawn]
+    return np.array([[measure.of_table(table) for table in each] for each in tables])
+
+
+def draws_of_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """`draws` of a measure that is the mean over rows of their values [S, N], or [S, N, K] of several; [.., K] too."""
+    rng, rows = np.random.default_rng(seed), values.shape[1]
+    return np.stack([values[:, rng.integers(rows, size=rows)].mean(1) for _ in range(resamples)])
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float]:
+    """Between what 95% of the draws lie: the 2.5th and the 97.5th percentile."""
+    low, high = np.percentile(drawn, [2.5, 97.5])
     return float(low), float(high)

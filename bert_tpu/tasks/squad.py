@@ -4,8 +4,10 @@ import functools
 import json
 from typing import NamedTuple
 
+import numpy as np
+
 from bert_tpu import command, vocab
-from bert_tpu.tasks import spans, squad_file, squad_score, task, windows
+from bert_tpu.tasks import scores, spans, squad_file, squad_score, task, windows
 
 SHORTEST, LONGEST = 8, 512  # of max_length; BERT has 512 positions
 
@@ -54,9 +56,11 @@ def load(
         splits[name] = _Split(*map(list, zip(*questions, strict=True)), made)
     best = functools.partial(spans.best, n_best=n_best, max_answer_length=max_answer_length)
     if version == "1.1":
-        score, write = (functools.partial(do, splits, best) for do in (_score_1, _write_1))
+        score, write, values = (functools.partial(do, splits, best) for do in (_score_1, _write_1, _values_1))
     else:
-        score, write = (functools.partial(do, splits, best, null_threshold) for do in (_score_2, _write_2))
+        score, write, values = (
+            functools.partial(do, splits, best, null_threshold) for do in (_score_2, _write_2, _values_2)
+        )
     return task.Task(
         name=f"squad-{version}",
         head="span",
@@ -65,6 +69,7 @@ def load(
         judged=("validation",),
         score=score,
         write=write,
+        draws=functools.partial(_draws, values),
     )
 
 
@@ -89,6 +94,25 @@ def _score_2(splits, best, null_threshold, split, outputs):
     found = best(made, contexts, outputs)
     odds = _odds(spans.none(made, outputs), found)
     return squad_score.evaluate_v2_0([likely[0].text for likely in found], _golds(questions), odds, null_threshold)
+
+
+def _values_1(splits, best, split, outputs):
+    questions, contexts, made = splits[split]
+    found = best(made, contexts, outputs)
+    return squad_score.values_v1_1([likely[0].text for likely in found], _golds(questions))
+
+
+def _values_2(splits, best, null_threshold, split, outputs):
+    questions, contexts, made = splits[split]
+    found = best(made, contexts, outputs)
+    odds = _odds(spans.none(made, outputs), found)
+    return squad_score.values_v2_0([likely[0].text for likely in found], _golds(questions), odds, null_threshold)
+
+
+def _draws(values, split, outputs):
+    """Of the scores that are means over all questions, per cent."""
+    each = [values(split, said) for said in outputs]
+    return {name: scores.draws_of_means(100.0 * np.array([of[name] for of in each])) for name in each[0]}
 
 
 def _write_1(splits, best, split, outputs, folder):

@@ -11,10 +11,15 @@ NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 def evaluate_v1_1(texts: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, float]:
     """Per cent of all questions, each at the best of its gold answers; under the names of evaluate-v1.1.py."""
+    return {name: _per_cent(values) for name, values in values_v1_1(texts, golds).items()}
+
+
+def values_v1_1(texts: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """Of each question, 0 to 1, what the scores of `evaluate_v1_1` are means of."""
     pairs = list(zip(texts, golds, strict=True))
     return {
-        "f1": _per_cent([max(overlap(text, gold) for gold in known) for text, known in pairs]),
-        "exact_match": _per_cent([exact(text, known) for text, known in pairs]),
+        "f1": [max(overlap(text, gold) for gold in known) for text, known in pairs],
+        "exact_match": [exact(text, known) for text, known in pairs],
     }
 
 
@@ -29,20 +34,8 @@ def evaluate_v2_0(
     says the same but for the best ones: there it can then take back no empty answer.
     """
     answered = [bool(known) for known in golds]
-    # An answer of articles and marks alone is none; where that leaves none, the empty one is right.
-    golds = [[gold for gold in known if normalize(gold)] or [""] for known in golds]
-    pairs = list(zip(texts, golds, strict=True))
-    raw = {
-        "f1": [
-            max(overlap(text, gold) for gold in known) if any(known) else exact(text, known) for text, known in pairs
-        ],
-        "exact": [exact(text, known) for text, known in pairs],
-    }
-    scores = {}
-    for name, values in raw.items():
-        values = [
-            float(not has) if odd > threshold else value for value, has, odd in zip(values, answered, odds, strict=True)
-        ]
+    raw, scores = _answered_v2_0(texts, golds), {}
+    for name, values in values_v2_0(texts, golds, odds, threshold).items():
         scores[name] = _per_cent(values)
         for group, wanted in (("HasAns", True), ("NoAns", False)):
             if wanted in answered:
@@ -51,6 +44,32 @@ def evaluate_v2_0(
     for name, values in raw.items():
         scores[f"best_{name}"], scores[f"best_{name}_thresh"] = _best(values, texts, answered, odds)
     return scores
+
+
+def values_v2_0(
+    texts: Sequence[str], golds: Sequence[Sequence[str]], odds: Sequence[float], threshold: float
+) -> dict[str, list[float]]:
+    """Of each question, 0 to 1, what the scores f1 and exact of `evaluate_v2_0` are means of."""
+    return {
+        name: [
+            float(not known) if odd > threshold else value
+            for value, known, odd in zip(values, golds, odds, strict=True)
+        ]
+        for name, values in _answered_v2_0(texts, golds).items()
+    }
+
+
+def _answered_v2_0(texts, golds):
+    """The same where every question is answered by its text."""
+    # An answer of articles and marks alone is none; where that leaves none, the empty one is right.
+    golds = [[gold for gold in known if normalize(gold)] or [""] for known in golds]
+    pairs = list(zip(texts, golds, strict=True))
+    return {
+        "f1": [
+            max(overlap(text, gold) for gold in known) if any(known) else exact(text, known) for text, known in pairs
+        ],
+        "exact": [exact(text, known) for text, known in pairs],
+    }
 
 
 def normalize(text: str) -> str:

@@ -1,6 +1,5 @@
 """One's own texts or pairs with a class or a score each, from TSV, CSV or JSON lines."""
 
-from collections.abc import Callable
 import functools
 from pathlib import Path
 
@@ -58,9 +57,9 @@ def load(
         classes or (label,),
         splits,
         tuple(judged),
-        functools.partial(_judge, scores.points, head, splits),
+        functools.partial(_score, head, splits),
         functools.partial(_write, classes),
-        functools.partial(_judge, scores.intervals, head, splits),
+        functools.partial(_draws, head, splits),
     )
 
 
@@ -95,9 +94,17 @@ def _finite(value: str) -> float | None:
     return number if abs(number) <= float(np.finfo(np.float32).max) else None
 
 
-def _judge(by: Callable, head: str, splits: dict[str, task.Rows], split: str, outputs: np.ndarray) -> dict:
-    predictions = outputs.argmax(1) if head == "classify" else outputs[:, 0]
-    return by(MEASURES[head], splits[split].labels, predictions)
+def _score(head: str, splits: dict[str, task.Rows], split: str, outputs: np.ndarray) -> dict[str, float]:
+    return scores.points(MEASURES[head], splits[split].labels, _predictions(head, outputs))
+
+
+def _draws(head: str, splits: dict[str, task.Rows], split: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    predictions = _predictions(head, outputs)
+    return {name: scores.draws(of, splits[split].labels, predictions) for name, of in MEASURES[head].items()}
+
+
+def _predictions(head: str, outputs: np.ndarray) -> np.ndarray:
+    return outputs.argmax(-1) if head == "classify" else outputs[..., 0]
 
 
 def _write(classes: tuple[str, ...], split: str, outputs: np.ndarray, folder: Path) -> None:

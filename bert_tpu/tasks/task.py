@@ -27,10 +27,6 @@ class Rows(NamedTuple):
         return np.diff(self.starts)
 
 
-def _no_interval(split: str, outputs: np.ndarray) -> dict[str, tuple[float, float]]:
-    return {}
-
-
 class Task(NamedTuple):
     """A task that was read. Outputs are what its head says of a split's rows, float32 and in their order:
 
@@ -44,5 +40,6 @@ class Task(NamedTuple):
     judged: tuple[str, ...]
     score: Callable[[str, np.ndarray], dict[str, float]]  # (judged split, outputs) -> scores, the main one first
     write: Callable[[str, np.ndarray, Path], None]  # (split, outputs, folder): its predictions are in a file there
-    # (judged split, outputs) -> between what the scores lie at 95%, had other rows been drawn; {} where nobody knows.
-    interval: Callable[[str, np.ndarray], dict[str, tuple[float, float]]] = _no_interval
+    # (judged split, outputs of several models, [S, ...]) -> score -> [draws, S], all models on the same rows, which are
+    # drawn with replacement: how much each score, or a difference, owes to the rows that happen to be there.
+    draws: Callable[[str, np.ndarray], dict[str, np.ndarray]]
