@@ -21,20 +21,31 @@ def parse(parser, argv=None):
 
     Raises UserError for a file, variant, key or value that makes no config.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    changes, rest = divide(sys.argv[1:] if argv is None else argv)
     parser.add_argument(
         "--config", required=True, metavar="FILE[:VARIANT]",
         help=f"the config; {FLAG}KEY=VALUE changes any key in it, {FLAG}SECTION.KEY=VALUE one of a section",
     )  # fmt: skip
+    args = parser.parse_args(rest)
+    args.config_name, args.config = args.config, changed(args.config, changes)
+    return args
+
+
+def divide(argv) -> tuple[list[str], list[str]]:
+    """The words --config.KEY=VALUE of a command line, and the others. UserError for one without a value."""
     changes = [word for word in argv if word.startswith(FLAG)]
     for word in changes:
         if "=" not in word:  # argparse would take the value for a stray word
             raise command.UserError(f"{word} has no value: write {word}=VALUE")
-    args = parser.parse_args([word for word in argv if word not in changes])
-    args.config_name, args.config = args.config, load(args.config)
-    for word in changes:
-        _change(args.config, word)
-    return args
+    return changes, [word for word in argv if word not in changes]
+
+
+def changed(name, words) -> ml_collections.ConfigDict:
+    """The config that `load` gives for `name`, changed by each word --config.KEY=VALUE; UserError as `parse`."""
+    cfg = load(name)
+    for word in words:
+        _change(cfg, word)
+    return cfg
 
 
 def load(name) -> ml_collections.ConfigDict:

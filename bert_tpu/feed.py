@@ -32,9 +32,9 @@ class Feed:
         shape, [rows, seeds, ...].
         """
         self._rows, self.batch_size, self.seq_len, self._several = rows, batch_size, seq_len, len(seeds)
-        self._order = _order(len(rows.lengths), seeds, batch_size, num_steps)
-        lengths = np.where(self._order == NOBODY, 0, rows.lengths[self._order])
-        self._row = first_fit(lengths.reshape(-1, batch_size), seq_len).reshape(self._order.shape)
+        self.order = _order(len(rows.lengths), seeds, batch_size, num_steps)  # [steps, seeds, batch_size]
+        lengths = np.where(self.order == NOBODY, 0, rows.lengths[self.order])
+        self._row = first_fit(lengths.reshape(-1, batch_size), seq_len).reshape(self.order.shape)
         self.packed_rows = -(-(1 + int(self._row.max())) // multiple) * multiple
         # As many as a row of the shortest examples would have, whatever the seeds put together: dropout counts slots.
         self.slots = max(1, min(batch_size, int(np.sum(np.cumsum(np.sort(rows.lengths)) <= seq_len))))
@@ -61,7 +61,7 @@ class Feed:
     def batches(self, first_step, hosts=1, host=0):
         """Iterator over (sequence length, rows of this host) of the batches from `first_step` on."""
         each = self.packed_rows // hosts
-        for order, row in zip(self._order[first_step:], self._row[first_step:], strict=True):
+        for order, row in zip(self.order[first_step:], self._row[first_step:], strict=True):
             numbers = _grid(order, row, self.packed_rows, self.slots)[host * each : (host + 1) * each]
             yield self.seq_len, lay(self._rows, numbers, self.seq_len)
 

@@ -20,14 +20,15 @@ FLOORS = {
     ),
     2: ("prepare", "data", "describe", "train"),
     3: (
-        "tasks.columns", "tasks.glue", "tasks.ner", "tasks.rows", "tasks.scores", "tasks.spans", "tasks.squad",
-        "tasks.squad_file", "tasks.squad_score", "tasks.submission", "tasks.table", "tasks.task", "tasks.windows",
+        "tasks.board", "tasks.columns", "tasks.glue", "tasks.ner", "tasks.rows", "tasks.scores", "tasks.spans",
+        "tasks.squad", "tasks.squad_file", "tasks.squad_score", "tasks.submission", "tasks.table", "tasks.task",
+        "tasks.windows",
     ),
     4: (
         "buckets", "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "loop",
         "nonfinite", "objective", "pretrained", "replay",
     ),
-    5: ("beside",),
+    5: ("beside", "suite"),
     6: ("running",),
     7: ("finetune", "pretrain"),
     8: ("plan",),

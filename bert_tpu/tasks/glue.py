@@ -1,5 +1,6 @@
 """GLUE, Wang et al. (2019), https://gluebenchmark.com: nine tasks and the diagnostics, from official TSVs or TFDS."""
 
+from collections.abc import Sequence
 import functools
 from pathlib import Path
 import sys
@@ -146,21 +147,25 @@ def _diagnostics(dir: str) -> tuple[str, list[str]]:
 
 
 def _parts(name: str, dir: str, others: list[str], *, max_length: int, vocabulary: vocab.Vocab) -> dict[str, Part]:
-    """The splits that are there: in TFDS, or the first of the task's folders in dir, and then `others`, with any."""
-    glue = TASKS[name]
-    if dir.startswith(datasets.PREFIX):
-        tables = _from_tfds(glue, dir)
-    else:
-        for folder in [*(epath.Path(dir) / folder for folder in glue.folders), *map(epath.Path, others)]:
-            if tables := _from_folder(glue, folder):
-                break
-    parts = {}
-    for split, table in tables.items():
+    """The splits that are there, encoded."""
+    glue, parts = TASKS[name], {}
+    for split, table in tables(name, dir, others).items():
         first, second = table.texts[0], table.texts[1] if len(table.texts) > 1 else None
         labels = _labels(glue, split, table)
         made = rows.encode(first, second, labels, max_length=max_length, vocabulary=vocabulary)
         parts[split] = Part(glue, split, made)
     return parts
+
+
+def tables(name: str, dir: str, others: Sequence[str] = ()) -> dict[str, Table]:
+    """The splits that are there: in TFDS, or the first of the task's folders in dir, and then `others`, with any."""
+    glue, found = TASKS[name], {}
+    if dir.startswith(datasets.PREFIX):
+        return _from_tfds(glue, dir)
+    for folder in [*(epath.Path(dir) / folder for folder in glue.folders), *map(epath.Path, others)]:
+        if found := _from_folder(glue, folder):
+            break
+    return found
 
 
 def _from_folder(glue: Glue, folder: Path) -> dict[str, Table]:

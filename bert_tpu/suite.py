@@ -1,0 +1,89 @@
+"""Fine-tunings one after another, each a command and a workdir of its own, and what their scores come to."""
+
+import json
+from pathlib import Path
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+
+from bert_tpu import config, judge, workdir
+
+
+class Setting(NamedTuple):
+    """What a grid varies."""
+
+    batch_size: int
+    learning_rate: float
+    epochs: float
+
+    @property
+    def folder(self) -> str:
+        """A name for its workdir."""
+        return f"batch{self.batch_size}-rate{self.learning_rate:g}-epochs{self.epochs:g}"
+
+    def words(self) -> list[str]:
+        """As a command line has them."""
+        return [
+            f"{config.FLAG}{key}={value}"
+            for key, value in (
+                ("batch_size", self.batch_size), ("optim.learning_rate", self.learning_rate), ("epochs", self.epochs),
+            )
+        ]  # fmt: skip
+
+
+# Devlin et al. (2019), appendix A.3.
+GRID = tuple(Setting(b, r, float(e)) for b in (16, 32) for r in (5e-5, 3e-5, 2e-5) for e in (2, 3, 4))
+
+
+class Result(NamedTuple):
+    """A fine-tuning that is done."""
+
+    workdir: Path
+    config: dict  # its config.json
+    seeds: dict[str, dict]  # seed -> split -> score's name -> score
+    summary: dict[str, dict]  # split -> score's name -> what judge.summary says, the main ones first
+
+    @property
+    def main(self) -> float:
+        """The mean of the first score of the first judged split."""
+        return next(iter(next(iter(self.summary.values())).values()))["mean"]
+
+
+def tune(name, directory, words) -> Result:
+    """Fine-tunes as the config `name`, changed by `words`, says, unless `directory` holds just that already.
+
+    Leaves this process with the exit code of a fine-tuning that fails or is stopped.
+    """
+    directory = Path(directory)
+    if not _is_done(config.changed(name, words), directory):
+        _run(["--config", name, "--workdir", str(directory), *words])
+    held = json.loads((directory / judge.SCORES).read_text())
+    return Result(directory, workdir.read_config(directory), held["seeds"], held["summary"])
+
+
+def _is_done(cfg, directory):
+    if not (directory / judge.SCORES).exists():
+        return False
+    asked, held = json.loads(json.dumps(cfg.to_dict())), workdir.read_config(directory)
+    return all(held.get(key) == value for key, value in asked.items() if key != "num_steps")  # counted, if 0
+
+
+def _run(words):
+    child = subprocess.Popen([sys.executable, "-m", "bert_tpu.finetune", *words])
+    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    code = None
+    while code is None:
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            continue  # a terminal has sent it to the child as well, which saves and ends
+    signal.signal(signal.SIGTERM, before)
+    if code:
+        sys.exit(code if code > 0 else 128 - code)
+
+
+def grid(name, directory, words) -> Result:
+    """The best of GRID by the main score, after all of it has been run below `directory`."""
+    each = [tune(name, Path(directory) / setting.folder, [*words, *setting.words()]) for setting in GRID]
+    return max(each, key=lambda result: result.main)

@@ -1,0 +1,159 @@
+"""Fine-tunings in a row: what is finished is not done again, a fault ends all, and two models are compared alike."""
+
+import json
+import pathlib
+import re
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import small
+from test_finetune import write
+import tuned
+import warm
+
+from bert_tpu import command, config, finetune, suite
+from bert_tpu.tasks import scores, submission
+from tools import compare
+
+WORDS = {
+    "max_length": 16, "batch_size": 8, "num_steps": 4, "model.dtype": "float32", "optim.learning_rate": 2e-3,
+    "log.every_steps": 4, "model.dropout": 0.0, "model.attention_dropout": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    root = tmp_path_factory.mktemp("glue")
+    words = WORDS | {"compile_cache": root / "cache"}
+    return str(small.save(root / "model")), str(write(root / "data")), [f"--config.{k}={v}" for k, v in words.items()]
+
+
+@pytest.fixture(scope="module")
+def done(given, tmp_path_factory):
+    """A whole run of the command, its child a process of its own, and what it said."""
+    directory, (model, data, words) = tmp_path_factory.mktemp("suite"), given
+    options = ["--model", model, "--data", data, "--workdir", str(directory), "--tasks", "sst2", "--seeds", "2"]
+    ended = warm.run("tools.glue", [*options, *words])
+    assert ended.returncode == 0, ended.stderr
+    return directory, [*options, *words], ended
+
+
+def test_the_table_is_that_of_the_runs(done):
+    directory, _, ended = done
+    held = json.loads((directory / "scores.json").read_text())["sst2"]
+    scored = json.loads((directory / "sst2" / "scores.json").read_text())
+    assert (held["workdir"], held["batch_size"], held["epochs"]) == ("sst2", 8, 3.0)
+    assert (held["seeds"], held["summary"]) == (scored["seeds"], scored["summary"])
+    accuracy = scored["summary"]["validation"]["accuracy"]
+    low, high = accuracy["interval"]
+    assert low <= accuracy["mean"] <= high
+    assert f"| mean | {100 * accuracy['mean']:.1f} |" in ended.stdout
+    assert (directory / "scores.md").read_text() == ended.stdout
+
+
+def test_the_best_seed_s_predictions_are_for_the_server(done):
+    directory, _, ended = done
+    seeds = json.loads((directory / "scores.json").read_text())["sst2"]["seeds"]
+    best = max(seeds, key=lambda seed: seeds[seed]["validation"]["accuracy"])
+    sent = (directory / "submission" / "SST-2.tsv").read_text()
+    assert sent == (directory / "sst2" / "predictions" / f"seed{best}" / "SST-2.tsv").read_text()
+    assert [path.name for path in (directory / "submission").iterdir()] == ["SST-2.tsv"]
+    lacking = ", ".join(name for name in submission.ROWS if name != "SST-2.tsv")
+    assert f"lacks {lacking}" in ended.stderr
+
+
+def again(words, monkeypatch):
+    """The command in this process, where a fine-tuning that begins fails the test."""
+    monkeypatch.setattr(suite, "_run", lambda words: pytest.fail("it is done already"))
+    monkeypatch.setattr(sys, "argv", ["glue", *words])
+    runpy.run_module("tools.glue")["main"]()
+
+
+def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
+    _, words, ended = done
+    again(words, monkeypatch)
+    assert capsys.readouterr().out == ended.stdout
+    with pytest.raises(pytest.fail.Exception, match="done already"):
+        again([*words, "--config.epochs=2"], monkeypatch)
+
+
+def test_a_fault_of_a_run_ends_the_suite_with_its_code(given, done, tmp_path):
+    _, data, words = given
+    for directory, changes, said in (
+        (tmp_path, [], "there is no nowhere"),
+        (done[0] / "sst2", ["--config.batch_size=4"], "batch_size"),  # of another config
+    ):
+        asked = [f"--config.data.dir={data}", "--config.init_from=nowhere", *words, *changes]
+        with pytest.raises(SystemExit) as ended:
+            suite.tune("configs/glue.py:sst2", directory, asked)
+        assert ended.value.code == 1, said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tasks", "sst3"], "there is no task 'sst3' in GLUE"), (["--seeds", "0"], "--seeds 0: give 1 or more"),
+        (["--config.batch_sise=3"], "config has no key batch_sise: did you mean batch_size"),
+    ],
+)  # fmt: skip
+def test_a_wrong_word_is_named(tmp_path, monkeypatch, words, said):
+    with pytest.raises(command.UserError, match=re.escape(said)):
+        again(["--model", "M", "--data", "D", "--workdir", str(tmp_path), *words], monkeypatch)
+
+
+def test_a_grid_is_the_paper_s_and_its_best_is_taken(monkeypatch):
+    seen = []
+
+    def tune(name, directory, words):
+        cfg = config.changed(name, words)
+        seen.append((cfg.batch_size, cfg.optim.learning_rate, cfg.epochs))
+        score = cfg.batch_size + 1e5 * cfg.optim.learning_rate - cfg.epochs
+        return suite.Result(directory, cfg.to_dict(), {}, {"validation": {"accuracy": {"mean": score}}})
+
+    monkeypatch.setattr(suite, "tune", tune)
+    best = suite.grid("configs/glue.py:rte", "W", ["--config.seeds=0,1"])
+    assert sorted(seen) == [(b, r, e) for b in (16, 32) for r in (2e-5, 3e-5, 5e-5) for e in (2.0, 3.0, 4.0)]
+    assert best.workdir == pathlib.Path("W/batch32-rate5e-05-epochs2")
+
+
+def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_by_what_it_is(tmp_path, monkeypatch):
+    def run(words):
+        cfg = config.changed(words[1], words[4:])
+        assert finetune.run(cfg, pathlib.Path(words[3])) == 0
+
+    monkeypatch.setattr(suite, "_run", run)
+    done = tuned.run(tmp_path, "classify")  # for its rows
+    data = json.loads((done / "config.json").read_text())["data"]
+    words = [
+        f"--config.{k}={v}"
+        for k, v in (WORDS | {"data.train": data["train"], "data.validation": data["train"]}).items()
+    ]
+    words += [f"--config.init_from={tmp_path / 'model'}", "--config.compile_cache=", "--config.seeds=0,1,2"]
+    pair = [suite.tune("configs/pairs.py", tmp_path / side, words) for side in "AB"]
+    task = finetune.open(config.changed("configs/pairs.py", words)).task
+    lines = list(compare.differences("own", task, pair))
+    assert [line.split(" | ")[1:3] for line in lines] == [["validation", "accuracy"], ["validation", "macro_f1"]]
+    assert all(line.endswith("| +0.0000 | +0.0000 .. +0.0000 |") for line in lines)
+    # Of outputs that are all right, B is better by what A lacks of 1.
+    labels = task.splits["validation"].labels
+    np.save(tmp_path / "B" / "predictions" / "validation.npy", np.tile(np.eye(3, dtype=np.float32)[labels], (3, 1, 1)))
+    a, b = pair
+    perfect = {"validation": {name: {"mean": 1.0} for name in ("accuracy", "macro_f1")}}
+    line = next(iter(compare.differences("own", task, (a, b._replace(summary=perfect)))))
+    found = [float(x) for x in re.findall(r"[+-]\d\.\d+", line)]
+    assert found[0] == pytest.approx(1 - a.summary["validation"]["accuracy"]["mean"], abs=1e-4)
+    assert found[1] <= found[0] <= found[2]
+
+
+def test_the_interval_of_a_difference_has_rows_and_seeds_in_it():
+    rng = np.random.default_rng(0)
+    rows, seeds = rng.normal(0, 0.03, (4000, 1)), rng.normal(0, 0.04, 400)
+    drawn = np.concatenate([np.zeros((4000, 400)), 1 + rows + seeds], axis=1)
+    spread = compare._of_pairs(drawn)
+    assert spread.mean() == pytest.approx(1 + seeds.mean(), abs=0.002)
+    assert spread.std() == pytest.approx((0.03**2 + seeds.var() / 400) ** 0.5, rel=0.05)
+    few = compare._of_pairs(np.concatenate([np.zeros((4000, 3)), np.tile([-1.0, 0.0, 1.0], (4000, 1))], axis=1))
+    assert few.std() == pytest.approx((1 / 3) ** 0.5, rel=0.05)  # the sample's variance, 1, over 3
+    assert scores.interval(few)[0] < -0.9

@@ -1,0 +1,79 @@
+"""GLUE, task by task, and one table of the scores.
+
+python -m tools.glue --model MODEL --data GLUE --workdir W [--tasks all | --tasks cola rte] [--seeds 3] [--grid]
+
+A fine-tuning each, of all seeds at once, in W/TASK; what is finished is not done again. --config.KEY=VALUE changes a
+key for all of them. W/scores.json and W/scores.md hold the scores; W/submission the predictions of the best seeds for
+GLUE's server, and W/submission.zip all eleven files once they are there.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import sys
+
+from bert_tpu import command, config, judge, suite, workdir
+from bert_tpu.tasks import board, submission
+from configs import glue
+
+
+def main():
+    """Fine-tunes and prints the table."""
+    parser = command.Parser(description=__doc__.split("\n", 2)[2], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="to start from: a Hugging Face directory or a workdir")
+    parser.add_argument("--data", required=True, help="a folder of the official TSVs, or tfds:glue for TFDS's")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for a folder a task, and the table")
+    parser.add_argument("--tasks", nargs="+", default=["all"], help=f"some of {', '.join(glue.TASKS)}, or all of them")
+    parser.add_argument("--seeds", type=int, default=3, help="how many (3)")
+    parser.add_argument("--grid", action="store_true", help=f"the best of {len(suite.GRID)} settings on the dev set")
+    changes, rest = config.divide(sys.argv[1:])
+    args = parser.parse_args(rest)
+    if args.seeds < 1:
+        raise command.UserError(f"--seeds {args.seeds}: give 1 or more")
+    tasks = glue.TASKS if args.tasks == ["all"] else args.tasks
+    if unknown := [task for task in tasks if task not in glue.TASKS]:
+        raise command.UserError(
+            f"there is no task {unknown[0]!r} in GLUE; take some of {', '.join(glue.TASKS)}, or all"
+        )
+    results = {}
+    for task in tasks:
+        data = f"{args.data}/{task}" if args.data.startswith("tfds:") else args.data
+        words = [
+            f"--config.init_from={args.model}", f"--config.data.dir={data}",
+            f"--config.seeds={','.join(map(str, range(args.seeds)))}", *changes,
+        ]  # fmt: skip
+        run = suite.grid if args.grid else suite.tune
+        results[task] = run(f"configs/glue.py:{task}", args.workdir / task, words)
+    _write(args.workdir, results)
+
+
+def _write(directory, results):
+    table = board.markdown({task: result.summary for task, result in results.items()})
+    held = {
+        task: {
+            "workdir": str(result.workdir.relative_to(directory)), "batch_size": result.config["batch_size"],
+            "learning_rate": result.config["optim"]["learning_rate"], "epochs": result.config["epochs"],
+            "seeds": result.seeds, "summary": result.summary,
+        }
+        for task, result in results.items()
+    }  # fmt: skip
+    workdir.write_atomically(directory / judge.SCORES, json.dumps(held, indent=1) + "\n")
+    workdir.write_atomically(directory / "scores.md", table)
+    print(table, end="")
+    folder = directory / "submission"
+    for result in results.values():
+        best = max(result.seeds, key=lambda seed, of=result.seeds: next(iter(next(iter(of[seed].values())).values())))
+        for path in (result.workdir / judge.PREDICTIONS / f"seed{best}").glob("*.tsv"):
+            if path.name in submission.ROWS:
+                folder.mkdir(exist_ok=True)
+                shutil.copy(path, folder)
+    try:
+        submission.pack(folder, directory / "submission.zip")
+        print(f"{directory / 'submission.zip'} is what GLUE's server takes")
+    except command.UserError as lack:
+        print(f"no submission.zip: {lack}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    command.run(main)
