@@ -8,7 +8,7 @@ import pytest
 from test_rows import LETTERS, VOCABULARY
 
 from bert_tpu import command, datasets
-from bert_tpu.tasks import glue, submission
+from bert_tpu.tasks import glue, glue_tasks, submission
 
 # The first lines of official files, their texts shortened to what the tests' vocabulary knows; label None in a test.
 OFFICIAL = {
@@ -177,7 +177,7 @@ def test_the_table_is_that_of_tfds():
     for config in peer.Glue.BUILDER_CONFIGS:
         if config.name.startswith("mnli_"):
             continue
-        ours = glue.TASKS[config.name]
+        ours = glue_tasks.TASKS[config.name]
         assert ours.classes == tuple(config.label_classes or ())
         assert ours.features == tuple(config.text_features)
         if config.name in ("mrpc", "cola", "ax"):  # MRPC is made there from other files, CoLA's are without names
@@ -197,7 +197,7 @@ def tfds_dir(tmp_path_factory):
         BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ("rte", "stsb", "mnli", "ax")]  # noqa: RUF012
 
         def _info(self):
-            task = glue.TASKS[self.builder_config.name]
+            task = glue_tasks.TASKS[self.builder_config.name]
             label = tfds.features.ClassLabel(names=list(task.classes)) if task.classes else np.float32
             features = {name: tfds.features.Text() for name in task.features} | {"label": label, "idx": np.int32}
             return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
@@ -205,12 +205,12 @@ def tfds_dir(tmp_path_factory):
         def _split_generators(self, dl_manager):
             return {
                 split: self._generate_examples(split, "test" not in split)
-                for split in glue.TASKS[self.builder_config.name].files
+                for split in glue_tasks.TASKS[self.builder_config.name].files
                 if split != "answers"
             }
 
         def _generate_examples(self, split, labelled):
-            first, second = glue.TASKS[self.builder_config.name].features
+            first, second = glue_tasks.TASKS[self.builder_config.name].features
             for i, (a, b) in enumerate(texts):
                 yield i, {first: a, second: b, "label": i % 2 if labelled else -1, "idx": i}
 
@@ -223,7 +223,7 @@ def tfds_dir(tmp_path_factory):
 @pytest.mark.parametrize("name", ["rte", "stsb", "mnli"])
 def test_tfds_gives_rows_in_the_order_of_the_official_files(tfds_dir, name):
     found = read(load(name, f"tfds:small_glue/{name}?data_dir={tfds_dir}"))
-    assert set(found) == set(glue.TASKS[name].files) | ({"ax_test"} if name == "mnli" else set())
+    assert set(found) == set(glue_tasks.TASKS[name].files) | ({"ax_test"} if name == "mnli" else set())
     for split, rows in found.items():
         texts = [f"{LETTERS[i]}|{LETTERS[-i - 1]}" for i in range(8)]
         assert rows == [(text, -1 if "test" in split else i % 2) for i, text in enumerate(texts)]
@@ -285,7 +285,7 @@ def test_predictions_are_in_the_server_s_form(tmp_path, name, split, file, outpu
 
 def test_a_submission_is_whole_or_none(tmp_path):
     archive = tmp_path / "submission.zip"
-    sent = {file for task in glue.TASKS.values() for file in task.sent.values()}
+    sent = {file for task in glue_tasks.TASKS.values() for file in task.sent.values()}
     assert sent == set(submission.ROWS)
     for name, rows in submission.ROWS.items():
         if name not in ("AX.tsv", "RTE.tsv"):

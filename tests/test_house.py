@@ -20,9 +20,9 @@ FLOORS = {
     ),
     2: ("prepare", "data", "describe", "train"),
     3: (
-        "tasks.board", "tasks.columns", "tasks.glue", "tasks.ner", "tasks.rows", "tasks.scores", "tasks.spans",
-        "tasks.squad", "tasks.squad_file", "tasks.squad_score", "tasks.submission", "tasks.table", "tasks.task",
-        "tasks.windows",
+        "tasks.board", "tasks.columns", "tasks.glue", "tasks.glue_tasks", "tasks.ner", "tasks.rows", "tasks.scores",
+        "tasks.spans", "tasks.squad", "tasks.squad_file", "tasks.squad_score", "tasks.submission", "tasks.table",
+        "tasks.task", "tasks.windows",
     ),
     4: (
         "buckets", "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "loop",

@@ -10,93 +10,7 @@ from etils import epath
 import numpy as np
 
 from bert_tpu import command, datasets, vocab
-from bert_tpu.tasks import columns, rows, scores, submission, task
-
-
-class File(NamedTuple):
-    """A split on disk: under one of these names, with these columns."""
-
-    names: tuple[str, ...]
-    texts: tuple[str, ...]
-    label: str
-    header: tuple[str, ...] | None = None  # of a file that has none
-
-
-class Glue(NamedTuple):
-    """A task of GLUE: how it is stored, judged and handed in. A split in `sent` has no labels."""
-
-    folders: tuple[str, ...]
-    classes: tuple[str, ...]  # as TFDS and Hugging Face order them; none for scores
-    spelt: tuple[str, ...]  # the classes in TSVs, the server's as well
-    measures: dict[str, scores.Measure]
-    features: tuple[str, ...]  # TFDS's names of the texts
-    files: dict[str, File]  # by TFDS's name of the split, those that are judged in their order of weight
-    sent: dict[str, str]  # test split -> the server's file
-    torn: bool = False  # whether official files have lines that a line break in a text tore apart
-
-
-def _files(*texts: str, label: str = "label", header: tuple[str, ...] | None = None) -> dict[str, File]:
-    """The three files of most tasks."""
-    names = {"train": "train.tsv", "validation": "dev.tsv"}
-    labelled = {split: File((name,), texts, label, header) for split, name in names.items()}
-    return labelled | {"test": File(("test.tsv",), texts, label)}
-
-
-NUMBERS = ("0", "1")
-PAIR = ("sentence1", "sentence2")
-NLI = ("entailment", "neutral", "contradiction")
-ENTAILED = ("entailment", "not_entailment")
-ACCURACY = {"accuracy": scores.ACCURACY}
-F1 = {"f1": scores.F1} | ACCURACY
-CORRELATIONS = {"pearson": scores.PEARSON, "spearman": scores.SPEARMAN}
-TASKS = {
-    "cola": Glue(
-        ("CoLA",), ("unacceptable", "acceptable"), NUMBERS, {"matthews": scores.MATTHEWS}, ("sentence",),
-        _files("sentence", header=("source", "label", "mark", "sentence")), {"test": "CoLA.tsv"},
-    ),
-    "sst2": Glue(
-        ("SST-2",), ("negative", "positive"), NUMBERS, ACCURACY, ("sentence",),
-        _files("sentence"), {"test": "SST-2.tsv"},
-    ),
-    "mrpc": Glue(
-        ("MRPC",), ("not_equivalent", "equivalent"), NUMBERS, F1, PAIR,
-        _files("#1 String", "#2 String", label="Quality"), {"test": "MRPC.tsv"},
-    ),
-    "stsb": Glue(
-        ("STS-B",), (), (), CORRELATIONS, PAIR, _files(*PAIR, label="score"), {"test": "STS-B.tsv"},
-    ),
-    "qqp": Glue(
-        ("QQP",), ("not_duplicate", "duplicate"), NUMBERS, F1, ("question1", "question2"),
-        _files("question1", "question2", label="is_duplicate"), {"test": "QQP.tsv"}, torn=True,
-    ),
-    "mnli": Glue(
-        ("MNLI",), NLI, NLI, ACCURACY, ("premise", "hypothesis"),
-        {
-            "train": File(("train.tsv",), PAIR, "gold_label"),
-            "validation_matched": File(("dev_matched.tsv",), PAIR, "gold_label"),
-            "validation_mismatched": File(("dev_mismatched.tsv",), PAIR, "gold_label"),
-            "test_matched": File(("test_matched.tsv",), PAIR, "gold_label"),
-            "test_mismatched": File(("test_mismatched.tsv",), PAIR, "gold_label"),
-        },
-        {"test_matched": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"},
-    ),
-    "qnli": Glue(
-        ("QNLI",), ENTAILED, ENTAILED, ACCURACY, ("question", "sentence"),
-        _files("question", "sentence"), {"test": "QNLI.tsv"},
-    ),
-    "rte": Glue(("RTE",), ENTAILED, ENTAILED, ACCURACY, PAIR, _files(*PAIR), {"test": "RTE.tsv"}),
-    "wnli": Glue(
-        ("WNLI",), ENTAILED[::-1], NUMBERS, ACCURACY, PAIR, _files(*PAIR), {"test": "WNLI.tsv"},
-    ),
-    "ax": Glue(
-        ("AX", "diagnostic"), NLI, NLI, {"matthews": scores.MATTHEWS}, ("premise", "hypothesis"),
-        {
-            "answers": File(("diagnostic-full.tsv",), ("Premise", "Hypothesis"), "Label"),
-            "test": File(("test.tsv", "AX.tsv", "diagnostic.tsv"), PAIR, "label"),
-        },
-        {"test": "AX.tsv"},
-    ),
-}  # fmt: skip
+from bert_tpu.tasks import columns, glue_tasks, rows, scores, submission, task
 
 
 class Table(NamedTuple):
@@ -111,25 +25,27 @@ class Table(NamedTuple):
 class Part(NamedTuple):
     """A split of a task, and the task in the table that it is of: MNLI's model predicts the diagnostics too."""
 
-    glue: Glue
+    glue: glue_tasks.Glue
     split: str
     rows: task.Rows
 
 
 def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> task.Task:
-    """The task of this name in TASKS, with the splits that are in `dir`; mnli has those of ax as ax_test, ax_answers.
+    """The task of this name, with the splits that are in `dir`; mnli has those of ax too, as ax_test and ax_answers.
 
     dir: a folder of the tasks' folders, the task's own folder, or tfds:glue/rte. Rows are in the order of the official
     files. Lines of QQP's train.tsv and dev.tsv that a line break tore apart are left out, as TFDS does, and counted
     on standard error. Raises UserError where data are missing or wrong.
     """
-    if task not in TASKS:
-        raise command.UserError(f"there is no task {task!r} in GLUE; take one of {', '.join(TASKS)}")
+    if task not in glue_tasks.TASKS:
+        raise command.UserError(f"there is no task {task!r} in GLUE; take one of {', '.join(glue_tasks.TASKS)}")
     scores.require()
     parts = _parts(task, dir, [dir], max_length=max_length, vocabulary=vocabulary)
     if not parts:
-        wanted = ", ".join(name for file in TASKS[task].files.values() for name in file.names)
-        raise command.UserError(f"{dir} holds none of {wanted}, nor does {TASKS[task].folders[0]} in it; mend the path")
+        wanted = ", ".join(name for file in glue_tasks.TASKS[task].files.values() for name in file.names)
+        raise command.UserError(
+            f"{dir} holds none of {wanted}, nor does {glue_tasks.TASKS[task].folders[0]} in it; mend the path"
+        )
     if task == "mnli":
         near, others = _diagnostics(dir)
         found = _parts("ax", near, others, max_length=max_length, vocabulary=vocabulary) if near else {}
@@ -148,7 +64,7 @@ def _diagnostics(dir: str) -> tuple[str, list[str]]:
 
 def _parts(name: str, dir: str, others: list[str], *, max_length: int, vocabulary: vocab.Vocab) -> dict[str, Part]:
     """The splits that are there, encoded."""
-    glue, parts = TASKS[name], {}
+    glue, parts = glue_tasks.TASKS[name], {}
     for split, table in tables(name, dir, others).items():
         first, second = table.texts[0], table.texts[1] if len(table.texts) > 1 else None
         labels = _labels(glue, split, table)
@@ -159,7 +75,7 @@ def _parts(name: str, dir: str, others: list[str], *, max_length: int, vocabular
 
 def tables(name: str, dir: str, others: Sequence[str] = ()) -> dict[str, Table]:
     """The splits that are there: in TFDS, or the first of the task's folders in dir, and then `others`, with any."""
-    glue, found = TASKS[name], {}
+    glue, found = glue_tasks.TASKS[name], {}
     if dir.startswith(datasets.PREFIX):
         return _from_tfds(glue, dir)
     for folder in [*(epath.Path(dir) / folder for folder in glue.folders), *map(epath.Path, others)]:
@@ -168,7 +84,7 @@ def tables(name: str, dir: str, others: Sequence[str] = ()) -> dict[str, Table]:
     return found
 
 
-def _from_folder(glue: Glue, folder: Path) -> dict[str, Table]:
+def _from_folder(glue: glue_tasks.Glue, folder: Path) -> dict[str, Table]:
     tables = {}
     for split, file in glue.files.items():
         for path in (folder / name for name in file.names):
@@ -178,7 +94,7 @@ def _from_folder(glue: Glue, folder: Path) -> dict[str, Table]:
     return tables
 
 
-def _from_tsv(glue: Glue, split: str, file: File, path: Path) -> Table:
+def _from_tsv(glue: glue_tasks.Glue, split: str, file: glue_tasks.File, path: Path) -> Table:
     found = columns.read(path, (*file.texts, file.label), header=file.header)
     if glue.torn and split not in glue.sent and found.torn:
         print(f"{path}: {len(found.torn)} torn lines are left out, the first line {found.torn[0]}", file=sys.stderr)
@@ -190,7 +106,7 @@ def _from_tsv(glue: Glue, split: str, file: File, path: Path) -> Table:
     return Table([found.column(name) for name in file.texts], labels, f"{path} line", found.lines)
 
 
-def _from_tfds(glue: Glue, name: str) -> dict[str, Table]:
+def _from_tfds(glue: glue_tasks.Glue, name: str) -> dict[str, Table]:
     splits = datasets.tables(name, (*glue.features, "label", "idx"))
     for split, found in splits.items():
         if split not in glue.files or not found["idx"]:
@@ -206,7 +122,7 @@ def _from_tfds(glue: Glue, name: str) -> dict[str, Table]:
     return tables
 
 
-def _labels(glue: Glue, split: str, table: Table) -> np.ndarray:
+def _labels(glue: glue_tasks.Glue, split: str, table: Table) -> np.ndarray:
     """int32 classes or float32 scores [rows]; raises UserError where one is missing, unknown or out of place."""
     ids = {spelt: i for i, spelt in enumerate(glue.spelt)}
     found = []
@@ -233,7 +149,7 @@ def _number(label: str | float | None) -> float | None:
 
 def _made(name: str, parts: dict[str, Part]) -> task.Task:
     """The task of these splits."""
-    glue = TASKS[name]
+    glue = glue_tasks.TASKS[name]
     return task.Task(
         name,
         "classify" if glue.classes else "regress",
@@ -256,7 +172,7 @@ def _draws(parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict[str,
     return {name: scores.draws(of, labels, _predictions(glue, outputs)) for name, of in glue.measures.items()}
 
 
-def _predictions(glue: Glue, outputs: np.ndarray) -> np.ndarray:
+def _predictions(glue: glue_tasks.Glue, outputs: np.ndarray) -> np.ndarray:
     return outputs.argmax(-1) if glue.classes else outputs[..., 0]
 
 
