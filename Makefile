@@ -1,4 +1,5 @@
-# make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask, in ./demo
+# make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask -> fine-tuning, in
+#                             ./demo; TASK=dir fine-tunes on its train.jsonl and validation.jsonl
 # make corpus SOURCE='glob' TOKENIZER=dir OUT=dir   prepares, verifies and describes a corpus; ARGS for more options
 # make test                   the whole suite
 # make bench [TEXT='glob']    speeds of data, preparation and step beside their peers
@@ -11,6 +12,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := demo
 CORPUS ?= $(DEMO)/text/docs.txt
+TASK ?=
 TEXT ?=
 .DELETE_ON_ERROR:
 .PHONY: venv demo corpus test bench bench-tpu lint clean
@@ -27,7 +29,7 @@ $(VENV)/ready: $(wildcard requirements*.txt) constraints.txt
 venv: $(VENV)/ready
 
 demo: $(VENV)/ready
-	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)"
+	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)" $(TASK)
 
 corpus: $(VENV)/ready
 	$(if $(and $(SOURCE),$(TOKENIZER),$(OUT)),,$(error give SOURCE='glob or tfds:NAME', TOKENIZER=dir and OUT=dir))

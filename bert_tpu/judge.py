@@ -41,14 +41,26 @@ def evaluate(opened, directory, programs, on, state, books, finished):
         if is_judged:
             for seed, said in zip(cfg.seeds, each, strict=True):
                 scores[seed][split] = task.score(split, said)
-            books.scores(finished, split, {seed: scores[seed][split] for seed in cfg.seeds})
+            books.scores(finished, split, {seed: scores[seed][split] for seed in cfg.seeds}, commonest(task, split))
         if writes:
             _write(task, cfg.seeds, split, each, folder)
         if writes and is_judged:
             intervals[split] = task.draws(split, each)
     if writes:
-        content = {"task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, intervals)}
+        content = {
+            "task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, intervals),
+            "commonest_class": {split: commonest(task, split) for split in task.judged},
+        }  # fmt: skip
         workdir.write_atomically(directory / SCORES, json.dumps(content, indent=1) + "\n")
+
+
+def commonest(task, split) -> dict[str, float]:
+    """The scores of an answer that is always the class commonest in training; {} where answers are no classes."""
+    if task.head != "classify":
+        return {}
+    counts = np.bincount(task.splits["train"].labels, minlength=len(task.labels))
+    said = np.tile(counts == counts.max(), (len(task.splits[split].lengths), 1)).astype(np.float32)
+    return task.score(split, said)
 
 
 def _write(task, seeds, split, each, folder):

@@ -128,17 +128,20 @@ class Log:
             each = "".join(f"  {name.replace('_', ' ')} {values[name]:.3f}" for name in self.objectives)
             self.say(f"{self._place(step)}  held-out {_short(seq_len, values)}{each}")
 
-    def scores(self, step, split, by_seed):
-        """Writes one line for each seed's scores of a split, and says their means."""
+    def scores(self, step, split, by_seed, commonest):
+        """Writes one line for each seed's scores of a split, and says their means.
+
+        commonest: the scores of always the commonest class, to be said beside them; empty where there are no classes.
+        """
         for seed, values in by_seed.items():
             self._write("eval", step, values, split=split, seed=seed)
         means = {
             name: sum(each[name] for each in by_seed.values()) / len(by_seed) for name in next(iter(by_seed.values()))
         }
-        told = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
-        self.say(
-            f"{self._place(step)}  {split}: {told}{f'  (mean of {len(by_seed)} seeds)' if len(by_seed) > 1 else ''}"
-        )
+        notes = [f"mean of {len(by_seed)} seeds"] if len(by_seed) > 1 else []
+        notes += [f"always the commonest class: {_told(commonest)}"] if commonest else []
+        beside = f"  ({'; '.join(notes)})" if notes else ""
+        self.say(f"{self._place(step)}  {split}: {_told(means)}{beside}")
 
     def say(self, sentence):
         """Prints a sentence above the live line."""
@@ -190,6 +193,10 @@ class Log:
         self.flush()
         if self.writes:
             self._terminal.close()
+
+
+def _told(scores):
+    return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 def _short(seq_len, values):

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The whole flow on one machine's CPU: launch/local_cpu.sh DIR TEXT-GLOB
-# Makes tokenizer, corpus, run and model in a folder of DIR for each text; what is finished is kept.
+# The whole flow on one machine's CPU: launch/local_cpu.sh DIR TEXT-GLOB [TASK]
+# Makes tokenizer, corpus, run and model in a folder of DIR for each text; what is finished is kept. TASK: a folder with
+# train.jsonl and validation.jsonl, of lines {"text": ..., "label": ...}, to fine-tune the model on.
 set -euo pipefail
-dir=$1 text=$2 py=${PY:-python}
+dir=$1 text=$2 task=${3:-$1/task} py=${PY:-python}
 say() { printf '\n== %s\n' "$*"; }
 
 docs=$dir/text/docs.txt
@@ -28,3 +29,11 @@ say "export to PyTorch"
 [ -e "$work/model" ] || "$py" -m tools.export_pytorch --workdir "$work/run" --out "$work/model"
 say "result"
 "$py" -m tools.demo_report --workdir "$work/run" --corpus "$work/corpus" --model "$work/model"
+if [ "$task" = "$dir/task" ] && [ ! -e "$task/validation.jsonl" ]; then
+  say "a task: which package a paragraph of documentation comes from"
+  "$py" -m tools.collect_task --out "$task"
+fi
+say "fine-tuning on it"
+"$py" -m bert_tpu.finetune --config configs/pairs.py --config.init_from="$work/model" \
+  --config.data.train="$task/train.jsonl" --config.data.validation="$task/validation.jsonl" \
+  --config.optim.learning_rate=1e-3 --config.model.dtype=float32 --workdir "$work/tuned"

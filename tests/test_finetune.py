@@ -3,10 +3,13 @@
 import json
 import pathlib
 import random
+import signal
 
 import jax
 import numpy as np
+import pod
 import pytest
+import runs
 import small
 import warm
 
@@ -90,6 +93,11 @@ def test_scores_are_those_of_the_answers_on_disk_and_above_the_majority(given, w
     assert summary["mean"] == pytest.approx(np.mean(scores))
     assert summary["std"] == pytest.approx(np.std(scores, ddof=1))
     assert summary["best"] == max(scores)
+    low, high = summary["interval"]
+    assert low <= summary["mean"] <= high
+    assert told["commonest_class"]["validation"] == {"accuracy": 0.5}
+    outputs = np.load(whole / "predictions" / "validation.npy")
+    assert [float(np.mean(said.argmax(1) == np.array(labels, int))) for said in outputs] == pytest.approx(scores)
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits(given, whole, tmp_path, monkeypatch):
@@ -176,7 +184,25 @@ def test_the_command_says_what_it_does(given, tmp_path):
     done = warm.run("bert_tpu.finetune", ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}", *words])
     assert done.returncode == 0, done.stderr
     assert "validation: accuracy 0." in done.stderr
-    assert "(mean of 2 seeds)" in done.stderr
+    assert "(mean of 2 seeds; always the commonest class: accuracy 0.5000)" in done.stderr
+
+
+def test_two_hosts_train_and_judge_as_one_does_and_what_they_save_goes_on_alone(given, whole, tmp_path):
+    run = tmp_path / "run"
+    words = ["--config=configs/glue.py:sst2", f"--workdir={run}", "--config.log.every_steps=1"]
+    words += [f"--config.{key}={value}" for key, value in given.items() if key != "log.every_steps"]
+    with pod.Pod(tmp_path / "a", words, hosts=2, devices=2, program="bert_tpu.finetune") as hosts:
+        hosts.wait_until(lambda: (run / "checkpoints").exists() and runs.steps(run))
+        hosts.send(1, signal.SIGTERM)
+        assert hosts.codes() == [143, 143]
+    assert 20 <= runs.steps(run)[-1] < STEPS
+    with pod.Pod(tmp_path / "b", words, hosts=2, devices=2, program="bert_tpu.finetune") as hosts:
+        assert hosts.codes() == [0, 0]
+    assert "validation: accuracy" in hosts.said(0)
+    assert hosts.said(1) == ""
+    # As on one host: the same rows are learnt from and judged, and rounding grows from step to step.
+    ours, alone = (np.load(place / "predictions" / "validation.npy") for place in (run, whole))
+    np.testing.assert_allclose(ours, alone, atol=0.05 * np.abs(alone).max())
 
 
 @pytest.mark.parametrize("file", ["squad", "ner", "pairs", "glue"])
