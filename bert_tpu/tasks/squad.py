@@ -84,29 +84,27 @@ def _check(version, max_length, **counts):
 
 
 def _score_1(splits, best, split, outputs):
-    questions, contexts, made = splits[split]
-    found = best(made, contexts, outputs)
-    return squad_score.evaluate_v1_1([likely[0].text for likely in found], _golds(questions))
-
-
-def _score_2(splits, best, null_threshold, split, outputs):
-    questions, contexts, made = splits[split]
-    found = best(made, contexts, outputs)
-    odds = _odds(spans.none(made, outputs), found)
-    return squad_score.evaluate_v2_0([likely[0].text for likely in found], _golds(questions), odds, null_threshold)
+    return squad_score.evaluate_v1_1(*_answers(splits, best, split, outputs)[:2])
 
 
 def _values_1(splits, best, split, outputs):
-    questions, contexts, made = splits[split]
-    found = best(made, contexts, outputs)
-    return squad_score.values_v1_1([likely[0].text for likely in found], _golds(questions))
+    return squad_score.values_v1_1(*_answers(splits, best, split, outputs)[:2])
+
+
+def _score_2(splits, best, null_threshold, split, outputs):
+    return squad_score.evaluate_v2_0(*_answers(splits, best, split, outputs), null_threshold)
 
 
 def _values_2(splits, best, null_threshold, split, outputs):
+    return squad_score.values_v2_0(*_answers(splits, best, split, outputs), null_threshold)
+
+
+def _answers(splits, best, split, outputs):
+    """Of each question its likeliest text, the answers that are right, and the odds that there is none."""
     questions, contexts, made = splits[split]
     found = best(made, contexts, outputs)
-    odds = _odds(spans.none(made, outputs), found)
-    return squad_score.values_v2_0([likely[0].text for likely in found], _golds(questions), odds, null_threshold)
+    golds = [[answer.text for answer in question.answers] for question in questions]
+    return [likely[0].text for likely in found], golds, _odds(spans.none(made, outputs), found)
 
 
 def _draws(values, split, outputs):
@@ -133,10 +131,6 @@ def _write_2(splits, best, null_threshold, split, outputs, folder):
     _dump(folder / "predictions.json", questions, texts)
     _dump(folder / "nbest_predictions.json", questions, map(_records, weighed))
     _dump(folder / "null_odds.json", questions, odds)
-
-
-def _golds(questions):
-    return [[answer.text for answer in question.answers] for question in questions]
 
 
 def _odds(empty, found):

@@ -1,0 +1,172 @@
+"""Training steps of ours and of transformers on this machine, in turns; for tools.bench."""
+
+import contextlib
+import multiprocessing
+import statistics
+import time
+
+import ml_collections
+import numpy as np
+
+from bert_tpu import buckets, feed, finetune, heads, model, pretrain
+from bert_tpu.tasks import task
+from configs import bert, glue
+
+ROUNDS = 7
+
+
+def alternate(ours, peer, rounds=ROUNDS):
+    """Median units/s of two functions that return how many units they did, and the median ratio of their turns."""
+    rates = []
+    for turn in range(rounds + 1):
+        pair = []
+        for function in (ours, peer):
+            begun = time.perf_counter()
+            units = function()
+            pair.append(units / (time.perf_counter() - begun))
+        if turn:  # the first turn warms up
+            rates.append(pair)
+    return *map(statistics.median, zip(*rates, strict=True)), statistics.median(a / b for a, b in rates)
+
+
+def pretraining():
+    """The peer's name, and training sequences/s at 2/128, batch 32 x 128: ours, transformers' under torch.compile."""
+    cfg = bert.get_config("micro")
+    cfg.update(batch_size=32, num_steps=1000)
+    cfg.model.dtype = "float32"
+    batch, bf16 = random_batch(cfg), bfloat16_is_faster()
+    labels = np.full(batch["input_ids"].shape, -100)
+    np.put_along_axis(labels, batch["masked_positions"], batch["masked_ids"], axis=1)
+    with_labels = batch | {"labels": labels}  # the MLM loss of all positions, as transformers has it
+    names = ("input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label")
+    inputs = {name: with_labels[name] for name in names}
+    with apart(torch_step, "BertForPreTraining", their_sizes(cfg.model), inputs, bf16) as peer:
+        return peer_name(bf16), *alternate(our_step(pretrain.job(cfg), batch, 32), peer)
+
+
+def tuning(lengths):
+    """The same of fine-tuning for two classes at 6/384, of a batch of these lengths, which transformers pads."""
+    cfg = glue.get_config()
+    cfg.num_steps, cfg.model.dtype = 1000, "float32"
+    size = {"num_layers": 6, "hidden_size": 384, "num_heads": 12, "intermediate_size": 1536}
+    section = bert.get_config("medium").model.to_dict() | cfg.model.to_dict() | size
+    tuned = heads.Model(model.Bert(**section, parent=None), "classify", 2)
+    starts, labels = np.cumsum([0, *lengths]), np.arange(len(lengths), dtype=np.int32) % 2
+    ids = np.random.default_rng(0).integers(1, section["vocab_size"], starts[-1]).astype(np.uint16)
+    rows = task.Rows(ids, np.zeros_like(ids, np.uint8), starts, labels)
+    fed = feed.Feed(rows, seeds=cfg.seeds, batch_size=len(lengths), num_steps=1, seq_len=128, multiple=1)
+    ((_, packed),) = fed.batches(0)
+    ((_, padded),) = buckets.in_order(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
+    bf16 = bfloat16_is_faster()
+    job = finetune.make_job(finetune.Opened(cfg, None, tuned, None, fed))
+    sizes = their_sizes(ml_collections.ConfigDict(section))
+    with apart(torch_step, "BertForSequenceClassification", sizes, padded | {"labels": labels}, bf16) as peer:
+        return peer_name(bf16), *alternate(our_step(job, packed, len(lengths)), peer, rounds=5)
+
+
+@contextlib.contextmanager
+def apart(make, *args):
+    """A function that does what `make(*args)` returns in a process of its own, whose memory we do not tune."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(there, make, args), daemon=True)
+    process.start()
+
+    def turn():
+        here.send(True)
+        return here.recv()
+
+    try:
+        yield turn
+    finally:
+        here.send(False)
+        process.join()
+
+
+def _serve(pipe, make, args):
+    turn = make(*args)
+    while pipe.recv():
+        pipe.send(turn())
+
+
+def peer_name(bf16):
+    """How the table calls transformers in this type."""
+    return f"HF + torch.compile, {'bfloat16' if bf16 else 'float32'}"
+
+
+def bfloat16_is_faster():
+    """Whether PyTorch multiplies faster in bfloat16 here; without a unit for it, it takes a hundred times as long."""
+    import torch
+
+    def seconds(dtype):
+        x = torch.ones(256, 256, dtype=dtype)
+        x @ x
+        begun = time.perf_counter()
+        x @ x
+        return time.perf_counter() - begun
+
+    return seconds(torch.bfloat16) < seconds(torch.float32)
+
+
+def random_batch(cfg):
+    """Full rows of random ids in the shapes of training at 128."""
+    rng = np.random.default_rng(0)
+    shapes = pretrain.make_recipe(cfg).shapes(128)
+    batch = {name: rng.integers(0, 2, shape).astype(np.int32) for name, shape in shapes.items()}
+    batch["attention_mask"][:] = 1
+    for name in ("input_ids", "masked_ids"):
+        batch[name] = rng.integers(1, cfg.model.vocab_size, shapes[name]).astype(np.int32)
+    places = np.argsort(rng.random(shapes["input_ids"]))[:, : shapes["masked_ids"][1]]
+    batch["masked_positions"] = places.astype(np.int32)
+    return batch
+
+
+def our_step(job, batch, examples, steps=4):
+    """Function that takes some steps of the training program and returns the sequences seen."""
+    import jax
+
+    from bert_tpu import memory, mesh, train
+
+    memory.keep()
+    on = mesh.make(jax.devices())
+    state = jax.jit(lambda: train.new_state(job), out_shardings=train.shardings(job, on))()
+    run, placed = train.jit_step(job, on), mesh.put(batch, on)
+
+    def turn():
+        nonlocal state
+        for _ in range(steps):
+            state, sums = run(state, placed)
+        jax.block_until_ready(sums)
+        return steps * examples
+
+    return turn
+
+
+def their_sizes(section):
+    """The same sizes as transformers' config names them."""
+    return {
+        "vocab_size": section.vocab_size, "hidden_size": section.hidden_size, "num_hidden_layers": section.num_layers,
+        "num_attention_heads": section.num_heads, "intermediate_size": section.intermediate_size,
+    }  # fmt: skip
+
+
+def torch_step(name, sizes, inputs, bf16, steps=4):
+    """The same of transformers' class `name`, under autocast if `bf16`: AdamW, dropout 0.1."""
+    import torch
+    import transformers
+
+    model = getattr(transformers, name)(transformers.BertConfig(**sizes)).train()
+    inputs = {name: torch.tensor(value).long() for name, value in inputs.items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    compiled = torch.compile(model)
+
+    def turn():
+        for _ in range(steps):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = compiled(**inputs).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return steps * len(inputs["input_ids"])
+
+    return turn
