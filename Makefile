@@ -29,7 +29,7 @@ $(VENV)/ready: $(wildcard requirements*.txt) constraints.txt
 venv: $(VENV)/ready
 
 demo: $(VENV)/ready
-	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)" $(TASK)
+	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)" $(if $(TASK),"$(TASK)")
 
 corpus: $(VENV)/ready
 	$(if $(and $(SOURCE),$(TOKENIZER),$(OUT)),,$(error give SOURCE='glob or tfds:NAME', TOKENIZER=dir and OUT=dir))

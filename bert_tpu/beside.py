@@ -30,7 +30,8 @@ def open_books(cfg, training, on, directory, first_step, meta, writes):
     this, schedule, peak = training.job, training.schedule, mesh.peak_flops(on)
     books = log.Log(
         **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
-        batch_size=cfg.batch_size, rows=schedule.rows, objectives=training.objectives, learning_rate=this.learning_rate,
+        batch_size=schedule.batch_size, rows=schedule.rows, objectives=training.objectives,
+        learning_rate=this.learning_rate,
         work=lambda step: sum(schedule.before(step, n) * flops for n, flops in this.flops.items()),
         peak_s={n: flops / peak for n, flops in this.flops.items()} if peak else {},
         unlogged=meta["unlogged"], writes=writes,

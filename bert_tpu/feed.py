@@ -31,7 +31,8 @@ class Feed:
         Of packed rows, each batch has the multiple of `multiple` that the fullest one asks for: all of them are of one
         shape, [rows, seeds, ...].
         """
-        self._rows, self.batch_size, self.seq_len, self._several = rows, batch_size, seq_len, len(seeds)
+        self._rows, self.seq_len, self._several = rows, seq_len, len(seeds)
+        self.batch_size = batch_size * len(seeds)  # examples of a step
         self.order = _order(len(rows.lengths), seeds, batch_size, num_steps)  # [steps, seeds, batch_size]
         lengths = np.where(self.order == NOBODY, 0, rows.lengths[self.order])
         self._row = first_fit(lengths.reshape(-1, batch_size), seq_len).reshape(self.order.shape)
@@ -99,14 +100,14 @@ def _order(number, seeds, batch_size, num_steps):
 
 
 def first_fit(lengths, capacity) -> np.ndarray:
-    """The row that each item of a batch comes to lie in, int16 [batches, items]; NOBODY for those of length 0.
+    """The row that each item of a batch comes to lie in, int32 [batches, items]; NOBODY for those of length 0.
 
     First fit by decreasing length, of all batches at a time: a batch is too small for the histogram of packing.pack.
     """
     each = np.arange(len(lengths))
     by_length = np.argsort(-lengths, axis=1, kind="stable")
     room = np.full(lengths.shape, capacity, np.int32)
-    found = np.full(lengths.shape, NOBODY, np.int16)
+    found = np.full(lengths.shape, NOBODY, np.int32)
     for item in by_length.T:
         length = lengths[each, item]
         row = np.argmax(room >= length[:, None], axis=1)

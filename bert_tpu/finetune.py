@@ -108,6 +108,7 @@ def make_job(opened) -> train.Job:
     warmup_steps = round(cfg.warmup * cfg.num_steps)
     given = {"warmup_steps": warmup_steps, "num_steps": cfg.num_steps}
     rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate")}
+    examples = 0 if tuned.head in heads.OF_TOKENS else rows.slots
     return train.Job(
         init=lambda key: layout.pack(heads.init(tuned, key)),
         loss=functools.partial(heads.loss, tuned),
@@ -115,7 +116,7 @@ def make_job(opened) -> train.Job:
         tx=config.call(optim.make, cfg.optim, "optim", **given),
         learning_rate=optim.make_schedule(**rate, **given),
         shapes={rows.seq_len: rows.shapes()},
-        flops={rows.seq_len: flops.train(tuned.bert, rows.rows(rows.seq_len), rows.seq_len, 0)},
+        flops={rows.seq_len: flops.tune(tuned.bert, rows.rows(rows.seq_len), rows.seq_len, examples)},
         seed=tuple(cfg.seeds),
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,

@@ -51,7 +51,7 @@ class Training(NamedTuple):
     """What is trained and on what; `open_data` alone reads rows, while the programs compile."""
 
     job: train.Job
-    schedule: Any  # its before(step, length), rows(length), used_lens() and check_division(devices, parts) are asked
+    schedule: Any  # has batch_size, before(step, length), rows(length), used_lens() and check_division(devices, parts)
     objectives: tuple[str, ...]  # the sums whose means add up to the loss
     facts: dict  # seed and hashes, which make it this run
     vocabulary: vocab.Vocab

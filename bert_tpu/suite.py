@@ -7,7 +7,9 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from bert_tpu import config, judge, workdir
+from bert_tpu import command, config, judge, workdir
+
+ASKED = "asked.json"  # in a workdir whose fine-tuning is done: the config as it was asked for
 
 
 class Setting(NamedTuple):
@@ -51,22 +53,20 @@ class Result(NamedTuple):
 
 
 def tune(name, directory, words) -> Result:
-    """Fine-tunes as the config `name`, changed by `words`, says, unless `directory` holds just that already.
+    """Fine-tunes as the config `name`, changed by `words`, says, unless this has been done in `directory` already.
 
-    Leaves this process with the exit code of a fine-tuning that fails or is stopped.
+    What the paths hold is not looked at again. Leaves this process with the exit code of a fine-tuning that fails or
+    is stopped. Raises UserError where nothing was judged.
     """
     directory = Path(directory)
-    if not _is_done(config.changed(name, words), directory):
+    asked = json.dumps(config.changed(name, words).to_dict(), indent=1) + "\n"
+    if not (directory / ASKED).exists() or (directory / ASKED).read_text() != asked:
         _run(["--config", name, "--workdir", str(directory), *words])
+        workdir.write_atomically(directory / ASKED, asked)
     held = json.loads((directory / judge.SCORES).read_text())
+    if not held["summary"]:
+        raise command.UserError(f"{directory} was judged on nothing: the data have no labelled split beside train")
     return Result(directory, workdir.read_config(directory), held["seeds"], held["summary"])
-
-
-def _is_done(cfg, directory):
-    if not (directory / judge.SCORES).exists():
-        return False
-    asked, held = json.loads(json.dumps(cfg.to_dict())), workdir.read_config(directory)
-    return all(held.get(key) == value for key, value in asked.items() if key != "num_steps")  # counted, if 0
 
 
 def _run(words):

@@ -36,4 +36,5 @@ fi
 say "fine-tuning on it"
 "$py" -m bert_tpu.finetune --config configs/pairs.py --config.init_from="$work/model" \
   --config.data.train="$task/train.jsonl" --config.data.validation="$task/validation.jsonl" \
-  --config.optim.learning_rate=1e-3 --config.model.dtype=float32 --workdir "$work/tuned"
+  --config.optim.learning_rate=1e-3 --config.model.dtype=float32 \
+  --workdir "$work/tuned-$(printf %s "$task" | cksum | cut -d' ' -f1)"

@@ -75,8 +75,9 @@ def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
     _, words, ended = done
     again(words, monkeypatch)
     assert capsys.readouterr().out == ended.stdout
-    with pytest.raises(pytest.fail.Exception, match="done already"):
-        again([*words, "--config.epochs=2"], monkeypatch)
+    for change in ("--config.epochs=2", "--config.num_steps=5000", "--config.num_steps=0"):
+        with pytest.raises(pytest.fail.Exception, match="done already"):
+            again([*words, change], monkeypatch)
 
 
 def test_a_fault_of_a_run_ends_the_suite_with_its_code(given, done, tmp_path):
@@ -133,7 +134,7 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     words += [f"--config.init_from={tmp_path / 'model'}", "--config.compile_cache=", "--config.seeds=0,1,2"]
     pair = [suite.tune("configs/pairs.py", tmp_path / side, words) for side in "AB"]
     task = finetune.open(config.changed("configs/pairs.py", words)).task
-    lines = list(compare.differences("own", task, pair))
+    lines = list(compare.differences("own", [task, task], pair))
     assert [line.split(" | ")[1:3] for line in lines] == [["validation", "accuracy"], ["validation", "macro_f1"]]
     assert all(line.endswith("| +0.0000 | +0.0000 .. +0.0000 |") for line in lines)
     # Of outputs that are all right, B is better by what A lacks of 1.
@@ -141,7 +142,7 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     np.save(tmp_path / "B" / "predictions" / "validation.npy", np.tile(np.eye(3, dtype=np.float32)[labels], (3, 1, 1)))
     a, b = pair
     perfect = {"validation": {name: {"mean": 1.0} for name in ("accuracy", "macro_f1")}}
-    line = next(iter(compare.differences("own", task, (a, b._replace(summary=perfect)))))
+    line = next(iter(compare.differences("own", [task, task], (a, b._replace(summary=perfect)))))
     found = [float(x) for x in re.findall(r"[+-]\d\.\d+", line)]
     assert found[0] == pytest.approx(1 - a.summary["validation"]["accuracy"]["mean"], abs=1e-4)
     assert found[1] <= found[0] <= found[2]

@@ -5,10 +5,11 @@ import multiprocessing
 import statistics
 import time
 
+import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu import buckets, feed, finetune, heads, model, pretrain
+from bert_tpu import buckets, command, feed, finetune, heads, memory, mesh, model, pretrain, train
 from bert_tpu.tasks import task
 from configs import bert, glue
 
@@ -54,7 +55,9 @@ def tuning(lengths):
     starts, labels = np.cumsum([0, *lengths]), np.arange(len(lengths), dtype=np.int32) % 2
     ids = np.random.default_rng(0).integers(1, section["vocab_size"], starts[-1]).astype(np.uint16)
     rows = task.Rows(ids, np.zeros_like(ids, np.uint8), starts, labels)
-    fed = feed.Feed(rows, seeds=cfg.seeds, batch_size=len(lengths), num_steps=1, seq_len=128, multiple=1)
+    fed = feed.Feed(
+        rows, seeds=cfg.seeds, batch_size=len(lengths), num_steps=1, seq_len=128, multiple=jax.device_count()
+    )
     ((_, packed),) = fed.batches(0)
     ((_, padded),) = buckets.in_order(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
     bf16 = bfloat16_is_faster()
@@ -71,15 +74,20 @@ def apart(make, *args):
     here, there = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(there, make, args), daemon=True)
     process.start()
+    there.close()  # so that its end is ours to see
 
     def turn():
         here.send(True)
-        return here.recv()
+        try:
+            return here.recv()
+        except (EOFError, OSError):
+            raise command.UserError("transformers' step failed; what it said is above") from None
 
     try:
         yield turn
     finally:
-        here.send(False)
+        with contextlib.suppress(OSError):
+            here.send(False)
         process.join()
 
 
@@ -123,10 +131,6 @@ def random_batch(cfg):
 
 def our_step(job, batch, examples, steps=4):
     """Function that takes some steps of the training program and returns the sequences seen."""
-    import jax
-
-    from bert_tpu import memory, mesh, train
-
     memory.keep()
     on = mesh.make(jax.devices())
     state = jax.jit(lambda: train.new_state(job), out_shardings=train.shardings(job, on))()

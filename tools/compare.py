@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from bert_tpu import command, config, finetune, judge, suite
+from bert_tpu import command, config, finetune, heads, judge, suite
 from bert_tpu.tasks import scores
 from configs import glue
 
@@ -34,21 +34,24 @@ def main():
         name = f"configs/glue.py:{task}" if task in glue.TASKS else task
         folder = pathlib.Path(name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", ""))
         seeds = f"--config.seeds={','.join(map(str, range(args.seeds)))}"
-        pair = [
-            suite.tune(name, args.workdir / folder / side, [f"--config.init_from={model}", seeds, *changes])
-            for side, model in zip("AB", args.models, strict=True)
-        ]
-        words = [f"--config.init_from={args.models[0]}", seeds, *changes]
-        for line in differences(task, finetune.open(config.changed(name, words)).task, pair):
+        words = [[*changes, f"--config.init_from={model}", seeds] for model in args.models]
+        pair = [suite.tune(name, args.workdir / folder / side, of) for side, of in zip("AB", words, strict=True)]
+        tasks = [finetune.open(config.changed(name, of)).task for of in words]
+        for line in differences(task, tasks, pair):
             print(line, flush=True)
 
 
-def differences(name, task, pair):
-    """A line for each score of a task that both results of `pair` have."""
+def differences(name, tasks, pair):
+    """A line for each score of a task, which each of the results in `pair` has as its vocabulary makes it."""
     a, b = pair
-    for split in task.judged:
-        outputs = np.concatenate([np.load(of.workdir / judge.PREDICTIONS / f"{split}.npy") for of in pair])
-        for score, drawn in task.draws(split, outputs).items():
+    for split in tasks[0].judged:
+        outputs = [np.load(of.workdir / judge.PREDICTIONS / f"{split}.npy") for of in pair]
+        if tasks[0].head in heads.OF_TOKENS:  # of which each has its own; the draws are the same of both
+            each = [task.draws(split, said) for task, said in zip(tasks, outputs, strict=True)]
+            draws = {score: np.concatenate([of[score] for of in each], axis=1) for score in each[0]}
+        else:
+            draws = tasks[0].draws(split, np.concatenate(outputs))
+        for score, drawn in draws.items():
             means = [of.summary[split][score]["mean"] for of in (a, b)]
             low, high = scores.interval(_of_pairs(drawn))
             cells = *(f"{mean:.4f}" for mean in means), f"{means[1] - means[0]:+.4f}", f"{low:+.4f} .. {high:+.4f}"

@@ -39,6 +39,10 @@ def _lines(directory):
     held, path = workdir.read_config(directory), directory / "scores.json"
     if held.get("reader") != "glue" or not path.exists():
         raise command.UserError(f"{directory} is no finished fine-tuning of GLUE: finish it, or give another")
+    if not (pathlib.Path(held["init_from"]) / "config.json").exists() or "optim" in json.loads(
+        (pathlib.Path(held["init_from"]) / "config.json").read_text()
+    ):
+        raise command.UserError(f"{directory} started from {held['init_from']}, no Hugging Face directory: export it")
     ours, theirs = json.loads(path.read_text())["seeds"], {}
     if (directory / KEPT).exists():
         theirs = json.loads((directory / KEPT).read_text())
@@ -48,7 +52,7 @@ def _lines(directory):
             if str(seed) not in theirs:
                 theirs[str(seed)] = _train(opened, place, f"{directory.name}, seed {seed}")
                 workdir.write_atomically(directory / KEPT, json.dumps(theirs, indent=1) + "\n")
-    for split, scores in next(iter(ours.values())).items():
+    for split, scores in next(iter(theirs.values())).items():
         for name in scores:
             a, b = ([of[seed][split][name] for seed in ours] for of in (ours, theirs))
             yield f"| {directory.name} | {split} | {name} | {_cells(a, b)} |"
@@ -81,7 +85,7 @@ def _train(opened, place, title):
     cfg, task = opened.cfg, opened.task
     model = _model(opened, cfg.seeds[place])
     tokenizer = transformers.AutoTokenizer.from_pretrained(cfg.init_from)
-    tables = glue.tables(cfg.data.task, cfg.data.dir)
+    tables = glue.tables(cfg.data.task, cfg.data.dir, [cfg.data.dir])
     optimizer, schedule = _optimizer(cfg, model)
 
     def encode(split, numbers):

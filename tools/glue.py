@@ -38,19 +38,27 @@ def main():
         )
     results = {}
     for task in tasks:
-        data = f"{args.data}/{task}" if args.data.startswith("tfds:") else args.data
         words = [
-            f"--config.init_from={args.model}", f"--config.data.dir={data}",
-            f"--config.seeds={','.join(map(str, range(args.seeds)))}", *changes,
+            *changes, f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}",
+            f"--config.seeds={','.join(map(str, range(args.seeds)))}",
         ]  # fmt: skip
         run = suite.grid if args.grid else suite.tune
         results[task] = run(f"configs/glue.py:{task}", args.workdir / task, words)
     _write(args.workdir, results)
 
 
+def _data(named, task):
+    """Where a task's data are: of TFDS the name has the task in it, before a data_dir if that is named."""
+    if not named.startswith("tfds:"):
+        return named
+    name, mark, rest = named.partition("?")
+    return f"{name}/{task}{mark}{rest}"
+
+
 def _write(directory, results):
-    table = board.markdown({task: result.summary for task, result in results.items()})
-    held = {
+    path = directory / judge.SCORES
+    held = json.loads(path.read_text()) if path.exists() else {}  # of the tasks of earlier calls
+    held |= {
         task: {
             "workdir": str(result.workdir.relative_to(directory)), "batch_size": result.config["batch_size"],
             "learning_rate": result.config["optim"]["learning_rate"], "epochs": result.config["epochs"],
@@ -58,7 +66,8 @@ def _write(directory, results):
         }
         for task, result in results.items()
     }  # fmt: skip
-    workdir.write_atomically(directory / judge.SCORES, json.dumps(held, indent=1) + "\n")
+    table = board.markdown({task: each["summary"] for task, each in held.items()})
+    workdir.write_atomically(path, json.dumps(held, indent=1) + "\n")
     workdir.write_atomically(directory / "scores.md", table)
     print(table, end="")
     folder = directory / "submission"

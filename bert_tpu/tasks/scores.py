@@ -130,8 +130,11 @@ def draws(
     classes = 1 + max(found.max(), 1)
     codes = found[0] * classes + found[1:]
     drawn = rng.multinomial(rows, counts / rows, size=resamples)
-    tables = [[np.bincount(code, draw, classes**2).reshape(classes, classes) for code in codes] for draw in drawn]
-    return np.array([[measure.of_table(table) for table in each] for each in tables])
+
+    def judged(code, draw):
+        return measure.of_table(np.bincount(code, draw, classes**2).reshape(classes, classes))
+
+    return np.array([[judged(code, draw) for code in codes] for draw in drawn])
 
 
 def draws_of_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
