@@ -84,7 +84,7 @@ def test_a_run_stopped_by_hand_ends_the_watch_and_the_same_words_go_on(cloud):
     watching = cloud.start("watch", "--no-doctor", *WORDS)
     wait_for(lambda: len(cloud.lines("starts.jsonl")) == 4)
     cloud.do("stop")
-    _, err = watching.communicate(timeout=30)
+    _, err = watching.communicate(timeout=100)
     assert watching.returncode == 1, err
     assert "stopped with launch/tpu_pod.sh stop" in err
     cloud.play(steps=1)
@@ -99,7 +99,7 @@ def test_hosts_that_hang_on_without_one_are_stopped_and_all_start_again(cloud):
     pid = cloud.folder / "hosts/2/bert_tpu/run/pid"
     cloud.play(steps=300, step_s=0.001)
     os.kill(int(wait_for(pid.exists) and pid.read_text()), signal.SIGKILL)
-    _, err = watching.communicate(timeout=60)
+    _, err = watching.communicate(timeout=100)
     assert watching.returncode == 0, err
     assert "only 3 of 4 hosts still run" in err
     assert len(starts(cloud)) == 2
@@ -138,7 +138,7 @@ def test_a_host_that_does_not_answer_is_not_taken_for_a_dead_run(cloud):
     cloud.state(ssh_fails=[])
     time.sleep(2)
     watching.send_signal(signal.SIGTERM)
-    _, err = watching.communicate(timeout=30)
+    _, err = watching.communicate(timeout=100)
     assert "1 of 4 hosts do not answer: worker 1" in err
     assert len(starts(cloud)) == 1
     assert watching.returncode == 130
@@ -159,7 +159,7 @@ while ' start ' in sys.argv[-1] and '--worker=3' in sys.argv and not os.path.exi
     running = cloud.start("run", "--no-doctor", *WORDS)
     wait_for(lambda: len(cloud.lines("starts.jsonl")) == 3)
     running.send_signal(signal.SIGINT)
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=100)
     assert running.returncode == 130
     assert "stopping it on every host" in err
     assert "delete ends it" in err
