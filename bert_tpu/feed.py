@@ -17,7 +17,7 @@ NOBODY = -1  # in place of an example's number, or a token's
 class Places(NamedTuple):
     """Where what lies in packed rows of L tokens and E slots comes from."""
 
-    start: np.ndarray  # [..., E], where each example begins in its row
+    start: np.ndarray  # [..., E], where each example begins in its row, 0 where there is none
     slot: np.ndarray  # [..., L], the slot of each token's example
     token: np.ndarray  # [..., L], the token's number among all of the rows', NOBODY for padding
 
@@ -79,10 +79,9 @@ class Feed:
         filler = np.full((-len(held) % self.packed_rows, self.slots), NOBODY)
         each = self.packed_rows // hosts
         for numbers in np.concatenate([held, filler]).reshape(-1, self.packed_rows, self.slots):
-            batch = lay(rows, numbers, self.seq_len)
-            del batch["labels"]
-            share = {name: value[host * each : (host + 1) * each] for name, value in batch.items()}
-            yield numbers, _places(rows, numbers, self.seq_len).token, share
+            at = _places(rows, numbers, self.seq_len)
+            share = {name: value[host * each : (host + 1) * each] for name, value in _inputs(rows, at).items()}
+            yield numbers, at.token, share
 
     def shapes_to_judge(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of a global batch of `to_judge`."""
@@ -136,23 +135,26 @@ def lay(rows: task.Rows, numbers, seq_len) -> dict[str, np.ndarray]:
     a batch is of one type; [..., slots, 2] of spans, places in the packed row; [..., seq_len] of tags.
     """
     at, there = _places(rows, numbers, seq_len), numbers != NOBODY
-    real, token = at.token != NOBODY, np.maximum(at.token, 0)
-    starts = np.where(there, at.start, 0)
     labels = np.ascontiguousarray(rows.labels)
     if labels.dtype == np.float32:
         labels = labels.view(np.int32)
     if labels.ndim == 1 and len(labels) == rows.starts[-1] != len(rows.lengths):
-        labels = np.where(real, labels[token], task.IGNORED)
+        labels = np.where(at.token != NOBODY, labels[np.maximum(at.token, 0)], task.IGNORED)
     elif labels.ndim == 1:
         labels = np.where(there, labels[np.maximum(numbers, 0)], task.IGNORED)
     else:
-        labels = np.where(there[..., None], labels[np.maximum(numbers, 0)] + starts[..., None], 0)
+        labels = np.where(there[..., None], labels[np.maximum(numbers, 0)] + at.start[..., None], 0)
+    return _inputs(rows, at) | {"labels": labels.astype(np.int32)}
+
+
+def _inputs(rows, at):
+    """The batch of these places, all but its labels."""
+    real, token = at.token != NOBODY, np.maximum(at.token, 0)
     batch = {
         "input_ids": np.where(real, rows.ids[token], 0),
         "token_type_ids": np.where(real, rows.types[token], 0),
         "attention_mask": np.where(real, at.slot + 1, 0),
-        "example_starts": starts,
-        "labels": labels,
+        "example_starts": at.start,
     }
     return {name: value.astype(np.int32) for name, value in batch.items()}
 
@@ -166,4 +168,4 @@ def _places(rows, numbers, seq_len) -> Places:
     behind = np.sum(place >= end[..., None], axis=-2)  # how many examples end before each token
     slot = np.minimum(behind, numbers.shape[-1] - 1)
     token = np.take_along_axis(first - start, slot, axis=-1) + place
-    return Places(start, slot, np.where(behind < numbers.shape[-1], token, NOBODY))
+    return Places(np.where(numbers == NOBODY, 0, start), slot, np.where(behind < numbers.shape[-1], token, NOBODY))

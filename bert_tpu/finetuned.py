@@ -38,7 +38,7 @@ def load(directory, config, seed=None) -> Finetuned:
     tuned = heads.Model(model.Bert(**section, parent=None), task["head"], len(task["labels"]))
     found = checkpoint.find(directory)
     scores = _scores(Path(directory), found)
-    seed, reason = _choose(seeds, scores) if seed is None else (seed, "as asked for")
+    seed, reason = choose(seeds, scores) if seed is None else (seed, "as asked for")
     shapes = jax.eval_shape(lambda: layout.pack(heads.init(tuned, jax.random.key(0))))
     several = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(seeds), *x.shape), x.dtype), shapes)
     stacked = checkpoint.load_params(found, pretrained.here(several))
@@ -55,7 +55,7 @@ def _scores(directory, found):
     return held["seeds"] if found.name == str(held["step"]) else {}
 
 
-def _choose(seeds, scores):
+def choose(seeds, scores):
     """(the seed that is best, why it is)."""
     if len(seeds) == 1:
         return seeds[0], "the only one"

@@ -32,7 +32,7 @@ def evaluate(opened, directory, programs, on, state, books, finished):
     task, cfg, of_tokens = opened.task, opened.cfg, opened.tuned.head in heads.OF_TOKENS
     is_last = finished == cfg.num_steps
     writes, folder = is_last and jax.process_index() == 0, directory / PREDICTIONS
-    scores, intervals = {seed: {} for seed in cfg.seeds}, {}
+    scores, draws, majority = {seed: {} for seed in cfg.seeds}, {}, {}
     for split in task.splits:
         is_judged = split in task.judged
         if split == "train" or not (is_judged or is_last):
@@ -41,15 +41,16 @@ def evaluate(opened, directory, programs, on, state, books, finished):
         if is_judged:
             for seed, said in zip(cfg.seeds, each, strict=True):
                 scores[seed][split] = task.score(split, said)
-            books.scores(finished, split, {seed: scores[seed][split] for seed in cfg.seeds}, commonest(task, split))
+            majority[split] = commonest(task, split)
+            books.scores(finished, split, {seed: scores[seed][split] for seed in cfg.seeds}, majority[split])
         if writes:
             _write(task, cfg.seeds, split, each, folder)
         if writes and is_judged:
-            intervals[split] = task.draws(split, each)
+            draws[split] = task.draws(split, each)
     if writes:
         content = {
-            "task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, intervals),
-            "commonest_class": {split: commonest(task, split) for split in task.judged},
+            "task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, draws),
+            "commonest_class": majority,
         }  # fmt: skip
         workdir.write_atomically(directory / SCORES, json.dumps(content, indent=1) + "\n")
 

@@ -13,7 +13,7 @@ def load(path) -> hf.Pretrained:
     Raises UserError that says what a path may be, where it is none of these.
     """
     path = Path(path)
-    if (path / "model.safetensors").exists() or (path / "pytorch_model.bin").exists():
+    if is_hugging_face(path):
         return hf.load(path)
     if not path.is_dir():
         raise command.UserError(f"there is no {path}: give a Hugging Face directory, a workdir or an imported model")
@@ -26,6 +26,11 @@ def load(path) -> hf.Pretrained:
     section = config["model"] | {"dtype": "float32"}
     packed = checkpoint.load_params(checkpoint.find(path), like(section))
     return hf.Pretrained(layout.unpack(packed, section["vocab_size"]), section, vocab.load(path / "tokenizer"), ())
+
+
+def is_hugging_face(path) -> bool:
+    """Whether the directory `path` is of that form."""
+    return any((Path(path) / name).exists() for name in ("model.safetensors", "pytorch_model.bin"))
 
 
 def like(section):

@@ -17,7 +17,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu import command, feed, finetune, heads, progress, workdir
+from bert_tpu import command, feed, finetune, heads, pretrained, progress, workdir
 from bert_tpu.tasks import glue
 
 KEPT = "transformers.json"
@@ -39,9 +39,7 @@ def _lines(directory):
     held, path = workdir.read_config(directory), directory / "scores.json"
     if held.get("reader") != "glue" or not path.exists():
         raise command.UserError(f"{directory} is no finished fine-tuning of GLUE: finish it, or give another")
-    if not (pathlib.Path(held["init_from"]) / "config.json").exists() or "optim" in json.loads(
-        (pathlib.Path(held["init_from"]) / "config.json").read_text()
-    ):
+    if not pretrained.is_hugging_face(held["init_from"]):
         raise command.UserError(f"{directory} started from {held['init_from']}, no Hugging Face directory: export it")
     ours, theirs = json.loads(path.read_text())["seeds"], {}
     if (directory / KEPT).exists():

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import sys
 
-from bert_tpu import command, config, judge, suite, workdir
+from bert_tpu import command, config, finetuned, judge, suite, workdir
 from bert_tpu.tasks import board, submission
 from configs import glue
 
@@ -72,7 +72,7 @@ def _write(directory, results):
     print(table, end="")
     folder = directory / "submission"
     for result in results.values():
-        best = max(result.seeds, key=lambda seed, of=result.seeds: next(iter(next(iter(of[seed].values())).values())))
+        best, _ = finetuned.choose(result.config["seeds"], result.seeds)
         for path in (result.workdir / judge.PREDICTIONS / f"seed{best}").glob("*.tsv"):
             if path.name in submission.ROWS:
                 folder.mkdir(exist_ok=True)

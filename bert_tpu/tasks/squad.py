@@ -84,27 +84,40 @@ def _check(version, max_length, **counts):
 
 
 def _score_1(splits, best, split, outputs):
-    return squad_score.evaluate_v1_1(*_answers(splits, best, split, outputs)[:2])
+    return squad_score.evaluate_v1_1(*_answers_1(splits, best, split, outputs))
 
 
 def _values_1(splits, best, split, outputs):
-    return squad_score.values_v1_1(*_answers(splits, best, split, outputs)[:2])
+    return squad_score.values_v1_1(*_answers_1(splits, best, split, outputs))
 
 
 def _score_2(splits, best, null_threshold, split, outputs):
-    return squad_score.evaluate_v2_0(*_answers(splits, best, split, outputs), null_threshold)
+    return squad_score.evaluate_v2_0(*_answers_2(splits, best, split, outputs), null_threshold)
 
 
 def _values_2(splits, best, null_threshold, split, outputs):
-    return squad_score.values_v2_0(*_answers(splits, best, split, outputs), null_threshold)
+    return squad_score.values_v2_0(*_answers_2(splits, best, split, outputs), null_threshold)
 
 
-def _answers(splits, best, split, outputs):
-    """Of each question its likeliest text, the answers that are right, and the odds that there is none."""
+def _answers_1(splits, best, split, outputs):
+    """Of each question its likeliest text, and the answers that are right."""
+    questions, contexts, made = splits[split]
+    return _texts(best(made, contexts, outputs)), _golds(questions)
+
+
+def _answers_2(splits, best, split, outputs):
+    """The same, and the odds that there is none."""
     questions, contexts, made = splits[split]
     found = best(made, contexts, outputs)
-    golds = [[answer.text for answer in question.answers] for question in questions]
-    return [likely[0].text for likely in found], golds, _odds(spans.none(made, outputs), found)
+    return _texts(found), _golds(questions), _odds(spans.none(made, outputs), found)
+
+
+def _texts(found):
+    return [likely[0].text for likely in found]
+
+
+def _golds(questions):
+    return [[answer.text for answer in question.answers] for question in questions]
 
 
 def _draws(values, split, outputs):
@@ -117,7 +130,7 @@ def _write_1(splits, best, split, outputs, folder):
     """Leaves predictions.json, id -> text, and nbest_predictions.json, id -> texts with their probabilities."""
     questions, contexts, made = splits[split]
     found = best(made, contexts, outputs)
-    _dump(folder / "predictions.json", questions, [likely[0].text for likely in found])
+    _dump(folder / "predictions.json", questions, _texts(found))
     _dump(folder / "nbest_predictions.json", questions, map(_records, found))
 
 
