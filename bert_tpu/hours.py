@@ -14,16 +14,21 @@ PHASES = ("start", "compile", "input", "step", "evaluation", "checkpoint")
 class Hours:
     """The clock of one start, which is always in one phase, on top of what the starts before it took."""
 
-    def __init__(self, directory, *, writes, age_s=0.0):
-        """In phase "start" since `age_s` seconds ago. Only the process that `writes` touches W/hours.json."""
+    def __init__(self, directory, *, writes, units, age_s=0.0):
+        """In phase "start" since `age_s` seconds ago. Only the process that `writes` touches W/hours.json.
+
+        units: {kind: how many} of what computes, as energy.units has them; "unit_seconds" adds up their time.
+        """
         self._path, self._writes = epath.Path(directory) / "hours.json", writes
         self._phase, self._since_s = "start", time.monotonic() - age_s
-        self._held = {"starts": 0, "lost_steps": 0, "seconds": dict.fromkeys((*PHASES, "lost"), 0.0)}
+        self._units = units
+        self._held = {
+            "starts": 0, "lost_steps": 0, "seconds": dict.fromkeys((*PHASES, "lost"), 0.0), "unit_seconds": {},
+        }  # fmt: skip
         self._saved, self._written_s = {}, -WRITE_S
 
     def resume(self, first_step):
         """Adds itself to what W/hours.json holds of earlier starts; what they did past `first_step` is lost."""
-        now_s = time.monotonic()
         if self._path.exists():
             self._held = json.loads(self._path.read_text())
             unsaved = self._held.pop("unsaved")
@@ -33,14 +38,15 @@ class Hours:
                     self._held["seconds"][phase] -= seconds
                     self._held["seconds"]["lost"] += seconds
         self._held["starts"] += 1
-        self._held["seconds"][self._phase] += now_s - self._since_s
-        self._since_s = now_s
         self.saved()
 
     def enter(self, phase):
         """From now on the run is in `phase`, one of PHASES."""
         now_s = time.monotonic()
-        self._held["seconds"][self._phase] += now_s - self._since_s
+        spent_s = now_s - self._since_s
+        self._held["seconds"][self._phase] += spent_s
+        for kind, number in self._units.items():
+            self._held["unit_seconds"][kind] = self._held["unit_seconds"].get(kind, 0.0) + number * spent_s
         self._phase, self._since_s = phase, now_s
 
     def saved(self):

@@ -8,7 +8,7 @@ import pathlib
 import time
 from typing import NamedTuple
 
-from bert_tpu import chips, command, compiler, config, kept, places, pretrain
+from bert_tpu import chips, command, compiler, config, energy, kept, places, pretrain
 
 KEYS = ("price", "pue", "kgco2e_per_kwh")
 
@@ -79,15 +79,19 @@ class Plan(NamedTuple):
     @property
     def kwh(self) -> tuple[float, float] | None:
         """Energy at the data centre's meter."""
-        if self.hours is None:
-            return None
-        each = zip(self.hours, self.where.chip.watts, strict=True)
-        return tuple(hours * self.where.chips * watts / 1000 * self.pue for hours, watts in each)
+        return self._energy and self._energy.kwh
 
     @property
     def kgco2e(self) -> tuple[float, float] | None:
         """Of the electricity alone."""
-        return self.kwh and tuple(kwh * self.kgco2e_per_kwh for kwh in self.kwh)
+        return self._energy and self._energy.kgco2e
+
+    @property
+    def _energy(self):
+        if self.hours is None:
+            return None
+        chip_hours = tuple(hours * self.where.chips for hours in self.hours)
+        return energy.used(chip_hours, self.where.chip.watts, pue=self.pue, kgco2e_per_kwh=self.kgco2e_per_kwh)
 
 
 def make(cfg, where) -> Plan:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 import concurrent.futures
 import contextlib
+import os
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from bert_tpu import (
     beside,
     cache,
     checkpoint,
+    energy,
     hosts,
     hours,
     loop,
@@ -84,7 +86,9 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
             workdir.put_tokenizer(directory, training.vocabulary)
         state, meta = start(this, on, checkpoints, training.first_params)
         first_step, writes = int(state.step), group.index == 0
-        clock = hours.Hours(directory, writes=writes, age_s=age_s)
+        threads = os.cpu_count() * jax.process_count()
+        units = energy.units(on.devices.flat[0].device_kind, on.size, threads)
+        clock = hours.Hours(directory, writes=writes, units=units, age_s=age_s)
         with beside.open_books(cfg, training, on, directory, first_step, meta, writes) as (books, profile):
             if first_step >= cfg.num_steps:
                 books.say(f"{directory} has all {cfg.num_steps:,} steps already")

@@ -20,7 +20,7 @@ def now(monkeypatch):
 
 
 def start(directory, first_step, age_s=0.0):
-    clock = hours.Hours(directory, writes=True, age_s=age_s)
+    clock = hours.Hours(directory, writes=True, units={"cpu": 2}, age_s=age_s)
     clock.resume(first_step)
     return clock
 
@@ -30,7 +30,7 @@ def content(directory):
 
 
 def test_phases_add_up_to_the_time_since_the_process_began(tmp_path, now):
-    clock = hours.Hours(tmp_path, writes=True, age_s=5.0)
+    clock = hours.Hours(tmp_path, writes=True, units={"cpu": 2}, age_s=5.0)
     now(3)
     clock.resume(0)
     now(2)
@@ -88,8 +88,20 @@ def test_writes_are_rare_where_that_is_asked(tmp_path, now):
     assert content(tmp_path)["unsaved"]["step"] == 3
 
 
+def test_what_computes_counts_in_every_phase_and_start_lost_steps_too(tmp_path, now):
+    clock = start(tmp_path, 0, age_s=4.0)
+    now(6)
+    clock.write(3)  # and dies with three steps unsaved
+    clock = hours.Hours(tmp_path, writes=True, units={"TPU v4": 16}, age_s=1.0)
+    clock.resume(0)
+    now(2)
+    clock.write(1)
+    assert content(tmp_path)["lost_steps"] == 3
+    assert content(tmp_path)["unit_seconds"] == {"cpu": 2 * (4 + 6), "TPU v4": 16 * (1 + 2)}
+
+
 def test_only_one_process_writes(tmp_path):
-    clock = hours.Hours(tmp_path, writes=False)
+    clock = hours.Hours(tmp_path, writes=False, units={})
     clock.resume(0)
     clock.write(1)
     assert list(tmp_path.iterdir()) == []

@@ -12,8 +12,8 @@ FLOORS = {
     1: (
         "activation", "attention", "beam", "cache", "card", "checkpoint", "chips", "chunks", "classes", "clean",
         "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding",
-        "fingerprint", "flops", "hf", "hlo", "hosts", "hours", "kept", "layout", "log", "masking", "memory", "mesh",
-        "mix", "model", "names", "optim", "packed", "packing", "pairs", "parts", "picking", "places", "pool",
+        "energy", "fingerprint", "flops", "hf", "hlo", "hosts", "hours", "kept", "layout", "log", "masking",
+        "memory", "mesh", "mix", "model", "names", "optim", "packed", "packing", "pairs", "parts", "picking", "places", "pool",
         "product", "progress", "publish", "readers", "recipe", "rendezvous", "sentences", "shingles", "sieve",
         "sizes", "sources", "stop", "tables", "units", "visits", "vocab", "watchdog", "wikitext", "wordpiece",
         "workdir",

@@ -61,7 +61,7 @@ def test_a_bucket_is_claimed_and_remembers_its_config(bucket):
 def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
     workdir.put_tokenizer(bucket, vocab.load(tokenizer_dir))
     assert (bucket / "tokenizer" / "vocab.txt").read_text() == (tokenizer_dir / "vocab.txt").read_text()
-    clock = hours.Hours(bucket, writes=True)
+    clock = hours.Hours(bucket, writes=True, units={"cpu": 2})
     clock.resume(0)
     clock.write(4)
     assert json.loads((bucket / "hours.json").read_text())["unsaved"]["step"] == 4
