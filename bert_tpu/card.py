@@ -1,84 +1,112 @@
-"""The README.md of an exported model: what is known of it, and how transformers loads it."""
+"""The README.md of an exported model as a model card: what was measured, and "not measured" where nothing was.
 
-PRETRAINED = """\
----
-library_name: transformers
-pipeline_tag: fill-mask
----
-# BERT {size}
-
-{facts}
-
-    from transformers import AutoTokenizer, BertForPreTraining, pipeline
-
-    model = BertForPreTraining.from_pretrained("{name}")
-    tokenizer = AutoTokenizer.from_pretrained("{name}")
-    pipeline("fill-mask", "{name}")("text with [MASK]")
-"""
-FINETUNED = """\
----
-library_name: transformers
-pipeline_tag: {use}
----
-# BERT {size}, {task}
-
-{facts}
-
-    from transformers import AutoTokenizer, {cls}
-
-    model = {cls}.from_pretrained("{name}")
-    tokenizer = AutoTokenizer.from_pretrained("{name}")
+The form is the Hub's: YAML metadata, by huggingface_hub's own classes, and sections of Markdown. The metadata's key
+`bert_tpu` keeps what only the export knows, so that tools.model_card can write the card again with later findings.
 """
 
+from typing import Any, NamedTuple
 
-def pretrained(name, section, found, config, checked) -> str:
-    """Of the model `name`, which is that of the checkpoint `found` in a workdir of `config`."""
-    facts = [
-        *_sizes(section),
-        "- heads: masked language model, next sentence prediction",
-        *_steps(found),
-    ]
-    if "corpus" in config:
-        facts += [f"- corpus: sha256 {config['corpus']['sha256']}"]
-    return PRETRAINED.format(name=name, size=_size(section), facts="\n".join([*facts, _agreement(section, checked)]))
+import huggingface_hub
+
+from bert_tpu import sections
+
+FACTS = "bert_tpu"  # the metadata's key
 
 
-def finetuned(name, made, model, config, checked) -> str:
+class Findings(NamedTuple):
+    """What was found after the export, as the tools that found it wrote it; empty where they did not run."""
+
+    bias: str  # the tables of tools.audit_bias
+    scores: tuple[tuple[str, dict], ...]  # (task, its scores.json)
+    planned: dict  # tools.plan --json
+
+
+NOTHING = Findings("", (), {})
+
+
+def pretrained(name, section, found, checked, findings=NOTHING) -> str:
+    """Of the model `name`; section: its sizes. found: evidence.Evidence. checked: what `facts` returned."""
+    config, size = found.config, sections.size(section)
+    limits = sections.LIMITS.format(positions=section["max_positions"])
+    data = huggingface_hub.ModelCardData(
+        library_name="transformers", pipeline_tag="fill-mask", model_name=f"BERT {size}",
+        tags=["bert", "masked-lm", "next-sentence-prediction"], eval_results=_results(found, findings) or None,
+        **{FACTS: checked},
+    )  # fmt: skip
+    return _written(
+        data, f"BERT {size}",
+        ("Model details", sections.details(section, "masked language model, next sentence prediction", checked)),
+        ("Uses", sections.USES),
+        ("How to get started", sections.START.format(name=name)),
+        ("Bias, risks and limits", "\n\n".join([limits, sections.bias(findings.bias)])),
+        ("Training data", sections.training_data(found)),
+        ("Training procedure", sections.procedure(config, checked)),
+        ("Speed", sections.speed(found)),
+        ("Evaluation", sections.heldout(found) + "\n\n" + sections.downstream(findings.scores)),
+        ("Environmental impact", sections.impact(found, findings.planned)),
+        ("Citation", sections.CITATION + "\n\n" + sections.DEVLIN),
+    )  # fmt: skip
+
+
+def finetuned(name, made, model, found, checked) -> str:
     """Of the model `name`: `model`, a Finetuned, as the class `made`."""
-    task, section = config["task"], model.section
+    config, section = found.config, model.section
+    task, size = config["task"], sections.size(section)
+    results = [
+        _result(made.use, task["name"], metric, value, split)
+        for split, scores in model.scores.items()
+        for metric, value in scores.items()
+    ]
+    data = huggingface_hub.ModelCardData(
+        library_name="transformers", pipeline_tag=made.use, model_name=f"BERT {size}, {task['name']}", tags=["bert"],
+        eval_results=results or None, **{FACTS: checked},
+    )  # fmt: skip
     facts = [
-        *_sizes(section),
         f"- task: {task['name']}, training rows sha256 {task['train_sha256']}",
         f"- labels: {', '.join(model.labels)}",
         f"- base model: {config['init_from']}",
-        *_steps(model.checkpoint),
         f"- seed: {model.seed}, {model.reason}",
     ]
-    for split, scores in model.scores.items():
-        facts += [f"- {split}: {', '.join(f'{name} {score:.4g}' for name, score in scores.items())}"]
-    facts = "\n".join([*facts, _agreement(section, checked)])
-    return FINETUNED.format(name=name, use=made.use, cls=made.name, size=_size(section), task=task["name"], facts=facts)
+    judged = [
+        f"- {split}: {', '.join(f'{k} {v:.4g}' for k, v in each.items())}" for split, each in model.scores.items()
+    ]
+    return _written(
+        data, f"BERT {size}, {task['name']}",
+        ("Model details", sections.details(section, made.name, checked) + "\n" + "\n".join(facts)),
+        ("How to get started", sections.START_TUNED.format(name=name, cls=made.name)),
+        ("Bias, risks and limits", sections.TUNED_LIMITS),
+        ("Training procedure", sections.procedure(config, checked)),
+        ("Evaluation", "\n".join(judged) or sections.NOT_MEASURED),
+        ("Environmental impact", sections.impact(found, {})),
+        ("Citation", sections.CITATION + "\n\n" + sections.DEVLIN),
+    )  # fmt: skip
 
 
-def _size(section):
-    return f"L{section['num_layers']} H{section['hidden_size']} A{section['num_heads']}"
+def facts(step, checked) -> dict[str, Any]:
+    """What the metadata keeps of an export: the checkpoint's step, and an export.Checked or None."""
+    agrees = checked and {**checked._asdict(), "difference": float(f"{checked.difference:.1e}")}
+    return {"step": int(step) if step.isdigit() else None, "checked": agrees}
 
 
-def _sizes(section):
-    return [
-        f"- layers, hidden size, attention heads: {_size(section)}; feed-forward {section['intermediate_size']:,}, "
-        f"positions {section['max_positions']:,}, vocabulary {section['vocab_size']:,}"
+def _written(data, title, *parts):
+    body = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in parts)
+    return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{body}\n"
+
+
+def _results(found, findings):
+    results = [
+        _result("fill-mask", f"heldout-{n}-tokens", metric, line[metric], "heldout")
+        for n, line in sorted(found.heldout.items())
+        for metric in ("mlm_loss", "mlm_accuracy", "nsp_accuracy")
+    ]
+    return results + [
+        _result("text-classification", task, metric, summary["mean"], split)
+        for task, split, metric, summary, _ in sections.summaries(findings.scores)
     ]
 
 
-def _steps(found):
-    return [f"- trained for {int(found.name):,} steps"] if found.name.isdigit() else []
-
-
-def _agreement(section, checked):
-    if not checked:
-        return "- not checked against PyTorch: it was not installed"
-    return (
-        f"- checked against PyTorch: {checked.rows} rows of up to {section['max_positions']:,} tokens, float32; "
-        f"no logit differs by more than {checked.difference:.1e} ({checked.versions})"
-    )
+def _result(use, name, metric, value, split):
+    return huggingface_hub.EvalResult(
+        task_type=use, dataset_type=name, dataset_name=name, dataset_split=split, metric_type=metric,
+        metric_value=float(f"{value:.6g}"),
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from bert_tpu import (
     checkpoint,
     classes,
     command,
+    evidence,
     finetuned,
     heads,
     hf,
@@ -59,27 +60,31 @@ def export(directory, out, seed=None) -> Exported:
     with publish.directory(out) as made:
         vocabulary = vocab.load(directory / "tokenizer")
         if "task" in config:
-            return _finetuned(finetuned.load(directory, config, seed), config, vocabulary, made)
-        return _pretrained(checkpoint.find(directory), config, vocabulary, made)
+            return _finetuned(
+                finetuned.load(directory, config, seed), evidence.read(directory, config), vocabulary, made
+            )
+        return _pretrained(checkpoint.find(directory), evidence.read(directory, config), vocabulary, made)
 
 
-def _pretrained(found, config, vocabulary, made):
-    section = config["model"] | {"dtype": "float32"}
+def _pretrained(found, measured, vocabulary, made):
+    section = measured.config["model"] | {"dtype": "float32"}
     params = layout.unpack(checkpoint.load_params(found, pretrained.like(section)), section["vocab_size"])
     hf.save(made, params, section, vocabulary)
     [name] = classes.PRETRAINED["architectures"]
     checked = _check_if_possible(made, name, section, functools.partial(_pretrained_logits, params, section))
-    (made / "README.md").write_text(card.pretrained(made.name, section, found, config, checked))
+    text = card.pretrained(made.name, section, measured, card.facts(found.name, checked))
+    (made / "README.md").write_text(text, encoding="utf-8")
     return Exported(name, found, "", checked)
 
 
-def _finetuned(tuned, config, vocabulary, made):
+def _finetuned(tuned, measured, vocabulary, made):
     section, packed, cls = tuned.section, tuned.params, classes.FINETUNED[tuned.model.head]
     encoder = {k: v for k, v in packed.items() if k != "head" and (k != "pooler" or cls.has_pooler)}
     params = layout.cut(encoder, section["vocab_size"]) | {cls.head: packed["head"]}
     hf.save(made, params, section, vocabulary, classes.config(cls, tuned.labels))
     checked = _check_if_possible(made, cls.name, section, functools.partial(_finetuned_logits, tuned.model, packed))
-    (made / "README.md").write_text(card.finetuned(made.name, cls, tuned, config, checked), encoding="utf-8")
+    text = card.finetuned(made.name, cls, tuned, measured, card.facts(tuned.checkpoint.name, checked))
+    (made / "README.md").write_text(text, encoding="utf-8")
     return Exported(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", checked)
 
 

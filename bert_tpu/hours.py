@@ -30,7 +30,7 @@ class Hours:
     def resume(self, first_step):
         """Adds itself to what W/hours.json holds of earlier starts; what they did past `first_step` is lost."""
         if self._path.exists():
-            self._held = json.loads(self._path.read_text())
+            self._held |= json.loads(self._path.read_text())
             unsaved = self._held.pop("unsaved")
             if unsaved["step"] > first_step:
                 self._held["lost_steps"] += unsaved["step"] - first_step

@@ -53,7 +53,7 @@ def workdir(directory, section=SECTION):
     checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", every_steps=1, keep_last=1, keep_every=0)
     checkpoints.save(state, {"step": STEP})
     checkpoints.close()
-    config = {"model": section | {"dtype": "bfloat16"}, "corpus": {"sha256": "c0ffee"}}
+    config = {"model": section | {"dtype": "bfloat16"}, "corpus": {"sha256": "c0ffee"}, "data": {"dir": "gone"}}
     (directory / "config.json").write_text(json.dumps(config))
     vocab.save(VOCAB, directory / "tokenizer")
     return directory

@@ -11,12 +11,12 @@ FLOORS = {
     0: ("command",),
     1: (
         "activation", "attention", "beam", "cache", "card", "checkpoint", "chips", "chunks", "classes", "clean",
-        "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates", "embedding",
-        "energy", "fingerprint", "flops", "hf", "hlo", "hosts", "hours", "kept", "layout", "log", "masking",
-        "memory", "mesh", "mix", "model", "names", "optim", "packed", "packing", "pairs", "parts", "picking", "places", "pool",
-        "product", "progress", "publish", "readers", "recipe", "rendezvous", "sentences", "shingles", "sieve",
-        "sizes", "sources", "stop", "tables", "units", "visits", "vocab", "watchdog", "wikitext", "wordpiece",
-        "workdir",
+        "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates",
+        "embedding", "energy", "evidence", "fingerprint", "flops", "hf", "hlo", "hosts", "hours", "kept",
+        "layout", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim", "packed", "packing",
+        "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish", "readers", "recipe",
+        "rendezvous", "sections", "sentences", "shingles", "sieve", "sizes", "sources", "stop", "tables",
+        "units", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "describe", "train"),
     3: (

@@ -1,0 +1,165 @@
+"""The sections of a model card, each Markdown of what was measured."""
+
+import json
+
+from bert_tpu import chips, energy
+
+NOT_MEASURED = "Not measured."
+USES = """\
+Meant for: filling masks, and as the encoder to fine-tune for classes or numbers of texts and pairs, tags of words,
+spans of paragraphs, and inference between sentences. Not meant for: writing text, facts about the world, or decisions
+about people, for which it has been neither made nor judged."""
+START = """\
+```python
+from transformers import AutoTokenizer, BertForPreTraining, pipeline
+
+model = BertForPreTraining.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+print(pipeline("fill-mask", "{name}")("text with [MASK]"))
+```"""
+START_TUNED = """\
+```python
+from transformers import AutoTokenizer, {cls}
+
+model = {cls}.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+```"""
+LIMITS = """\
+It reads at most {positions:,} tokens at a time, knows the words of its training text alone, and repeats what that text
+says of people, prejudice included."""
+TUNED_LIMITS = "What the base model has learnt of its text, this one has too. Bias: not measured."
+CITATION = "The recipe is BERT's:"
+DEVLIN = """\
+    @inproceedings{devlin2019bert,
+      title = {{BERT}: Pre-training of Deep Bidirectional Transformers for Language Understanding},
+      author = {Devlin, Jacob and Chang, Ming-Wei and Lee, Kenton and Toutanova, Kristina},
+      booktitle = {Proceedings of NAACL-HLT},
+      year = {2019},
+      url = {https://aclanthology.org/N19-1423},
+    }"""
+
+
+def impact(found, planned) -> str:
+    """The section on energy and carbon: of the run as measured, beside what a plan foresaw."""
+    lines = [NOT_MEASURED]
+    if found.energy:
+        unit = {chip.kind: f"{name} chips" for name, chip in chips.CHIPS.items()} | {energy.CPU: "CPU threads"}
+        spent = ", ".join(f"{s / 3600:,.2f} hours of {unit[kind]}" for kind, s in found.hours["unit_seconds"].items())
+        plan = found.config["plan"]
+        lines = [
+            f"- measured: {spent}, over {found.hours['starts']} start(s), lost steps included",
+            f"- energy, an estimate: {_range(found.energy.kwh)} kWh, by documented idle or mean and highest watts, "
+            f"hosts and network not in, PUE {plan['pue']}",
+            f"- carbon, an estimate: {_range(found.energy.kgco2e)} kg CO2e at {plan['kgco2e_per_kwh']} kg/kWh, a "
+            "figure of the config that may be far from the region's",
+        ]
+    if planned:
+        low, high = planned["kgco2e_low"], planned["kgco2e_high"]
+        told = f"{_range((low, high))} kg CO2e" if low is not None else "it does not fit"
+        lines.append(f"- planned on {planned['topology']}, all {planned['chips']} chips: {told}")
+    return "\n".join(lines)
+
+
+def size(section):
+    """L2 H128 A2."""
+    return f"L{section['num_layers']} H{section['hidden_size']} A{section['num_heads']}"
+
+
+def details(section, heads, checked):
+    """Sizes, and how far PyTorch agrees; checked: as card.facts has it."""
+    lines = [
+        f"- layers, hidden size, attention heads: {size(section)}; feed-forward {section['intermediate_size']:,}, "
+        f"positions {section['max_positions']:,}, vocabulary {section['vocab_size']:,}; activation "
+        f"{section['activation']}, norm after each block",
+        f"- heads: {heads}",
+    ]
+    if checked["checked"]:
+        found = checked["checked"]
+        lines += [
+            f"- checked against PyTorch: {found['rows']} rows of up to {section['max_positions']:,} tokens, float32; "
+            f"no logit differs by more than {found['difference']:.1e} ({found['versions']})"
+        ]
+    else:
+        lines += ["- not checked against PyTorch: it was not installed"]
+    return "\n".join(lines)
+
+
+def bias(tables):
+    """The tables of tools.audit_bias, or that there are none."""
+    return tables.strip() or f"Bias: {NOT_MEASURED.lower()} `python -m tools.audit_bias` does."
+
+
+def training_data(found):
+    """What the corpus' lockfile says."""
+    if "corpus" not in found.config:
+        return NOT_MEASURED
+    lines = [f"- corpus: sha256 {found.config['corpus']['sha256']}"]
+    if found.lock:
+        train, heldout = found.lock.content["train"], found.lock.content["heldout"]
+        lines += [
+            f"- {train['documents']:,} documents, {train['sentences']:,} sentences, {train['tokens']:,} tokens, "
+            f"{train['unknown_share']:.2%} of them [UNK]; {heldout['documents']:,} documents more were held out",
+            f"- sources: {len(found.lock.content['sources'])}",
+            "- left out in cleaning: "
+            + (", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in found.lock.content["cleaning"].items() if n)
+               or "nothing"),
+        ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def procedure(config, checked):
+    """Steps and the sections of the config that decide what is learnt."""
+    lines = [f"- trained for {checked['step']:,} steps"] if checked["step"] is not None else []
+    if "num_steps" in config:
+        lines += [f"- planned: {config['num_steps']:,} steps of {config['batch_size']:,} examples"]
+    for name in ("optim", "data", "model"):
+        if name in config:
+            told = ", ".join(f"{k} {json.dumps(v)}" for k, v in sorted(config[name].items()) if "dir" not in k)
+            lines.append(f"- {name}: {told}")
+    return "\n".join(lines) or NOT_MEASURED
+
+
+def speed(found):
+    """Medians of the training lines."""
+    told = [f"- {n} tokens: {rate:,.0f} examples a second" for n, rate in found.examples_per_s.items()]
+    if found.hours:
+        told.append(f"- {sum(found.hours['seconds'].values()) / 3600:,.2f} hours from start to end, restarts included")
+    return "\n".join(told) or NOT_MEASURED
+
+
+def heldout(found):
+    """The last evaluation of each length."""
+    if not found.heldout:
+        return f"Held-out text: {NOT_MEASURED.lower()}"
+    rows = [
+        f"| {n} | {line['mlm_loss']:.3f} | {line['mlm_accuracy']:.1%} | {line['nsp_accuracy']:.1%} |"
+        for n, line in sorted(found.heldout.items())
+    ]
+    table = ["| held-out, tokens | MLM loss, nats | MLM accuracy | NSP accuracy |", "| --- | --- | --- | --- |", *rows]
+    if found.lock:
+        table += ["", f"The unigram entropy of the training text is {found.lock.unigram_entropy:.3f} nats."]
+    return "\n".join(table)
+
+
+def summaries(scores):
+    """(task, split, metric, {"mean", "std", "best", "interval"}, seeds) of every score."""
+    for task, told in scores:
+        for split, metrics in told["summary"].items():
+            for metric, summary in metrics.items():
+                yield task, split, metric, summary, len(told["seeds"])
+
+
+def downstream(scores):
+    """Scores of fine-tunings, [(task, scores.json)]."""
+    if not scores:
+        return f"Fine-tuned: {NOT_MEASURED.lower()}"
+    rows = [
+        f"| {task}, {split} | {metric} | {s['mean']:.4f} | {s['std']:.4f} | {s['best']:.4f} | {seeds} |"
+        for task, split, metric, s, seeds in summaries(scores)
+    ]
+    head = ["| fine-tuned | metric | mean | deviation | best | seeds |", "| --- | --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows])
+
+
+def _range(pair):
+    return " .. ".join(f"{value:.3g}" for value in pair)

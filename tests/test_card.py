@@ -1,0 +1,181 @@
+"""A model card: valid metadata by the Hub's own reader, measured figures alone, and its code runs."""
+
+import json
+import re
+import sys
+
+import huggingface_hub
+import pytest
+import small
+import yaml
+
+from bert_tpu import card, command, evidence, export, hours
+from tools import model_card, push_to_hub
+
+LINES = (
+    {"step": 5, "kind": "train", "seq_len": 16, "loss": 9.0, "examples_per_sec": 10.0},
+    {"step": 6, "kind": "train", "seq_len": 16, "loss": 9.0, "examples_per_sec": 30.0},
+    {"step": 7, "kind": "train", "seq_len": 16, "loss": 9.0, "examples_per_sec": 20.0},
+    {"step": 3, "kind": "eval", "seq_len": 16, "mlm_loss": 7.5, "mlm_accuracy": 0.01, "nsp_accuracy": 0.5},
+    {"step": 7, "kind": "eval", "seq_len": 16, "mlm_loss": 4.25, "mlm_accuracy": 0.125, "nsp_accuracy": 0.75},
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A workdir that measured something, its last line cut as by kill -9."""
+    directory = small.workdir(tmp_path_factory.mktemp("card") / "run")
+    config = json.loads((directory / "config.json").read_text())
+    config |= {"plan": {"pue": 1.5, "kgco2e_per_kwh": 0.5, "price": {}}, "num_steps": 9, "batch_size": 4}
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES) + '{"step": 8, "ki')
+    clock = hours.Hours(directory, writes=True, units={"TPU v4": 16}, age_s=3600.0)
+    clock.resume(0)
+    clock.write(7)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    export.export(run, run.parent / "model")
+    return run.parent / "model"
+
+
+def say(tool, monkeypatch, capsys, *args):
+    """What a tool said on its command line."""
+    monkeypatch.setattr(sys, "argv", ["tool", *map(str, args)])
+    command.run(tool.main)
+    return capsys.readouterr().out
+
+
+def fault(tool, monkeypatch, capsys, *args):
+    """The one sentence with which it refused."""
+    with pytest.raises(SystemExit) as ended:
+        say(tool, monkeypatch, capsys, *args)
+    assert "\n" not in ended.value.code
+    return ended.value.code
+
+
+def test_the_hub_reads_its_metadata(model):
+    data = huggingface_hub.ModelCard.load(model / "README.md").data
+    assert (data.library_name, data.pipeline_tag) == ("transformers", "fill-mask")
+    found = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert found == {"mlm_loss": 4.25, "mlm_accuracy": 0.125, "nsp_accuracy": 0.75}
+
+
+def test_it_tells_the_last_evaluation_the_median_speed_and_the_energy(run, model):
+    text = (model / "README.md").read_text()
+    assert "| 16 | 4.250 | 12.5% | 75.0% |" in text
+    assert "16 tokens: 20 examples a second" in text
+    # 16 chips for an hour, and the moments of this test
+    kwh = [16 * watts / 1000 * 1.5 for watts in (170, 192)]
+    assert f"{kwh[0]:.3g} .. {kwh[1]:.3g} kWh" in text
+    assert f"{kwh[0] / 2:.3g} .. {kwh[1] / 2:.3g} kg CO2e" in text
+
+
+def test_what_nobody_measured_says_so(tmp_path):
+    found = evidence.read(small.workdir(tmp_path / "bare"), {"model": small.SECTION})
+    text = card.pretrained("bare", small.SECTION, found, card.facts("7", None))
+    sections = dict(re.findall(r"## (.+)\n\n((?:(?!\n## ).|\n)*?)(?=\n\n## |\Z)", text))
+    for name in ("Training data", "Speed", "Environmental impact"):
+        assert sections[name].strip() == "Not measured."
+    assert sections["Evaluation"].count("not measured.") == 2
+    assert "Bias: not measured." in sections["Bias, risks and limits"]
+    assert "not checked against PyTorch" in text
+    assert "model-index" not in text
+
+
+def test_its_code_runs(model, monkeypatch, capsys):
+    monkeypatch.chdir(model.parent)
+    [code] = re.findall(r"```python\n(.*?)```", (model / "README.md").read_text(), re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+    assert "token_str" in capsys.readouterr().out
+
+
+def test_later_findings_enter_and_the_exports_own_words_stay(run, model, tmp_path, monkeypatch, capsys):
+    tuned = tmp_path / "tuned"
+    tuned.mkdir()
+    (tuned / "config.json").write_text(json.dumps({"task": {"name": "rte"}}))
+    summary = {"mean": 0.615, "std": 0.02, "best": 0.64, "interval": [0.55, 0.66]}
+    scores = {"seeds": {"0": {}, "1": {}, "2": {}}, "summary": {"validation": {"accuracy": summary}}}
+    (tuned / "scores.json").write_text(json.dumps(scores))
+    (tmp_path / "bias.md").write_text("| pairs | 52.1 |\n")
+    planned = {"topology": "v4:2x2x4", "chips": 16, "kgco2e_low": 1.5, "kgco2e_high": 2.25}
+    (tmp_path / "plan.json").write_text(json.dumps(planned))
+    before = (model / "README.md").read_text()
+    say(
+        model_card, monkeypatch, capsys, "--model", model, "--workdir", run, "--bias", tmp_path, "--scores", tuned,
+        "--plan", tmp_path / "plan.json",
+    )  # fmt: skip
+    after = (model / "README.md").read_text()
+    for fact in (
+        "| rte, validation | accuracy | 0.6150 |",
+        "| pairs | 52.1 |",
+        "v4:2x2x4, all 16 chips: 1.5 .. 2.25 kg",
+    ):
+        assert fact in after
+        assert fact not in before
+    [checked] = re.findall("- checked against PyTorch.*", before)
+    assert checked in after
+    metrics = [r.metric_type for r in huggingface_hub.ModelCard.load(model / "README.md").data.eval_results]
+    assert metrics.count("accuracy") == 1
+
+
+def test_names_of_any_form_leave_the_metadata_valid(run):
+    found = evidence.read(run, json.loads((run / "config.json").read_text()))
+    name = 'a: "b" #c\n---\n- d'
+    findings = card.Findings(
+        "", ((name, {"seeds": {"0": {}}, "summary": {"v": {"f1": {"mean": 0.5, "std": 0, "best": 1}}}}),), {}
+    )
+    text = card.pretrained("m", small.SECTION, found, card.facts("7", None), findings)
+    _, metadata, _ = re.split(r"^---\n", text, maxsplit=2, flags=re.MULTILINE)
+    results = yaml.safe_load(metadata)["model-index"][0]["results"]
+    assert results[-1]["dataset"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--bias", "nowhere"], "there is no nowhere/bias.md: make it"),
+        (["--scores", "{run}"], "is no fine-tuning's workdir"),
+        (["--plan", "{run}/metrics.jsonl"], "is no JSON"),
+    ],
+)
+def test_what_is_no_finding_is_refused(run, model, monkeypatch, capsys, flags, said):
+    before = (model / "README.md").read_bytes()
+    flags = [flag.format(run=run) for flag in flags]
+    assert said in fault(model_card, monkeypatch, capsys, "--model", model, "--workdir", run, *flags)
+    assert (model / "README.md").read_bytes() == before
+
+
+def test_a_card_of_other_making_is_refused(run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
+    assert "was not written by tools.export_pytorch" in fault(
+        model_card, monkeypatch, capsys, "--model", tmp_path, "--workdir", run
+    )
+
+
+def test_pushing_says_what_it_would_do_and_asks_nobody(model, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub, "HfApi", None)  # whoever asks the network fails
+    said = say(push_to_hub, monkeypatch, capsys, "--model", model, "--repo", "me/bert")
+    assert "model.safetensors" in said
+    assert f"{len(list(model.iterdir()))} files" in said
+
+
+def test_pushing_takes_the_token_from_the_environment_alone(model, monkeypatch, capsys):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert "HF_TOKEN is not set" in fault(
+        push_to_hub, monkeypatch, capsys, "--model", model, "--repo", "me/b", "--push"
+    )
+
+
+@pytest.mark.parametrize(
+    ("repo", "said"), [("bert", "give USER/NAME"), ("me/a..b", "--repo me/a..b"), ("a/b/c", "--repo")]
+)
+def test_a_name_that_the_hub_would_refuse_is_refused_here(model, monkeypatch, capsys, repo, said):
+    assert said in fault(push_to_hub, monkeypatch, capsys, "--model", model, "--repo", repo)
+
+
+def test_half_an_export_is_not_pushed(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    assert "model.safetensors" in fault(push_to_hub, monkeypatch, capsys, "--model", tmp_path, "--repo", "me/b")
