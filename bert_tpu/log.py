@@ -128,6 +128,15 @@ class Log:
             each = "".join(f"  {name.replace('_', ' ')} {values[name]:.3f}" for name in self.objectives)
             self.say(f"{self._place(step)}  held-out {_short(seq_len, values)}{each}")
 
+    def lines(self):
+        """The lines of metrics.jsonl up to now, on the process that writes; elsewhere none."""
+        self.flush()
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self.writes else []
+
+    def remark(self, step, sentence):
+        """Says something of the run at `step`."""
+        self.say(f"{self._place(step)}  {sentence}")
+
     def scores(self, step, split, by_seed, commonest):
         """Writes one line for each seed's scores of a split, and says their means.
 

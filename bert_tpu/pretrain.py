@@ -9,6 +9,7 @@ import sys
 
 from etils import epath
 import jax
+import numpy as np
 
 from bert_tpu import (
     checkpoint,
@@ -16,6 +17,7 @@ from bert_tpu import (
     config,
     corpus,
     flops,
+    health,
     hours,
     layout,
     loop,
@@ -138,11 +140,33 @@ def _open_data(cfg, lock, rules, devices) -> running.Data:
         of_heldout = data.load(lock, "heldout", **rules.row_counts(), **host)
         heldout = list(data.heldout(of_heldout, rules, cfg.eval.num_batches))
 
+    facts = health.Facts(
+        lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, _commoner(heldout)
+    )
+    warned = set()
+
     def evaluate(programs, on, state, books, finished):
         books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
+        lines = books.lines()
+        if said := health.remark(lines, facts, cfg.num_steps):
+            books.remark(finished, said)
+        for warning in health.check(lines, facts):
+            if warning.name not in warned:
+                warned.add(warning.name)
+                books.say(f"warning: {warning.sentence}")
 
     note = data.note(share, rules, devices * cfg.accumulate)
     return running.Data(functools.partial(data.train, share, rules), evaluate, note)
+
+
+def _commoner(heldout):
+    """Sequence length -> share of the commoner NSP label in this host's rows of the evaluation."""
+    labels = {}
+    for seq_len, batch in heldout:
+        given = batch["next_sentence_label"]
+        labels.setdefault(seq_len, []).append(given[given >= 0])  # -1: a packed row holds no example there
+    shares = {n: float(np.mean(np.concatenate(given))) for n, given in labels.items()}
+    return {n: max(share, 1 - share) for n, share in shares.items()}
 
 
 def again(cfg, directory, step):
