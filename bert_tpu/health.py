@@ -128,8 +128,8 @@ def _flat(held, facts):
     newest = late[-1]
     return Warning("flat", (
         f"step {newest['step']:,} is long past the warm-up and the MLM loss, {newest['mlm_loss']:.2f} nats, is still "
-        f"at the unigram entropy of {facts.unigram_entropy:.2f}: only frequencies are learnt; look at the learning rate, "
-        "too high or too low, and at the batches (tools.show_batches)"
+        f"at the unigram entropy of {facts.unigram_entropy:.2f}: only frequencies are learnt; look at the learning "
+        "rate (too high or too low) and at the batches (tools.show_batches)"
     ))  # fmt: skip
 
 
@@ -148,8 +148,8 @@ def _stuck(held, facts):
     seq_len = max(held)
     return Warning("nsp", (
         f"MLM is learnt but NSP is not: {held[seq_len][-1]['nsp_accuracy']:.1%} right at {seq_len} tokens, where "
-        f"always the commoner label is right at {facts.commoner[seq_len]:.1%}; look whether documents keep the order of their "
-        "sentences and are longer than one (tools.describe_corpus)"
+        f"always the commoner label is right at {facts.commoner[seq_len]:.1%}; look whether documents keep the order "
+        "of their sentences and are longer than one (tools.describe_corpus)"
     ))  # fmt: skip
 
 
