@@ -46,9 +46,9 @@ def outputs(tuned: Model, params, batch, draw=None):
     encoder = {name: tree for name, tree in params.items() if name != "head"}
     inputs = (batch[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
     starts_BE, of_tokens = batch.get("example_starts"), tuned.head in OF_TOKENS
-    firsts_alone = starts_BE is not None and not of_tokens
+    places_BE = None if of_tokens else starts_BE  # pooling asks for no more of the last layer
     encoded = bert.apply(
-        {"params": layout.apart(encoder)}, *inputs, draw, starts_BE, firsts_alone, method="encode"
+        {"params": layout.apart(encoder)}, *inputs, draw, starts_BE, places_BE, method="encode"
     )  # fmt: skip
     x = encoded.tokens_BLD if of_tokens else encoded.pooled_BD
     if draw is not None and tuned.head != "span":  # whose authors drop nothing here

@@ -200,12 +200,12 @@ class Bert(nn.Module):
         losses_BM, hits_BM = self.mlm.losses(h_BMD, encoded.word_VD, masked_ids_BM)
         return Losses(losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 
-    def encode(self, ids_BL, types_BL, mask_BL, draw=None, starts_BE=None, firsts_alone=False) -> Encoded:
+    def encode(self, ids_BL, types_BL, mask_BL, draw=None, starts_BE=None, places_BE=None) -> Encoded:
         """Every layer's tokens, the last one's, and its tanh-pooled first token, all in the compute type.
 
         mask_BL: 0 at padding. starts_BE: where each of the examples that share a row begins; then mask_BL numbers them
         from 1, a token attends to its own example alone, positions count from its start, and each is pooled,
-        [B, E, D]. firsts_alone: the last layer is computed at `starts_BE` only, which is all that pooling asks for.
+        [B, E, D]. places_BE: the last layer is computed at these places of such rows only, and they are what is pooled.
         """
         seeds = [None] * (1 + self.num_layers)
         if draw is not None:
@@ -219,11 +219,11 @@ class Bert(nn.Module):
             starts_BL = jnp.take_along_axis(starts_BE, jnp.maximum(mask_BL - 1, 0), axis=1)
             positions_BL = jnp.arange(starts_BL.shape[1]) - starts_BL
         x_BLD, word_VD = self.embeddings(ids_BL, types_BL, positions_BL, seeds[0])
-        layers, places = [x_BLD], [None] * (self.num_layers - 1) + [starts_BE if firsts_alone else None]
+        layers, places = [x_BLD], [None] * (self.num_layers - 1) + [places_BE]
         for layer, *of_layer in zip(self.layer, seeds[1:], places, strict=True):
             layers.append(layer(layers[-1], mask_B1LT, *of_layer))
         x_BLD = first = layers[-1]
-        if not firsts_alone:
+        if places_BE is None:
             first = x_BLD[:, 0] if starts_BE is None else jnp.take_along_axis(x_BLD, starts_BE[..., None], axis=1)
         return Encoded(tuple(layers), x_BLD, jnp.tanh(self.pooler(first)), word_VD)
 

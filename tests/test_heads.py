@@ -167,10 +167,12 @@ def test_a_last_layer_at_first_tokens_alone_is_the_whole_one(softmax):
     bert = made.bert.clone(vocab_size=layout.rows(made.bert.vocab_size))
     inputs = [given[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
 
-    def pooled(tree, alone):
-        return bert.apply({"params": tree}, *inputs, None, given["example_starts"], alone, method="encode").pooled_BD
+    starts = given["example_starts"]
 
-    alone, whole = (jax.vjp(lambda tree, a=a: pooled(tree, a), encoder) for a in (True, False))
+    def pooled(tree, places):
+        return bert.apply({"params": tree}, *inputs, None, starts, places, method="encode").pooled_BD
+
+    alone, whole = (jax.vjp(lambda tree, at=at: pooled(tree, at), encoder) for at in (starts, None))
     np.testing.assert_allclose(alone[0], whole[0], atol=1e-6)
     cotangent = np.random.default_rng(0).normal(size=alone[0].shape).astype(np.float32)
     gradients, wanted = (back(cotangent)[0] for _, back in (alone, whole))
