@@ -33,7 +33,11 @@ class Guess(NamedTuple):
 
 def load(directory) -> Model:
     """The model of a Hugging Face directory, float32 on the first device; UserError without an MLM head."""
-    pretrained = hf.load(directory)
+    return ready(hf.load(directory), directory)
+
+
+def ready(pretrained: hf.Pretrained, directory) -> Model:
+    """What was read from `directory`, float32 on the first device; UserError without an MLM head."""
     if "mlm" in pretrained.absent:
         raise command.UserError(f"{directory} holds an encoder without an MLM head: it cannot fill a mask")
     tokenizer = vocab.tokenizer(pretrained.vocab)

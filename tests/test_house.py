@@ -25,8 +25,8 @@ FLOORS = {
         "tasks.task", "tasks.windows",
     ),
     4: (
-        "buckets", "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "loop",
-        "nonfinite", "objective", "pretrained", "replay",
+        "buckets", "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "likelihood",
+        "loop", "nonfinite", "objective", "pretrained", "replay",
     ),
     5: ("beside", "suite"),
     6: ("running",),
