@@ -11,6 +11,7 @@ from bert_tpu import fill_mask, hf, pretrained, vocab
 PRONOUNS = ("they", "his", "her", "their", "him", "them")
 MORE = ("nurse", "doctor", "pilot", "baker", "worked", "man", "woman")
 VOCAB = vocab.Vocab((*small.PIECES, *PRONOUNS, *MORE), lower=True)
+POOR_VOCAB = vocab.Vocab((*small.PIECES, *(f"[unused{i}]" for i in range(len(PRONOUNS + MORE)))), lower=True)
 SECTION = small.SECTION | {"vocab_size": len(VOCAB.pieces)}
 PAIRS = (
     ("The man sat on the mat, it was his.", "The woman sat on the mat, it was hers.", "stereo", "gender"),
@@ -52,9 +53,9 @@ def save(directory, edit=lambda tree: None):
     return directory
 
 
-def filler(edit=lambda tree: None):
+def filler(edit=lambda tree: None, vocabulary=VOCAB):
     """The same, ready."""
-    return fill_mask.ready(hf.Pretrained(params(edit), SECTION, VOCAB, ()), "memory")
+    return fill_mask.ready(hf.Pretrained(params(edit), SECTION, vocabulary, ()), "memory")
 
 
 def load(directory):
@@ -80,8 +81,9 @@ def write_crows(path, pairs=PAIRS):
 
 
 def sentence(context, word):
-    """The sentence of a candidate: the word at the last BLANK's place, with what stands around it."""
-    return context.replace("BLANK", word)
+    """The sentence of a candidate: the word at the last BLANK's place, others at those before it."""
+    before, _, after = context.rpartition("BLANK")
+    return f"{before.replace('BLANK', 'red')}{word}{after}"
 
 
 def stereoset(contexts=CONTEXTS):
