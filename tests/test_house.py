@@ -29,7 +29,8 @@ FLOORS = {
         "loop", "nonfinite", "objective", "pretrained", "replay",
     ),
     5: (
-        "beside", "bias.bootstrap", "bias.crows", "bias.stereoset", "bias.templates", "bias.winogender", "suite",
+        "beside", "bias.audit", "bias.bootstrap", "bias.chart", "bias.crows", "bias.report", "bias.stereoset",
+        "bias.templates", "bias.winogender", "suite",
     ),
     6: ("running",),
     7: ("finetune", "pretrain"),
@@ -83,6 +84,7 @@ def test_no_circles():
     ("library", "where"),
     [
         ("flax", {"model"}),
+        ("matplotlib", {"bias.chart"}),
         ("tensorflow", {"data", "datasets", "log", "masking", "packed", "pairs", "visits"}),
         ("torch", {"export", "hf"}),
         ("transformers", {"export"}),
@@ -97,7 +99,7 @@ def test_heavy_libraries_stay_in_their_rooms(library, where):
 
 @pytest.mark.parametrize(
     "name",
-    ["pretrain", "prepare", "fill_mask", "export", "embed", "tasks.glue", "tasks.table", "tasks.ner"],
+    ["pretrain", "prepare", "fill_mask", "export", "embed", "tasks.glue", "tasks.table", "tasks.ner", "bias.audit"],
 )
 def test_importing_brings_no_tensorflow_and_no_torch(name):
     """They cost seconds; only reading data, writing events and checking an export needs them."""
