@@ -1,6 +1,7 @@
 """The sections of a model card, each Markdown of what was measured."""
 
 import json
+import re
 
 from bert_tpu import chips, energy
 
@@ -86,7 +87,8 @@ def details(section, heads, checked):
 
 def bias(tables):
     """The tables of tools.audit_bias, or that there are none."""
-    return tables.strip() or f"Bias: {NOT_MEASURED.lower()} `python -m tools.audit_bias` does."
+    deeper = re.sub(r"^#", "###", tables.strip(), flags=re.MULTILINE)  # below the card's own headings
+    return deeper or f"Bias: {NOT_MEASURED.lower()} `python -m tools.audit_bias` does."
 
 
 def training_data(found):

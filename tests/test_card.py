@@ -9,7 +9,8 @@ import pytest
 import small
 import yaml
 
-from bert_tpu import card, command, evidence, export, hours
+from bert_tpu import card, command, evidence, export, hf, hours
+from bert_tpu.bias import audit
 from tools import model_card, push_to_hub
 
 LINES = (
@@ -39,6 +40,13 @@ def run(tmp_path_factory):
 def model(run):
     export.export(run, run.parent / "model")
     return run.parent / "model"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def other(run):
+    """An audit of other weights."""
+    (run / "other").mkdir()
+    (run / "other" / "bias.json").write_text('{"models": [{"weights_sha256": "c0ffee"}]}')
 
 
 def say(tool, monkeypatch, capsys, *args):
@@ -99,7 +107,9 @@ def test_later_findings_enter_and_the_exports_own_words_stay(run, model, tmp_pat
     summary = {"mean": 0.615, "std": 0.02, "best": 0.64, "interval": [0.55, 0.66]}
     scores = {"seeds": {"0": {}, "1": {}, "2": {}}, "summary": {"validation": {"accuracy": summary}}}
     (tuned / "scores.json").write_text(json.dumps(scores))
-    (tmp_path / "bias.md").write_text("| pairs | 52.1 |\n")
+    (tmp_path / "bias.md").write_text("# Bias\n\n| pairs | 52.1 |\n")
+    audited = {"models": [{"weights_sha256": audit.weights_sha256(hf.load(model))}]}
+    (tmp_path / "bias.json").write_text(json.dumps(audited))
     planned = {"topology": "v4:2x2x4", "chips": 16, "kgco2e_low": 1.5, "kgco2e_high": 2.25}
     (tmp_path / "plan.json").write_text(json.dumps(planned))
     before = (model / "README.md").read_text()
@@ -136,7 +146,8 @@ def test_names_of_any_form_leave_the_metadata_valid(run):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--bias", "nowhere"], "there is no nowhere/bias.md: make it"),
+        (["--bias", "nowhere"], "there is no nowhere/bias.json: make it"),
+        (["--bias", "{run}/other"], "is the audit of another model"),
         (["--scores", "{run}"], "is no fine-tuning's workdir"),
         (["--plan", "{run}/metrics.jsonl"], "is no JSON"),
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 import huggingface_hub
 
 from bert_tpu import card, command, evidence, hf, publish, workdir
+from bert_tpu.bias import audit
 
 
 def main():
@@ -27,14 +28,15 @@ def main():
     if "task" in config:
         raise command.UserError(f"{args.workdir} is a fine-tuning's, whose card its export wrote: give a pretraining's")
     checked = _kept(readme)
+    model = hf.load(args.model)
     findings = card.Findings(
-        bias=_read(Path(args.bias) / "bias.md") if args.bias else "",
+        bias=_bias(args.bias, model) if args.bias else "",
         scores=tuple(_scores(path) for path in args.scores),
         planned=_json(args.plan) if args.plan else {},
     )
-    section, found = hf.load(args.model).model, evidence.read(args.workdir, config)
+    found = evidence.read(args.workdir, config)
     with publish.file(readme) as made:
-        made.write(card.pretrained(Path(args.model).resolve().name, section, found, checked, findings).encode())
+        made.write(card.pretrained(Path(args.model).resolve().name, model.model, found, checked, findings).encode())
     print(f"{readme}: written")
 
 
@@ -46,6 +48,14 @@ def _kept(readme):
     if not kept:
         raise command.UserError(f"{readme} was not written by tools.export_pytorch: export the model again")
     return kept
+
+
+def _bias(directory, model):
+    """The audit's tables, if these very weights were audited."""
+    audited = [each["weights_sha256"] for each in _json(Path(directory) / "bias.json")["models"]]
+    if audit.weights_sha256(model) not in audited:
+        raise command.UserError(f"{directory} is the audit of another model: give the one of --model")
+    return _read(Path(directory) / "bias.md")
 
 
 def _scores(directory):
