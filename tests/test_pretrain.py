@@ -150,6 +150,8 @@ def test_terminal_shows_the_run_and_nobody_else_s_notes(given, tmp_path):
         rf"{place}(  0:00:\d\d left)?(  |  16: {held}  [\d,]+ seq/s)",
         r"0 h 0\d min in 1 start: (\w+ \d+\.\d%(, )?){6}",
         rf"{place}  held-out (16|32): {held}  mlm loss \d\.\d{{3}}  nsp loss \d\.\d{{3}}",
+        rf"{place}  MLM loss \d\.\d\d nats (above|below) the unigram entropy of \d\.\d\d(; a curve .* nats)?",
+        r"warning: (step 24 is long past the warm-up|\d+% of a step's time is waiting for input).*",
     )
     found = [[text for text in texts if re.fullmatch(form, text)] for form in forms]
     assert [text for text in texts if text and not any(text in those for those in found)] == []
