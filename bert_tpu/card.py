@@ -11,6 +11,7 @@ import huggingface_hub
 from bert_tpu import sections
 
 FACTS = "bert_tpu"  # the metadata's key
+SMALL = "Small files"  # the section of tools.export_onnx
 
 
 class Findings(NamedTuple):
@@ -19,9 +20,10 @@ class Findings(NamedTuple):
     bias: str  # the tables of tools.audit_bias
     scores: tuple[tuple[str, dict], ...]  # (task, its scores.json)
     planned: dict  # tools.plan --json
+    small: dict  # quantization.json of tools.export_onnx
 
 
-NOTHING = Findings("", (), {})
+NOTHING = Findings("", (), {}, {})
 
 
 def pretrained(name, section, found, checked, findings=NOTHING) -> str:
@@ -43,6 +45,7 @@ def pretrained(name, section, found, checked, findings=NOTHING) -> str:
         ("Training procedure", sections.procedure(config, checked)),
         ("Speed", sections.speed(found)),
         ("Evaluation", sections.heldout(found) + "\n\n" + sections.downstream(findings.scores)),
+        (SMALL, sections.small(findings.small)),
         ("Environmental impact", sections.impact(found, findings.planned)),
         ("Citation", sections.CITATION + "\n\n" + sections.DEVLIN),
     )  # fmt: skip
@@ -77,9 +80,17 @@ def finetuned(name, made, model, found, checked) -> str:
         ("Bias, risks and limits", sections.TUNED_LIMITS),
         ("Training procedure", sections.procedure(config, checked)),
         ("Evaluation", "\n".join(judged) or sections.NOT_MEASURED),
+        (SMALL, sections.small({})),
         ("Environmental impact", sections.impact(found, {})),
         ("Citation", sections.CITATION + "\n\n" + sections.DEVLIN),
     )  # fmt: skip
+
+
+def with_section(text, heading, body) -> str:
+    """The card `text` with `body` below its `heading`; "" where it has no such heading."""
+    before, mark, rest = text.partition(f"\n## {heading}\n\n")
+    following = rest.find("\n## ")
+    return f"{before}{mark}{body}\n{rest[following:]}" if following >= 0 else ""
 
 
 def facts(step, checked) -> dict[str, Any]:

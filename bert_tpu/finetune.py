@@ -70,8 +70,7 @@ def open(cfg) -> Opened:
     if not cfg.seeds or len(set(cfg.seeds)) < len(cfg.seeds) or min(cfg.seeds) < 0:
         raise command.UserError(f"config.seeds is {cfg.seeds}: give different whole numbers, such as 0,1,2")
     start = pretrained.load(cfg.init_from)
-    reader = {"max_length": cfg.max_length, "vocabulary": start.vocab}
-    read = config.call(_reader(cfg.reader), cfg.data, "data", **reader)
+    read = read_task(cfg, start.vocab)
     if "train" not in read.splits:
         raise command.UserError(f"the data of {read.name} have no rows to train on: check --config.data")
     cfg = cfg.copy_and_resolve_references()
@@ -85,6 +84,12 @@ def open(cfg) -> Opened:
         seq_len=cfg.max_length, multiple=jax.device_count() * cfg.accumulate,
     )  # fmt: skip
     return Opened(cfg, start, tuned, read, rows)
+
+
+def read_task(cfg, vocabulary) -> task.Task:
+    """The task whose files `cfg.data` names, in pieces of `vocabulary`."""
+    given = {"max_length": cfg.max_length, "vocabulary": vocabulary}
+    return config.call(_reader(cfg.reader), cfg.data, "data", **given)
 
 
 def _reader(name):

@@ -30,28 +30,31 @@ def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, sa
 
     Step n is dispatched before the sums of step n - 1 are read, so the devices never wait for the host's books.
     """
-    waiting, finished_s = None, time.perf_counter()
+    waiting, finished_s, input_s = None, time.perf_counter(), 0.0
 
     def settle():
-        """Reads the sums of the step that waits for it."""
-        nonlocal waiting, finished_s
+        """Reads the sums of the step that waits for it.
+
+        Its seconds are those since the last step's end, and the input that was waited for in them is the next step's.
+        """
+        nonlocal waiting, finished_s, input_s
         if waiting is not None:
-            step, seq_len, sums, input_s = waiting
+            step, seq_len, sums = waiting
             sums = jax.device_get(sums)
             now = time.perf_counter()
             hooks.step(step, seq_len, sums, now - finished_s, input_s)
-            waiting, finished_s = None, now
+            waiting, finished_s, input_s = None, now, 0.0
 
     for step in range(first_step + 1, num_steps + 1):
         hooks.profile(step, state)
         hooks.at(step, "input")
         asked_s = time.perf_counter()
         seq_len, batch = next(batches)
-        input_s = time.perf_counter() - asked_s
+        input_s += time.perf_counter() - asked_s
         hooks.at(step, "step")
         state, sums = programs.step[seq_len](state, meshes.put(batch, mesh))
         settle()
-        waiting = step, seq_len, sums, input_s
+        waiting = step, seq_len, sums
         stopping = step == num_steps or hooks.should_stop(step)
         saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
         if saves or evaluates:

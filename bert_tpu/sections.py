@@ -163,5 +163,29 @@ def downstream(scores):
     return "\n".join([*head, *rows])
 
 
+def small(costs):
+    """A table of the ONNX files, costs: their quantization.json; scores beside float32's in brackets."""
+    if not costs:
+        return f"ONNX: {NOT_MEASURED.lower()} `python -m tools.export_onnx` makes and measures the files."
+    whole = costs["files"][0]["scores"]
+    names = [name.replace("_", " ").replace("mlm", "MLM").replace("nsp", "NSP") for name in whole]
+    head = ["file of onnx/", "form", "MB", f"ms for {costs['tokens']} tokens", *names]
+    rows = [" | ".join(head), " | ".join("---" for _ in head)]
+    for told in costs["files"]:
+        scores = [f"{score:.4f}" + _apart(score - whole[name]) for name, score in told["scores"].items()]
+        size, time = f"{told['bytes'] / 1e6:.1f}", f"{told['milliseconds']:.1f}"
+        rows.append(" | ".join([told["file"], told["form"], size, time, *scores]))
+    on = f", scores on {costs['judged_on']}" if costs["judged_on"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in costs["versions"].items())
+    return "\n".join([f"| {row} |" for row in rows]) + (
+        f"\n\nOf one row, on {costs['threads']} threads ({costs['machine']}){on}; in brackets what is beside float32. "
+        f"float32 differs by at most {costs['difference_from_pytorch']:.1e} from PyTorch's logits ({versions})."
+    )
+
+
+def _apart(difference):
+    return f" ({difference:+.4f})" if difference else ""
+
+
 def _range(pair):
     return " .. ".join(f"{value:.3g}" for value in pair)

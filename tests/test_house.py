@@ -30,14 +30,14 @@ FLOORS = {
     ),
     5: (
         "beside", "bias.audit", "bias.bootstrap", "bias.chart", "bias.crows", "bias.report", "bias.stereoset",
-        "bias.templates", "bias.winogender", "suite",
+        "bias.templates", "bias.winogender", "onnx.cost", "onnx.graph", "onnx.smaller", "suite",
     ),
     6: ("running",),
     7: ("finetune", "pretrain"),
-    8: ("plan",),
+    8: ("onnx.forms", "plan"),
 }  # fmt: skip
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
-PACKAGES = ("bert_tpu", "bert_tpu.bias", "bert_tpu.tasks")
+PACKAGES = ("bert_tpu", "bert_tpu.bias", "bert_tpu.onnx", "bert_tpu.tasks")
 FILES = sorted((ROOT / "bert_tpu").rglob("*.py"))
 
 

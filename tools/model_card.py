@@ -3,7 +3,7 @@
 python -m tools.model_card --model DIR --workdir W [--bias OUT] [--scores V ...] [--plan FILE]
 
 DIR/README.md is then the card of the run W: its figures, and those of tools.audit_bias, of fine-tunings of the model,
-and of tools.plan --json. What nobody measured says so.
+of tools.plan --json, and of DIR/onnx where tools.export_onnx made it. What nobody measured says so.
 """
 
 import json
@@ -13,6 +13,7 @@ import huggingface_hub
 
 from bert_tpu import card, command, evidence, hf, publish, workdir
 from bert_tpu.bias import audit
+from bert_tpu.onnx import forms
 
 
 def main():
@@ -33,6 +34,7 @@ def main():
         bias=_bias(args.bias, model) if args.bias else "",
         scores=tuple(_scores(path) for path in args.scores),
         planned=_json(args.plan) if args.plan else {},
+        small=forms.read(args.model),
     )
     found = evidence.read(args.workdir, config)
     with publish.file(readme) as made:

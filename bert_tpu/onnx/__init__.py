@@ -1,0 +1,1 @@
+"""An exported model as ONNX, in float32 and in the smaller forms that onnxruntime computes."""

@@ -1,0 +1,105 @@
+"""An exported directory gets onnx/: its model in every form, and quantization.json, what each costs."""
+
+import json
+import os
+from pathlib import Path
+import platform
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from bert_tpu import classes, command, corpus, data, finetune, pretrain, publish, vocab, workdir
+from bert_tpu.onnx import cost, graph, smaller
+
+FOLDER, COSTS = "onnx", "quantization.json"
+# Under the names by which transformers.js looks for dtype "fp32", "q8" and "q4".
+FORMS = {
+    "float32": ("model.onnx", lambda model: model),
+    "int8": ("model_quantized.onnx", smaller.int8),
+    "4-bit": ("model_q4.onnx", smaller.four_bits),
+}
+
+
+def write(directory, run=None, rows=256) -> dict[str, Any]:
+    """Makes directory/onnx and returns what its quantization.json holds.
+
+    run: the workdir of the training that `directory` is of; on at most `rows` of its held-out rows of each length, or
+    on the split that its task is judged on first, each form is then scored. Raises UserError where onnx/ exists, where
+    a package is missing, or where run and model do not fit.
+    """
+    graph.needs()
+    directory = Path(directory)
+    name = graph.class_name(directory)
+    judge, judged = _judge(directory, name, Path(run), rows) if run else (None, None)
+    with publish.directory(directory / FOLDER) as out:
+        print(f"{directory}: from PyTorch to ONNX", flush=True)
+        model, difference = graph.of(directory)
+        files, sessions = [], []
+        for form, (file, make) in FORMS.items():
+            (out / file).write_bytes(make(model).SerializeToString())
+            size = (out / file).stat().st_size
+            print(f"{directory / FOLDER / file}: {form}, {size / 1e6:.1f} MB", flush=True)
+            files.append({"file": file, "form": form, "bytes": size})
+            sessions.append(graph.session(out / file))
+        del model
+        for told, session, milliseconds in zip(files, sessions, cost.latencies(sessions), strict=True):
+            told["milliseconds"] = milliseconds
+            told["scores"] = judge(session, told["form"]) if judge else {}
+        costs = {
+            "class": name, "difference_from_pytorch": difference, "tokens": cost.TOKENS, "judged_on": judged,
+            "files": files, "machine": platform.machine(), "threads": len(os.sched_getaffinity(0)),
+            "versions": _versions(),
+        }  # fmt: skip
+        (out / COSTS).write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")
+    return costs
+
+
+def read(directory) -> dict[str, Any]:
+    """quantization.json of an exported directory; {} where it has none."""
+    path = Path(directory) / FOLDER / COSTS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _versions():
+    import onnx
+    import onnxruntime
+    import torch
+    import transformers
+
+    return {each.__name__: each.__version__ for each in (onnx, onnxruntime, torch, transformers)}
+
+
+def _judge(directory, name, run, rows):
+    """(function of a session and a form -> scores, what they are of)."""
+    config, pieces = workdir.read_config(run), vocab.load(directory).pieces
+    vocabulary = vocab.load(run / "tokenizer")
+    expected = classes.FINETUNED[config["task"]["head"]].name if "task" in config else "BertForPreTraining"
+    if expected != name or pieces != vocabulary.pieces:
+        what = "another vocabulary" if expected == name else f"a {expected}"
+        raise command.UserError(f"{run} trained {what}, {directory} is a {name}: give its own workdir")
+    pretrain.quiet_tensorflow()
+    if "task" not in config:
+        batches = _heldout(ml_collections.ConfigDict(config), rows)
+        told = ", ".join(f"{len(batch['input_ids'])} held-out rows of {n} tokens" for n, batch in batches)
+        return lambda session, form: cost.pretraining(session, batches, form), told
+    read = finetune.read_task(ml_collections.ConfigDict(config), vocabulary)
+    if len(read.labels) != len(config["task"]["labels"]) or not read.judged:
+        raise command.UserError(f"the data of {run} have changed since: they have other labels or nothing to judge on")
+    split = read.judged[0]
+    told = f"{read.name}, {split}, {len(read.splits[split].lengths):,} rows"
+    return lambda session, form: cost.task(session, read, split, form), told
+
+
+def _heldout(cfg, rows):
+    """[(length, the first `rows` of the run's evaluation set)], a row for each example."""
+    recipe = pretrain.make_recipe(cfg)._replace(packed_rows=0)
+    share = data.load(corpus.read(cfg.data.dir), "heldout", batch_size=cfg.batch_size)
+    whole = -(-rows // cfg.batch_size)
+    found = {}
+    for seq_len, batch in data.heldout(share, recipe, min(whole, cfg.eval.num_batches)):
+        found.setdefault(seq_len, []).append(batch)
+    return [
+        (seq_len, {key: np.concatenate([each[key] for each in batches])[:rows] for key in batches[0]})
+        for seq_len, batches in found.items()
+    ]

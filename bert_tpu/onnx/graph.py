@@ -1,0 +1,139 @@
+"""An exported directory's model as an ONNX graph in float32, by PyTorch's exporter."""
+
+import contextlib
+import json
+import logging
+from pathlib import Path
+import warnings
+
+import numpy as np
+
+from bert_tpu import classes, command, export
+
+INPUTS = "input_ids", "attention_mask", "token_type_ids"  # int64 [batch, sequence], as transformers has them
+# Under the names by which transformers.js and optimum look for them; ours of the class' outputs -> those.
+OUTPUTS = {
+    "BertForPreTraining": {"prediction_logits": "logits", "seq_relationship_logits": "seq_relationship_logits"},
+    "BertForQuestionAnswering": {"start_logits": "start_logits", "end_logits": "end_logits"},
+} | {each.name: {"logits": "logits"} for head, each in classes.FINETUNED.items() if head != "span"}
+OPSET = 18  # what PyTorch's exporter writes of itself
+ROWS, TOKENS = 3, 24  # that PyTorch and onnxruntime are compared on
+
+
+def needs():
+    """Raises UserError where a package of requirements-onnx.txt is not installed."""
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise command.UserError(
+            f"{error.name} is not installed: python -m pip install -r requirements-onnx.txt"
+        ) from None
+
+
+def class_name(directory) -> str:
+    """The class of transformers that config.json of `directory` names. Raises UserError for one that is not ours."""
+    path = Path(directory) / "config.json"
+    try:
+        named = json.loads(path.read_text(encoding="utf-8")).get("architectures") or [None]
+    except (OSError, ValueError, AttributeError):
+        raise command.UserError(f"{path} is missing or no JSON: make it with tools.export_pytorch") from None
+    if named[0] not in OUTPUTS:
+        raise command.UserError(f"{path} names {named[0]}, which is none of {', '.join(OUTPUTS)}")
+    return named[0]
+
+
+def of(directory):
+    """(onnx.ModelProto, the largest difference of a logit): any batch and any length up to the model's positions.
+
+    Tied weights are one initializer. Raises UserError if onnxruntime's logits differ from PyTorch's by more than
+    export.TOLERANCE.
+    """
+    import torch
+    import transformers
+
+    name = class_name(directory)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    # "eager" attention is plain products and a softmax, which onnxruntime fuses; "sdpa" becomes a longer graph.
+    loaded = getattr(transformers, name).from_pretrained(directory, attn_implementation="eager").eval()
+
+    class Outputs(torch.nn.Module):
+        """The logits alone, as a tuple."""
+
+        def __init__(self):
+            super().__init__()
+            self.bert = loaded
+
+        def forward(self, input_ids, attention_mask, token_type_ids):
+            said = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+            return tuple(said[key] for key in OUTPUTS[name])
+
+    batch = _batch(loaded.config)
+    tensors = tuple(torch.from_numpy(batch[key]) for key in INPUTS)
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            Outputs().eval(), tensors, dynamo=True, verbose=False, opset_version=OPSET, input_names=INPUTS,
+            output_names=tuple(OUTPUTS[name].values()), dynamic_shapes=(sizes,) * len(INPUTS),
+        )  # fmt: skip
+        said = Outputs().eval()(*tensors)
+    made = program.model_proto
+    expected = dict(zip(OUTPUTS[name].values(), (each.numpy() for each in said), strict=True))
+    return made, _compare(made, batch, expected)
+
+
+def session(model, threads=0):
+    """A session of onnxruntime, of a ModelProto or of a file's path, on the CPU; threads 0: all cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    source = str(model) if isinstance(model, str | Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _batch(config):
+    """Rows of random pieces, two segments each, the first row full and the others padded."""
+    rng = np.random.default_rng(0)
+    shape = ROWS, min(TOKENS, config.max_position_embeddings)
+    place = np.arange(shape[1])
+    length = np.linspace(shape[1], 2, ROWS, dtype=int)[:, None]
+    real = place < length
+    return {
+        "input_ids": np.where(real, rng.integers(config.vocab_size, size=shape), 0),
+        "attention_mask": real.astype(np.int64),
+        "token_type_ids": (real & (place >= length // 2)).astype(np.int64) % config.type_vocab_size,
+    }
+
+
+def _compare(model, batch, expected):
+    opened = session(model)
+    real = batch["attention_mask"].astype(bool)
+    names = [each.name for each in opened.get_outputs()]
+    of_tokens = {name: x.shape[:2] == real.shape for name, x in expected.items()}
+    worst = 0.0
+    for name, said in zip(names, opened.run(names, batch), strict=True):
+        apart = np.abs(said - expected[name])
+        difference = float(np.max(apart[real] if of_tokens[name] else apart))
+        if not difference <= export.TOLERANCE:  # so that a NaN fails too
+            raise command.UserError(
+                f"onnxruntime computes another model: {name} differ by up to {difference:.2g}, more than "
+                f"{export.TOLERANCE:g}; nothing was written"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without the exporter's remarks on packages and on its own code."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+    logger.setLevel(level)
