@@ -12,6 +12,7 @@ import transformers
 import tuned
 
 from bert_tpu import command, export, finetuned, hf, judge, pretrained, workdir
+from bert_tpu.onnx import forms
 from tools import export_pytorch
 
 HEADS = ("classify", "regress", "tag", "span")
@@ -194,3 +195,12 @@ def test_one_can_start_from_the_exported_encoder(made, head):
 def test_a_fine_tuning_is_no_model_to_start_from(made):
     with pytest.raises(command.UserError, match=r"of 2 models: export one, python -m tools.export_pytorch --workdir"):
         pretrained.load(made("classify").run)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_onnx_scores_as_the_run_did(made, head):
+    tuned = made(head)
+    scores = json.loads((tuned.run / "scores.json").read_text())["seeds"]["1"]
+    costs = forms.write(tuned.model, tuned.run)
+    assert costs["files"][0]["scores"] == pytest.approx(next(iter(scores.values())), abs=1e-4)
+    assert [each["form"] for each in costs["files"]] == list(forms.FORMS)

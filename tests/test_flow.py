@@ -8,6 +8,8 @@ import pytest
 import quick
 import warm
 
+from bert_tpu.onnx import forms
+
 SMALL = [
     f"--config.{key}={value}"
     for key, value in {
@@ -111,3 +113,13 @@ def test_batches_can_be_looked_at(flow):
 def test_curves_are_drawn(flow):
     run("tools.plot_metrics", "--workdir", flow / "run", "--corpus", flow / "corpus", "--out", flow / "curve.png")
     assert (flow / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_onnx_scores_as_the_run_did(flow):
+    """On the run's own evaluation rows, all of them."""
+    said = forms.write(flow / "model", flow / "run", rows=10_000)["files"][0]["scores"]
+    lines = [json.loads(line) for line in (flow / "run" / "metrics.jsonl").read_text().splitlines()]
+    last = {line["seq_len"]: line for line in lines if line["kind"] == "eval"}
+    names = "mlm_loss", "mlm_accuracy", "nsp_accuracy"
+    expected = {f"{name} {seq_len}": line[name] for seq_len, line in last.items() for name in names}
+    assert said == pytest.approx(expected, abs=2e-3)

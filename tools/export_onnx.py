@@ -9,7 +9,7 @@ task's scores. The model card gets the same table.
 import argparse
 from pathlib import Path
 
-from bert_tpu import card, command, publish, sections
+from bert_tpu import card, command, pretrain, publish, sections
 from bert_tpu.onnx import forms
 
 
@@ -22,6 +22,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.rows < 1:
         raise command.UserError(f"--rows {args.rows}: give 1 or more")
+    pretrain.quiet_tensorflow()
     costs = forms.write(args.model, args.workdir, args.rows)
     table = sections.small(costs)
     print(table)

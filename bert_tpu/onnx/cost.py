@@ -8,18 +8,17 @@ import numpy as np
 from bert_tpu import progress
 from bert_tpu.onnx import graph
 
-TOKENS = 128  # of the one row that is timed
-RUNS = 30  # of it, the median counts
+RUNS = 30  # of the one row that is timed, the median counts
 # Tokens of a call: the MLM head's logits of 1,024 and 30,522 pieces are 125 MB.
 CALL = 1024
 
 
-def latencies(sessions) -> list[float]:
-    """Milliseconds of one row of TOKENS tokens in each session: the median of RUNS, after one to warm up.
+def latencies(sessions, tokens) -> list[float]:
+    """Milliseconds of one row of `tokens` tokens in each session: the median of RUNS, after one to warm up.
 
     They take turns, so that other work on the machine slows all of them.
     """
-    ids = np.ones((1, TOKENS), np.int64)
+    ids = np.ones((1, tokens), np.int64)
     row = {"input_ids": ids, "attention_mask": ids, "token_type_ids": 0 * ids}
     times = [[] for _ in sessions]
     for run in range(RUNS + 1):

@@ -9,13 +9,14 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from bert_tpu import classes, command, corpus, data, finetune, pretrain, publish, vocab, workdir
+from bert_tpu import classes, command, corpus, finetune, pretrain, publish, vocab, workdir
 from bert_tpu.onnx import cost, graph, smaller
 
 FOLDER, COSTS = "onnx", "quantization.json"
+TOKENS = 128  # of the row that is timed, where the model takes so many
 # Under the names by which transformers.js looks for dtype "fp32", "q8" and "q4".
 FORMS = {
-    "float32": ("model.onnx", lambda model: model),
+    "float32": ("model.onnx", smaller.float32),
     "int8": ("model_quantized.onnx", smaller.int8),
     "4-bit": ("model_q4.onnx", smaller.four_bits),
 }
@@ -30,7 +31,8 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
     """
     graph.needs()
     directory = Path(directory)
-    name = graph.class_name(directory)
+    name, positions = graph.config(directory)
+    tokens = min(TOKENS, positions)
     judge, judged = _judge(directory, name, Path(run), rows) if run else (None, None)
     with publish.directory(directory / FOLDER) as out:
         print(f"{directory}: from PyTorch to ONNX", flush=True)
@@ -43,11 +45,11 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
             files.append({"file": file, "form": form, "bytes": size})
             sessions.append(graph.session(out / file))
         del model
-        for told, session, milliseconds in zip(files, sessions, cost.latencies(sessions), strict=True):
+        for told, session, milliseconds in zip(files, sessions, cost.latencies(sessions, tokens), strict=True):
             told["milliseconds"] = milliseconds
             told["scores"] = judge(session, told["form"]) if judge else {}
         costs = {
-            "class": name, "difference_from_pytorch": difference, "tokens": cost.TOKENS, "judged_on": judged,
+            "class": name, "difference_from_pytorch": difference, "tokens": tokens, "judged_on": judged,
             "files": files, "machine": platform.machine(), "threads": len(os.sched_getaffinity(0)),
             "versions": _versions(),
         }  # fmt: skip
@@ -78,7 +80,6 @@ def _judge(directory, name, run, rows):
     if expected != name or pieces != vocabulary.pieces:
         what = "another vocabulary" if expected == name else f"a {expected}"
         raise command.UserError(f"{run} trained {what}, {directory} is a {name}: give its own workdir")
-    pretrain.quiet_tensorflow()
     if "task" not in config:
         batches = _heldout(ml_collections.ConfigDict(config), rows)
         told = ", ".join(f"{len(batch['input_ids'])} held-out rows of {n} tokens" for n, batch in batches)
@@ -93,6 +94,8 @@ def _judge(directory, name, run, rows):
 
 def _heldout(cfg, rows):
     """[(length, the first `rows` of the run's evaluation set)], a row for each example."""
+    from bert_tpu import data  # which brings TensorFlow
+
     recipe = pretrain.make_recipe(cfg)._replace(packed_rows=0)
     share = data.load(corpus.read(cfg.data.dir), "heldout", batch_size=cfg.batch_size)
     whole = -(-rows // cfg.batch_size)

@@ -33,16 +33,17 @@ def needs():
         ) from None
 
 
-def class_name(directory) -> str:
-    """The class of transformers that config.json of `directory` names. Raises UserError for one that is not ours."""
+def config(directory) -> tuple[str, int]:
+    """(class of transformers, positions) by config.json of `directory`. Raises UserError for a class not ours."""
     path = Path(directory) / "config.json"
     try:
-        named = json.loads(path.read_text(encoding="utf-8")).get("architectures") or [None]
-    except (OSError, ValueError, AttributeError):
-        raise command.UserError(f"{path} is missing or no JSON: make it with tools.export_pytorch") from None
-    if named[0] not in OUTPUTS:
-        raise command.UserError(f"{path} names {named[0]}, which is none of {', '.join(OUTPUTS)}")
-    return named[0]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        [name], positions = found["architectures"], found["max_position_embeddings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise command.UserError(f"{path} is none of an exported model: make it with tools.export_pytorch") from None
+    if name not in OUTPUTS:
+        raise command.UserError(f"{path} names {name}, which is none of {', '.join(OUTPUTS)}")
+    return name, positions
 
 
 def of(directory):
@@ -54,7 +55,7 @@ def of(directory):
     import torch
     import transformers
 
-    name = class_name(directory)
+    name, _ = config(directory)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     # "eager" attention is plain products and a softmax, which onnxruntime fuses; "sdpa" becomes a longer graph.

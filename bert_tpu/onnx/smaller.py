@@ -12,7 +12,15 @@ import tempfile
 
 import numpy as np
 
-BLOCK = 32  # weights of a scale: a quarter of a bit more than 64, whose loss is larger
+BLOCK = 32  # weights that share a scale and a zero: of 64 their squared error is a quarter larger
+
+
+def float32(model):
+    """A copy of the ModelProto `model` in which what is tied is there once, however it was exported."""
+    made, twins = _spelled_out(model)
+    for first, second in twins.items():
+        _turn(made, first, second)
+    return made
 
 
 def int8(model):
@@ -30,20 +38,13 @@ def int8(model):
         quantization.quantize_dynamic(source, out, weight_type=quantization.QuantType.QUInt8)
         made = onnx.load(out)
     for first, second in twins.items():
-        _drop(made, f"{second}_quantized", f"{second}_scale", f"{second}_zero_point")
-        transposed = onnx.helper.make_node("Transpose", [f"{first}_quantized"], [f"{second}_quantized"], perm=[1, 0])
-        made.graph.node.insert(0, transposed)
-        for node in made.graph.node:
-            node.input[:] = [
-                name.replace(second, first) if name in (f"{second}_scale", f"{second}_zero_point") else name
-                for name in node.input
-            ]
+        _turn(made, f"{first}_quantized", f"{second}_quantized")
     onnx.checker.check_model(made)
     return made
 
 
 def four_bits(model):
-    """A copy of the ModelProto `model` whose matrices have 4 bits a weight and a scale for each BLOCK of a row.
+    """A copy of the ModelProto `model` whose matrices have 4 bits a weight, a scale and a zero for each BLOCK of a row.
 
     onnxruntime's MatMulNBits and GatherBlockQuantized compute in float32 from them.
     """
@@ -51,7 +52,7 @@ def four_bits(model):
 
     spelled, twins = _spelled_out(model)
     rule = matmul_nbits_quantizer.DefaultWeightOnlyQuantConfig(
-        block_size=BLOCK, is_symmetric=True, op_types_to_quantize=("MatMul", "Gather")
+        block_size=BLOCK, is_symmetric=False, op_types_to_quantize=("MatMul", "Gather")
     )
     with _quiet(), np.errstate(invalid="ignore"):  # a block of zeros: nought by nought is taken for nought there
         quantizer = matmul_nbits_quantizer.MatMulNBitsQuantizer(spelled, algo_config=rule)
@@ -63,25 +64,34 @@ def four_bits(model):
 
 
 def _spelled_out(model):
-    """(a copy without transposed initializers, as the quantizers find their weights; what was transposed -> its twin).
+    """(a copy without transposed initializers, as the quantizers look for weights; matrix -> its transpose beside it).
 
-    Only of matrices that something else reads too: those are the tied ones.
+    The second is what an exporter made of tied weights, as long as they are float.
     """
     import onnx
 
     made = copy.deepcopy(model)
-    held = {each.name: each for each in made.graph.initializer}
-    twins = {}
+    held = {each.name: onnx.numpy_helper.to_array(each) for each in made.graph.initializer}
     for node in [node for node in made.graph.node if node.op_type == "Transpose" and node.input[0] in held]:
-        [source], [out] = node.input, node.output
-        turned = np.ascontiguousarray(onnx.numpy_helper.to_array(held[source]).T)
-        made.graph.initializer.append(onnx.numpy_helper.from_array(turned, out))
+        held[node.output[0]] = np.ascontiguousarray(held[node.input[0]].T)
+        made.graph.initializer.append(onnx.numpy_helper.from_array(held[node.output[0]], node.output[0]))
         made.graph.node.remove(node)
-        if any(source in other.input for other in made.graph.node):
-            twins[source] = out
-        else:
-            _drop(made, source)
+    read = {name for node in made.graph.node for name in node.input}
+    _drop(made, *(held.keys() - read))
+    gathered = {node.input[0] for node in made.graph.node if node.op_type == "Gather"} & held.keys()
+    multiplied = {node.input[1] for node in made.graph.node if node.op_type == "MatMul"} & held.keys()
+    twins = {
+        first: second for first in gathered for second in multiplied if np.array_equal(held[first], held[second].T)
+    }
     return made, twins
+
+
+def _turn(made, first, second):
+    """The initializer `second` is computed as the transpose of `first`; onnxruntime does so once, as it loads."""
+    import onnx
+
+    _drop(made, second)
+    made.graph.node.insert(0, onnx.helper.make_node("Transpose", [first], [second], perm=[1, 0]))
 
 
 def _share_blocks(made, first, second):
@@ -98,9 +108,9 @@ def _share_blocks(made, first, second):
     flat = onnx.numpy_helper.from_array(packed.reshape(len(packed), -1), f"{first}_bytes")
     for node in made.graph.node:
         if node.op_type == "GatherBlockQuantized" and node.input[0] == f"{first}_Q4":
-            node.input[0], node.input[2] = flat.name, f"{second}_scales"
+            node.input[0], node.input[2], node.input[3] = flat.name, f"{second}_scales", f"{second}_zero_points"
             node.attribute.append(onnx.helper.make_attribute("bits", 4))
-    _drop(made, f"{first}_Q4", f"{first}_scales", f"{second}_Q4")
+    _drop(made, f"{first}_Q4", f"{first}_scales", f"{first}_zero_points", f"{second}_Q4")
     made.graph.initializer.extend([flat, shape])
     made.graph.node.insert(0, onnx.helper.make_node("Reshape", [flat.name, shape.name], [f"{second}_Q4"]))
 
