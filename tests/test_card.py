@@ -135,7 +135,7 @@ def test_names_of_any_form_leave_the_metadata_valid(run):
     found = evidence.read(run, json.loads((run / "config.json").read_text()))
     name = 'a: "b" #c\n---\n- d'
     findings = card.Findings(
-        "", ((name, {"seeds": {"0": {}}, "summary": {"v": {"f1": {"mean": 0.5, "std": 0, "best": 1}}}}),), {}
+        "", ((name, {"seeds": {"0": {}}, "summary": {"v": {"f1": {"mean": 0.5, "std": 0, "best": 1}}}}),), {}, {}
     )
     text = card.pretrained("m", small.SECTION, found, card.facts("7", None), findings)
     _, metadata, _ = re.split(r"^---\n", text, maxsplit=2, flags=re.MULTILINE)

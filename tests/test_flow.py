@@ -123,3 +123,5 @@ def test_onnx_scores_as_the_run_did(flow):
     names = "mlm_loss", "mlm_accuracy", "nsp_accuracy"
     expected = {f"{name} {seq_len}": line[name] for seq_len, line in last.items() for name in names}
     assert said == pytest.approx(expected, abs=2e-3)
+    run("tools.model_card", "--model", flow / "model", "--workdir", flow / "run")
+    assert "| model_q4.onnx | 4-bit |" in (flow / "model" / "README.md").read_text()

@@ -86,8 +86,9 @@ def test_no_circles():
         ("flax", {"model"}),
         ("matplotlib", {"bias.chart"}),
         ("tensorflow", {"data", "datasets", "log", "masking", "packed", "pairs", "visits"}),
-        ("torch", {"export", "hf"}),
-        ("transformers", {"export"}),
+        ("torch", {"export", "hf", "onnx.graph"}),
+        ("transformers", {"export", "onnx.graph"}),
+        ("onnxruntime", {"onnx.graph", "onnx.smaller"}),
         ("sklearn", {"tasks.scores"}),
         ("scipy", {"tasks.scores"}),
         ("seqeval", {"tasks.ner"}),
@@ -99,11 +100,22 @@ def test_heavy_libraries_stay_in_their_rooms(library, where):
 
 @pytest.mark.parametrize(
     "name",
-    ["pretrain", "prepare", "fill_mask", "export", "embed", "tasks.glue", "tasks.table", "tasks.ner", "bias.audit"],
+    [
+        "pretrain",
+        "prepare",
+        "fill_mask",
+        "export",
+        "embed",
+        "tasks.glue",
+        "tasks.table",
+        "tasks.ner",
+        "bias.audit",
+        "onnx.forms",
+    ],
 )
 def test_importing_brings_no_tensorflow_and_no_torch(name):
     """They cost seconds; only reading data, writing events and checking an export needs them."""
-    heavy = {"tensorflow", "torch", "transformers", "sklearn", "scipy.stats", "seqeval"}
+    heavy = {"tensorflow", "torch", "transformers", "onnx", "onnxruntime", "sklearn", "scipy.stats", "seqeval"}
     code = f"import sys, bert_tpu.{name}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,5 +1,6 @@
 """An exported directory gets onnx/: its model in every form, and quantization.json, what each costs."""
 
+import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -64,12 +65,7 @@ def read(directory) -> dict[str, Any]:
 
 
 def _versions():
-    import onnx
-    import onnxruntime
-    import torch
-    import transformers
-
-    return {each.__name__: each.__version__ for each in (onnx, onnxruntime, torch, transformers)}
+    return {name: importlib.metadata.version(name) for name in ("onnx", "onnxruntime", "torch", "transformers")}
 
 
 def _judge(directory, name, run, rows):

@@ -1,6 +1,7 @@
 """An exported directory's model as an ONNX graph in float32, by PyTorch's exporter."""
 
 import contextlib
+import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -16,21 +17,16 @@ OUTPUTS = {
     "BertForPreTraining": {"prediction_logits": "logits", "seq_relationship_logits": "seq_relationship_logits"},
     "BertForQuestionAnswering": {"start_logits": "start_logits", "end_logits": "end_logits"},
 } | {each.name: {"logits": "logits"} for head, each in classes.FINETUNED.items() if head != "span"}
+PACKAGES = "onnx", "onnxruntime", "onnxscript", "torch", "transformers"
 OPSET = 18  # what PyTorch's exporter writes of itself
 ROWS, TOKENS = 3, 24  # that PyTorch and onnxruntime are compared on
 
 
 def needs():
     """Raises UserError where a package of requirements-onnx.txt is not installed."""
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise command.UserError(
-            f"{error.name} is not installed: python -m pip install -r requirements-onnx.txt"
-        ) from None
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise command.UserError(f"{', '.join(missing)} not installed: python -m pip install -r requirements-onnx.txt")
 
 
 def config(directory) -> tuple[str, int]:
