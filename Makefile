@@ -1,5 +1,6 @@
-# make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask -> fine-tuning, in
-#                             ./demo; TASK=dir fine-tunes on its train.jsonl and validation.jsonl
+# make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask -> fine-tuning -> ONNX
+#                             -> bias -> model card, in ./demo; TASK=dir fine-tunes on its train.jsonl and
+#                             validation.jsonl, BIAS=dir audits with the benchmarks' files in it
 # make corpus SOURCE='glob' TOKENIZER=dir OUT=dir   prepares, verifies and describes a corpus; ARGS for more options
 # make test                   the whole suite
 # make bench [TEXT='glob']    speeds of data, preparation and step beside their peers
@@ -13,6 +14,7 @@ PY := $(VENV)/bin/python
 DEMO := demo
 CORPUS ?= $(DEMO)/text/docs.txt
 TASK ?=
+BIAS ?=
 TEXT ?=
 .DELETE_ON_ERROR:
 .PHONY: venv demo corpus test bench bench-tpu lint clean
@@ -29,7 +31,7 @@ $(VENV)/ready: $(wildcard requirements*.txt) constraints.txt
 venv: $(VENV)/ready
 
 demo: $(VENV)/ready
-	PY=$(PY) bash launch/local_cpu.sh $(DEMO) "$(CORPUS)" $(if $(TASK),"$(TASK)")
+	PY=$(PY) BIAS="$(BIAS)" bash launch/local_cpu.sh $(DEMO) "$(CORPUS)" $(if $(TASK),"$(TASK)")
 
 corpus: $(VENV)/ready
 	$(if $(and $(SOURCE),$(TOKENIZER),$(OUT)),,$(error give SOURCE='glob or tfds:NAME', TOKENIZER=dir and OUT=dir))

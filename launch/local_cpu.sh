@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The whole flow on one machine's CPU: launch/local_cpu.sh DIR TEXT-GLOB [TASK]
 # Makes tokenizer, corpus, run and model in a folder of DIR for each text; what is finished is kept. TASK: a folder with
-# train.jsonl and validation.jsonl, of lines {"text": ..., "label": ...}, to fine-tune the model on.
+# train.jsonl and validation.jsonl, of lines {"text": ..., "label": ...}, to fine-tune the model on. BIAS: a folder with
+# the benchmarks of tools.audit_bias; without it only the sentences that need no file are asked.
 set -euo pipefail
-dir=$1 text=$2 task=${3:-$1/task} py=${PY:-python}
+dir=$1 text=$2 task=${3:-$1/task} py=${PY:-python} bias=${BIAS:-}
 say() { printf '\n== %s\n' "$*"; }
 
 docs=$dir/text/docs.txt
@@ -33,8 +34,22 @@ if [ "$task" = "$dir/task" ] && [ ! -e "$task/validation.jsonl" ]; then
   say "a task: which package a paragraph of documentation comes from"
   "$py" -m tools.collect_task --out "$task"
 fi
+tuned=$work/tuned-$(printf %s "$task" | cksum | cut -d' ' -f1)
 say "fine-tuning on it"
 "$py" -m bert_tpu.finetune --config configs/pairs.py --config.init_from="$work/model" \
   --config.data.train="$task/train.jsonl" --config.data.validation="$task/validation.jsonl" \
-  --config.optim.learning_rate=1e-3 --config.model.dtype=float32 \
-  --workdir "$work/tuned-$(printf %s "$task" | cksum | cut -d' ' -f1)"
+  --config.optim.learning_rate=1e-3 --config.model.dtype=float32 --workdir "$tuned"
+[ -e "$tuned-model" ] || "$py" -m tools.export_pytorch --workdir "$tuned" --out "$tuned-model"
+say "both models in ONNX, and what fewer bits cost"
+[ -e "$work/model/onnx" ] || "$py" -m tools.export_onnx --model "$work/model" --workdir "$work/run"
+[ -e "$tuned-model/onnx" ] || "$py" -m tools.export_onnx --model "$tuned-model" --workdir "$tuned"
+say "bias"
+if [ -n "$bias" ]; then
+  audit=$work/audit-$(printf %s "$bias" | cksum | cut -d' ' -f1) asked=(--data "$bias")
+else
+  audit=$work/audit asked=(--data "$work" --tasks templates)
+fi
+[ -e "$audit" ] || "$py" -m tools.audit_bias --model "$work/model" --out "$audit" "${asked[@]}"
+say "model card"
+"$py" -m tools.model_card --model "$work/model" --workdir "$work/run" --bias "$audit" --scores "$tuned"
+"$py" -m tools.push_to_hub --model "$work/model" --repo YOUR_NAME/bert-demo
