@@ -5,7 +5,7 @@ from pathlib import Path
 import statistics
 from typing import NamedTuple
 
-from bert_tpu import command, corpus, energy
+from bert_tpu import command, corpus, energy, lines
 
 
 class Evidence(NamedTuple):
@@ -22,27 +22,21 @@ class Evidence(NamedTuple):
 def read(directory, config) -> Evidence:
     """Of the workdir `directory`, whose config.json is `config`."""
     directory = Path(directory)
-    lines = _lines(directory / "metrics.jsonl")
+    metrics = lines.read(directory / "metrics.jsonl")
     by_length = {}
-    for line in lines:
+    for line in metrics:
         if line["kind"] == "train" and "examples_per_sec" in line:
             by_length.setdefault(line["seq_len"], []).append(line["examples_per_sec"])
     hours = json.loads(path.read_text()) if (path := directory / "hours.json").exists() else {}
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
-        heldout={line["seq_len"]: line for line in lines if line["kind"] == "eval" and "mlm_loss" in line},
+        heldout={line["seq_len"]: line for line in metrics if line["kind"] == "eval" and "mlm_loss" in line},
         examples_per_s={n: statistics.median(rates) for n, rates in sorted(by_length.items())},
         hours=hours,
         energy=energy.measured(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
         lock=_lock(config),
     )
-
-
-def _lines(path):
-    """Whole lines alone: the last may be cut where a run was killed."""
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
 def _lock(config):

@@ -1,4 +1,4 @@
-"""What a run says while it goes: metrics.jsonl, TensorBoard events, a live line, and a profiler's trace if asked."""
+"""What a run says while it goes: lines in files, TensorBoard events, a live line, and a profiler's trace if asked."""
 
 import functools
 import json
@@ -9,7 +9,7 @@ import time
 from etils import epath
 import jax
 
-from bert_tpu import command, places
+from bert_tpu import command, lines, places
 
 BUCKET_S = 30
 CLEAR = "\r\x1b[K"  # to the line's start, and all that is on it gone
@@ -62,7 +62,7 @@ class Log:
         self, *, workdir, every_steps, tensorboard, first_step, num_steps, batch_size, rows, objectives, learning_rate,
         work, peak_s, unlogged, writes,
     ):  # fmt: skip
-        """Drops from metrics.jsonl what a killed run wrote after `first_step`, the step that this one resumes from.
+        """Drops from the files what a killed run wrote after `first_step`, the step that this one resumes from.
 
         batch_size: examples of a step. rows: function sequence length -> rows they are in. learning_rate: function
         step -> rate. work: function step -> FLOPs of the steps before it. peak_s: sequence length -> seconds of a step
@@ -74,12 +74,14 @@ class Log:
         self.learning_rate, self.work, self.peak_s = learning_rate, work, peak_s
         self._sums = {int(seq_len): sums for seq_len, sums in unlogged.items()}
         self._path = epath.Path(workdir) / "metrics.jsonl"
+        self._samples = epath.Path(workdir) / "samples.jsonl"
         self._terminal, self._begun, self._latest = Terminal(), None, ""
         # A bucket's file is written anew for each line, and no more than once a second.
         self._flush_s = BUCKET_S if places.is_bucket(workdir) else 0
         self._lines, self._flushed_s = [], 0.0
         if writes:
-            _keep_until(self._path, first_step)
+            lines.keep_until(self._path, first_step)
+            lines.keep_until(self._samples, first_step)
 
     def step(self, step, seq_len, sums, seconds, input_s):
         """Takes one step's sums; every `every_steps` steps, writes a line for each length met since the last."""
@@ -116,8 +118,7 @@ class Log:
     def flush(self):
         """metrics.jsonl has every line up to now."""
         if self._lines:
-            with self._path.open("a") as file:
-                file.write("".join(self._lines))
+            lines.append(self._path, self._lines)
         self._lines, self._flushed_s = [], time.monotonic()
 
     def evaluation(self, step, totals):
@@ -131,7 +132,12 @@ class Log:
     def lines(self):
         """The lines of metrics.jsonl up to now, on the process that writes; elsewhere none."""
         self.flush()
-        return [json.loads(line) for line in self._path.read_text().splitlines()] if self.writes else []
+        return lines.read(self._path) if self.writes else []
+
+    def samples(self, step, samples):
+        """Writes what the model says of a few rows, JSON, as a line of samples.jsonl."""
+        if self.writes:
+            lines.append(self._samples, [json.dumps({"step": step, "samples": samples}) + "\n"])
 
     def remark(self, step, sentence):
         """Says something of the run at `step`."""
@@ -213,15 +219,6 @@ def _short(seq_len, values):
         return f"{seq_len}: no step had a finite loss and gradient"
     hits = {name.removesuffix("_accuracy"): share for name, share in values.items() if name.endswith("_accuracy")}
     return f"{seq_len}: loss {values['loss']:.3f}" + "".join(f"  {name} {share:.1%}" for name, share in hits.items())
-
-
-def _keep_until(path, step):
-    if path.exists():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(line + "\n" for line in kept))
-        temporary.replace(path)
 
 
 class Profile:

@@ -3,6 +3,7 @@
 python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
 """
 
+import concurrent.futures
 import functools
 import os
 import sys
@@ -32,6 +33,7 @@ from bert_tpu import (
     rendezvous,
     replay,
     running,
+    samples,
     sizes,
     train,
     vocab,
@@ -99,7 +101,7 @@ def training(cfg) -> running.Training:
         vocabulary=vocab.load(lock.directory),
         size=sum(x.size for x in jax.tree.leaves(names.shapes(cfg.model))),
         first_params=functools.partial(_init_from, cfg) if cfg.init_from else None,
-        compile=functools.partial(train.compile, this),
+        compile=functools.partial(_compile, cfg, this, rules),
         open_data=functools.partial(_open_data, cfg, lock, rules),
     )
 
@@ -122,6 +124,17 @@ def open_corpus(cfg) -> corpus.Lock:
     return lock
 
 
+def _compile(cfg, this, rules, on):
+    """The programs of a run, that of the samples beside the others."""
+    if not cfg.eval.num_batches:
+        return train.compile(this, on)
+    bert = config.call(model.Bert, cfg.model, "model", parent=None, name=None)
+    shapes = samples.shapes(rules, on.size, jax.process_count())
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        compiling = pool.submit(samples.compile, this, bert, shapes, on)
+        return train.compile(this, on)._replace(samples=compiling.result())
+
+
 def _init_from(cfg, like):
     """The parameters of `cfg.init_from`, of the shapes and in the places of `like`."""
     params = checkpoint.load_params(cfg.init_from, like)
@@ -139,6 +152,8 @@ def _open_data(cfg, lock, rules, devices) -> running.Data:
     if cfg.eval.num_batches:
         of_heldout = data.load(lock, "heldout", **rules.row_counts(), **host)
         heldout = list(data.heldout(of_heldout, rules, cfg.eval.num_batches))
+        [rows, *_] = samples.shapes(rules, devices, host["process_count"])["input_ids"]
+        chosen = samples.choose(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
 
     facts = health.Facts(
         lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, _commoner(heldout)
@@ -147,6 +162,8 @@ def _open_data(cfg, lock, rules, devices) -> running.Data:
 
     def evaluate(programs, on, state, books, finished):
         books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
+        if heldout:
+            books.samples(finished, samples.take(programs.samples, on, state.params, chosen, share.pieces))
         lines = books.lines()
         if said := health.remark(lines, facts, cfg.num_steps):
             books.remark(finished, said)

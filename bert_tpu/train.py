@@ -202,10 +202,11 @@ def _accumulated(grad, params, batch, key, parts):
 
 
 class Programs(NamedTuple):
-    """The compiled step and evaluation for each sequence length."""
+    """The compiled step and evaluation for each sequence length; `samples`: what else an evaluation calls, if any."""
 
     step: dict[int, Any]
     evaluate: dict[int, Any]
+    samples: Any = None
 
 
 def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
@@ -217,7 +218,7 @@ def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
     step, evaluate = jit_step(job, mesh), evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         jobs = [
-            {n: pool.submit(_compiled, function, given, shape) for n, shape in shapes.items()}
+            {n: pool.submit(compiled, function, given, shape) for n, shape in shapes.items()}
             for function, given, shapes in (
                 (step, state, job.shapes),
                 (evaluate, state.params, eval_shapes or job.shapes),
@@ -226,6 +227,7 @@ def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
         return Programs(*({n: built.result() for n, built in programs.items()} for programs in jobs))
 
 
-def _compiled(function, given, shapes):
+def compiled(function, given, shapes):
+    """The jitted `function` of (what has the shapes of `given`, an int32 batch of `shapes`), compiled."""
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
     return function.lower(given, batch).compile()

@@ -13,7 +13,7 @@ FLOORS = {
         "activation", "attention", "beam", "cache", "card", "checkpoint", "chips", "chunks", "classes", "clean",
         "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates",
         "embedding", "energy", "evidence", "fingerprint", "flops", "health", "hf", "hlo", "hosts", "hours", "kept",
-        "layout", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim", "packed", "packing",
+        "layout", "lines", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim", "packed", "packing",
         "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish", "readers", "recipe",
         "rendezvous", "sections", "sentences", "shingles", "sieve", "sizes", "sources", "stop", "tables",
         "units", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
@@ -26,7 +26,7 @@ FLOORS = {
     ),
     4: (
         "buckets", "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "likelihood",
-        "loop", "nonfinite", "objective", "pretrained", "replay",
+        "loop", "nonfinite", "objective", "pretrained", "replay", "samples",
     ),
     5: (
         "beside", "bias.audit", "bias.bootstrap", "bias.chart", "bias.crows", "bias.report", "bias.stereoset",

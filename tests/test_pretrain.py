@@ -1,6 +1,7 @@
 """A training run: nothing stops it for good, and what it writes is what it did."""
 
 import contextlib
+import json
 import os
 import pty
 import re
@@ -49,6 +50,7 @@ def assert_same_run(directory, whole):
     assert steps(directory)[-1] == STEPS
     jax.tree.map(np.testing.assert_array_equal, arrays(directory), arrays(whole))
     assert metrics(directory, SPEEDS) == metrics(whole, SPEEDS)
+    assert (directory / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +187,16 @@ def test_lines_hold_the_contract_s_keys_at_the_right_steps(whole):
     assert all(0 <= line["input_wait"] <= 1 for line in lines if line["kind"] == "train")
     rates = {line["step"]: line["learning_rate"] for line in lines if line["kind"] == "train"}
     assert rates[24] == pytest.approx(1e-3 * (1 - 23 / 24), rel=1e-4)  # of the last update, the first being 0
+
+
+def test_each_evaluation_shows_the_same_rows(whole):
+    first, last = map(json.loads, (whole / "samples.jsonl").read_text().splitlines())
+    assert (first["step"], last["step"]) == (12, 24)
+    places = [[place for row in line["samples"] for place in row["places"]] for line in (first, last)]
+    assert [row["text"] for row in first["samples"]] == [row["text"] for row in last["samples"]]
+    assert [place["truth"] for place in places[0]] == [place["truth"] for place in places[1]]
+    assert [place["top"] for place in places[0]] != [place["top"] for place in places[1]]
+    assert all(len(place["top"]) == 3 for place in places[0])
 
 
 def test_tensorboard_shows_the_same_values(whole):
