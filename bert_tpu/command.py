@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 import errno
+import importlib.util
 import os
 import sys
 
@@ -22,6 +23,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         """Raises the UserError; argparse itself would exit with 2."""
         raise UserError(f"{message}; --help lists the options")
+
+
+def require(what: str, *packages: str) -> None:
+    """Raises UserError that `what` needs the first of `packages` that is not installed: better before the work."""
+    for name in packages:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"{what} needs {name}: python -m pip install {name}")
 
 
 def run(main: Callable[[], None]) -> None:

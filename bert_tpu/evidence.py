@@ -1,9 +1,10 @@
 """What a run measured of itself, gathered from its workdir for the model card; absent where there is nothing."""
 
 import json
-from pathlib import Path
 import statistics
 from typing import NamedTuple
+
+from etils import epath
 
 from bert_tpu import command, corpus, energy, lines
 
@@ -12,6 +13,7 @@ class Evidence(NamedTuple):
     """Of one workdir. Parts that it does not hold are empty or None."""
 
     config: dict
+    lines: list[dict]  # metrics.jsonl's
     heldout: dict[int, dict]  # sequence length -> the last evaluation's line
     examples_per_s: dict[int, float]  # sequence length -> median of the training lines
     hours: dict  # hours.json, of a run before 2026-11 without "unit_seconds"
@@ -21,7 +23,7 @@ class Evidence(NamedTuple):
 
 def read(directory, config) -> Evidence:
     """Of the workdir `directory`, whose config.json is `config`."""
-    directory = Path(directory)
+    directory = epath.Path(directory)
     metrics = lines.read(directory / "metrics.jsonl")
     by_length = {}
     for line in metrics:
@@ -31,6 +33,7 @@ def read(directory, config) -> Evidence:
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
+        lines=metrics,
         heldout={line["seq_len"]: line for line in metrics if line["kind"] == "eval" and "mlm_loss" in line},
         examples_per_s={n: statistics.median(rates) for n, rates in sorted(by_length.items())},
         hours=hours,

@@ -1,9 +1,14 @@
 """Is a run right? What the lines of metrics.jsonl say of it beside its corpus, in words, and the known faults."""
 
+import json
 from typing import NamedTuple
 
+from etils import epath
 import numpy as np
 
+from bert_tpu import workdir
+
+FILE = "health.json"
 NEAR_NATS = 0.05  # of the unigram entropy: nothing but frequencies is learnt
 FALLEN_NATS = 0.3  # below it: words are being learnt
 STUCK, STUCK_TIMES = 0.02, 3  # NSP above the commoner label by less, in so many evaluations in a row
@@ -22,6 +27,20 @@ class Facts(NamedTuple):
     unknown_share: float  # of its tokens
     warmup_steps: int
     commoner: dict[int, float]  # sequence length -> share of the commoner NSP label in the held-out rows
+
+
+def write(directory, facts) -> None:
+    """W/health.json holds `facts`: what the lines were held against can be told when the corpus is gone."""
+    workdir.write_atomically(epath.Path(directory) / FILE, json.dumps(facts._asdict(), indent=1) + "\n")
+
+
+def read(directory) -> Facts | None:
+    """What `write` wrote; None where it did not, as in a run before 2026-12."""
+    path = epath.Path(directory) / FILE
+    if not path.exists():
+        return None
+    facts = Facts(**json.loads(path.read_text()))
+    return facts._replace(commoner={int(n): share for n, share in facts.commoner.items()})
 
 
 class Warning(NamedTuple):

@@ -9,7 +9,7 @@ import time
 from etils import epath
 import jax
 
-from bert_tpu import command, lines, places
+from bert_tpu import command, health, lines, places
 
 BUCKET_S = 30
 CLEAR = "\r\x1b[K"  # to the line's start, and all that is on it gone
@@ -138,6 +138,11 @@ class Log:
         """Writes what the model says of a few rows, JSON, as a line of samples.jsonl."""
         if self.writes:
             lines.append(self._samples, [json.dumps({"step": step, "samples": samples}) + "\n"])
+
+    def facts(self, facts):
+        """Writes what the lines are held against, health.Facts."""
+        if self.writes:
+            health.write(self.workdir, facts)
 
     def remark(self, step, sentence):
         """Says something of the run at `step`."""

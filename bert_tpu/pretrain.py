@@ -164,6 +164,7 @@ def _open_data(cfg, lock, rules, devices) -> running.Data:
         books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
         if heldout:
             books.samples(finished, samples.take(programs.samples, on, state.params, chosen, share.pieces))
+            books.facts(facts)
         lines = books.lines()
         if said := health.remark(lines, facts, cfg.num_steps):
             books.remark(finished, said)

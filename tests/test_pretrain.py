@@ -14,9 +14,9 @@ import jax
 import numpy as np
 import pytest
 import runs
-from runs import STEPS, configured, metrics, start, steps
+from runs import KEYS, STEPS, configured, metrics, start, steps
 
-from bert_tpu import checkpoint, data, log, loop, mesh, objective, pretrain, running, train
+from bert_tpu import checkpoint, data, health, log, loop, mesh, objective, pretrain, running, train
 
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 
@@ -197,6 +197,13 @@ def test_each_evaluation_shows_the_same_rows(whole):
     assert [place["truth"] for place in places[0]] == [place["truth"] for place in places[1]]
     assert [place["top"] for place in places[0]] != [place["top"] for place in places[1]]
     assert all(len(place["top"]) == 3 for place in places[0])
+
+
+def test_what_the_lines_are_held_against_can_be_read_without_the_corpus(whole, lock):
+    facts = health.read(whole)
+    assert facts[:3] == (lock.unigram_entropy, lock.content["train"]["unknown_share"], KEYS["optim.warmup_steps"])
+    assert facts.commoner.keys() == {16, 32}
+    assert all(0.5 <= share <= 1 for share in facts.commoner.values())
 
 
 def test_tensorboard_shows_the_same_values(whole):

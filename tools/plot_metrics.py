@@ -3,10 +3,9 @@
 python -m tools.plot_metrics --workdir W --out curve.png [--corpus DIR]
 """
 
-import json
 import pathlib
 
-from bert_tpu import command, corpus
+from bert_tpu import command, corpus, lines
 
 PANELS = (("mlm_loss", "MLM loss (nats)"), ("nsp_accuracy", "NSP accuracy"))
 
@@ -15,8 +14,10 @@ def read(workdir):
     """Lines of metrics.jsonl by (kind, length)."""
     path = pathlib.Path(workdir) / "metrics.jsonl"
     curves = {}
-    for line in map(json.loads, path.read_text().splitlines()):
+    for line in lines.read(path):
         curves.setdefault((line["kind"], line["seq_len"]), []).append(line)
+    if not curves:
+        raise command.UserError(f"{path} has no lines: give the --workdir of a run that has logged some")
     return curves
 
 
@@ -29,16 +30,16 @@ def draw(curves, out, entropy=None):
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for axis, (name, title) in zip(axes, PANELS, strict=True):
-        for (kind, seq_len), lines in sorted(curves.items(), reverse=True):
+        for (kind, seq_len), of_length in sorted(curves.items(), reverse=True):
             color = "tab:blue" if seq_len == min(n for _, n in curves) else "tab:orange"
             style = (
-                {"linewidth": 1.2, "marker": "." if len(lines) == 1 else None}
+                {"linewidth": 1.2, "marker": "." if len(of_length) == 1 else None}
                 if kind == "train"
                 else {"marker": "o", "markersize": 4, "linestyle": "none"}
             )
             label = f"{'training' if kind == 'train' else 'held-out'}, {seq_len} tokens"
-            steps = [line["step"] for line in lines]
-            axis.plot(steps, [line[name] for line in lines], color=color, label=label, **style)
+            steps = [line["step"] for line in of_length]
+            axis.plot(steps, [line[name] for line in of_length], color=color, label=label, **style)
         axis.set(xlabel="step", title=title)
         axis.grid(alpha=0.3)
     if entropy:

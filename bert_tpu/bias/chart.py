@@ -15,10 +15,7 @@ NATS = (
 
 def require() -> None:
     """Raises UserError unless matplotlib is there: better before the work than after."""
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        raise command.UserError("bias.png needs matplotlib: python -m pip install matplotlib") from None
+    command.require("bias.png", "matplotlib")
 
 
 def draw(audit: dict[str, Any], file: BinaryIO) -> None:
