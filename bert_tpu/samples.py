@@ -25,11 +25,17 @@ class Chosen(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What is shown of a row: its tokens low .. high - 1, of which `places` are [MASK]."""
+    """What is shown of a row: its tokens low .. high - 1, of which `places` are [MASK] and hide the pieces `truths`."""
 
     low: int
     high: int
     places: list[int]
+    truths: list[str]
+
+    def worth(self) -> tuple[int, int]:
+        """Its length; a hidden dot tells little of a model, so that what is no word counts for half a window."""
+        others = sum(not piece.removeprefix("##").isalpha() for piece in self.truths)
+        return self.high - self.low - others * WINDOW // 2, len(self.places)
 
 
 def shapes(rules, devices, hosts) -> dict[str, tuple[int, ...]]:
@@ -58,24 +64,20 @@ def compile(job, bert, batch_shapes, on):
 
 
 def choose(batch, pieces, special, rows) -> Chosen:
-    """Of the first rows of `batch`, one host's, those that have the longest windows; repeated until they are `rows`.
+    """Of the first rows of `batch`, one host's, those with the windows of most worth; repeated until they are `rows`.
 
     pieces: by id. special: vocab.Ids.
     """
-    windows = [_window(batch, row, pieces, special) for row in range(min(CANDIDATES, len(batch["input_ids"])))]
-    longest = sorted(range(len(windows)), key=lambda row: windows[row].low - windows[row].high)[:ROWS]
-    numbers = sorted(row for row in longest if windows[row].places) or [0]
-    filled = np.resize(numbers, rows)
+    candidates = range(min(CANDIDATES, len(batch["input_ids"])))
+    best = {row: max(of, key=Window.worth) for row in candidates if (of := _windows(batch, row, pieces, special))}
+    numbers = sorted(sorted(best, key=lambda row: best[row].worth(), reverse=True)[:ROWS])
+    filled = np.resize(numbers or [0], rows)
     held = {name: np.ascontiguousarray(batch[name][filled]) for name in INPUTS if name in batch}
     held["masked_positions"] = np.zeros((rows, PLACES), np.int32)
-    for slot, row in enumerate(filled):
-        held["masked_positions"][slot, : len(windows[row].places)] = windows[row].places
-    texts = [_text(batch["input_ids"][row], windows[row], pieces, special) for row in numbers]
-    truths = []
-    for row in numbers:
-        true = dict(zip(batch["masked_positions"][row].tolist(), batch["masked_ids"][row].tolist(), strict=True))
-        truths.append([pieces[true[place]] for place in windows[row].places])
-    return Chosen(held, texts, truths)
+    for slot, row in enumerate(filled if numbers else ()):
+        held["masked_positions"][slot, : len(best[row].places)] = best[row].places
+    texts = [_text(batch["input_ids"][row], best[row], pieces, special) for row in numbers]
+    return Chosen(held, texts, [best[row].truths for row in numbers])
 
 
 def take(program, on, params, chosen, pieces) -> list[dict[str, Any]]:
@@ -93,14 +95,14 @@ def take(program, on, params, chosen, pieces) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _window(batch, row, pieces, special):
-    """The longest piece of one row's text that has one to PLACES masks and begins and ends with a word."""
-    ids = batch["input_ids"][row].tolist()
-    used = batch["masked_ids"][row] > 0
-    masks = [place for place in batch["masked_positions"][row][used].tolist() if ids[place] == special.mask]
+def _windows(batch, row, pieces, special):
+    """Around one to PLACES masks of a row, next to each other, the longest part that begins and ends with a word."""
+    ids, found = batch["input_ids"][row].tolist(), []
+    places_and_ids = zip(batch["masked_positions"][row].tolist(), batch["masked_ids"][row].tolist(), strict=True)
+    truths = {place: pieces[true] for place, true in places_and_ids if true and ids[place] == special.mask}
+    masks = list(truths)
     # A mask that is not shown is an end too, so that each one in a text is told of.
     ends = [place for place, piece in enumerate(ids) if piece in (special.pad, special.cls, special.sep)]
-    found = [Window(0, 0, [])]
     for first, last in ((first, first + more) for more in range(PLACES) for first in range(len(masks) - more)):
         places = masks[first : last + 1]
         others = [*ends, *masks[:first], *masks[last + 1 :]]
@@ -109,18 +111,18 @@ def _window(batch, row, pieces, special):
         size = min(WINDOW, right - left - 1)
         if places[-1] < right and places[-1] - places[0] < size:
             low = min(max((places[0] + places[-1] + 1 - size) // 2, left + 1), right - size)
-            found.append(_of_whole_words(Window(low, low + size, places), ids, pieces))
-    return max(found, key=lambda window: (window.high - window.low, len(window.places)))
+            low, high = _of_whole_words(low, low + size, places, ids, pieces)
+            found.append(Window(low, high, places, [truths[place] for place in places]))
+    return found
 
 
-def _of_whole_words(window, ids, pieces):
-    """The window less the parts of words at its ends."""
-    low, high, places = window
+def _of_whole_words(low, high, places, ids, pieces):
+    """The part low .. high less what it has of words at its ends."""
     while low < places[0] and pieces[ids[low]].startswith("##"):
         low += 1
     while high - 1 > places[-1] and high < len(ids) and pieces[ids[high]].startswith("##"):
         high -= 1
-    return Window(low, high, places)
+    return low, high
 
 
 def _text(ids, window, pieces, special):

@@ -63,6 +63,12 @@ def test_a_window_holds_its_mask_and_begins_and_ends_with_a_word():
         assert samples.WINDOW - 6 <= len(words) * len(shown) / len(whole) <= samples.WINDOW + 4
 
 
+def test_words_are_shown_rather_than_dots():
+    found = chosen("[CLS] the (.) sat on the big blue (mat) he was [SEP]")
+    assert found.texts == ["... sat on the big blue [MASK] he was"]
+    assert found.truths == [["mat"]]
+
+
 def test_rows_are_the_longest_in_their_order_and_fill_what_is_asked():
     rows = ["[CLS] (the) [SEP]", *["[CLS] the (cat) sat on [SEP]"] * 3, *["[CLS] a big (dog) ran [SEP]"] * 3]
     found = chosen(*rows, fill=8)
@@ -70,7 +76,7 @@ def test_rows_are_the_longest_in_their_order_and_fill_what_is_asked():
     np.testing.assert_array_equal(found.batch["input_ids"][:6], batch(*rows)["input_ids"][1:])
     np.testing.assert_array_equal(found.batch["input_ids"][6:], batch(*rows)["input_ids"][1:3])
     without = chosen("[CLS] the cat= [SEP]", fill=2)
-    assert (without.truths, without.batch["masked_positions"].tolist()) == ([[]], [[0] * 3] * 2)
+    assert (without.texts, without.batch["masked_positions"].tolist()) == ([], [[0] * 3] * 2)
 
 
 def test_the_guesses_are_those_of_the_model_on_the_whole_row():
