@@ -27,14 +27,14 @@ def read(directory, config) -> Evidence:
     metrics = lines.read(directory / "metrics.jsonl")
     by_length = {}
     for line in metrics:
-        if line["kind"] == "train" and "examples_per_sec" in line:
+        if line.get("kind") == "train" and "examples_per_sec" in line:
             by_length.setdefault(line["seq_len"], []).append(line["examples_per_sec"])
     hours = json.loads(path.read_text()) if (path := directory / "hours.json").exists() else {}
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
         lines=metrics,
-        heldout={line["seq_len"]: line for line in metrics if line["kind"] == "eval" and "mlm_loss" in line},
+        heldout={line["seq_len"]: line for line in metrics if line.get("kind") == "eval" and "mlm_loss" in line},
         examples_per_s={n: statistics.median(rates) for n, rates in sorted(by_length.items())},
         hours=hours,
         energy=energy.measured(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,

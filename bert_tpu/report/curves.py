@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 MOST = 300  # points of a line; of more, means of as many neighbours each
+MARKED = 40  # evaluations of a row of markers; of more, some with the last
 PRETRAINING = (
     ("loss", "Loss", "nats, MLM and NSP together"),
     ("mlm_loss", "MLM loss", "nats"),
@@ -121,18 +122,24 @@ def _of_run(run, number, name, lens, several):
 
 def _line(label, metrics, kind, name, color, form):
     points = {line["step"]: line[name] for line in metrics if line["kind"] == kind and _is_number(line.get(name))}
-    steps, values = list(points), list(points.values())
-    return Line(label, *(_thinned(x) for x in (steps, values)), color, form, kind == "eval")
+    thinned = _some if kind == "eval" else _means
+    return Line(label, thinned(list(points)), thinned(list(points.values())), color, form, kind == "eval")
 
 
 def _is_number(value):
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _thinned(values):
+def _means(values):
     if len(values) <= MOST:
-        return list(values)
+        return values
     return [float(np.mean(part)) for part in np.array_split(np.asarray(values, float), MOST)]
+
+
+def _some(values):
+    if len(values) <= MARKED:
+        return values
+    return [values[i] for i in np.linspace(0, len(values) - 1, MARKED).round().astype(int)]
 
 
 def _levels(runs, name, lens):

@@ -53,6 +53,7 @@ def write(runs: list[runs_.Run]) -> str:
         config=_config(runs),
         hashes=_beside([[(what, "", value) for what, value in run.hashes.items()] for run in runs]),
         most=curves.MOST,
+        marked=curves.MARKED,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bert_tpu import command, evidence, health, lines, nonfinite, workdir
 
-CHECKS = 200  # of a longer run's evaluations so many are looked at for warnings
+CHECKS = 100  # of a longer run's evaluations so many are looked at for warnings
 
 
 class Told(NamedTuple):

@@ -73,6 +73,8 @@ def _of_values(chart):
     high = max((value for line in chart.lines for value in line.values), default=0)
     if high >= 1000:
         return ticker.FuncFormatter(lambda y, _: f"{y:,.0f}")
+    if high < 1e-3:
+        return ticker.FuncFormatter(lambda y, _: f"{y:.1e}".replace(".0e", "e") if y else "0")
     return ticker.FuncFormatter(lambda y, _: f"{y:.4g}")
 
 
@@ -82,8 +84,8 @@ def _label(axis, lines):
     ends = {}
     for line in lines:
         if line.label:
-            place = (line.steps[-1] - left) / (right - left), (line.values[-1] - low) / (high - low)
-            ends.setdefault(line.label, (*place, _color(line.color)))
+            x, y = (line.steps[-1] - left) / (right - left), (line.values[-1] - low) / (high - low)
+            ends.setdefault(line.label, (x if x < 0.8 else 0.98, y, _color(line.color)))
     placed, last = [], -CLOSEST
     for label, (x, y, color) in sorted(ends.items(), key=lambda item: item[1][1]):
         last = max(y, last + CLOSEST)
