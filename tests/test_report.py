@@ -324,6 +324,7 @@ def test_a_fine_tuning_has_its_scores(tmp_path, undrawn):
     assert "accuracy, validation mean of 2 seeds 0.5500 deviation 0.0700 commonest class 0.5000" in words
     assert "beef" in words
     assert "What it would put" not in words
+    assert "known faults" not in words
     charts = curves.of_tuning([run.read(one)])
     assert [chart.title for chart in charts] == ["Loss", "accuracy, validation", "Learning rate"]
     assert {(line.label, line.values[0]) for line in charts[1].lines} == {("seed 0", 0.5), ("seed 1", 0.6)}

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 import runs
 import small
@@ -79,30 +80,50 @@ def test_rows_are_the_longest_in_their_order_and_fill_what_is_asked():
     assert (without.texts, without.batch["masked_positions"].tolist()) == ([], [[0] * 3] * 2)
 
 
-def test_the_guesses_are_those_of_the_model_on_the_whole_row():
-    rows = ["[CLS] the (cat) sat on the mat . [SEP] it was (very) small [SEP]", "[CLS] a big (red) dog ran [SEP]"]
-    found = chosen(*rows, fill=8)
-    params, on = small.params(), mesh.make(jax.devices())
-    bert = model.Bert(**small.SECTION)
+BERT = model.Bert(**small.SECTION)
+
+
+def taken(found, params):
+    """What a run with these parameters, on eight devices, says of what was chosen."""
+    on = mesh.make(jax.devices())
     job = train.Job(
-        init=lambda key: layout.pack(model.init(bert, key)), loss=None, counts=None, tx=pretrain.optim.optax.sgd(1.0),
+        init=lambda key: layout.pack(model.init(BERT, key)), loss=None, counts=None, tx=optax.sgd(1.0),
         learning_rate=None, shapes={}, flops={}, seed=0, accumulate=1, dtype="float32",
     )  # fmt: skip
-    program = samples.compile(job, bert, {name: rows.shape for name, rows in found.batch.items()}, on)
-    told = samples.take(program, on, jax.device_put(layout.pack(params), train.shardings(job, on).params), found,
-                        small.PIECES)  # fmt: skip
+    program = samples.compile(job, BERT, {name: rows.shape for name, rows in found.batch.items()}, on)
+    placed = jax.device_put(layout.pack(params), train.shardings(job, on).params)
+    return samples.take(program, on, placed, found, small.PIECES)
+
+
+def assert_likeliest(told, params, ids, places):
+    """The guesses are the likeliest pieces at `places` of a row that has nothing but `ids`."""
+    ids_BL, places_BM = np.array([ids]), np.array([places])
+    logits = BERT.apply({"params": params}, ids_BL, np.zeros_like(ids_BL), np.ones_like(ids_BL), places_BM)
+    for p_V, place in zip(np.asarray(jax.nn.softmax(logits.mlm_BMV))[0], told["places"], strict=True):
+        best = np.argsort(-p_V)[: samples.TOP]
+        assert [piece for piece, _ in place["top"]] == [small.PIECES[i] for i in best]
+        np.testing.assert_allclose([p for _, p in place["top"]], p_V[best], rtol=1e-3)
+
+
+def test_the_guesses_are_those_of_the_model_on_the_whole_row():
+    rows = ["[CLS] the (cat) sat on the mat . [SEP] it was (very) small [SEP]", "[CLS] a big (red) dog ran [SEP]"]
+    found, params = chosen(*rows, fill=8), small.params()
+    told = taken(found, params)
+    assert [[place["truth"] for place in of["places"]] for of in told] == found.truths == [["cat"], ["red"]]
     for row, of_row in enumerate(told):
-        ids = found.batch["input_ids"][row][None]
-        mask = found.batch["attention_mask"][row][None]
-        logits = bert.apply(
-            {"params": params}, ids, np.zeros_like(ids), mask, found.batch["masked_positions"][row][None]
-        )
-        p_MV = np.asarray(jax.nn.softmax(logits.mlm_BMV))[0]
-        for p_V, place in zip(p_MV, of_row["places"], strict=False):
-            best = np.argsort(-p_V)[: samples.TOP]
-            assert [piece for piece, _ in place["top"]] == [small.PIECES[i] for i in best]
-            np.testing.assert_allclose([p for _, p in place["top"]], p_V[best], rtol=1e-3)
-    assert [[place["truth"] for place in of["places"]] for of in told] == found.truths
+        length = found.batch["attention_mask"][row].sum()
+        places = found.batch["masked_positions"][row, :1]
+        assert_likeliest(of_row, params, found.batch["input_ids"][row, :length], places)
+
+
+def test_examples_that_share_a_row_do_not_see_each_other():
+    packed, params = batch("[CLS] it was [SEP] [CLS] a big (red) dog ran [SEP]"), small.params()
+    packed["attention_mask"][0, 4:] = 2
+    packed["example_starts"] = np.array([[0, 4]], np.int32)
+    found = samples.choose(packed, small.PIECES, SPECIAL, 8)
+    [told] = taken(found, params)
+    assert told["text"] == "a big [MASK] dog ran"
+    assert_likeliest(told, params, packed["input_ids"][0, 4:], [3])
 
 
 @pytest.mark.parametrize(("devices", "hosts", "rows"), [(1, 1, 6), (8, 1, 8), (16, 4, 32), (4, 4, 24)])

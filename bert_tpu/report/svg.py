@@ -73,7 +73,7 @@ def _of_values(chart):
     high = max((value for line in chart.lines for value in line.values), default=0)
     if high >= 1000:
         return ticker.FuncFormatter(lambda y, _: f"{y:,.0f}")
-    if high < 1e-3:
+    if high < 5e-4:
         return ticker.FuncFormatter(lambda y, _: f"{y:.1e}".replace(".0e", "e") if y else "0")
     return ticker.FuncFormatter(lambda y, _: f"{y:.4g}")
 
