@@ -1,6 +1,7 @@
 """The whole flow by its commands, as a user types them, on a small text."""
 
 import hashlib
+import html
 import json
 import os
 
@@ -113,6 +114,17 @@ def test_batches_can_be_looked_at(flow):
 def test_curves_are_drawn(flow):
     run("tools.plot_metrics", "--workdir", flow / "run", "--corpus", flow / "corpus", "--out", flow / "curve.png")
     assert (flow / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_has_its_report(flow):
+    said, _ = run("tools.report", "--workdir", flow / "run")
+    assert said.startswith(f"{flow / 'run' / 'report.html'}: ")
+    text = (flow / "run" / "report.html").read_text()
+    assert text.count("<figure>") == 8
+    assert "Finished: step 40 of 40." in text
+    first, last = map(json.loads, (flow / "run" / "samples.jsonl").read_text().splitlines())
+    assert [line["step"] for line in (first, last)] == [20, 40]
+    assert all(html.escape(row["text"]) in text for row in last["samples"])
 
 
 def test_onnx_scores_as_the_run_did(flow):

@@ -31,7 +31,7 @@ FLOORS = {
     5: (
         "beside", "bias.audit", "bias.bootstrap", "bias.chart", "bias.crows", "bias.report", "bias.stereoset",
         "bias.templates", "bias.winogender", "onnx.cost", "onnx.graph", "onnx.smaller", "report.curves", "report.page",
-        "report.run", "report.svg", "suite",
+        "report.run", "report.svg", "report.tables", "suite",
     ),
     6: ("running",),
     7: ("finetune", "pretrain"),

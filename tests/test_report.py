@@ -12,7 +12,7 @@ from PIL import Image
 import pytest
 
 from bert_tpu import command, health
-from bert_tpu.report import curves, page, run, svg
+from bert_tpu.report import curves, page, run, svg, tables
 from tools import report
 
 STEPS = 4000
@@ -149,6 +149,7 @@ def test_a_page_says_what_the_files_say(whole):
     for each in (
         "Finished: step 4,000 of 4,000. Held-out MLM loss 2.87 nats below the unigram entropy of 6.50.",
         "None of the known faults was found.", "held-out MLM loss, nats 32 tokens 3.632 128 tokens 2.632",
+        "newest checkpoint not measured",
         "unigram entropy 6.500", "commoner label, 32 60.0%", "examples a second 32 tokens 200 128 tokens 50",
         "step 0.50 75.0%", "compile 0.17 25.0%", "energy, kWh, an estimate 0.0021 to 0.013",
         "the [MASK] sat cat dog 50% a 12% ##s <1%", "✓ cat 50%", "optim.learning_rate 0.001", "c0ffee",
@@ -201,6 +202,16 @@ def test_a_line_that_a_kill_cut_is_left_out(tmp_path, undrawn, whole):
     assert run.read(directory).found.lines == run.read(whole[1].parent).found.lines
     assert run.read(directory).samples == SAMPLES
     said(directory)
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"),
+    [([], []), ([7], [7]), ([1, 2], [1, 2]), (range(1, 4), [1, 2, 3]), (range(1, 1001), [1, 2, 11, 101, 1000])],
+)
+def test_few_evaluations_stand_for_many(tmp_path, steps, shown):
+    lines = [{"step": step, "samples": [{"text": "x", "places": []}]} for step in steps]
+    one = run.read(write(tmp_path, samples=lines))
+    assert tables.samples([one]).names == [f"step {step:,}" for step in shown]
 
 
 def broken(tmp_path, name):

@@ -85,7 +85,7 @@ def warnings(run) -> list[Told]:
     ends = sorted({line["step"] for line in metrics if line["kind"] == "eval"})
     ends = [ends[i] for i in np.unique(np.linspace(0, len(ends) - 1, min(len(ends), CHECKS)).astype(int))]
     first, newest = {}, {}
-    for end in [*ends, run.step] if run.facts else []:
+    for end in sorted({*ends, run.step}) if run.facts else ():
         found = health.check([line for line in metrics if line["step"] <= end], run.facts)
         newest = {warning.name: warning.sentence for warning in found}
         for name, sentence in newest.items():
