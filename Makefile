@@ -1,5 +1,5 @@
 # make demo [CORPUS='glob']   text -> vocabulary -> corpus -> pretraining -> PyTorch -> fill-mask -> fine-tuning -> ONNX
-#                             -> bias -> model card, in ./demo; TASK=dir fine-tunes on its train.jsonl and
+#                             -> bias -> model card -> report, in ./demo; TASK=dir fine-tunes on its train.jsonl and
 #                             validation.jsonl, BIAS=dir audits with the benchmarks' files in it
 # make corpus SOURCE='glob' TOKENIZER=dir OUT=dir   prepares, verifies and describes a corpus; ARGS for more options
 # make test                   the whole suite

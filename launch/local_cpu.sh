@@ -52,4 +52,7 @@ fi
 [ -e "$audit" ] || "$py" -m tools.audit_bias --model "$work/model" --out "$audit" "${asked[@]}"
 say "model card"
 "$py" -m tools.model_card --model "$work/model" --workdir "$work/run" --bias "$audit" --scores "$tuned"
+say "report"
+"$py" -m tools.report --workdir "$work/run" --out "$work/report.html"
+say "the model is ready for the Hub"
 "$py" -m tools.push_to_hub --model "$work/model" --repo YOUR_NAME/bert-demo
