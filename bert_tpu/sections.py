@@ -6,6 +6,7 @@ import re
 from bert_tpu import chips, energy
 
 NOT_MEASURED = "Not measured."
+NAMED = 10  # sources
 USES = """\
 Meant for: filling masks, and as the encoder to fine-tune for classes or numbers of texts and pairs, tags of words,
 spans of paragraphs, and inference between sentences. Not meant for: writing text, facts about the world, or decisions
@@ -101,12 +102,19 @@ def training_data(found):
         lines += [
             f"- {train['documents']:,} documents, {train['sentences']:,} sentences, {train['tokens']:,} tokens, "
             f"{train['unknown_share']:.2%} of them [UNK]; {heldout['documents']:,} documents more were held out",
-            f"- sources: {len(found.lock.content['sources'])}",
-            "- left out in cleaning: "
+            f"- sources: {_named(found.lock.content['sources'])}",
+            "- cleaning: "
             + (", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in found.lock.content["cleaning"].items() if n)
-               or "nothing"),
+               or "nothing was left out or changed"),
         ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _named(sources):
+    """The names of files, without their folders, as far as a reader has patience."""
+    names = [source["path"].rstrip("/").rsplit("/", 1)[-1] for source in sources]
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def procedure(config, checked):

@@ -158,7 +158,7 @@ def own_corpus(corpus_dir, tmp_path):
 
 
 def test_a_fault_of_the_data_costs_no_new_workdir(fault, given, own_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "compile", lambda *_: None)  # which goes on meanwhile
+    monkeypatch.setattr(train, "compile", lambda *_: train.Programs({}, {}))  # which goes on meanwhile
     words = runs.words(given | {"data.dir": own_corpus}, tmp_path / "run")
     shard = own_corpus / corpus.read(own_corpus).splits["train"][0].file
     raw = bytearray(shard.read_bytes())

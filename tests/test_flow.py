@@ -136,4 +136,6 @@ def test_onnx_scores_as_the_run_did(flow):
     expected = {f"{name} {seq_len}": line[name] for seq_len, line in last.items() for name in names}
     assert said == pytest.approx(expected, abs=2e-3)
     run("tools.model_card", "--model", flow / "model", "--workdir", flow / "run")
-    assert "| model_q4.onnx | 4-bit |" in (flow / "model" / "README.md").read_text()
+    text = (flow / "model" / "README.md").read_text()
+    assert "| model_q4.onnx | 4-bit |" in text
+    assert "\n- sources: text.txt\n- cleaning: " in text
