@@ -125,5 +125,7 @@ def _quiet():
     """Without the quantizers' remarks on every tensor."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    yield
-    logging.disable(before)
+    try:
+        yield
+    finally:
+        logging.disable(before)
