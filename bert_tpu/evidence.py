@@ -29,7 +29,7 @@ def read(directory, config) -> Evidence:
     for line in metrics:
         if line.get("kind") == "train" and "examples_per_sec" in line:
             by_length.setdefault(line["seq_len"], []).append(line["examples_per_sec"])
-    hours = json.loads(path.read_text()) if (path := directory / "hours.json").exists() else {}
+    hours = _hours(directory / "hours.json")
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
@@ -40,6 +40,13 @@ def read(directory, config) -> Evidence:
         energy=energy.measured(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
         lock=_lock(config),
     )
+
+
+def _hours(path):
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        raise command.UserError(f"{path} is damaged: restore or delete it") from None
 
 
 def _lock(config):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu import workdir
+from bert_tpu import command, workdir
 
 FILE = "health.json"
 NEAR_NATS = 0.05  # of the unigram entropy: nothing but frequencies is learnt
@@ -39,8 +39,11 @@ def read(directory) -> Facts | None:
     path = epath.Path(directory) / FILE
     if not path.exists():
         return None
-    facts = Facts(**json.loads(path.read_text()))
-    return facts._replace(commoner={int(n): share for n, share in facts.commoner.items()})
+    try:
+        facts = Facts(**json.loads(path.read_text()))
+        return facts._replace(commoner={int(n): share for n, share in facts.commoner.items()})
+    except (ValueError, TypeError, AttributeError):
+        raise command.UserError(f"{path} is damaged: delete it") from None
 
 
 class Warning(NamedTuple):

@@ -34,7 +34,7 @@ def keep_until(path, step) -> None:
 
 
 def _whole(path) -> Iterator[tuple[str, dict]]:
-    texts = path.read_text().splitlines() if path.exists() else []
+    texts = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
     for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text)

@@ -9,7 +9,7 @@ import pytest
 import small
 import yaml
 
-from bert_tpu import card, command, evidence, export, hf, hours
+from bert_tpu import card, command, evidence, export, health, hf, hours
 from bert_tpu.bias import audit
 from tools import model_card, push_to_hub
 
@@ -190,3 +190,16 @@ def test_a_name_that_the_hub_would_refuse_is_refused_here(model, monkeypatch, ca
 def test_half_an_export_is_not_pushed(tmp_path, monkeypatch, capsys):
     (tmp_path / "config.json").write_text("{}")
     assert "model.safetensors" in fault(push_to_hub, monkeypatch, capsys, "--model", tmp_path, "--repo", "me/b")
+
+
+def test_a_file_of_other_things_is_no_plan(run, model, tmp_path, monkeypatch, capsys):
+    (tmp_path / "plan.json").write_text('{"a": 1}')
+    args = "--model", model, "--workdir", run, "--plan", tmp_path / "plan.json"
+    assert "is no plan: give what tools.plan --json printed" in fault(model_card, monkeypatch, capsys, *args)
+
+
+@pytest.mark.parametrize("name", ["hours.json", "health.json"])
+def test_a_damaged_file_of_a_run_is_named(name, tmp_path):
+    (tmp_path / name).write_text('{"a')
+    with pytest.raises(command.UserError, match=f"{name} is damaged"):
+        evidence.read(tmp_path, {}) if name == "hours.json" else health.read(tmp_path)

@@ -156,9 +156,24 @@ def test_what_is_no_export_is_refused(tmp_path, config, complaint):
         forms.write(tmp_path)
 
 
-def test_the_workdir_must_be_the_model_s(tmp_path, model):
-    run = small.workdir(tmp_path / "run")
+def test_the_workdir_must_be_the_model_s(tmp_path):
+    model, run = small.save(tmp_path / "model"), small.workdir(tmp_path / "run")
     small.vocab.save(small.OTHER_VOCAB, run / "tokenizer")
     with pytest.raises(command.UserError, match="trained another vocabulary"):
         forms.write(model, run)
     assert hf.load(model).vocab == small.VOCAB
+
+
+def test_cut_weights_are_named(tmp_path):
+    directory = small.save(tmp_path / "model")
+    path = directory / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(command.UserError, match="holds no sound weights"):
+        forms.write(directory)
+    assert not (directory / "onnx").exists()
+
+
+def test_files_that_are_there_are_not_made_again(model, costs):
+    with pytest.raises(command.UserError, match="onnx exists: remove it to make it again"):
+        forms.write(model)
+    assert forms.read(model) == costs

@@ -33,7 +33,7 @@ def main():
     findings = card.Findings(
         bias=_bias(args.bias, model) if args.bias else "",
         scores=tuple(_scores(path) for path in args.scores),
-        planned=_json(args.plan) if args.plan else {},
+        planned=_plan(args.plan) if args.plan else {},
         small=forms.read(args.model),
     )
     found = evidence.read(args.workdir, config)
@@ -65,6 +65,13 @@ def _scores(directory):
     if "task" not in config:
         raise command.UserError(f"{directory} is no fine-tuning's workdir: give one that bert_tpu.finetune made")
     return config["task"]["name"], _json(Path(directory) / "scores.json")
+
+
+def _plan(path):
+    planned = _json(path)
+    if not isinstance(planned, dict) or not {"topology", "chips", "kgco2e_low", "kgco2e_high"} <= planned.keys():
+        raise command.UserError(f"{path} is no plan: give what tools.plan --json printed")
+    return planned
 
 
 def _json(path):

@@ -34,6 +34,8 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
     directory = Path(directory)
     name, positions = graph.config(directory)
     tokens = min(TOKENS, positions)
+    if (directory / FOLDER).exists():
+        raise command.UserError(f"{directory / FOLDER} exists: remove it to make it again")
     judge, judged = _judge(directory, name, Path(run), rows) if run else (None, None)
     with publish.directory(directory / FOLDER) as out:
         print(f"{directory}: from PyTorch to ONNX", flush=True)

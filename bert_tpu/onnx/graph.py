@@ -8,6 +8,7 @@ from pathlib import Path
 import warnings
 
 import numpy as np
+import safetensors
 
 from bert_tpu import classes, command, export
 
@@ -55,7 +56,10 @@ def of(directory):
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     # "eager" attention is plain products and a softmax, which onnxruntime fuses; "sdpa" becomes a longer graph.
-    loaded = getattr(transformers, name).from_pretrained(directory, attn_implementation="eager").eval()
+    try:
+        loaded = getattr(transformers, name).from_pretrained(directory, attn_implementation="eager").eval()
+    except (safetensors.SafetensorError, OSError) as error:
+        raise command.UserError(f"{directory} holds no sound weights ({error}): export it again") from None
 
     class Outputs(torch.nn.Module):
         """The logits alone, as a tuple."""
