@@ -25,11 +25,14 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the options")
 
 
-def require(what: str, *packages: str) -> None:
-    """Raises UserError that `what` needs the first of `packages` that is not installed: better before the work."""
+def require(what: str, *packages: str, install: str = "") -> None:
+    """Raises UserError that `what` needs the first of `packages` that is not installed: better before the work.
+
+    install: what pip is to be given, where that is not the package's name.
+    """
     for name in packages:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"{what} needs {name}: python -m pip install {name}")
+            raise UserError(f"{what} needs {name}: python -m pip install {install or name}")
 
 
 def run(main: Callable[[], None]) -> None:

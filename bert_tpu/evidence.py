@@ -1,12 +1,11 @@
 """What a run measured of itself, gathered from its workdir for the model card; absent where there is nothing."""
 
-import json
 import statistics
 from typing import NamedTuple
 
 from etils import epath
 
-from bert_tpu import command, corpus, energy, lines
+from bert_tpu import command, corpus, energy, lines, workdir
 
 
 class Evidence(NamedTuple):
@@ -29,7 +28,7 @@ def read(directory, config) -> Evidence:
     for line in metrics:
         if line.get("kind") == "train" and "examples_per_sec" in line:
             by_length.setdefault(line["seq_len"], []).append(line["examples_per_sec"])
-    hours = _hours(directory / "hours.json")
+    hours = workdir.read_json(directory / "hours.json")
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
@@ -40,13 +39,6 @@ def read(directory, config) -> Evidence:
         energy=energy.measured(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
         lock=_lock(config),
     )
-
-
-def _hours(path):
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        raise command.UserError(f"{path} is damaged: restore or delete it") from None
 
 
 def _lock(config):

@@ -75,6 +75,14 @@ def read_config(directory) -> dict:
     return _read(path)
 
 
+def read_json(path) -> dict:
+    """What a small file beside the config holds; {} where there is none. UserError for a damaged one."""
+    try:
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        raise command.UserError(f"{path} is damaged: restore or delete it") from None
+
+
 def write_atomically(path, text):
     """`path` holds `text`, or what it held before."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

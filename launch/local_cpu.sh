@@ -5,6 +5,7 @@
 # the benchmarks of tools.audit_bias; without it only the sentences that need no file are asked.
 set -euo pipefail
 dir=$1 text=$2 task=${3:-$1/task} py=${PY:-python} bias=${BIAS:-}
+key() { printf %s "$1" | cksum | cut -d' ' -f1; }  # a folder's name for what was given
 say() { printf '\n== %s\n' "$*"; }
 
 docs=$dir/text/docs.txt
@@ -16,7 +17,7 @@ if [ "$text" = "$docs" ]; then
   fi
 else
   # Another text means another vocabulary and another run.
-  work=$dir/$(printf %s "$text" | cksum | cut -d' ' -f1)
+  work=$dir/$(key "$text")
 fi
 if [ ! -e "$work/tokenizer/vocab.txt" ]; then
   say "vocabulary"
@@ -34,7 +35,7 @@ if [ "$task" = "$dir/task" ] && [ ! -e "$task/validation.jsonl" ]; then
   say "a task: which package a paragraph of documentation comes from"
   "$py" -m tools.collect_task --out "$task"
 fi
-tuned=$work/tuned-$(printf %s "$task" | cksum | cut -d' ' -f1)
+tuned=$work/tuned-$(key "$task")
 say "fine-tuning on it"
 "$py" -m bert_tpu.finetune --config configs/pairs.py --config.init_from="$work/model" \
   --config.data.train="$task/train.jsonl" --config.data.validation="$task/validation.jsonl" \
@@ -45,7 +46,7 @@ say "both models in ONNX, and what fewer bits cost"
 [ -e "$tuned-model/onnx" ] || "$py" -m tools.export_onnx --model "$tuned-model" --workdir "$tuned"
 say "bias"
 if [ -n "$bias" ]; then
-  audit=$work/audit-$(printf %s "$bias" | cksum | cut -d' ' -f1) asked=(--data "$bias")
+  audit=$work/audit-$(key "$bias") asked=(--data "$bias")
 else
   audit=$work/audit asked=(--data "$work" --tasks templates)
 fi

@@ -3,12 +3,11 @@
 python -m tools.demo_report --workdir W --corpus DIR --model DIR
 """
 
-import json
 import pathlib
 
 import ml_collections
 
-from bert_tpu import command, corpus, pretrain
+from bert_tpu import command, corpus, lines, pretrain
 from bert_tpu import workdir as workdirs
 
 # Two that documentation answers, two for prose.
@@ -22,8 +21,8 @@ SENTENCES = (
 
 def evaluations(workdir):
     """The last held-out line of each length in metrics.jsonl."""
-    lines = map(json.loads, (pathlib.Path(workdir) / "metrics.jsonl").read_text().splitlines())
-    return {line["seq_len"]: line for line in lines if line["kind"] == "eval"}
+    metrics = lines.read(pathlib.Path(workdir) / "metrics.jsonl")
+    return {line["seq_len"]: line for line in metrics if line["kind"] == "eval"}
 
 
 def commoner(workdir, corpus_dir):

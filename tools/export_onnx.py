@@ -1,7 +1,7 @@
 """A model in ONNX, whole and smaller: python -m tools.export_onnx --model DIR [--workdir W] [--rows N]
 
 DIR, which tools.export_pytorch made, gets onnx/model.onnx (float32), onnx/model_quantized.onnx (int8) and
-onnx/model_q4.onnx (4-bit weights), as transformers.js and optimum look for them, and onnx/quantization.json: bytes and
+onnx/model_q4.onnx (4-bit weights), as transformers.js looks for them, and onnx/quantization.json: bytes and
 milliseconds of each, and with the workdir that the model was trained in what it loses of its held-out losses or of its
 task's scores. The model card gets the same table.
 """

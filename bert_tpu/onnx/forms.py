@@ -30,7 +30,7 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
     on the split that its task is judged on first, each form is then scored. Raises UserError where onnx/ exists, where
     a package is missing, or where run and model do not fit.
     """
-    graph.needs()
+    command.require("ONNX", *graph.PACKAGES, install="-r requirements-onnx.txt")
     directory = Path(directory)
     name, positions = graph.config(directory)
     tokens = min(TOKENS, positions)
@@ -62,8 +62,7 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
 
 def read(directory) -> dict[str, Any]:
     """quantization.json of an exported directory; {} where it has none."""
-    path = Path(directory) / FOLDER / COSTS
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return workdir.read_json(Path(directory) / FOLDER / COSTS)
 
 
 def _versions():
@@ -74,7 +73,8 @@ def _judge(directory, name, run, rows):
     """(function of a session and a form -> scores, what they are of)."""
     config, pieces = workdir.read_config(run), vocab.load(directory).pieces
     vocabulary = vocab.load(run / "tokenizer")
-    expected = classes.FINETUNED[config["task"]["head"]].name if "task" in config else "BertForPreTraining"
+    [pretrained] = classes.PRETRAINED["architectures"]
+    expected = classes.FINETUNED[config["task"]["head"]].name if "task" in config else pretrained
     if expected != name or pieces != vocabulary.pieces:
         what = "another vocabulary" if expected == name else f"a {expected}"
         raise command.UserError(f"{run} trained {what}, {directory} is a {name}: give its own workdir")

@@ -1,7 +1,6 @@
 """An exported directory's model as an ONNX graph in float32, by PyTorch's exporter."""
 
 import contextlib
-import importlib.util
 import json
 import logging
 from pathlib import Path
@@ -13,7 +12,7 @@ import safetensors
 from bert_tpu import classes, command, export
 
 INPUTS = "input_ids", "attention_mask", "token_type_ids"  # int64 [batch, sequence], as transformers has them
-# Under the names by which transformers.js and optimum look for them; ours of the class' outputs -> those.
+# Under the names by which transformers.js looks for them; ours of the class' outputs -> those.
 OUTPUTS = {
     "BertForPreTraining": {"prediction_logits": "logits", "seq_relationship_logits": "seq_relationship_logits"},
     "BertForQuestionAnswering": {"start_logits": "start_logits", "end_logits": "end_logits"},
@@ -21,13 +20,6 @@ OUTPUTS = {
 PACKAGES = "onnx", "onnxruntime", "onnxscript", "torch", "transformers"
 OPSET = 18  # what PyTorch's exporter writes of itself
 ROWS, TOKENS = 3, 24  # that PyTorch and onnxruntime are compared on
-
-
-def needs():
-    """Raises UserError where a package of requirements-onnx.txt is not installed."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise command.UserError(f"{', '.join(missing)} not installed: python -m pip install -r requirements-onnx.txt")
 
 
 def config(directory) -> tuple[str, int]:
@@ -86,12 +78,12 @@ def of(directory):
     return made, _compare(made, batch, expected)
 
 
-def session(model, threads=0):
-    """A session of onnxruntime, of a ModelProto or of a file's path, on the CPU; threads 0: all cores."""
+def session(model):
+    """A session of onnxruntime, of a ModelProto or of a file's path, on all of the CPU's cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    options.log_severity_level = 3
     source = str(model) if isinstance(model, str | Path) else model.SerializeToString()
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

@@ -1,7 +1,6 @@
 """What a run's report tells of, gathered from its workdir."""
 
 import hashlib
-import json
 from typing import NamedTuple
 
 from etils import epath
@@ -72,7 +71,7 @@ def read(directory) -> Run:
         found=found,
         facts=None if "task" in config else health.read(path) or _facts(found),
         samples=[line for line in lines.read(path / "samples.jsonl") if line.get("samples")],
-        scores=_json(path / "scores.json"),
+        scores=workdir.read_json(path / "scores.json"),
         gave_up=_gave_up(path, found.lines),
         hashes=_hashes(path, config),
         checkpoint=max((int(p.name) for p in path.glob("checkpoints/*") if p.name.isdigit()), default=None),
@@ -121,7 +120,7 @@ def _facts(found):
 
 
 def _gave_up(path, metrics):
-    told = _json(path / nonfinite.FILE)
+    told = workdir.read_json(path / nonfinite.FILE)
     sound = [line["step"] for line in metrics if line["kind"] == "train" and "loss" in line]
     return {} if not told or max(sound, default=0) > told["steps"][-1]["step"] + 1 else told
 
@@ -134,10 +133,3 @@ def _hashes(path, config):
     }
     files = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in ("config.json", "metrics.jsonl")}
     return {what: value for what, value in found.items() if value} | files
-
-
-def _json(path):
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        raise command.UserError(f"{path} is damaged: restore or delete it") from None
