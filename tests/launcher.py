@@ -1,6 +1,7 @@
 """A pod to launch in tests: the working tree as a checkout, a stub gcloud first in PATH, and folders as hosts."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -75,10 +76,13 @@ class Cloud:
         self.write("play.json", {"steps": steps, "step_s": step_s, "die": die, "holds": holds})
 
     def state(self, **changes):
+        """The pod's state, changed: with the stub's lock, whose calls keep all that they have read."""
         path = self.folder / "state.json"
-        held = json.loads(path.read_text()) if path.exists() else {}
-        self.write("state.json", held | changes)
-        return held | changes
+        with open(self.folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            held = (json.loads(path.read_text()) if path.exists() else {}) | changes
+            self.write("state.json", held)
+        return held
 
     def lines(self, name):
         path = self.folder / name
