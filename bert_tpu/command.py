@@ -3,8 +3,10 @@
 import argparse
 from collections.abc import Callable
 import errno
+import gc
 import importlib.util
 import os
+import signal
 import sys
 
 
@@ -40,6 +42,10 @@ def run(main: Callable[[], None]) -> None:
 
     Any other exception is a bug of ours and keeps its traceback.
     """
+    gc.freeze()  # what was imported
+    gc.enable()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while it was imported: see bert_tpu/__init__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except BrokenPipeError:  # whoever read our output has enough, `| head` for one
@@ -49,6 +55,8 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"error: {sentence(fault)}")  # a string: printed on stderr, status 1
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        gc.freeze()  # Python would look through all that there is once more, for a second, before it ends
 
 
 def sentence(fault: UserError | OSError) -> str:

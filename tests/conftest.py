@@ -1,8 +1,11 @@
 """Eight CPU devices for every test, a strict world, and a small corpus made by the real tools."""
 
+import gc
 import os
 
 import quick
+
+gc.disable()  # until all is imported: of what that makes nothing is garbage
 
 # Before JAX and TensorFlow are imported: they read these once.
 os.environ["XLA_FLAGS"] = quick.flags(devices=8)
@@ -24,6 +27,11 @@ from bert_tpu import corpus, prepare, vocab, wordpiece
 
 FIRST_PLACED = 104  # ids below are special and unused ones, as BERT lays them out
 ROOT = pathlib.Path(__file__).parent.parent
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def write_text(path, *, documents, seed=0):

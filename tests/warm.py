@@ -8,6 +8,7 @@ tests/test_house.py, in processes that begin with nothing.
 import atexit
 import ctypes
 import functools
+import gc
 import json
 import os
 import runpy
@@ -130,6 +131,7 @@ def serve(asked):
 
 def main():
     """Imports what the commands do, waits, and is, in a copy, the command."""
+    gc.disable()
     # Not the commands themselves: a module runs from its first line as __main__.
     import bert_tpu.beside
     import bert_tpu.data
@@ -137,7 +139,9 @@ def main():
     import bert_tpu.prepare
     import bert_tpu.replay  # noqa: F401
 
+    gc.freeze()  # no copy looks through what all have in common
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
+    gc.enable()
     warnings.resetwarnings()
     os.chdir(asked["cwd"])
     os.environ.clear()
