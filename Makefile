@@ -45,7 +45,7 @@ $(VENV)/libtpu: $(VENV)/ready requirements-plan.txt
 	touch $@
 
 test: $(VENV)/ready $(VENV)/libtpu
-	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 3 --dist worksteal
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/ready
 	$(PY) -m tools.bench $(if $(TEXT),--text '$(TEXT)')

@@ -5,8 +5,6 @@ import os
 
 import quick
 
-gc.disable()  # until all is imported: of what that makes nothing is garbage
-
 # Before JAX and TensorFlow are imported: they read these once.
 os.environ["XLA_FLAGS"] = quick.flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -30,6 +28,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def pytest_collection_finish():
+    """What quick.py began ends: all is imported."""
     gc.freeze()
     gc.enable()
 

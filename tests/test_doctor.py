@@ -15,6 +15,7 @@ import time
 from conftest import ROOT
 from launcher import REPORT
 import pytest
+import warm
 
 
 def load(name):
@@ -60,20 +61,23 @@ def four(tmp_path_factory, corpus_dir):
     port = free_port()
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     hosts = [
-        subprocess.Popen(
+        warm.start(
+            runner,
             [
-                sys.executable, runner, "30" if host == 1 else "0", f"--host={host}", "--hosts=4",
-                f"--coordinator=127.0.0.1:{port}", f"--corpus={corpus_dir}",
-                f"--bucket={folder / 'no' / 'bucket' if host == 3 else bucket}",
+                "30" if host == 1 else "0", f"--host={host}", "--hosts=4", f"--coordinator=127.0.0.1:{port}",
+                f"--corpus={corpus_dir}", f"--bucket={folder / 'no' / 'bucket' if host == 3 else bucket}",
                 f"--requirements={other if host == 2 else ROOT / 'requirements.txt'}",
             ],
-            env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=env, stdout=subprocess.PIPE,
         )
         for host in range(4)
     ]  # fmt: skip
-    outputs = [host.communicate(timeout=200) for host in hosts]
-    assert all(host.returncode == 0 for host in hosts), outputs
-    return [json.loads(out) for out, _ in outputs], bucket
+    assert [host.wait(200) for host in hosts] == [0] * 4
+    reports = []
+    for host in hosts:
+        with host.stdout as said:
+            reports.append(json.load(said))
+    return reports, bucket
 
 
 def test_four_hosts_find_each_other_and_the_one_with_an_odd_clock(four):
