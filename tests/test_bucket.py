@@ -20,6 +20,7 @@ def test_a_run_in_a_bucket_is_there_and_goes_on_from_there(tmp_path, corpus_dir,
     cwd.mkdir()
     (folder / "my-bucket").mkdir(parents=True)
     given = runs.keys(corpus_dir, tmp_path_factory) | {"checkpoint.every_steps": 8, "eval.num_batches": 0}
+    given |= {"data.seq_lens": (16,), "data.max_predictions": (3,)}
     train(folder, given, cwd)
     run = folder / "my-bucket/runs/micro"
     assert {"config.json", "metrics.jsonl", "checkpoints", "tokenizer"} <= {path.name for path in run.iterdir()}

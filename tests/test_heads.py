@@ -1,5 +1,7 @@
 """The heads of fine-tuning: loss and gradients are PyTorch's on the same weights and batch."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -155,7 +157,8 @@ def test_dropout_of_the_head_is_the_model_s():
     draw = heads.train.Draw(jax.random.key(0), np.int32(0))
     for rate, changes in ((0.0, False), (0.5, True)):
         made = tuned("classify", dropout=rate, attention_dropout=0.0)
-        plain, dropped = (heads.outputs(made, params(made), given, each) for each in (None, draw))
+        outputs = jax.jit(functools.partial(heads.outputs, made, params(made), given))
+        plain, dropped = outputs(None), outputs(draw)
         assert (not np.allclose(plain, dropped, rtol=1e-4)) == changes
 
 
@@ -169,12 +172,17 @@ def test_a_last_layer_at_first_tokens_alone_is_the_whole_one(softmax):
 
     starts = given["example_starts"]
 
-    def pooled(tree, places):
-        return bert.apply({"params": tree}, *inputs, None, starts, places, method="encode").pooled_BD
+    cotangent = np.random.default_rng(0).normal(size=(*starts.shape, 64)).astype(np.float32)
 
-    alone, whole = (jax.vjp(lambda tree, at=at: pooled(tree, at), encoder) for at in (starts, None))
-    np.testing.assert_allclose(alone[0], whole[0], atol=1e-6)
-    cotangent = np.random.default_rng(0).normal(size=alone[0].shape).astype(np.float32)
-    gradients, wanted = (back(cotangent)[0] for _, back in (alone, whole))
+    @jax.jit
+    def pooled(places):
+        """The first tokens' outputs, and the gradient of their sum weighted by `cotangent`."""
+        outputs, back = jax.vjp(
+            lambda tree: bert.apply({"params": tree}, *inputs, None, starts, places, method="encode").pooled_BD, encoder
+        )
+        return outputs, back(cotangent.reshape(outputs.shape))[0]
+
+    (alone, gradients), (whole, wanted) = pooled(starts), pooled(None)
+    np.testing.assert_allclose(alone, whole, atol=1e-6)
     largest = max(np.abs(g).max() for g in jax.tree.leaves(wanted))
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=2e-6 * largest), gradients, wanted)

@@ -109,6 +109,7 @@ def test_no_line_makes_it_fail(lines):
 def run(corpus_dir, tmp_path_factory, workdir, **changes):
     keys = runs.keys(corpus_dir, tmp_path_factory) | {
         "num_steps": 16, "eval.every_steps": 4, "checkpoint.every_steps": 16, "optim.warmup_steps": 1,
+        "data.seq_lens": (16,), "data.max_predictions": (3,),
     }  # fmt: skip
     assert pretrain.run(runs.configured(keys, **changes), workdir) == 0
 

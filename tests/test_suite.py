@@ -125,15 +125,12 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
         assert finetune.run(cfg, pathlib.Path(words[3])) == 0
 
     monkeypatch.setattr(suite, "_run", run)
-    done = tuned.run(tmp_path, "classify")  # for its rows
-    data = json.loads((done / "config.json").read_text())["data"]
-    words = [
-        f"--config.{k}={v}"
-        for k, v in (WORDS | {"data.train": data["train"], "data.validation": data["train"]}).items()
-    ]
-    words += [f"--config.init_from={tmp_path / 'model'}", "--config.compile_cache=", "--config.seeds=0,1,2"]
-    pair = [suite.tune("configs/pairs.py", tmp_path / side, words) for side in "AB"]
-    task = finetune.open(config.changed("configs/pairs.py", words)).task
+    name, rows = tuned.classes(tmp_path)
+    places = {"init_from": small.save(tmp_path / "model"), "compile_cache": tmp_path / "cache"}
+    changes = WORDS | {f"data.{key}": path for key, path in rows.items()} | places | {"seeds": "0,1,2"}
+    words = [f"--config.{key}={value}" for key, value in changes.items()]
+    pair = [suite.tune(name, tmp_path / side, words) for side in "AB"]
+    task = finetune.open(config.changed(name, words)).task
     lines = list(compare.differences("own", [task, task], pair))
     assert [line.split(" | ")[1:3] for line in lines] == [["validation", "accuracy"], ["validation", "macro_f1"]]
     assert all(line.endswith("| +0.0000 | +0.0000 .. +0.0000 |") for line in lines)

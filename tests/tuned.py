@@ -24,7 +24,7 @@ def run(directory, head):
     """The workdir of a finished run of SEEDS with the head."""
     directory.mkdir(parents=True, exist_ok=True)
     model = small.save(directory / "model")
-    name, data = {"classify": _classes, "regress": _numbers, "tag": _tags, "span": _spans}[head](directory)
+    name, data = {"classify": classes, "regress": _numbers, "tag": _tags, "span": _spans}[head](directory)
     cfg = config.load(name)
     data = {f"data.{key}": value for key, value in data.items()}
     cfg.update_from_flattened_dict(KEYS | data | {"init_from": str(model)})
@@ -39,7 +39,7 @@ def _table(directory, labels):
     return {"train": str(path), "validation": str(path)}
 
 
-def _classes(directory):
+def classes(directory):
     return "configs/pairs.py", _table(directory, ["no", "yes", "yes", "peut-être", "no", "yes", "peut-être", "no"])
 
 
