@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,14 @@ def _run(words):
 
 
 def grid(name, directory, words) -> Result:
-    """The best of GRID by the main score, after all of it has been run below `directory`."""
-    each = [tune(name, Path(directory) / setting.folder, [*words, *setting.words()]) for setting in GRID]
-    return max(each, key=lambda result: result.main)
+    """The best of GRID by the main score, after all of it has been run below `directory`.
+
+    Scores and predictions of all stay there; checkpoints, which take gigabytes, of the best alone.
+    """
+    best = None
+    for setting in GRID:
+        result = tune(name, Path(directory) / setting.folder, [*words, *setting.words()])
+        worse, best = (best, result) if best is None or result.main > best.main else (result, best)
+        if worse:
+            shutil.rmtree(worse.workdir / "checkpoints", ignore_errors=True)
+    return best

@@ -104,19 +104,23 @@ def test_a_wrong_word_is_named(tmp_path, monkeypatch, words, said):
         again(["--model", "M", "--data", "D", "--workdir", str(tmp_path), *words], monkeypatch)
 
 
-def test_a_grid_is_the_paper_s_and_its_best_is_taken(monkeypatch):
+def test_a_grid_is_the_paper_s_and_its_best_is_taken_and_kept(tmp_path, monkeypatch):
     seen = []
 
     def tune(name, directory, words):
         cfg = config.changed(name, words)
         seen.append((cfg.batch_size, cfg.optim.learning_rate, cfg.epochs))
         score = cfg.batch_size + 1e5 * cfg.optim.learning_rate - cfg.epochs
+        (directory / "checkpoints" / "7").mkdir(parents=True)
+        (directory / "scores.json").touch()
         return suite.Result(directory, cfg.to_dict(), {}, {"validation": {"accuracy": {"mean": score}}})
 
     monkeypatch.setattr(suite, "tune", tune)
-    best = suite.grid("configs/glue.py:rte", "W", ["--config.seeds=0,1"])
+    best = suite.grid("configs/glue.py:rte", tmp_path, ["--config.seeds=0,1"])
     assert sorted(seen) == [(b, r, e) for b in (16, 32) for r in (2e-5, 3e-5, 5e-5) for e in (2.0, 3.0, 4.0)]
-    assert best.workdir == pathlib.Path("W/batch32-rate5e-05-epochs2")
+    assert best.workdir == tmp_path / "batch32-rate5e-05-epochs2"
+    assert list(tmp_path.glob("*/checkpoints/7")) == [best.workdir / "checkpoints" / "7"]
+    assert len(list(tmp_path.glob("*/scores.json"))) == len(suite.GRID)
 
 
 def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_by_what_it_is(tmp_path, monkeypatch):
