@@ -68,11 +68,17 @@ def put_tokenizer(directory, vocabulary):
 
 
 def read_config(directory) -> dict:
-    """The config of the run in `directory`."""
+    """The config of the run in `directory`; UserError where there is none, as in an exported model."""
     path = epath.Path(directory) / "config.json"
-    if not path.exists():
-        raise command.UserError(f"{directory} holds no run: it has no config.json; give the --workdir of a pretraining")
-    return _read(path)
+    why = "it has no config.json"
+    if path.exists():
+        config = _read(path)
+        if "model_type" not in config:
+            return config
+        why = "it is a Hugging Face model"
+    raise command.UserError(
+        f"{directory} holds no run, {why}: give the --workdir of bert_tpu.pretrain or bert_tpu.finetune"
+    )
 
 
 def read_json(path) -> dict:

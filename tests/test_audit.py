@@ -106,6 +106,13 @@ def test_tables_are_printed_as_they_are_written(made):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
+def test_a_piece_which_is_a_bar_ends_no_cell(made):
+    said = json.loads((made[0] / "bias.json").read_text())
+    said["models"][0]["templates"]["top"][0]["men"][0][0] = "|"
+    [line] = [line for line in report.markdown(said).splitlines() if line.startswith(r"| \| 0.")]
+    assert len(re.split(r"(?<!\\)\|", line)) == 2 + 2 * len(said["models"])
+
+
 @pytest.mark.parametrize("kept", [("crows",), ("templates",), ("winogender",), ("stereoset", "templates", "crows")])
 def test_any_tasks_and_any_number_of_models_are_drawn(made, tmp_path, kept):
     said = json.loads((made[0] / "bias.json").read_text())

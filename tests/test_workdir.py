@@ -97,5 +97,8 @@ def test_damaged_or_missing_config_is_named(directory):
     with pytest.raises(command.UserError, match=r"config.json is damaged"):
         claim(directory)
     (directory / "config.json").unlink()
-    with pytest.raises(command.UserError, match="holds no run"):
+    with pytest.raises(command.UserError, match="holds no run, it has no config.json"):
+        workdir.read_config(directory)
+    (directory / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(command.UserError, match="holds no run, it is a Hugging Face model: give"):
         workdir.read_config(directory)
