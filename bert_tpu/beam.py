@@ -8,6 +8,7 @@ Only files come back, so that the folder must be one that all workers see: gs://
 from collections.abc import Iterator
 import contextlib
 import io
+import shutil
 
 from bert_tpu import command, corpus, parts, units
 
@@ -23,7 +24,8 @@ def check(runner: str, words: list[str]) -> None:
         with contextlib.redirect_stderr(said):  # its parser's help of two hundred lines
             options = _options(runner, words)
             options.get_all_options()
-        apache_beam.Pipeline(options=options)
+        pipeline = apache_beam.Pipeline(options=options)
+        shutil.rmtree(pipeline.local_tempdir)  # which running it would end
     except SystemExit:
         fault = said.getvalue().rpartition("error: ")[2].strip()
     except (AttributeError, ImportError, ValueError) as refusal:

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 from conftest import ROOT
@@ -207,9 +208,12 @@ def test_what_is_loaded_of_a_part_is_what_the_library_reads(mixed, tmp_path):
         assert np.array_equal(bands, held["bands"])
 
 
-def test_beam_makes_the_same_bytes(mixed, made, small_parts, tmp_path):
+def test_beam_makes_the_same_bytes_and_leaves_nothing_else(mixed, made, small_parts, tmp_path, monkeypatch):
+    (tmp_path / "temp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
     make(mixed, tmp_path / "out", runner=RUNNER)
     assert files(tmp_path / "out") == files(made)
+    assert not list((tmp_path / "temp").iterdir())
 
 
 def test_a_killed_pipeline_goes_on_by_any_means(mixed, made, small_parts, tmp_path, monkeypatch):
