@@ -8,6 +8,8 @@ import quick
 # Before JAX and TensorFlow are imported: they read these once.
 os.environ["XLA_FLAGS"] = quick.flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_COMPILATION_CACHE_DIR"] = quick.folder()
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow then loads none

@@ -97,7 +97,7 @@ def test_damaged_or_missing_config_is_named(directory):
     with pytest.raises(command.UserError, match=r"config.json is damaged"):
         claim(directory)
     (directory / "config.json").unlink()
-    with pytest.raises(command.UserError, match="holds no run, it has no config.json"):
+    with pytest.raises(command.UserError, match="holds no run, it has no config"):
         workdir.read_config(directory)
     (directory / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(command.UserError, match="holds no run, it is a Hugging Face model: give"):
