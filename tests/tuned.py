@@ -40,6 +40,7 @@ def _table(directory, labels):
 
 
 def classes(directory):
+    """The config that reads a table of three classes, and its keys below `data`."""
     return "configs/pairs.py", _table(directory, ["no", "yes", "yes", "peut-être", "no", "yes", "peut-être", "no"])
 
 
