@@ -117,23 +117,21 @@ need_ready() {
 # Runs command $1 on all hosts at once, with WORKER in its environment; then $TMP/out.N, err.N and code.N are there.
 # https://docs.cloud.google.com/sdk/gcloud/reference/compute/tpus/tpu-vm/ssh: its worker N is address N of `look`.
 on_hosts() {
-  local i code
-  PIDS=()
+  local i code pids=()
   set -m # a process group each, so that gcloud and the ssh below it end together (interrupted)
   for ((i = 0; i < HOSTS; i++)); do
     if [ -n "$DRY_RUN" ]; then
       ssh_to "$i" "$1"
     else
       ssh_to "$i" "$1" >"$TMP/out.$i" 2>"$TMP/err.$i" &
-      PIDS+=($!)
+      pids+=($!)
     fi
   done
   set +m
-  for ((i = 0; i < ${#PIDS[@]}; i++)); do
-    wait "${PIDS[$i]}" && code=0 || code=$?
+  for ((i = 0; i < ${#pids[@]}; i++)); do
+    wait "${pids[$i]}" && code=0 || code=$?
     echo "$code" >"$TMP/code.$i"
   done
-  PIDS=()
 }
 
 # --quiet: the first connection of all makes a key, and would ask for a passphrase.

@@ -159,7 +159,6 @@ status() {
 logs() {
   local i
   need_ready
-  PIDS=()
   set -m
   for ((i = 0; i < HOSTS; i++)); do
     if [ -n "$DRY_RUN" ]; then
@@ -168,11 +167,9 @@ logs() {
     fi
     { ssh_to "$i" "bash $CODE/host_run.sh log $NO_FOLLOW" 2>"$TMP/err.$i" || sed -n 's/^error: //p' "$TMP/err.$i"; } |
       while IFS= read -r line; do printf '[worker %s] %s\n' "$i" "$line"; done &
-    PIDS+=($!)
   done
   set +m
   wait
-  PIDS=()
 }
 
 stop() {

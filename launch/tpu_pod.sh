@@ -14,7 +14,7 @@ set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034  # for the sourced files
 REPO=$(dirname "$HERE")
-DRY_RUN="" YES="" NO_DOCTOR="" NO_FOLLOW="" STARTING="" WATCHING="" COMMAND="" PIDS=()
+DRY_RUN="" YES="" NO_DOCTOR="" NO_FOLLOW="" STARTING="" WATCHING="" COMMAND=""
 LOCAL_PYTHON=${PYTHON:-python3}
 # Seconds between two looks, and before the first look at a run; tests shorten them.
 POLL_S=${TPU_POD_POLL_S:-60} SETTLE_S=${TPU_POD_SETTLE_S:-10}
@@ -41,7 +41,7 @@ fail() {
 interrupted() {
   trap '' INT TERM
   local pid
-  for pid in ${PIDS[@]+"${PIDS[@]}"}; do kill -- "-$pid" 2>/dev/null || :; done
+  for pid in $(jobs -p); do kill -- "-$pid" 2>/dev/null || :; done # each leads a group of its own
   say ""
   if [ -n "$STARTING" ]; then
     say "interrupted while the run was starting: stopping it on every host"

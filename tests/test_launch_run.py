@@ -1,7 +1,11 @@
 """`launch/tpu_pod.sh run`: one process a host, words as given, one run at a time, and what stop and logs do to it."""
 
+import contextlib
 import os
+from pathlib import Path
+import signal
 import subprocess
+import time
 
 from launcher import REPORT, WORDS
 import pytest
@@ -86,3 +90,31 @@ def test_logs_show_every_host_until_the_run_ends(cloud):
     said = cloud.do("logs")
     for worker in range(4):
         assert f"[worker {worker}] step 20/20" in said
+
+
+def following(cloud):
+    """Processes on the hosts that still read logs."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if cloud.folder in (process / "cwd").readlink().parents and b"tail" in words:
+                found.append(words)
+    return found
+
+
+def test_logs_that_were_interrupted_leave_nothing_on_the_hosts(cloud):
+    cloud.up()
+    cloud.play(steps=10_000, step_s=0.05)
+    cloud.do("run", "--no-doctor", *WORDS)
+    reading = cloud.start("logs")
+    while not reading.stdout.readline().startswith("[worker 3]"):
+        pass
+    assert len(following(cloud)) == 4
+    reading.send_signal(signal.SIGINT)
+    reading.communicate(timeout=60)
+    assert reading.returncode == 130
+    until = time.monotonic() + 10
+    while left := following(cloud):
+        assert time.monotonic() < until, left
+        time.sleep(0.1)
