@@ -7,6 +7,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -109,32 +110,42 @@ def quiet():
 def compile_all(job, on, lens, what, answers=kept.NOWHERE) -> dict[int, Program]:
     """The Program of each length, built side by side; says on stderr how long it has been at it.
 
-    job: train.Job. on: mesh. what: words for the line of progress. answers: of the compiler, given before.
+    job: train.Job. on: mesh. what: words for the line of progress. answers: of the compiler, given before. Ctrl-C
+    meanwhile ends the process with 130.
     """
+    with tempfile.TemporaryDirectory() as dumps, concurrent.futures.ThreadPoolExecutor() as pool:
+        futures = {pool.submit(compile_step, job, on, n, answers, dumps): n for n in lens}
+        try:
+            _wait(futures, what)
+        except KeyboardInterrupt:  # XLA hears of none, and whoever waits for it waits for minutes
+            shutil.rmtree(dumps, ignore_errors=True)
+            os._exit(130)
+        return {n: future.result() for future, n in futures.items()}
+
+
+def _wait(futures, what):
+    """Returns once all of futures, future -> length, are done; says meanwhile how long that takes."""
     terminal, begun, said_s = log.Terminal(), time.monotonic(), 0.0
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        futures = {pool.submit(compile_step, job, on, n, answers): n for n in lens}
-        waiting = set(futures)
-        terminal.say(f"compiling {what} for lengths {', '.join(map(str, lens))} ...")
-        while waiting:
-            done, waiting = concurrent.futures.wait(waiting, 1, concurrent.futures.FIRST_COMPLETED)
-            passed_s = time.monotonic() - begun
-            for future in done:
-                future.result()  # a fault ends the wait at once
-                terminal.say(f"  length {futures[future]}: compiled after {passed_s:.0f} s")
-            if waiting:
-                terminal.live(f"  {passed_s:.0f} s")
-                if not terminal.is_live and passed_s - said_s >= 15:
-                    said_s = passed_s
-                    terminal.say(f"  {passed_s:.0f} s ...")
+    waiting = set(futures)
+    terminal.say(f"compiling {what} for lengths {', '.join(map(str, futures.values()))} ...")
+    while waiting:
+        done, waiting = concurrent.futures.wait(waiting, 1, concurrent.futures.FIRST_COMPLETED)
+        passed_s = time.monotonic() - begun
+        for future in done:
+            future.result()  # a fault ends the wait at once
+            terminal.say(f"  length {futures[future]}: compiled after {passed_s:.0f} s")
+        if waiting:
+            terminal.live(f"  {passed_s:.0f} s")
+            if not terminal.is_live and passed_s - said_s >= 15:
+                said_s = passed_s
+                terminal.say(f"  {passed_s:.0f} s ...")
     terminal.close()
-    return {n: future.result() for future, n in futures.items()}
 
 
-def compile_step(job, on, seq_len, answers=kept.NOWHERE) -> Program:
+def compile_step(job, on, seq_len, answers=kept.NOWHERE, dumps=None) -> Program:
     """The step that trains, `train.jit_step(job, on)`, compiled for one length. Running out of HBM is an answer.
 
-    answers: where what the compiler said of the same program before is found, and kept.
+    answers: where what the compiler said of the same program before is found, and kept. dumps: a folder for its files.
     """
     state = jax.eval_shape(lambda: train.new_state(job))
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[seq_len].items()}
@@ -142,7 +153,7 @@ def compile_step(job, on, seq_len, answers=kept.NOWHERE) -> Program:
     question = _question(lowered, on)
     if found := answers.get(question):
         return _program(found)
-    answer = _ask(lowered, state, on)
+    answer = _ask(lowered, state, on, dumps)
     answer["seconds"] = time.monotonic() - begun
     answers.put(question, answer)
     return _program(answer)
@@ -155,9 +166,9 @@ def _question(lowered, on):
     return "\n".join(map(str, (versions, places, lowered.as_text())))
 
 
-def _ask(lowered, state, on):
+def _ask(lowered, state, on, dumps):
     """What the compiler says of a program, as plain data."""
-    with tempfile.TemporaryDirectory() as dump:
+    with tempfile.TemporaryDirectory(dir=dumps) as dump:
         try:
             options = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
             compiled = lowered.compile(compiler_options=options)

@@ -7,7 +7,7 @@ cloud() {
   if [ -n "$DRY_RUN" ]; then
     shown gcloud "$@"
   else
-    gcloud "$@" </dev/null
+    gcloud "$@" </dev/null 3>&-
   fi
 }
 

@@ -145,7 +145,7 @@ status() {
       return
     fi
   fi
-  case $STATE in
+  [ -n "$DRY_RUN" ] || case $STATE in
     ABSENT) echo "there is no pod $NAME in $ZONE: nothing runs and nothing costs" ;;
     PREEMPTED | TERMINATED) echo "Cloud has taken $NAME back ($STATE): watch makes it again, delete clears it away" ;;
     *) echo "$NAME in $ZONE: $STATE, $ACCELERATOR ($CHIPS chips, $HOSTS hosts), $CAPACITY; it costs money until delete" ;;

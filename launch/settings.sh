@@ -58,6 +58,7 @@ set_one() {
     *" $key "*) ;;
     *) fail "$where: there is no setting $key; did you mean $(nearest "$key")?" ;;
   esac
+  [ -n "$value" ] || [[ " $NEEDED " == *" $key "* ]] || return 0 # as if it were left out
   [ -z "${!key}" ] || fail "$where: $key is given twice; keep one of the two lines"
   pattern_of "$key"
   if ! [[ $value =~ ^($PATTERN)$ ]]; then
@@ -92,14 +93,18 @@ read_settings() {
 # Sets what follows from ACCELERATOR: RUNTIME where it is not given, CHIPS, HOSTS, and KIND, as JAX calls a device.
 # Runtimes: https://docs.cloud.google.com/tpu/docs/runtimes. Sizes: https://docs.cloud.google.com/tpu/docs/v5e and
 # its neighbours: v2 to v4 and v5p count cores, two a chip, v5e and v6e chips. A host of a pod has four chips; v5e and
-# v6e also come as one host of eight.
+# v6e also come as one chip and as one host of eight.
 derive() {
   local count=${ACCELERATOR#*-}
   case $ACCELERATOR in
+    v5litepod-1 | v6e-1) CHIPS=1 HOSTS=1 ;;
     v5litepod-* | v6e-*)
       CHIPS=$count HOSTS=$(((count + 3) / 4))
-      if [ "$count" -le 8 ]; then HOSTS=1; fi ;;
-    *) CHIPS=$(((count + 1) / 2)) HOSTS=$(((count + 7) / 8)) ;;
+      if [ "$count" -le 8 ]; then HOSTS=1; fi
+      [ $((count % 4)) = 0 ] || fail "there is no $ACCELERATOR: hosts have 4 chips, so give 1 or a multiple of 4" ;;
+    *)
+      CHIPS=$((count / 2)) HOSTS=$((count / 8))
+      [ $((count % 8)) = 0 ] || fail "there is no $ACCELERATOR: hosts have 8 cores, so give a multiple of 8" ;;
   esac
   case $ACCELERATOR in
     v6e-*) KIND="TPU v6 lite" RUNTIME=${RUNTIME:-v2-alpha-tpuv6e} ;;

@@ -19,8 +19,9 @@ LOCAL_PYTHON=${PYTHON:-python3}
 # Seconds between two looks, and before the first look at a run; tests shorten them.
 POLL_S=${TPU_POD_POLL_S:-60} SETTLE_S=${TPU_POD_SETTLE_S:-10}
 
+# Nothing is so in a dry run, whose commands say enough.
 say() {
-  printf '%s\n' "$*" >&2
+  [ -n "$DRY_RUN" ] || printf '%s\n' "$*" >&2
 }
 
 fail() {
@@ -40,8 +41,11 @@ fail() {
 # What an interruption leaves behind, in words; what this script itself has begun on the hosts is taken back.
 interrupted() {
   trap '' INT TERM
-  local pid
-  for pid in $(jobs -p); do kill -- "-$pid" 2>/dev/null || :; done # each leads a group of its own
+  exec 2>&3 # the command that was interrupted may have led it elsewhere
+  local pid pids
+  pids=$(jobs -p)
+  disown -a || : # or bash tells of each that it was terminated
+  for pid in $pids; do kill -- "-$pid" 2>/dev/null || :; done # each leads a group of its own
   say ""
   if [ -n "$STARTING" ]; then
     say "interrupted while the run was starting: stopping it on every host"
@@ -99,6 +103,7 @@ await_request() {
 }
 
 create() {
+  local what
   if [ -z "$DRY_RUN" ]; then
     look || fail "$(sentence "$TMP/err")"
     [ "$STATE" = ABSENT ] || fail "$NAME is there already ($STATE): launch/tpu_pod.sh status shows it, delete ends it"
@@ -106,7 +111,9 @@ create() {
     [ "$CREATE" = direct ] || [ "$REQUEST" = ABSENT ] ||
       fail "a request for $NAME is in Cloud's queue already ($REQUEST): wait for it, or delete it first"
   fi
-  say "asking Cloud for $NAME: $ACCELERATOR ($CHIPS chips on $HOSTS hosts), $CAPACITY, in $ZONE; this takes minutes"
+  what="$NAME: $ACCELERATOR ($CHIPS chips on $HOSTS hosts), $CAPACITY, in $ZONE"
+  [ -z "$DRY_RUN" ] || printf '# %s\n' "$what" >&2
+  say "asking Cloud for $what; this takes minutes"
   make_pod || fail "$(sentence "$TMP/err")"
   need_ready
   say "$NAME is there and costs money until launch/tpu_pod.sh delete; next: launch/tpu_pod.sh setup"
@@ -169,7 +176,8 @@ main() {
       --yes) YES=yes ;;
       --no-doctor) NO_DOCTOR=yes ;;
       --no-follow) NO_FOLLOW=--no-follow ;;
-      --env) file=${2:?--env needs a file}; shift ;;
+      --env) [ -n "${2:-}" ] || fail "--env needs a file"; file=$2; shift ;;
+      --env=) fail "--env needs a file" ;;
       --env=*) file=${1#--env=} ;;
       --) shift; break ;;
       -h | --help) usage; exit 0 ;;
@@ -178,13 +186,17 @@ main() {
     shift
   done
   case $COMMAND in
-    run | watch) ;;
+    run | watch)
+      for word; do
+        case $word in --dry-run | --no-doctor | --env | --env=*) fail "$word is for $COMMAND: give it before --" ;; esac
+      done ;;
     *) [ $# -eq 0 ] || fail "$COMMAND takes nothing after --" ;;
   esac
   read_settings "$file"
   PLACE=("--zone=$ZONE" "--project=$PROJECT")
   TMP=$(mktemp -d)
   trap 'rm -rf "$TMP"' EXIT
+  exec 3>&2
   trap interrupted INT TERM
   check_gcloud
   "$COMMAND" "$@"

@@ -31,7 +31,7 @@ watch() {
 watch_dry() {
   need_ready
   ask_hosts
-  say "# after a preemption:"
+  printf '# after a preemption:\n' >&2
   remove_pod
   make_pod
   setup_hosts "$COMMIT"

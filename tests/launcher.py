@@ -42,6 +42,15 @@ def checkout(repo):
     return repo
 
 
+def wait_for(condition):
+    """Returns what `condition` returns once that is true."""
+    until = time.monotonic() + 30
+    while not (value := condition()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return value
+
+
 class Cloud:
     """The stub's folder, and the launcher run against it."""
 

@@ -2,9 +2,10 @@
 
 import shlex
 import shutil
+import signal
 import subprocess
 
-from launcher import ENV, WORDS
+from launcher import ENV, WORDS, wait_for
 import pytest
 
 PLACE = ["--zone=us-central1-a", "--project=my-project-123"]
@@ -177,8 +178,45 @@ def test_dry_run_prints_commands_and_runs_none(cloud):
             printed = [shlex.split(line) for line in lines if line.startswith("gcloud ")]
             assert printed, command
             assert all(set(PLACE) <= set(line) for line in printed)
+            others = [line for line in lines if not line.startswith(("gcloud ", "git ", "# "))]
+            assert not others, "something is said to be so, and is not"
     assert not cloud.lines("calls.jsonl")
     assert not (cloud.folder / "hosts").exists()
+
+
+@pytest.mark.parametrize("word", ["--dry-run", "--no-doctor", "--env=x"])
+def test_a_word_for_the_launcher_among_pretraining_s_is_refused(cloud, word):
+    for command in ("run", "watch"):
+        assert f"error: {word} is for {command}: give it before --" in cloud.do(command, *WORDS, word, code=1)
+    assert not cloud.calls()
+
+
+@pytest.mark.parametrize(
+    ("command", "at", "said"),
+    [
+        (["create"], "create", "interrupted: Cloud may go on making bert, and it costs money once it is there"),
+        (["delete", "--yes"], "delete", "interrupted: Cloud may or may not have deleted bert"),
+        (["setup"], "scp", "interrupted: bert costs money while it is there"),
+    ],
+)
+def test_ctrl_c_says_what_exists_whatever_it_meets(cloud, command, at, said):
+    if command != ["create"]:
+        cloud.up()
+    busy = cloud.folder / "busy"
+    slow = f"""import sys, time
+if {at!r} in sys.argv:
+    open({str(busy)!r}, "w").close()
+    time.sleep(1)
+"""
+    cloud.program("gcloud", (cloud.bin / "gcloud").read_text().replace("\n", "\n" + slow, 1))
+    running = cloud.start(*command)
+    wait_for(busy.exists)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said in err
+    assert "launch/tpu_pod.sh status shows what exists" in err
+    assert "Terminated" not in err
 
 
 def test_status_says_what_is_there_and_whether_it_costs(cloud):

@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 import signal
 import subprocess
-import time
 
-from launcher import REPORT, WORDS
+from launcher import REPORT, WORDS, wait_for
 import pytest
 
 
@@ -108,13 +107,8 @@ def test_logs_that_were_interrupted_leave_nothing_on_the_hosts(cloud):
     cloud.play(steps=10_000, step_s=0.05)
     cloud.do("run", "--no-doctor", *WORDS)
     reading = cloud.start("logs")
-    while not reading.stdout.readline().startswith("[worker 3]"):
-        pass
-    assert len(following(cloud)) == 4
+    wait_for(lambda: len(following(cloud)) == 4)
     reading.send_signal(signal.SIGINT)
     reading.communicate(timeout=60)
     assert reading.returncode == 130
-    until = time.monotonic() + 10
-    while left := following(cloud):
-        assert time.monotonic() < until, left
-        time.sleep(0.1)
+    wait_for(lambda: not following(cloud))

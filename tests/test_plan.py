@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 from conftest import ROOT
 import pytest
@@ -224,6 +226,30 @@ def test_the_largest_batch_is_found_in_few_compiles(row, first, jump):
     assert not compiled(found + max(unit, found // 50)).fits
     assert len(tried) <= 12
     assert "rows would need" in sentence
+
+
+@needs_libtpu
+def test_ctrl_c_while_it_compiles_ends_it_at_once_and_leaves_nothing(tmp_path):
+    code = [
+        sys.executable,
+        "-m",
+        "tools.plan",
+        f"--config={runs.FILE}",
+        "--topology=v5e:2x2",
+        "--config.compile_cache=",
+    ]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(code, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline().startswith("compiling batch 256 on v5e:2x2")
+    while not any(path.is_dir() and any(path.iterdir()) for path in tmp_path.iterdir()):
+        time.sleep(0.01)  # until the compiler has begun
+    process.send_signal(signal.SIGINT)
+    sent_s = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - sent_s < 5
+    assert (out, err) == ("", "")
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 
 def test_no_batch_fits():

@@ -82,7 +82,7 @@ ATTACKS = (
     "$(touch $MARK)", "`touch $MARK`", "x; touch $MARK", "x && touch $MARK", "x | touch $MARK", "x\ttouch $MARK",
     "$MARK", "${MARK}", "a[$(touch $MARK)]", "gs://b$(touch $MARK)", '";touch $MARK;"', "';touch $MARK;'",
     "-rf", "--project=x",
-    "../../etc/passwd", "gs://my-bucket/../x y", "*", "~", "", " ", "a" * 500, "bert\\", "é", "$'\\x41'",
+    "../../etc/passwd", "gs://my-bucket/../x y", "*", "~", " ", "a" * 500, "bert\\", "é", "$'\\x41'",
 )  # fmt: skip
 
 
@@ -95,6 +95,24 @@ def test_an_attack_is_refused_with_an_example(reader, name):
             said,
         )
     assert not (reader.folder / "mark").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_value_is_as_none(reader, name):
+    said = reader.read(lines(VALID | {name: ""}))
+    if name in ENV and name not in ("CAPACITY", "CREATE"):
+        assert f"{name} cannot be ''; give something like" in said
+    else:
+        left_out = {key: value for key, value in VALID.items() if key != name}
+        assert said == reader.read(lines(left_out))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "unit"), [("v3-3", "a multiple of 8"), ("v4-17", "a multiple of 8"), ("v5litepod-13", "of 4")]
+)
+def test_a_size_that_no_slice_has_is_refused(reader, accelerator, unit):
+    said = reader.read(lines(VALID | {"ACCELERATOR": accelerator}))
+    assert re.search(rf"error: there is no {accelerator}: hosts have .*{unit}$", said)
 
 
 SHELL = strategies.sampled_from(

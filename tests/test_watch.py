@@ -4,20 +4,11 @@ import os
 import signal
 import time
 
-from launcher import ENV, WORDS
+from launcher import ENV, WORDS, wait_for
 import pytest
 
 FULL = 'ERROR: (gcloud.compute.tpus.tpu-vm.create) There is no more capacity in the zone "us-central1-a"'
 QUOTA = "ERROR: (gcloud.compute.tpus.tpu-vm.create) Quota limit 'TPUV5sLitepod' has been exceeded. Limit: 0"
-
-
-def wait_for(condition):
-    """Returns what `condition` returns once that is true."""
-    until = time.monotonic() + 30
-    while not (value := condition()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    return value
 
 
 def starts(cloud):
@@ -163,6 +154,7 @@ while ' start ' in sys.argv[-1] and '--worker=3' in sys.argv and not os.path.exi
     assert running.returncode == 130
     assert "stopping it on every host" in err
     assert "delete ends it" in err
+    assert "Terminated" not in err  # bash's own word for the connections
     assert "running" not in cloud.ended()
     (cloud.folder / "open").touch()
     time.sleep(2)  # the connection to worker 3 was ended too, and starts nothing later
