@@ -109,6 +109,7 @@ def lengths(cfg, where, lens) -> dict[int, Length]:
     compiler.prepare()
     with compiler.quiet():
         on = compiler.mesh_of(where)
+        pretrain.make_recipe(cfg).check_division(where.devices, cfg.accumulate)
         programs = compiler.compile_all(job, on, lens, f"batch {cfg.batch_size} on {where.name}", _answers(cfg))
     return {n: length(where, programs[n], job.flops[n]) for n in lens}
 
@@ -126,7 +127,6 @@ def check(cfg, where):
     price = cfg.plan.price[where.generation]
     if price < 0:
         raise command.UserError(f"config.plan.price.{where.generation} is {price}: give 0 or more")
-    rules.check_division(where.devices, cfg.accumulate)
     return job, {n: rules.before(cfg.num_steps, n) for n in rules.used_lens()}, price
 
 

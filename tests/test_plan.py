@@ -140,7 +140,8 @@ def test_too_much_for_hbm_is_an_answer():
     ("words", "sentence"),
     [
         (["--topology=v5x:2x2"], "no TPU topology 'v5x:2x2': give one such as v3:2x2, v3:4x4,"),
-        (["--topology=v5e:4x4"], "batch_size 8 does not divide over 16 devices"),
+        pytest.param(["--topology=v5e:4x4"], "batch_size 8 does not divide over 16 devices", marks=needs_libtpu),
+        pytest.param(["--topology=v3:4x5"], "the compiler knows no topology v3:4x5", marks=needs_libtpu),
         (["--topology=v5e:2x2", "--config.plan.price.v5e=-1"], "config.plan.price.v5e is -1.0: give 0 or more"),
         (["--topology=v5e:2x2", "--config.plan.pue=0.9"], "config.plan.pue is 0.9: give 1 or more"),
         (["--topology=v5e:2x2", "--config.plan.watts=1"], "config.plan has no key watts: its keys are"),
