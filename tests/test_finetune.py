@@ -1,7 +1,5 @@
 """Fine-tuning runs: the same loop as pretraining's, several seeds at once, and scores that are those of the answers."""
 
-import contextlib
-import io
 import json
 import pathlib
 import random
@@ -13,6 +11,7 @@ import pod
 import pytest
 import runs
 import small
+import warm
 
 from bert_tpu import checkpoint, command, config, finetune, mesh, train
 from configs import glue
@@ -63,17 +62,10 @@ def configured(given, **changes):
 
 
 @pytest.fixture(scope="module")
-def done(given, tmp_path_factory):
-    """A run's workdir, and what it said."""
-    directory, said = tmp_path_factory.mktemp("whole"), io.StringIO()
-    with contextlib.redirect_stderr(said):
-        assert finetune.run(configured(given), directory) == 0
-    return directory, said.getvalue()
-
-
-@pytest.fixture(scope="module")
-def whole(done):
-    return done[0]
+def whole(given, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("whole")
+    assert finetune.run(configured(given), directory) == 0
+    return directory
 
 
 def arrays(directory):
@@ -151,8 +143,10 @@ class Nothing:
 
 def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_devices(given):
     both = steps(given, 1)
-    second, alone = jax.tree.map(lambda x: x[1], both), jax.tree.map(lambda x: x[0], steps(given, 1, seeds=(1,)))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), second, alone)
+    for seed in (0, 1):
+        ours = jax.tree.map(lambda x, of=seed: x[of], both)
+        alone = jax.tree.map(lambda x: x[0], steps(given, 1, seeds=(seed,)))
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), ours, alone)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), both, steps(given, 8))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), both, steps(given, 2, accumulate=4))
 
@@ -185,10 +179,12 @@ def test_other_data_in_the_same_workdir_are_refused(given, whole, tmp_path):
         finetune.run(configured(given, **{"data.dir": str(other)}), whole)
 
 
-def test_a_run_says_what_it_does(done):
-    _, said = done
-    assert "validation: accuracy 0." in said
-    assert "(mean of 2 seeds; always the commonest class: accuracy 0.5000)" in said
+def test_the_command_says_what_it_does(given, tmp_path):
+    words = [f"--config.{key}={value}" for key, value in (given | {"num_steps": 2}).items()]
+    done = warm.run("bert_tpu.finetune", ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}", *words])
+    assert done.returncode == 0, done.stderr
+    assert "validation: accuracy 0." in done.stderr
+    assert "(mean of 2 seeds; always the commonest class: accuracy 0.5000)" in done.stderr
 
 
 def test_two_hosts_train_and_judge_as_one_does_and_what_they_save_goes_on_alone(given, whole, tmp_path):

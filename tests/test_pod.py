@@ -116,8 +116,7 @@ def test_a_run_is_the_same_run_on_any_hosts_whatever_befalls_them(given, lock, t
         assert "Traceback" not in hosts.said(0)
     at = runs.steps(run)[-1]
 
-    blind = "--config.eval.num_batches=0"
-    with pod.Pod(tmp_path / "c", [*words, calm, blind], hosts=2, devices=2) as hosts:
+    with pod.Pod(tmp_path / "c", [*words, calm], hosts=2, devices=2) as hosts:
         hosts.wait_until(lambda: f"step {at} of {STEPS};" in hosts.said(0))  # by now later lines are cut off
         hosts.wait_until(lambda: last_step(run) > at)
         hosts.send(0, signal.SIGKILL)
