@@ -128,11 +128,15 @@ def make_batch(share, table, recipe, seq_len):
 
 def stream(share, table, recipe, seq_len, first, last):
     """Iterator over batches first .. last - 1 of `seq_len`, each a dictionary of NumPy arrays."""
-    make = packed.make_batch if recipe.is_packed(seq_len) else make_batch
-    batch = make(share, table, recipe, seq_len)
     numbers = tf.data.Dataset.range(first, last)
+    batch = _maker(share, table, recipe, seq_len)
     batches = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+
+
+def _maker(share, table, recipe, seq_len):
+    make = packed.make_batch if recipe.is_packed(seq_len) else make_batch
+    return make(share, table, recipe, seq_len)
 
 
 def train(share, recipe, first_step):
@@ -157,8 +161,10 @@ def heldout(share, recipe, num_batches):
     """The fixed evaluation set: the first `num_batches` of each length, whatever the run's seed."""
     recipe = recipe._replace(seed=HELDOUT_SEED)
     for seq_len in recipe.used_lens():
-        for batch in stream(share, entries(share, recipe, seq_len), recipe, seq_len, 0, num_batches):
-            yield seq_len, batch
+        batch = _maker(share, entries(share, recipe, seq_len), recipe, seq_len)
+        # Op by op: so few batches are made before a graph for them were built.
+        for n in tf.range(num_batches, dtype=tf.int64):
+            yield seq_len, {name: array.numpy() for name, array in batch(n).items()}
 
 
 def _check_size(table, share, recipe, seq_len):

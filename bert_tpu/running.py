@@ -133,10 +133,11 @@ def start(this, on, checkpoints, first_params=None) -> tuple[train.State, dict]:
 
 def like(this, on):
     """Shapes, types and places of a State: what is saved is restored as that, on whatever devices it was before."""
-    shapes = jax.eval_shape(lambda: train.new_state(this))
-    return jax.tree.map(
-        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, train.shardings(this, on)
-    )
+
+    def placed(x, place):
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+
+    return jax.tree.map(placed, train.state_shapes(this), train.shardings(this, on))
 
 
 def _make_ready(cfg, training, on, state, books):

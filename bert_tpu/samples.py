@@ -59,7 +59,7 @@ def compile(job, bert, batch_shapes, on):
         whole = bert.clone(vocab_size=layout.rows(bert.vocab_size))
         return whole.apply({"params": layout.apart(params)}, method=guesses)
 
-    params = jax.eval_shape(lambda: train.new_state(job)).params
+    params = train.state_shapes(job).params
     return train.compiled(train.jit_outputs(job, on, outputs), params, batch_shapes)
 
 

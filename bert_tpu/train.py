@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import concurrent.futures
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -45,13 +46,26 @@ class State(NamedTuple):
 
 def new_state(job) -> State:
     """Step 0, from the job's seed; of several trainings one count of steps and an array for all."""
+    return _new_state(job.init, job.tx, job.seed)
 
+
+def _new_state(init, tx, seed):
     def fresh(seed):
-        params = job.init(jax.random.key(seed))
-        return params, job.tx.init(params)
+        params = init(jax.random.key(seed))
+        return params, tx.init(params)
 
-    several = isinstance(job.seed, tuple)
-    return State(jnp.zeros((), jnp.int32), *(jax.vmap(fresh)(jnp.array(job.seed)) if several else fresh(job.seed)))
+    several = isinstance(seed, tuple)
+    return State(jnp.zeros((), jnp.int32), *(jax.vmap(fresh)(jnp.array(seed)) if several else fresh(seed)))
+
+
+def state_shapes(job) -> State:
+    """Shapes and types of a State of the job."""
+    return _state_shapes(job.init, job.tx, job.seed)
+
+
+@functools.lru_cache(maxsize=8)  # a start asks a dozen times, and of `medium` each costs 0.2 s
+def _state_shapes(*start):
+    return jax.eval_shape(lambda: _new_state(*start))
 
 
 EACH = State(None, 0, 0)  # where several trainings have their dimension; their batches have it behind the rows
@@ -70,7 +84,7 @@ def shardings(job, mesh) -> State:
         return meshes.rows(mesh, leaf.ndim - 2 + several) if cut else meshes.replicated(mesh)
 
     one = job._replace(seed=job.seed[0]) if several else job
-    return jax.tree.map(sharding, jax.eval_shape(lambda: new_state(one)))
+    return jax.tree.map(sharding, state_shapes(one))
 
 
 def _specs(job, mesh):
@@ -214,7 +228,7 @@ def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
 
     evaluate: jitted (params, batch) -> anything, for batches of `eval_shapes`; else the job's sums, for its own.
     """
-    state = jax.eval_shape(lambda: new_state(job))
+    state = state_shapes(job)
     step, evaluate = jit_step(job, mesh), evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         jobs = [

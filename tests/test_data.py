@@ -196,6 +196,8 @@ def test_heldout_batches_are_the_same_for_every_seed(placed_lock):
 
     assert hashes(0) == hashes(1)
     assert len(set(hashes(0))) == 4  # two batches for each of two lengths
+    rules = RULES._replace(seed=data.HELDOUT_SEED)
+    assert hashes(0) == [fingerprint.sha256(b) for n in (128, 512) for b in stream(share, 0, 2, rules, n)]
 
 
 def test_a_corpus_too_small_for_a_batch_is_refused(placed_lock):
