@@ -9,6 +9,9 @@ import os
 import signal
 import sys
 
+# New objects before Python looks for garbage: tracing makes many that stay, and at Python's 700 a start is 7% dearer.
+GC_THRESHOLD = 20_000
+
 
 class UserError(Exception):
     """A fault that the user can mend; its message is one sentence that says how."""
@@ -43,6 +46,7 @@ def run(main: Callable[[], None]) -> None:
     Any other exception is a bug of ours and keeps its traceback.
     """
     gc.freeze()  # what was imported
+    gc.set_threshold(GC_THRESHOLD)
     gc.enable()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while it was imported: see bert_tpu/__init__.py
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -23,7 +23,7 @@ import random
 import numpy as np
 import pytest
 
-from bert_tpu import corpus, prepare, vocab, wordpiece
+from bert_tpu import command, corpus, prepare, vocab, wordpiece
 
 FIRST_PLACED = 104  # ids below are special and unused ones, as BERT lays them out
 ROOT = pathlib.Path(__file__).parent.parent
@@ -32,6 +32,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 def pytest_collection_finish():
     """What quick.py began ends: all is imported."""
     gc.freeze()
+    gc.set_threshold(command.GC_THRESHOLD)
     gc.enable()
 
 

@@ -141,13 +141,13 @@ def main():
 
     gc.freeze()  # no copy looks through what all have in common
     asked = serve(socket.socket(fileno=int(sys.argv[1])))
-    gc.enable()
     warnings.resetwarnings()
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
     sys.argv = [asked["module"], *asked["words"]]
     if asked["module"].endswith(".py"):
+        gc.enable()  # as a command of ours does by itself
         sys.path[0] = os.path.dirname(os.path.abspath(asked["module"]))
         runpy.run_path(asked["module"], run_name="__main__")
     else:
