@@ -16,11 +16,11 @@ import warm
 from bert_tpu import checkpoint, command, config, finetune, mesh, train
 from configs import glue
 
-STEPS = 60
+STEPS = 36
 CHANGES = {
     "max_length": 16, "batch_size": 8, "num_steps": STEPS, "seeds": (0, 1), "model.dtype": "float32",
-    "model.dropout": 0.1, "optim.learning_rate": 2e-3, "checkpoint.every_steps": 20, "eval.every_steps": 30,
-    "log.every_steps": 20,
+    "model.dropout": 0.1, "optim.learning_rate": 2e-3, "checkpoint.every_steps": 12, "eval.every_steps": STEPS // 2,
+    "log.every_steps": 12,
 }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_scores_are_those_of_the_answers_on_disk_and_above_the_majority(given, w
     lines = (whole / "metrics.jsonl").read_text().splitlines()
     evals = [line for line in map(json.loads, lines) if line["kind"] == "eval"]
     assert [(line["step"], line["split"], line["seed"]) for line in evals] == [
-        (step, "validation", seed) for step in (30, STEPS) for seed in (0, 1)
+        (step, "validation", seed) for step in (STEPS // 2, STEPS) for seed in (0, 1)
     ]
     dev = pathlib.Path(given["data.dir"]) / "SST-2" / "dev.tsv"
     labels = [line.split("\t")[1] for line in dev.read_text().splitlines()[1:]]
@@ -195,7 +195,7 @@ def test_two_hosts_train_and_judge_as_one_does_and_what_they_save_goes_on_alone(
         hosts.wait_until(lambda: (run / "checkpoints").exists() and runs.steps(run))
         hosts.send(1, signal.SIGTERM)
         assert hosts.codes() == [143, 143]
-    assert 20 <= runs.steps(run)[-1] < STEPS
+    assert 12 <= runs.steps(run)[-1] < STEPS
     with pod.Pod(tmp_path / "b", words, hosts=2, devices=2, program="bert_tpu.finetune") as hosts:
         assert hosts.codes() == [0, 0]
     assert "validation: accuracy" in hosts.said(0)
