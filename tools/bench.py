@@ -1,6 +1,6 @@
-"""Speeds of data, preparation and training step on this machine, each beside a peer in the same run.
+"""Speeds of data, preparation and training step on this machine, each beside a peer in the same run; and of a save.
 
-python -m tools.bench [--text GLOB] [--only data prepare step tuning]
+python -m tools.bench [--text GLOB] [--only data prepare step tuning save]
 
 Without --text the documentation of the installed packages is used. Ours and the peer's turns alternate, so that a
 busy machine slows both; the ratio is the figure to quote.
@@ -16,9 +16,9 @@ import numpy as np
 
 from bert_tpu import command, corpus, prepare, pretrain, sources, vocab, wordpiece
 from configs import bert
-from tools import bench_step, collect_docs
+from tools import bench_save, bench_step, collect_docs
 
-PARTS = ("data", "prepare", "step", "tuning")
+PARTS = ("data", "prepare", "step", "tuning", "save")
 
 
 def data(corpus_dir, tokenizer_dir):
@@ -94,6 +94,8 @@ def main():
         if "tuning" in args.only:
             show("fine-tuning 6/384, 32 x 128, sequences/s", *bench_step.tuning(np.full(32, 128)))
             show("  32 of 10 to 100 tokens, sequences/s", *bench_step.tuning(np.linspace(10, 100, 32).astype(int)))
+        if "save" in args.only:
+            print(bench_save.line(f"{scratch}/checkpoints"), flush=True)
 
 
 def inputs(text, scratch):

@@ -1,0 +1,46 @@
+"""How long the training loop waits for a checkpoint of `medium`, on this machine's disk; for tools.bench."""
+
+import contextlib
+import pathlib
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from bert_tpu import checkpoint, mesh, pretrain, running
+from configs import bert
+
+SAVES = 7
+SHARE = 0.02  # of the time between two saves
+
+
+def waits(directory) -> tuple[list[float], int, int]:
+    """Seconds that each save keeps the loop waiting, the bytes of a state, and the steps from one save to the next.
+
+    What is written behind the loop's back has ended before the next save begins, as it has after so many steps.
+    """
+    cfg = bert.get_config("medium")
+    checkpoint.quiet()
+    found = []
+    with contextlib.closing(checkpoint.Checkpoints(**cfg.checkpoint, directory=directory)) as checkpoints:
+        state, _ = running.start(pretrain.job(cfg), mesh.make(jax.devices()), checkpoints)
+        jax.block_until_ready(state)
+        for step in range(1, SAVES + 1):
+            state = state._replace(step=jax.device_put(np.int32(step), state.step.sharding))
+            begun = time.perf_counter()
+            checkpoints.save(state, {})
+            found.append(time.perf_counter() - begun)
+            checkpoints.wait()
+    return found, sum(x.nbytes for x in jax.tree.leaves(state)), cfg.checkpoint.every_steps
+
+
+def line(directory) -> str:
+    """The median wait in words, and from what time of a step on it is under SHARE of the time between two saves."""
+    seconds, size, every = waits(pathlib.Path(directory))
+    median = statistics.median(seconds)
+    least_ms = 1e3 * median / every / SHARE
+    return (
+        f"{f'checkpoint of medium, {size / 1e6:.0f} MB, s waited':<40} {median:>12.2f}   {min(seconds):.2f} .. "
+        f"{max(seconds):.2f}; every {every:,} steps: under {SHARE:.0%} where a step takes {least_ms:.2f} ms or more"
+    )
