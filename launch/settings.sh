@@ -70,14 +70,15 @@ set_one() {
 # Reads the env file $1 into the settings, or exits with a sentence that names the line.
 read_settings() {
   local file=$1 line key value number=0 quotes='^"(.*)"$|^'"'(.*)'"'$'
+  local pair='^[[:space:]]*([^=]*[^=[:space:]])?[[:space:]]*=[[:space:]]*(.*[^[:space:]])?[[:space:]]*$'
   [ -f "$file" ] || fail "no $file: copy launch/tpu_pod.env.example there and fill it in, or name yours with --env"
   for key in $SETTINGS; do printf -v "$key" %s ""; done
   while IFS= read -r line || [ -n "$line" ]; do
     number=$((number + 1))
     line=${line%$'\r'}
     [[ $line =~ ^[[:space:]]*(#.*)?$ ]] && continue
-    key=${line%%=*} value=${line#*=}
-    [[ $line == *=* ]] || fail "$file line $number: $(printf %q "${line:0:40}") is no NAME=VALUE"
+    [[ $line =~ $pair ]] || fail "$file line $number: $(printf %q "${line:0:40}") is no NAME=VALUE"
+    key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
     [[ $value =~ ^([^#]*[^#[:space:]])[[:space:]]+#.*$ ]] && value=${BASH_REMATCH[1]}
     [[ $value =~ $quotes ]] && value=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
     set_one "$key" "$value" "$file line $number"
