@@ -35,6 +35,16 @@ class Job(NamedTuple):
     accumulate: int  # parts a batch is computed in
     dtype: Any  # in which the loss takes its matrices
 
+    @property
+    def several(self) -> bool:
+        """Whether it is several trainings."""
+        return isinstance(self.seed, tuple)
+
+    @property
+    def first(self) -> "Job":
+        """Its only training, or the first one alone."""
+        return self._replace(seed=self.seed[0]) if self.several else self
+
 
 class State(NamedTuple):
     """All that a step changes."""
@@ -77,20 +87,17 @@ def shardings(job, mesh) -> State:
 
     So a device updates its share of the weights alone (Xu et al. 2020, arXiv:2004.13336).
     """
-    several = isinstance(job.seed, tuple)
 
     def sharding(leaf):
         cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
-        return meshes.rows(mesh, leaf.ndim - 2 + several) if cut else meshes.replicated(mesh)
+        return meshes.rows(mesh, leaf.ndim - 2 + job.several) if cut else meshes.replicated(mesh)
 
-    one = job._replace(seed=job.seed[0]) if several else job
-    return jax.tree.map(sharding, state_shapes(one))
+    return jax.tree.map(sharding, state_shapes(job.first))
 
 
 def _specs(job, mesh):
     """The parts of a mesh where the parameters of one training lie."""
-    one = job._replace(seed=job.seed[0]) if isinstance(job.seed, tuple) else job
-    return jax.tree.map(lambda s: s.spec, shardings(one, mesh).params)
+    return jax.tree.map(lambda s: s.spec, shardings(job.first, mesh).params)
 
 
 def jit_step(job, mesh):
@@ -128,7 +135,7 @@ def jit_step(job, mesh):
         return State(state.step + 1, *kept), sums
 
     def step(state, batch):
-        if not isinstance(job.seed, tuple):
+        if not job.several:
             return one(state, batch, job.seed)
         return jax.vmap(one, (EACH, 1, 0), (EACH, 0))(state, batch, jnp.array(job.seed))
 
@@ -162,11 +169,11 @@ def jit_outputs(job, mesh, outputs):
 
 
 def _jit_with_params(job, mesh, function):
-    several = isinstance(job.seed, tuple)
     ins = (shardings(job, mesh).params, meshes.rows(mesh))
     return jax.jit(
-        jax.vmap(function, (0, None)) if several else function, in_shardings=ins, out_shardings=meshes.replicated(mesh)
-    )
+        jax.vmap(function, (0, None)) if job.several else function,
+        in_shardings=ins, out_shardings=meshes.replicated(mesh),
+    )  # fmt: skip
 
 
 def _gathered(params, specs, dtype):
