@@ -8,8 +8,11 @@ import sys
 
 from bert_tpu import chips, compiler, config, pretrain
 
-# As wide as `small`, one layer and few pieces: compiled within seconds.
-KEYS = {"model.num_layers": 1, "model.vocab_size": 4096, "data.seq_lens": (128,), "data.max_predictions": (20,)}
+# As wide as `small`, one layer, few pieces and rows: compiled within seconds.
+KEYS = {
+    "model.num_layers": 1, "model.vocab_size": 2048, "batch_size": 128, "data.seq_lens": (128,),
+    "data.max_predictions": (20,),
+}  # fmt: skip
 TOPOLOGY, SEQ_LEN = "v5e:4x4", 128
 
 
