@@ -29,8 +29,13 @@ def directory(out) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def file(out) -> Iterator[BinaryIO]:
-    """Gives a file to write; `out` is it once the block ends well, and what it was before if that fails."""
+    """Gives a file to write; `out` is it once the block ends well, and what it was before if that fails.
+
+    Raises UserError where `out` is a directory.
+    """
     out = Path(out).absolute()
+    if out.is_dir():
+        raise command.UserError(f"{out} is a directory: give the name of a file in it")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 
 import huggingface_hub
@@ -190,6 +191,13 @@ def test_a_name_that_the_hub_would_refuse_is_refused_here(model, monkeypatch, ca
 def test_half_an_export_is_not_pushed(tmp_path, monkeypatch, capsys):
     (tmp_path / "config.json").write_text("{}")
     assert "model.safetensors" in fault(push_to_hub, monkeypatch, capsys, "--model", tmp_path, "--repo", "me/b")
+
+
+def test_cut_weights_are_not_pushed(model, tmp_path, monkeypatch, capsys):
+    cut = shutil.copytree(model, tmp_path / "cut")
+    whole = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(whole[:-1])
+    assert "model.safetensors is not sound" in fault(push_to_hub, monkeypatch, capsys, "--model", cut, "--repo", "me/b")
 
 
 def test_a_file_of_other_things_is_no_plan(run, model, tmp_path, monkeypatch, capsys):

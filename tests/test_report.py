@@ -251,6 +251,11 @@ def test_what_can_be_mended_is_said_in_a_sentence(tmp_path, name, words):
     assert not (tmp_path / "out.html").exists()
 
 
+def test_a_folder_is_no_page(tmp_path):
+    with pytest.raises(command.UserError, match=f"{tmp_path} is a directory"):
+        call("--workdir", write(tmp_path / "run"), "--out", tmp_path)
+
+
 def test_a_bucket_takes_no_page():
     with pytest.raises(command.UserError, match="give --out"):
         call("--workdir", "gs://bucket/run")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import huggingface_hub
 from huggingface_hub import errors, utils
+import safetensors
 
 from bert_tpu import command
 
@@ -49,6 +50,11 @@ def look_over(directory, repo):
         raise command.UserError(
             f"{directory} is no export, {', '.join(missing)} not there: tools.export_pytorch makes one"
         )
+    try:
+        with safetensors.safe_open(directory / "model.safetensors", "numpy"):  # its header tells its length
+            pass
+    except safetensors.SafetensorError as fault:
+        raise command.UserError(f"{directory}/model.safetensors is not sound ({fault}): export it again") from None
     try:
         utils.validate_repo_id(repo)
     except errors.HFValidationError as fault:
