@@ -9,9 +9,6 @@ import os
 import signal
 import sys
 
-# New objects before Python looks for garbage: tracing makes many that stay, and at Python's 700 a start is 7% dearer.
-GC_THRESHOLD = 20_000
-
 
 class UserError(Exception):
     """A fault that the user can mend; its message is one sentence that says how."""
@@ -40,14 +37,20 @@ def require(what: str, *packages: str, install: str = "") -> None:
             raise UserError(f"{what} needs {name}: python -m pip install {install or name}")
 
 
+def collect_garbage():
+    """From here on Python looks for garbage, but never again through what is there by now: all that was imported."""
+    gc.freeze()
+    # New objects before it looks: tracing makes many that stay, and at Python's 700 a start is 7% dearer.
+    gc.set_threshold(20_000)
+    gc.enable()
+
+
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; a fault of the user or of the disk becomes one line on stderr and exit 1.
 
     Any other exception is a bug of ours and keeps its traceback.
     """
-    gc.freeze()  # what was imported
-    gc.set_threshold(GC_THRESHOLD)
-    gc.enable()
+    collect_garbage()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while it was imported: see bert_tpu/__init__.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -1,6 +1,5 @@
 """Eight CPU devices for every test, a strict world, and a small corpus made by the real tools."""
 
-import gc
 import os
 
 import quick
@@ -31,9 +30,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 def pytest_collection_finish():
     """What quick.py began ends: all is imported."""
-    gc.freeze()
-    gc.set_threshold(command.GC_THRESHOLD)
-    gc.enable()
+    command.collect_garbage()
 
 
 def write_text(path, *, documents, seed=0):
