@@ -92,6 +92,9 @@ class Checkpoints:
     def close(self):
         """Waits and releases the writer."""
         self.wait()
+        # Orbax sweeps what an earlier run left half written in the background, and waits for that in `save` alone; the
+        # next to open the directory would sweep at the same time and find files gone.
+        self._manager._maybe_await_cleanup_tmp_directory()
         self._manager.close()
 
     def _failed(self, fault):

@@ -129,6 +129,12 @@ def test_half_written_checkpoint_is_swept_away(directory):
     assert sorted(path.name for path in directory.iterdir()) == ["10", "30"]
 
 
+def test_half_written_checkpoint_is_gone_once_a_run_has_closed(directory):
+    (directory / "20").rename(directory / "25.orbax-checkpoint-tmp")
+    opened(directory).close()
+    assert [path.name for path in directory.iterdir()] == ["10"]
+
+
 @pytest.mark.parametrize("step", [20, 15])
 def test_newer_checkpoint_of_another_writer_is_never_overwritten(directory, step):
     first = opened(directory)
