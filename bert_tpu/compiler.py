@@ -118,7 +118,10 @@ def compile_all(job, on, lens, what, answers=kept.NOWHERE) -> dict[int, Program]
         try:
             _wait(futures, what)
         except KeyboardInterrupt:  # XLA hears of none, and whoever waits for it waits for minutes
-            shutil.rmtree(dumps, ignore_errors=True)
+            for _ in range(100):  # its threads write on until the exit
+                shutil.rmtree(dumps, ignore_errors=True)
+                if not os.path.exists(dumps):
+                    break
             os._exit(130)
         return {n: future.result() for future, n in futures.items()}
 
