@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from bert_tpu import activation, attention, cross_entropy, dropout, embedding, product
 
-INIT = nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0)  # cut at two sigma, as TF1 does
+# Cut at two sigma, as TF1 does. Jitted, since Flax asks it for a shape whenever a parameter is read.
+INIT = jax.jit(nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0), static_argnums=(1, 2))
 
 
 class Encoded(NamedTuple):

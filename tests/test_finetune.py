@@ -48,7 +48,7 @@ def write(folder):
 def given(tmp_path_factory):
     root = tmp_path_factory.mktemp("tuned")
     places = {
-        "init_from": small.save(root / "model"),
+        "init_from": small.save(root / "model", small.SHALLOW),
         "data.dir": write(root / "data"),
         "compile_cache": root / "cache",
     }

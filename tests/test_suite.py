@@ -27,7 +27,7 @@ WORDS = {
 def given(tmp_path_factory):
     root = tmp_path_factory.mktemp("glue")
     words = WORDS | {"compile_cache": root / "cache"}
-    return str(small.save(root / "model")), str(write(root / "data")), [f"--config.{k}={v}" for k, v in words.items()]
+    return str(small.save(root / "model", small.SHALLOW)), str(write(root / "data")), [f"--config.{k}={v}" for k, v in words.items()]
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
 
     monkeypatch.setattr(suite, "_run", run)
     name, rows = tuned.classes(tmp_path)
-    places = {"init_from": small.save(tmp_path / "model"), "compile_cache": tmp_path / "cache"}
+    places = {"init_from": small.save(tmp_path / "model", small.SHALLOW), "compile_cache": tmp_path / "cache"}
     changes = WORDS | {f"data.{key}": path for key, path in rows.items()} | places | {"seeds": "0,1,2"}
     words = [f"--config.{key}={value}" for key, value in changes.items()]
     pair = [suite.tune(name, tmp_path / side, words) for side in "AB"]
