@@ -150,7 +150,7 @@ def compile_step(job, on, seq_len, answers=kept.NOWHERE, dumps=None) -> Program:
 
     answers: where what the compiler said of the same program before is found, and kept. dumps: a folder for its files.
     """
-    state = train.state_shapes(job)
+    state = job.state_shapes
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[seq_len].items()}
     lowered, begun = train.jit_step(job, on).lower(state, batch), time.monotonic()
     question = _question(lowered, on)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from bert_tpu import activation, attention, cross_entropy, dropout, embedding, product
 
-# Cut at two sigma, as TF1 does. Jitted, since Flax asks it for a shape whenever a parameter is read.
+# Cut at two sigma, as TF1 does; jitted, since Flax asks it for a shape whenever a parameter is read.
 INIT = jax.jit(nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0), static_argnums=(1, 2))
 
 
@@ -260,8 +260,7 @@ class MlmHead(nn.Module):
 
 
 def _norm(eps, dtype, name=None):
-    # E[x^2] - E[x]^2 loses digits that the comparison with PyTorch shows; but not of inputs that have eight bits, and
-    # then it spares a pass.
+    # E[x^2] - E[x]^2 spares a pass; it loses digits, as the comparison with PyTorch shows, but none of inputs' eight.
     return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=dtype == jnp.bfloat16, name=name)
 
 

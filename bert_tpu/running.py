@@ -137,7 +137,7 @@ def like(this, on):
     def placed(x, place):
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
-    return jax.tree.map(placed, train.state_shapes(this), train.shardings(this, on))
+    return jax.tree.map(placed, this.state_shapes, train.shardings(this, on))
 
 
 def _make_ready(cfg, training, on, state, books):

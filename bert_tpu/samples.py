@@ -59,7 +59,7 @@ def compile(job, bert, batch_shapes, on):
         whole = bert.clone(vocab_size=layout.rows(bert.vocab_size))
         return whole.apply({"params": layout.apart(params)}, method=guesses)
 
-    params = train.state_shapes(job).params
+    params = job.state_shapes.params
     return train.compiled(train.jit_outputs(job, on, outputs), params, batch_shapes)
 
 

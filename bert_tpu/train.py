@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import concurrent.futures
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ class Draw(NamedTuple):
     first_row: jax.Array
 
 
-class Job(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
     """What is trained. `params` and `batch` are pytrees of arrays; a batch's arrays have rows first."""
 
     init: Callable[[jax.Array], Any]  # key -> params
@@ -40,10 +42,15 @@ class Job(NamedTuple):
         """Whether it is several trainings."""
         return isinstance(self.seed, tuple)
 
-    @property
+    @functools.cached_property
     def first(self) -> "Job":
         """Its only training, or the first one alone."""
-        return self._replace(seed=self.seed[0]) if self.several else self
+        return dataclasses.replace(self, seed=self.seed[0]) if self.several else self
+
+    @functools.cached_property
+    def state_shapes(self) -> "State":
+        """Shapes and types of its State. A start asks a dozen times, and of `medium` each would cost 0.2 s."""
+        return jax.eval_shape(lambda: new_state(self))
 
 
 class State(NamedTuple):
@@ -56,26 +63,13 @@ class State(NamedTuple):
 
 def new_state(job) -> State:
     """Step 0, from the job's seed; of several trainings one count of steps and an array for all."""
-    return _new_state(job.init, job.tx, job.seed)
 
-
-def _new_state(init, tx, seed):
     def fresh(seed):
-        params = init(jax.random.key(seed))
-        return params, tx.init(params)
+        params = job.init(jax.random.key(seed))
+        return params, job.tx.init(params)
 
-    several = isinstance(seed, tuple)
-    return State(jnp.zeros((), jnp.int32), *(jax.vmap(fresh)(jnp.array(seed)) if several else fresh(seed)))
-
-
-def state_shapes(job) -> State:
-    """Shapes and types of a State of the job."""
-    return _state_shapes(job.init, job.tx, job.seed)
-
-
-@functools.lru_cache(maxsize=8)  # a start asks a dozen times, and of `medium` each costs 0.2 s
-def _state_shapes(*start):
-    return jax.eval_shape(lambda: _new_state(*start))
+    state = jax.vmap(fresh)(jnp.array(job.seed)) if job.several else fresh(job.seed)
+    return State(jnp.zeros((), jnp.int32), *state)
 
 
 EACH = State(None, 0, 0)  # where several trainings have their dimension; their batches have it behind the rows
@@ -92,7 +86,7 @@ def shardings(job, mesh) -> State:
         cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
         return meshes.rows(mesh, leaf.ndim - 2 + job.several) if cut else meshes.replicated(mesh)
 
-    return jax.tree.map(sharding, state_shapes(job.first))
+    return jax.tree.map(sharding, job.first.state_shapes)
 
 
 def _specs(job, mesh):
@@ -235,7 +229,7 @@ def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
 
     evaluate: jitted (params, batch) -> anything, for batches of `eval_shapes`; else the job's sums, for its own.
     """
-    state = state_shapes(job)
+    state = job.state_shapes
     step, evaluate = jit_step(job, mesh), evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         jobs = [

@@ -27,7 +27,8 @@ WORDS = {
 def given(tmp_path_factory):
     root = tmp_path_factory.mktemp("glue")
     words = WORDS | {"compile_cache": root / "cache"}
-    return str(small.save(root / "model", small.SHALLOW)), str(write(root / "data")), [f"--config.{k}={v}" for k, v in words.items()]
+    model = small.save(root / "model", small.SHALLOW)
+    return str(model), str(write(root / "data")), [f"--config.{k}={v}" for k, v in words.items()]
 
 
 @pytest.fixture(scope="module")
