@@ -260,7 +260,7 @@ class MlmHead(nn.Module):
 
 
 def _norm(eps, dtype, name=None):
-    # E[x^2] - E[x]^2 spares a pass; it loses digits, as the comparison with PyTorch shows, but none of inputs' eight.
+    # E[x^2] - E[x]^2 spares a pass, but loses digits, as the comparison with PyTorch shows; of eight-bit inputs none.
     return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=dtype == jnp.bfloat16, name=name)
 
 

@@ -29,7 +29,7 @@ SECTION = {
     "dtype": "float32",
     "remat": False,
 }
-SHALLOW = SECTION | {"num_layers": 1}  # for runs: one layer less is a quarter less to trace, compile and export
+SHALLOW = SECTION | {"num_layers": 1}  # for runs that ask nothing of layers: a quarter less to trace
 STEP = 7
 
 

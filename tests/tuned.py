@@ -20,15 +20,10 @@ TEXTS = (
 PLACES = ("mat", "dog", "tree", "small")  # of TEXTS
 
 
-def section(head):
-    """The model's section of a run: two layers are needed once, to tell them apart."""
-    return small.SECTION if head == "classify" else small.SHALLOW
-
-
 def run(directory, head):
     """The workdir of a finished run of SEEDS with the head."""
     directory.mkdir(parents=True, exist_ok=True)
-    model = small.save(directory / "model", section(head))
+    model = small.save(directory / "model")
     name, data = {"classify": classes, "regress": _numbers, "tag": _tags, "span": _spans}[head](directory)
     cfg = config.load(name)
     data = {f"data.{key}": value for key, value in data.items()}
