@@ -45,7 +45,9 @@ $(VENV)/libtpu: $(VENV)/ready requirements-plan.txt
 	touch $@
 
 test: $(VENV)/ready $(VENV)/libtpu
-	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@# Three workers, copies of one process that has imported everything.
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest --tx "3*popen//python=$(PY) -IS tests/warm.py" --dist loadfile \
+		--no-loadscope-reorder
 
 bench: $(VENV)/ready
 	$(PY) -m tools.bench $(if $(TEXT),--text '$(TEXT)')

@@ -28,7 +28,8 @@ _shared: Shared | None = None  # of a worker
 def write(every: list[units.Unit], work: units.Work, *, workers: int) -> None:
     """The parts and the record of every unit are in work.out; what was done before is passed over."""
     size, todo = sum(unit.bytes for unit in every), units.left(every, work)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])  # imported once, not by each worker
     shared = Shared(context.RawArray("q", len(todo)), context.RawValue("b"))
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start, initargs=(shared,))
     try:

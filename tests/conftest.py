@@ -7,13 +7,15 @@ import quick
 # Before JAX and TensorFlow are imported: they read these once.
 os.environ["XLA_FLAGS"] = quick.flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = quick.folder()
+if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all workers
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = quick.folder()
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow then loads none
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # tests run side by side
 
 import contextlib
 import pathlib
@@ -21,11 +23,18 @@ import random
 
 import numpy as np
 import pytest
+import warm
 
 from bert_tpu import command, corpus, prepare, vocab, wordpiece
 
 FIRST_PLACED = 104  # ids below are special and unused ones, as BERT lays them out
 ROOT = pathlib.Path(__file__).parent.parent
+
+
+def pytest_configure(config):
+    """One server of warm processes for all of xdist's workers, which are started after this."""
+    if config.getoption("tx", None):
+        warm.begin()
 
 
 def pytest_collection_finish():

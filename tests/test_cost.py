@@ -4,13 +4,13 @@ import importlib.util
 import os
 import pathlib
 import re
-import subprocess
 import sys
 
 from conftest import ROOT
 import pytest
 import tpu_programs
 from tpu_programs import SIZE, TRIPS, WIDE
+import warm
 
 from bert_tpu import chips, cost, hlo
 
@@ -24,9 +24,8 @@ BUFFER = 4 * SIZE * SIZE
 def texts(tmp_path_factory):
     """Function: name of a program -> its text. Compiled in a process whose XLA_FLAGS are a user's."""
     directory = tmp_path_factory.mktemp("tpu_programs")
-    code = [sys.executable, "tests/tpu_programs.py", directory]
     path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
-    done = subprocess.run(code, cwd=ROOT, env={"PYTHONPATH": path, "HOME": str(directory)}, capture_output=True)
+    done = warm.run("tests/tpu_programs.py", [directory], env={"PYTHONPATH": path, "HOME": str(directory)})
     assert done.returncode == 0, done.stderr
     assert not done.stderr  # what libtpu complains of is kept from the user
     return lambda name: (directory / f"{name}.hlo").read_text()

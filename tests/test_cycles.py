@@ -4,13 +4,12 @@ import importlib.util
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 from conftest import ROOT
 import pytest
 from test_cost import needs_libtpu
 import tpu_step
+import warm
 
 from bert_tpu import cost, hlo
 
@@ -25,10 +24,9 @@ ROWS = tpu_step.KEYS["batch_size"] // 16
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     out = tmp_path_factory.mktemp("step") / "step.hlo"
-    code = [sys.executable, "tests/tpu_step.py", out]
     # Without the flags of these tests, which are for the CPU's compiler.
     path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
-    done = subprocess.run(code, cwd=ROOT, env={"PYTHONPATH": path, "HOME": str(out.parent)}, capture_output=True)
+    done = warm.run("tests/tpu_step.py", [out], env={"PYTHONPATH": path, "HOME": str(out.parent)})
     assert done.returncode == 0, done.stderr
     return out.read_text()
 

@@ -1,12 +1,10 @@
 """What is said of a corpus is what a plain count of its batches and shards gives."""
 
 import collections
-import subprocess
-import sys
 
-from conftest import ROOT
 import numpy as np
 import pytest
+import warm
 
 from bert_tpu import command, config, corpus, data, describe, packing, pretrain
 from tools import describe_corpus
@@ -59,8 +57,7 @@ def test_packed_rows_are_those_of_the_plan(lock, described):
 
 
 def test_the_description_is_for_a_person(lock, tmp_path):
-    command_line = [sys.executable, "-m", "tools.describe_corpus", lock.directory, "--out", tmp_path / "c.png"]
-    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = warm.run("tools.describe_corpus", [lock.directory, "--out", tmp_path / "c.png"])
     assert done.returncode == 0, done.stderr
     assert all(line.startswith("reading") or not line for line in done.stderr.splitlines())
     for words in (

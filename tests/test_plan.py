@@ -11,6 +11,7 @@ from conftest import ROOT
 import pytest
 import runs
 from test_cost import needs_libtpu
+import warm
 
 from bert_tpu import chips, command, compiler, cost, flops, model, plan, pretrain
 from tools import plan as tool
@@ -26,9 +27,12 @@ TIMES = plan.Times(products=1e-3, hbm=2e-4, cycles=3e-3, links=5e-4, uncosted=2e
 
 def run(*words, without=()):
     """The finished command, in an environment like a user's."""
-    code = [sys.executable, "-m", "tools.plan", f"--config={runs.FILE}", *words]
-    env = {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_PLATFORMS", *without)}
-    return subprocess.run(code, cwd=ROOT, env=env, capture_output=True, text=True)
+    return warm.run("tools.plan", [f"--config={runs.FILE}", *words], env=environment(without))
+
+
+def environment(without=()):
+    """Of a user, who sets nothing for JAX."""
+    return {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_PLATFORMS", *without)}
 
 
 def flags(keys):
@@ -43,7 +47,10 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def planned(cache):
     """The JSON of the tiny run on a single host of v5e."""
-    done = run("--topology=v5e:2x2", "--json", *flags(TINY | {"compile_cache": cache}))
+    words = [f"--config={runs.FILE}", "--topology=v5e:2x2", "--json", *flags(TINY | {"compile_cache": cache})]
+    # Not a copy: what JAX and libtpu say of each other while they are imported would be here.
+    code = [sys.executable, "-m", "tools.plan", *words]
+    done = subprocess.run(code, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "E0000" not in done.stderr
     assert "libtpu" not in done.stderr

@@ -14,6 +14,7 @@ import types
 
 import numpy as np
 import pytest
+import warm
 
 from bert_tpu import command, corpus, parts, prepare, sentences, sources, units, vocab, wordpiece
 
@@ -318,7 +319,8 @@ def test_invalid_utf8_is_reported(tmp_path):
 
 
 def ended(arguments) -> tuple[int, str]:
-    run = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    """Exit code and standard error of python -m MODULE WORD..., as `arguments` has it."""
+    run = warm.run(arguments[2], arguments[3:])
     return run.returncode, run.stderr
 
 

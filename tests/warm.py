@@ -2,47 +2,50 @@
 
 `start` takes the place of subprocess.Popen([sys.executable, "-m", module, *words]). What a copy runs is the module as
 `python -m` would run it, from its first line; only what it imports is there already. Importing itself is tested by
-tests/test_house.py, in processes that begin with nothing.
+tests/test_house.py, in processes that begin with nothing. One server makes the copies of a whole session, its workers
+too: `python -IS tests/warm.py WORD...` is `python WORD...` for whoever asks by command line.
 """
 
 import atexit
-import ctypes
-import functools
+import contextlib
 import gc
 import json
 import os
 import runpy
+import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+ADDRESS = "BERT_TPU_TESTS_WARM"  # in the environment: the server's socket
+ALONE = "-uBIS"  # options of Python's that have no word of their own; a copy has been started without them
 
 
 class Process:
     """A copy that runs, with as much of subprocess.Popen as the tests use."""
 
-    def __init__(self, pid, stdout, stderr):
-        self.pid, self.stdout, self.stderr, self.returncode = pid, stdout, stderr, None
+    def __init__(self, asked, stdout, stderr):
+        self._asked, self.stdout, self.stderr, self.returncode = asked, stdout, stderr, None
+        self.pid = int(asked.recv(32))
 
     def poll(self):
-        if self.returncode is None:
-            ended, status = os.waitpid(self.pid, os.WNOHANG)
-            if ended:
-                self.returncode = os.waitstatus_to_exitcode(status)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
         return self.returncode
 
     def wait(self, timeout=None):
-        until_s = time.monotonic() + (timeout or 1e9)
-        while self.poll() is None:
-            if time.monotonic() > until_s:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout)
-            time.sleep(0.005)
+        if self.returncode is None:
+            self._asked.settimeout(timeout)
+            try:
+                self.returncode = int(self._asked.recv(32))
+            except (BlockingIOError, TimeoutError):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout) from None
+            self._asked.close()
         return self.returncode
 
     def send_signal(self, number):
@@ -58,7 +61,7 @@ class Process:
 
 def start(module, words, *, env=None, cwd=ROOT, stdout=None, stderr=None) -> Process:
     """Runs `module` as `python -m module words`; module may be a script's path. stdout, stderr: as Popen has them."""
-    ends, handed = [], []
+    ends, handed = [], [os.open(os.devnull, os.O_RDONLY)]
     for number, given in ((1, stdout), (2, stderr)):
         end = None
         if given == subprocess.PIPE:
@@ -70,12 +73,11 @@ def start(module, words, *, env=None, cwd=ROOT, stdout=None, stderr=None) -> Pro
             descriptor = os.dup(number if given is None else given if isinstance(given, int) else given.fileno())
         ends.append(end)
         handed.append(descriptor)
-    request = {"module": str(module), "words": [str(word) for word in words], "env": dict(env or os.environ)}
-    server = _server()
-    socket.send_fds(server, [json.dumps(request | {"cwd": str(cwd)}).encode()], handed)
+    before = [] if str(module).endswith(".py") else ["-m"]
+    asked = _ask([*before, str(module), *map(str, words)], dict(env or os.environ), str(cwd), handed)
     for descriptor in handed:
         os.close(descriptor)
-    return Process(int(server.recv(32)), *ends)
+    return Process(asked, *ends)
 
 
 def run(module, words, **options) -> subprocess.CompletedProcess:
@@ -89,71 +91,150 @@ def run(module, words, **options) -> subprocess.CompletedProcess:
     return subprocess.CompletedProcess([module, *words], code, *said)
 
 
-@functools.cache
-def _server():
-    """The socket of this process' own server, which ends when the socket closes."""
-    # Its copies, whose parent ends at once, become children of this process, which can then wait for them.
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        command = [sys.executable, os.path.abspath(__file__), str(theirs.fileno())]
-        server = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": ROOT}, pass_fds=[theirs.fileno()])
-    atexit.register(lambda: (ours.close(), server.wait()))
-    return ours
+def begin():
+    """Starts the server, unless somebody has; it ends with this process. What is started from here on can ask it."""
+    if ADDRESS in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="bert_tpu-warm-")
+    os.environ[ADDRESS] = os.path.join(folder, "socket")
+    with open(_python(), "w", encoding="utf-8") as file:
+        file.write(f'#!/bin/sh\nexport {ADDRESS}="{os.environ[ADDRESS]}"\n')
+        file.write(f'exec "{sys.executable}" -IS "{os.path.abspath(__file__)}" "$@"\n')
+    os.chmod(_python(), 0o755)
+    ours, theirs = socket.socketpair()
+    with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(os.environ[ADDRESS])
+        listening.listen(64)
+        handed = [listening.fileno(), theirs.fileno()]
+        command = [sys.executable, os.path.abspath(__file__), "serve", *map(str, handed)]
+        server = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": ROOT}, pass_fds=handed)
+
+    def end():
+        ours.close()
+        server.kill()  # it may be importing still
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
 
 
-def serve(asked):
-    """Answers requests until nobody is left to ask; returns in each copy with what it shall run."""
+def _python():
+    """The program that is `python` as a copy."""
+    return os.path.join(os.path.dirname(os.environ[ADDRESS]), "python")
+
+
+def _ask(words, env, cwd, descriptors):
+    """The connection to the server: it says the copy's number, and at its end the exit code as Popen has it."""
+    begin()
+    asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    asked.connect(os.environ[ADDRESS])
+    socket.send_fds(asked, [json.dumps({"words": words, "env": env, "cwd": cwd}).encode()], descriptors)
+    return asked
+
+
+def serve(listening, life):
+    """Answers until the first process of the session has ended; returns in each copy with what it shall run."""
     warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX's own; it has no thread yet
+    ended, tell = os.pipe2(os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    running, events = {}, selectors.DefaultSelector()
+    for file in (listening, life, ended):
+        events.register(file, selectors.EVENT_READ)
     while True:
-        message, descriptors, *_ = socket.recv_fds(asked, 1 << 20, 2)
-        if not message:
-            sys.exit()
-        told, tell = os.pipe()
-        between = os.fork()
-        if between:
-            os.waitpid(between, 0)
-            asked.send(os.read(told, 32))  # not before the copy is the asker's child
-            for descriptor in (told, tell, *descriptors):
+        for key, _ in events.select():
+            if key.fileobj is life:
+                os._exit(0)
+            if key.fileobj == ended:
+                os.read(ended, 4096)
+                _reap(running)
+                continue
+            asker, _ = listening.accept()
+            message, descriptors, *_ = socket.recv_fds(asker, 1 << 20, 3)
+            copy = os.fork()
+            if copy:
+                running[copy] = asker
+                with contextlib.suppress(OSError):  # who may be gone himself
+                    asker.send(str(copy).encode())
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                continue
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            events.close()
+            for file in (asker, listening, life, *running.values()):
+                file.close()
+            for number, descriptor in enumerate(descriptors):
+                os.dup2(descriptor, number)
+            for descriptor in (ended, tell, *descriptors):
                 os.close(descriptor)
-            continue
-        copy = os.fork()
-        if copy:
-            os.write(tell, str(copy).encode())
-            os._exit(0)
-        for descriptor in (told, tell, asked.detach()):
-            os.close(descriptor)
-        for number, descriptor in zip((1, 2), descriptors, strict=True):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        return json.loads(message)
+            return json.loads(message)
 
 
-def main():
-    """Imports what the commands do, waits, and is, in a copy, the command."""
-    gc.disable()
-    # Not the commands themselves: a module runs from its first line as __main__.
-    import bert_tpu.beside
-    import bert_tpu.data
-    import bert_tpu.export
-    import bert_tpu.prepare
-    import bert_tpu.replay  # noqa: F401
+def _reap(running):
+    """Tells the askers of all copies that have ended."""
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        with running.pop(pid) as asker, contextlib.suppress(OSError):
+            asker.send(str(os.waitstatus_to_exitcode(status)).encode())
 
-    gc.freeze()  # no copy looks through what all have in common
-    asked = serve(socket.socket(fileno=int(sys.argv[1])))
+
+def become(asked):
+    """Runs in this process, a copy, what `python WORD...` would run in that environment and folder."""
+    import jax
+
+    program = _python()
     warnings.resetwarnings()
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
-    sys.argv = [asked["module"], *asked["words"]]
-    if asked["module"].endswith(".py"):
-        gc.enable()  # as a command of ours does by itself
-        sys.path[0] = os.path.dirname(os.path.abspath(asked["module"]))
-        runpy.run_path(asked["module"], run_name="__main__")
+    for name in ("jax_platforms", "jax_compilation_cache_dir"):  # JAX has read the server's
+        jax.config.update(name, os.environ.get(name.upper()))
+    words = asked["words"]
+    while words[0].startswith("-") and not words[0].strip(ALONE):
+        words = words[1:]
+    here = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:2] = ["", *filter(None, here)]  # instead of tests/ and the server's PYTHONPATH
+    if words[0] == "-c":  # a worker, whose tests may ask for a process that begins with nothing
+        sys.argv = ["-c", *words[2:]]
+        exec(words[1], {"__name__": "__main__"})
+        return
+    sys.executable = program  # what a command starts is a copy too
+    if words[0] == "-m":
+        sys.path[0], sys.argv = asked["cwd"], words[1:]
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     else:
-        sys.path[0] = asked["cwd"]
-        runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+        gc.enable()  # as a command of ours does by itself
+        sys.path[0], sys.argv = os.path.dirname(os.path.abspath(words[0])), words
+        runpy.run_path(words[0], run_name="__main__")
+
+
+def main():
+    """The server, which imports what the commands and the tests do, waits, and is, in a copy, the command."""
+    gc.disable()
+    # Not the commands themselves: a module runs from its first line as __main__.
+    import onnxscript
+    import transformers.models.bert.modeling_bert
+
+    import bert_tpu.beside
+    import bert_tpu.data
+    import bert_tpu.export
+    import bert_tpu.prepare
+    import bert_tpu.replay
+
+    del bert_tpu, onnxscript, transformers  # imported: all that is asked of them here
+    gc.freeze()  # no copy looks through what all have in common
+    become(serve(*(socket.socket(fileno=int(number)) for number in sys.argv[2:])))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "serve":
+        main()
+    else:
+        asked = _ask(sys.argv[1:], dict(os.environ), os.getcwd(), [0, 1, 2])
+        copy = Process(asked, None, None)
+        signal.signal(signal.SIGTERM, lambda *_: copy.terminate())
+        code = copy.wait()
+        sys.exit(code if code >= 0 else 128 - code)
