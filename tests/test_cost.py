@@ -20,13 +20,19 @@ needs_libtpu = pytest.mark.skipif(
 BUFFER = 4 * SIZE * SIZE
 
 
+def compiled(program, out, home):
+    """A finished program of these tests that compiles for TPUs, in a process whose XLA_FLAGS are a user's."""
+    path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
+    done = warm.run(program, [out], env={"PYTHONPATH": path, "HOME": str(home)})
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory):
-    """Function: name of a program -> its text. Compiled in a process whose XLA_FLAGS are a user's."""
+    """Function: name of a program -> its text."""
     directory = tmp_path_factory.mktemp("tpu_programs")
-    path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
-    done = warm.run("tests/tpu_programs.py", [directory], env={"PYTHONPATH": path, "HOME": str(directory)})
-    assert done.returncode == 0, done.stderr
+    done = compiled("tests/tpu_programs.py", directory, directory)
     assert not done.stderr  # what libtpu complains of is kept from the user
     return lambda name: (directory / f"{name}.hlo").read_text()
 

@@ -1,15 +1,10 @@
 """The training step as the TPU compiler sees it: no dearer than it was, bfloat16 products, no activations exchanged."""
 
-import importlib.util
-import os
-import pathlib
 import re
 
-from conftest import ROOT
 import pytest
-from test_cost import needs_libtpu
+from test_cost import compiled, needs_libtpu
 import tpu_step
-import warm
 
 from bert_tpu import cost, hlo
 
@@ -24,10 +19,7 @@ ROWS = tpu_step.KEYS["batch_size"] // 16
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     out = tmp_path_factory.mktemp("step") / "step.hlo"
-    # Without the flags of these tests, which are for the CPU's compiler.
-    path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
-    done = warm.run("tests/tpu_step.py", [out], env={"PYTHONPATH": path, "HOME": str(out.parent)})
-    assert done.returncode == 0, done.stderr
+    compiled("tests/tpu_step.py", out, out.parent)
     return out.read_text()
 
 
