@@ -17,13 +17,13 @@ import contextlib
 import fcntl
 import json
 import os
-import pathlib
-import shutil
 import signal
 import sys
 import time
 
-HERE = pathlib.Path(os.environ["STUB_DIR"])
+# Started some hundred times in a suite: glob and shutil are imported where needed, pathlib nowhere.
+
+HERE = os.environ["STUB_DIR"]
 PLACE = {"--zone", "--project"}
 CREATE = {"--accelerator-type", "--spot", "--network", "--subnetwork", "--scopes", "--service-account"}
 # The flags that we may use, as the commands' reference has them: https://docs.cloud.google.com/sdk/gcloud/reference
@@ -44,14 +44,16 @@ FLAGS = {
 @contextlib.contextmanager
 def state():
     """The pod's state; what is changed in it is kept."""
-    with open(HERE / "lock", "w") as lock:
+    with open(f"{HERE}/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        held = json.loads((HERE / "state.json").read_text())
+        with open(f"{HERE}/state.json") as file:
+            held = json.load(file)
         try:
             yield held
         finally:
-            (HERE / "state.new").write_text(json.dumps(held))  # in one step: the test may kill us, or read
-            (HERE / "state.new").replace(HERE / "state.json")
+            with open(f"{HERE}/state.new", "w") as file:
+                json.dump(held, file)
+            os.replace(f"{HERE}/state.new", f"{HERE}/state.json")  # in one step: the test may kill us, or read
 
 
 def refuse(text, code=1):
@@ -68,18 +70,27 @@ def not_found(kind, name, flags):
 
 def clear_hosts():
     """Ends what runs on the hosts at once, and wipes their disks."""
-    for home in (HERE / "hosts").glob("*"):
+    import glob
+    import shutil
+
+    for path in glob.glob(f"{HERE}/hosts/*/bert_tpu/run/pid"):
         with contextlib.suppress(OSError, ValueError):
-            os.kill(int((home / "bert_tpu/run/pid").read_text()), signal.SIGKILL)
+            os.kill(number(path), signal.SIGKILL)
     time.sleep(0.1)
-    shutil.rmtree(HERE / "hosts", ignore_errors=True)
+    shutil.rmtree(f"{HERE}/hosts", ignore_errors=True)
+
+
+def number(path):
+    """What a file of one number says."""
+    with open(path) as file:
+        return int(file.read())
 
 
 def new_node(held):
     """A pod with empty hosts."""
     held["node"] = {"state": held.get("node_state", "READY"), "hosts": held["hosts"]}
     for worker in range(held["hosts"]):
-        (HERE / "hosts" / str(worker)).mkdir(parents=True)
+        os.makedirs(f"{HERE}/hosts/{worker}")
 
 
 def create(held, name, flags, *, queued):
@@ -102,8 +113,7 @@ def describe_node(held, name, flags):
         refuse(held["down"])
     if not node:
         not_found("nodes", name, flags)
-    done = max((int(path.read_text()) for path in HERE.glob("bucket/*/runs/*/step")), default=0)
-    if held["preempt_at"] and done >= held["preempt_at"][0]:
+    if held["preempt_at"] and last_step() >= held["preempt_at"][0]:
         held["preempt_at"].pop(0)
         node["state"], node["hosts"] = "PREEMPTED", 0
         if held["request"]:
@@ -111,6 +121,13 @@ def describe_node(held, name, flags):
         clear_hosts()
     assert flags["--format"] == "value(state,networkEndpoints[].ipAddress)"
     print(node["state"], ";".join(f"10.0.0.{2 + i}" for i in range(node["hosts"])), sep="\t")
+
+
+def last_step():
+    """The last step that a run in the bucket tells of."""
+    import glob
+
+    return max(map(number, glob.glob(f"{HERE}/bucket/*/runs/*/step")), default=0)
 
 
 def describe_request(held, name, flags):
@@ -141,24 +158,25 @@ def ssh(held, flags):
     worker = int(flags["--worker"])
     if worker in held["ssh_fails"]:
         refuse(f"ERROR: (gcloud.compute.tpus.tpu-vm.ssh) connect to host 10.0.0.{2 + worker} port 22: timed out", 255)
-    home = HERE / "hosts" / str(worker)
+    os.environ["HOME"] = home = f"{HERE}/hosts/{worker}"
     os.chdir(home)
-    os.environ["HOME"] = str(home)
     return ["bash", "-c", flags["--command"]]
 
 
 def copy(held, words):
     """Copies a file to every worker's home."""
+    import shutil
+
     file, target = words
     assert target.endswith(":")
     for worker in range(held["node"]["hosts"]):
-        shutil.copy(file, HERE / "hosts" / str(worker))
+        shutil.copy(file, f"{HERE}/hosts/{worker}")
 
 
 def main():
     """One call."""
     words = sys.argv[1:]
-    with open(HERE / "calls.jsonl", "a") as calls:
+    with open(f"{HERE}/calls.jsonl", "a") as calls:
         calls.write(json.dumps(words) + "\n")
     verb = next((known for known in FLAGS if words[: len(known.split())] == known.split()), None)
     assert verb, f"gcloud has no {words}"
@@ -167,8 +185,10 @@ def main():
     assert flags.keys() <= FLAGS[verb], f"gcloud {verb} takes no {flags.keys() - FLAGS[verb]}"
     names = [word for word in rest if not word.startswith("--")]
     if verb == "storage rsync":
+        import shutil
+
         bucket, target = names
-        shutil.copytree(HERE / "bucket" / bucket.removeprefix("gs://"), target, dirs_exist_ok=True)
+        shutil.copytree(f"{HERE}/bucket/{bucket.removeprefix('gs://')}", target, dirs_exist_ok=True)
         return
     command = None
     with state() as held:
