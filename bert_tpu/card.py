@@ -28,7 +28,7 @@ NOTHING = Findings("", (), {}, {})
 
 def pretrained(name, section, found, checked, findings=NOTHING) -> str:
     """Of the model `name`; section: its sizes. found: evidence.Evidence. checked: what `facts` returned."""
-    config, size = found.config, sections.size(section)
+    size = sections.size(section)
     limits = sections.LIMITS.format(positions=section["max_positions"])
     data = huggingface_hub.ModelCardData(
         library_name="transformers", pipeline_tag="fill-mask", model_name=f"BERT {size}",
@@ -42,7 +42,7 @@ def pretrained(name, section, found, checked, findings=NOTHING) -> str:
         ("How to get started", sections.START.format(name=name)),
         ("Bias, risks and limits", "\n\n".join([limits, sections.bias(findings.bias)])),
         ("Training data", sections.training_data(found)),
-        ("Training procedure", sections.procedure(config, checked)),
+        ("Training procedure", sections.procedure(found, checked)),
         ("Speed", sections.speed(found)),
         ("Evaluation", sections.heldout(found) + "\n\n" + sections.downstream(findings.scores)),
         (SMALL, sections.small(findings.small)),
@@ -78,7 +78,7 @@ def finetuned(name, made, model, found, checked) -> str:
         ("Model details", sections.details(section, made.name, checked) + "\n" + "\n".join(facts)),
         ("How to get started", sections.START_TUNED.format(name=name, cls=made.name)),
         ("Bias, risks and limits", sections.TUNED_LIMITS),
-        ("Training procedure", sections.procedure(config, checked)),
+        ("Training procedure", sections.procedure(found, checked)),
         ("Evaluation", "\n".join(judged) or sections.NOT_MEASURED),
         (SMALL, sections.small({})),
         ("Environmental impact", sections.impact(found, {})),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from bert_tpu import command, corpus, energy, lines, workdir
+from bert_tpu import command, corpus, energy, lines, versions, workdir
 
 
 class Evidence(NamedTuple):
@@ -17,6 +17,7 @@ class Evidence(NamedTuple):
     examples_per_s: dict[int, float]  # sequence length -> median of the training lines
     hours: dict  # hours.json, of a run before 2026-11 without "unit_seconds"
     energy: energy.Energy | None
+    versions: list[dict]  # as versions.read has them
     lock: corpus.Lock | None  # where the corpus still lies at the config's data.dir, unchanged
 
 
@@ -37,6 +38,7 @@ def read(directory, config) -> Evidence:
         examples_per_s={n: statistics.median(rates) for n, rates in sorted(by_length.items())},
         hours=hours,
         energy=energy.measured(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
+        versions=versions.read(directory),
         lock=_lock(config),
     )
 

@@ -6,11 +6,8 @@ collective, nothing on the step's path. A run of one host has no store and pays 
 
 import collections
 import contextlib
-import hashlib
 import json
 import os
-import pathlib
-import platform
 import socket
 import sys
 import threading
@@ -18,7 +15,6 @@ import time
 import traceback
 
 import jax
-import jaxlib
 
 from bert_tpu import command
 
@@ -217,14 +213,3 @@ def devices() -> list:
     By their ids alone those of v3 and v5e are not: host 0 of v5e:4x4 has 0, 1, 4 and 5.
     """
     return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-
-
-def versions() -> dict[str, str]:
-    """What must be equal on all hosts for their programs to be: this package's code, JAX and Python."""
-    digest = hashlib.sha256()
-    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return {
-        "code": digest.hexdigest()[:16], "jax": jax.__version__, "jaxlib": jaxlib.__version__,
-        "python": platform.python_version(),
-    }  # fmt: skip

@@ -21,6 +21,7 @@ from bert_tpu import (
     nonfinite,
     stop,
     train,
+    versions,
     vocab,
     watchdog,
     workdir,
@@ -86,6 +87,8 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
             workdir.put_tokenizer(directory, training.vocabulary)
         state, meta = start(this, on, checkpoints, training.first_params)
         first_step, writes = int(state.step), group.index == 0
+        if writes:
+            versions.note(directory, first_step)
         threads = os.cpu_count() * jax.process_count()
         units = energy.units(on.devices.flat[0].device_kind, on.size, threads)
         clock = hours.Hours(directory, writes=writes, units=units, age_s=age_s)

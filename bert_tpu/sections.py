@@ -3,7 +3,7 @@
 import json
 import re
 
-from bert_tpu import chips, energy
+from bert_tpu import chips, energy, versions
 
 NOT_MEASURED = "Not measured."
 NAMED = 10  # sources
@@ -117,8 +117,9 @@ def _named(sources):
     return ", ".join(names[:NAMED]) + more
 
 
-def procedure(config, checked):
-    """Steps and the sections of the config that decide what is learnt."""
+def procedure(found, checked):
+    """Steps, the sections of the config that decide what is learnt, and the code that did it."""
+    config = found.config
     lines = [f"- trained for {checked['step']:,} steps"] if checked["step"] is not None else []
     if "num_steps" in config:
         lines += [f"- planned: {config['num_steps']:,} steps of {config['batch_size']:,} examples"]
@@ -126,6 +127,7 @@ def procedure(config, checked):
         if name in config:
             told = ", ".join(f"{k} {json.dumps(v)}" for k, v in sorted(config[name].items()) if "dir" not in k)
             lines.append(f"- {name}: {told}")
+    lines += [f"- by {versions.told(entry)}" for entry in found.versions]
     return "\n".join(lines) or NOT_MEASURED
 
 

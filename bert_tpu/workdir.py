@@ -9,7 +9,7 @@ import tempfile
 
 from etils import epath
 
-from bert_tpu import command, hosts, places, vocab
+from bert_tpu import command, hosts, places, versions, vocab
 
 # What may change between two starts of a run: none of it alters a parameter. The corpus is known by its hash.
 FREE = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.", "compile_cache", "data.dir")
@@ -26,7 +26,7 @@ def claim(directory, config, *, group=None, free=()):
     """
     group, directory = group or hosts.Hosts(), epath.Path(directory)
     facts = {key: value for key, value in flat(config).items() if key not in free}
-    group.agree(facts | {"workdir": str(directory)} | hosts.versions())
+    group.agree(facts | {"workdir": str(directory)} | versions.here())
     with _hold(directory, config) if group.index == 0 else contextlib.nullcontext():
         group.gather(None)
         yield

@@ -1,9 +1,12 @@
 """Eight CPU devices for every test, a strict world, and a small corpus made by the real tools."""
 
 import os
+import signal
 
 import quick
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` hands it down; tests of Ctrl-C need it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before JAX and TensorFlow are imported: they read these once.
 os.environ["XLA_FLAGS"] = quick.flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"

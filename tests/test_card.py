@@ -5,12 +5,13 @@ import re
 import shutil
 import sys
 
+from conftest import ROOT
 import huggingface_hub
 import pytest
 import small
 import yaml
 
-from bert_tpu import card, command, evidence, export, health, hf, hours
+from bert_tpu import card, command, evidence, export, health, hf, hours, versions
 from bert_tpu.bias import audit
 from tools import model_card, push_to_hub
 
@@ -34,6 +35,7 @@ def run(tmp_path_factory):
     clock = hours.Hours(directory, writes=True, units={"TPU v4": 16}, age_s=3600.0)
     clock.resume(0)
     clock.write(7)
+    versions.note(directory, 0)
     return directory
 
 
@@ -76,6 +78,7 @@ def test_it_tells_the_last_evaluation_the_median_speed_and_the_energy(run, model
     text = (model / "README.md").read_text()
     assert "| 16 | 4.250 | 12.5% | 75.0% |" in text
     assert "16 tokens: 20 examples a second" in text
+    assert f"(commit {versions.commit(ROOT)}, code {versions.here()['code']}), JAX" in text
     # 16 chips for an hour, and the moments of this test
     kwh = [16 * watts / 1000 * 1.5 for watts in (170, 192)]
     assert f"{kwh[0]:.3g} .. {kwh[1]:.3g} kWh" in text

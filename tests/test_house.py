@@ -16,7 +16,7 @@ FLOORS = {
         "layout", "lines", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim", "packed", "packing",
         "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish", "readers", "recipe",
         "rendezvous", "sections", "sentences", "shingles", "sieve", "sizes", "sources", "stop", "tables",
-        "units", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
+        "units", "versions", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "describe", "train"),
     3: (

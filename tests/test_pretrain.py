@@ -16,7 +16,7 @@ import pytest
 import runs
 from runs import KEYS, STEPS, configured, metrics, start, steps
 
-from bert_tpu import checkpoint, data, health, log, loop, mesh, objective, pretrain, running, train
+from bert_tpu import checkpoint, data, health, log, loop, mesh, objective, pretrain, running, train, versions
 
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 
@@ -204,6 +204,12 @@ def test_what_the_lines_are_held_against_can_be_read_without_the_corpus(whole, l
     assert facts[:3] == (lock.unigram_entropy, lock.content["train"]["unknown_share"], KEYS["optim.warmup_steps"])
     assert facts.commoner.keys() == {16, 32}
     assert all(0.5 <= share <= 1 for share in facts.commoner.values())
+
+
+def test_the_workdir_says_what_code_it_is_of(whole):
+    (entry,) = versions.read(whole)
+    assert entry["step"] == 0
+    assert versions.here().items() <= entry.items()
 
 
 def test_tensorboard_shows_the_same_values(whole):

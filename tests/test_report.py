@@ -170,6 +170,13 @@ def test_what_a_file_says_is_never_markup(tmp_path, undrawn, monkeypatch):
     assert "<i>run" in tree.words()
 
 
+def test_the_code_of_each_start_is_told(tmp_path, undrawn):
+    entry = {"step": 0, "bert_tpu": "0.1", "commit": None, "code": "c0de", "jax": "1", "python": "3"}
+    entries = [entry, entry | {"step": 9, "commit": "ab<i>"}]
+    words = Tree(said(write(tmp_path, versions=entries))).words()
+    assert "bert_tpu 0.1 (code c0de), JAX 1, Python 3, from step 0; bert_tpu 0.1 (commit ab<i>, code c0de)" in words
+
+
 def test_a_chart_s_title_is_never_markup():
     line = curves.Line("", [1, 2], [1.0, 2.0], 0, 0, False)
     drawn = svg.draw(curves.Chart(f'"{HOSTILE}"', "", [line], [], False, False), "c0")

@@ -161,14 +161,18 @@ def serve(listening, life):
                 continue
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            events.close()
-            for file in (asker, listening, life, *running.values()):
+            for file in (events, asker, listening, life, *running.values()):
                 file.close()
-            for number, descriptor in enumerate(descriptors):
-                os.dup2(descriptor, number)
+            _take(descriptors)
             for descriptor in (ended, tell, *descriptors):
                 os.close(descriptor)
             return json.loads(message)
+
+
+def _take(descriptors):
+    """Makes them this process' input, output and error output."""
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
 
 
 def _reap(running):

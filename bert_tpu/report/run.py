@@ -6,7 +6,7 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu import command, evidence, health, lines, nonfinite, workdir
+from bert_tpu import command, evidence, health, lines, nonfinite, versions, workdir
 
 CHECKS = 100  # of a longer run's evaluations so many are looked at for warnings
 
@@ -73,7 +73,7 @@ def read(directory) -> Run:
         samples=[line for line in lines.read(path / "samples.jsonl") if line.get("samples")],
         scores=workdir.read_json(path / "scores.json"),
         gave_up=_gave_up(path, found.lines),
-        hashes=_hashes(path, config),
+        hashes=_hashes(path, config, found.versions),
         checkpoint=max((int(p.name) for p in path.glob("checkpoints/*") if p.name.isdigit()), default=None),
     )
 
@@ -125,11 +125,12 @@ def _gave_up(path, metrics):
     return {} if not told or max(sound, default=0) > told["steps"][-1]["step"] + 1 else told
 
 
-def _hashes(path, config):
+def _hashes(path, config, entries):
     found = {
         "corpus": config.get("corpus", {}).get("sha256"),
         "tokenizer": config.get("corpus", {}).get("tokenizer_sha256"),
         "rows trained on": config.get("task", {}).get("train_sha256"),
     }
+    code = {"code": "; ".join(map(versions.told, entries))} if entries else {}
     files = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in ("config.json", "metrics.jsonl")}
-    return {what: value for what, value in found.items() if value} | files
+    return {what: value for what, value in found.items() if value} | files | code
