@@ -45,8 +45,8 @@ $(VENV)/libtpu: $(VENV)/ready requirements-plan.txt
 	touch $@
 
 test: $(VENV)/ready $(VENV)/libtpu
-	@# Three workers, copies of one process that has imported everything.
-	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest --tx "3*popen//python=$(PY) -IS tests/warm.py" --dist loadfile \
+	@# Copies of one process that has imported everything; four for two cores, since tests of pods and of watching wait.
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest --tx "4*popen//python=$(PY) -IS tests/warm.py" --dist loadfile \
 		--no-loadscope-reorder
 
 bench: $(VENV)/ready
