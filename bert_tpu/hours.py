@@ -78,6 +78,12 @@ class Hours:
         return f"{hours:,} h {minutes:02} min in {starts} start{'s' * (starts > 1)}: {told}{lost}"
 
 
+def told(seconds) -> str:
+    """As hours: to the hundredth, or of a few minutes two digits."""
+    hours = seconds / 3600
+    return f"{hours:,.2f}" if hours >= 0.1 else f"{hours:.2g}"
+
+
 def age_s() -> float:
     """Seconds since this process began; 0 where the system does not say (it is Linux that does)."""
     try:

@@ -3,7 +3,7 @@
 import json
 import re
 
-from bert_tpu import chips, energy, versions
+from bert_tpu import chips, energy, hours, versions
 
 NOT_MEASURED = "Not measured."
 NAMED = 10  # sources
@@ -46,7 +46,7 @@ def impact(found, planned) -> str:
     lines = [NOT_MEASURED]
     if found.energy:
         unit = {chip.kind: f"{name} chips" for name, chip in chips.CHIPS.items()} | {energy.CPU: "CPU threads"}
-        spent = ", ".join(f"{s / 3600:,.2f} hours of {unit[kind]}" for kind, s in found.hours["unit_seconds"].items())
+        spent = ", ".join(f"{hours.told(s)} hours of {unit[kind]}" for kind, s in found.hours["unit_seconds"].items())
         plan = found.config["plan"]
         lines = [
             f"- measured: {spent}, over {found.hours['starts']} start(s), lost steps included",
@@ -135,7 +135,8 @@ def speed(found):
     """Medians of the training lines."""
     told = [f"- {n} tokens: {rate:,.0f} examples a second" for n, rate in found.examples_per_s.items()]
     if found.hours:
-        told.append(f"- {sum(found.hours['seconds'].values()) / 3600:,.2f} hours from start to end, restarts included")
+        whole = hours.told(sum(found.hours["seconds"].values()))
+        told.append(f"- {whole} hours from start to end, restarts included")
     return "\n".join(told) or NOT_MEASURED
 
 

@@ -163,6 +163,16 @@ def test_what_is_no_finding_is_refused(run, model, monkeypatch, capsys, flags, s
     assert (model / "README.md").read_bytes() == before
 
 
+def test_another_run_s_workdir_is_refused(run, model, tmp_path, monkeypatch, capsys):
+    before = (model / "README.md").read_bytes()
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["num_layers"] += 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    said = fault(model_card, monkeypatch, capsys, "--model", model, "--workdir", tmp_path)
+    assert f"is not of the run {tmp_path}: num_layers is 2 and 3; give the workdir" in said
+    assert (model / "README.md").read_bytes() == before
+
+
 def test_a_card_of_other_making_is_refused(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
     assert "was not written by tools.export_pytorch" in fault(

@@ -107,5 +107,12 @@ def test_only_one_process_writes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(7.2, "0.002"), (90, "0.025"), (360, "0.10"), (5400, "1.50"), (4_500_000, "1,250.00")]
+)
+def test_hours_are_told_with_digits_that_say_something(seconds, said):
+    assert hours.told(seconds) == said
+
+
 def test_a_process_knows_its_age():
     assert 0 < hours.age_s() < 24 * 3600

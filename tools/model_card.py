@@ -30,6 +30,7 @@ def main():
         raise command.UserError(f"{args.workdir} is a fine-tuning's, whose card its export wrote: give a pretraining's")
     checked = _kept(readme)
     model = hf.load(args.model)
+    _check_sizes(config.get("model", {}), model.model, args)
     findings = card.Findings(
         bias=_bias(args.bias, model) if args.bias else "",
         scores=tuple(_scores(path) for path in args.scores),
@@ -50,6 +51,16 @@ def _kept(readme):
     if not kept:
         raise command.UserError(f"{readme} was not written by tools.export_pytorch: export the model again")
     return kept
+
+
+def _check_sizes(trained, exported, args):
+    """A model of other sizes cannot be that run's."""
+    for key in ("num_layers", "hidden_size", "num_heads", "intermediate_size"):
+        if trained.get(key) != exported[key]:
+            raise command.UserError(
+                f"{args.model} is not of the run {args.workdir}: {key} is {exported[key]} and {trained.get(key)}; give "
+                "the workdir that it was exported from"
+            )
 
 
 def _bias(directory, model):

@@ -138,7 +138,7 @@ def _costs(run):
     newest = "" if run.checkpoint is None else f"step {run.checkpoint:,}"
     return [
         *(rates or [("examples a second", "", "")]),
-        ("hours, restarts included", "", f"{seconds / 3600:,.2f}" if seconds else ""),
+        ("hours, restarts included", "", hours.told(seconds) if seconds else ""),
         ("energy, kWh, an estimate", "", energy),
         ("newest checkpoint", "", newest),
     ]
