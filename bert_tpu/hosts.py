@@ -24,6 +24,10 @@ AGAIN = "run the same command again on every host"
 ROOM = "bert_tpu"
 
 
+class Disagreement(command.UserError):
+    """A fault that all hosts find at once, so that none is told of as another's."""
+
+
 class Hosts:
     """Context of a run's hosts, of which this is number `index`; whoever leaves it with a fault tells the others."""
 
@@ -55,6 +59,8 @@ class Hosts:
             return
         if isinstance(fault, jax.errors.JaxRuntimeError) or isinstance(fault.__cause__, jax.errors.JaxRuntimeError):
             self._wait_for_a_cause()
+        if isinstance(fault, Disagreement):
+            self.leave(command.sentence(fault), told=command.sentence(fault))
         if isinstance(fault, (command.UserError, OSError)):
             self.leave(command.sentence(fault))
         if kind is KeyboardInterrupt:
@@ -110,7 +116,7 @@ class Hosts:
         return self.gather(function() if self.index == 0 else None)[0]
 
     def agree(self, facts: dict[str, object]):
-        """Returns if all hosts hold the same `facts`; UserError names the hosts that do not and what differs."""
+        """Returns if all hosts hold the same `facts`; Disagreement names the hosts that do not and what differs."""
         held = self.gather(facts | {"host": socket.gethostname()})
         names = [one.pop("host") for one in held]
         odd = collections.defaultdict(list)
@@ -122,7 +128,7 @@ class Hosts:
                     odd[host].append(f"{key} is {value} there and {values[common]} on host {common}")
         if odd:
             told = "; ".join(f"host {host} ({names[host]}) differs: {', '.join(odd[host][:3])}" for host in sorted(odd))
-            raise command.UserError(f"{told}; start the same command, with the same files, on every host")
+            raise Disagreement(f"{told}; start the same command, with the same files, on every host")
 
     # Stopping together
 

@@ -168,6 +168,15 @@ def test_hosts_agree_or_name_who_differs_and_in_what():
                 assert re.match(sentence, str(fault)), fault
 
 
+def test_who_is_late_to_compare_says_what_the_others_do():
+    address = f"127.0.0.1:{pod.free_port()}"
+    late = 'group._set("gather1/1", {"seed": 1, "host": "h"}); __import__("time").sleep(60)'
+    with started(address, 2, 0, 'group.agree({"seed": 0})') as first, started(address, 2, 1, late) as second:
+        said = [process.communicate(timeout=60)[1] for process in (first, second)]
+    assert said[0].startswith("error: host 1 (h) differs: seed is 1 there and 0 on host 0; start the same command")
+    assert said[1] == said[0]
+
+
 def test_only_host_0_calls_and_all_get_it():
     called = []
     with together(3) as groups:
