@@ -6,7 +6,7 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu import command, workdir
+from bert_tpu import command, places
 
 FILE = "health.json"
 NEAR_NATS = 0.05  # of the unigram entropy: nothing but frequencies is learnt
@@ -31,7 +31,7 @@ class Facts(NamedTuple):
 
 def write(directory, facts) -> None:
     """W/health.json holds `facts`: what the lines were held against can be told when the corpus is gone."""
-    workdir.write_atomically(epath.Path(directory) / FILE, json.dumps(facts._asdict(), indent=1) + "\n")
+    places.write_atomically(epath.Path(directory) / FILE, json.dumps(facts._asdict(), indent=1) + "\n")
 
 
 def read(directory) -> Facts | None:

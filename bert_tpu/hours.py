@@ -7,6 +7,8 @@ import time
 
 from etils import epath
 
+from bert_tpu import places
+
 WRITE_S = 10  # a bucket takes an object about once a second
 PHASES = ("start", "compile", "input", "step", "evaluation", "checkpoint")
 
@@ -62,9 +64,7 @@ class Hours:
         self._written_s = self._since_s
         since = {phase: seconds - self._saved[phase] for phase, seconds in self._held["seconds"].items()}
         content = self._held | {"unsaved": {"step": step, "seconds": since}}
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-        temporary.replace(self._path)
+        places.write_atomically(self._path, json.dumps(content, indent=1) + "\n")
 
     def summary(self) -> str:
         """The whole run's hours in one line, shares of the largest first."""

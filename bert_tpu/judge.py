@@ -6,7 +6,7 @@ import statistics
 import jax
 import numpy as np
 
-from bert_tpu import feed, heads, mesh, workdir
+from bert_tpu import feed, heads, mesh, places
 from bert_tpu.tasks import scores as task_scores
 
 SCORES = "scores.json"
@@ -52,7 +52,7 @@ def evaluate(opened, directory, programs, on, state, books, finished):
             "task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, draws),
             "commonest_class": majority,
         }  # fmt: skip
-        workdir.write_atomically(directory / SCORES, json.dumps(content, indent=1) + "\n")
+        places.write_atomically(directory / SCORES, json.dumps(content, indent=1) + "\n")
 
 
 def commonest(task, split) -> dict[str, float]:

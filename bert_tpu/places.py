@@ -1,4 +1,4 @@
-"""Paths that may lead into a bucket, gs://bucket/run for one."""
+"""Paths and files that may be in a bucket, gs://bucket/run for one."""
 
 import os
 
@@ -19,3 +19,10 @@ def absolute(path) -> epath.Path:
 def mtime_ns(path) -> int:
     """When a file was written; in a bucket, to the second."""
     return epath.Path(path).stat().mtime * 10**9 if is_bucket(path) else os.stat(path).st_mtime_ns
+
+
+def write_atomically(path, text):
+    """`path` holds `text`, or what it held before."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

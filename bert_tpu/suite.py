@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from bert_tpu import command, config, judge, workdir
+from bert_tpu import command, config, judge, places, workdir
 
 ASKED = "asked.json"  # in a workdir whose fine-tuning is done: the config as it was asked for
 
@@ -63,7 +63,7 @@ def tune(name, directory, words) -> Result:
     asked = json.dumps(config.changed(name, words).to_dict(), indent=1) + "\n"
     if not (directory / ASKED).exists() or (directory / ASKED).read_text() != asked:
         _run(["--config", name, "--workdir", str(directory), *words])
-        workdir.write_atomically(directory / ASKED, asked)
+        places.write_atomically(directory / ASKED, asked)
     held = json.loads((directory / judge.SCORES).read_text())
     if not held["summary"]:
         raise command.UserError(f"{directory} was judged on nothing: the data have no labelled split beside train")

@@ -12,15 +12,17 @@ import jax
 import jaxlib
 
 import bert_tpu
+from bert_tpu import places
 
 FILE = "versions.json"
 PACKAGE = pathlib.Path(__file__).parent
 
 
-def here() -> dict[str, str]:
+@functools.cache
+def here(package=PACKAGE) -> dict[str, str]:
     """What must be equal on all hosts for their programs to be: this package's code, JAX and Python."""
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(package.rglob("*.py")):
         digest.update(path.read_bytes())
     return {
         "code": digest.hexdigest()[:16], "jax": jax.__version__, "jaxlib": jaxlib.__version__,
@@ -37,9 +39,7 @@ def note(directory, step):
     entries = read(directory)
     entry = {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | here()
     if not entries or entries[-1] | entry != entries[-1]:
-        temporary = path.with_name(f"{FILE}.tmp")
-        temporary.write_text(json.dumps([*entries, {"step": step} | entry], indent=1) + "\n")
-        temporary.replace(path)
+        places.write_atomically(path, json.dumps([*entries, {"step": step} | entry], indent=1) + "\n")
 
 
 def read(directory) -> list[dict]:

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import json
-import os
 import pathlib
 import tempfile
 
@@ -40,7 +39,7 @@ def _hold(directory, config):
         config = json.loads(json.dumps(config))
         if path.exists() and any(directory.glob("checkpoints/[0-9]*")):
             _compare(_read(path), config, directory)
-        write_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
+        places.write_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
         yield
 
 
@@ -87,13 +86,6 @@ def read_json(path) -> dict:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError:
         raise command.UserError(f"{path} is damaged: restore or delete it") from None
-
-
-def write_atomically(path, text):
-    """`path` holds `text`, or what it held before."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _read(path):

@@ -73,7 +73,7 @@ def clear_hosts():
     import glob
     import shutil
 
-    for path in glob.glob(f"{HERE}/hosts/*/bert_tpu/run/pid"):
+    for path in glob.glob(f"{glob.escape(HERE)}/hosts/*/bert_tpu/run/pid"):
         with contextlib.suppress(OSError, ValueError):
             os.kill(number(path), signal.SIGKILL)
     time.sleep(0.1)
@@ -127,7 +127,7 @@ def last_step():
     """The last step that a run in the bucket tells of."""
     import glob
 
-    return max(map(number, glob.glob(f"{HERE}/bucket/*/runs/*/step")), default=0)
+    return max(map(number, glob.glob(f"{glob.escape(HERE)}/bucket/*/runs/*/step")), default=0)
 
 
 def describe_request(held, name, flags):

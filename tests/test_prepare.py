@@ -45,7 +45,12 @@ def call(text, out, **options) -> corpus.Lock:
 
 
 def arguments(text, out) -> list[str]:
-    return [sys.executable, "-m", "tools.prepare_corpus", "--input", str(text / "text.txt"),
+    """Of a process that begins with nothing."""
+    return [sys.executable, "-m", *words(text, out)]
+
+
+def words(text, out) -> list[str]:
+    return ["tools.prepare_corpus", "--input", str(text / "text.txt"),
             "--tokenizer", str(text / "tokenizer"), "--out", str(out), "--heldout", "0.05",
             "--workers", "2", "--duplicates", "keep"]  # fmt: skip
 
@@ -318,14 +323,14 @@ def test_invalid_utf8_is_reported(tmp_path):
     assert call(tmp_path, tmp_path / "out", heldout=0.5).content["invalid_utf8"] == 2
 
 
-def ended(arguments) -> tuple[int, str]:
-    """Exit code and standard error of python -m MODULE WORD..., as `arguments` has it."""
-    run = warm.run(arguments[2], arguments[3:])
+def ended(words) -> tuple[int, str]:
+    """Exit code and standard error of `python -m WORD...`."""
+    run = warm.run(words[0], words[1:])
     return run.returncode, run.stderr
 
 
 def test_a_fault_is_one_sentence_on_stderr_and_exit_1(text, tmp_path):
-    good = arguments(text, tmp_path / "out")
+    good = words(text, tmp_path / "out")
     for bad in (
         [*good, "--input", str(tmp_path / "none*")],
         [*good, "--tokenizer", str(tmp_path / "none")],
@@ -344,7 +349,7 @@ def test_a_fault_is_one_sentence_on_stderr_and_exit_1(text, tmp_path):
 def test_the_commands_lead_from_text_to_a_corpus(text, tmp_path):
     tokenizer, out = str(tmp_path / "tokenizer"), str(tmp_path / "out")
     inputs = ["--input", str(text / "*.txt")]
-    train = [sys.executable, "-m", "tools.train_tokenizer", *inputs]
+    train = ["tools.train_tokenizer", *inputs]
     assert ended([*train, "--vocab_size", "180", "--out", tokenizer])[0] == 0
     made = [sys.executable, "-m", "tools.prepare_corpus", *inputs, "--tokenizer", tokenizer]
     run = subprocess.run([*made, "--out", out], capture_output=True, text=True, check=True)

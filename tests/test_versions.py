@@ -16,13 +16,12 @@ def git(folder, *words):
 
 
 @pytest.mark.parametrize("file", ["model.py", "tasks/glue.py"])
-def test_a_change_of_any_file_of_the_package_is_another_code(tmp_path, monkeypatch, file):
-    was = versions.here()["code"]
-    monkeypatch.setattr(versions, "PACKAGE", shutil.copytree(versions.PACKAGE, tmp_path / "bert_tpu"))
-    assert versions.here()["code"] == was
-    with open(versions.PACKAGE / file, "a") as source:
+def test_a_change_of_any_file_of_the_package_is_another_code(tmp_path, file):
+    same, other = (shutil.copytree(versions.PACKAGE, tmp_path / name / "bert_tpu") for name in ("same", "other"))
+    with open(other / file, "a") as source:
         source.write("\n")
-    assert versions.here()["code"] != was
+    assert versions.here(same) == versions.here()
+    assert versions.here(other)["code"] != versions.here()["code"]
 
 
 def test_an_entry_is_added_where_the_code_is_another(tmp_path, monkeypatch):

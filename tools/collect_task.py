@@ -14,7 +14,7 @@ import random
 
 import tqdm
 
-from bert_tpu import command, workdir
+from bert_tpu import command, places
 from tools import collect_docs
 
 PACKAGES = ("flax", "jax", "keras", "numpy")
@@ -49,7 +49,7 @@ def collect(out):
         ]
         rng.shuffle(rows)
         lines = [json.dumps({"text": text, "label": package}) + "\n" for text, package in rows]
-        workdir.write_atomically(out / f"{name}.jsonl", "".join(lines))
+        places.write_atomically(out / f"{name}.jsonl", "".join(lines))
         sizes[name] = len(rows)
     return sizes
 

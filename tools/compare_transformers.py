@@ -17,7 +17,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu import command, feed, finetune, heads, pretrained, progress, workdir
+from bert_tpu import command, feed, finetune, heads, places, pretrained, progress, workdir
 from bert_tpu.tasks import glue
 
 KEPT = "transformers.json"
@@ -49,7 +49,7 @@ def _lines(directory):
         for place, seed in enumerate(held["seeds"]):
             if str(seed) not in theirs:
                 theirs[str(seed)] = _train(opened, place, f"{directory.name}, seed {seed}")
-                workdir.write_atomically(directory / KEPT, json.dumps(theirs, indent=1) + "\n")
+                places.write_atomically(directory / KEPT, json.dumps(theirs, indent=1) + "\n")
     for split, scores in next(iter(theirs.values())).items():
         for name in scores:
             a, b = ([of[seed][split][name] for seed in ours] for of in (ours, theirs))

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import sys
 
-from bert_tpu import command, config, finetuned, judge, suite, workdir
+from bert_tpu import command, config, finetuned, judge, places, suite
 from bert_tpu.tasks import board, submission
 from configs import glue
 
@@ -67,8 +67,8 @@ def _write(directory, results):
         for task, result in results.items()
     }  # fmt: skip
     table = board.markdown({task: each["summary"] for task, each in held.items()})
-    workdir.write_atomically(path, json.dumps(held, indent=1) + "\n")
-    workdir.write_atomically(directory / "scores.md", table)
+    places.write_atomically(path, json.dumps(held, indent=1) + "\n")
+    places.write_atomically(directory / "scores.md", table)
     print(table, end="")
     folder = directory / "submission"
     for result in results.values():
