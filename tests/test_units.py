@@ -18,7 +18,7 @@ from hypothesis import strategies
 import numpy as np
 import pytest
 import safetensors.numpy
-from test_prepare import VOCABULARY, arguments, document, ended, files
+from test_prepare import VOCABULARY, document, ended, files, words
 from test_sources import WIKI
 
 from bert_tpu import beam, command, corpus, parts, pool, prepare, progress, sources, units, vocab
@@ -162,12 +162,12 @@ def many(directory):
     text = "\n\n".join(document(i) for i in range(100))
     for i in range(40):
         (directory / f"{i}.txt").write_text(text * 3)
-    return [*arguments(directory, directory / "out"), "--input", str(directory / "*.txt")]
+    return [*words(directory, directory / "out"), "--input", str(directory / "*.txt")]
 
 
 def test_killed_while_workers_read_it_ends_with_the_same_bytes(tmp_path):
-    words = many(tmp_path)
-    run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    given = many(tmp_path)
+    run = subprocess.Popen([sys.executable, "-m", *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(done := list((tmp_path / "out").glob("unit-*.json"))) < 4:
         assert run.poll() is None
         time.sleep(0.002)
@@ -175,13 +175,14 @@ def test_killed_while_workers_read_it_ends_with_the_same_bytes(tmp_path):
     run.wait()
     assert len(done) < 40
     assert not (tmp_path / "out" / corpus.LOCKFILE).exists()
-    assert ended(words)[0] == 0
-    assert ended([*words, "--out", str(tmp_path / "whole")])[0] == 0
+    assert ended(given)[0] == 0
+    assert ended([*given, "--out", str(tmp_path / "whole")])[0] == 0
     assert files(tmp_path / "out") == files(tmp_path / "whole")
 
 
 def test_a_worker_that_dies_while_it_reads_ends_the_run_with_the_mend(tmp_path):
-    run = subprocess.Popen(many(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    given = [sys.executable, "-m", *many(tmp_path)]
+    run = subprocess.Popen(given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "out").glob("part-*.json")):
         assert run.poll() is None
         time.sleep(0.002)
@@ -240,10 +241,10 @@ def test_a_killed_pipeline_goes_on_by_any_means(mixed, made, small_parts, tmp_pa
 def test_a_damaged_source_is_the_same_sentence_by_either(mixed, tmp_path):
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes((mixed / "rows.jsonl.gz").read_bytes()[:-100])
-    words = [sys.executable, "-m", "tools.prepare_corpus", "--input", str(mixed / "?.txt"), str(cut),
-             "--tokenizer", str(mixed / "tokenizer"), "--out"]  # fmt: skip
-    code, said = ended([*words, str(tmp_path / "a"), "--runner", RUNNER, "--", "--direct_num_workers=2"])
-    locally, expected = ended([*words, str(tmp_path / "b"), "--workers", "1"])
+    given = ["tools.prepare_corpus", "--input", str(mixed / "?.txt"), str(cut), "--tokenizer", str(mixed / "tokenizer"),
+             "--out"]  # fmt: skip
+    code, said = ended([*given, str(tmp_path / "a"), "--runner", RUNNER, "--", "--direct_num_workers=2"])
+    locally, expected = ended([*given, str(tmp_path / "b"), "--workers", "1"])
     assert code == locally == 1
     assert said.splitlines()[-1] == expected.splitlines()[-1]
     assert "cut short" in said
