@@ -233,10 +233,10 @@ def _check_splits(content: dict, out: epath.Path) -> None:
     if not train + held:
         raise command.UserError(f"the input holds no text{odd}; delete {out} and name files with text")
     if not train or not held:
-        mend = f"--heldout {min(5 / train, 0.5):.2g}" if train else "a smaller --heldout"
+        better = min(5 / train, 0.5) if train else share / 2
+        mend = f"--heldout {better:.2g}, or more documents" if held or better > share else "more documents"
         raise command.UserError(
-            f"--heldout {share} puts all {train + held} documents into one split{odd}; "
-            f"delete {out} and give {mend}, or more documents"
+            f"--heldout {share} puts all {train + held} documents into one split{odd}; delete {out} and give {mend}"
         )
 
 

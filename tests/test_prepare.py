@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -289,6 +290,9 @@ def test_an_input_without_tokens_is_refused(tmp_path, content):
 def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
     with pytest.raises(command.UserError, match=r"--heldout 0\.5, or more documents"):
         small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(command.UserError, match=r"puts all 1 documents into one split; delete .* and give more doc"):
+        small(tmp_path, document(0), heldout=0.5)
 
 
 def test_what_is_no_text_is_told_as_that(tmp_path):
