@@ -234,9 +234,10 @@ def _check_splits(content: dict, out: epath.Path) -> None:
         raise command.UserError(f"the input holds no text{odd}; delete {out} and name files with text")
     if not train or not held:
         better = min(5 / train, 0.5) if train else share / 2
-        mend = f"--heldout {better:.2g}, or more documents" if held or better > share else "more documents"
+        helps = train + held > 1 and (held or better > share)
+        mend = f"--heldout {better:.2g}, or more documents" if helps else "more documents"
         raise command.UserError(
-            f"--heldout {share} puts all {train + held} documents into one split{odd}; delete {out} and give {mend}"
+            f"--heldout {share} puts all documents ({train + held}) into one split{odd}; delete {out} and give {mend}"
         )
 
 
