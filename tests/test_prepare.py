@@ -291,7 +291,9 @@ def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
     with pytest.raises(command.UserError, match=r"--heldout 0\.5, or more documents"):
         small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
     shutil.rmtree(tmp_path / "out")
-    with pytest.raises(command.UserError, match=r"puts all documents \(1\) into one split; delete .* and give more doc"):
+    with pytest.raises(
+        command.UserError, match=r"puts all documents \(1\) into one split; delete .* and give more doc"
+    ):
         small(tmp_path, document(0), heldout=0.5)
 
 
