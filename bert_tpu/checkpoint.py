@@ -180,7 +180,7 @@ def find(path) -> epath.Path:
             print(f"warning: {checkpoint} cannot be read ({_reason(fault)}); an older one is tried", file=sys.stderr)
     if found:
         raise command.UserError(f"no checkpoint of {path} is sound: restore one from a copy")
-    raise command.UserError(f"no checkpoint in {path}: give a workdir that has saved one, or a folder with params/")
+    raise command.UserError(f"no checkpoint in {path}: give a workdir that has one, or what tools.import_pytorch made")
 
 
 def load_params(path, like=None):

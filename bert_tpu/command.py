@@ -61,6 +61,7 @@ def run(main: Callable[[], None]) -> None:
     except (UserError, OSError) as fault:
         sys.exit(f"error: {sentence(fault)}")  # a string: printed on stderr, status 1
     except KeyboardInterrupt:
+        print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     finally:
         gc.freeze()  # Python would look through all that there is once more, for a second, before it ends

@@ -108,6 +108,8 @@ def _read_section(path) -> dict[str, Any]:
         given = {"layer_norm_eps": 1e-12} | given  # Google's own config.json files do not say it
     except (ValueError, TypeError):
         raise command.UserError(f"{path} is no JSON object: fetch or export it again") from None
+    if isinstance(given.get("model"), dict):
+        raise command.UserError(f"{path.parent} is the workdir of a run: make a model of it by tools.export_pytorch")
     for key, value in FIXED.items():
         if given.get(key, value) != value:
             raise command.UserError(f"{path} says {key} {given[key]!r}: only {value!r} can be loaded")

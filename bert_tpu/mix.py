@@ -41,20 +41,28 @@ def has_shares(entries: list[Entry]) -> bool:
     return bool(entries) and entries[0].share is not None
 
 
-def epochs(entries, paths, tokens) -> np.ndarray:
-    """How often each source is read; 1 where no entry matches. tokens: of each source, if there are shares.
+def match(entries, paths) -> list[int | None]:
+    """The number of the entry that each source goes by, the first that matches its path; None where none does.
 
-    The first entry that matches a path counts. With shares, the source that has the most text for its share is read
-    once. Raises UserError for an entry that matches nothing, and for a source without a share.
+    Raises UserError for an entry that no source goes by, and with shares for a source without one.
     """
     of_path = [next((i for i, e in enumerate(entries) if fnmatch.fnmatch(path, e.pattern)), None) for path in paths]
     for i, entry in enumerate(entries):
         if i not in of_path:
             raise command.UserError(f"--mix: no source is left for {entry.pattern!r}; the sources are {paths[:5]}")
+    if has_shares(entries) and None in of_path:
+        raise command.UserError(f"--mix: {paths[of_path.index(None)]} has no share; give one to every source")
+    return of_path
+
+
+def epochs(entries, paths, tokens) -> np.ndarray:
+    """How often each source is read; 1 where no entry matches. tokens: of each source, if there are shares.
+
+    With shares, the source that has the most text for its share is read once. Raises UserError as `match`.
+    """
+    of_path = match(entries, paths)
     if not has_shares(entries):
         return np.array([1.0 if i is None else entries[i].epochs for i in of_path])
-    if None in of_path:
-        raise command.UserError(f"--mix: {paths[of_path.index(None)]} has no share; give one to every source")
     held = np.bincount(of_path, tokens, len(entries))
     if not all(held):
         empty = entries[int(np.argmin(held))].pattern

@@ -55,6 +55,7 @@ def prepare(
         raise command.UserError(f"--out {out} is in a bucket: give --scratch DIR, a folder to make the corpus in")
     vocabulary = vocab.load(tokenizer)
     found = sources.find(inputs)
+    mix.match(mix.parse(options.mix), [source.path for source in found])
     encoder = parts.Encoder(vocabulary)
     passages = contamination.gather(contamination.files(decontaminate), encoder.encode) if decontaminate else None
     plan = _plan(found, vocabulary, options, passages)
@@ -231,7 +232,10 @@ def _check_splits(content: dict, out: epath.Path) -> None:
     share = content["options"]["heldout"]
     odd = f" ({content['invalid_utf8']:,} sequences are no UTF-8: is it text?)" if content["invalid_utf8"] else ""
     if not train + held:
-        raise command.UserError(f"the input holds no text{odd}; delete {out} and name files with text")
+        what, mend = "the input holds no text", "files with text"
+        if any(content["cleaning"][reason] for reason in ("other_language", "short_documents", "test_documents")):
+            what, mend = f"the options leave nothing of the input ({cleaning(content)})", "others"
+        raise command.UserError(f"{what}{odd}; delete {out} and give {mend}")
     if not train or not held:
         better = min(5 / train, 0.5) if train else share / 2
         helps = train + held > 1 and (held or better > share)
@@ -239,6 +243,11 @@ def _check_splits(content: dict, out: epath.Path) -> None:
         raise command.UserError(
             f"--heldout {share} puts all documents ({train + held}) into one split{odd}; delete {out} and give {mend}"
         )
+
+
+def cleaning(content: dict) -> str:
+    """What was changed and left out, of a corpus.json's content, in words; "" for nothing."""
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in content["cleaning"].items() if count)
 
 
 def _entropy(lock: corpus.Lock) -> float:

@@ -28,7 +28,7 @@ def lines(file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_
     while line := rest + file.readline(limit - len(rest)):
         if number == 1 and not rest:
             if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise command.UserError(f"{path} is UTF-16; convert it by iconv -t UTF-8")
+                raise command.UserError(f"{path} is UTF-16; convert it by iconv -f UTF-16 -t UTF-8")
             line = line.removeprefix(codecs.BOM_UTF8)
         ended = line.endswith(b"\n")
         line, rest = (line, b"") if ended or len(line) < limit else _cut(line)

@@ -37,10 +37,22 @@ def _hold(directory, config):
     with _lock(directory):
         path = directory / "config.json"
         config = json.loads(json.dumps(config))
+        _check_ours(directory, path)
         if path.exists() and any(directory.glob("checkpoints/[0-9]*")):
             _compare(_read(path), config, directory)
         places.write_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
         yield
+
+
+def _check_ours(directory, path):
+    """UserError for a folder of something else, a model or text for two."""
+    if path.exists():
+        if "model_type" in _read(path):
+            raise command.UserError(f"{directory} holds a Hugging Face model: give another --workdir")
+        return
+    strange = sorted(found.name for found in directory.iterdir() if not found.name.startswith((".", path.name)))
+    if strange:
+        raise command.UserError(f"{directory} holds {strange[0]} and no run: give a --workdir that is new or empty")
 
 
 @contextlib.contextmanager

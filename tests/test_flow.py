@@ -4,6 +4,7 @@ import hashlib
 import html
 import json
 import os
+import shutil
 
 import pytest
 import quick
@@ -112,8 +113,29 @@ def test_batches_can_be_looked_at(flow):
 
 
 def test_curves_are_drawn(flow):
-    run("tools.plot_metrics", "--workdir", flow / "run", "--corpus", flow / "corpus", "--out", flow / "curve.png")
-    assert (flow / "curve.png").read_bytes().startswith(b"\x89PNG")
+    run(
+        "tools.plot_metrics",
+        "--workdir",
+        flow / "run",
+        "--corpus",
+        flow / "corpus",
+        "--out",
+        flow / "new" / "curve.png",
+    )
+    assert (flow / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_belongs_to_another_run_is_refused(flow, tmp_path):
+    shutil.copy(flow / "run" / "metrics.jsonl", tmp_path)
+    config = json.loads((flow / "run" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"corpus": {"sha256": "c0ffee"}}))
+    plot = ("tools.plot_metrics", "--workdir", tmp_path, "--corpus", flow / "corpus", "--out", tmp_path / "curve.png")
+    _, said = run(*plot, code=1)
+    assert said.startswith(f"error: {tmp_path} has not read the corpus in {flow / 'corpus'}: ")
+    assert not (tmp_path / "curve.png").exists()
+    words = ("--config", "configs/glue.py:rte", f"--config.data.dir={flow / 'corpus'}")
+    _, said = run("tools.show_batches", *words, code=1)
+    assert said.startswith("error: config has no key epochs: its keys are ")
 
 
 def test_a_run_has_its_report(flow):

@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -297,11 +298,34 @@ def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
         small(tmp_path, document(0), heldout=0.5)
 
 
+def test_text_that_the_options_leave_out_is_told_as_that(tmp_path):
+    with pytest.raises(command.UserError, match=r"leave nothing of the input \(short documents 2\).* give others"):
+        small(tmp_path, document(0) + "\n\n" + document(1), min_tokens=10**6)
+
+
+def test_a_mix_of_no_source_is_refused_before_the_work(tmp_path):
+    with pytest.raises(command.UserError, match=r"no source is left for '\*none\*'"):
+        small(tmp_path, document(0), mix=("*none*=2",))
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_no_text_is_told_as_that(tmp_path):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     (tmp_path / "text.txt").write_bytes(random.Random(0).randbytes(20_000))
     with pytest.raises(command.UserError, match=r"one split \([\d,]+ sequences are no UTF-8: is it text\?\)"):
         call(tmp_path, tmp_path / "out", heldout=1e-9)
+    run = warm.run(
+        "tools.train_tokenizer", ["--input", tmp_path / "text.txt", "--vocab_size", "400", "--out", tmp_path]
+    )
+    assert run.returncode == 0
+    assert re.search(r"^[\d,]{4,} sequences of the input are no UTF-8 and were replaced$", run.stdout, re.M)
+
+
+def test_a_vocabulary_finds_no_place_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    words = ["tools.train_tokenizer", "--input", str(tmp_path / "file"), "--vocab_size", "400"]
+    code, said = ended([*words, "--out", str(tmp_path / "file")])
+    assert (code, said) == (1, f"error: {tmp_path / 'file'} is a file where a directory is needed; name another path\n")
 
 
 @pytest.mark.parametrize("options", [{"heldout": 0.0}, {"heldout": 1.0}, {"workers": 0}])

@@ -84,6 +84,27 @@ def test_without_a_checkpoint_a_mistaken_config_may_be_mended(tmp_path):
     assert workdir.read_config(tmp_path)["seed"] == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("config.json", '{"model_type": "bert"}', "holds a Hugging Face model"),
+        ("book.txt", "Call me Ishmael.", "holds book.txt and no run"),
+        ("corpus.json", "{}", "holds corpus.json and no run"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, name, content, complaint):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(command.UserError, match=complaint):
+        claim(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == [name]
+    assert (tmp_path / name).read_text() == content
+
+
+def test_a_config_that_was_being_written_is_no_stranger(tmp_path):
+    (tmp_path / "config.json.7.tmp").write_text('{"se')
+    claim(tmp_path)
+
+
 def test_only_one_run_at_a_time(tmp_path):
     with workdir.claim(tmp_path, CONFIG), pytest.raises(command.UserError, match="another run is using"):
         claim(tmp_path)

@@ -5,20 +5,28 @@ python -m tools.plot_metrics --workdir W --out curve.png [--corpus DIR]
 
 import pathlib
 
-from bert_tpu import command, corpus, lines
+from bert_tpu import command, corpus, lines, workdir
 
 PANELS = (("mlm_loss", "MLM loss (nats)"), ("nsp_accuracy", "NSP accuracy"))
 
 
-def read(workdir):
+def read(directory):
     """Lines of metrics.jsonl by (kind, length)."""
-    path = pathlib.Path(workdir) / "metrics.jsonl"
+    path = pathlib.Path(directory) / "metrics.jsonl"
     curves = {}
     for line in lines.read(path):
         curves.setdefault((line["kind"], line["seq_len"]), []).append(line)
     if not curves:
         raise command.UserError(f"{path} has no lines: give the --workdir of a run that has logged some")
     return curves
+
+
+def entropy(directory, of_run):
+    """The unigram entropy of the corpus in `directory`; UserError where the run has read another."""
+    lock = corpus.read(directory)
+    if lock.sha256 != workdir.read_config(of_run)["corpus"]["sha256"]:
+        raise command.UserError(f"{of_run} has not read the corpus in {directory}: give its own, or no --corpus")
+    return lock.unigram_entropy
 
 
 def draw(curves, out, entropy=None):
@@ -58,7 +66,8 @@ def main():
     if not args.out.endswith(".png"):
         raise command.UserError(f"--out {args.out} is no PNG: give a name that ends in .png")
     curves = read(args.workdir)
-    draw(curves, args.out, args.corpus and corpus.read(args.corpus).unigram_entropy)
+    pathlib.Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    draw(curves, args.out, args.corpus and entropy(args.corpus, args.workdir))
     print(f"{args.out}: {sum(map(len, curves.values()))} lines of {args.workdir}/metrics.jsonl")
 
 

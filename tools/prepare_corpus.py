@@ -79,8 +79,7 @@ def main() -> None:
         )
     print(f"{lock.content['invalid_utf8']:,} invalid UTF-8 sequences replaced, {lock.content['cut_documents']:,} "
           "documents cut")  # fmt: skip
-    counts = (f"{name.replace('_', ' ')} {count:,}" for name, count in lock.content["cleaning"].items() if count)
-    print(f"cleaning: {', '.join(counts) or 'nothing to do'}")
+    print(f"cleaning: {prepare.cleaning(lock.content) or 'nothing to do'}")
     if lock.content["heldout"]["documents"] < 2:
         print("one held-out document is too few to evaluate on: prepare into another --out with a larger --heldout")
     tokens = sum(lock.content[split]["tokens"] for split in corpus.SPLITS)

@@ -79,6 +79,7 @@ def main():
     pretrain.quiet_tensorflow()
 
     cfg = args.config
+    pretrain.job(cfg)  # says what is wrong with its keys
     pieces = vocab.load(corpus.read(cfg.data.dir).directory).pieces if cfg.data.dir else ()
     for step, seq_len, batch in batches(cfg, *span(args.steps), args.hosts):
         count, digest = min(args.rows, len(batch["input_ids"])), fingerprint.sha256(batch)

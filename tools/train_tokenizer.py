@@ -28,19 +28,24 @@ def main() -> None:
     parser.add_argument("--cased", action="store_true", help="keep case and accents")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
     args = parser.parse_args()
-    if (Path(args.out) / "vocab.txt").exists():
-        raise command.UserError(f"{args.out} holds a vocabulary already; delete it or name another --out")
-    found, passes = sources.find(args.input), iter(("letters", "words"))
-    made = wordpiece.train(lambda: lines(found, args.format, next(passes)), args.vocab_size, lower=not args.cased)
-    vocab.save(made, args.out)
+    out = Path(args.out)
+    if (out / "vocab.txt").exists():
+        raise command.UserError(f"{out} holds a vocabulary already; delete it or name another --out")
+    found = sources.find(args.input)
+    counts = {name: sources.Counts() for name in ("letters", "words")}
+    passes = iter(counts.items())
+    out.mkdir(parents=True, exist_ok=True)  # better found out before the work
+    made = wordpiece.train(lambda: lines(found, args.format, *next(passes)), args.vocab_size, lower=not args.cased)
+    vocab.save(made, out)
+    if odd := counts["letters"].invalid_utf8:
+        print(f"{odd:,} sequences of the input are no UTF-8 and were replaced")
     print(f"{args.out}: {len(made.pieces):,} pieces, {'un' if made.lower else ''}cased")
 
 
-def lines(found: list[sources.Source], format: str, name: str) -> Iterator[str]:
-    """The paragraphs of every n-th document, n such that about SAMPLE_BYTES on disk are used."""
+def lines(found: list[sources.Source], format: str, name: str, counts: sources.Counts) -> Iterator[str]:
+    """The paragraphs of every n-th document, n such that about SAMPLE_BYTES on disk are used; `counts` goes along."""
     size = sum(source.bytes for source in found)
     every = size // SAMPLE_BYTES + 1
-    counts = sources.Counts()
     with progress.bar(size, name) as shown:
         for i, document in enumerate(sources.documents(found, counts, format=format)):
             progress.goto(shown, counts.read_bytes)
