@@ -50,7 +50,7 @@ def complete(pretrained: Pretrained, seed=0) -> dict[str, Any]:
     """All parameters: those of `pretrained`, and fresh ones from `seed` for its absent heads."""
     if not pretrained.absent:
         return pretrained.params
-    fresh = jax.jit(model.init, static_argnums=0)(model.Bert(**pretrained.model), jax.random.key(seed))
+    fresh = model.init(model.Bert(**pretrained.model), jax.random.key(seed))
     return pretrained.params | {head: jax.device_get(fresh[head]) for head in pretrained.absent}
 
 

@@ -7,6 +7,7 @@ Letters in names are dimensions:
 Parameters are float32; products run in the compute type; softmax, norm statistics and logits are float32.
 """
 
+import functools
 from typing import NamedTuple
 
 from flax import linen as nn
@@ -108,8 +109,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x_BLD, x_BTD, mask_B1LT, seeds):
         """[B, L, D] that attend to [B, T, D] -> [B, L, D]; `mask_B1LT` as attention.exact takes it."""
-        (B, L, D), T = x_BLD.shape, x_BTD.shape[1]
-        K = D // self.num_heads
+        (B, L, D), T, K = x_BLD.shape, x_BTD.shape[1], x_BLD.shape[2] // self.num_heads
 
         def heads(name, x_BLD, scale=1.0):
             kernel_DE, bias_E = Dense(D, D, self.dtype, name=name).weights(scale)
@@ -264,7 +264,7 @@ def _norm(eps, dtype, name=None):
     return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=dtype == jnp.bfloat16, name=name)
 
 
+@functools.partial(jax.jit, static_argnums=0)  # a start asks half a dozen times for their shapes, traced once
 def init(bert, key):
     """Fresh float32 parameters."""
-    row = jnp.zeros((1, 1), jnp.int32)
-    return bert.init(key, row, row, row, row)["params"]
+    return bert.init(key, *[jnp.zeros((1, 1), jnp.int32)] * 4)["params"]

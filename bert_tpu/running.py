@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 import concurrent.futures
 import contextlib
+import functools
 import os
 from typing import Any, NamedTuple
 
@@ -128,10 +129,9 @@ def start(this, on, checkpoints, first_params=None) -> tuple[train.State, dict]:
     if restored is not None:
         return restored
     placed = jax.tree.map(lambda x: x.sharding, abstract)
-    state = jax.jit(lambda: train.new_state(this), out_shardings=placed)()
-    if first_params:
-        state = state._replace(params=first_params(abstract.params))
-    return state, {"unlogged": {}}
+    params = first_params(abstract.params) if first_params else None
+    new_state = jax.jit(functools.partial(train.new_state, this), out_shardings=placed, donate_argnums=0)
+    return new_state(params), {"unlogged": {}}
 
 
 def like(this, on):

@@ -61,15 +61,16 @@ class State(NamedTuple):
     opt: Any
 
 
-def new_state(job) -> State:
-    """Step 0, from the job's seed; of several trainings one count of steps and an array for all."""
+def new_state(job, params=None) -> State:
+    """Step 0, of `params` or those of the job's seed; of several trainings one count of steps and an array for all."""
 
     def fresh(seed):
-        params = job.init(jax.random.key(seed))
-        return params, job.tx.init(params)
+        return job.init(jax.random.key(seed))
 
-    state = jax.vmap(fresh)(jnp.array(job.seed)) if job.several else fresh(job.seed)
-    return State(jnp.zeros((), jnp.int32), *state)
+    if params is None:
+        params = jax.vmap(fresh)(jnp.array(job.seed)) if job.several else fresh(job.seed)
+    opt = jax.vmap(job.tx.init)(params) if job.several else job.tx.init(params)
+    return State(jnp.zeros((), jnp.int32), params, opt)
 
 
 EACH = State(None, 0, 0)  # where several trainings have their dimension; their batches have it behind the rows
