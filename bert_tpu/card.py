@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import huggingface_hub
 
-from bert_tpu import sections
+from bert_tpu import sections, workdir
 
 FACTS = "bert_tpu"  # the metadata's key
 SMALL = "Small files"  # the section of tools.export_onnx
@@ -93,10 +93,10 @@ def with_section(text, heading, body) -> str:
     return f"{before}{mark}{body}\n{rest[following:]}" if following >= 0 else ""
 
 
-def facts(step, checked) -> dict[str, Any]:
-    """What the metadata keeps of an export: the checkpoint's step, and an export.Checked or None."""
+def facts(config, step, checked) -> dict[str, Any]:
+    """What the metadata keeps of an export: which run's it is, the checkpoint's step, and an export.Checked or None."""
     agrees = checked and {**checked._asdict(), "difference": float(f"{checked.difference:.1e}")}
-    return {"step": int(step) if step.isdigit() else None, "checked": agrees}
+    return {"run": workdir.identity(config), "step": int(step) if step.isdigit() else None, "checked": agrees}
 
 
 def _written(data, title, *parts):

@@ -72,7 +72,7 @@ def _pretrained(found, measured, vocabulary, made):
     hf.save(made, params, section, vocabulary)
     [name] = classes.PRETRAINED["architectures"]
     checked = _check_if_possible(made, name, section, functools.partial(_pretrained_logits, params, section))
-    text = card.pretrained(made.name, section, measured, card.facts(found.name, checked))
+    text = card.pretrained(made.name, section, measured, card.facts(measured.config, found.name, checked))
     (made / "README.md").write_text(text, encoding="utf-8")
     return Exported(name, found, "", checked)
 
@@ -83,7 +83,7 @@ def _finetuned(tuned, measured, vocabulary, made):
     params = layout.cut(encoder, section["vocab_size"]) | {cls.head: packed["head"]}
     hf.save(made, params, section, vocabulary, classes.config(cls, tuned.labels))
     checked = _check_if_possible(made, cls.name, section, functools.partial(_finetuned_logits, tuned.model, packed))
-    text = card.finetuned(made.name, cls, tuned, measured, card.facts(tuned.checkpoint.name, checked))
+    text = card.finetuned(made.name, cls, tuned, measured, card.facts(measured.config, tuned.checkpoint.name, checked))
     (made / "README.md").write_text(text, encoding="utf-8")
     return Exported(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", checked)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import pathlib
 import tempfile
@@ -107,10 +108,19 @@ def _read(path):
         raise command.UserError(f"{path} is damaged ({error}): restore it or give another --workdir") from None
 
 
+def identity(config) -> str:
+    """The same for every start of a run, and for no run of other parameters: 16 digits of a SHA-256."""
+    return hashlib.sha256(json.dumps(_decisive(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _decisive(config):
+    return {key: value for key, value in flat(config).items() if not key.startswith(FREE)}
+
+
 def _compare(old, new, directory):
-    held, given = flat(old), flat(new)
+    held, given = _decisive(old), _decisive(new)
     for key in sorted(held.keys() | given.keys()):
-        if not key.startswith(FREE) and held.get(key) != given.get(key):
+        if held.get(key) != given.get(key):
             raise command.UserError(
                 f"{directory} belongs to another config: {key} is {held.get(key)!r} there and {given.get(key)!r} here; "
                 "give another --workdir, or that value"

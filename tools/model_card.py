@@ -28,9 +28,12 @@ def main():
     readme, config = Path(args.model) / "README.md", workdir.read_config(args.workdir)
     if "task" in config:
         raise command.UserError(f"{args.workdir} is a fine-tuning's, whose card its export wrote: give a pretraining's")
-    checked = _kept(readme)
+    kept = _kept(readme)
+    if kept.get("run") != workdir.identity(config):
+        raise command.UserError(
+            f"{args.model} was not exported from {args.workdir}: give the workdir that it came from"
+        )
     model = hf.load(args.model)
-    _check_sizes(config.get("model", {}), model.model, args)
     findings = card.Findings(
         bias=_bias(args.bias, model) if args.bias else "",
         scores=tuple(_scores(path) for path in args.scores),
@@ -39,7 +42,7 @@ def main():
     )
     found = evidence.read(args.workdir, config)
     with publish.file(readme) as made:
-        made.write(card.pretrained(Path(args.model).resolve().name, model.model, found, checked, findings).encode())
+        made.write(card.pretrained(Path(args.model).resolve().name, model.model, found, kept, findings).encode())
     print(f"{readme}: written")
 
 
@@ -51,16 +54,6 @@ def _kept(readme):
     if not kept:
         raise command.UserError(f"{readme} was not written by tools.export_pytorch: export the model again")
     return kept
-
-
-def _check_sizes(trained, exported, args):
-    """A model of other sizes cannot be that run's."""
-    for key in ("num_layers", "hidden_size", "num_heads", "intermediate_size"):
-        if trained.get(key) != exported[key]:
-            raise command.UserError(
-                f"{args.model} is not of the run {args.workdir}: {key} is {exported[key]} and {trained.get(key)}; give "
-                "the workdir that it was exported from"
-            )
 
 
 def _bias(directory, model):
