@@ -21,8 +21,8 @@ def claim(directory, config, *, group=None, free=()):
 
     config: plain nested dictionary. group: the Hosts that share the directory: they agree first, on all of `config` but
     the dotted keys `free` and on the versions of what they run, and host 0 claims it for all. Raises UserError if
-    they differ, if another run holds the directory, or if it has checkpoints of another config; without a checkpoint
-    there is nothing to protect, and a mistaken config may be mended.
+    they differ, if another run or something else holds the directory, or if it has checkpoints of another config;
+    without a checkpoint there is nothing to protect, and a mistaken config may be mended.
     """
     group, directory = group or hosts.Hosts(), epath.Path(directory)
     facts = {key: value for key, value in flat(config).items() if key not in free}
@@ -51,7 +51,8 @@ def _check_ours(directory, path):
         if "model_type" in _read(path):
             raise command.UserError(f"{directory} holds a Hugging Face model: give another --workdir")
         return
-    strange = sorted(found.name for found in directory.iterdir() if not found.name.startswith((".", path.name)))
+    # Not iterdir, which fails where a bucket has nothing of that name yet.
+    strange = sorted(found.name for found in directory.glob("*") if not found.name.startswith((".", path.name)))
     if strange:
         raise command.UserError(f"{directory} holds {strange[0]} and no run: give a --workdir that is new or empty")
 

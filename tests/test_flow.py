@@ -113,16 +113,9 @@ def test_batches_can_be_looked_at(flow):
 
 
 def test_curves_are_drawn(flow):
-    run(
-        "tools.plot_metrics",
-        "--workdir",
-        flow / "run",
-        "--corpus",
-        flow / "corpus",
-        "--out",
-        flow / "new" / "curve.png",
-    )
-    assert (flow / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    curve = flow / "new" / "curve.png"
+    run("tools.plot_metrics", "--workdir", flow / "run", "--corpus", flow / "corpus", "--out", curve)
+    assert curve.read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_belongs_to_another_run_is_refused(flow, tmp_path):

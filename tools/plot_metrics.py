@@ -24,7 +24,7 @@ def read(directory):
 def entropy(directory, of_run):
     """The unigram entropy of the corpus in `directory`; UserError where the run has read another."""
     lock = corpus.read(directory)
-    if lock.sha256 != workdir.read_config(of_run)["corpus"]["sha256"]:
+    if lock.sha256 != workdir.read_config(of_run).get("corpus", {}).get("sha256"):
         raise command.UserError(f"{of_run} has not read the corpus in {directory}: give its own, or no --corpus")
     return lock.unigram_entropy
 
