@@ -6,7 +6,7 @@ Letters: B batch  H heads  L tokens  T tokens attended to  K head width
 import jax
 import jax.numpy as jnp
 
-from bert_tpu import dropout
+from bert_tpu import dropout, product
 
 MASKED_SCORE = -1e9  # exp(it - max) is exactly 0 in float32, so padding changes no real token
 LARGEST = 60.0  # nats of a score above its reference: neither exp nor its inverse, times a gradient, leaves float32
@@ -18,9 +18,9 @@ def exact(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
 
     mask_B1LT: true where a token attends to another; L is 1 where all of a row attend to the same.
     """
-    s_BHLT = jnp.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, preferred_element_type=jnp.float32)
+    s_BHLT = product.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32)
     p_BHLT = jax.nn.softmax(jnp.where(mask_B1LT, s_BHLT, MASKED_SCORE), axis=-1)
-    return jnp.einsum("BHLT,BHKT->BHKL", dropout.apply(p_BHLT.astype(q_BHKL.dtype), words, rate), v_BHKT)
+    return product.einsum("BHLT,BHKT->BHKL", dropout.apply(p_BHLT.astype(q_BHKL.dtype), words, rate), v_BHKT)
 
 
 def bounded(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
@@ -56,7 +56,7 @@ def _reference(q_BHKL, k_BHKT):
 
 def _forward(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
     reference_BHL = _reference(q_BHKL, k_BHKT)
-    s_BHLT = jnp.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, preferred_element_type=jnp.float32)
+    s_BHLT = product.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32)
     e_BHLT = jnp.exp(s_BHLT - reference_BHL[..., None])
     e_BHLT = jnp.where(mask_B1LT, e_BHLT, 0.0)
     sum_BHL = jnp.sum(e_BHLT, axis=-1)
@@ -66,7 +66,7 @@ def _forward(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
         e_BHLT = jnp.where(dropout.keep_mask(words, rate), e_BHLT, -e_BHLT)
         scale_BHL /= 1.0 - rate
     e_BHLT = e_BHLT.astype(q_BHKL.dtype)
-    o_BHKL = jnp.einsum("BHLT,BHKT->BHKL", jnp.maximum(e_BHLT, 0), v_BHKT, preferred_element_type=jnp.float32)
+    o_BHKL = product.einsum("BHLT,BHKT->BHKL", jnp.maximum(e_BHLT, 0), v_BHKT, jnp.float32)
     o_BHKL = (o_BHKL * scale_BHL[:, :, None]).astype(q_BHKL.dtype)
     return o_BHKL, (q_BHKL, k_BHKT, v_BHKT, e_BHLT, scale_BHL, o_BHKL)
 
@@ -76,12 +76,12 @@ def _backward(rate, kept, do_BHKL):
     dtype = q_BHKL.dtype
     dot_BHL = _dots(do_BHKL, o_BHKL) * scale_BHL * (1.0 - rate)
     do_BHKL = (do_BHKL * scale_BHL[:, :, None]).astype(dtype)
-    dv_BHKT = jnp.einsum("BHLT,BHKL->BHKT", jnp.maximum(e_BHLT, 0), do_BHKL)
-    dp_BHLT = jnp.einsum("BHKL,BHKT->BHLT", do_BHKL, v_BHKT, preferred_element_type=jnp.float32)
+    dv_BHKT = product.einsum("BHLT,BHKL->BHKT", jnp.maximum(e_BHLT, 0), do_BHKL)
+    dp_BHLT = product.einsum("BHKL,BHKT->BHLT", do_BHKL, v_BHKT, jnp.float32)
     dot_BHL1 = dot_BHL[..., None]
     ds_BHLT = (e_BHLT * jnp.where(e_BHLT > 0, dp_BHLT - dot_BHL1, dot_BHL1)).astype(dtype)
-    dq_BHKL = jnp.einsum("BHLT,BHKT->BHKL", ds_BHLT, k_BHKT)
-    dk_BHKT = jnp.einsum("BHLT,BHKL->BHKT", ds_BHLT, q_BHKL)
+    dq_BHKL = product.einsum("BHLT,BHKT->BHKL", ds_BHLT, k_BHKT)
+    dk_BHKT = product.einsum("BHLT,BHKL->BHKT", ds_BHLT, q_BHKL)
     return dq_BHKL, dk_BHKT, dv_BHKT, None, None
 
 

@@ -91,7 +91,7 @@ class Dense(nn.Module):
     def __call__(self, x):
         """[..., D] -> [..., F] in the compute type."""
         kernel_DF, bias_F = self.weights()
-        return product.matmul(x.astype(self.dtype), kernel_DF) + bias_F
+        return product.dense(x.astype(self.dtype), kernel_DF, bias_F)
 
     def weights(self, scale=1.0):
         """Kernel [D, F] and bias [F] times `scale`, in the compute type."""
@@ -113,15 +113,13 @@ class Attention(nn.Module):
 
         def heads(name, x_BLD, scale=1.0):
             kernel_DE, bias_E = Dense(D, D, self.dtype, name=name).weights(scale)
-            # Tokens last: a head fills half a register's lanes, and the scores' products want tokens side by side.
-            y_BHKL = jnp.einsum("BLD,DHK->BHKL", x_BLD, kernel_DE.reshape(D, self.num_heads, K))
-            return y_BHKL + bias_E.reshape(self.num_heads, K, 1)
+            return product.to_heads(x_BLD, kernel_DE, bias_E, self.num_heads)
 
         words = dropout.words(seeds, (B, self.num_heads, L, T))
         q_BHKL, k_BHKT, v_BHKT = heads("query", x_BLD, K**-0.5), heads("key", x_BTD), heads("value", x_BTD)
         o_BHKL = attention.FORMS[self.softmax](q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, self.dropout)
         kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
-        return jnp.einsum("BHKL,HKD->BLD", o_BHKL, kernel_ED.reshape(self.num_heads, K, D)) + bias_D
+        return product.from_heads(o_BHKL, kernel_ED, bias_D)
 
 
 class Layer(nn.Module):
