@@ -90,10 +90,10 @@ def main():
             prepare.prepare([text], tokenizer, made)
             show("data at 128, sequences/s", "HF collator, no NSP", *data(made, tokenizer))
         if "step" in args.only:
-            show("step 2/128, 32 x 128, sequences/s", *bench_step.pretraining())
+            show_step("step 2/128, 32 x 128", *bench_step.pretraining())
         if "tuning" in args.only:
-            show("fine-tuning 6/384, 32 x 128, sequences/s", *bench_step.tuning(np.full(32, 128)))
-            show("  32 of 10 to 100 tokens, sequences/s", *bench_step.tuning(np.linspace(10, 100, 32).astype(int)))
+            show_step("fine-tuning 6/384, 32 x 128", *bench_step.tuning(np.full(32, 128)))
+            show_step("  32 of 10 to 100 tokens", *bench_step.tuning(np.linspace(10, 100, 32).astype(int)))
         if "save" in args.only:
             print(bench_save.line(f"{scratch}/checkpoints"), flush=True)
 
@@ -116,7 +116,13 @@ def inputs(text, scratch):
 
 def show(what, peer, ours_rate, peer_rate, ratio):
     """One line of the table."""
-    print(f"{what:<40} {ours_rate:>12,.0f}   {peer:<26} {peer_rate:>12,.0f}   ratio {ratio:.2f}", flush=True)
+    ours_rate, peer_rate = (f"{rate:,.{0 if rate >= 1000 else 1}f}" for rate in (ours_rate, peer_rate))
+    print(f"{what:<48} {ours_rate:>11}   {peer:<28} {peer_rate:>9}   ratio {ratio:.2f}", flush=True)
+
+
+def show_step(what, dtype, *figures):
+    """The same of a training step in this type."""
+    show(f"{what}, sequences/s, {dtype}", *figures)
 
 
 if __name__ == "__main__":

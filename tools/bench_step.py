@@ -1,11 +1,13 @@
 """Training steps of ours and of transformers on this machine, in turns; for tools.bench."""
 
 import contextlib
+import functools
 import multiprocessing
 import statistics
 import time
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -31,24 +33,25 @@ def alternate(ours, peer, rounds=ROUNDS):
 
 
 def pretraining():
-    """The peer's name, and training sequences/s at 2/128, batch 32 x 128: ours, transformers' under torch.compile."""
+    """(our type, peer's name, rates, ratio) of training at 2/128, sequences/s of 32 x 128, beside transformers'."""
     cfg = bert.get_config("micro")
     cfg.update(batch_size=32, num_steps=1000)
-    cfg.model.dtype = "float32"
-    batch, bf16 = random_batch(cfg), bfloat16_is_faster()
+    cfg.model.dtype, bf16 = faster_types()
+    batch = random_batch(cfg)
     labels = np.full(batch["input_ids"].shape, -100)
     np.put_along_axis(labels, batch["masked_positions"], batch["masked_ids"], axis=1)
     with_labels = batch | {"labels": labels}  # the MLM loss of all positions, as transformers has it
     names = ("input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label")
     inputs = {name: with_labels[name] for name in names}
     with apart(torch_step, "BertForPreTraining", their_sizes(cfg.model), inputs, bf16) as peer:
-        return peer_name(bf16), *alternate(our_step(pretrain.job(cfg), batch, 32), peer)
+        return cfg.model.dtype, peer_name(bf16), *alternate(our_step(pretrain.job(cfg), batch, 32), peer)
 
 
 def tuning(lengths):
     """The same of fine-tuning for two classes at 6/384, of a batch of these lengths, which transformers pads."""
     cfg = glue.get_config()
-    cfg.num_steps, cfg.model.dtype = 1000, "float32"
+    cfg.num_steps = 1000
+    cfg.model.dtype, bf16 = faster_types()
     size = {"num_layers": 6, "hidden_size": 384, "num_heads": 12, "intermediate_size": 1536}
     section = bert.get_config("medium").model.to_dict() | cfg.model.to_dict() | size
     tuned = heads.Model(model.Bert(**section, parent=None), "classify", 2)
@@ -60,11 +63,10 @@ def tuning(lengths):
     )
     ((_, packed),) = fed.batches(0)
     ((_, padded),) = buckets.in_order(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
-    bf16 = bfloat16_is_faster()
     job = finetune.make_job(finetune.Opened(cfg, None, tuned, None, fed))
     sizes = their_sizes(ml_collections.ConfigDict(section))
     with apart(torch_step, "BertForSequenceClassification", sizes, padded | {"labels": labels}, bf16) as peer:
-        return peer_name(bf16), *alternate(our_step(job, packed, len(lengths)), peer, rounds=5)
+        return cfg.model.dtype, peer_name(bf16), *alternate(our_step(job, packed, len(lengths)), peer, rounds=5)
 
 
 @contextlib.contextmanager
@@ -102,18 +104,30 @@ def peer_name(bf16):
     return f"HF + torch.compile, {'bfloat16' if bf16 else 'float32'}"
 
 
-def bfloat16_is_faster():
-    """Whether PyTorch multiplies faster in bfloat16 here; without a unit for it, it takes a hundred times as long."""
+@functools.cache
+def faster_types():
+    """The type in which JAX multiplies matrices faster here, and whether PyTorch does so in bfloat16.
+
+    Without a unit for bfloat16, PyTorch takes a hundred times as long.
+    """
     import torch
 
-    def seconds(dtype):
-        x = torch.ones(256, 256, dtype=dtype)
-        x @ x
+    multiply = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
+    ours = _is_faster(lambda dtype: functools.partial(multiply, jnp.ones((512, 512), dtype)))
+    ones = {name: torch.ones(512, 512, dtype=getattr(torch, name)) for name in ("bfloat16", "float32")}
+    return "bfloat16" if ours else "float32", _is_faster(lambda dtype: lambda: ones[dtype] @ ones[dtype])
+
+
+def _is_faster(of_type):
+    """Whether what `of_type` returns for bfloat16 takes less time than for float32, in the best of some turns."""
+
+    def seconds(function):
         begun = time.perf_counter()
-        x @ x
+        jax.block_until_ready(function())
         return time.perf_counter() - begun
 
-    return seconds(torch.bfloat16) < seconds(torch.float32)
+    best = [min(seconds(of_type(name)) for _ in range(10)) for name in ("bfloat16", "float32")]
+    return best[0] < best[1]
 
 
 def random_batch(cfg):
