@@ -3,6 +3,8 @@
 Letters: B batch  H heads  L tokens  T tokens attended to  K head width
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -17,31 +19,41 @@ def exact(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
     """softmax(q k^T) v, [B, H, K, L], with dropout of the probabilities where `words` are given; queries come scaled.
 
     mask_B1LT: true where a token attends to another; L is 1 where all of a row attend to the same.
+    Under a gradient the softmax is computed as e / sum(e), e being exp(score - the token's largest). What is kept for
+    the gradient is e alone, whose sign says whether dropout keeps it; the division by the sum comes after the product
+    with v, and the softmax's gradient takes sum(p dp) = sum(do o) (Dao et al. 2022, arXiv:2205.14135, appendix B).
     """
+    return _softmax(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, 0.0 if words is None else rate, _largest)
+
+
+def bounded(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
+    """What `exact` gives, in one pass less under a gradient, and not for all scores.
+
+    Instead of a token's largest score it takes `_reference`, which is known before the scores, so that their product,
+    exp and sum are one pass.
+    """
+    return _softmax(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, 0.0 if words is None else rate, _reference)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _softmax(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate, reference):
     s_BHLT = product.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32)
     p_BHLT = jax.nn.softmax(jnp.where(mask_B1LT, s_BHLT, MASKED_SCORE), axis=-1)
     return product.einsum("BHLT,BHKT->BHKL", dropout.apply(p_BHLT.astype(q_BHKL.dtype), words, rate), v_BHKT)
 
 
-def bounded(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
-    """What `exact` gives, in fewer passes under a gradient, and not for all scores.
-
-    Under a gradient the softmax is computed as e / sum(e), e being exp(score - `_reference`), which is known before the
-    scores, so that their product, exp and sum are one pass, where the largest score would take two. What is kept for
-    the gradient is e alone, whose sign says whether dropout keeps it; the division by the sum comes after the product
-    with v, and the softmax's gradient takes sum(p dp) = sum(do o) (Dao et al. 2022, arXiv:2205.14135, appendix B).
-    """
-    return _bounded(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, 0.0 if words is None else rate)
-
-
-_bounded = jax.custom_vjp(exact, nondiff_argnums=(5,))
+def _largest(q_BHKL, k_BHKT, mask_B1LT):
+    """A token's largest score, [B, H, L]."""
+    s_BHLT = product.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32)  # XLA sees that it is asked twice
+    return jnp.max(jnp.where(mask_B1LT, s_BHLT, MASKED_SCORE), axis=-1)
 
 
 def _dots(x_BHKL, y_BHKL):
     return jnp.sum(x_BHKL.astype(jnp.float32) * y_BHKL.astype(jnp.float32), axis=2)
 
 
-def _reference(q_BHKL, k_BHKT):
+def _reference(q_BHKL, k_BHKT, mask_B1LT):
+    del mask_B1LT
     """A number for each token, [B, H, L], that none of its scores exceeds by more than LARGEST.
 
     The token's score with itself, but at most LARGEST below the bound that Cauchy and Schwarz put on its scores. Where
@@ -54,8 +66,8 @@ def _reference(q_BHKL, k_BHKT):
     return jnp.maximum(_dots(q_BHKL, k_BHKT), bound_BHL - LARGEST)
 
 
-def _forward(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
-    reference_BHL = _reference(q_BHKL, k_BHKT)
+def _forward(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate, reference):
+    reference_BHL = reference(q_BHKL, k_BHKT, mask_B1LT)
     s_BHLT = product.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32)
     e_BHLT = jnp.exp(s_BHLT - reference_BHL[..., None])
     e_BHLT = jnp.where(mask_B1LT, e_BHLT, 0.0)
@@ -71,7 +83,7 @@ def _forward(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
     return o_BHKL, (q_BHKL, k_BHKT, v_BHKT, e_BHLT, scale_BHL, o_BHKL)
 
 
-def _backward(rate, kept, do_BHKL):
+def _backward(rate, reference, kept, do_BHKL):
     q_BHKL, k_BHKT, v_BHKT, e_BHLT, scale_BHL, o_BHKL = kept
     dtype = q_BHKL.dtype
     dot_BHL = _dots(do_BHKL, o_BHKL) * scale_BHL * (1.0 - rate)
@@ -85,6 +97,6 @@ def _backward(rate, kept, do_BHKL):
     return dq_BHKL, dk_BHKT, dv_BHKT, None, None
 
 
-_bounded.defvjp(_forward, _backward)
+_softmax.defvjp(_forward, _backward)
 
 FORMS = {"bounded": bounded, "exact": exact}

@@ -40,7 +40,8 @@ def test_attention_and_its_gradients_are_the_plain_form_s(rate, form, scale):
     (value, gradients), (expected, wanted) = (total(form)(*given) for form in (form, plain))
     np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-4)
     for ours, theirs in zip(gradients, wanted, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max() + 1e-6)
+        # Where one token takes all of the attention the gradient is 0, of numbers that are as large as the scale.
+        np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max() + 2e-6 * scale)
 
 
 def test_scores_of_the_largest_scale_are_far_above_a_token_s_own():
@@ -57,9 +58,10 @@ def test_attention_is_exact_for_any_scores_where_no_gradient_is_asked_and_not_fi
     assert not np.isfinite(gradient).all()
 
 
-def test_attention_without_a_token_to_attend_to_is_finite():
+@pytest.mark.parametrize("form", attention.FORMS.values())
+def test_attention_without_a_token_to_attend_to_is_finite(form):
     nothing = np.zeros((B, 1, 1, L), bool)
-    out = jax.grad(lambda q: jnp.sum(attention.bounded(q, q, q, nothing, None, 0.0) ** 2))(jnp.asarray(heads(0)))
+    out = jax.grad(lambda q: jnp.sum(form(q, q, q, nothing, None, 0.0) ** 2))(jnp.asarray(heads(0)))
     assert np.isfinite(out).all()
 
 
