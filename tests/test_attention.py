@@ -41,7 +41,7 @@ def test_attention_and_its_gradients_are_the_plain_form_s(rate, form, scale):
     np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-4)
     for ours, theirs in zip(gradients, wanted, strict=True):
         # Where one token takes all of the attention the gradient is 0, of numbers that are as large as the scale.
-        np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max() + 2e-6 * scale)
+        np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max() + 3e-6 * scale)
 
 
 def test_scores_of_the_largest_scale_are_far_above_a_token_s_own():
