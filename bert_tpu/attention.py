@@ -53,7 +53,6 @@ def _dots(x_BHKL, y_BHKL):
 
 
 def _reference(q_BHKL, k_BHKT, mask_B1LT):
-    del mask_B1LT
     """A number for each token, [B, H, L], that none of its scores exceeds by more than LARGEST.
 
     The token's score with itself, but at most LARGEST below the bound that Cauchy and Schwarz put on its scores. Where
@@ -61,6 +60,7 @@ def _reference(q_BHKL, k_BHKT, mask_B1LT):
     training step is skipped. Of fresh weights none comes near; of a trained encoder, 6 layers of 384, with dropout
     some do, because its keys have much in common.
     """
+    del mask_B1LT  # the bound holds for all
     longest_BH1 = jnp.sqrt(jnp.max(_dots(k_BHKT, k_BHKT), axis=-1, keepdims=True))
     bound_BHL = jnp.sqrt(_dots(q_BHKL, q_BHKL)) * longest_BH1
     return jnp.maximum(_dots(q_BHKL, k_BHKT), bound_BHL - LARGEST)
