@@ -18,7 +18,8 @@ LEAST = 1e-30  # sum of a token's exponentials: of smaller ones float32 loses th
 def exact(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, rate):
     """softmax(q k^T) v, [B, H, K, L], with dropout of the probabilities where `words` are given; queries come scaled.
 
-    mask_B1LT: true where a token attends to another; L is 1 where all of a row attend to the same.
+    mask_B1LT: true where a token attends to another; L is 1 where all of a row attend to the same. One that attends to
+    none is given something else under a gradient; nobody reads it.
     Under a gradient the softmax is computed as e / sum(e), e being exp(score - the token's largest). What is kept for
     the gradient is e alone, whose sign says whether dropout keeps it; the division by the sum comes after the product
     with v, and the softmax's gradient takes sum(p dp) = sum(do o) (Dao et al. 2022, arXiv:2205.14135, appendix B).

@@ -1,7 +1,8 @@
 """The products of Dense layers and of attention heads.
 
-Where a step is made for CPUs in bfloat16, a product is `_wide`: XLA:CPU has fast kernels for bfloat16 matrices whose
-product is float32, in the order [M, K] x [K, N] alone; it computes any other in float32, rounded before and after.
+Where a step is made for CPUs in bfloat16, products have a form of their own, `_wide_...`: XLA:CPU has fast kernels for
+bfloat16 matrices whose product is float32, if the left one is summed over its last dimension; any other product it
+computes in float32, rounded before and after.
 
 Letters: those of model.py, and  N rows  E heads times their width
 """
