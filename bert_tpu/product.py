@@ -1,13 +1,12 @@
 """The products of Dense layers and of attention heads.
 
-Where a step is made for CPUs in bfloat16, products have a form of their own, `_wide_...`: XLA:CPU has fast kernels for
+Where a step is made for CPUs in bfloat16, products have a form of their own, `_wide`: XLA:CPU has fast kernels for
 bfloat16 matrices whose product is float32, if the left one is summed over its last dimension; any other product it
 computes in float32, rounded before and after.
 
 Letters: those of model.py, and  N rows  E heads times their width
 """
 
-import functools
 import math
 
 import jax
@@ -44,7 +43,7 @@ def from_heads(x_BHKL, kernel_ED, bias_D):
 def einsum(spec, x, y, dtype=None):
     """jnp.einsum of two arrays of matrices, which their same first letters number, in x's type or float32."""
     if _is_wide(x):
-        return _wide_einsum(spec, x, y).astype(dtype or x.dtype)
+        return _wide(spec, x, y).astype(dtype or x.dtype)
     return jnp.einsum(spec, x, y, preferred_element_type=dtype)
 
 
@@ -108,26 +107,6 @@ def _summed(x_ND, y_NF):
     x_PDN = jax.lax.optimization_barrier(x_ND.reshape(parts, -1, x_ND.shape[1]).swapaxes(1, 2))
     y_PNF = y_NF.reshape(parts, -1, y_NF.shape[1])
     return sum(_dot("DN,NF->DF", x_DN, y_NF) for x_DN, y_NF in zip(x_PDN, y_PNF, strict=True))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _wide_einsum(spec, x, y):
-    return _wide(spec, x, y)
-
-
-def _einsum_forward(spec, x, y):
-    return _wide(spec, x, y), (x, y)
-
-
-def _einsum_backward(spec, kept, dz):
-    x, y = kept
-    of_x, of_y, of_z = spec.replace("->", ",").split(",")
-    dz = dz.astype(x.dtype)
-    dx, dy = _wide(f"{of_z},{of_y}->{of_x}", dz, y), _wide(f"{of_z},{of_x}->{of_y}", dz, x)
-    return dx.astype(x.dtype), dy.astype(y.dtype)
-
-
-_wide_einsum.defvjp(_einsum_forward, _einsum_backward)
 
 
 def _wide(spec, x, y):
