@@ -117,7 +117,7 @@ def inputs(text, scratch):
 def show(what, peer, ours_rate, peer_rate, ratio):
     """One line of the table."""
     ours_rate, peer_rate = (f"{rate:,.{0 if rate >= 1000 else 1}f}" for rate in (ours_rate, peer_rate))
-    print(f"{what:<48} {ours_rate:>11}   {peer:<28} {peer_rate:>9}   ratio {ratio:.2f}", flush=True)
+    print(f"{what:<50} {ours_rate:>11}   {peer:<28} {peer_rate:>9}   ratio {ratio:.2f}", flush=True)
 
 
 def show_step(what, dtype, *figures):

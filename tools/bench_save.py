@@ -40,6 +40,6 @@ def line(directory) -> str:
     median = statistics.median(seconds)
     least_ms = 1e3 * median / every / SHARE
     return (
-        f"{f'checkpoint of medium, {size / 1e6:.0f} MB, s waited':<40} {median:>12.2f}   {min(seconds):.2f} .. "
+        f"{f'checkpoint of medium, {size / 1e6:.0f} MB, s waited':<50} {median:>11.2f}   {min(seconds):.2f} .. "
         f"{max(seconds):.2f}; every {every:,} steps: under {SHARE:.0%} where a step takes {least_ms:.2f} ms or more"
     )

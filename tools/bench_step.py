@@ -36,22 +36,22 @@ def pretraining():
     """(our type, peer's name, rates, ratio) of training at 2/128, sequences/s of 32 x 128, beside transformers'."""
     cfg = bert.get_config("micro")
     cfg.update(batch_size=32, num_steps=1000)
-    cfg.model.dtype, bf16 = faster_types()
+    cfg.model.dtype, theirs = faster_types()
     batch = random_batch(cfg)
     labels = np.full(batch["input_ids"].shape, -100)
     np.put_along_axis(labels, batch["masked_positions"], batch["masked_ids"], axis=1)
     with_labels = batch | {"labels": labels}  # the MLM loss of all positions, as transformers has it
     names = ("input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label")
     inputs = {name: with_labels[name] for name in names}
-    with apart(torch_step, "BertForPreTraining", their_sizes(cfg.model), inputs, bf16) as peer:
-        return cfg.model.dtype, peer_name(bf16), *alternate(our_step(pretrain.job(cfg), batch, 32), peer)
+    with apart(torch_step, "BertForPreTraining", their_sizes(cfg.model), inputs, theirs) as peer:
+        return cfg.model.dtype, peer_name(theirs), *alternate(our_step(pretrain.job(cfg), batch, 32), peer)
 
 
 def tuning(lengths):
     """The same of fine-tuning for two classes at 6/384, of a batch of these lengths, which transformers pads."""
     cfg = glue.get_config()
     cfg.num_steps = 1000
-    cfg.model.dtype, bf16 = faster_types()
+    cfg.model.dtype, theirs = faster_types()
     size = {"num_layers": 6, "hidden_size": 384, "num_heads": 12, "intermediate_size": 1536}
     section = bert.get_config("medium").model.to_dict() | cfg.model.to_dict() | size
     tuned = heads.Model(model.Bert(**section, parent=None), "classify", 2)
@@ -65,8 +65,8 @@ def tuning(lengths):
     ((_, padded),) = buckets.in_order(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
     job = finetune.make_job(finetune.Opened(cfg, None, tuned, None, fed))
     sizes = their_sizes(ml_collections.ConfigDict(section))
-    with apart(torch_step, "BertForSequenceClassification", sizes, padded | {"labels": labels}, bf16) as peer:
-        return cfg.model.dtype, peer_name(bf16), *alternate(our_step(job, packed, len(lengths)), peer, rounds=5)
+    with apart(torch_step, "BertForSequenceClassification", sizes, padded | {"labels": labels}, theirs) as peer:
+        return cfg.model.dtype, peer_name(theirs), *alternate(our_step(job, packed, len(lengths)), peer, rounds=5)
 
 
 @contextlib.contextmanager
@@ -99,27 +99,27 @@ def _serve(pipe, make, args):
         pipe.send(turn())
 
 
-def peer_name(bf16):
+def peer_name(dtype):
     """How the table calls transformers in this type."""
-    return f"HF + torch.compile, {'bfloat16' if bf16 else 'float32'}"
+    return f"HF + torch.compile, {dtype}"
 
 
 @functools.cache
 def faster_types():
-    """The type in which JAX multiplies matrices faster here, and whether PyTorch does so in bfloat16.
+    """The types, "bfloat16" or "float32", in which JAX and PyTorch multiply matrices faster here.
 
     Without a unit for bfloat16, PyTorch takes a hundred times as long.
     """
     import torch
 
     multiply = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
-    ours = _is_faster(lambda dtype: functools.partial(multiply, jnp.ones((512, 512), dtype)))
+    ours = _faster(lambda dtype: functools.partial(multiply, jnp.ones((512, 512), dtype)))
     ones = {name: torch.ones(512, 512, dtype=getattr(torch, name)) for name in ("bfloat16", "float32")}
-    return "bfloat16" if ours else "float32", _is_faster(lambda dtype: lambda: ones[dtype] @ ones[dtype])
+    return ours, _faster(lambda dtype: lambda: ones[dtype] @ ones[dtype])
 
 
-def _is_faster(of_type):
-    """Whether what `of_type` returns takes a tenth less time in bfloat16 than in float32, in the best of ten."""
+def _faster(of_type):
+    """The type for which what `of_type` returns takes less time, in the best of ten; bfloat16 by a tenth at least."""
 
     def seconds(function):
         begun = time.perf_counter()
@@ -127,7 +127,7 @@ def _is_faster(of_type):
         return time.perf_counter() - begun
 
     best = [min(seconds(of_type(name)) for _ in range(10)) for name in ("bfloat16", "float32")]
-    return best[0] < 0.9 * best[1]
+    return "bfloat16" if best[0] < 0.9 * best[1] else "float32"
 
 
 def random_batch(cfg):
@@ -168,8 +168,8 @@ def their_sizes(section):
     }  # fmt: skip
 
 
-def torch_step(name, sizes, inputs, bf16, steps=4):
-    """The same of transformers' class `name`, under autocast if `bf16`: AdamW, dropout 0.1."""
+def torch_step(name, sizes, inputs, dtype, steps=4):
+    """The same of transformers' class `name`, under autocast if `dtype` is bfloat16: AdamW, dropout 0.1."""
     import torch
     import transformers
 
@@ -180,7 +180,7 @@ def torch_step(name, sizes, inputs, bf16, steps=4):
 
     def turn():
         for _ in range(steps):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
                 loss = compiled(**inputs).loss
             loss.backward()
             optimizer.step()
