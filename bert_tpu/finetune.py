@@ -26,6 +26,7 @@ from bert_tpu import (
     hours,
     judge,
     layout,
+    memory,
     model,
     optim,
     places,
@@ -176,6 +177,7 @@ def run(cfg, directory, group=None, age_s=0.0) -> int:
 def main():
     """Reads the command line and runs, on as many hosts as the environment tells of."""
     checkpoint.quiet()
+    memory.keep()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__.split("\n", 2)[2])
         parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, scores and predictions")

@@ -22,6 +22,7 @@ from bert_tpu import (
     hours,
     layout,
     loop,
+    memory,
     mesh,
     model,
     names,
@@ -216,6 +217,7 @@ def main():
     """Reads the command line and runs, on as many hosts as the environment tells of."""
     quiet_tensorflow()
     checkpoint.quiet()
+    memory.keep()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__.split("\n", 2)[2])
         parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, metrics and events")

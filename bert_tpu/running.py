@@ -17,7 +17,6 @@ from bert_tpu import (
     hosts,
     hours,
     loop,
-    memory,
     mesh,
     nonfinite,
     stop,
@@ -73,7 +72,6 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
     """
     group, this = group or hosts.Hosts(), training.job
     cache.use(cfg.compile_cache)
-    memory.keep()
     on = mesh.make(hosts.devices())
     training.schedule.check_division(on.size, cfg.accumulate)
     with (

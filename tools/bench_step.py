@@ -35,6 +35,7 @@ def alternate(ours, peer, rounds=ROUNDS):
 
 def pretraining():
     """(our type, peer's name, rates, ratio) of training at 2/128, sequences/s of 32 x 128, beside transformers'."""
+    memory.keep()
     cfg = bert.get_config("micro")
     cfg.update(batch_size=32, num_steps=1000)
     cfg.model.dtype, theirs = faster_types()
@@ -50,6 +51,7 @@ def pretraining():
 
 def tuning(lengths):
     """The same of fine-tuning for two classes at 6/384, of a batch of these lengths, which transformers pads."""
+    memory.keep()
     cfg = glue.get_config()
     cfg.num_steps = 1000
     cfg.model.dtype, theirs = faster_types()
@@ -152,7 +154,6 @@ def random_batch(cfg):
 
 def our_step(job, batch, examples, steps=4):
     """Function that takes some steps of the training program and returns the sequences seen."""
-    memory.keep()
     on = mesh.make(jax.devices())
     state = jax.jit(lambda: train.new_state(job), out_shardings=train.shardings(job, on))()
     run, placed = train.jit_step(job, on), mesh.put(batch, on)
