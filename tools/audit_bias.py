@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 
-from bert_tpu import checkpoint, command, memory, publish
+from bert_tpu import checkpoint, command, publish
 from bert_tpu.bias import audit, chart, report
 
 
@@ -26,7 +26,6 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=audit.OPEN, default=list(audit.OPEN), help="all, if left out")
     args = parser.parse_args()
     checkpoint.quiet()
-    memory.keep()
     chart.require()
     with publish.directory(args.out) as out:
         tasks, skipped = audit.tasks(args.data, args.tasks)

@@ -4,7 +4,7 @@ DIR is any BERT of Hugging Face or a workdir. X.npy has a row for each line of F
 the pieces and a vector for each. Needs no PyTorch.
 """
 
-from bert_tpu import checkpoint, command, embed, memory
+from bert_tpu import checkpoint, command, embed
 
 
 def main() -> None:
@@ -22,7 +22,6 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=64, help="rows at a time (64)")
     args = parser.parse_args()
     checkpoint.quiet()
-    memory.keep()
     embedder = embed.load(args.model, layer=args.layer, pool=args.pool, batch_size=args.batch_size)
     counts = embed.write(embedder, args.input, args.out)
     cut = f", {counts.cut:,} of them cut to {embedder.bert.max_positions:,} tokens" if counts.cut else ""
