@@ -180,8 +180,9 @@ def test_tfds_gives_the_same_as_files(tmp_path):
     [
         (dict(validation="x"), "a O\n\nb B-ORG\n", "x line 3 has the tag 'B-ORG', which is none of the train split's"),
         (dict(test="x"), "a O\nb B-ORG\n", "x line 2 has the tag 'B-ORG'"),
-        (dict(validation="x"), "a O\nb\n", "x line 2 has a word without a tag"),
-        (dict(test="x"), "a\nb O\n", "x line 2 has a word with a tag"),
+        (dict(validation="x"), "a O\nb\n", r"x line 2 has another number of columns \(1\) than those before it \(2\)"),
+        (dict(validation="x"), "a NN O\nb NN\n", r"x line 2 has another number of columns \(2\)"),
+        (dict(test="x"), "a\nb O\n", r"x line 2 has another number of columns \(2\) than those before it \(1\)"),
         (dict(validation="x"), "a\nb\n", "no tags in x"),
         (dict(train="x"), "a\nb\n", "no tags in x"),
         (dict(test="x"), "\n-DOCSTART- -X- O\n", "no sentences in x"),
