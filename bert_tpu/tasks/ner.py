@@ -39,11 +39,11 @@ class Part(NamedTuple):
 def load(*, dir: str, train: str, validation: str, test: str, max_length: int, vocabulary: vocab.Vocab) -> task.Task:
     """The task of three files in the folder `dir`, or three splits of tfds:conll2003; "" for one that there is not.
 
-    A line of a file is a word, in its first column, and its tag in the last; blank lines end sentences, -DOCSTART- is
-    none. All lines of a file have as many columns. A test file of words alone is predicted, one with tags judged as well. The classes are the tags of train in
-    the order of their characters. A word's tag is learnt at its first token. Words of a sentence beyond max_length
-    tokens, and words without any token, are never seen and count as predicted O, in scores and in files. Raises
-    UserError where data are missing or wrong.
+    A line of a file is a word, in its first column, and its tag in the last, and all have as many columns; blank lines
+    end sentences, -DOCSTART- is none. A test file of words alone is predicted, one with tags judged as well. The
+    classes are the tags of train in the order of their characters. A word's tag is learnt at its first token. Words of
+    a sentence beyond max_length tokens, and words without any token, are never seen and count as predicted O, in
+    scores and in files. Raises UserError where data are missing or wrong.
     """
     if not train:
         raise command.UserError("a task needs a train split; name it")
@@ -111,7 +111,8 @@ def _conll(content: str, path: Path) -> Iterator[list[tuple[int, list[str]]]]:
             width = width or len(cells)
             if len(cells) != width:
                 raise command.UserError(
-                    f"{path} line {number} has another number of columns ({len(cells)}) than those before it ({width}); mend it"
+                    f"{path} line {number} has another number of columns ({len(cells)}) than those before it "
+                    f"({width}); mend it"
                 )
             sentence.append((number, cells))
         elif sentence:
