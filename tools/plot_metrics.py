@@ -1,4 +1,4 @@
-"""Draws a run's curves from metrics.jsonl.
+"""Draws a pretraining's curves from metrics.jsonl.
 
 python -m tools.plot_metrics --workdir W --out curve.png [--corpus DIR]
 """
@@ -11,10 +11,14 @@ PANELS = (("mlm_loss", "MLM loss (nats)"), ("nsp_accuracy", "NSP accuracy"))
 
 
 def read(directory):
-    """Lines of metrics.jsonl by (kind, length)."""
+    """Lines of metrics.jsonl by (kind, length). UserError where there are none, or one that is no pretraining's."""
     path = pathlib.Path(directory) / "metrics.jsonl"
-    curves = {}
-    for line in lines.read(path):
+    curves, needed = {}, {"step", "kind", "seq_len", *(name for name, _ in PANELS)}
+    for number, line in enumerate(lines.read(path), 1):
+        if not needed <= line.keys():
+            raise command.UserError(
+                f"{path}, line {number:,}, is no pretraining's: take python -m tools.report for another run"
+            )
         curves.setdefault((line["kind"], line["seq_len"]), []).append(line)
     if not curves:
         raise command.UserError(f"{path} has no lines: give the --workdir of a run that has logged some")
