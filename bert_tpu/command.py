@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+import difflib
 import errno
 import gc
 import importlib.util
@@ -22,9 +23,24 @@ class Parser(argparse.ArgumentParser):
         spec = sys.modules["__main__"].__spec__
         super().__init__(**({"prog": f"python -m {spec.name}"} if spec else {}) | options)
 
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse does it, which leaves what was typed for `error`."""
+        self._typed = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str):
         """Raises the UserError; argparse itself would exit with 2."""
-        raise UserError(f"{message}; --help lists the options")
+        raise UserError(f"{message}; {self._nearest() or '--help lists the options'}")
+
+    def _nearest(self):
+        """The question whether another option was meant, where one was typed that is not there."""
+        options = [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        typed = (word[2:].split("=")[0] for word in self._typed if word.startswith("--"))
+        for name in typed:
+            if not any(option.startswith(name) for option in options):  # argparse takes a beginning for the whole
+                near = difflib.get_close_matches(name, options, n=1)
+                return f"did you mean --{near[0]} instead of --{name}?" if near else ""
+        return ""
 
 
 def require(what: str, *packages: str, install: str = "") -> None:

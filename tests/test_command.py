@@ -1,6 +1,7 @@
 """How a command starts: it imports without looking for garbage, and Ctrl-C meanwhile is no traceback."""
 
 import gc
+import re
 import signal
 import subprocess
 import sys
@@ -57,3 +58,22 @@ def test_whoever_imports_the_package_keeps_what_is_theirs(tmp_path):
         env = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
         done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=True)
         assert done.stdout == "True default_int_handler\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--wrkdir=W", "required: --workdir; did you mean --workdir instead of --wrkdir?"),
+        ("--workdir W --sedes 3", "unrecognized arguments: --sedes 3; did you mean --seeds instead of --sedes?"),
+        ("--workdir W --foo", "unrecognized arguments: --foo; --help lists the options"),
+        ("--workdir W --seed q", "argument --seeds: invalid int value: 'q'; --help lists the options"),
+        ("", "required: --workdir; --help lists the options"),
+    ],
+)
+def test_a_misspelt_option_is_told_as_that(words, said):
+    parser = command.Parser()
+    parser.add_argument("--workdir", required=True)
+    parser.add_argument("--seeds", type=int)
+    parser.add_argument("-n", action="store_true")
+    with pytest.raises(command.UserError, match=re.escape(said) + "$"):
+        parser.parse_args(words.split())
