@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
-import re
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bert_tpu import chips, command, cost, kept, log, mesh, train
+from bert_tpu import chips, command, cost, hbm, kept, log, mesh, train
 
 REQUIREMENTS = "requirements-plan.txt"
 
@@ -176,7 +175,7 @@ def _ask(lowered, state, on, dumps):
             options = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
             compiled = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as fault:
-            used, limit = _lacking(str(fault))
+            used, limit = hbm.lacking(str(fault))
             if used is None:
                 raise
             return {"used_bytes": used, "limit_bytes": limit, "memory": None, "flops": None, "text": None}
@@ -192,15 +191,6 @@ def _ask(lowered, state, on, dumps):
 def _program(answer):
     memory, text = answer["memory"], answer["text"]
     return Program(**answer | {"memory": memory and Memory(*memory), "cost": text and cost.cost(text)})
-
-
-def _lacking(said):
-    """(bytes needed, bytes there) of a message that HBM is too small; (None, None) of another one."""
-    size = r"([\d.]+)([KMG])"
-    for form in (rf"Used {size} of {size} hbm", rf"required for HLO temporaries \({size}\) exceeds.*?\({size}\)"):
-        if found := re.search(form, said):
-            return tuple(round(float(found[i]) * 1024 ** " KMG".index(found[i + 1])) for i in (1, 3))
-    return None, None
 
 
 def _text(compiled, dump):

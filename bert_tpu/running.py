@@ -14,6 +14,7 @@ from bert_tpu import (
     cache,
     checkpoint,
     energy,
+    hbm,
     hosts,
     hours,
     loop,
@@ -75,6 +76,7 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
     on = mesh.make(hosts.devices())
     training.schedule.check_division(on.size, cfg.accumulate)
     with (
+        hbm.told(_mend(cfg)),
         watchdog.Watchdog(**cfg.watchdog, group=group) as dog,
         stop.Stop(group) as stopping,
         workdir.claim(directory, cfg.to_dict() | training.facts, group=group, free=free),
@@ -118,6 +120,12 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
             if stopping.requested() and state.step < cfg.num_steps:
                 books.say(f"stopped; step {int(state.step):,} is saved and the same command goes on from there")
     return stopping.exit_code()
+
+
+def _mend(cfg):
+    """What helps where a device's memory is too small."""
+    fewer = "train fewer of config.seeds at once, " if "seeds" in cfg else ""
+    return f"compute a batch in more parts (config.accumulate is {cfg.accumulate}), {fewer}or lower config.batch_size"
 
 
 def start(this, on, checkpoints, first_params=None) -> tuple[train.State, dict]:

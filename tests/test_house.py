@@ -12,9 +12,9 @@ FLOORS = {
     1: (
         "activation", "attention", "beam", "cache", "card", "checkpoint", "chips", "chunks", "classes", "clean",
         "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates",
-        "embedding", "energy", "evidence", "fingerprint", "flops", "health", "hf", "hlo", "hosts", "hours", "kept",
-        "layout", "lines", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim", "packed", "packing",
-        "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish", "readers", "recipe",
+        "embedding", "energy", "evidence", "fingerprint", "flops", "hbm", "health", "hf", "hlo", "hosts", "hours",
+        "kept", "layout", "lines", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim", "packed",
+        "packing", "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish", "readers", "recipe",
         "rendezvous", "sections", "sentences", "shingles", "sieve", "sizes", "sources", "stop", "tables",
         "units", "versions", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
     ),

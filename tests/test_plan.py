@@ -169,15 +169,6 @@ def test_without_libtpu_one_sentence_says_how_to_get_it(monkeypatch):
     assert "libtpu==" in (ROOT / compiler.REQUIREMENTS).read_text()
 
 
-def test_messages_of_the_compiler_about_hbm():
-    for said, used, limit in (
-        ("Ran out of memory in memory space hbm. Used 19.96G of 15.75G hbm. Exceeded by 4.21G.", 19.96, 15.75),
-        ("the total memory required for HLO temporaries (600.00G) exceeds available HBM (512.00M). x", 600, 0.5),
-    ):
-        assert compiler._lacking(said) == (round(used * 2**30), round(limit * 2**30))
-    assert compiler._lacking("something else") == (None, None)
-
-
 def test_the_range_of_a_step():
     assert TIMES.low == 3e-3
     assert TIMES.high == pytest.approx(3.7e-3)
