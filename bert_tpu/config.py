@@ -4,6 +4,7 @@ import ast
 import difflib
 import functools
 import inspect
+import math
 import operator
 import pathlib
 import runpy
@@ -94,10 +95,17 @@ def _whole_numbers(text):
     return numbers
 
 
+def _number(text):
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 READERS = {
     bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
     int: (int, "a whole number"),
-    float: (float, "a number"),
+    float: (_number, "a number"),
     str: (str, "text"),
     tuple: (_whole_numbers, "whole numbers such as 128,512"),
 }
@@ -120,10 +128,10 @@ def check_keys(section, name, keys, *, optional=()):
 
 
 def check_least(cfg, least):
-    """Raises UserError for the first value of `cfg` that is below the one in `least`: dotted key -> number."""
+    """Raises UserError for the first value of `cfg` that is no number from that of `least` on: dotted key -> number."""
     for key, number in least.items():
         value = functools.reduce(operator.getitem, key.split("."), cfg)
-        if value < number:
+        if not number <= value < math.inf:
             raise command.UserError(f"config.{key} is {value}: give {number} or more")
 
 

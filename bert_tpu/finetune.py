@@ -47,6 +47,7 @@ SECTIONS = running.SECTIONS | {
     "eval": ("every_steps",),
 }
 LEAST = running.LEAST | {"batch_size": 1, "num_steps": 0, "epochs": 0, "warmup": 0}
+SEEDS_END = 2**31 - 1  # as of pretraining: JAX's keys are made of int32
 LOCAL = ("data.dir", "data.train", "data.validation", "data.test", "init_from", "compile_cache")
 
 
@@ -68,8 +69,12 @@ def open(cfg) -> Opened:
     config.check_least(cfg, LEAST)
     if not cfg.init_from:
         raise command.UserError("no model: give --config.init_from=DIR, a Hugging Face directory or a workdir")
-    if not cfg.seeds or len(set(cfg.seeds)) < len(cfg.seeds) or min(cfg.seeds) < 0:
-        raise command.UserError(f"config.seeds is {cfg.seeds}: give different whole numbers, such as 0,1,2")
+    if not cfg.seeds or len(set(cfg.seeds)) < len(cfg.seeds) or not 0 <= min(cfg.seeds) <= max(cfg.seeds) < SEEDS_END:
+        raise command.UserError(
+            f"config.seeds is {cfg.seeds}: give different whole numbers below {SEEDS_END:,}, such as 0,1,2"
+        )
+    if cfg.warmup > 1:
+        raise command.UserError(f"config.warmup is {cfg.warmup}: it is a share of the steps, from 0 to 1")
     start = pretrained.load(cfg.init_from)
     read = read_task(cfg, start.vocab)
     if "train" not in read.splits:

@@ -16,8 +16,12 @@ def make(
 
     name: "bert_adamw" (optimization.py of google-research/bert: no bias correction, eps outside the root,
     decoupled decay), "adamw" (Loshchilov & Hutter 2019, bias-corrected), "lamb" (You et al. 2020).
-    Norms and biases are never decayed. `clip_norm` 0 turns clipping off.
+    Norms and biases are never decayed. `clip_norm` 0 turns clipping off. Raises UserError for a name that is none
+    and for moments that never end.
     """
+    for key, share in (("b1", b1), ("b2", b2)):
+        if not 0 <= share < 1:
+            raise command.UserError(f"optim.{key} is {share}: give a share from 0 to below 1")
     rate = make_schedule(schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
     decay = optax.add_decayed_weights(weight_decay, mask=is_decayed)
     rules = {

@@ -37,9 +37,10 @@ SECTIONS = {
     "watchdog": ("silent_s", "stacks_s", "exit_s"),
 }
 LEAST = {
-    "accumulate": 1, "optim.learning_rate": 0, "checkpoint.every_steps": 1, "checkpoint.keep_last": 1,
-    "checkpoint.keep_every": 0, "eval.every_steps": 1, "log.every_steps": 1, "profile.num_steps": 0,
-    "nonfinite.stop_after": 0, "watchdog.silent_s": 2, "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
+    "accumulate": 1, "optim.learning_rate": 0, "optim.eps": 0, "optim.weight_decay": 0, "optim.clip_norm": 0,
+    "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0, "eval.every_steps": 1,
+    "log.every_steps": 1, "profile.num_steps": 0, "nonfinite.stop_after": 0, "watchdog.silent_s": 2,
+    "watchdog.stacks_s": 0, "watchdog.exit_s": 0,
 }  # fmt: skip
 
 

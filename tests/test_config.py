@@ -44,6 +44,8 @@ CONFIG = f"--config={runs.FILE}"
         (["--config.batch_size=abc"], "--config.batch_size=abc: give a whole number"),
         (["--config.num_steps=2.5"], "--config.num_steps=2.5: give a whole number"),
         (["--config.optim.learning_rate=fast"], "--config.optim.learning_rate=fast: give a number"),
+        (["--config.optim.learning_rate=nan"], "--config.optim.learning_rate=nan: give a number"),
+        (["--config.optim.clip_norm=inf"], "--config.optim.clip_norm=inf: give a number"),
         (["--config.model.remat=maybe"], "--config.model.remat=maybe: give true or false"),
         (["--config.data.seq_lens=(16,"], "--config.data.seq_lens=(16,: give whole numbers such as 128,512"),
         (["--config.data.seq_lens=16.5"], "--config.data.seq_lens=16.5: give whole numbers"),
@@ -92,6 +94,7 @@ def test_values_are_read_as_what_they_replace():
         "eval.num_batches=-1", "log.every_steps=0", "log.every_steps=-5", "accumulate=0", "accumulate=-1",
         "num_steps=0", "batch_size=0", "batch_size=-8", "seed=-1", "profile.num_steps=-1", "model.num_heads=0",
         "model.hidden_size=0", "model.num_layers=0", "optim.warmup_steps=-1", "optim.learning_rate=-0.1",
+        "optim.clip_norm=-1", "optim.weight_decay=-1", "optim.b1=1",
         "nonfinite.stop_after=-1", "watchdog.silent_s=1", "watchdog.stacks_s=-1", "watchdog.exit_s=5",
     ],
 )  # fmt: skip

@@ -161,7 +161,18 @@ def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_device
         ({"max_length": 64}, "max_positions 48 is less than the rows' 64"),
         ({"reader": "glu"}, "config.reader 'glu' is none of glue, ner, squad, table"),
         ({"data.task": "sst3"}, "there is no task 'sst3' in GLUE"),
+        (
+            {"seeds": (0, 2**31 - 1)},
+            r"config.seeds is \(0, 2147483647\): give different whole numbers below 2,147,483,647",
+        ),
+        ({"seeds": (-1,)}, r"config.seeds is \(-1,\): give"),
         ({"batch_size": 0}, "config.batch_size is 0"),
+        ({"optim.clip_norm": -1.0}, "config.optim.clip_norm is -1.0: give 0 or more"),
+        ({"optim.weight_decay": -0.1}, "config.optim.weight_decay is -0.1: give 0 or more"),
+        ({"optim.learning_rate": float("nan")}, "config.optim.learning_rate is nan: give 0 or more"),
+        ({"optim.b2": 1.0}, "optim.b2 is 1.0: give a share from 0 to below 1"),
+        ({"epochs": float("inf")}, "config.epochs is inf: give 0 or more"),
+        ({"warmup": 100.0}, "config.warmup is 100.0: it is a share of the steps"),
         ({"model.softmax": "fast"}, "softmax 'fast' is none of bounded, exact"),
     ],
 )
