@@ -10,10 +10,13 @@ VERSIONS = ("1.1", "2.0")
 
 
 def get_config(version="1.1"):
-    """The config of one of VERSIONS."""
+    """The config of one of VERSIONS; how answers are looked for is that of run_squad.py of google-research/bert."""
     if version not in VERSIONS:
         raise ValueError(f"configs/squad.py has no version {version!r}: choose from {', '.join(VERSIONS)}")
-    cfg = tuning.get_config("squad", train="", validation="", version=version, doc_stride=128)
+    cfg = tuning.get_config(
+        "squad", train="", validation="", version=version, doc_stride=128, max_query_length=64, max_answer_length=30,
+        n_best=20, null_threshold=0.0,
+    )  # fmt: skip
     cfg.max_length = 384
     cfg.epochs = 2.0
     cfg.optim.learning_rate = 5e-5

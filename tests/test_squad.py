@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import questions
 
-from bert_tpu import command
+from bert_tpu import command, config, finetune
 from bert_tpu.tasks import squad, squad_score
 
 CONTEXT = "The Café ran low: un, unwanted and the 中日本 " + "low " * 30 + "in 1854. 🤗 the end"
@@ -18,7 +18,10 @@ QUESTIONS = [
     questions.question("q-year", "What is the year?", [("1854", CONTEXT.index("1854"))]),
 ]
 UNANSWERED = questions.question("q-none", "What is wanted?", is_impossible=True, plausible_answers=[])
-SETTINGS = dict(max_length=40, doc_stride=12, vocabulary=questions.VOCABULARY)
+SETTINGS = dict(
+    max_length=40, doc_stride=12, max_query_length=64, max_answer_length=30, n_best=20, null_threshold=0.0,
+    vocabulary=questions.VOCABULARY,
+)  # fmt: skip
 
 
 def load(tmp_path, asked=QUESTIONS, **settings):
@@ -131,6 +134,30 @@ def test_files_score_as_the_task_does(tmp_path, seed):
     assert {k: v for k, v in scores.items() if "best" not in k} == {k: v for k, v in emptied.items() if "best" not in k}
     likely = [next(s["text"] for s in spans if s["text"]) for spans in files["nbest_predictions.json"].values()]
     assert squad_score.evaluate_v2_0(likely, golds, odds, -1.0) == scores
+
+
+def test_what_a_complaint_advises_can_be_said_on_the_command_line(tmp_path):
+    record = questions.question("q", "what is it? " * 4, [("low", 0)])
+    path = questions.write(tmp_path / "dev.json", ("low " * 40, [record]))
+    words = [f"--config.data.{key}={value}" for key, value in (("train", path), ("validation", path))]
+    words += ["--config.max_length=24", "--config.data.doc_stride=10"]
+
+    def of(*more):
+        cfg = config.changed("configs/squad.py:2.0", [*words, *more])
+        return finetune.read_task(cfg, questions.VOCABULARY)
+
+    with pytest.raises(command.UserError, match="or max_query_length lower"):
+        of()
+    few = of("--config.data.max_query_length=4", "--config.data.null_threshold=1e9", "--config.data.n_best=2")
+    few.write("validation", perfect(few), tmp_path / "few")
+    assert read(tmp_path / "few")["predictions.json"] == {"q": "low"}
+    assert len(read(tmp_path / "few")["nbest_predictions.json"]["q"]) == 3  # and no answer
+    none = of("--config.data.max_query_length=4", "--config.data.null_threshold=-1e9")
+    none.write("validation", perfect(none), tmp_path / "none")
+    assert read(tmp_path / "none")["predictions.json"] == {"q": ""}
+    assert len(read(tmp_path / "none")["nbest_predictions.json"]["q"]) > 3
+    with pytest.raises(command.UserError, match="max_answer_length 0: give 1 or more"):
+        of("--config.data.max_answer_length=0")
 
 
 @pytest.mark.parametrize(

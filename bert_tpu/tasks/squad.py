@@ -24,14 +24,14 @@ def load(
     validation: str,
     version: str,
     max_length: int,
-    doc_stride: int = 128,
-    max_query_length: int = 64,
-    max_answer_length: int = 30,
-    n_best: int = 20,
-    null_threshold: float = 0.0,
+    doc_stride: int,
+    max_query_length: int,
+    max_answer_length: int,
+    n_best: int,
+    null_threshold: float,
     vocabulary: vocab.Vocab,
 ) -> task.Task:
-    """The task of two files in SQuAD's form; the defaults are those of run_squad.py of google-research/bert.
+    """The task of two files in SQuAD's form.
 
     version: "1.1", where every question has an answer, or "2.0". max_length: tokens of a window. doc_stride: tokens
     between the starts of two windows over a context. max_query_length: pieces of a question, the rest is cut off.
