@@ -65,7 +65,7 @@ def finetuned(name, made, model, found, checked) -> str:
         eval_results=results or None, **{FACTS: checked},
     )  # fmt: skip
     facts = [
-        f"- task: {task['name']}, training rows sha256 {task['train_sha256']}",
+        f"- task: {task['name']}, training rows sha256 {task['sha256']['train']}",
         f"- labels: {', '.join(model.labels)}",
         f"- base model: {config['init_from']}",
         f"- seed: {model.seed}, {model.reason}",

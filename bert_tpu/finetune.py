@@ -140,7 +140,7 @@ def training(opened, directory) -> running.Training:
     outputs = functools.partial(heads.outputs, opened.tuned)
     shapes = {cfg.max_length: opened.feed.shapes_to_judge()}
     name, head, labels = opened.task[:3]
-    facts = {"name": name, "head": head, "labels": list(labels), "train_sha256": _sha256(opened.task)}
+    facts = {"name": name, "head": head, "labels": list(labels), "sha256": hashes(opened.task)}
     return running.Training(
         job=this,
         schedule=opened.feed,
@@ -157,11 +157,15 @@ def training(opened, directory) -> running.Training:
     )
 
 
-def _sha256(read):
-    digest = hashlib.sha256()
-    for array in read.splits["train"]:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
+def hashes(read) -> dict[str, str]:
+    """The SHA-256 of the rows of each split of a task: by them hosts, and later programs, know the same data."""
+    found = {}
+    for split, rows in read.splits.items():
+        digest = hashlib.sha256()
+        for array in rows:
+            digest.update(np.ascontiguousarray(array))
+        found[split] = digest.hexdigest()
+    return found
 
 
 def _first_params(opened, like):

@@ -182,12 +182,27 @@ def test_a_fault_is_named_before_any_work(given, tmp_path, changes, said):
     assert not (tmp_path / "run").exists()
 
 
-def test_other_data_in_the_same_workdir_are_refused(given, whole, tmp_path):
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_other_data_in_the_same_workdir_are_refused(given, whole, tmp_path, split):
     other = write(tmp_path / "other")
-    path = other / "SST-2" / "train.tsv"
+    path = other / "SST-2" / f"{split}.tsv"
     path.write_text(path.read_text().replace("dog", "cat"))
-    with pytest.raises(command.UserError, match="task"):
+    with pytest.raises(command.UserError, match=f"task.sha256.{'train' if split == 'train' else 'validation'} is"):
         finetune.run(configured(given, **{"data.dir": str(other)}), whole)
+
+
+def test_hosts_that_have_other_rows_to_be_judged_on_say_so_before_they_wait_for_each_other(given, tmp_path):
+    other = write(tmp_path / "other")
+    with (other / "SST-2" / "dev.tsv").open("a") as file:
+        file.write("the dog \t1\n" * 600)
+    words = ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}"]
+    words += [f"--config.{key}={value}" for key, value in given.items()]
+    each = ([], [f"--config.data.dir={other}"])
+    with pod.Pod(
+        tmp_path / "logs", words, hosts=2, devices=1, each=each.__getitem__, program="bert_tpu.finetune"
+    ) as hosts:
+        assert hosts.codes() == [1, 1]
+    assert "task.sha256.validation" in hosts.said(0)
 
 
 def test_the_command_says_what_it_does(given, tmp_path):

@@ -109,7 +109,7 @@ def test_export_says_what_it_is(made, head):
     readme = (each.model / "README.md").read_text(encoding="utf-8")
     scores = json.loads((each.run / judge.SCORES).read_text())["seeds"]["1"]["validation"]
     facts = [
-        config["task"]["name"], config["task"]["train_sha256"], config["init_from"], f"{tuned.STEPS} steps",
+        config["task"]["name"], config["task"]["sha256"]["train"], config["init_from"], f"{tuned.STEPS} steps",
         "seed: 1, as asked for", f"{checked.difference:.1e}", each.exported.name,
         *(f"{name} {score:.4g}" for name, score in scores.items()),
     ]  # fmt: skip

@@ -334,7 +334,7 @@ TUNED = [
     )
 ]  # fmt: skip
 TUNING = {
-    "config": {"task": {"name": "rte", "train_sha256": "beef"}, "num_steps": 20, "init_from": "model"},
+    "config": {"task": {"name": "rte", "sha256": {"train": "beef"}}, "num_steps": 20, "init_from": "model"},
     "scores": {"seeds": {"0": {}, "1": {}}, "commonest_class": {"validation": {"accuracy": 0.5}},
                "summary": {"validation": {"accuracy": {"mean": 0.55, "std": 0.07, "best": 0.6}}}},
 }  # fmt: skip

@@ -139,6 +139,11 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     lines = list(compare.differences("own", [task, task], pair))
     assert [line.split(" | ")[1:3] for line in lines] == [["validation", "accuracy"], ["validation", "macro_f1"]]
     assert all(line.endswith("| +0.0000 | +0.0000 .. +0.0000 |") for line in lines)
+    assert compare._task(config.changed(name, words), pair[0]).splits.keys() == task.splits.keys()
+    with open(rows["validation"], "a") as file:
+        file.write('\n{"text": "the cat sat on a mat.", "label": "no"}')
+    with pytest.raises(command.UserError, match="A was made of other data than are there now: give another --workdir"):
+        compare._task(config.changed(name, words), pair[0])
     # Of outputs that are all right, B is better by what A lacks of 1.
     labels = task.splits["validation"].labels
     np.save(tmp_path / "B" / "predictions" / "validation.npy", np.tile(np.eye(3, dtype=np.float32)[labels], (3, 1, 1)))

@@ -36,9 +36,17 @@ def main():
         seeds = f"--config.seeds={','.join(map(str, range(args.seeds)))}"
         words = [[*changes, f"--config.init_from={model}", seeds] for model in args.models]
         pair = [suite.tune(name, args.workdir / folder / side, of) for side, of in zip("AB", words, strict=True)]
-        tasks = [finetune.open(config.changed(name, of)).task for of in words]
+        tasks = [_task(config.changed(name, of), done) for of, done in zip(words, pair, strict=True)]
         for line in differences(task, tasks, pair):
             print(line, flush=True)
+
+
+def _task(cfg, done):
+    """The task as `cfg` names it; UserError where it has other rows than the Result `done` was judged on."""
+    task = finetune.open(cfg).task
+    if finetune.hashes(task) != done.config["task"]["sha256"]:
+        raise command.UserError(f"{done.workdir} was made of other data than are there now: give another --workdir")
+    return task
 
 
 def differences(name, tasks, pair):

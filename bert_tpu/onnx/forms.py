@@ -83,9 +83,11 @@ def _judge(directory, name, run, rows):
         told = ", ".join(f"{len(batch['input_ids'])} held-out rows of {n} tokens" for n, batch in batches)
         return lambda session, form: cost.pretraining(session, batches, form), told
     read = finetune.read_task(ml_collections.ConfigDict(config), vocabulary)
-    if len(read.labels) != len(config["task"]["labels"]) or not read.judged:
-        raise command.UserError(f"the data of {run} have changed since: they have other labels or nothing to judge on")
+    if not read.judged:
+        raise command.UserError(f"the data of {run} have nothing to judge on: leave --workdir out")
     split = read.judged[0]
+    if finetune.hashes(read)[split] != config["task"]["sha256"].get(split):
+        raise command.UserError(f"{split} of {run} has other rows than when it was trained: bring them back")
     told = f"{read.name}, {split}, {len(read.splits[split].lengths):,} rows"
     return lambda session, form: cost.task(session, read, split, form), told
 

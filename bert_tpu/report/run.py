@@ -129,7 +129,7 @@ def _hashes(path, config, entries):
     found = {
         "corpus": config.get("corpus", {}).get("sha256"),
         "tokenizer": config.get("corpus", {}).get("tokenizer_sha256"),
-        "rows trained on": config.get("task", {}).get("train_sha256"),
+        "rows trained on": config.get("task", {}).get("sha256", {}).get("train"),
     }
     code = {"code": "; ".join(map(versions.told, entries))} if entries else {}
     files = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in ("config.json", "metrics.jsonl")}
