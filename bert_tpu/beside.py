@@ -10,10 +10,11 @@ from bert_tpu import checkpoint, hosts, hours, log, loop, mesh, nonfinite, stop,
 
 
 class Beside(NamedTuple):
-    """All that a run has beside its steps. facts: its seed and hashes, for whoever asks later."""
+    """All that a run has beside its steps. facts, mend: as running.Training has them."""
 
     directory: Any
     facts: dict
+    mend: str
     group: hosts.Hosts
     stopping: stop.Stop
     dog: watchdog.Watchdog
@@ -55,7 +56,7 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
     def save(finished, state):
         if run.skips.exhausted():
             batches = batches_from(run.skips.steps[0][0])
-            nonfinite.give_up(run.directory, run.skips, state, batches, run.facts, run.group)
+            nonfinite.give_up(run.directory, run.skips, state, batches, run.facts, run.group, run.mend)
         run.checkpoints.save(state, run.facts | {"unlogged": run.books.unlogged()})
         run.clock.saved()
         run.clock.write(finished)

@@ -47,6 +47,10 @@ SECTIONS = running.SECTIONS | {
     "eval": ("every_steps",),
 }
 LEAST = running.LEAST | {"batch_size": 1, "num_steps": 0, "epochs": 0, "warmup": 0}
+MEND = (
+    "a lower optim.learning_rate or a longer warmup in a new --workdir often mends it, with optim.clip_norm and "
+    "model.softmax as the config has them"
+)
 SEEDS_END = 2**31 - 1  # as of pretraining: JAX's keys are made of int32
 LOCAL = ("data.dir", "data.train", "data.validation", "data.test", "init_from", "compile_cache")
 
@@ -154,6 +158,7 @@ def training(opened, directory) -> running.Training:
             lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
             functools.partial(judge.evaluate, opened, directory),
         ),
+        mend=MEND,
     )
 
 
@@ -168,11 +173,15 @@ def hashes(read) -> dict[str, str]:
     return found
 
 
+def first_params(opened, seed) -> dict[str, Any]:
+    """The encoder of `init_from` and, drawn by the seed, a head, and a pooler where there was none."""
+    encoder = {k: v for k, v in hf.complete(opened.start, seed).items() if k not in ("mlm", "nsp")}
+    return encoder | {"head": heads.init_head(opened.tuned, jax.random.key(seed))}
+
+
 def _first_params(opened, like):
-    """The encoder of `init_from` for each seed, and a head that the seed draws."""
-    encoder = {k: v for k, v in hf.complete(opened.start).items() if k not in ("mlm", "nsp")}
-    keys = [jax.random.key(seed) for seed in opened.cfg.seeds]
-    each = [layout.pack(encoder | {"head": heads.init_head(opened.tuned, key)}) for key in keys]
+    """The parameters of all seeds at step 0, stacked, in the places of `like`."""
+    each = [layout.pack(first_params(opened, seed)) for seed in opened.cfg.seeds]
     stacked = jax.tree.map(lambda *leaves: np.stack(jax.device_get(leaves)), *each)
     return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), stacked, like)
 

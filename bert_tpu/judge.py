@@ -6,7 +6,7 @@ import statistics
 import jax
 import numpy as np
 
-from bert_tpu import feed, heads, mesh, places
+from bert_tpu import command, feed, heads, mesh, places
 from bert_tpu.tasks import scores as task_scores
 
 SCORES = "scores.json"
@@ -38,6 +38,7 @@ def evaluate(opened, directory, programs, on, state, books, finished):
         if split == "train" or not (is_judged or is_last):
             continue
         each = outputs(programs, on, state.params, opened.feed, task.splits[split], of_tokens=of_tokens)
+        _check_finite(cfg.seeds, split, each)
         if is_judged:
             for seed, said in zip(cfg.seeds, each, strict=True):
                 scores[seed][split] = task.score(split, said)
@@ -53,6 +54,15 @@ def evaluate(opened, directory, programs, on, state, books, finished):
             "commonest_class": majority,
         }  # fmt: skip
         places.write_atomically(directory / SCORES, json.dumps(content, indent=1) + "\n")
+
+
+def _check_finite(seeds, split, each):
+    for seed, said in zip(seeds, each, strict=True):
+        if not np.isfinite(said).all():
+            raise command.UserError(
+                f"of seed {seed} not all answers to {split} are finite numbers: its training diverged, which a lower "
+                "optim.learning_rate in a new --workdir often mends"
+            )
 
 
 def commonest(task, split) -> dict[str, float]:

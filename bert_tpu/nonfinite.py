@@ -32,11 +32,11 @@ class Skips:
         return 0 < self._stop_after <= len(self.steps)
 
 
-def give_up(directory, skips, state, batches, facts, group):
+def give_up(directory, skips, state, batches, facts, group, mend):
     """Writes W/nonfinite.json and the parameters beside it, and raises the UserError that the run ends with.
 
     All hosts call it. batches: iterator of (seq_len, this host's rows) from the first skipped step on.
-    facts: what else tells of the run: seed and hashes.
+    facts: what else tells of the run: seed and hashes. mend: what the UserError advises, where {step} is the first one.
     """
     steps = []
     for (step, _), (seq_len, rows) in zip(skips.steps, batches, strict=False):
@@ -48,9 +48,7 @@ def give_up(directory, skips, state, batches, facts, group):
         (epath.Path(directory) / FILE).write_text(json.dumps(content, indent=1) + "\n")
     raise command.UserError(
         f"{len(steps)} steps in a row, {first:,} to {last:,}, had a loss or a gradient that is not finite, and were "
-        f"skipped: {epath.Path(directory) / FILE} names their batches and --replay {first} shows where it comes from; "
-        "a lower optim.learning_rate in a new --workdir, with a checkpoint of this one as init_from, often mends it, "
-        "and --config.model.softmax=exact where the weights came from elsewhere"
+        f"skipped: {epath.Path(directory) / FILE} names their batches; {mend.format(step=first)}"
     )
 
 

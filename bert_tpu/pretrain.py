@@ -47,6 +47,10 @@ SECTIONS = running.SECTIONS | {
     "plan": ("price", "pue", "kgco2e_per_kwh"),
 }
 LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
+MEND = (
+    "--replay {step} shows where it comes from; a lower optim.learning_rate in a new --workdir, with a checkpoint of "
+    "this one as init_from, often mends it, and --config.model.softmax=exact where the weights came from elsewhere"
+)
 LEAST = running.LEAST | {
     "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
     "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.warmup_steps": 0, "eval.num_batches": 0,
@@ -104,6 +108,7 @@ def training(cfg) -> running.Training:
         first_params=functools.partial(_init_from, cfg) if cfg.init_from else None,
         compile=functools.partial(_compile, cfg, this, rules),
         open_data=functools.partial(_open_data, cfg, lock, rules),
+        mend=MEND,
     )
 
 

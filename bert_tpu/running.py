@@ -64,6 +64,7 @@ class Training(NamedTuple):
     first_params: Callable[[Any], Any] | None  # shapes and places -> those of step 0; None: drawn from the seed
     compile: Callable[[Any], train.Programs]  # of a mesh
     open_data: Callable[[int], Data]  # of a number of devices
+    mend: str  # advice where the loss stays other than finite; {step} is where that began
 
 
 def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
@@ -104,8 +105,8 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
             programs, opened = _make_ready(cfg, training, on, state, books)
             stopping.wait_for_loop()
             sides = beside.Beside(
-                directory, training.facts, group, stopping, dog, checkpoints, clock, nonfinite.Skips(**cfg.nonfinite),
-                books, profile,
+                directory, training.facts, training.mend, group, stopping, dog, checkpoints, clock,
+                nonfinite.Skips(**cfg.nonfinite), books, profile,
             )  # fmt: skip
             state = loop.run(
                 programs, on, state, opened.batches_from(first_step), first_step=first_step, num_steps=cfg.num_steps,

@@ -110,6 +110,21 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(given, whole, tmp_path, 
     assert (tmp_path / "scores.json").read_text() == (whole / "scores.json").read_text()
 
 
+def test_a_training_that_diverges_says_what_mends_it_and_has_no_scores(given, tmp_path):
+    wild = {"optim.learning_rate": 1e30, "optim.clip_norm": 0.0, "optim.schedule": "constant", "log.every_steps": 1}
+    for number, said in (
+        (8, "of seed 0 not all answers to validation are finite"),
+        (40, "steps in a row, 2 to 4, had a"),
+    ):
+        cfg = configured(given, **wild, **{"num_steps": number, "nonfinite.stop_after": 3 if number > 8 else 0})
+        with pytest.raises(
+            command.UserError, match=rf"{said}.* a lower optim.learning_rate .*in a new --workdir"
+        ) as met:
+            finetune.run(cfg, tmp_path / str(number))
+        assert "--replay" not in str(met.value)
+        assert not (tmp_path / str(number) / "scores.json").exists()
+
+
 def steps(given, devices, **changes):
     """Parameters after three steps."""
     opened = finetune.open(configured(given, **{"model.dropout": 0.0, "model.attention_dropout": 0.0} | changes))
@@ -132,6 +147,16 @@ def test_step_0_has_the_model_s_encoder_and_a_head_of_each_seed(given):
         alone = finetune.heads.init_head(opened.tuned, jax.random.key(seed))
         np.testing.assert_array_equal(params["head"]["kernel"][seed], alone["kernel"])
     assert not np.allclose(*params["head"]["kernel"])
+
+
+def test_of_a_model_without_a_pooler_each_seed_draws_its_own(given):
+    opened = finetune.open(configured(given))
+    bare = {key: value for key, value in opened.start.params.items() if key != "pooler"}
+    opened = opened._replace(start=opened.start._replace(params=bare, absent=("pooler",)))
+    drawn = [finetune.first_params(opened, seed) for seed in (0, 1, 0)]
+    assert not np.allclose(drawn[0]["pooler"]["kernel"], drawn[1]["pooler"]["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, drawn[0], drawn[2])
+    np.testing.assert_array_equal(drawn[1]["embeddings"]["word"], bare["embeddings"]["word"])
 
 
 class Nothing:

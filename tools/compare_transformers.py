@@ -17,7 +17,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu import command, feed, finetune, heads, places, pretrained, progress, workdir
+from bert_tpu import command, feed, finetune, places, pretrained, progress, workdir
 from bert_tpu.tasks import glue
 
 KEPT = "transformers.json"
@@ -115,21 +115,22 @@ def _train(opened, place, title):
 
 
 def _model(opened, seed):
-    """Their model of the same weights, with the head that our seed draws."""
+    """Their model of the same weights, with what our seed draws: the head, and a pooler where there was none."""
     import torch
     import transformers
 
-    cfg, head = opened.cfg, jax.device_get(heads.init_head(opened.tuned, jax.random.key(seed)))
+    cfg, ours = opened.cfg, jax.device_get(finetune.first_params(opened, seed))
     torch.manual_seed(seed)  # for dropout
     model = transformers.BertForSequenceClassification.from_pretrained(
         cfg.init_from, num_labels=opened.tuned.classes, hidden_dropout_prob=cfg.model.dropout,
         attention_probs_dropout_prob=cfg.model.attention_dropout, classifier_dropout=cfg.model.dropout,
         problem_type="regression" if opened.task.head == "regress" else "single_label_classification",
-    )  # fmt: skip
+    ).float()  # fmt: skip
     with torch.no_grad():
-        model.classifier.weight.copy_(torch.from_numpy(np.array(head["kernel"].T)))
-        model.classifier.bias.copy_(torch.from_numpy(np.array(head["bias"])))
-    return model.float()
+        for theirs, name in ((model.classifier, "head"), (model.bert.pooler.dense, "pooler")):
+            theirs.weight.copy_(torch.from_numpy(np.array(ours[name]["kernel"].T)))
+            theirs.bias.copy_(torch.from_numpy(np.array(ours[name]["bias"])))
+    return model
 
 
 def _optimizer(cfg, model):
