@@ -2,6 +2,7 @@
 
 import sys
 import time
+import tracemalloc
 
 from hypothesis import given, settings, strategies
 import numpy as np
@@ -85,7 +86,8 @@ def test_a_measure_of_counts_is_that_of_the_rows(pairs):
         few = measure is scores.F1
         a, b = (labels > 1, predictions > 1) if few else (labels, predictions)
         table = np.bincount(a * 4 + b, minlength=16).reshape(4, 4)
-        assert measure.of_table(table) == pytest.approx(measure.of(a.astype(np.int32), b.astype(np.int32)))
+        counts = table.diagonal(), table.sum(1), table.sum(0)
+        assert measure.of_counts(*counts) == pytest.approx(measure.of(a.astype(np.int32), b.astype(np.int32)))
 
 
 def test_the_interval_of_an_accuracy_is_the_binomial_one():
@@ -111,6 +113,19 @@ def test_rows_drawn_and_counts_drawn_spread_alike():
     by_rows = scores.Measure(scores.MATTHEWS.of)
     drawn = spread(by_rows, labels, predictions, resamples=400)
     assert spread(scores.MATTHEWS, labels, predictions, resamples=5000) == pytest.approx(drawn, abs=0.02)
+
+
+def test_many_classes_take_no_more_than_their_counts():
+    labels = np.arange(20_000, dtype=np.int32)  # one row each; a table of two of them would have 3 GB
+    predictions = np.where(labels % 4, labels, 0)
+    tracemalloc.start()
+    try:
+        drawn = scores.draws(scores.MACRO_F1, labels, predictions[None], resamples=20)
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+    assert drawn.shape == (20, 1)
+    assert drawn.mean() == pytest.approx(0.75, abs=0.02)
 
 
 @pytest.mark.parametrize("measure", [scores.MATTHEWS, scores.Measure(scores.MATTHEWS.of)])

@@ -16,8 +16,9 @@ class Measure(NamedTuple):
     """A way to judge: higher is better, and every input has a number."""
 
     of: Callable[[np.ndarray, np.ndarray], float]  # (labels [N], predictions [N])
-    # The same of [C, C], how many rows have label i and prediction j; None where these are no classes.
-    of_table: Callable[[np.ndarray], float] | None = None
+    # The same of counts [C] for each class: rows that are it and predicted it, that are it, that are predicted it.
+    # None where labels are no classes.
+    of_counts: Callable[[np.ndarray, np.ndarray, np.ndarray], float] | None = None
 
 
 def require() -> None:
@@ -78,31 +79,31 @@ def _correlation(of: Callable, labels: np.ndarray, predictions: np.ndarray) -> f
     return found if np.isfinite(found) else 0.0
 
 
-def _table_accuracy(table: np.ndarray) -> float:
-    return table.trace() / table.sum()
+def _accuracy_of(right: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
+    return right.sum() / labels.sum()
 
 
-def _table_f1(table: np.ndarray) -> float:
-    right, wrong = table[1, 1], table[0, 1] + table[1, 0]
-    return 2 * right / (2 * right + wrong) if right else 0.0
+def _f1_of(right: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
+    return 2 * right[1] / (labels[1] + predictions[1]) if right[1] else 0.0
 
 
-def _table_macro_f1(table: np.ndarray) -> float:
-    both = table.sum(0) + table.sum(1)
-    return np.mean(2 * table.diagonal()[both > 0] / both[both > 0])
+def _macro_f1_of(right: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
+    both = labels + predictions
+    return np.mean(2 * right[both > 0] / both[both > 0])
 
 
-def _table_matthews(table: np.ndarray) -> float:
+def _matthews_of(right: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
     """Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient (2004), equation 8."""
-    rows, labels, predictions = table.sum(), table.sum(1) / table.sum(), table.sum(0) / table.sum()
+    rows = labels.sum()
+    labels, predictions = labels / rows, predictions / rows
     spread = (1 - labels @ labels) * (1 - predictions @ predictions)
-    return (table.trace() / rows - labels @ predictions) / spread**0.5 if spread > 0 else 0.0
+    return (right.sum() / rows - labels @ predictions) / spread**0.5 if spread > 0 else 0.0
 
 
-ACCURACY = Measure(_accuracy, _table_accuracy)
-F1 = Measure(_f1, _table_f1)  # of class 1; 0 where nothing is of it
-MACRO_F1 = Measure(_macro_f1, _table_macro_f1)  # the mean over the classes that are labels or predictions
-MATTHEWS = Measure(_matthews, _table_matthews)  # 0 where labels or predictions are all of one class
+ACCURACY = Measure(_accuracy, _accuracy_of)
+F1 = Measure(_f1, _f1_of)  # of class 1; 0 where nothing is of it
+MACRO_F1 = Measure(_macro_f1, _macro_f1_of)  # the mean over the classes that are labels or predictions
+MATTHEWS = Measure(_matthews, _matthews_of)  # 0 where labels or predictions are all of one class
 PEARSON = Measure(_pearson)  # 0 where a side is constant, or holds what is no number
 SPEARMAN = Measure(_spearman)  # ties at their mean rank; 0 as above
 
@@ -121,20 +122,22 @@ def draws(
     rows are all that varies: the seed of a training is not in it.
     """
     rng, rows = np.random.default_rng(seed), len(labels)
-    if not measure.of_table:
+    if not measure.of_counts:
         drawn = (rng.integers(rows, size=rows) for _ in range(resamples))
         return np.array([[measure.of(labels[draw], each[draw]) for each in predictions] for draw in drawn])
     # Rows of the same label and predictions are one, and how often each is drawn is multinomial: QQP's 40,430 rows
     # are four of one model.
     found, counts = np.unique(np.stack([labels, *predictions]), axis=1, return_counts=True)
-    classes = 1 + max(found.max(), 1)
-    codes = found[0] * classes + found[1:]
+    classes, (of_label, *of_models) = 1 + max(found.max(), 1), found
     drawn = rng.multinomial(rows, counts / rows, size=resamples)
 
-    def judged(code, draw):
-        return measure.of_table(np.bincount(code, draw, classes**2).reshape(classes, classes))
+    def judged(draw):
+        there = np.bincount(of_label, draw, classes)
+        for predicted in of_models:
+            right = np.bincount(of_label, draw * (predicted == of_label), classes)
+            yield measure.of_counts(right, there, np.bincount(predicted, draw, classes))
 
-    return np.array([[judged(code, draw) for code in codes] for draw in drawn])
+    return np.array([list(judged(draw)) for draw in drawn])
 
 
 def draws_of_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
