@@ -23,6 +23,10 @@ def load(path) -> hf.Pretrained:
             f"{path} is a fine-tuning's, of {len(config['seeds'])} models: export one, "
             f"python -m tools.export_pytorch --workdir {path} --out MODEL, and give MODEL"
         )
+    if not isinstance(config.get("model"), dict):
+        raise command.UserError(
+            f"{path} has a config.json, but neither that of a run nor weights beside it: put model.safetensors there"
+        )
     section = config["model"] | {"dtype": "float32"}
     packed = checkpoint.load_params(checkpoint.find(path), like(section))
     return hf.Pretrained(layout.unpack(packed, section["vocab_size"]), section, vocab.load(path / "tokenizer"), ())

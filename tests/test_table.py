@@ -56,6 +56,13 @@ def test_a_csv_s_quoted_line_breaks_are_text(tmp_path):
     ]
 
 
+def test_a_csv_s_text_may_be_long(tmp_path):
+    long = "a, " * 100_000
+    write(tmp_path, {"train.csv": f'one,y\n"{long}",0\nb,1\n'})
+    made = load(tmp_path, train="train.csv", text_pair="")
+    assert made.splits["train"].lengths.tolist() == [16, 3]
+
+
 def test_regression_takes_numbers_and_judges_by_correlations(tmp_path):
     write(tmp_path, {"train.jsonl": '{"one": "a", "y": 1}\n\n{"one": "b", "y": "-2.5"}\n{"y": 3e2, "one": 7}\n'})
     made = load(tmp_path, head="regress", text_pair="", train="train.jsonl", validation="train.jsonl")

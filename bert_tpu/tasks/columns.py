@@ -93,6 +93,7 @@ def _tsv(path: str, content: str, wanted: tuple[str, ...]) -> Iterator[tuple[int
 
 
 def _csv(path: str, content: str, wanted: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    csv.field_size_limit(max(len(content), csv.field_size_limit()))  # of 131,072 characters else
     rows = csv.reader(io.StringIO(content, newline=""), strict=True)
     try:
         yield from ((rows.line_num, row) for row in rows if row)
