@@ -41,6 +41,14 @@ def divide(argv) -> tuple[list[str], list[str]]:
     return changes, [word for word in argv if word not in changes]
 
 
+def refuse(changes, elsewhere) -> None:
+    """Raises UserError for a change of a key that a command sets itself. elsewhere: key -> what to do instead."""
+    for word in changes:
+        key = word.removeprefix(FLAG).partition("=")[0]
+        if key in elsewhere:
+            raise command.UserError(f"{word}: {elsewhere[key]}")
+
+
 def changed(name, words) -> ml_collections.ConfigDict:
     """The config that `load` gives for `name`, changed by each word --config.KEY=VALUE; UserError as `parse`."""
     cfg = load(name)

@@ -67,6 +67,25 @@ class Opened(NamedTuple):
 
 def open(cfg) -> Opened:
     """All that `cfg` names, read and checked. UserError for what does not fit together."""
+    read, start = look(cfg), pretrained.load(cfg.init_from)
+    cfg = cfg.copy_and_resolve_references()
+    steps = -(-len(read.splits["train"].lengths) // cfg.batch_size)
+    with cfg.unlocked():
+        cfg.num_steps = cfg.num_steps or max(1, round(cfg.epochs * steps))
+    tuned = heads.Model(model.Bert(**start.model | dict(cfg.model), parent=None), read.head, len(read.labels))
+    sizes.check(tuned.bert, cfg.max_length)
+    rows = feed.Feed(
+        read.splits["train"], seeds=cfg.seeds, batch_size=cfg.batch_size, num_steps=cfg.num_steps,
+        seq_len=cfg.max_length, multiple=jax.device_count() * cfg.accumulate,
+    )  # fmt: skip
+    return Opened(cfg, start, tuned, read, rows)
+
+
+def look(cfg) -> task.Task:
+    """The task of `cfg`, of which every key is checked; no device is asked for, so that another process may have all.
+
+    UserError for a key or value that makes no sense and for data that are missing or wrong.
+    """
     config.check_keys(cfg, "config", (*SCALARS, "data", "optim", *SECTIONS))
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
@@ -79,21 +98,10 @@ def open(cfg) -> Opened:
         )
     if cfg.warmup > 1:
         raise command.UserError(f"config.warmup is {cfg.warmup}: it is a share of the steps, from 0 to 1")
-    start = pretrained.load(cfg.init_from)
-    read = read_task(cfg, start.vocab)
+    read = read_task(cfg, pretrained.vocabulary(cfg.init_from))
     if "train" not in read.splits:
         raise command.UserError(f"the data of {read.name} have no rows to train on: check --config.data")
-    cfg = cfg.copy_and_resolve_references()
-    steps = -(-len(read.splits["train"].lengths) // cfg.batch_size)
-    with cfg.unlocked():
-        cfg.num_steps = cfg.num_steps or max(1, round(cfg.epochs * steps))
-    tuned = heads.Model(model.Bert(**start.model | dict(cfg.model), parent=None), read.head, len(read.labels))
-    sizes.check(tuned.bert, cfg.max_length)
-    rows = feed.Feed(
-        read.splits["train"], seeds=cfg.seeds, batch_size=cfg.batch_size, num_steps=cfg.num_steps,
-        seq_len=cfg.max_length, multiple=jax.device_count() * cfg.accumulate,
-    )  # fmt: skip
-    return Opened(cfg, start, tuned, read, rows)
+    return read
 
 
 def read_task(cfg, vocabulary) -> task.Task:

@@ -15,6 +15,22 @@ def load(path) -> hf.Pretrained:
     path = Path(path)
     if is_hugging_face(path):
         return hf.load(path)
+    section = _section(path) | {"dtype": "float32"}
+    packed = checkpoint.load_params(checkpoint.find(path), like(section))
+    return hf.Pretrained(layout.unpack(packed, section["vocab_size"]), section, vocab.load(path / "tokenizer"), ())
+
+
+def vocabulary(path) -> vocab.Vocab:
+    """The vocabulary of the BERT that `path` holds; no device is asked for, and UserError is raised as by `load`."""
+    path = Path(path)
+    if is_hugging_face(path):
+        return vocab.load(path)
+    _section(path)
+    return vocab.load(path / "tokenizer")
+
+
+def _section(path):
+    """The `model` section of a pretraining's workdir."""
     if not path.is_dir():
         raise command.UserError(f"there is no {path}: give a Hugging Face directory, a workdir or an imported model")
     config = workdir.read_config(path)
@@ -27,9 +43,7 @@ def load(path) -> hf.Pretrained:
         raise command.UserError(
             f"{path} has a config.json, but neither that of a run nor weights beside it: put model.safetensors there"
         )
-    section = config["model"] | {"dtype": "float32"}
-    packed = checkpoint.load_params(checkpoint.find(path), like(section))
-    return hf.Pretrained(layout.unpack(packed, section["vocab_size"]), section, vocab.load(path / "tokenizer"), ())
+    return config["model"]
 
 
 def is_hugging_face(path) -> bool:

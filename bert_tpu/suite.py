@@ -60,14 +60,23 @@ def tune(name, directory, words) -> Result:
     is stopped. Raises UserError where nothing was judged.
     """
     directory = Path(directory)
-    asked = json.dumps(config.changed(name, words).to_dict(), indent=1) + "\n"
-    if not (directory / ASKED).exists() or (directory / ASKED).read_text() != asked:
+    if not is_done(name, directory, words):
         _run(["--config", name, "--workdir", str(directory), *words])
-        places.write_atomically(directory / ASKED, asked)
+        places.write_atomically(directory / ASKED, _asked(name, words))
     held = json.loads((directory / judge.SCORES).read_text())
     if not held["summary"]:
         raise command.UserError(f"{directory} was judged on nothing: the data have no labelled split beside train")
     return Result(directory, workdir.read_config(directory), held["seeds"], held["summary"])
+
+
+def is_done(name, directory, words) -> bool:
+    """Whether `tune` has done this in `directory` already."""
+    path = Path(directory) / ASKED
+    return path.exists() and path.read_text() == _asked(name, words)
+
+
+def _asked(name, words):
+    return json.dumps(config.changed(name, words).to_dict(), indent=1) + "\n"
 
 
 def _run(words):

@@ -1,11 +1,12 @@
 """Fine-tunings in a row: what is finished is not done again, a fault ends all, and two models are compared alike."""
 
+import importlib
 import json
 import pathlib
 import re
-import runpy
 import sys
 
+from jax._src import xla_bridge
 import numpy as np
 import pytest
 import small
@@ -65,11 +66,11 @@ def test_the_best_seed_s_predictions_are_for_the_server(done):
     assert f"lacks {lacking}" in ended.stderr
 
 
-def again(words, monkeypatch):
+def again(words, monkeypatch, name="glue"):
     """The command in this process, where a fine-tuning that begins fails the test."""
     monkeypatch.setattr(suite, "_run", lambda words: pytest.fail("it is done already"))
-    monkeypatch.setattr(sys, "argv", ["glue", *words])
-    runpy.run_module("tools.glue")["main"]()
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    importlib.import_module(f"tools.{name}").main()
 
 
 def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
@@ -81,16 +82,40 @@ def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
             again([*words, change], monkeypatch)
 
 
-def test_a_fault_of_a_run_ends_the_suite_with_its_code(given, done, tmp_path):
-    _, data, words = given
-    for directory, changes, said in (
-        (tmp_path, [], "there is no nowhere"),
-        (done[0] / "sst2", ["--config.batch_size=4"], "batch_size"),  # of another config
+def test_a_fault_of_a_run_ends_the_suite_with_its_code(given, done, tmp_path, capfd):
+    model, data, words = given
+    for directory, init_from, said in (
+        (tmp_path, "nowhere", "there is no nowhere"),
+        (done[0] / "sst2", model, "belongs to another config: batch_size is 8 there and 4 here"),
     ):
-        asked = [f"--config.data.dir={data}", "--config.init_from=nowhere", *words, *changes]
+        asked = [f"--config.data.dir={data}", f"--config.init_from={init_from}", *words, "--config.batch_size=4"]
         with pytest.raises(SystemExit) as ended:
             suite.tune("configs/glue.py:sst2", directory, asked)
-        assert ended.value.code == 1, said
+        assert ended.value.code == 1
+        assert said in capfd.readouterr().err
+
+
+def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, tmp_path, monkeypatch):
+    model, data, words = given
+    monkeypatch.setattr(xla_bridge, "backends", lambda: pytest.fail("the devices are the fine-tunings'"))
+    base = ["--model", model, "--data", data, "--workdir", str(tmp_path)]
+    pair = [model, model, "--workdir", str(tmp_path), f"--config.data.dir={data}"]
+    for name, asked, said in (
+        ("glue", [*base, "--tasks", "sst2", "rte"], f"{data} holds none of train.tsv"),
+        ("glue", [*base, "--tasks", "sst2", "--config.seeds=7,8"], "--config.seeds=7,8: give --seeds N"),
+        (
+            "glue",
+            [*base, "--tasks", "sst2", "--grid", "--config.epochs=1"],
+            "--config.epochs=1: it is what --grid varies",
+        ),
+        ("glue", [*base, "--tasks", "sst2", "--config.warmup=3"], "config.warmup is 3.0"),
+        ("compare", [*pair, "--tasks", "sst2", "rtee"], "no config file rtee"),
+        ("compare", [*pair[:1], "modle", *pair[2:], "--tasks", "sst2"], "there is no modle"),
+        ("compare", [*pair, "--tasks", "sst2", "--config.init_from=M"], "the two models are given without a flag"),
+    ):
+        with pytest.raises(command.UserError, match=re.escape(said)):
+            again([*asked, *words], monkeypatch, name)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -139,11 +164,12 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     lines = list(compare.differences("own", [task, task], pair))
     assert [line.split(" | ")[1:3] for line in lines] == [["validation", "accuracy"], ["validation", "macro_f1"]]
     assert all(line.endswith("| +0.0000 | +0.0000 .. +0.0000 |") for line in lines)
-    assert compare._task(config.changed(name, words), pair[0]).splits.keys() == task.splits.keys()
+    assert compare.Run(name, tmp_path / "A", words, task).done() == pair[0]
     with open(rows["validation"], "a") as file:
         file.write('\n{"text": "the cat sat on a mat.", "label": "no"}')
+    now = finetune.look(config.changed(name, words))
     with pytest.raises(command.UserError, match="A was made of other data than are there now: give another --workdir"):
-        compare._task(config.changed(name, words), pair[0])
+        compare.Run(name, tmp_path / "A", words, now).done()
     # Of outputs that are all right, B is better by what A lacks of 1.
     labels = task.splits["validation"].labels
     np.save(tmp_path / "B" / "predictions" / "validation.npy", np.tile(np.eye(3, dtype=np.float32)[labels], (3, 1, 1)))

@@ -9,11 +9,13 @@ in the same order. The interval of the difference is that of rows and of seeds d
 import argparse
 import pathlib
 import sys
+from typing import NamedTuple
 
 import numpy as np
 
 from bert_tpu import command, config, finetune, heads, judge, suite
 from bert_tpu.tasks import scores
+from bert_tpu.tasks.task import Task
 from configs import glue
 
 
@@ -28,25 +30,39 @@ def main():
     args = parser.parse_args(rest)
     if args.seeds < 2:
         raise command.UserError(f"--seeds {args.seeds}: how far seeds differ takes 2 or more")
+    config.refuse(changes, {"seeds": "give --seeds N", "init_from": "the two models are given without a flag"})
+    runs = [list(_runs(task, args.models, args.seeds, args.workdir, changes)) for task in args.tasks]
     print(f"A: {args.models[0]}\nB: {args.models[1]}\n")
     print("| task | split | score | A | B | B - A | 95% |\n| --- | --- | --- | --- | --- | --- | --- |")
-    for task in args.tasks:
-        name = f"configs/glue.py:{task}" if task in glue.TASKS else task
-        folder = pathlib.Path(name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", ""))
-        seeds = f"--config.seeds={','.join(map(str, range(args.seeds)))}"
-        words = [[*changes, f"--config.init_from={model}", seeds] for model in args.models]
-        pair = [suite.tune(name, args.workdir / folder / side, of) for side, of in zip("AB", words, strict=True)]
-        tasks = [_task(config.changed(name, of), done) for of, done in zip(words, pair, strict=True)]
-        for line in differences(task, tasks, pair):
+    for task, pair in zip(args.tasks, runs, strict=True):
+        results = [run.done() for run in pair]
+        for line in differences(task, [run.task for run in pair], results):
             print(line, flush=True)
 
 
-def _task(cfg, done):
-    """The task as `cfg` names it; UserError where it has other rows than the Result `done` was judged on."""
-    task = finetune.open(cfg).task
-    if finetune.hashes(task) != done.config["task"]["sha256"]:
-        raise command.UserError(f"{done.workdir} was made of other data than are there now: give another --workdir")
-    return task
+class Run(NamedTuple):
+    """A fine-tuning of one model that is to be. task: as its config names it now."""
+
+    name: str
+    workdir: pathlib.Path
+    words: list[str]
+    task: Task
+
+    def done(self) -> suite.Result:
+        """Does it, unless it has been done. UserError where that was of other rows than the task has."""
+        result = suite.tune(self.name, self.workdir, self.words)
+        if finetune.hashes(self.task) != result.config["task"]["sha256"]:
+            raise command.UserError(f"{self.workdir} was made of other data than are there now: give another --workdir")
+        return result
+
+
+def _runs(task, models, seeds, workdir, changes):
+    """The Runs of both models; a fault of any task is named before the first of them trains."""
+    name = f"configs/glue.py:{task}" if task in glue.TASKS else task
+    folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
+    for side, model in zip("AB", models, strict=True):
+        words = [*changes, f"--config.init_from={model}", f"--config.seeds={','.join(map(str, range(seeds)))}"]
+        yield Run(name, workdir / folder / side, words, finetune.look(config.changed(name, words)))
 
 
 def differences(name, tasks, pair):

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import sys
 
-from bert_tpu import command, config, finetuned, judge, places, suite
+from bert_tpu import command, config, finetune, finetuned, judge, places, suite
 from bert_tpu.tasks import board, submission
 from configs import glue
 
@@ -36,15 +36,27 @@ def main():
         raise command.UserError(
             f"there is no task {unknown[0]!r} in GLUE; take some of {', '.join(glue.TASKS)}, or all"
         )
-    results = {}
+    elsewhere = {"seeds": "give --seeds N", "init_from": "give --model", "data.dir": "give --data"}
+    varied = ("batch_size", "optim.learning_rate", "epochs") if args.grid else ()
+    config.refuse(changes, elsewhere | dict.fromkeys(varied, "it is what --grid varies"))
+    seeds = f"--config.seeds={','.join(map(str, range(args.seeds)))}"
+    words = {
+        task: [*changes, f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}", seeds]
+        for task in tasks
+    }
+    for task in tasks:  # a fault of the last is named before the first one trains for hours
+        if args.grid or not suite.is_done(f"configs/glue.py:{task}", args.workdir / task, words[task]):
+            finetune.look(config.changed(f"configs/glue.py:{task}", words[task]))
     for task in tasks:
-        words = [
-            *changes, f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}",
-            f"--config.seeds={','.join(map(str, range(args.seeds)))}",
-        ]  # fmt: skip
         run = suite.grid if args.grid else suite.tune
-        results[task] = run(f"configs/glue.py:{task}", args.workdir / task, words)
-    _write(args.workdir, results)
+        result = run(f"configs/glue.py:{task}", args.workdir / task, words[task])
+        table = _write(args.workdir, task, result)
+    print(table, end="")
+    try:
+        submission.pack(args.workdir / "submission", args.workdir / "submission.zip")
+        print(f"{args.workdir / 'submission.zip'} is what GLUE's server takes")
+    except command.UserError as lack:
+        print(f"no submission.zip: {lack}", file=sys.stderr)
 
 
 def _data(named, task):
@@ -55,33 +67,24 @@ def _data(named, task):
     return f"{name}/{task}{mark}{rest}"
 
 
-def _write(directory, results):
+def _write(directory, task, result):
+    """Adds a task to what earlier ones and earlier calls have left in `directory`; returns the table of all."""
     path = directory / judge.SCORES
-    held = json.loads(path.read_text()) if path.exists() else {}  # of the tasks of earlier calls
-    held |= {
-        task: {
-            "workdir": str(result.workdir.relative_to(directory)), "batch_size": result.config["batch_size"],
-            "learning_rate": result.config["optim"]["learning_rate"], "epochs": result.config["epochs"],
-            "seeds": result.seeds, "summary": result.summary,
-        }
-        for task, result in results.items()
+    held = json.loads(path.read_text()) if path.exists() else {}
+    held[task] = {
+        "workdir": str(result.workdir.relative_to(directory)), "batch_size": result.config["batch_size"],
+        "learning_rate": result.config["optim"]["learning_rate"], "epochs": result.config["epochs"],
+        "seeds": result.seeds, "summary": result.summary,
     }  # fmt: skip
     table = board.markdown({task: each["summary"] for task, each in held.items()})
     places.write_atomically(path, json.dumps(held, indent=1) + "\n")
     places.write_atomically(directory / "scores.md", table)
-    print(table, end="")
-    folder = directory / "submission"
-    for result in results.values():
-        best, _ = finetuned.choose(result.config["seeds"], result.seeds)
-        for path in (result.workdir / judge.PREDICTIONS / f"seed{best}").glob("*.tsv"):
-            if path.name in submission.ROWS:
-                folder.mkdir(exist_ok=True)
-                shutil.copy(path, folder)
-    try:
-        submission.pack(folder, directory / "submission.zip")
-        print(f"{directory / 'submission.zip'} is what GLUE's server takes")
-    except command.UserError as lack:
-        print(f"no submission.zip: {lack}", file=sys.stderr)
+    best, _ = finetuned.choose(result.config["seeds"], result.seeds)
+    for path in (result.workdir / judge.PREDICTIONS / f"seed{best}").glob("*.tsv"):
+        if path.name in submission.ROWS:
+            (directory / "submission").mkdir(exist_ok=True)
+            shutil.copy(path, directory / "submission")
+    return table
 
 
 if __name__ == "__main__":
