@@ -97,7 +97,7 @@ def test_a_fault_of_a_run_ends_the_suite_with_its_code(given, done, tmp_path, ca
 
 def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, tmp_path, monkeypatch):
     model, data, words = given
-    monkeypatch.setattr(xla_bridge, "backends", lambda: pytest.fail("the devices are the fine-tunings'"))
+    monkeypatch.setattr(xla_bridge, "get_backend", lambda *_: pytest.fail("the devices are the fine-tunings'"))
     base = ["--model", model, "--data", data, "--workdir", str(tmp_path)]
     pair = [model, model, "--workdir", str(tmp_path), f"--config.data.dir={data}"]
     for name, asked, said in (
