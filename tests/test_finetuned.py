@@ -204,3 +204,18 @@ def test_onnx_scores_as_the_run_did(made, head):
     costs = forms.write(tuned.model, tuned.run)
     assert costs["files"][0]["scores"] == pytest.approx(next(iter(scores.values())), abs=1e-4)
     assert [each["form"] for each in costs["files"]] == list(forms.FORMS)
+
+
+def test_onnx_is_scored_on_the_rows_that_the_run_was_judged_on_alone(made, tmp_path):
+    classify = made("classify")
+    run, model = shutil.copytree(classify.run, tmp_path / "run"), shutil.copytree(classify.model, tmp_path / "model")
+    shutil.rmtree(model / forms.FOLDER, ignore_errors=True)
+    config = json.loads((run / "config.json").read_text())
+    changed = tmp_path / "changed.jsonl"
+    with open(config["data"]["validation"]) as file:
+        changed.write_text(file.read().replace("the cat", "a cat"))
+    config["data"]["validation"] = str(changed)
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(command.UserError, match="validation of .*run has other rows than when it was trained"):
+        forms.write(model, run)
+    assert not (model / forms.FOLDER).exists()
