@@ -30,7 +30,7 @@ def test_columns_are_those_of_the_tasks_that_are_there_in_the_paper_s_order():
     assert lines[2] == "| mean | 80.0/82.0 | 50.0 | 90.0/85.0 |"
     assert lines[3] == "| standard deviation | 1.0/1.0 | 1.0 | 1.0/1.0 |"
     assert lines[4] == "| best | 82.0/84.0 | 52.0 | 92.0/87.0 |"
-    assert lines[5] == "| 95% of rows drawn | 70.0-90.0/72.0-92.0 | 40.0-60.0 | 80.0-100.0/75.0-95.0 |"
+    assert lines[5] == "| 95% of rows drawn | 70.0..90.0/72.0..92.0 | 40.0..60.0 | 80.0..100.0/75.0..95.0 |"
 
 
 @pytest.mark.parametrize("wnli", [{}, {"wnli": {"validation": of(("accuracy", 0.1))}}])

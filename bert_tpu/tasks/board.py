@@ -27,7 +27,7 @@ def markdown(summaries: dict[str, dict]) -> str:
         rows["mean"].append("/".join(_per_cent(one["mean"]) for one in each))
         rows["standard deviation"].append("/".join(_per_cent(one["std"]) for one in each))
         rows["best"].append("/".join(_per_cent(one["best"]) for one in each))
-        rows["95% of rows drawn"].append("/".join("-".join(map(_per_cent, one["interval"])) for one in each))
+        rows["95% of rows drawn"].append("/".join("..".join(map(_per_cent, one["interval"])) for one in each))
     if (average := _average(summaries)) is not None:
         columns["Average"] = None
         rows = {label: [*cells, _per_cent(average) if label == "mean" else ""] for label, cells in rows.items()}
