@@ -1,20 +1,24 @@
 """How good a fine-tuned model is: its outputs for each split, the scores of the judged ones, its answers on disk."""
 
+import contextlib
 import json
 import statistics
 
 import jax
 import numpy as np
 
-from bert_tpu import command, feed, heads, mesh, places
+from bert_tpu import command, feed, heads, mesh, places, progress
 from bert_tpu.tasks import scores as task_scores
 
 SCORES = "scores.json"
 PREDICTIONS = "predictions"
 
 
-def outputs(programs, on, params, opened_feed, rows, *, of_tokens) -> np.ndarray:
-    """What the head of each seed says of `rows`, as tasks.task.Task has outputs, with seeds in front."""
+def outputs(programs, on, params, opened_feed, rows, *, of_tokens, shown=None) -> np.ndarray:
+    """What the head of each seed says of `rows`, as tasks.task.Task has outputs, with seeds in front.
+
+    shown: a bar over the rows that are answered.
+    """
     found, share = None, {"hosts": jax.process_count(), "host": jax.process_index()}
     for examples, tokens, batch in opened_feed.to_judge(rows, **share):
         said = np.asarray(programs.evaluate[opened_feed.seq_len](params, mesh.put(batch, on)))  # [seeds, rows, ..., C]
@@ -24,6 +28,8 @@ def outputs(programs, on, params, opened_feed, rows, *, of_tokens) -> np.ndarray
         numbers = tokens if of_tokens else examples
         there = numbers != feed.NOBODY
         found[:, numbers[there]] = said[:, there]
+        if shown is not None:
+            shown.update(np.count_nonzero(examples != feed.NOBODY))
     return found
 
 
@@ -37,7 +43,10 @@ def evaluate(opened, directory, programs, on, state, books, finished):
         is_judged = split in task.judged
         if split == "train" or not (is_judged or is_last):
             continue
-        each = outputs(programs, on, state.params, opened.feed, task.splits[split], of_tokens=of_tokens)
+        with _bar(books, split, task.splits[split]) if writes and not is_judged else contextlib.nullcontext() as shown:
+            each = outputs(
+                programs, on, state.params, opened.feed, task.splits[split], of_tokens=of_tokens, shown=shown
+            )
         _check_finite(cfg.seeds, split, each)
         if is_judged:
             for seed, said in zip(cfg.seeds, each, strict=True):
@@ -54,6 +63,12 @@ def evaluate(opened, directory, programs, on, state, books, finished):
             "commonest_class": majority,
         }  # fmt: skip
         places.write_atomically(directory / SCORES, json.dumps(content, indent=1) + "\n")
+
+
+def _bar(books, split, rows):
+    """A bar for a split that has no scores to tell of its end."""
+    books.say(f"answers to {split} ...")
+    return progress.bar(len(rows.lengths), split, "row")
 
 
 def _check_finite(seeds, split, each):

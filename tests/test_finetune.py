@@ -3,6 +3,7 @@
 import json
 import pathlib
 import random
+import re
 import signal
 
 import jax
@@ -235,6 +236,7 @@ def test_the_command_says_what_it_does(given, tmp_path):
     done = warm.run("bert_tpu.finetune", ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}", *words])
     assert done.returncode == 0, done.stderr
     assert "validation: accuracy 0." in done.stderr
+    assert re.search(r"answers to test \.\.\.\n.*\ntest: 100%.* 20.0/20.0 ", done.stderr)
     assert "(mean of 2 seeds; always the commonest class: accuracy 0.5000)" in done.stderr
 
 
@@ -254,6 +256,21 @@ def test_two_hosts_train_and_judge_as_one_does_and_what_they_save_goes_on_alone(
     # As on one host: the same rows are learnt from and judged, and rounding grows from step to step.
     ours, alone = (np.load(place / "predictions" / "validation.npy") for place in (run, whole))
     np.testing.assert_allclose(ours, alone, atol=0.05 * np.abs(alone).max())
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("glue", "no data: give --config.data.dir=DIR"), ("ner", "no data: give --config.data.dir=DIR"),
+        ("squad", "no train file: give --config.data.train=FILE"),
+        ("pairs", "a task needs a train file: give --config.data.train=FILE"),
+    ],
+)  # fmt: skip
+def test_data_that_nobody_named_are_asked_for_by_their_flag(given, file, said):
+    cfg = config.load(f"configs/{file}.py").unlock()
+    cfg.init_from = given["init_from"]
+    with pytest.raises(command.UserError, match=said):
+        finetune.job(cfg)
 
 
 @pytest.mark.parametrize("file", ["squad", "ner", "pairs", "glue"])

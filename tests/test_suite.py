@@ -95,11 +95,13 @@ def test_a_fault_of_a_run_ends_the_suite_with_its_code(given, done, tmp_path, ca
         assert said in capfd.readouterr().err
 
 
-def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, tmp_path, monkeypatch):
+def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, tmp_path, tmp_path_factory, monkeypatch):
     model, data, words = given
     monkeypatch.setattr(xla_bridge, "get_backend", lambda *_: pytest.fail("the devices are the fine-tunings'"))
     base = ["--model", model, "--data", data, "--workdir", str(tmp_path)]
     pair = [model, model, "--workdir", str(tmp_path), f"--config.data.dir={data}"]
+    own = [f"--config.data.{key}={value}" for key, value in tuned.classes(tmp_path_factory.mktemp("own"))[1].items()]
+    own = [word for word in own if not word.startswith("--config.data.validation")]
     for name, asked, said in (
         ("glue", [*base, "--tasks", "sst2", "rte"], f"{data} holds none of train.tsv"),
         ("glue", [*base, "--tasks", "sst2", "--config.seeds=7,8"], "--config.seeds=7,8: give --seeds N"),
@@ -109,7 +111,8 @@ def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, t
             "--config.epochs=1: it is what --grid varies",
         ),
         ("glue", [*base, "--tasks", "sst2", "--config.warmup=3"], "config.warmup is 3.0"),
-        ("compare", [*pair, "--tasks", "sst2", "rtee"], "no config file rtee"),
+        ("compare", [*pair, "--tasks", "sst2", "rtee"], "rtee is no config and none of GLUE's tasks, cola,"),
+        ("compare", [*pair[:4], *own, "--tasks", "configs/pairs.py"], "configs/pairs.py has no labelled split beside"),
         ("compare", [*pair[:1], "modle", *pair[2:], "--tasks", "sst2"], "there is no modle"),
         ("compare", [*pair, "--tasks", "sst2", "--config.init_from=M"], "the two models are given without a flag"),
     ):

@@ -103,6 +103,7 @@ GOOD = "one\ttwo\ty\na\tb\t0\nc\td\t1\n"
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
+        ("bad.tsv", "one\ttwo\ty\na\tb\t\n", "bad.tsv line 2 has the label '', which is no class: it is empty"),
         ("bad.tsv", "one\ttwo\ty\na\tb\t2\n", "bad.tsv line 2 has the label '2', which is no class of the train file"),
         ("bad.tsv", "one\ttwo\ty\na\tb\t0\na\tb\t\n", "bad.tsv line 3 has the label '', which is no class"),
         ("bad.tsv", "one\ttwo\na\tb\n", "bad.tsv has no column 'y' but 'one', 'two'"),

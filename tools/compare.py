@@ -59,10 +59,15 @@ class Run(NamedTuple):
 def _runs(task, models, seeds, workdir, changes):
     """The Runs of both models; a fault of any task is named before the first of them trains."""
     name = f"configs/glue.py:{task}" if task in glue.TASKS else task
+    if not pathlib.Path(name.partition(":")[0]).is_file():
+        raise command.UserError(f"{task} is no config and none of GLUE's tasks, {', '.join(glue.TASKS)}")
     folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
     for side, model in zip("AB", models, strict=True):
         words = [*changes, f"--config.init_from={model}", f"--config.seeds={','.join(map(str, range(seeds)))}"]
-        yield Run(name, workdir / folder / side, words, finetune.look(config.changed(name, words)))
+        read = finetune.look(config.changed(name, words))
+        if not read.judged:
+            raise command.UserError(f"{task} has no labelled split beside train to be judged on: check --config.data")
+        yield Run(name, workdir / folder / side, words, read)
 
 
 def differences(name, tasks, pair):

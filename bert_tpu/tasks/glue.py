@@ -39,6 +39,8 @@ def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> ta
     """
     if task not in glue_tasks.TASKS:
         raise command.UserError(f"there is no task {task!r} in GLUE; take one of {', '.join(glue_tasks.TASKS)}")
+    if not dir:
+        raise command.UserError("no data: give --config.data.dir=DIR, a folder of the official TSVs, or tfds:glue/TASK")
     scores.require()
     parts = _parts(task, dir, [dir], max_length=max_length, vocabulary=vocabulary)
     if not parts:

@@ -45,6 +45,8 @@ def load(*, dir: str, train: str, validation: str, test: str, max_length: int, v
     a sentence beyond max_length tokens, and words without any token, are never seen and count as predicted O, in
     scores and in files. Raises UserError where data are missing or wrong.
     """
+    if not dir:
+        raise command.UserError("no data: give --config.data.dir=DIR, a folder of CoNLL's columns, or tfds:conll2003")
     if not train:
         raise command.UserError("a task needs a train split; name it")
     rows.check(max_length)

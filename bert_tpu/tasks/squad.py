@@ -47,6 +47,8 @@ def load(
     )  # fmt: skip
     splits = {}
     for name, path in (("train", train), ("validation", validation)):
+        if not path:
+            raise command.UserError(f"no {name} file: give --config.data.{name}=FILE, SQuAD's JSON")
         paragraphs = squad_file.read(path, version)
         made = windows.make(
             paragraphs, path=path, vocabulary=vocabulary,

@@ -35,7 +35,7 @@ def load(
     if head not in MEASURES:
         raise command.UserError(f"head {head!r} is none of {', '.join(MEASURES)}; name the one that the labels are for")
     if not train:
-        raise command.UserError("a task needs a train file; give its path")
+        raise command.UserError("a task needs a train file: give --config.data.train=FILE")
     scores.require()
     texts = (text, text_pair) if text_pair else (text,)
     paths = {"train": train, "validation": validation, "test": test}
@@ -79,7 +79,7 @@ def _labels(table: columns.Columns, label: str, classes: tuple[str, ...]) -> np.
     for line, value in zip(table.lines, table.column(label), strict=True):
         known = ids.get(value) if classes else _finite(value)
         if known is None:
-            wanted = "is no class of the train file" if classes else "is no number"
+            wanted = f"is no class{' of the train file' if value else ': it is empty'}" if classes else "is no number"
             raise command.UserError(f"{table.path} line {line} has the label {value!r}, which {wanted}; mend it")
         found.append(known)
     return np.array(found, np.int32 if classes else np.float32)
