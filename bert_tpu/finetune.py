@@ -171,7 +171,7 @@ def training(opened, directory) -> running.Training:
 
 
 def hashes(read) -> dict[str, str]:
-    """The SHA-256 of the rows of each split of a task: by them hosts, and later programs, know the same data."""
+    """The SHA-256 of the rows of each split of a task."""
     found = {}
     for split, rows in read.splits.items():
         digest = hashlib.sha256()
@@ -179,6 +179,12 @@ def hashes(read) -> dict[str, str]:
             digest.update(np.ascontiguousarray(array))
         found[split] = digest.hexdigest()
     return found
+
+
+def check_rows(read, config, directory):
+    """Raises UserError where a task has other rows than the run in `directory`, whose config.json is `config`, had."""
+    if hashes(read) != config["task"]["sha256"]:
+        raise command.UserError(f"{directory} was made of other data than are there now: give another --workdir")
 
 
 def first_params(opened, seed) -> dict[str, Any]:

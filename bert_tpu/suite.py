@@ -69,6 +69,11 @@ def tune(name, directory, words) -> Result:
     return Result(directory, workdir.read_config(directory), held["seeds"], held["summary"])
 
 
+def seeds(number) -> str:
+    """The word of a command line for so many seeds, the same ones each time."""
+    return f"{config.FLAG}seeds={','.join(map(str, range(number)))}"
+
+
 def is_done(name, directory, words) -> bool:
     """Whether `tune` has done this in `directory` already."""
     path = Path(directory) / ASKED

@@ -51,8 +51,7 @@ class Run(NamedTuple):
     def done(self) -> suite.Result:
         """Does it, unless it has been done. UserError where that was of other rows than the task has."""
         result = suite.tune(self.name, self.workdir, self.words)
-        if finetune.hashes(self.task) != result.config["task"]["sha256"]:
-            raise command.UserError(f"{self.workdir} was made of other data than are there now: give another --workdir")
+        finetune.check_rows(self.task, result.config, self.workdir)
         return result
 
 
@@ -63,7 +62,7 @@ def _runs(task, models, seeds, workdir, changes):
         raise command.UserError(f"{task} is no config and none of GLUE's tasks, {', '.join(glue.TASKS)}")
     folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
     for side, model in zip("AB", models, strict=True):
-        words = [*changes, f"--config.init_from={model}", f"--config.seeds={','.join(map(str, range(seeds)))}"]
+        words = [*changes, f"--config.init_from={model}", suite.seeds(seeds)]
         read = finetune.look(config.changed(name, words))
         if not read.judged:
             raise command.UserError(f"{task} has no labelled split beside train to be judged on: check --config.data")

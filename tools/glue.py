@@ -39,18 +39,15 @@ def main():
     elsewhere = {"seeds": "give --seeds N", "init_from": "give --model", "data.dir": "give --data"}
     varied = ("batch_size", "optim.learning_rate", "epochs") if args.grid else ()
     config.refuse(changes, elsewhere | dict.fromkeys(varied, "it is what --grid varies"))
-    seeds = f"--config.seeds={','.join(map(str, range(args.seeds)))}"
-    words = {
-        task: [*changes, f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}", seeds]
-        for task in tasks
-    }
-    for task in tasks:  # a fault of the last is named before the first one trains for hours
-        if args.grid or not suite.is_done(f"configs/glue.py:{task}", args.workdir / task, words[task]):
-            finetune.look(config.changed(f"configs/glue.py:{task}", words[task]))
+    runs = {}
     for task in tasks:
-        run = suite.grid if args.grid else suite.tune
-        result = run(f"configs/glue.py:{task}", args.workdir / task, words[task])
-        table = _write(args.workdir, task, result)
+        words = [f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}"]
+        runs[task] = f"configs/glue.py:{task}", args.workdir / task, [*changes, *words, suite.seeds(args.seeds)]
+    for name, directory, words in runs.values():  # a fault of the last is named before the first one trains for hours
+        if args.grid or not suite.is_done(name, directory, words):
+            finetune.look(config.changed(name, words))
+    for task, run in runs.items():
+        table = _write(args.workdir, task, (suite.grid if args.grid else suite.tune)(*run))
     print(table, end="")
     try:
         submission.pack(args.workdir / "submission", args.workdir / "submission.zip")
