@@ -162,7 +162,7 @@ def training(opened, directory) -> running.Training:
         size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(opened.tuned, jax.random.key(0))))),
         first_params=functools.partial(_first_params, opened),
         compile=lambda on: train.compile(this, on, train.jit_outputs(this, on, outputs), shapes),
-        open_data=lambda _: running.Data(
+        open_data=lambda *_: running.Data(
             lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
             functools.partial(judge.evaluate, opened, directory),
         ),

@@ -11,7 +11,7 @@ FLOORS = {
     0: ("command",),
     1: (
         "activation", "attention", "beam", "cache", "card", "checkpoint", "chips", "chunks", "classes", "clean",
-        "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dropout", "duplicates",
+        "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dealing", "dropout", "duplicates",
         "embedding", "energy", "evidence", "fingerprint", "flops", "hbm", "health", "hf", "hlo", "hosts", "hours",
         "kept", "layout", "lines", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim", "packed",
         "packing", "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish", "readers", "recipe",
