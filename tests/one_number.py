@@ -3,6 +3,8 @@
 The loss is the number and its gradient 1: Adam's update is then 1 at every step, and the number falls by the rate.
 """
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,13 +24,18 @@ KEYS = {
 }  # fmt: skip
 
 
-def job(seed=0, **changes):
-    """The Job of one training, or of several where `seed` is a tuple. changes: of OPTIM."""
+def job(seed=0, turns=0, **changes):
+    """The Job of one training, or of several where `seed` is a tuple.
+
+    turns: of a loop that a step computes on each device and that changes nothing. changes: of OPTIM.
+    """
     rule, rate = optim.make(**OPTIM | changes)
 
     def loss(params, rows, draw):
         factor = jnp.where(rows["bad"] > 0, jnp.inf, 1.0)
-        return {"mlm_loss": (jnp.sum(params["bias"] * factor), jnp.float32(len(factor)))}
+        table = jax.lax.stop_gradient(jnp.full((32, 32), params["bias"]))
+        spent = jax.lax.fori_loop(0, turns, lambda _, x: jnp.sin(x @ x), table)
+        return {"mlm_loss": (jnp.sum(params["bias"] * factor) + 0 * jnp.sum(spent), jnp.float32(len(factor)))}
 
     shapes = {name: rows.shape for name, rows in batch([], 0, seed)[1].items()}
     return train.Job(
@@ -64,13 +71,18 @@ class Schedule:
         pass
 
 
-def run(directory, bad, seed=0, **changes):
-    """Trains in `directory` as a user's run does; returns the exit code. changes: of KEYS."""
+def run(directory, bad, seed=0, turns=0, input_s=0.0, **changes):
+    """Trains in `directory` as a user's run does; returns the exit code.
+
+    turns: as `job` has it. input_s: how long a batch takes. changes: of KEYS.
+    """
     cfg = runs.configured(KEYS | {"compile_cache": ""} | changes)
-    this = job(seed, num_steps=cfg.num_steps)
+    this = job(seed, turns, num_steps=cfg.num_steps)
 
     def batches_from(step):
-        return (batch(bad, number, seed) for number in range(step, cfg.num_steps))
+        for number in range(step, cfg.num_steps):
+            time.sleep(input_s)
+            yield batch(bad, number, seed)
 
     def evaluate(programs, on, state, books, finished):
         if cfg.eval.num_batches:
