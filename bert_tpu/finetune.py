@@ -128,22 +128,26 @@ def job(cfg) -> train.Job:
 def make_job(opened) -> train.Job:
     """The Job of what is open; of that it asks for cfg, tuned and feed."""
     cfg, tuned, rows = opened.cfg, opened.tuned, opened.feed
-    warmup_steps = round(cfg.warmup * cfg.num_steps)
-    given = {"warmup_steps": warmup_steps, "num_steps": cfg.num_steps}
-    rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate")}
+    steps = {"warmup_steps": warmup_steps(cfg), "num_steps": cfg.num_steps}
+    rule, rate = config.call(optim.make, cfg.optim, "optim", **steps)
     examples = 0 if tuned.head in heads.OF_TOKENS else rows.slots
     return train.Job(
         init=lambda key: layout.pack(heads.init(tuned, key)),
         loss=functools.partial(heads.loss, tuned),
         counts=functools.partial(heads.counts, tuned),
-        tx=config.call(optim.make, cfg.optim, "optim", **given),
-        learning_rate=optim.make_schedule(**rate, **given),
+        tx=rule,
+        learning_rate=rate,
         shapes={rows.seq_len: rows.shapes()},
         flops={rows.seq_len: flops.tune(tuned.bert, rows.rows(rows.seq_len), rows.seq_len, examples)},
         seed=tuple(cfg.seeds),
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
     )
+
+
+def warmup_steps(cfg) -> int:
+    """The steps of warm-up, once `cfg.num_steps` is counted."""
+    return round(cfg.warmup * cfg.num_steps)
 
 
 def training(opened, directory) -> running.Training:

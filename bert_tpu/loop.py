@@ -1,6 +1,7 @@
 """The loop of every training here: steps, with what happens beside them handed in as hooks."""
 
 from collections.abc import Callable
+import concurrent.futures
 import time
 from typing import NamedTuple
 
@@ -17,58 +18,79 @@ class Hooks(NamedTuple):
     at: (step under way, what the loop turns to: "input", "step", "evaluation" or "checkpoint").
     """
 
-    step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, seconds, seconds of input wait)
+    step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, its seconds, its input wait)
     evaluate: Callable[[int, State], None]
     save: Callable[[int, State], None]
-    profile: Callable[[int, State], None]
+    profile: Callable[[int, State], bool]  # whether the devices had to wait for it
     should_stop: Callable[[int], bool]
     at: Callable[[int, str], None]
+
+
+class UnderWay(NamedTuple):
+    """A step that was dispatched and is not in the books yet. All moments are of time.perf_counter."""
+
+    step: int
+    seq_len: int
+    finish: concurrent.futures.Future  # of (host sums, the moment when they were there)
+    resumed_s: float  # the end of the last evaluation, save or trace before it
+    asked_s: float  # when its batch was asked for
+    got_s: float  # and when it came
 
 
 def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, save_every, hooks) -> State:
     """Trains from `first_step` to `num_steps`, or until `should_stop`; saves at the end of either.
 
-    Step n is dispatched before the sums of step n - 1 are read, so the devices never wait for the host's books.
+    Step n is dispatched before the sums of step n - 1 are in the books, so the devices never wait for these. A thread
+    reads the sums and notes the moment when they are there, which is the step's end wherever steps are computed: in the
+    background, or as they are called, as on CPUs (memory.keep).
     """
-    waiting, finished_s, input_s = None, time.perf_counter(), 0.0
+    under_way, finished_s, resumed_s = None, 0.0, time.perf_counter()
 
     def settle():
-        """Reads the sums of the step that waits for it.
+        """Hands the step under way, if there is one, to the books.
 
-        Its seconds are those since the last step's end, and the input that was waited for in them is the next step's.
+        Its seconds begin when the devices were free for it. Only from then on did they wait for its input.
         """
-        nonlocal waiting, finished_s, input_s
-        if waiting is not None:
-            step, seq_len, sums = waiting
-            sums = jax.device_get(sums)
-            now = time.perf_counter()
-            hooks.step(step, seq_len, sums, now - finished_s, input_s)
-            waiting, finished_s, input_s = None, now, 0.0
+        nonlocal under_way, finished_s
+        if under_way is not None:
+            sums, ended_s = under_way.finish.result()
+            free_s = max(finished_s, under_way.resumed_s)
+            input_s = max(0.0, under_way.got_s - max(under_way.asked_s, free_s))
+            hooks.step(under_way.step, under_way.seq_len, sums, ended_s - free_s, input_s)
+            under_way, finished_s = None, ended_s
 
-    for step in range(first_step + 1, num_steps + 1):
-        hooks.profile(step, state)
-        hooks.at(step, "input")
-        asked_s = time.perf_counter()
-        seq_len, batch = next(batches)
-        input_s += time.perf_counter() - asked_s
-        hooks.at(step, "step")
-        state, sums = programs.step[seq_len](state, meshes.put(batch, mesh))
-        settle()
-        waiting = step, seq_len, sums
-        stopping = step == num_steps or hooks.should_stop(step)
-        saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
-        if saves or evaluates:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="sums") as reader:
+        for step in range(first_step + 1, num_steps + 1):
+            if hooks.profile(step, state):
+                resumed_s = time.perf_counter()
+            hooks.at(step, "input")
+            asked_s = time.perf_counter()
+            seq_len, batch = next(batches)
+            got_s = time.perf_counter()
+            hooks.at(step, "step")
+            state, sums = programs.step[seq_len](state, meshes.put(batch, mesh))
+            finish = reader.submit(_read, sums)
             settle()
-            if evaluates:
-                hooks.at(step, "evaluation")
-                hooks.evaluate(step, state)
-            if saves:
-                hooks.at(step, "checkpoint")
-                hooks.save(step, state)
-            finished_s = time.perf_counter()
-        if stopping:
-            break
+            under_way = UnderWay(step, seq_len, finish, resumed_s, asked_s, got_s)
+            stopping = step == num_steps or hooks.should_stop(step)
+            saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
+            if saves or evaluates:
+                settle()
+                if evaluates:
+                    hooks.at(step, "evaluation")
+                    hooks.evaluate(step, state)
+                if saves:
+                    hooks.at(step, "checkpoint")
+                    hooks.save(step, state)
+                resumed_s = time.perf_counter()
+            if stopping:
+                break
     return state
+
+
+def _read(sums):
+    """(Sums on the host, the moment when they were there.)"""
+    return jax.device_get(sums), time.perf_counter()
 
 
 def evaluate(programs, mesh, params, batches):

@@ -66,18 +66,17 @@ def job(cfg) -> train.Job:
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
     bert = config.call(model.Bert, cfg.model, "model", parent=None, name=None)
-    tx = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
+    rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
     rules = make_recipe(cfg)
     config.check_least(cfg, LEAST)
     sizes.check(bert, rules.seq_lens[-1])
-    rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate", "warmup_steps")}
     lens = rules.used_lens()
     return train.Job(
         init=lambda key: layout.pack(model.init(bert, key)),
         loss=functools.partial(objective.loss, bert),
         counts=objective.counts,
-        tx=tx,
-        learning_rate=optim.make_schedule(num_steps=cfg.num_steps, **rate),
+        tx=rule,
+        learning_rate=rate,
         shapes={n: rules.shapes(n) for n in lens},
         flops={n: flops.train(bert, rules.rows(n), n, rules.predictions(n)) for n in lens},
         seed=cfg.seed,
