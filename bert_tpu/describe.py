@@ -7,7 +7,7 @@ import numpy as np
 from bert_tpu import corpus, progress, recipe
 
 LENGTHS = 2 ** np.arange(0, 23)  # tokens; bounds of the bins of a histogram
-BATCHES, ROWS = 8, 256  # of each length, looked at for padding; rows of such a batch, of all groups together
+ROWS = 2048  # of each length, looked at for padding, of all groups together
 
 
 class Description(NamedTuple):
@@ -79,17 +79,15 @@ def _recipe(seq_len, slots):
     return recipe.Recipe(
         dir="", seq_lens=(seq_len,), max_predictions=(1,), schedule="phased", long_every=10, short_prob=0.1,
         mask_rate=0.15, whole_word=False, packed_rows=ROWS if slots else 0, packed_examples=slots, seed=0,
-        batch_size=ROWS, num_steps=BATCHES,
+        batch_size=ROWS, num_steps=1,
     )  # fmt: skip
 
 
 def _look(share, table, seq_len, slots):
-    """(share of real tokens, examples) of a row as training has them, from some batches of a group."""
+    """(share of real tokens, examples) of a row as training has them, from a group's rows of one batch."""
     from bert_tpu import data
 
-    # Op by op: so few batches are made before a graph for them were built.
-    batch = data.maker(share, table, _recipe(seq_len, slots), seq_len)
-    batches = [batch(np.int64(n)) for n in range(BATCHES)]
-    real = np.mean([batch["attention_mask"].numpy() > 0 for batch in batches])
-    examples = sum(np.sum(batch["next_sentence_label"].numpy() >= 0) for batch in batches)
-    return real, examples / sum(len(batch["input_ids"]) for batch in batches)
+    # Op by op: one batch is made before a graph for it were built.
+    batch = data.maker(share, table, _recipe(seq_len, slots), seq_len)(np.int64(0))
+    examples = np.sum(batch["next_sentence_label"].numpy() >= 0)
+    return np.mean(batch["attention_mask"].numpy() > 0), examples / len(batch["input_ids"])

@@ -58,7 +58,7 @@ def test_packed_rows_are_those_of_the_plan(lock, described):
     held = (plan.rows >= 0).sum()
     assert described.packed_examples == pytest.approx(held / len(plan.rows), rel=0.02)
     most = (plan.budgets + packing.SPECIAL).sum() / (len(plan.rows) * LENS[-1])  # where every example takes its budget
-    assert described.real[LENS[-1]] < described.packed_real <= most + 0.02
+    assert 0.97 * most < described.packed_real <= most + 0.02
 
 
 def test_the_description_is_for_a_person(lock, tmp_path):

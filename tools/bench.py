@@ -32,7 +32,7 @@ def data(corpus_dir, tokenizer_dir):
     cfg.data.dir = corpus_dir
     rules = pretrain.make_recipe(cfg)
     share = pipeline.load(corpus.read(corpus_dir), "train", batch_size=cfg.batch_size)
-    batches = pipeline.stream(share, pipeline.cut(share, 128), rules, 128, 0, tf.int64.max)
+    batches = pipeline.stream(share, pipeline.entries(share, rules, 128), rules, 128, 0, tf.int64.max)
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
     collate = transformers.DataCollatorForLanguageModeling(tokenizer, return_tensors="np")
     rng = np.random.default_rng(0)
