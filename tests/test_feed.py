@@ -50,6 +50,16 @@ def test_each_example_comes_once_an_epoch_in_an_order_of_each_seed_and_epoch():
     assert len(orders) == 6
 
 
+def test_orders_of_seeds_and_epochs_have_nothing_in_common():
+    number, seeds = 20_000, (0, 1, 2, 255, 256, 65_536, 2**31 - 1)
+    order = feed._order(number, seeds, 32, 2 * 625).swapaxes(0, 1).reshape(len(seeds) * 2, number)
+    assert (np.sort(order, axis=1) == np.arange(number)).all()
+    for orders in (order, np.argsort(order, axis=1)):
+        apart = np.corrcoef(orders)[~np.eye(len(orders), dtype=bool)]
+        assert np.abs(apart).max() < 5 / number**0.5  # the largest of 91
+        assert np.std(apart) < 1.5 / number**0.5
+
+
 def test_an_example_lies_in_a_batch_as_it_is():
     given, number = rows(), 0
     made = fed(given)

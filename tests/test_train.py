@@ -174,3 +174,17 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
     jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt), (state.params, state.opt))
     assert sums.pop("skipped") == (1, 1)
     assert all(pair == (0, 0) for pair in sums.values())
+
+
+def test_dropout_of_steps_and_seeds_has_nothing_in_common():
+    """A site's masks as a step draws them, from the small numbers that a user gives as seeds."""
+
+    def drawn(seed, step):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        words = jax.numpy.pad(jax.random.bits(key, (2,), "uint32"), (0, 1))
+        return np.asarray(mask(words, (64, 8, 32, 64)), np.float64).ravel()
+
+    seeds = [(seed, 0) for seed in (0, 1, 2, 255, 256, 65_536, 2**31 - 1)]
+    masks = np.stack([drawn(*each) for each in seeds + [(0, step) for step in (1, 2, 255, 256, 65_536, 999_999)]])
+    apart = np.corrcoef(masks)[~np.eye(len(masks), dtype=bool)]
+    assert np.abs(apart).max() < 5 / masks.shape[1] ** 0.5
