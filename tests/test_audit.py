@@ -183,7 +183,7 @@ def test_what_cannot_be_audited_is_refused_and_leaves_nothing(model, data, tmp_p
     given = {"--model": model, "--data": data, "--out": tmp_path / "out"}
     for change, complaint in (
         ({"--model": tmp_path / "encoder"}, "encoder holds an encoder without an MLM head"),
-        ({"--model": tmp_path / "no"}, "there is no .*/no: give a Hugging Face directory, a workdir"),
+        ({"--model": tmp_path / "no"}, "there is no .*/no: give a Hugging Face directory, a run's workdir"),
         ({"--data": tmp_path / "no"}, "there is no directory .*/no: give one with the benchmarks' files"),
         ({"--data": tmp_path / "nothing", "--tasks": "crows"}, "nothing can be audited: there is no crows_pairs"),
         ({"--data": cut}, "dev.json is not JSON, or cut short; fetch"),
