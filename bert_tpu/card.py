@@ -67,7 +67,7 @@ def finetuned(name, made, model, found, checked) -> str:
     facts = [
         f"- task: {task['name']}, training rows sha256 {task['sha256']['train']}",
         f"- labels: {', '.join(model.labels)}",
-        f"- base model: {config['init_from']}",
+        f"- base model: {sections.public(config['init_from'])}",
         f"- seed: {model.seed}, {model.reason}",
     ]
     judged = [

@@ -86,6 +86,8 @@ def _change(cfg, word):
             raise command.UserError(f"{word}: {name} is a value, not a section; write --{name}=VALUE")
     _check_key(last, section, name)
     kind = type(section[last])
+    if section[last] is None:
+        raise command.UserError(f"{word}: this config takes {name}.{last} from the model in init_from; leave it out")
     if kind is ml_collections.ConfigDict:
         raise command.UserError(f"{word}: {name}.{last} is a section; write --{name}.{last}.KEY=VALUE")
     read, form = READERS[kind]

@@ -23,6 +23,7 @@ from bert_tpu import (
     flops,
     heads,
     hf,
+    hosts,
     hours,
     judge,
     layout,
@@ -98,9 +99,21 @@ def look(cfg) -> task.Task:
         )
     if cfg.warmup > 1:
         raise command.UserError(f"config.warmup is {cfg.warmup}: it is a share of the steps, from 0 to 1")
-    read = read_task(cfg, pretrained.vocabulary(cfg.init_from))
+    origin = pretrained.look(cfg.init_from)
+    if cfg.max_length > (positions := origin.section["max_positions"]):
+        raise command.UserError(
+            f"config.max_length is {cfg.max_length} and {cfg.init_from} has {positions} positions: give "
+            f"--config.max_length={positions} or less"
+        )
+    read = read_task(cfg, origin.vocabulary)
     if "train" not in read.splits:
         raise command.UserError(f"the data of {read.name} have no rows to train on: check --config.data")
+    segments = 1 + max(int(rows.types.max(initial=0)) for rows in read.splits.values())
+    if segments > origin.section["type_vocab_size"]:  # a type past the table would be added as 0, silently
+        raise command.UserError(
+            f"rows of {read.name} have {segments} segments and {cfg.init_from} knows "
+            f"{origin.section['type_vocab_size']} (type_vocab_size): give single texts or another model"
+        )
     return read
 
 
@@ -150,8 +163,11 @@ def warmup_steps(cfg) -> int:
     return round(cfg.warmup * cfg.num_steps)
 
 
-def training(opened, directory) -> running.Training:
-    """What a run of `opened` is. Its scores and predictions come to be in `directory`."""
+def training(opened, directory, group=None) -> running.Training:
+    """What a run of `opened` is. Its scores and predictions come to be in `directory`.
+
+    group: the Hosts that train it; None: this process alone.
+    """
     this, cfg = make_job(opened), opened.cfg
     outputs = functools.partial(heads.outputs, opened.tuned)
     shapes = {cfg.max_length: opened.feed.shapes_to_judge()}
@@ -164,7 +180,7 @@ def training(opened, directory) -> running.Training:
         facts={"seeds": list(cfg.seeds), "task": facts, "bert": opened.start.model},
         vocabulary=opened.start.vocab,
         size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(opened.tuned, jax.random.key(0))))),
-        first_params=functools.partial(_first_params, opened),
+        first_params=functools.partial(_first_params, opened, group or hosts.Hosts()),
         compile=lambda on: train.compile(this, on, train.jit_outputs(this, on, outputs), shapes),
         open_data=lambda *_: running.Data(
             lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
@@ -197,17 +213,17 @@ def first_params(opened, seed) -> dict[str, Any]:
     return encoder | {"head": heads.init_head(opened.tuned, jax.random.key(seed))}
 
 
-def _first_params(opened, like):
+def _first_params(opened, group, like):
     """The parameters of all seeds at step 0, stacked, in the places of `like`."""
     each = [layout.pack(first_params(opened, seed)) for seed in opened.cfg.seeds]
     stacked = jax.tree.map(lambda *leaves: np.stack(jax.device_get(leaves)), *each)
-    return jax.tree.map(lambda x, place: jax.device_put(x, place.sharding), stacked, like)
+    return pretrained.place(stacked, like, group)
 
 
 def run(cfg, directory, group=None, age_s=0.0) -> int:
     """Fine-tunes as `cfg` says in `directory`, as running.run says."""
     opened = open(cfg)
-    return running.run(opened.cfg, training(opened, directory), directory, group, free=LOCAL, age_s=age_s)
+    return running.run(opened.cfg, training(opened, directory, group), directory, group, free=LOCAL, age_s=age_s)
 
 
 def main():

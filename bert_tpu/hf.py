@@ -1,16 +1,18 @@
 """BERT as Hugging Face keeps it: a directory of weights, config and vocabulary, read and written."""
 
+import io
 import json
 from pathlib import Path
 import sys
 from typing import Any, NamedTuple
 
+from etils import epath
 import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bert_tpu import classes, command, model, names, sizes, vocab
+from bert_tpu import classes, command, model, names, places, sizes, vocab
 
 CONFIG = {
     "vocab_size": "vocab_size",
@@ -79,15 +81,21 @@ def load(directory) -> Pretrained:
     A head that fine-tuning put on it is left out, and a line says so. Raises UserError that names the file for what is
     not there, is damaged or is not a BERT.
     """
-    directory = Path(directory)
-    section = _read_section(directory / "config.json")
+    directory = epath.Path(directory)
+    section, vocabulary = look(directory)
     tensors = _read_tensors(directory)
     params, absent = names.from_hf(tensors, section, str(directory))
     if heads := names.finetuned(tensors):
         print(f"{directory} is fine-tuned: its encoder is taken, its {' and '.join(heads)} left out", file=sys.stderr)
-    vocabulary = vocab.load(directory)
-    check_vocab(vocabulary, section, directory)
     return Pretrained(params, section, vocabulary, absent)
+
+
+def look(directory) -> tuple[dict[str, Any], vocab.Vocab]:
+    """Reads the `model` section and vocabulary of the BERT in `directory`, no weights. Raises UserError as `load`."""
+    directory = epath.Path(directory)
+    section, vocabulary = _read_section(directory / "config.json"), vocab.load(directory)
+    check_vocab(vocabulary, section, directory)
+    return section, vocabulary
 
 
 def check_vocab(vocabulary, section, directory):
@@ -128,6 +136,8 @@ def _read_tensors(directory) -> dict[str, np.ndarray]:
     path, old = directory / "model.safetensors", directory / "pytorch_model.bin"
     if path.exists():
         try:
+            if places.is_bucket(path):
+                return safetensors.numpy.load(path.read_bytes())
             return safetensors.numpy.load_file(path)
         except safetensors.SafetensorError as error:
             raise command.UserError(f"{path} is damaged ({error}): fetch or export it again") from None
@@ -138,7 +148,7 @@ def _read_tensors(directory) -> dict[str, np.ndarray]:
     except ModuleNotFoundError:
         raise command.UserError(f"{old} needs PyTorch: install torch or get a model.safetensors") from None
     try:
-        tensors = torch.load(old, map_location="cpu", weights_only=True)
+        tensors = torch.load(io.BytesIO(old.read_bytes()), map_location="cpu", weights_only=True)
         return {name: tensor.float().numpy() for name, tensor in tensors.items()}
     except Exception as error:  # whatever a damaged or foreign pickle makes the reader say
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -19,6 +19,7 @@ from bert_tpu import (
     corpus,
     flops,
     health,
+    hf,
     hosts,
     hours,
     layout,
@@ -32,6 +33,7 @@ from bert_tpu import (
     optim,
     packing,
     places,
+    pretrained,
     recipe,
     rendezvous,
     replay,
@@ -55,7 +57,7 @@ MEND = (
 )
 LEAST = running.LEAST | {
     "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
-    "model.intermediate_size": 1, "model.type_vocab_size": 1, "optim.warmup_steps": 0, "eval.num_batches": 0,
+    "model.intermediate_size": 1, "model.type_vocab_size": 2, "optim.warmup_steps": 0, "eval.num_batches": 0,
     "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
 }  # fmt: skip
 
@@ -93,11 +95,11 @@ def make_recipe(cfg) -> recipe.Recipe:
 
 def run(cfg, directory, group=None, age_s=0.0) -> int:
     """Trains `cfg` in `directory`, as running.run says."""
-    return running.run(cfg, training(cfg), directory, group, free=LOCAL, age_s=age_s)
+    return running.run(cfg, training(cfg, group), directory, group, free=LOCAL, age_s=age_s)
 
 
-def training(cfg) -> running.Training:
-    """What a run of `cfg` is; its corpus is opened."""
+def training(cfg, group=None) -> running.Training:
+    """What a run of `cfg` is; its corpus is opened. group: the Hosts that train it; None: this process alone."""
     this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
     return running.Training(
         job=this,
@@ -106,7 +108,7 @@ def training(cfg) -> running.Training:
         facts={"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}},
         vocabulary=vocab.load(lock.directory),
         size=sum(x.size for x in jax.tree.leaves(names.shapes(cfg.model))),
-        first_params=functools.partial(_init_from, cfg) if cfg.init_from else None,
+        first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
         compile=functools.partial(_compile, cfg, this, rules),
         open_data=functools.partial(_open_data, cfg, lock, rules),
         mend=MEND,
@@ -122,6 +124,7 @@ def open_corpus(cfg) -> corpus.Lock:
         raise command.UserError(
             f"the corpus in {cfg.data.dir} has a vocabulary of {lock.vocab_size:,} pieces and the model one of "
             f"{cfg.model.vocab_size:,}: give --config.model.vocab_size={lock.vocab_size}"
+            + (", or prepare the corpus with the tokenizer of init_from" if cfg.init_from else "")
         )
     if cfg.eval.num_batches and lock.content["heldout"]["texts"] < 2:
         raise command.UserError(
@@ -142,11 +145,14 @@ def _compile(cfg, this, rules, on):
         return train.compile(this, on)._replace(samples=compiling.result())
 
 
-def _init_from(cfg, like):
-    """The parameters of `cfg.init_from`, of the shapes and in the places of `like`."""
-    params = checkpoint.load_params(cfg.init_from, like)
-    layout.check(params, cfg.model.vocab_size)
-    return params
+def _init_from(cfg, lock, group, like):
+    """The parameters of `cfg.init_from`, which must mean the same in `cfg.model`, in the places of `like`."""
+    pretrained.check_same(cfg.init_from, cfg.model, vocab.load(lock.directory))
+    start = pretrained.load(cfg.init_from)
+    if start.absent and group.index == 0:
+        absent = ", no ".join(start.absent)
+        print(f"{cfg.init_from} has no {absent}: made anew from seed {cfg.seed}", file=sys.stderr)
+    return pretrained.place(layout.pack(hf.complete(start, cfg.seed)), like, group)
 
 
 def _open_data(cfg, lock, rules, devices, group=None) -> running.Data:
@@ -219,6 +225,13 @@ def again(cfg, directory, step):
     replay.tell(jobs, params, batch, step, print, shown=lambda tree: layout.cut(tree, cfg.model.vocab_size))
 
 
+def parse(parser, argv=None):
+    """Parses as config.parse; sizes that the config leaves open are those of the model in `init_from`."""
+    args = config.parse(parser, argv)
+    args.config = pretrained.sized(args.config)
+    return args
+
+
 def quiet_tensorflow():
     """Keeps TensorFlow's start-up notes out of the terminal, and Keras out; to be called before it is imported."""
     # The second setting silences a note that the first does not; the third names an old Keras, which is not there.
@@ -238,7 +251,7 @@ def main():
             "--replay", type=int, metavar="STEP",
             help="compute one step (from 0) of the run in --workdir again, on this CPU, and show what is not finite",
         )  # fmt: skip
-        args = config.parse(parser)
+        args = parse(parser)
         if args.replay is not None:
             jax.config.update("jax_platforms", "cpu")
             again(args.config, places.absolute(args.workdir), args.replay)

@@ -3,7 +3,7 @@
 import json
 import re
 
-from bert_tpu import chips, energy, hours, versions
+from bert_tpu import chips, datasets, energy, hours, versions
 
 NOT_MEASURED = "Not measured."
 NAMED = 10  # sources
@@ -111,10 +111,24 @@ def training_data(found):
 
 
 def _named(sources):
-    """The names of files, without their folders, as far as a reader has patience."""
-    names = [source["path"].rstrip("/").rsplit("/", 1)[-1] for source in sources]
+    """The public names of sources, as far as a reader has patience."""
+    names = [public(source["path"]) for source in sources]
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+def public(value):
+    """Returns what may be published of a value of a config: of a path its last part, of a tfds: name all but data_dir.
+
+    The folders of a path name users and machines. Values that are no text stay as they are.
+    """
+    if not isinstance(value, str):
+        return value
+    if value.startswith(datasets.PREFIX):
+        name, _, words = value.partition("?")
+        words = [word for word in words.split("&") if word and not word.startswith("data_dir=")]
+        return "?".join([name, "&".join(words)] if words else [name])
+    return value.rstrip("/").rpartition("/")[-1]
 
 
 def procedure(found, checked):
@@ -125,7 +139,7 @@ def procedure(found, checked):
         lines += [f"- planned: {config['num_steps']:,} steps of {config['batch_size']:,} examples"]
     for name in ("optim", "data", "model"):
         if name in config:
-            told = ", ".join(f"{k} {json.dumps(v)}" for k, v in sorted(config[name].items()) if "dir" not in k)
+            told = ", ".join(f"{k} {json.dumps(public(v))}" for k, v in sorted(config[name].items()) if k != "dir")
             lines.append(f"- {name}: {told}")
     lines += [f"- by {versions.told(entry)}" for entry in found.versions]
     return "\n".join(lines) or NOT_MEASURED

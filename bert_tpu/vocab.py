@@ -13,7 +13,7 @@ from bert_tpu import command
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NEEDED = "a BERT WordPiece tokenizer is needed"
-MAX_PIECES = 65_535  # ids are stored as uint16
+MAX_PIECES = 1 << 16  # ids are stored as uint16, 0 .. 65,535; none of them is kept for a marker
 MAX_CHARS_PER_WORD = 200  # google-research/bert; the library's own default is 100
 
 
@@ -190,7 +190,7 @@ def _check(pieces: tuple[str, ...], path: Path) -> None:
     if len(pieces) > MAX_PIECES:
         raise command.UserError(
             f"{path} has {len(pieces):,} pieces, but ids are stored in 16 bits; "
-            f"take a vocabulary of at most {MAX_PIECES:,}"
+            f"take a model or a vocabulary of at most {MAX_PIECES:,}"
         )
     if len(set(pieces)) < len(pieces) or "" in pieces:
         twice = next(p for i, p in enumerate(pieces) if not p or p in pieces[:i])

@@ -21,8 +21,14 @@ def train(
     """A vocabulary of exactly `vocab_size` pieces; ids 0-103 as in Google's vocabularies.
 
     `read_lines()` starts the text anew and is called twice. Letters beyond the `alphabet_size`
-    most frequent become [UNK]. Raises UserError if the text cannot fill the vocabulary.
+    most frequent become [UNK]. Raises UserError if the text cannot fill the vocabulary,
+    and before it is read if ids have no room for so many.
     """
+    if vocab_size > vocab.MAX_PIECES:
+        raise command.UserError(
+            f"vocab_size {vocab_size:,} is too large, as ids are stored in 16 bits; "
+            f"ask for at most {vocab.MAX_PIECES:,}"
+        )
     alphabet = _alphabet(read_lines(), lower, alphabet_size)
     if not alphabet:
         raise command.UserError("the input holds no text; name files with text")

@@ -1,6 +1,7 @@
-"""BERT pretraining as its authors did it, in nine sizes.
+"""BERT pretraining as its authors did it, in nine sizes, or in the size of a model that is trained on.
 
 python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS
+python -m bert_tpu.pretrain --config configs/bert.py:like --workdir W --config.data.dir=CORPUS --config.init_from=MODEL
 
 The default is the recipe of google-research/bert: 1,000,000 steps of 256 rows, 900,000 at 128 tokens and then
 100,000 at 512. For `medium` that is 7.6 EFLOP of products; how long 16 chips take was not measured yet.
@@ -23,10 +24,21 @@ VARIANTS = {
 }
 
 
+LIKE = "like"  # the variant whose sizes, each None here, are those of the model in `init_from`
+SIZES = (
+    "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions", "type_vocab_size",
+    "activation", "layer_norm_eps",
+)  # fmt: skip
+
+
 def get_config(variant="medium"):
-    """The config of one of VARIANTS."""
-    if variant not in VARIANTS:
-        raise ValueError(f"configs/bert.py has no variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    """The config of one of VARIANTS, or of LIKE."""
+    if variant not in (*VARIANTS, LIKE):
+        raise ValueError(f"configs/bert.py has no variant {variant!r}: choose from {', '.join(VARIANTS)}, {LIKE}")
+    if variant == LIKE:
+        cfg = get_config()
+        cfg.model.update(dict.fromkeys(SIZES))
+        return cfg
     num_layers, hidden_size = VARIANTS[variant]
     return ml_collections.ConfigDict(
         dict(
@@ -34,7 +46,7 @@ def get_config(variant="medium"):
             batch_size=256,
             accumulate=1,  # parts a batch is computed in, where memory asks for it
             num_steps=1_000_000,
-            init_from="",  # a checkpoint, workdir or imported model to continue from
+            init_from="",  # a Hugging Face directory, workdir, checkpoint or imported model to continue from
             compile_cache="~/.cache/bert_tpu",
             model=dict(
                 vocab_size=30_522,

@@ -19,6 +19,8 @@ import urllib.parse
 from etils.epath import backend, gpath
 from orbax.checkpoint._src.path import gcs_utils
 
+URL = "TENSORSTORE_GCS_HTTP_URL"
+
 
 class Folder:
     """epath's backend, with gs://B/N as FOLDER/B/N."""
@@ -91,7 +93,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if self._refused(folder / name, query):
                 return
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(body)
+            new = folder / f"{name}.new"
+            new.write_bytes(body)
+            new.replace(folder / name)  # an object is there whole or not at all
             self._answer(200, {"name": name, "generation": _generation(folder / name), "size": str(len(body))})
 
     def do_GET(self):
@@ -126,12 +130,23 @@ def _generation(path):
     return str(int(hashlib.sha256(path.read_bytes()).hexdigest()[:12], 16) + 1) if path.is_file() else "0"
 
 
-def serve(folder):
-    """From here on gs:// is `folder`, in this process."""
+def start(folder) -> http.server.ThreadingHTTPServer:
+    """Starts a server of the objects in `folder`; its thread ends with this process or by `shutdown`."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.folder, server.guard = pathlib.Path(folder), threading.Lock()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    os.environ["TENSORSTORE_GCS_HTTP_URL"] = f"http://127.0.0.1:{server.server_port}"
+    return server
+
+
+def url(server):
+    """The variable of the environment by which TensorStore finds `server`."""
+    return {URL: f"http://127.0.0.1:{server.server_port}"}
+
+
+def serve(folder):
+    """From here on gs:// is `folder`, in this process. Hosts of a pod have one server, which the environment names."""
+    if URL not in os.environ:
+        os.environ |= url(start(folder))
     os.environ["GOOGLE_AUTH_TOKEN_FOR_TESTING"] = "none"
     gpath._is_tf_installed = lambda: False
     gpath._PREFIX_TO_BACKEND["gs"] = Folder(folder)

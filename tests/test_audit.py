@@ -131,7 +131,7 @@ def test_what_is_missing_is_said_and_skipped(model, tmp_path, monkeypatch, capsy
     words = ("--model", model, "--data", tmp_path / "data", "--tasks", "crows", "stereoset", "winogender")
     call(monkeypatch, *words, "--out", tmp_path / "out")
     told = capsys.readouterr()
-    assert f"crows is skipped: there is no crows_pairs_anonymized.csv in {tmp_path}/data\n" in told.err
+    assert "crows is skipped: there is no crows_pairs_anonymized.csv in data\n" in told.err
     assert "stereoset is skipped: there is neither dev.json nor stereoset/dev*.json" in told.err
     assert "CrowS-Pairs: skipped, there is no crows_pairs_anonymized.csv" in told.out
     assert "| correlation with the share of women |  | - |" in told.out
@@ -169,7 +169,7 @@ def test_an_identity_is_that_of_the_weights_however_they_are_kept(tmp_path):
 
 def test_models_are_told_apart():
     assert audit.labels(["a/model", "b/run/"]) == ["model", "run"]
-    assert audit.labels(["a/model", "b/model", "c"]) == ["a/model", "b/model", "c"]
+    assert audit.labels(["a/model", "b/model", "c"]) == ["model (1)", "model (2)", "c"]
 
 
 def test_what_cannot_be_audited_is_refused_and_leaves_nothing(model, data, tmp_path, monkeypatch):
@@ -183,7 +183,7 @@ def test_what_cannot_be_audited_is_refused_and_leaves_nothing(model, data, tmp_p
     given = {"--model": model, "--data": data, "--out": tmp_path / "out"}
     for change, complaint in (
         ({"--model": tmp_path / "encoder"}, "encoder holds an encoder without an MLM head"),
-        ({"--model": tmp_path / "no"}, "there is no .*/no: give a Hugging Face directory, a workdir"),
+        ({"--model": tmp_path / "no"}, "there is no .*/no: give a Hugging Face directory, a run's workdir"),
         ({"--data": tmp_path / "no"}, "there is no directory .*/no: give one with the benchmarks' files"),
         ({"--data": tmp_path / "nothing", "--tasks": "crows"}, "nothing can be audited: there is no crows_pairs"),
         ({"--data": cut}, "dev.json is not JSON, or cut short; fetch"),

@@ -11,9 +11,9 @@ import pytest
 import small
 import yaml
 
-from bert_tpu import card, command, evidence, export, health, hf, hours, versions
+from bert_tpu import card, command, evidence, export, health, hf, hours, prepare, sections, versions, vocab
 from bert_tpu.bias import audit
-from tools import model_card, push_to_hub
+from tools import audit_bias, model_card, push_to_hub, report
 
 LINES = (
     {"step": 5, "kind": "train", "seq_len": 16, "loss": 9.0, "examples_per_sec": 10.0},
@@ -224,3 +224,63 @@ def test_a_damaged_file_of_a_run_is_named(name, tmp_path):
     (tmp_path / name).write_text('{"a')
     with pytest.raises(command.UserError, match=f"{name} is damaged"):
         evidence.read(tmp_path, {}) if name == "hours.json" else health.read(tmp_path)
+
+
+FOLDERS = "ada-lovelace", "secret-project", "their-texts"
+
+
+@pytest.fixture(scope="module")
+def private(text_file, tmp_path_factory):
+    """A workdir whose corpus and texts lie in somebody's home, and its export with every finding that there may be."""
+    home = tmp_path_factory.mktemp("home").joinpath(*FOLDERS)
+    home.mkdir(parents=True)
+    shutil.copy(text_file, home / "novel.txt")
+    vocab.save(small.VOCAB, home / "tokenizer")
+    lock = prepare.prepare([str(home / "novel.txt")], home / "tokenizer", home / "corpus", heldout=0.1, workers=1)
+    run = small.workdir(home / "run")
+    config = json.loads((run / "config.json").read_text())
+    config |= {"corpus": {"sha256": lock.sha256}, "data": {"dir": str(lock.directory), "seq_lens": [16]}}
+    config |= {
+        "compile_cache": str(home / "cache"),
+        "init_from": str(home / "old"),
+        "num_steps": 7,
+        "batch_size": 4,
+        "optim": {"warmup_steps": 1},
+    }
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    export.export(run, home / "model")
+    (home / "benchmarks").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        for tool, words in (
+            (audit_bias, f"--model={home}/model --model={run} --data={home}/benchmarks --out={home}/audit"),
+            (model_card, f"--model={home}/model --workdir={run} --bias={home}/audit"),
+            (report, f"--workdir={run} --compare {run} --out={home}/model/report.html"),
+        ):
+            patch.setattr(sys, "argv", ["tool", *words.split()])
+            command.run(tool.main)
+    shutil.copy(home / "audit" / "bias.json", home / "model")
+    return home
+
+
+def test_no_folder_of_its_maker_is_in_what_is_uploaded(private):
+    card = (private / "model" / "README.md").read_text()
+    assert "- sources: novel.txt\n" in card
+    assert "skipped, there is no" in card
+    assert "old" in (private / "model" / "report.html").read_text()  # where it started
+    for path in push_to_hub.files(private / "model"):
+        content = path.read_bytes()
+        assert not [folder for folder in (*FOLDERS, str(private.parent)) if folder.encode() in content], path
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("/home/ada/texts/novel.txt", "novel.txt"), ("~/models/mine/", "mine"), ("gs://bucket/ada/x.gz", "x.gz"),
+        ("../ada/model", "model"), ("label", "label"), (128, 128), ("tfds:glue/rte", "tfds:glue/rte"),
+        ("tfds:pg19:1.0?feature=book_text&data_dir=gs://ada/tfds", "tfds:pg19:1.0?feature=book_text"),
+        ("tfds:pg19?data_dir=/home/ada/tfds", "tfds:pg19"),
+    ],
+)  # fmt: skip
+def test_of_a_path_the_last_part_is_public_and_of_a_public_name_all(value, shown):
+    assert sections.public(value) == shown

@@ -130,7 +130,11 @@ def test_a_left_over_or_missing_key_of_a_config_file_is_named(given, tmp_path, s
         ({"model.vocab_size": 399}, "a vocabulary of 400 pieces and the model one of 399: give --config.model.vocab_"),
         ({"data.seq_lens": (16, 64)}, "max_positions 32 is less than the rows' 64 tokens"),
         ({"optim.name": "sgd"}, "'sgd' is none of bert_adamw, adamw, lamb"),
-        ({"init_from": "nowhere"}, "no checkpoint in "),
+        (
+            {"init_from": "nowhere"},
+            "there is no nowhere: give a Hugging Face directory, a run's workdir or checkpoint, or an imp",
+        ),
+        ({"model.type_vocab_size": 1}, "config.model.type_vocab_size is 1: give 2 or more"),
     ],
 )
 def test_what_does_not_fit_together_is_named(fault, given, tmp_path, changes, sentence):
@@ -194,8 +198,8 @@ def test_a_workdir_of_another_corpus_or_config_is_refused(fault, given, lock, tm
 
 
 def test_evaluation_without_held_out_text_is_refused(given, lock, monkeypatch):
-    bare = lock.content | {"heldout": {"shards": []}}
+    bare = lock.content | {"heldout": lock.content["heldout"] | {"texts": 1}}  # in two pieces, perhaps
     monkeypatch.setattr(corpus, "read", lambda directory: lock._replace(content=bare))
-    with pytest.raises(command.UserError, match=r"no two held-out documents .* give --config.eval.num_batches=0"):
+    with pytest.raises(command.UserError, match=r"no two held-out texts .* give --config.eval.num_batches=0"):
         pretrain.open_corpus(runs.configured(given))
     pretrain.open_corpus(runs.configured(given, **{"eval.num_batches": 0}))

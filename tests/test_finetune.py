@@ -14,7 +14,7 @@ import runs
 import small
 import warm
 
-from bert_tpu import checkpoint, command, config, finetune, mesh, train, versions
+from bert_tpu import checkpoint, command, config, finetune, hf, mesh, pretrained, train, versions
 from configs import glue
 
 STEPS = 36
@@ -142,7 +142,7 @@ def steps(given, devices, **changes):
     """Parameters after three steps."""
     opened = finetune.open(configured(given, **{"model.dropout": 0.0, "model.attention_dropout": 0.0} | changes))
     job, on = finetune.make_job(opened), mesh.make(jax.devices()[:devices])
-    state, _ = finetune.running.start(job, on, Nothing(), lambda like: finetune._first_params(opened, like))
+    state, _ = finetune.running.start(job, on, Nothing(), finetune.training(opened, "").first_params)
     step = train.jit_step(job, on)
     for _, (_, batch) in zip(range(3), opened.feed.batches(0), strict=False):
         state, _ = step(state, mesh.put(batch, on))
@@ -152,7 +152,7 @@ def steps(given, devices, **changes):
 def test_step_0_has_the_model_s_encoder_and_a_head_of_each_seed(given):
     opened = finetune.open(configured(given))
     job, on = finetune.make_job(opened), mesh.make(jax.devices())
-    params = finetune._first_params(opened, finetune.running.like(job, on).params)
+    params = finetune._first_params(opened, finetune.hosts.Hosts(), finetune.running.like(job, on).params)
     for seed in (0, 1):
         word = params["embeddings"]["word"][seed, : small.SECTION["vocab_size"]]
         np.testing.assert_array_equal(word, small.params()["embeddings"]["word"])
@@ -196,7 +196,7 @@ def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_device
         ({"init_from": "nowhere"}, "there is no nowhere: give a Hugging Face directory"),
         ({"seeds": (1, 1)}, r"config.seeds is \(1, 1\): give different whole numbers"),
         ({"max_length": 4}, "max_length 4 has no room for a pair"),
-        ({"max_length": 64}, "max_positions 48 is less than the rows' 64"),
+        ({"max_length": 64}, "max_length is 64 and .* has 48 positions: give --config.max_length=48 or less"),
         ({"reader": "glu"}, "config.reader 'glu' is none of glue, ner, squad, table"),
         ({"data.task": "sst3"}, "there is no task 'sst3' in GLUE"),
         (
@@ -243,6 +243,43 @@ def test_hosts_that_have_other_rows_to_be_judged_on_say_so_before_they_wait_for_
     assert "task.sha256.validation" in hosts.said(0)
 
 
+def test_hosts_that_start_from_other_weights_say_so(given, tmp_path):
+    section = small.SHALLOW
+    hf.save(tmp_path / "other", small.params(section, seed=1), section, small.VOCAB)
+    words = ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}"]
+    words += [f"--config.{key}={value}" for key, value in given.items()]
+    each = ([], [f"--config.init_from={tmp_path / 'other'}"])
+    with pod.Pod(
+        tmp_path / "logs", words, hosts=2, devices=1, each=each.__getitem__, program="bert_tpu.finetune"
+    ) as hosts:
+        assert hosts.codes() == [1, 1]
+    assert "differs: the SHA-256 of the weights in init_from is" in hosts.said(0)
+
+
+@pytest.mark.parametrize("step", ["", "checkpoints/7"])
+def test_the_sizes_and_the_tokenizer_are_those_of_the_run_that_the_weights_are_of(given, tmp_path, step):
+    section = small.SHALLOW | {"num_heads": 2, "activation": "gelu_new", "layer_norm_eps": 1e-5}
+    run = small.workdir(tmp_path / "run", section)
+    opened = finetune.open(configured(given, init_from=str(run / step)))
+    assert {key: getattr(opened.tuned.bert, key) for key in pretrained.MEANING}.items() <= section.items()
+    assert opened.start.vocab == small.VOCAB
+
+
+def test_rows_of_two_segments_are_refused_by_a_model_that_knows_one(given, tmp_path):
+    model = small.save(tmp_path / "model", small.SHALLOW | {"type_vocab_size": 1})
+    finetune.look(configured(given, init_from=str(model)))  # single texts
+    (tmp_path / "pairs.jsonl").write_text(
+        '{"a": "the cat", "b": "the dog", "label": "x"}\n{"a": "it", "b": "he", "label": "y"}\n'
+    )
+    cfg = config.load("configs/pairs.py")
+    file = str(tmp_path / "pairs.jsonl")
+    keys = {"train": file, "validation": file, "text": "a", "text_pair": "b"}
+    cfg.update_from_flattened_dict({f"data.{key}": value for key, value in keys.items()} | {"init_from": str(model)})
+    cfg.max_length = 48
+    with pytest.raises(command.UserError, match=r"have 2 segments and .* knows 1"):
+        finetune.look(cfg)
+
+
 def test_the_command_says_what_it_does(given, tmp_path):
     words = [f"--config.{key}={value}" for key, value in (given | {"num_steps": 2}).items()]
     done = warm.run("bert_tpu.finetune", ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}", *words])
@@ -280,7 +317,7 @@ def test_two_hosts_train_and_judge_as_one_does_and_what_they_save_goes_on_alone(
 )  # fmt: skip
 def test_data_that_nobody_named_are_asked_for_by_their_flag(given, file, said):
     cfg = config.load(f"configs/{file}.py").unlock()
-    cfg.init_from = given["init_from"]
+    cfg.init_from, cfg.max_length = given["init_from"], 48
     with pytest.raises(command.UserError, match=said):
         finetune.job(cfg)
 

@@ -13,7 +13,7 @@ import tuned
 
 from bert_tpu import command, export, finetuned, hf, judge, pretrained, workdir
 from bert_tpu.onnx import forms
-from tools import export_pytorch
+from tools import export_pytorch, push_to_hub
 
 HEADS = ("classify", "regress", "tag", "span")
 
@@ -109,13 +109,23 @@ def test_export_says_what_it_is(made, head):
     readme = (each.model / "README.md").read_text(encoding="utf-8")
     scores = json.loads((each.run / judge.SCORES).read_text())["seeds"]["1"]["validation"]
     facts = [
-        config["task"]["name"], config["task"]["sha256"]["train"], config["init_from"], f"{tuned.STEPS} steps",
+        config["task"]["name"], config["task"]["sha256"]["train"], "- base model: model\n", f"{tuned.STEPS} steps",
         "seed: 1, as asked for", f"{checked.difference:.1e}", each.exported.name,
         *(f"{name} {score:.4g}" for name, score in scores.items()),
     ]  # fmt: skip
     for fact in facts:
         assert fact in readme
     assert json.loads((each.model / "config.json").read_text())["architectures"] == [each.exported.name]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_no_folder_above_data_or_base_model_is_in_what_is_uploaded(made, head):
+    each = made(head)
+    typed = json.dumps(workdir.read_config(each.run))
+    assert str(each.run.parent) in typed  # its model and its data lie there
+    for path in push_to_hub.files(each.model):
+        content = path.read_bytes()
+        assert not [part for part in each.run.parent.parts[2:] if part.encode() in content], path
 
 
 @pytest.mark.parametrize(

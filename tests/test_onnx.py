@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import pathlib
 import sys
 
+from conftest import ROOT
 import numpy as np
 import pytest
 import small
@@ -12,7 +14,7 @@ import transformers
 
 from bert_tpu import card, command, hf
 from bert_tpu.onnx import forms, graph, smaller
-from tools import export_onnx
+from tools import export_onnx, push_to_hub
 
 # Rows of 31 tokens, none of them a length of which the graph was made.
 SHAPE = 5, 31
@@ -177,3 +179,11 @@ def test_files_that_are_there_are_not_made_again(model, costs):
     with pytest.raises(command.UserError, match="onnx exists: remove it to make it again"):
         forms.write(model)
     assert forms.read(model) == costs
+
+
+def test_no_folder_of_this_machine_is_in_a_file(model, said):
+    """The exporter notes the stack of each node, and a stack is full of home folders."""
+    folders = {str(ROOT), str(pathlib.Path(transformers.__file__).parent), str(model.parent)}
+    for path in push_to_hub.files(model):
+        content = path.read_bytes()
+        assert not [folder for folder in folders if folder.encode() in content], path

@@ -10,9 +10,11 @@ import unicodedata
 import hypothesis
 from hypothesis import strategies
 import pytest
+import runs
 import tokenizers
 
-from bert_tpu import command, vocab, wordpiece
+from bert_tpu import command, prepare, vocab, wordpiece
+from tools import show_batches
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789.,!?'\"-()[]σςιυφο\ue000中日é"
 PIECES = (
@@ -194,7 +196,7 @@ def test_a_directory_that_is_no_bert_tokenizer_is_refused(tmp_path, edit, words)
         (("a", *wordpiece.LAYOUT), "[PAD] the id 1"),
         ((*PIECES, "run"), "'run'"),
         ((*PIECES, "", "x"), "empty or repeated"),
-        ((*PIECES, *(f"w{i}" for i in range(65_535))), "16 bits"),
+        ((*PIECES, *(f"w{i}" for i in range(65_537 - len(PIECES)))), "65,537 pieces, but ids are stored in 16 bits; "),
     ],
 )
 def test_a_vocab_txt_that_is_no_bert_vocabulary_is_refused(tmp_path, pieces, words):
@@ -267,3 +269,27 @@ def test_rare_letters_beyond_the_alphabet_become_unknown():
 def test_a_size_that_the_text_cannot_fill_is_refused(lines, size, words):
     with pytest.raises(command.UserError, match=words):
         wordpiece.train(lambda: lines, size)
+
+
+def test_a_size_that_ids_have_no_room_for_is_refused_before_text_is_read():
+    with pytest.raises(command.UserError, match=r"vocab_size 65,537 is too large, .* ask for at most 65,536"):
+        wordpiece.train(lambda: pytest.fail("the text was read"), 65_537)
+
+
+def test_the_largest_vocabulary_keeps_its_last_id_from_text_to_batch(tmp_path):
+    """65,536 pieces have the ids 0 to 65,535, all that 16 bits hold."""
+    pieces = [*wordpiece.LAYOUT, *"abcdefghijklmnopqrstuvwxyz."]
+    pieces += [f"w{i}" for i in range(65_535 - len(pieces))]
+    vocab.save(vocab.Vocab((*pieces, "last"), lower=True), tmp_path / "tokenizer")
+    text = "\n\n".join(f"Last w{i} last.\nLast w{i + 1} last." for i in range(80))
+    (tmp_path / "text.txt").write_text(text)
+    lock = prepare.prepare([str(tmp_path / "text.txt")], tmp_path / "tokenizer", tmp_path / "corpus", workers=1)
+    assert lock.vocab_size == 65_536
+    keys = {"data.dir": str(lock.directory), "data.seq_lens": (16,), "data.max_predictions": (3,), "batch_size": 8}
+    cfg = runs.configured(keys, **{"model.vocab_size": 65_536, "num_steps": 4})
+    seen, masked = set(), set()
+    for _, _, batch in show_batches.batches(cfg, 0, 4, 1):
+        seen |= {*batch["input_ids"].flat}
+        masked |= {*batch["masked_ids"].flat}
+    assert 65_535 in seen & masked
+    assert min(seen | masked) == 0

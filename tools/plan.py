@@ -9,7 +9,7 @@ import argparse
 import importlib.metadata
 import json
 
-from bert_tpu import chips, command, config, plan
+from bert_tpu import chips, command, plan, pretrain
 
 LABEL = 44  # columns
 
@@ -20,7 +20,7 @@ def main():
     parser.add_argument("--topology", required=True, help=f"GENERATION:CHIPSxCHIPS, such as {', '.join(chips.NAMES)}")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--max-batch", action="store_true", help="find the largest batch_size that fits")
-    args = config.parse(parser)
+    args = pretrain.parse(parser)
     where = chips.find(args.topology)
     if args.max_batch:
         batch, reason = plan.largest_batch(args.config, where)

@@ -61,6 +61,11 @@ def look_over(directory, repo):
         raise command.UserError(f"--repo {repo}: {str(fault).splitlines()[0]}") from None
     if "/" not in repo:
         raise command.UserError(f"--repo {repo}: give USER/NAME")
+    return files(directory)
+
+
+def files(directory) -> list[Path]:
+    """Returns the files that are uploaded, sorted: all that `directory` holds."""
     return sorted(path for path in directory.rglob("*") if path.is_file())
 
 

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from bert_tpu import command, config, corpus, fingerprint, packing, pretrain, vocab
+from bert_tpu import command, corpus, fingerprint, packing, pretrain, vocab
 
 
 def rows_of(batch, count):
@@ -73,7 +73,7 @@ def main():
     parser.add_argument("--hosts", type=int, default=1, help="how many hosts to read as")
     parser.add_argument("--rows", type=int, default=4, help="rows to print; the hash is over all")
     parser.add_argument("--json", action="store_true", help="one JSON object a step")
-    args = config.parse(parser)
+    args = pretrain.parse(parser)
     if args.hosts < 1 or args.rows < 0:
         raise command.UserError("--hosts is at least 1 and --rows at least 0")
     pretrain.quiet_tensorflow()

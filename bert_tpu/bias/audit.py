@@ -75,7 +75,7 @@ def tasks(directory: str | Path, wanted: list[str]) -> tuple[list[Task], dict[st
     if not directory.is_dir():
         raise command.UserError(f"there is no directory {directory}: give one with the benchmarks' files")
     opened = {name: OPEN[name](directory) for name in dict.fromkeys(wanted)}
-    skipped = {name: f"{made} in {directory}" for name, made in opened.items() if isinstance(made, str)}
+    skipped = {name: f"{made} in {directory.name}" for name, made in opened.items() if isinstance(made, str)}
     if len(skipped) == len(opened):
         raise command.UserError(f"nothing can be audited: {'; '.join(skipped.values())}; give another --data")
     return [made for name, made in opened.items() if name not in skipped], skipped
@@ -106,9 +106,11 @@ def audit(paths: list[str], given: list[Task], skipped: dict[str, str]) -> dict[
 
 
 def labels(paths: list[str]) -> list[str]:
-    """A short name for each model, its directory's, or the whole path where two directories share one."""
+    """A name for each model that may be published: its directory's, with a number where two directories share one."""
     short = [Path(path).resolve().name for path in paths]
-    return [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]
+    return [
+        name if short.count(name) == 1 else f"{name} ({short[: i + 1].count(name)})" for i, name in enumerate(short)
+    ]
 
 
 def facts(found: hf.Pretrained, label: str) -> dict[str, Any]:

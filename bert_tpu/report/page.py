@@ -49,7 +49,6 @@ def write(runs: list[runs_.Run]) -> str:
 def _told(number, run, several):
     return {
         "name": run.name,
-        "title": Path(run.name).name or run.name,
         "letter": curves.letter(number) if several > 1 else "",
         "state": run.state,
         "sentence": _sentence(run),

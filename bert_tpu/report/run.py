@@ -6,7 +6,7 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu import command, evidence, health, lines, nonfinite, versions, workdir
+from bert_tpu import command, evidence, health, lines, nonfinite, places, versions, workdir
 
 CHECKS = 100  # of a longer run's evaluations so many are looked at for warnings
 
@@ -22,7 +22,7 @@ class Told(NamedTuple):
 class Run(NamedTuple):
     """One workdir. What it does not hold is empty or None."""
 
-    name: str  # the workdir as it was given
+    name: str  # the workdir, without the folders above it
     found: evidence.Evidence
     facts: health.Facts | None
     samples: list[dict]  # samples.jsonl's lines
@@ -67,7 +67,7 @@ def read(directory) -> Run:
             f"{path} has no line in metrics.jsonl yet: wait for the first, after log.every_steps steps"
         )
     return Run(
-        name=str(directory),
+        name=places.absolute(directory).name,
         found=found,
         facts=None if "task" in config else health.read(path) or _facts(found),
         samples=[line for line in lines.read(path / "samples.jsonl") if line.get("samples")],

@@ -37,10 +37,10 @@ def hashes(runs) -> Table:
 
 
 def config(runs) -> list[tuple[str, list[str], bool]]:
-    """(key, each run's value as JSON, whether they differ) of all keys."""
+    """(key, each run's value as JSON, whether they differ) of all keys; paths without their folders."""
     flat = [workdir.flat(run.found.config) for run in runs]
     keys = sorted({key for one in flat for key in one})
-    rows = [(key, [json.dumps(one[key]) if key in one else "" for one in flat]) for key in keys]
+    rows = [(key, [json.dumps(sections.public(one[key])) if key in one else "" for one in flat]) for key in keys]
     return [(key, values, len(set(values)) > 1) for key, values in rows]
 
 
@@ -114,7 +114,8 @@ def _of_pretraining(run):
 def _of_tuning(run):
     """(what, of which, value) of a fine-tuning; scores are means over seeds."""
     config = run.found.config
-    figures = [("task", "", config["task"].get("name", "")), ("started from", "", config.get("init_from", ""))]
+    start = sections.public(config.get("init_from", ""))
+    figures = [("task", "", config["task"].get("name", "")), ("started from", "", start)]
     for split, metrics in run.scores.get("summary", {}).items():
         for name, told in metrics.items():
             what = f"{name.replace('_', ' ')}, {split}"
