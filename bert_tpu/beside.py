@@ -46,12 +46,13 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
     """What the loop calls of `run`. batches_from: function step -> iterator of this host's batches from there on."""
     again = recomputed.Recomputed()
 
-    def step(finished, seq_len, sums, *seconds):
+    def step(finished, seq_len, sums, seconds, input_s):
         sums = jax.tree.map(np.sum, sums)  # of several trainings at once
         run.checkpoints.check()
         run.skips.take(finished, seq_len, sums)
         again.take(sums)
-        run.books.step(finished, seq_len, sums, *seconds)
+        run.books.step(finished, seq_len, sums, seconds, input_s)
+        run.clock.waited(input_s)
         if finished % run.books.every_steps == 0:
             run.clock.write(finished, within_s=hours.WRITE_S)
 
@@ -78,6 +79,7 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
 
     def at(begun, doing):
         run.dog.at(begun, doing)
-        run.clock.enter(doing)
+        # While a batch is fetched the devices may compute the step before: how long they waited, `step` is told.
+        run.clock.enter("step" if doing == "input" else doing)
 
     return loop.Hooks(step, judge, save, run.profile.before, should_stop, at, run.books.say)

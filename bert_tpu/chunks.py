@@ -1,9 +1,9 @@
 """The fixed table of chunks: runs of sentences of one document that fill a row.
 
-create_pretraining_data.py adds sentences until the target length is reached; so does this table, at the full target.
-Where a chunk is split, whether its second half is replaced and whether it is shortened is drawn anew at each visit
-(pairs.py). Named departure: what such a draw leaves unused is met at another visit of the same chunk, not by moving
-the chunk after it, so that the table is fixed and a batch stays a function of seed and step.
+create_pretraining_data.py adds sentences until the target length is reached, and so does this table. Where a chunk is
+split, and whether B is random, is drawn anew in each epoch (visits.py). Named departures: the sentences that a random B
+stands for are A of another row, not the beginning of the next chunk; and short targets are drawn once, by a chunk's
+first tokens. So the table is fixed, and a batch is a function of seed and step.
 """
 
 from typing import NamedTuple
@@ -19,6 +19,7 @@ class Text(NamedTuple):
     tokens: np.ndarray  # uint16
     sentence_start: np.ndarray  # int64 [S + 1], in tokens
     document_start: np.ndarray  # int64 [D + 1], in sentences
+    origins: np.ndarray  # uint32 [D], the number of the text that a document comes from
 
 
 class Chunks(NamedTuple):
@@ -27,11 +28,12 @@ class Chunks(NamedTuple):
     first: np.ndarray  # in sentences
     last: np.ndarray  # one past the chunk's last sentence
     document: np.ndarray
+    target: np.ndarray  # tokens of A and B that were aimed at
 
 
 def text(shard) -> Text:
     """A shard's lengths turned into places."""
-    return Text(shard.tokens, _starts(shard.sentences), _starts(shard.documents))
+    return Text(shard.tokens, _starts(shard.sentences), _starts(shard.documents), shard.origins)
 
 
 TOLD_BY = 8  # tokens at a chunk's start that decide, where the table does, whether its target is short
@@ -45,22 +47,25 @@ def table(text, *, target, short_prob=0.0) -> Chunks:
     """
     cursor, ends = text.document_start[:-1].copy(), text.document_start[1:]
     active = np.arange(len(ends))
-    found = []
+    rounds = []
     while active.size:
         first = cursor[active]
-        aim = text.sentence_start[first] + targets(text, first, target, short_prob)
-        full = np.searchsorted(text.sentence_start, aim, side="left")
+        aims = targets(text, first, target, short_prob)
+        full = np.searchsorted(text.sentence_start, text.sentence_start[first] + aims, side="left")
         last = np.minimum(full, ends[active])
-        found.append((first, last, active))
+        rounds.append((first, last, active, aims))
         cursor[active] = last
         active = active[last < ends[active]]
-    first, last, document = (np.concatenate(column) for column in zip(*found, strict=True))
-    order = np.argsort(first)
-    return Chunks(first[order], last[order], document[order])
+    columns = [np.concatenate(column) for column in zip(*rounds, strict=True)]
+    order = np.argsort(columns[0])
+    return Chunks(*(column[order] for column in columns))
 
 
 def targets(text, first, most, short_prob) -> np.ndarray:
-    """The target of the chunk that begins with each sentence of `first`: `most`, or from 2 up, by its first tokens."""
+    """Returns the target of the chunk that begins with each sentence of `first`: `most`, or shorter, from 2 tokens up.
+
+    The chunk's first tokens decide, so that a target is the same for any number of hosts.
+    """
     if not short_prob:
         return np.full(len(first), most)
     width = min(TOLD_BY, len(text.tokens))

@@ -1,13 +1,14 @@
 """A prepared corpus on disk: shards of token ids, a copy of the tokenizer, and a lockfile.
 
     corpus.json               the lockfile, written last: where it is, the corpus is finished
-    train-00000.safetensors   shards of the training split, one for each part of the input
+    train-00000.safetensors   shards of the training split, each an even sample of it (dealing.py)
     heldout-00000.safetensors shards of the held-out split
     vocab.txt tokenizer.json tokenizer_config.json
 
-A shard holds three arrays: `tokens` uint16 [N], without special tokens; `sentences` uint32 [S],
-the tokens of each sentence; `documents` uint32 [D], the sentences of each document. No sentence
-and no document is empty.
+A shard holds four arrays: `tokens` uint16 [N], without special tokens; `sentences` uint32 [S],
+the tokens of each sentence; `documents` uint32 [D], the sentences of each document; `origins`
+uint32 [D], the number of the text that each document comes from. No sentence and no document is
+empty. Copies of a text, and the pieces of one that was cut, have one origin.
 """
 
 from collections.abc import Sequence
@@ -24,21 +25,22 @@ import safetensors.numpy
 
 from bert_tpu import command, places, progress, vocab
 
-FORMAT = 1
+FORMAT = 2  # 1, before version 0.2, had no origins, and a shard for each part of the input
 LOCKFILE = "corpus.json"
 SPLITS = ("train", "heldout")
 REMEDY = "fetch the corpus again or delete it and run tools.prepare_corpus"
 
 
 class Shard(NamedTuple):
-    """Documents as three arrays; the lengths of `sentences` add up to the length of `tokens`."""
+    """Documents as four arrays; the lengths of `sentences` add up to the length of `tokens`."""
 
     tokens: np.ndarray
     sentences: np.ndarray
     documents: np.ndarray
+    origins: np.ndarray
 
 
-DTYPES = Shard(tokens=np.uint16, sentences=np.uint32, documents=np.uint32)
+DTYPES = Shard(tokens=np.uint16, sentences=np.uint32, documents=np.uint32, origins=np.uint32)
 
 
 class ShardInfo(NamedTuple):
@@ -48,6 +50,7 @@ class ShardInfo(NamedTuple):
     sha256: str
     bytes: int
     documents: int
+    texts: int  # origins that differ
     sentences: int
     tokens: int
 
@@ -99,12 +102,17 @@ def read(directory: str | Path) -> Lock:
         raise command.UserError(f"corpus {directory} {what}; run tools.prepare_corpus with --out {directory}")
     try:
         content = json.loads(path.read_text())
-        lock = Lock(directory, content)
-        sound = content["format"] == FORMAT and lock.sha256 == digest(content)
+        lock, version = Lock(directory, content), content["format"]
+        sound = lock.sha256 == digest(content)
     except (ValueError, KeyError, TypeError):
         sound = False
     if not sound:
-        raise command.UserError(f"{path} is damaged or of another version; {REMEDY}")
+        raise command.UserError(f"{path} is damaged; {REMEDY}")
+    if version != FORMAT:
+        raise command.UserError(
+            f"{directory} is a corpus of format {version} and this version reads format {FORMAT}; prepare it again "
+            "from its text with tools.prepare_corpus and another --out"
+        )
     if vocab.sha256(vocab.load(directory)) != lock.tokenizer_sha256:
         raise command.UserError(f"the tokenizer in {directory} is not the one that made the corpus; {REMEDY}")
     return lock
@@ -116,13 +124,11 @@ def load(lock: Lock, infos: Sequence[ShardInfo]) -> Shard:
     Raises UserError for a shard that is missing or does not match its SHA-256, and for ids that
     the vocabulary does not have. Needs the memory of the result and of one shard.
     """
-    whole = Shard(
-        *(
-            np.empty(sum(getattr(info, name) for info in infos), dtype)
-            for name, dtype in zip(Shard._fields, DTYPES, strict=True)
-        )
+    tokens, sentences, documents = (
+        sum(getattr(info, name) for info in infos) for name in ("tokens", "sentences", "documents")
     )
-    start = [0, 0, 0]
+    whole = Shard(*map(np.empty, (tokens, sentences, documents, documents), DTYPES))
+    start = [0] * len(whole)
     for info in infos:
         shard = _load_one(lock, info)
         for i, array in enumerate(shard):
@@ -176,6 +182,7 @@ def write_shard(path: str | Path, shard: Shard) -> ShardInfo:
         sha256=hashlib.sha256(raw).hexdigest(),
         bytes=len(raw),
         documents=len(shard.documents),
+        texts=len(np.unique(shard.origins)),
         sentences=len(shard.sentences),
         tokens=len(shard.tokens),
     )

@@ -2,7 +2,7 @@
 
 No shuffle buffer and no iterator state: seeking is arithmetic. The corpus' shards are dealt into groups and each
 group feeds fixed rows of every batch, so that a host reads only the groups of its rows while the global batch is the
-same for any number of hosts. Within a group each chunk is visited once an epoch, in a new order each time.
+same for any number of hosts. Within a group each sentence comes once an epoch, in a new order each time (visits.py).
 """
 
 import math
@@ -14,6 +14,8 @@ import tensorflow as tf
 from bert_tpu import chunks, command, corpus, masking, packed, packing, pairs, visits, vocab
 
 HELDOUT_SEED = 2**31 - 1
+SPREAD = 0.1  # of the text of groups, which all feed as many rows
+ROW = 128  # tokens, for an estimate of a group's rows
 
 
 class Share(NamedTuple):
@@ -24,24 +26,35 @@ class Share(NamedTuple):
     first_group: int
     text: chunks.Text
     document_start: np.ndarray  # [groups held + 1], in documents
+    others: pairs.Others
     pieces: tuple[str, ...]
     special: vocab.Ids
 
+    def candidates(self, group):
+        """What pairs.choose takes for rows of these groups of the share, [B]."""
+        others = pairs.Others(*map(tf.constant, self.others))
+        sizes = np.diff(self.document_start)
+        return others, tf.constant(self.document_start[group]), tf.constant(sizes[group])
+
 
 def deal(infos, batch_size) -> list[list[corpus.ShardInfo]]:
-    """Shards -> groups of about equal tokens; their number is the largest that divides the batch.
+    """Shards -> groups of as many shards each; their number is the largest that divides the batch.
 
-    Every group has at least two documents, because a random B comes from another document of the group.
+    There are fewer groups where they would differ in tokens or in the rows of an epoch by more than SPREAD, as those of
+    shards that dealing.py made do not, and where a group has a single text: a random B comes from another text of the
+    group.
     """
-    for count in range(min(visits.MAX_GROUPS, len(infos), batch_size), 0, -1):
-        if batch_size % count:
+    for count in range(min(visits.MAX_GROUPS, len(infos), batch_size), 1, -1):
+        if batch_size % count or len(infos) % count:
             continue
-        groups = [[] for _ in range(count)]
-        for info in sorted(infos, key=lambda info: (-info.tokens, info.file)):
-            min(groups, key=lambda group: sum(member.tokens for member in group)).append(info)
-        if all(sum(info.documents for info in group) >= 2 for group in groups):
+        size = len(infos) // count
+        groups = [infos[first : first + size] for first in range(0, len(infos), size)]
+        tokens = [sum(info.tokens for info in group) for group in groups]
+        rows = [sum(info.tokens / ROW + info.documents for info in group) for group in groups]
+        is_even = all(max(each) <= (1 + SPREAD) * min(each) for each in (tokens, rows))
+        if is_even and all(max(info.texts for info in group) > 1 for group in groups):
             return groups
-    raise command.UserError("the corpus split has fewer than two documents, and NSP draws B from another: add text")
+    return [list(infos)]
 
 
 def load(lock, split, *, batch_size, packed_rows=0, process_index=0, process_count=1) -> Share:
@@ -59,34 +72,56 @@ def load(lock, split, *, batch_size, packed_rows=0, process_index=0, process_cou
     held = groups[first : last + 1]
     documents = [sum(info.documents for info in group) for group in held]
     vocabulary = vocab.load(lock.directory)
+    text = chunks.text(corpus.load(lock, [info for group in held for info in group]))
+    document_start = np.cumsum([0, *documents])
+    others = pairs.others(text.origins, document_start)
+    if len(text.origins) == 0 or (np.diff(document_start)[others.group] == others.count).any():
+        raise command.UserError(
+            f"the {split} split of the corpus has a single text, and NSP draws B from another: add text"
+        )
     return Share(
         rows=rows,
         num_groups=len(groups),
         first_group=first,
-        text=chunks.text(corpus.load(lock, [info for group in held for info in group])),
-        document_start=np.cumsum([0, *documents]),
+        text=text,
+        document_start=document_start,
+        others=others,
         pieces=vocabulary.pieces,
         special=vocab.ids(vocabulary),
     )
 
 
 class Table(NamedTuple):
-    """A share's chunks for one length; group g of the share has chunks bounds[g] .. bounds[g + 1] - 1."""
+    """A share's chunks for one length; group g of the share has chunks bounds[g] .. bounds[g + 1] - 1.
+
+    In each group the chunks of several sentences come first.
+    """
 
     chunks: chunks.Chunks
     bounds: np.ndarray
+    sizes: visits.Sizes
+
+    @property
+    def epoch(self) -> np.ndarray:
+        """The rows that each group has in an epoch, [groups]."""
+        return self.sizes.rows
 
 
-def cut(share, seq_len) -> Table:
+def cut(share, seq_len, short_prob) -> Table:
     """Chunks that fill rows of `seq_len` tokens, three of them special."""
-    table = chunks.table(share.text, target=seq_len - 3)
-    return Table(table, np.searchsorted(table.document, share.document_start))
+    table = chunks.table(share.text, target=seq_len - 3, short_prob=short_prob)
+    bounds = np.searchsorted(table.document, share.document_start)
+    is_single = table.last - table.first == 1
+    group = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    order = np.lexsort((is_single, group))  # which keeps the order of the text otherwise
+    single = np.bincount(group, is_single, len(bounds) - 1).astype(np.int64)
+    return Table(chunks.Chunks(*(x[order] for x in table)), bounds, visits.Sizes(np.diff(bounds) - single, single))
 
 
 def entries(share, recipe, seq_len) -> Table | packing.Plan:
     """What the rows of a length visit: chunks, or packed rows of them."""
     if not recipe.is_packed(seq_len):
-        return cut(share, seq_len)
+        return cut(share, seq_len, recipe.short_prob)
     return packing.plan(
         share.text, share.document_start, seq_len=seq_len, slots=recipe.packed_examples, short_prob=recipe.short_prob
     )
@@ -101,15 +136,15 @@ def make_batch(share, table, recipe, seq_len):
     columns = chunks.Chunks(*map(tf.constant, table.chunks))
     continuation = tf.constant([p.startswith("##") for p in share.pieces]) if recipe.whole_word else None
 
-    visited = visits.Visits(share, table.bounds, recipe, seq_len)
-    documents = tuple(map(tf.constant, visited.documents))
+    of_rows = visits.Visits(share, recipe, seq_len, table.epoch)
+    first_chunk, candidates = tf.constant(table.bounds[of_rows.group]), share.candidates(of_rows.group)
 
     @tf.autograph.experimental.do_not_convert
     def batch(n):
-        entry = visited.entries(n)
-        chunk = chunks.Chunks(*(tf.gather(column, entry) for column in columns))
-        of_pairs, of_masks = visits.draws(recipe, seq_len, len(share.pieces), n, visited.rows)
-        pair = pairs.choose(text, chunk, documents, of_pairs, max_tokens=seq_len - 3, short_prob=recipe.short_prob)
+        visit = visits.of_chunks(of_rows, table.sizes, n)
+        chunk = chunks.Chunks(*(tf.gather(column, first_chunk + visit.chunk) for column in columns))
+        of_pairs, of_masks = visits.draws(recipe, seq_len, len(share.pieces), n, of_rows.rows)
+        pair = pairs.choose(text, chunk, visit, candidates, of_pairs, max_tokens=seq_len - 3)
         rows = pairs.rows(text.tokens, pair, share.special, seq_len=seq_len)
         masked = masking.mask(
             rows, of_masks, rate=recipe.mask_rate, mask_id=share.special.mask, is_continuation=continuation
@@ -129,12 +164,13 @@ def make_batch(share, table, recipe, seq_len):
 def stream(share, table, recipe, seq_len, first, last):
     """Iterator over batches first .. last - 1 of `seq_len`, each a dictionary of NumPy arrays."""
     numbers = tf.data.Dataset.range(first, last)
-    batch = _maker(share, table, recipe, seq_len)
+    batch = maker(share, table, recipe, seq_len)
     batches = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
 
 
-def _maker(share, table, recipe, seq_len):
+def maker(share, table, recipe, seq_len):
+    """What make_batch returns, of rows that examples share or of others, as the recipe has it."""
     make = packed.make_batch if recipe.is_packed(seq_len) else make_batch
     return make(share, table, recipe, seq_len)
 
@@ -151,28 +187,28 @@ def train(share, recipe, first_step):
     return ((seq_len, next(streams[seq_len])) for seq_len in lens)
 
 
-def note(share, recipe, devices) -> str:
-    """What packed rows hold of this share's text, in words; "" where no rows are packed."""
+def examples_a_row(share, recipe) -> float:
+    """Examples in a packed row of this share's text, on average; 0 where no rows are packed."""
     length = recipe.seq_lens[-1]
-    return packing.note(entries(share, recipe, length), recipe, devices) if recipe.is_packed(length) else ""
+    return entries(share, recipe, length).examples_a_row if recipe.is_packed(length) else 0.0
 
 
 def heldout(share, recipe, num_batches):
     """The fixed evaluation set: the first `num_batches` of each length, whatever the run's seed."""
     recipe = recipe._replace(seed=HELDOUT_SEED)
     for seq_len in recipe.used_lens():
-        batch = _maker(share, entries(share, recipe, seq_len), recipe, seq_len)
+        batch = maker(share, entries(share, recipe, seq_len), recipe, seq_len)
         # Op by op: so few batches are made before a graph for them were built.
         for n in tf.range(num_batches, dtype=tf.int64):
             yield seq_len, {name: array.numpy() for name, array in batch(n).items()}
 
 
 def _check_size(table, share, recipe, seq_len):
-    """A chunk is met once an epoch, so an epoch must hold a batch."""
-    least, rows = int(np.diff(table.bounds).min()), recipe.rows(seq_len) // share.num_groups
+    """A row comes once an epoch, so an epoch must hold a batch."""
+    least, rows = int(table.epoch.min()), recipe.rows(seq_len) // share.num_groups
     if least < rows:
-        what, key = ("rows", "data.packed_rows") if recipe.is_packed(seq_len) else ("chunks", "batch_size")
+        key = "data.packed_rows" if recipe.is_packed(seq_len) else "batch_size"
         raise command.UserError(
-            f"the corpus is too small for one batch: {least * share.num_groups} {what} of {seq_len} tokens for "
+            f"the corpus is too small for one batch: {least * share.num_groups} rows of {seq_len} tokens for "
             f"{key} {recipe.rows(seq_len)}; add text or lower the batch size"
         )

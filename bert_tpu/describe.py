@@ -1,48 +1,63 @@
-"""What is in a prepared corpus, in numbers: read shard by shard, so that memory does not grow with it."""
+"""What is in a prepared corpus, in numbers: read one group of shards at a time, as training's hosts read it."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu import chunks, corpus, picking, progress
+from bert_tpu import corpus, progress, recipe
 
 LENGTHS = 2 ** np.arange(0, 23)  # tokens; bounds of the bins of a histogram
-BATCHES, ROWS = 8, 256  # of each length, looked at for padding
+BATCHES, ROWS = 8, 256  # of each length, looked at for padding; rows of such a batch, of all groups together
 
 
 class Description(NamedTuple):
-    """Of the training split."""
+    """Numbers of the training split."""
 
     document_tokens: np.ndarray  # [bins] documents by length, bins as LENGTHS
     sentence_tokens: np.ndarray  # the same of sentences
     pieces: np.ndarray  # [V] how often each comes
-    chunks: dict[int, int]  # by row length: an epoch's examples
+    rows: dict[int, np.ndarray]  # by row length: rows of an epoch of each group, [groups]
     real: dict[int, float]  # by row length: share of tokens that are no padding
     packed_real: float  # the same where examples share rows of the longest length
     packed_examples: float  # in such a row
+    packed_epoch: int  # examples of an epoch of such rows
 
     def epochs(self, examples: dict[int, int]) -> dict[int, float]:
-        """How often a schedule of so many examples by length visits all chunks."""
-        return {n: count / self.chunks[n] for n, count in examples.items()}
+        """How often a schedule of so many examples by length shows the corpus."""
+        return {n: count / int(self.rows[n].sum()) for n, count in examples.items()}
+
+    def spread(self) -> float:
+        """By how much the text of one group is shown more often than that of another, as a share; of all lengths."""
+        return max(rows.max() / rows.min() - 1 for rows in self.rows.values())
 
 
 def describe(lock: corpus.Lock, seq_lens, *, slots: int) -> Description:
     """Reads, and so verifies, every shard of the training split. slots: most examples that share a row."""
+    from bert_tpu import data  # TensorFlow, which takes seconds
+
     documents, sentences = np.zeros(len(LENGTHS), np.int64), np.zeros(len(LENGTHS), np.int64)
-    pieces, counts = np.zeros(lock.vocab_size, np.int64), dict.fromkeys(seq_lens, 0)
-    infos = lock.splits["train"]
-    with progress.bar(sum(info.bytes for info in infos), "reading") as shown:
-        for info in infos:
-            shard = corpus.load(lock, [info])
-            documents += _histogram(picking.tokens_of(shard))
-            sentences += _histogram(shard.sentences)
-            pieces += np.bincount(shard.tokens, minlength=lock.vocab_size)
-            text = chunks.text(shard)
-            for seq_len in seq_lens:
-                counts[seq_len] += len(chunks.table(text, target=seq_len - 3).first)
-            shown.update(info.bytes)
-    real = {n: _rows(lock, n, 0)[0] for n in seq_lens}
-    return Description(documents, sentences, pieces, counts, real, *_rows(lock, seq_lens[-1], slots))
+    pieces, rows, looked = np.zeros(lock.vocab_size, np.int64), {n: [] for n in seq_lens}, []
+    packed_epoch = 0
+    groups = len(data.deal(lock.splits["train"], ROWS))
+    forms = [*((n, 0) for n in seq_lens), (seq_lens[-1], slots)]
+    with progress.bar(groups, "reading", unit="group") as bar:
+        for group in range(groups):
+            share = data.load(lock, "train", batch_size=ROWS, process_index=group, process_count=groups)
+            text = share.text
+            documents += _histogram(np.diff(text.sentence_start[text.document_start]))
+            sentences += _histogram(np.diff(text.sentence_start))
+            pieces += np.bincount(text.tokens, minlength=lock.vocab_size)
+            tables = [data.entries(share, _recipe(*form), form[0]) for form in forms]
+            for n, table in zip(seq_lens, tables, strict=False):
+                rows[n].append(int(table.epoch[0]))
+            packed_epoch += len(tables[-1].budgets)
+            looked.append([_look(share, table, *form) for form, table in zip(forms, tables, strict=True)])
+            bar.update()
+    *real, packed = np.mean(looked, axis=0)  # each group feeds as many rows
+    return Description(
+        documents, sentences, pieces, {n: np.array(each) for n, each in rows.items()},
+        {n: float(share) for n, (share, _) in zip(seq_lens, real, strict=True)}, *map(float, packed), packed_epoch,
+    )  # fmt: skip
 
 
 def verify(lock: corpus.Lock) -> int:
@@ -59,21 +74,22 @@ def _histogram(lengths):
     return np.bincount(np.searchsorted(LENGTHS, lengths, side="right") - 1, minlength=len(LENGTHS))
 
 
-def _rows(lock, seq_len, slots):
-    """(share of real tokens, examples) of a row as training has them, from some batches of one group of shards.
-
-    slots: most examples that share a row; 0: each has one of its own.
-    """
-    from bert_tpu import data, recipe  # TensorFlow, which takes seconds
-
-    rules = recipe.Recipe(
-        dir=str(lock.directory), seq_lens=(seq_len,), max_predictions=(1,), schedule="phased", long_every=10,
-        short_prob=0.1, mask_rate=0.15, whole_word=False, packed_rows=ROWS if slots else 0, packed_examples=slots,
-        seed=0, batch_size=ROWS, num_steps=BATCHES,
+def _recipe(seq_len, slots):
+    """The recipe of rows of one length. slots: most examples that share a row; 0: each has one of its own."""
+    return recipe.Recipe(
+        dir="", seq_lens=(seq_len,), max_predictions=(1,), schedule="phased", long_every=10, short_prob=0.1,
+        mask_rate=0.15, whole_word=False, packed_rows=ROWS if slots else 0, packed_examples=slots, seed=0,
+        batch_size=ROWS, num_steps=BATCHES,
     )  # fmt: skip
-    groups = len(data.deal(lock.splits["train"], ROWS))
-    share = data.load(lock, "train", batch_size=ROWS, process_index=0, process_count=groups)
-    batches = data.stream(share, data.entries(share, rules, seq_len), rules, seq_len, 0, BATCHES * groups)
-    looked = [((b["attention_mask"] > 0).mean(), np.sum(b["next_sentence_label"] >= 0) / len(b["input_ids"]))
-              for b in batches]  # fmt: skip
-    return tuple(map(float, np.mean(looked, axis=0)))
+
+
+def _look(share, table, seq_len, slots):
+    """(share of real tokens, examples) of a row as training has them, from some batches of a group."""
+    from bert_tpu import data
+
+    # Op by op: so few batches are made before a graph for them were built.
+    batch = data.maker(share, table, _recipe(seq_len, slots), seq_len)
+    batches = [batch(np.int64(n)) for n in range(BATCHES)]
+    real = np.mean([batch["attention_mask"].numpy() > 0 for batch in batches])
+    examples = sum(np.sum(batch["next_sentence_label"].numpy() >= 0) for batch in batches)
+    return real, examples / sum(len(batch["input_ids"]) for batch in batches)

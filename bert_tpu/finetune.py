@@ -128,17 +128,16 @@ def job(cfg) -> train.Job:
 def make_job(opened) -> train.Job:
     """The Job of what is open; of that it asks for cfg, tuned and feed."""
     cfg, tuned, rows = opened.cfg, opened.tuned, opened.feed
-    warmup_steps = round(cfg.warmup * cfg.num_steps)
-    given = {"warmup_steps": warmup_steps, "num_steps": cfg.num_steps}
-    rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate")}
+    steps = {"warmup_steps": warmup_steps(cfg), "num_steps": cfg.num_steps}
+    rule, rate = config.call(optim.make, cfg.optim, "optim", **steps)
     exact = tuned._replace(bert=tuned.bert.clone(softmax="exact"))
     examples = 0 if tuned.head in heads.OF_TOKENS else rows.slots
     return train.Job(
         init=lambda key: layout.pack(heads.init(tuned, key)),
         loss=functools.partial(heads.loss, tuned),
         counts=functools.partial(heads.counts, tuned),
-        tx=config.call(optim.make, cfg.optim, "optim", **given),
-        learning_rate=optim.make_schedule(**rate, **given),
+        tx=rule,
+        learning_rate=rate,
         shapes={rows.seq_len: rows.shapes()},
         flops={rows.seq_len: flops.tune(tuned.bert, rows.rows(rows.seq_len), rows.seq_len, examples)},
         seed=tuple(cfg.seeds),
@@ -146,6 +145,11 @@ def make_job(opened) -> train.Job:
         dtype=cfg.model.dtype,
         exact_loss=None if tuned.bert.softmax == "exact" else functools.partial(heads.loss, exact),
     )
+
+
+def warmup_steps(cfg) -> int:
+    """The steps of warm-up, once `cfg.num_steps` is counted."""
+    return round(cfg.warmup * cfg.num_steps)
 
 
 def training(opened, directory) -> running.Training:
@@ -164,7 +168,7 @@ def training(opened, directory) -> running.Training:
         size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(opened.tuned, jax.random.key(0))))),
         first_params=functools.partial(_first_params, opened),
         compile=lambda on: train.compile(this, on, train.jit_outputs(this, on, outputs), shapes),
-        open_data=lambda _: running.Data(
+        open_data=lambda *_: running.Data(
             lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
             functools.partial(judge.evaluate, opened, directory),
         ),

@@ -43,13 +43,18 @@ class Hours:
         self.saved()
 
     def enter(self, phase):
-        """From now on the run is in `phase`, one of PHASES."""
+        """From now on the run is in `phase`, one of PHASES but "input", whose seconds `waited` takes from "step"."""
         now_s = time.monotonic()
         spent_s = now_s - self._since_s
         self._held["seconds"][self._phase] += spent_s
         for kind, number in self._units.items():
             self._held["unit_seconds"][kind] = self._held["unit_seconds"].get(kind, 0.0) + number * spent_s
         self._phase, self._since_s = phase, now_s
+
+    def waited(self, seconds):
+        """Moves so many seconds, in which the devices waited for input, from phase "step" to phase "input"."""
+        self._held["seconds"]["step"] -= seconds
+        self._held["seconds"]["input"] += seconds
 
     def saved(self):
         """A checkpoint holds all that was done up to now."""

@@ -240,13 +240,16 @@ class Profile:
         self.steps, self.directory, self._open = range(first_step, first_step + num_steps), directory, False
 
     def before(self, step, state):
-        """To be called before `step` is dispatched on `state`."""
-        if step in self.steps and not self._open:
-            jax.profiler.start_trace(str(self.directory))
-            self._open = True
-        elif step not in self.steps and self._open:
+        """Begins or ends the trace, where it is due before `step` is dispatched on `state`; returns whether it was."""
+        if (step in self.steps) == self._open:
+            return False
+        if self._open:
             jax.block_until_ready(state)  # the last step of the window is still running
             self.close()
+        else:
+            jax.profiler.start_trace(str(self.directory))
+            self._open = True
+        return True
 
     def close(self):
         """Writes the trace if one is open."""

@@ -1,6 +1,7 @@
 """The loop of every training here: steps, with what happens beside them handed in as hooks."""
 
 from collections.abc import Callable
+import concurrent.futures
 import time
 from typing import NamedTuple
 
@@ -18,67 +19,87 @@ class Hooks(NamedTuple):
     report: prints a sentence.
     """
 
-    step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, seconds, seconds of input wait)
+    step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, its seconds, its input wait)
     evaluate: Callable[[int, State], None]
     save: Callable[[int, State], None]
-    profile: Callable[[int, State], None]
+    profile: Callable[[int, State], bool]  # whether the devices had to wait for it
     should_stop: Callable[[int], bool]
     at: Callable[[int, str], None]
     report: Callable[[str], None] = print
 
 
+class UnderWay(NamedTuple):
+    """A step that was dispatched and is not in the books yet. All moments are of time.perf_counter."""
+
+    step: int
+    seq_len: int
+    batch: dict  # on the devices
+    finish: concurrent.futures.Future  # of (host sums, the moment when they were there)
+    resumed_s: float  # the end of the last evaluation, save or trace before it
+    asked_s: float  # when its batch was asked for
+    got_s: float  # and when it came
+
+
 def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, save_every, hooks) -> State:
     """Trains from `first_step` to `num_steps`, or until `should_stop`; saves at the end of either.
 
-    Step n is dispatched before the sums of step n - 1 are read, so the devices never wait for the host's books. A step
-    whose sums say `recomputed` is computed again by the exact program, and the one dispatched after it as well, by its
-    own (train.jit_step).
+    Step n is dispatched before the sums of step n - 1 are in the books, so the devices never wait for these. A thread
+    reads the sums and notes the moment when they are there, which is the step's end wherever steps are computed: in the
+    background, or as they are called, as on CPUs (memory.keep).
+    A step whose sums say `recomputed` has left a state that waits (train.jit_step). The exact program computes it
+    before anything else looks at the state, and the step that was dispatched ahead is dispatched again.
     """
-    waiting, finished_s, input_s = None, time.perf_counter(), 0.0
+    under_way, finished_s, resumed_s = None, 0.0, time.perf_counter()
     exact = Exact(programs, hooks)
 
     def settle():
-        """Reads the sums of the step that waits for it; returns whether it was computed again.
+        """Hands the step under way, if there is one, to the books; returns whether it was computed again.
 
-        Its seconds are those since the last step's end, and the input that was waited for in them is the next step's.
+        Its seconds begin when the devices were free for it. Only from then on did they wait for its input.
         """
-        nonlocal state, waiting, finished_s, input_s
-        is_recomputed = False
-        if waiting is not None:
-            step, seq_len, batch, sums = waiting
-            sums = jax.device_get(sums)
-            if is_recomputed := bool(sums.get("recomputed", (0, 1))[0]):
-                state, sums = exact.step(step, seq_len, state, batch)
-            now = time.perf_counter()
-            hooks.step(step, seq_len, sums, now - finished_s, input_s)
-            waiting, finished_s, input_s = None, now, 0.0
+        nonlocal state, under_way, finished_s
+        if under_way is None:
+            return False
+        sums, ended_s = under_way.finish.result()
+        free_s = max(finished_s, under_way.resumed_s)
+        input_s = max(0.0, under_way.got_s - max(under_way.asked_s, free_s))
+        is_recomputed = bool(sums.get("recomputed", (0, 1))[0])
+        if is_recomputed:
+            state, sums, ended_s, compile_s = exact.step(under_way, state)
+            free_s += compile_s
+        hooks.step(under_way.step, under_way.seq_len, sums, ended_s - free_s, input_s)
+        under_way, finished_s = None, ended_s
         return is_recomputed
 
-    for step in range(first_step + 1, num_steps + 1):
-        hooks.profile(step, state)
-        hooks.at(step, "input")
-        asked_s = time.perf_counter()
-        seq_len, batch = next(batches)
-        input_s += time.perf_counter() - asked_s
-        hooks.at(step, "step")
-        batch = meshes.put(batch, mesh)
-        state, sums = programs.step[seq_len](state, batch)
-        if settle():
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="sums") as reader:
+        for step in range(first_step + 1, num_steps + 1):
+            if hooks.profile(step, state):
+                resumed_s = time.perf_counter()
+            hooks.at(step, "input")
+            asked_s = time.perf_counter()
+            seq_len, batch = next(batches)
+            got_s = time.perf_counter()
+            hooks.at(step, "step")
+            batch = meshes.put(batch, mesh)
             state, sums = programs.step[seq_len](state, batch)
-        waiting = step, seq_len, batch, sums
-        stopping = step == num_steps or hooks.should_stop(step)
-        saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
-        if saves or evaluates:
-            settle()
-            if evaluates:
-                hooks.at(step, "evaluation")
-                hooks.evaluate(step, state)
-            if saves:
-                hooks.at(step, "checkpoint")
-                hooks.save(step, state)
-            finished_s = time.perf_counter()
-        if stopping:
-            break
+            finish = reader.submit(_read, sums)
+            if settle():
+                state, sums = programs.step[seq_len](state, batch)
+                finish = reader.submit(_read, sums)
+            under_way = UnderWay(step, seq_len, batch, finish, resumed_s, asked_s, got_s)
+            stopping = step == num_steps or hooks.should_stop(step)
+            saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
+            if saves or evaluates:
+                settle()
+                if evaluates:
+                    hooks.at(step, "evaluation")
+                    hooks.evaluate(step, state)
+                if saves:
+                    hooks.at(step, "checkpoint")
+                    hooks.save(step, state)
+                resumed_s = time.perf_counter()
+            if stopping:
+                break
     return state
 
 
@@ -87,20 +108,27 @@ class Exact:
 
     def __init__(self, programs, hooks):
         """Compiles nothing."""
-        self._compile, self._hooks, self._programs = programs.compile_exact, hooks, {}
+        self._run, self._hooks, self._compiled = programs, hooks, {}
 
-    def step(self, step, seq_len, state, batch):
-        """Computes a step whose state waits: the next state, and the sums on the host."""
-        if seq_len not in self._programs:
-            self._hooks.at(step, "compile")
+    def step(self, under_way, state):
+        """Computes a step whose `state` waits: (next state, host sums, moment of its end, seconds of compilation)."""
+        begun_s, seq_len = time.perf_counter(), under_way.seq_len
+        if seq_len not in self._compiled:
+            self._hooks.at(under_way.step, "compile")
             self._hooks.report(
-                f"step {step:,}: a loss or gradient is not finite in the fast form of the softmax; compiling the exact "
-                f"one for length {seq_len}, which computes such steps again ..."
+                f"step {under_way.step:,}: a loss or gradient is not finite in the fast form of the softmax; compiling "
+                f"the exact one for length {seq_len}, which computes such steps again ..."
             )
-            self._programs[seq_len] = self._compile(seq_len)
-            self._hooks.at(step, "step")
-        state, sums = self._programs[seq_len](state, batch)
-        return state, jax.device_get(sums) | {"recomputed": (1.0, 1.0)}
+            self._compiled[seq_len] = self._run.compile_exact(seq_len)
+            self._hooks.at(under_way.step, "step")
+        compile_s = time.perf_counter() - begun_s
+        state, sums = self._compiled[seq_len](state, under_way.batch)
+        return state, *_read(sums | {"recomputed": (1.0, 1.0)}), compile_s
+
+
+def _read(sums):
+    """(Sums on the host, the moment when they were there.)"""
+    return jax.device_get(sums), time.perf_counter()
 
 
 def evaluate(programs, mesh, params, batches):

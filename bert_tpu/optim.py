@@ -1,5 +1,6 @@
 """Optimizers and learning-rate schedules; `make(**cfg.optim)` is the whole interface."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +10,19 @@ import optax
 from bert_tpu import command
 
 
-def make(
-    *, name, learning_rate, schedule, warmup_steps, num_steps, b1, b2, eps, weight_decay, clip_norm
-) -> optax.GradientTransformation:
-    """The update rule: clipping by global norm, then `name`, then the schedule.
+class Optimizer(NamedTuple):
+    """An update rule and the learning rate, apart: a step moves the parameters by -rate(step) x the rule's update.
+
+    So a step that is skipped, which the rule does not count, does not shift the schedule, and the rate that a log
+    prints is the one that acts.
+    """
+
+    rule: optax.GradientTransformation
+    rate: Callable[[Any], Any]  # step, the first being 0 -> learning rate
+
+
+def make(*, name, learning_rate, schedule, warmup_steps, num_steps, b1, b2, eps, weight_decay, clip_norm) -> Optimizer:
+    """Returns the Optimizer of a config's section: clipping by global norm, then `name`; and the schedule.
 
     name: "bert_adamw" (optimization.py of google-research/bert: no bias correction, eps outside the root,
     decoupled decay), "adamw" (Loshchilov & Hutter 2019, bias-corrected), "lamb" (You et al. 2020).
@@ -22,7 +32,6 @@ def make(
     for key, share in (("b1", b1), ("b2", b2)):
         if not 0 <= share < 1:
             raise command.UserError(f"optim.{key} is {share}: give a share from 0 to below 1")
-    rate = make_schedule(schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
     decay = optax.add_decayed_weights(weight_decay, mask=is_decayed)
     rules = {
         "bert_adamw": (scale_by_bert_adam(b1, b2, eps), decay),
@@ -33,7 +42,8 @@ def make(
     if name not in rules:
         raise command.UserError(f"optim.name {name!r} is none of {', '.join(rules)}")
     clip = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
-    return optax.chain(*clip, *rules[name], optax.scale_by_learning_rate(rate))
+    rate = make_schedule(schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
+    return Optimizer(optax.chain(*clip, *rules[name]), rate)
 
 
 def make_schedule(schedule, *, learning_rate, warmup_steps, num_steps):

@@ -18,29 +18,35 @@ def make_batch(share, plan, recipe, seq_len):
     text = chunks.Text(*map(tf.constant, share.text))
     columns = chunks.Chunks(*map(tf.constant, plan.chunks))
     budgets, packed_rows = tf.constant(plan.budgets), tf.constant(plan.rows)
-    visited = visits.Visits(share, plan.bounds, recipe, seq_len)
+    rows = visits.Visits(share, recipe, seq_len, plan.epoch)
     E, most = recipe.packed_examples, recipe.max_predictions[recipe.seq_lens.index(seq_len)]
-    documents = tuple(tf.constant(np.repeat(each, E)) for each in visited.documents)
+    group = np.repeat(rows.group, E)
+    first_row, first_chunk = tf.constant(plan.bounds[rows.group]), tf.constant(plan.chunk_bounds[group])
+    candidates = share.candidates(group)
 
     @tf.autograph.experimental.do_not_convert
     def batch(n):
-        held_BE = tf.gather(packed_rows, visited.entries(n))
-        is_held_BE = held_BE >= 0
-        held = tf.reshape(tf.maximum(held_BE, 0), [-1])
-        chunk = chunks.Chunks(*(tf.gather(column, held) for column in columns))
-        of_pairs, of_masks = visits.draws(recipe, seq_len, len(share.pieces), n, visited.rows)
-        budget = tf.gather(budgets, held)
-        others = visits.other_documents(recipe, seq_len, n, visited.rows)
-        pair = pairs.choose(
-            text, chunk, documents, of_pairs, max_tokens=budget, short_prob=0.0, others=others
-        )  # fmt: skip
+        entry, epoch, key = rows.entries(n)
+        number_BE = tf.cast(tf.gather(packed_rows, first_row + entry), tf.int64)
+        is_held_BE = number_BE >= 0
+        # An empty slot shows some chunk of the group, which is then left out.
+        number = tf.maximum(tf.reshape(number_BE, [-1]), first_chunk)
+        chunk = chunks.Chunks(*(tf.gather(column, number) for column in columns))
+        visit = visits.of_examples(
+            number - first_chunk, chunk.last - chunk.first == 1, tf.repeat(epoch, E), tf.repeat(key, E)
+        )
+        of_pairs, of_masks = visits.draws(recipe, seq_len, len(share.pieces), n, rows.rows)
+        budget = tf.gather(budgets, number)
+        more = visits.other_documents(recipe, seq_len, n, rows.rows)
+        chunk = chunk._replace(target=budget)  # a random B takes the room of what it stands for
+        pair = pairs.choose(text, chunk, visit, candidates, of_pairs, max_tokens=budget, more=more)
         pair = pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
 
         text_BE = tf.where(is_held_BE, pair.a_length + pair.b_length, 0)
         length_BE = tf.where(is_held_BE, text_BE + 3, 0)
         ends_BE = tf.cumsum(length_BE, axis=1)
         starts_BE = ends_BE - length_BE
-        place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [len(visited.rows), seq_len])
+        place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [len(rows.rows), seq_len])
         number_BL = tf.searchsorted(ends_BE, place_BL, side="right")  # of the example; E behind the last
         slot_BL = tf.minimum(number_BL, E - 1)
         local_BL = tf.where(number_BL < E, place_BL - tf.gather(starts_BE, slot_BL, batch_dims=1), seq_len)

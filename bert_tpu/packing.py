@@ -24,6 +24,12 @@ class Plan(NamedTuple):
     budgets: np.ndarray  # int64 [N], most tokens of A and B of each chunk's example
     rows: np.ndarray  # int32 [rows, E], chunks by their numbers, -1 behind the last
     bounds: np.ndarray
+    chunk_bounds: np.ndarray  # the chunks of group g are chunk_bounds[g] .. chunk_bounds[g + 1] - 1
+
+    @property
+    def epoch(self) -> np.ndarray:
+        """The rows that each group has in an epoch, [groups]."""
+        return np.diff(self.bounds)
 
     @property
     def examples_a_row(self) -> float:
@@ -38,12 +44,12 @@ def plan(text, document_start, *, seq_len, slots, short_prob) -> Plan:
     sizes = text.sentence_start[table.last] - text.sentence_start[table.first]
     # A chunk of one sentence gives A alone, and always gets a random B: room for as much again.
     sizes = np.where(table.last - table.first == 1, 2 * sizes, sizes)
-    budgets = np.minimum(sizes, chunks.targets(text, table.first, most, short_prob))
+    budgets = np.minimum(sizes, table.target)
     starts = np.searchsorted(table.document, document_start)
     rows = [pack(budgets[a:b] + SPECIAL, seq_len, slots) for a, b in itertools.pairwise(starts)]
     rows = [np.where(each < 0, -1, each + start) for each, start in zip(rows, starts[:-1], strict=True)]
     bounds = np.cumsum([0, *map(len, rows)])
-    return Plan(table, budgets, np.concatenate(rows).astype(np.int32), bounds)
+    return Plan(table, budgets, np.concatenate(rows).astype(np.int32), bounds, starts)
 
 
 def pack(lengths, capacity, slots) -> np.ndarray:
@@ -82,14 +88,14 @@ def pack(lengths, capacity, slots) -> np.ndarray:
     return np.concatenate([np.empty((0, slots), np.int64), *found])
 
 
-def note(plan, recipe, devices) -> str:
-    """What the packed rows of a step hold, beside the examples that the recipe has, and how many rows would fit."""
-    held = recipe.packed_rows * plan.examples_a_row
-    said = f"{recipe.packed_rows} packed rows hold about {held:.0f} examples a step"
-    fitting = max(round(recipe.batch_size / plan.examples_a_row / devices), 1) * devices
+def note(examples_a_row, recipe, devices) -> str:
+    """Says how many examples the packed rows of a step hold, and how many rows would hold those of the recipe."""
+    examples = recipe.packed_rows * examples_a_row
+    sentence = f"{recipe.packed_rows} packed rows hold about {examples:.0f} examples a step"
+    fitting = max(round(recipe.batch_size / examples_a_row / devices), 1) * devices
     if fitting == recipe.packed_rows:
-        return f"{said}, batch_size {recipe.batch_size}"
-    return f"{said}: --config.data.packed_rows={fitting} comes nearest to batch_size {recipe.batch_size}"
+        return f"{sentence}, batch_size {recipe.batch_size}"
+    return f"{sentence}: --config.data.packed_rows={fitting} comes nearest to batch_size {recipe.batch_size}"
 
 
 def part(batch) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ Letters: B batch  L tokens. A span is a pair (first token, length) into the corp
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 COIN_WORDS = 8  # 512 coins a row; of a longer excess, rare, the rest is cut half and half
@@ -13,17 +14,37 @@ COIN_WORDS = 8  # 512 coins a row; of a longer excess, rare, the rest is cut hal
 class Draws(NamedTuple):
     """One row's random numbers, each [B] in [0, 1), and `coins` [B, COIN_WORDS], 64 fair bits each."""
 
-    is_short: tf.Tensor
-    short_length: tf.Tensor
-    split: tf.Tensor
-    is_random: tf.Tensor
     other_document: tf.Tensor
     other_sentence: tf.Tensor
     coins: tf.Tensor
 
 
+class Others(NamedTuple):
+    """The documents of other texts, for each document of D: those of its group but those of its own origin.
+
+    Within a group `order` has the documents of one origin next to each other: its own are order[base + first] and the
+    `count` - 1 behind it, where `base` is the group's first document.
+    """
+
+    group: np.ndarray  # int64 [D]
+    order: np.ndarray  # int64 [D]
+    first: np.ndarray  # int64 [D]
+    count: np.ndarray  # int64 [D]
+
+
+def others(origins, group_start) -> Others:
+    """The Others of documents with these origins, [D]; group g has the documents group_start[g] .. - 1 of the next."""
+    group = np.repeat(np.arange(len(group_start) - 1), np.diff(group_start))
+    order = np.lexsort((origins, group))
+    begins = np.flatnonzero(np.diff(origins[order], prepend=-1) | np.diff(group, prepend=-1))
+    counts = np.diff(np.append(begins, len(order)))
+    first, count = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+    first[order], count[order] = np.repeat(begins, counts), np.repeat(counts, counts)
+    return Others(group, order, first - np.asarray(group_start)[group], count)
+
+
 class Pairs(NamedTuple):
-    """Where A and B of each row lie, and whether B is from another document; each [B]."""
+    """Where A and B of each row lie, and whether B is from another text; each [B]."""
 
     a_first: tf.Tensor
     a_length: tf.Tensor
@@ -32,37 +53,39 @@ class Pairs(NamedTuple):
     is_random: tf.Tensor
 
 
-def choose(text, chunk, documents, draws, *, max_tokens, short_prob, others=None) -> Pairs:
-    """Draws a pair from each chunk.
+def choose(text, chunk, visit, candidates, draws, *, max_tokens, more=None) -> Pairs:
+    """Makes a pair of each chunk.
 
-    text: a chunks.Text of tensors. chunk: the batch's chunks.Chunks, each [B]. documents: pair of [B], first and
-    number of the documents that a random B may come from. max_tokens: tokens of A and B together, the row's length
-    less its three special tokens; or of each row. others: numbers [B, N] in [0, 1) for more documents, if a random B
-    shall be as long as is wanted where it can: it comes from the first that is long enough, or else from the longest,
-    and begins before it would end too soon.
+    - text: a chunks.Text of tensors.
+    - chunk: the batch's chunks.Chunks, each [B].
+    - visit: how each row shows its chunk, a visits.Visit.
+    - candidates: Others of all documents, and [B] each the first document and the number of documents of the row's
+      group, among which a random B is drawn.
+    - max_tokens: tokens of A and B together, the row's length less its three special tokens; or of each row, [B].
+    - more: numbers [B, N] in [0, 1) for more documents, if a random B shall be as long as is wanted where it can. It
+      comes from the first that is long enough, or else from the longest, and begins before it would end too soon.
     """
     starts = text.sentence_start
-    short = 2 + _below(draws.short_length, max_tokens - 1)
-    target = tf.where(draws.is_short < short_prob, short, max_tokens)
-    last = tf.minimum(chunk.last, _reach(starts, tf.gather(starts, chunk.first) + target))
-    sentences = last - chunk.first
-    middle = chunk.first + 1 + _below(draws.split, tf.maximum(sentences - 1, 1))
-    is_random = (sentences == 1) | (draws.is_random < 0.5)
-
-    a_first, a_end = tf.gather(starts, chunk.first), tf.gather(starts, middle)
-    other_first, other_end = _elsewhere(text, chunk.document, documents, draws, target - (a_end - a_first), others)
-    b_first = tf.where(is_random, other_first, a_end)
-    b_end = tf.where(is_random, other_end, tf.gather(starts, last))
-    return _truncate(Pairs(a_first, a_end - a_first, b_first, b_end - b_first, is_random), draws.coins, max_tokens)
+    middle = chunk.first + 1 + _below(visit.split, tf.maximum(chunk.last - chunk.first - 1, 1))
+    a_first = tf.gather(starts, tf.where(visit.is_tail, middle, chunk.first))
+    a_end = tf.gather(starts, tf.where(visit.is_tail, chunk.last, middle))
+    wanted = chunk.target - (a_end - a_first)
+    other_first, other_end = _elsewhere(text, chunk.document, candidates, draws, wanted, more)
+    b_first = tf.where(visit.is_random, other_first, a_end)
+    b_end = tf.where(visit.is_random, other_end, tf.gather(starts, chunk.last))
+    pairs = Pairs(a_first, a_end - a_first, b_first, b_end - b_first, visit.is_random)
+    return _truncate(pairs, draws.coins, max_tokens)
 
 
-def _elsewhere(text, own, documents, draws, wanted, others):
-    """Tokens of a random document, not the chunk's own, from a random sentence until `wanted` are there."""
-    base, count = documents
-    drawn = draws.other_document[:, None] if others is None else tf.concat([draws.other_document[:, None], others], 1)
-    other = base[:, None] + _below(drawn, count[:, None] - 1)
-    other += tf.cast(other >= own[:, None], tf.int64)
-    if others is None:
+def _elsewhere(text, own, candidates, draws, wanted, more):
+    """Tokens of a random document of another text, from a random sentence on until `wanted` are there."""
+    of_origin, base, count = candidates
+    own_first, own_count = (tf.gather(column, own)[:, None] for column in (of_origin.first, of_origin.count))
+    drawn = draws.other_document[:, None] if more is None else tf.concat([draws.other_document[:, None], more], 1)
+    place = _below(drawn, count[:, None] - own_count)
+    place += tf.where(place >= own_first, own_count, 0)
+    other = tf.gather(of_origin.order, base[:, None] + place)
+    if more is None:
         other = other[:, 0]
     else:
         bounds = (tf.gather(text.sentence_start, tf.gather(text.document_start, other + i)) for i in (1, 0))
@@ -70,7 +93,7 @@ def _elsewhere(text, own, documents, draws, wanted, others):
         other = tf.gather(other, tf.argmax(size, axis=1), batch_dims=1)  # of equal ones the first
     first, end = tf.gather(text.document_start, other), tf.gather(text.document_start, other + 1)
     start = first + _below(draws.other_sentence, end - first)
-    if others is not None:
+    if more is not None:
         latest = _reach(text.sentence_start, tf.gather(text.sentence_start, end) - wanted + 1) - 1
         start = tf.minimum(start, tf.maximum(first, latest))
     start_token = tf.gather(text.sentence_start, start)

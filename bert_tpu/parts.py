@@ -1,8 +1,9 @@
 """A part of a corpus: some consecutive documents, cleaned and made into ids by one worker process.
 
 part-00012-00003.safetensors, the fourth of unit 12, has the documents that are left, in a Shard's arrays, and for each
-of them `source`, `piece`, `hash` and, where similar ones are looked for, `bands` and `sketches`. part-00012-00003.json,
-written last, has the counts.
+of them `source`, `piece`, `hash` and, where similar ones are looked for, `bands` and `sketches`. `origins` are here the
+numbers of the documents in their unit, which the pieces of one share. part-00012-00003.json, written last, has the
+counts.
 """
 
 import array
@@ -98,6 +99,11 @@ def name(unit: int, number: int) -> str:
     return f"part-{unit:05d}-{number:05d}"
 
 
+def unit_of(name: str) -> int:
+    """The number of the unit that a part belongs to, from the part's name."""
+    return int(name.split("-")[1])
+
+
 def record(out: str | epath.Path, name: str) -> epath.Path:
     """The file that says, once it exists, that a part is done, and what came of it."""
     return epath.Path(out) / f"{name}.json"
@@ -140,13 +146,14 @@ def write(out: str, name: str, documents: list[sources.Document], options: Optio
     for document, found in _encode(encoder, documents, options, books):
         codes += found
         counts.append(len(found))
-        origin.append((document.source, document.piece))
+        origin.append((document.source, document.piece, document.number))
+    source, piece, number = np.array(origin, np.uint32).reshape(-1, 3).T
     shard = corpus.Shard(
         tokens=np.frombuffer(b"".join(codes), np.uint16),
         sentences=np.fromiter(map(len, codes), np.uint32, len(codes)) // 2,
         documents=np.array(counts, np.uint32),
+        origins=number,
     )
-    source, piece = np.array(origin, np.uint32).reshape(-1, 2).T
     shard, left = _without_tests(out, shard, encoder, books)
     source, piece = source[left], piece[left]
     long = picking.tokens_of(shard) >= options.min_tokens

@@ -12,6 +12,7 @@ def documents(shard, chosen) -> corpus.Shard:
         tokens=_rows(shard.tokens, per_document, chosen),
         sentences=_rows(shard.sentences, shard.documents, chosen),
         documents=shard.documents[chosen],
+        origins=shard.origins[chosen],
     )
 
 
@@ -21,7 +22,7 @@ def sentences(shard, kept) -> tuple[corpus.Shard, np.ndarray]:
     counts = np.bincount(owner[kept], minlength=len(shard.documents))
     left = np.flatnonzero(counts)
     tokens = shard.tokens[np.repeat(kept, shard.sentences)]
-    return corpus.Shard(tokens, shard.sentences[kept], counts[left].astype(np.uint32)), left
+    return corpus.Shard(tokens, shard.sentences[kept], counts[left].astype(np.uint32), shard.origins[left]), left
 
 
 def tokens_of(shard) -> np.ndarray:
@@ -37,5 +38,10 @@ def _rows(values, lengths, chosen):
         kept[chosen] = True
         return values[np.repeat(kept, lengths)]
     lengths = lengths.astype(np.int64)
-    starts, wanted = np.cumsum(lengths) - lengths, lengths[chosen]
-    return values[np.repeat(starts[chosen] - (np.cumsum(wanted) - wanted), wanted) + np.arange(wanted.sum())]
+    return spans(values, (np.cumsum(lengths) - lengths)[chosen], lengths[chosen])
+
+
+def spans(values, starts, lengths) -> np.ndarray:
+    """Runs of `values` from each of `starts` on, of these lengths, one after the other."""
+    lengths = lengths.astype(np.int64)
+    return values[np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())]

@@ -210,7 +210,7 @@ def _finish(out: epath.Path, plan: dict, told: list[units.Told], sifted: sieve.S
         shards = sifted.shards[split]
         sums = {k: sum(s[k] for s in shards) for k in ("documents", "sentences", "tokens")}
         share = sifted.unknown.get(split, 0) / max(sums["tokens"], 1)
-        content[split] = sums | {"shards": shards, "unknown_share": share}
+        content[split] = sums | {"texts": sifted.texts[split], "shards": shards, "unknown_share": share}
     _check_splits(content, out)
     content["sha256"] = corpus.digest(content)
     lock = corpus.Lock(out, content)

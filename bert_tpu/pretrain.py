@@ -5,12 +5,12 @@ python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config
 
 import concurrent.futures
 import functools
+import itertools
 import os
 import sys
 
 from etils import epath
 import jax
-import numpy as np
 
 from bert_tpu import (
     checkpoint,
@@ -19,6 +19,7 @@ from bert_tpu import (
     corpus,
     flops,
     health,
+    hosts,
     hours,
     layout,
     loop,
@@ -29,6 +30,7 @@ from bert_tpu import (
     nonfinite,
     objective,
     optim,
+    packing,
     places,
     recipe,
     rendezvous,
@@ -64,18 +66,17 @@ def job(cfg) -> train.Job:
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
     bert = config.call(model.Bert, cfg.model, "model", parent=None, name=None)
-    tx = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
+    rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
     rules = make_recipe(cfg)
     config.check_least(cfg, LEAST)
     sizes.check(bert, rules.seq_lens[-1])
-    rate = {key: cfg.optim[key] for key in ("schedule", "learning_rate", "warmup_steps")}
     lens = rules.used_lens()
     return train.Job(
         init=lambda key: layout.pack(model.init(bert, key)),
         loss=functools.partial(objective.loss, bert),
         counts=objective.counts,
-        tx=tx,
-        learning_rate=optim.make_schedule(num_steps=cfg.num_steps, **rate),
+        tx=rule,
+        learning_rate=rate,
         shapes={n: rules.shapes(n) for n in lens},
         flops={n: flops.train(bert, rules.rows(n), n, rules.predictions(n)) for n in lens},
         seed=cfg.seed,
@@ -123,9 +124,9 @@ def open_corpus(cfg) -> corpus.Lock:
             f"the corpus in {cfg.data.dir} has a vocabulary of {lock.vocab_size:,} pieces and the model one of "
             f"{cfg.model.vocab_size:,}: give --config.model.vocab_size={lock.vocab_size}"
         )
-    if cfg.eval.num_batches and sum(info.documents for info in lock.splits["heldout"]) < 2:
+    if cfg.eval.num_batches and lock.content["heldout"]["texts"] < 2:
         raise command.UserError(
-            f"the corpus in {cfg.data.dir} has no two held-out documents to evaluate on: give "
+            f"the corpus in {cfg.data.dir} has no two held-out texts to evaluate on: give "
             "--config.eval.num_batches=0, or prepare it again with a larger --heldout"
         )
     return lock
@@ -149,8 +150,8 @@ def _init_from(cfg, like):
     return params
 
 
-def _open_data(cfg, lock, rules, devices) -> running.Data:
-    """The batches of a run on so many devices, and its evaluation."""
+def _open_data(cfg, lock, rules, devices, group=None) -> running.Data:
+    """The batches of a run on so many devices, and its evaluation. group: the Hosts, which all call it."""
     from bert_tpu import data  # brings TensorFlow, which takes seconds; the planner needs none
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
@@ -162,9 +163,11 @@ def _open_data(cfg, lock, rules, devices) -> running.Data:
         [rows, *_] = samples.shapes(rules, devices, host["process_count"])["input_ids"]
         chosen = samples.choose(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
 
-    facts = health.Facts(
-        lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, _commoner(heldout)
-    )
+    # What is printed of the data is about all hosts' data.
+    of_hosts = (group or hosts.Hosts()).gather([data.examples_a_row(share, rules), _labels(heldout)])
+    examples_a_row = sum(each for each, _ in of_hosts) / len(of_hosts)
+    commoner = _commoner([labels for _, labels in of_hosts])
+    facts = health.Facts(lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, commoner)
     warned = set()
 
     def evaluate(programs, on, state, books, finished):
@@ -180,18 +183,23 @@ def _open_data(cfg, lock, rules, devices) -> running.Data:
                 warned.add(warning.name)
                 books.say(f"warning: {warning.sentence}")
 
-    note = data.note(share, rules, devices * cfg.accumulate)
+    note = packing.note(examples_a_row, rules, devices * cfg.accumulate) if examples_a_row else ""
     return running.Data(functools.partial(data.train, share, rules), evaluate, note)
 
 
-def _commoner(heldout):
-    """Sequence length -> share of the commoner NSP label in this host's rows of the evaluation."""
-    labels = {}
-    for seq_len, batch in heldout:
-        given = batch["next_sentence_label"]
-        labels.setdefault(seq_len, []).append(given[given >= 0])  # -1: a packed row holds no example there
-    shares = {n: float(np.mean(np.concatenate(given))) for n, given in labels.items()}
-    return {n: max(share, 1 - share) for n, share in shares.items()}
+def _labels(heldout):
+    """[sequence length, examples, examples whose B is random] of this host's rows of each evaluation batch."""
+    labels = [(seq_len, batch["next_sentence_label"]) for seq_len, batch in heldout]
+    return [[n, int((label >= 0).sum()), int((label > 0).sum())] for n, label in labels]  # -1: an empty slot
+
+
+def _commoner(labels):
+    """Sequence length -> share of the commoner NSP label in the evaluation. labels: `_labels` of each host."""
+    counts = {}
+    for n, examples, random in itertools.chain.from_iterable(labels):
+        total = counts.setdefault(n, [0, 0])
+        counts[n] = [total[0] + examples, total[1] + random]
+    return {n: max(random, examples - random) / examples for n, (examples, random) in counts.items()}
 
 
 def again(cfg, directory, step):

@@ -63,7 +63,7 @@ class Training(NamedTuple):
     size: int  # parameters, as a person counts them
     first_params: Callable[[Any], Any] | None  # shapes and places -> those of step 0; None: drawn from the seed
     compile: Callable[[Any], train.Programs]  # of a mesh
-    open_data: Callable[[int], Data]  # of a number of devices
+    open_data: Callable[[int, hosts.Hosts], Data]  # of a number of devices; all hosts call it
     mend: str  # advice where the loss stays other than finite; {step} is where that began
 
 
@@ -91,7 +91,7 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
         state, meta = start(this, on, checkpoints, training.first_params)
         first_step, writes = int(state.step), group.index == 0
         if writes:
-            versions.note(directory, first_step)
+            versions.note(directory, first_step, workdir.recorded(cfg.to_dict()))
         threads = os.cpu_count() * jax.process_count()
         units = energy.units(on.devices.flat[0].device_kind, on.size, threads)
         clock = hours.Hours(directory, writes=writes, units=units, age_s=age_s)
@@ -102,7 +102,7 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
             clock.resume(first_step)
             dog.at(first_step, "compile")
             clock.enter("compile")
-            programs, opened = _make_ready(cfg, training, on, state, books)
+            programs, opened = _make_ready(cfg, training, on, state, books, group)
             stopping.wait_for_loop()
             sides = beside.Beside(
                 directory, training.facts, training.mend, group, stopping, dog, checkpoints, clock,
@@ -151,7 +151,7 @@ def like(this, on):
     return jax.tree.map(placed, this.state_shapes, train.shardings(this, on))
 
 
-def _make_ready(cfg, training, on, state, books):
+def _make_ready(cfg, training, on, state, books, group):
     """The compiled programs and the Data."""
     lens = ", ".join(map(str, training.schedule.used_lens()))
     books.say(
@@ -160,7 +160,7 @@ def _make_ready(cfg, training, on, state, books):
     )
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(training.compile, on)
-        opened = training.open_data(on.size)  # meanwhile
+        opened = training.open_data(on.size, group)  # meanwhile
         if opened.note:
             books.say(opened.note)
         return compiling.result(), opened

@@ -43,6 +43,7 @@ class Document(NamedTuple):
     text: str
     piece: bool
     source: int  # its number among the sources
+    number: int  # among the documents of the call that reads it; the pieces of one have the same
     is_markup: bool  # Wikipedia's, to be made plain
 
     def plain(self) -> str:
@@ -96,6 +97,7 @@ def documents(sources: Sequence[Source], counts: Counts, *, format: str = "auto"
     Raises UserError naming the file, and the line where there is one, for a damaged archive or a
     malformed record: nothing is skipped in silence.
     """
+    document = 0
     for number, source in enumerate(sources, first):
         before, path = counts.read_bytes, source.path
         if path.startswith(datasets.PREFIX):
@@ -105,8 +107,9 @@ def documents(sources: Sequence[Source], counts: Counts, *, format: str = "auto"
         else:
             form = _detect(path) if format == "auto" else format
             paragraphs = _file(path, counts, form)
-        for text, piece in _group(paragraphs, counts):
-            yield Document(text, piece, number, form == "mediawiki")
+        for text, piece, is_last in _group(paragraphs, counts):
+            yield Document(text, piece, number, document, form == "mediawiki")
+            document += is_last
         counts.read_bytes = before + source.bytes
 
 
@@ -149,17 +152,20 @@ def _detect(path: str) -> str:
     return next((format for start, format in STARTS.items() if first.startswith(start)), "text")
 
 
-def _group(paragraphs: Iterator[str | None], counts: Counts) -> Iterator[tuple[str, bool]]:
-    """(text, whether it is a piece) of documents of paragraphs; one of more than DOCUMENT_CHARS is cut and counted."""
+def _group(paragraphs: Iterator[str | None], counts: Counts) -> Iterator[tuple[str, bool, bool]]:
+    """(text, whether it is a piece, whether it ends its document) of documents of paragraphs.
+
+    A document of more than DOCUMENT_CHARS is cut and counted.
+    """
     held, size, cut = [], 0, False
     for paragraph in paragraphs:
         if paragraph is None:
             if held:
-                yield "\n".join(held), cut
+                yield "\n".join(held), cut, True
             held, size, cut = [], 0, False
             continue
         if held and size + len(paragraph) > DOCUMENT_CHARS:
-            yield "\n".join(held), True
+            yield "\n".join(held), True, False
             counts.cut_documents += not cut
             held, size, cut = [], 0, True
         held.append(paragraph)

@@ -30,8 +30,8 @@ class Job:
     init: Callable[[jax.Array], Any]  # key -> params
     loss: Callable[[Any, dict, Draw | None], Sums]  # (params, rows of a batch, None for no dropout) -> sums
     counts: Callable[[dict], dict[str, jax.Array]]  # whole batch -> denominators; the loss is sum of sums / counts
-    tx: optax.GradientTransformation
-    learning_rate: Callable[[int], Any]  # step -> rate, for the log
+    tx: optax.GradientTransformation  # without the rate
+    learning_rate: Callable[[Any], Any]  # step -> rate; the step applies it and the log prints it
     shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a global batch's shapes, int32
     flops: dict[int, float]  # sequence length -> model FLOPs of a step
     seed: int | tuple[int, ...]  # several: as many trainings at once, each array with a dimension for them in front
@@ -108,9 +108,10 @@ def jit_step(job, mesh):
     """Compiled function (state, batch) -> (state, sums); the state is donated. This is what `plan` plans.
 
     The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
-    an accumulation change it. Dropout's key is a function of (seed, step). Where a sum or the gradient's norm is not
-    finite, parameters and optimizer stay as they were, `skipped` says so, and the step's other sums are 0 of 0. Of
-    several trainings each has its own key, norm and sums; a batch's arrays are then [rows, trainings, ...].
+    an accumulation change it. Dropout's key is a function of (seed, step), the learning rate one of the step.
+    Where a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` says so, and
+    the step's other sums are 0 of 0. Of several trainings each has its own key, norm and sums; a batch's arrays are
+    then [rows, trainings, ...].
 
     In a job with an `exact_loss` such a step, of any of the trainings, leaves all of the state as it was but sets
     `waits`, and `recomputed` among the sums is 1: the program of `job.exact` is to take the same batch, and ends the
@@ -140,7 +141,8 @@ def jit_step(job, mesh):
             sound = _of_all(job, sound) & ~state.waits
         sums = jax.tree.map(lambda x: jnp.where(sound, x, 0.0), sums)
         sums["skipped"] = (1.0 - sound, jnp.ones(()))
-        new = optax.apply_updates(state.params, updates), opt
+        rate = job.learning_rate(state.step)
+        new = jax.tree.map(lambda p, update: p - rate * update, state.params, updates), opt
         kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
         waits = ~sound if job.exact_loss else jnp.zeros((), bool)
         return State(state.step + ~waits, *kept, waits), sums

@@ -2,42 +2,59 @@
 
 import functools
 import hashlib
+import importlib.metadata
 import json
 import pathlib
 import platform
 import subprocess
 
 from etils import epath
-import jax
-import jaxlib
 
 import bert_tpu
 from bert_tpu import places
 
 FILE = "versions.json"
+# What makes a batch's bytes, a program and a checkpoint, each by the names of its distributions.
+LIBRARIES = {
+    "jax": ("jax",), "jaxlib": ("jaxlib",), "numpy": ("numpy",), "tensorflow": ("tensorflow-cpu", "tensorflow"),
+    "optax": ("optax",), "flax": ("flax",), "orbax": ("orbax-checkpoint",),
+}  # fmt: skip
 PACKAGE = pathlib.Path(__file__).parent
 
 
 @functools.cache
 def here(package=PACKAGE) -> dict[str, str]:
-    """What must be equal on all hosts for their programs to be: this package's code, JAX and Python."""
+    """Versions that must match on all hosts, for their batches and programs to match.
+
+    They are a hash of this package's code, the LIBRARIES (None for one that is not installed) and Python. Nothing is
+    imported for them.
+    """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.read_bytes())
-    return {
-        "code": digest.hexdigest()[:16], "jax": jax.__version__, "jaxlib": jaxlib.__version__,
-        "python": platform.python_version(),
-    }  # fmt: skip
+    libraries = {name: _installed(distributions) for name, distributions in LIBRARIES.items()}
+    return {"code": digest.hexdigest()[:16], "python": platform.python_version()} | libraries
 
 
-def note(directory, step):
-    """W/versions.json of `directory` says what goes on from `step`, where that is not what its last entry has.
+def _installed(distributions):
+    """The version of the first of `distributions` that is installed; None where none is."""
+    for name in distributions:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
 
-    Entries are as `here` has them, with `step`, the release as `bert_tpu`, and `commit`, None where nobody knows it.
+
+def note(directory, step, settings=None):
+    """Adds to W/versions.json what the run goes on with from `step`, unless that is what the last entry has.
+
+    An entry has `step`, the release as `bert_tpu`, `commit` (None where nobody knows it), all of `here`, and
+    `settings`: dotted keys of the config that change how a step is computed.
     """
     path = epath.Path(directory) / FILE
     entries = read(directory)
-    entry = {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | here()
+    entry = {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | here() | (settings or {})
     if not entries or entries[-1] | entry != entries[-1]:
         places.write_atomically(path, json.dumps([*entries, {"step": step} | entry], indent=1) + "\n")
 
@@ -55,9 +72,10 @@ def read(directory) -> list[dict]:
 def told(entry) -> str:
     """An entry in words."""
     commit = f"commit {entry['commit']}, " if entry["commit"] else ""
+    settings = "".join(f"{key} {json.dumps(value)}, " for key, value in entry.items() if "." in key)
     return (
         f"bert_tpu {entry['bert_tpu']} ({commit}code {entry['code']}), JAX {entry['jax']}, Python {entry['python']}, "
-        f"from step {entry['step']:,}"
+        f"{settings}from step {entry['step']:,}"
     )
 
 

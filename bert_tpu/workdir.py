@@ -11,8 +11,16 @@ from etils import epath
 
 from bert_tpu import command, hosts, places, versions, vocab
 
-# What may change between two starts of a run: none of it alters a parameter. The corpus is known by its hash.
-FREE = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.", "compile_cache", "data.dir")
+# What checkpoints take for granted: 1: the order of batches up to 0.1, and an optimizer state that counts the rate's
+# steps; 2: the order of today, and the rate a function of the state's step. A workdir without FORMAT_FILE has 1.
+FORMAT, FORMAT_FILE = 2, "format.json"
+# How a step is computed, not what: versions.json records these keys, for a change moves rounding.
+RECORDED = ("model.softmax", "model.remat")
+# What may change between two starts of a run: none of it alters what is learnt. The corpus is known by its hash.
+SERVICES = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.")
+FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")
+# "bert." is the base model's section; the fine-tuning's own keys overrule these two of it.
+FREE = (*FREE_IN_1, *RECORDED, "bert.softmax", "bert.remat")
 
 
 @contextlib.contextmanager
@@ -21,8 +29,8 @@ def claim(directory, config, *, group=None, free=()):
 
     config: plain nested dictionary. group: the Hosts that share the directory: they agree first, on all of `config` but
     the dotted keys `free` and on the versions of what they run, and host 0 claims it for all. Raises UserError if
-    they differ, if another run or something else holds the directory, or if it has checkpoints of another config;
-    without a checkpoint there is nothing to protect, and a mistaken config may be mended.
+    they differ, if another run or something else holds the directory, or if it has checkpoints of another config or
+    format; without a checkpoint there is nothing to protect, and a mistaken config may be fixed.
     """
     group, directory = group or hosts.Hosts(), epath.Path(directory)
     facts = {key: value for key, value in flat(config).items() if key not in free}
@@ -40,8 +48,10 @@ def _hold(directory, config):
         config = json.loads(json.dumps(config))
         _check_ours(directory, path)
         if path.exists() and any(directory.glob("checkpoints/[0-9]*")):
+            check_format(directory)
             _compare(_read(path), config, directory)
         places.write_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
+        places.write_atomically(directory / FORMAT_FILE, json.dumps({"format": FORMAT}) + "\n")
         yield
 
 
@@ -55,6 +65,24 @@ def _check_ours(directory, path):
     strange = sorted(found.name for found in directory.glob("*") if not found.name.startswith((".", path.name)))
     if strange:
         raise command.UserError(f"{directory} holds {strange[0]} and no run: give a --workdir that is new or empty")
+
+
+def check_format(directory):
+    """Raises UserError for a run that another release began: its batches and its optimizer state are not today's."""
+    directory = epath.Path(directory)
+    number = read_json(directory / FORMAT_FILE).get("format", 1)
+    if number == FORMAT:
+        return
+    commits = [entry["commit"] for entry in versions.read(directory) if entry.get("commit")]
+    release = f"that release (commit {commits[-1]})" if commits else "that release"
+    start = "a new --workdir"
+    if "task" not in read_config(directory):  # a fine-tuning starts from one model, not from a run of several seeds
+        start += f" with --config.init_from={directory}"
+    age = "an earlier" if number < FORMAT else "a later"
+    raise command.UserError(
+        f"{directory} was begun by {age} release, whose order of batches and optimizer state differ from this one's: "
+        f"finish it with {release}, or start {start}"
+    )
 
 
 @contextlib.contextmanager
@@ -111,11 +139,25 @@ def _read(path):
 
 def identity(config) -> str:
     """The same for every start of a run, and for no run of other parameters: 16 digits of a SHA-256."""
-    return hashlib.sha256(json.dumps(_decisive(config), sort_keys=True).encode()).hexdigest()[:16]
+    return _digest(_decisive(config))
 
 
-def _decisive(config):
-    return {key: value for key, value in flat(config).items() if not key.startswith(FREE)}
+def has_identity(config, digits) -> bool:
+    """Whether `digits` are the `identity` of the run with this config, by today's rule or that of format 1."""
+    return digits in (identity(config), _digest(_decisive(config, FREE_IN_1)))
+
+
+def recorded(config) -> dict:
+    """The keys of a config that change how a step is computed, not what is learnt, for versions.json."""
+    return {key: value for key, value in flat(config).items() if key in RECORDED}
+
+
+def _digest(facts):
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _decisive(config, free=FREE):
+    return {key: value for key, value in flat(config).items() if not key.startswith(free)}
 
 
 def _compare(old, new, directory):

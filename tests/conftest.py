@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 import warm
 
-from bert_tpu import command, corpus, prepare, vocab, wordpiece
+from bert_tpu import command, corpus, dealing, prepare, vocab, wordpiece
 
 FIRST_PLACED = 104  # ids below are special and unused ones, as BERT lays them out
 ROOT = pathlib.Path(__file__).parent.parent
@@ -85,7 +85,9 @@ def tokenizer_dir(text_file, tmp_path_factory):
 def corpus_dir(text_file, tokenizer_dir, tmp_path_factory):
     """The text as a prepared corpus of a few shards."""
     directory = tmp_path_factory.mktemp("corpus") / "corpus"
-    prepare.prepare([str(text_file)], tokenizer_dir, directory, heldout=0.1, workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dealing, "LEAST_TOKENS", 1 << 14)  # as if it were a large corpus
+        prepare.prepare([str(text_file)], tokenizer_dir, directory, heldout=0.1, workers=1)
     return directory
 
 
@@ -99,18 +101,22 @@ def lock(corpus_dir):
 def placed_lock(tmp_path_factory):
     """A corpus in which no token comes twice, so that an id tells its place: id = FIRST_PLACED + place.
 
-    Eight shards of 12 documents; sentences of 1 to 60 tokens, some of 200.
+    Eight shards of 12 documents; sentences of 1 to 60 tokens, some of 200. All shards have the same lengths in another
+    order, as even as tools.prepare_corpus makes them.
     """
     directory = tmp_path_factory.mktemp("placed")
     rng = np.random.default_rng(0)
+    document_lengths = rng.integers(1, 30, 12)
+    lengths = rng.integers(1, 60, document_lengths.sum())
+    lengths[::50] = 200
     splits, start = {"train": [], "heldout": []}, FIRST_PLACED
     for split, shards in (("train", 8), ("heldout", 1)):
         for number in range(shards):
-            documents = rng.integers(1, 30, 12)
-            sentences = np.where(rng.random(documents.sum()) < 0.02, 200, rng.integers(1, 60, documents.sum()))
+            documents, sentences = rng.permutation(document_lengths), rng.permutation(lengths)
             tokens = np.arange(start, start + sentences.sum())
             start += len(tokens)
-            shard = corpus.Shard(tokens, sentences, documents)
+            origins = np.arange(12) + 12 * number
+            shard = corpus.Shard(tokens, sentences, documents, origins)
             splits[split].append(corpus.write_shard(directory / f"{split}-{number:05d}.safetensors", shard))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"[unused{i}]" for i in range(FIRST_PLACED - 5))]
     # Every third piece goes on with the word before it, for whole-word masking.

@@ -31,7 +31,9 @@ def passages(tmp_path, encoder):
 def found(passages, encoder, text):
     codes = encoder.encode(sentences.split(text))
     lengths = np.array([len(code) // 2 for code in codes], np.uint32)
-    shard = corpus.Shard(np.frombuffer(b"".join(codes), np.uint16), lengths, np.array([len(codes)], np.uint32))
+    shard = corpus.Shard(
+        np.frombuffer(b"".join(codes), np.uint16), lengths, np.array([len(codes)], np.uint32), np.zeros(1, np.uint32)
+    )
     return contamination.found(passages, shard).tolist()
 
 

@@ -12,9 +12,9 @@ from bert_tpu import command, corpus, vocab, wordpiece
 
 VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, "a", "b"), True)
 SHARDS = {
-    "train-00000.safetensors": corpus.Shard([104, 105, 105], [2, 1], [2]),
-    "train-00002.safetensors": corpus.Shard([105, 104, 103, 104], [1, 2, 1], [1, 2]),
-    "heldout-00001.safetensors": corpus.Shard([104], [1], [1]),
+    "train-00000.safetensors": corpus.Shard([104, 105, 105], [2, 1], [2], [0]),
+    "train-00002.safetensors": corpus.Shard([105, 104, 103, 104], [1, 2, 1], [1, 2], [2, 1]),
+    "heldout-00001.safetensors": corpus.Shard([104], [1], [1], [3]),
 }
 
 
@@ -60,17 +60,18 @@ def test_shards_come_back_joined_in_the_order_asked_for(made):
     lock = corpus.read(made)
     first, second = lock.splits["train"]
     whole = corpus.load(lock, [second, first])
-    assert [array.dtype for array in whole] == [np.uint16, np.uint32, np.uint32]
+    assert [array.dtype for array in whole] == [np.uint16, np.uint32, np.uint32, np.uint32]
     assert [array.tolist() for array in whole] == [
         [105, 104, 103, 104, 104, 105, 105],
         [1, 2, 1, 2, 1],
         [1, 2, 2],
+        [2, 1, 0],
     ]
-    assert (first.documents, first.sentences, first.tokens) == (1, 2, 3)
+    assert (first.documents, first.texts, first.sentences, first.tokens) == (1, 1, 2, 3)
     assert first.bytes == (made / first.file).stat().st_size
     assert (lock.vocab_size, lock.unigram_entropy) == (106, 1.0)
     assert lock.tokenizer_sha256 == vocab.sha256(VOCABULARY)
-    assert [len(array) for array in corpus.load(lock, [])] == [0, 0, 0]
+    assert [len(array) for array in corpus.load(lock, [])] == [0, 0, 0, 0]
 
 
 def test_the_hash_of_a_corpus_covers_each_shard_and_the_tokenizer(made):
@@ -112,7 +113,7 @@ def test_another_tokenizer_beside_the_corpus_is_refused(made):
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda content: content.update(format=2),
+        lambda content: content.pop("format"),
         lambda content: content.pop("heldout"),
         lambda content: content["tokenizer"].pop("vocab_size"),
         lambda content: content["train"]["shards"].pop(),
@@ -126,6 +127,11 @@ def test_an_altered_lockfile_is_refused(made, edit):
     assert corpus.LOCKFILE in refused(made)
 
 
+def test_a_corpus_of_the_first_format_is_refused_by_name(made):
+    edit_lock(made, lambda content: content.update(format=1))
+    assert "is a corpus of format 1 and this version reads format 2; prepare it again" in refused(made)
+
+
 def test_a_cut_lockfile_is_refused(made):
     (made / corpus.LOCKFILE).write_bytes((made / corpus.LOCKFILE).read_bytes()[:-9])
     assert corpus.LOCKFILE in refused(made)
@@ -134,7 +140,7 @@ def test_a_cut_lockfile_is_refused(made):
 def test_ids_outside_of_the_vocabulary_are_refused(made):
     content = corpus.read(made).content
     name = "train-00000.safetensors"
-    bad = corpus.write_shard(made / name, corpus.Shard([104, 106], [2], [1]))
+    bad = corpus.write_shard(made / name, corpus.Shard([104, 106], [2], [1], [0]))
     content["train"]["shards"][0] = bad._asdict()
     write_lock(made, content)
     assert name in refused(made)

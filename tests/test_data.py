@@ -5,13 +5,15 @@ The corpus is `placed_lock`: a token's id tells its place, so that a row can be 
 
 import collections
 import itertools
+import random
 import time
 
 from conftest import FIRST_PLACED
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from bert_tpu import chunks, command, corpus, data, fingerprint, recipe
+from bert_tpu import chunks, command, corpus, data, fingerprint, packing, pairs, recipe, visits
 
 SEQ_LEN, BATCH = 128, 32
 RULES = recipe.check(
@@ -52,7 +54,7 @@ def whole_text(placed_lock):
 
 
 def stream(share, first, last, rules=RULES, seq_len=SEQ_LEN):
-    return data.stream(share, data.cut(share, seq_len), rules, seq_len, first, last)
+    return data.stream(share, data.entries(share, rules, seq_len), rules, seq_len, first, last)
 
 
 @pytest.fixture(scope="module")
@@ -88,33 +90,162 @@ def test_uncut_segments_begin_and_end_at_sentences(rows, whole_text):
             assert {int(row.a[0]), int(row.a[-1]) + 1, int(row.b[0]), int(row.b[-1]) + 1} <= starts
 
 
-def test_a_little_over_half_of_the_rows_are_random_and_single_sentences_always(rows, whole_text):
-    table = chunks.table(whole_text, target=SEQ_LEN - 3)
+def sentence_of(text, place):
+    return int(np.searchsorted(text.sentence_start, place, side="right") - 1)
+
+
+def test_half_of_the_rows_are_random_and_single_sentences_always(rows, whole_text):
+    table = chunks.table(whole_text, target=SEQ_LEN - 3, short_prob=RULES.short_prob)
     single = {int(f) for f, end in zip(table.first, table.last, strict=True) if end - f == 1}
     labels = collections.defaultdict(list)
     for row in rows:
-        sentence = int(np.searchsorted(whole_text.sentence_start, row.a[0], side="right") - 1)
-        labels[sentence in single].append(row.label)
+        labels[sentence_of(whole_text, row.a[0]) in single].append(row.label)
     assert all(labels[True])
-    assert 0.5 <= np.mean(labels[False]) < 0.58  # 10% have short targets, and some of those hold one sentence
+    assert np.mean(labels[False]) == pytest.approx(0.5, abs=0.01)
 
 
-def test_each_chunk_comes_once_an_epoch_in_a_new_order(share, whole_text):
-    table, held = data.cut(share, SEQ_LEN), share.text
+def sentences_in_their_place(row, text):
+    """The sentences of A, and of B where it follows A, which a row shows whole or in part."""
+    segments = [row.a] if row.label else [row.a, row.b]
+    return [s for segment in segments for s in range(sentence_of(text, segment[0]), sentence_of(text, segment[-1]) + 1)]
+
+
+def test_each_sentence_comes_once_an_epoch_in_a_new_order(share, whole_text):
+    """As create_pretraining_data.py's loop shows each once a pass, but for those that it cuts away whole."""
+    table = data.cut(share, SEQ_LEN, RULES.short_prob)
+    assert share.num_groups == 8
     rows_a_group = BATCH // share.num_groups
-    visits = collections.defaultdict(list)
+    shown = collections.defaultdict(list)
     for batch in stream(share, 0, 60):
         for r in range(BATCH):
-            place = Row(batch, r).a[0] + FIRST_PLACED  # an id; the share orders shards in its own way
-            sentence = np.searchsorted(held.sentence_start, np.flatnonzero(held.tokens == place)[0], side="right") - 1
-            chunk = int(np.searchsorted(table.chunks.first, sentence, side="right") - 1)
-            visits[r // rows_a_group].append(chunk)
-    for group, seen in visits.items():
-        mine = set(range(table.bounds[group], table.bounds[group + 1]))
-        epochs = [seen[i : i + len(mine)] for i in range(0, len(seen) - len(mine) + 1, len(mine))]
+            shown[r // rows_a_group].append(sentences_in_their_place(Row(batch, r), whole_text))
+    starts = whole_text.document_start[share.document_start]  # the first sentence of each group
+    for group, rows in shown.items():
+        size = int(table.epoch[group])
+        epochs = [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)]
         assert len(epochs) >= 2
-        assert all(set(epoch) == mine for epoch in epochs)
-        assert all(one != other for one, other in itertools.combinations(epochs, 2))
+        for epoch in epochs:
+            counts = np.bincount([s for row in epoch for s in row], minlength=starts[-1])
+            assert counts.max() == 1
+            assert (np.flatnonzero(counts) >= starts[group]).all()
+            assert (np.flatnonzero(counts) < starts[group + 1]).all()
+            assert counts.sum() > 0.9 * (starts[group + 1] - starts[group])
+        assert all(one != other for one, other in itertools.pairwise(epochs))
+
+
+@pytest.fixture(scope="module")
+def long_text():
+    """400,000 tokens in 200 documents of sentences of 5 to 45 tokens."""
+    rng = np.random.default_rng(0)
+    sentences = rng.integers(5, 46, 16_000)
+    documents = np.diff(np.sort(np.concatenate([[0, 16_000], rng.choice(np.arange(1, 16_000), 199, replace=False)])))
+    return chunks.text(corpus.Shard(np.zeros(sentences.sum(), np.uint16), sentences, documents, np.arange(200)))
+
+
+def coverage(text, *, epochs, max_tokens):
+    """Times an epoch that each token is shown in its own place, [tokens], and the Table of chunks."""
+    bounds = np.array([0, len(text.origins)])
+    share = data.Share(range(BATCH), 1, 0, text, bounds, pairs.others(text.origins, bounds), (), None)
+    table = data.cut(share, SEQ_LEN, RULES.short_prob)
+    of_rows = visits.Visits(share, RULES, SEQ_LEN, table.epoch)
+
+    @tf.function
+    def spans(n):
+        visit = visits.of_chunks(of_rows, table.sizes, n)
+        chunk = chunks.Chunks(*(tf.gather(column, visit.chunk) for column in table.chunks))
+        draws, _ = visits.draws(RULES, SEQ_LEN, 400, n, of_rows.rows)
+        return pairs.choose(text, chunk, visit, share.candidates(of_rows.group), draws, max_tokens=max_tokens)
+
+    size = int(table.epoch[0]) * epochs
+    rows = [[column.numpy() for column in spans(tf.constant(n, tf.int64))] for n in range(-(-size // BATCH))]
+    pair = pairs.Pairs(*(np.concatenate(columns)[:size] for columns in zip(*rows, strict=True)))
+    first = np.concatenate([pair.a_first, pair.b_first[~pair.is_random]])
+    length = np.concatenate([pair.a_length, pair.b_length[~pair.is_random]])
+    edges = np.bincount(first, minlength=len(text.tokens) + 1) - np.bincount(
+        first + length, minlength=len(text.tokens) + 1
+    )
+    return np.cumsum(edges)[:-1] / epochs, table
+
+
+def test_an_epoch_shows_each_token_once_in_its_place_but_for_what_is_cut_to_fit(long_text):
+    shown, _ = coverage(long_text, epochs=3, max_tokens=10_000)
+    np.testing.assert_array_equal(shown, 1)
+
+
+def originals_coverage(text, seed):
+    """Times that each token is in its own place, by a transcription of create_instances_from_document's loop.
+
+    https://github.com/google-research/bert/blob/master/create_pretraining_data.py
+    """
+    rng, shown, most = random.Random(seed), np.zeros(len(text.tokens), np.int64), SEQ_LEN - 3
+    lengths = np.diff(text.sentence_start)
+
+    def cut(a, b):
+        """The spans [a0, a1) and [b0, b1) once they fit."""
+        a, b = list(a), list(b)
+        while a[1] - a[0] + b[1] - b[0] > most:
+            longer = a if a[1] - a[0] > b[1] - b[0] else b
+            if rng.random() < 0.5:
+                longer[0] += 1
+            else:
+                longer[1] -= 1
+        return a, b
+
+    for document in range(len(text.document_start) - 1):
+        i, end = text.document_start[document : document + 2]
+        while i < end:
+            target = rng.randint(2, most) if rng.random() < RULES.short_prob else most
+            last = i
+            while last < end and lengths[i:last].sum() < target:
+                last += 1
+            middle = i + (rng.randint(1, last - i - 1) if last - i > 1 else 1)
+            is_random = last - i == 1 or rng.random() < 0.5
+            a = text.sentence_start[[i, middle]]
+            if is_random:  # B runs on to the end of a sentence
+                b, i = (0, max(1, target - (a[1] - a[0])) + rng.randint(0, 25)), middle
+            else:
+                b, i = text.sentence_start[[middle, last]], last
+            a, b = cut(a, b)
+            shown[a[0] : a[1]] += 1
+            if not is_random:
+                shown[b[0] : b[1]] += 1
+    return shown
+
+
+def test_all_of_a_chunk_is_shown_as_often_as_the_original_shows_it(long_text):
+    shown, table = coverage(long_text, epochs=4, max_tokens=SEQ_LEN - 3)
+    first, last = (long_text.sentence_start[x] for x in (table.chunks.first, table.chunks.last))
+    is_full = (last - first >= SEQ_LEN - 3) & (table.chunks.last - table.chunks.first > 1)
+    before = np.concatenate([[0], np.cumsum(shown)])
+    edges = first[is_full, None] + (last - first)[is_full, None] * np.arange(11) // 10
+    tenths = np.diff(before[edges], axis=1).sum(axis=0) / np.diff(edges, axis=1).sum(axis=0)
+    # What is cut to fit is cut at the ends of A and B, as in the original. Between them all is shown alike.
+    assert tenths[1:9].max() - tenths[1:9].min() < 0.05
+    assert tenths.min() > 0.6
+    original = np.mean([originals_coverage(long_text, seed) for seed in range(2)], axis=0)
+    assert shown.mean() == pytest.approx(original.mean(), abs=0.02)
+    assert (shown == 0).mean() < 0.02  # in four epochs
+
+
+@pytest.mark.parametrize("packed", [0, 1])
+@pytest.mark.parametrize("weight", [1, 2, 5])
+def test_a_random_b_is_of_another_text_where_copies_and_pieces_are_documents(placed_lock, whole_text, weight, packed):
+    """Every text comes `weight` times, in pieces: an origin for each."""
+    origins = np.arange(len(whole_text.origins)) // weight
+    text = whole_text._replace(origins=origins.astype(np.uint32))
+    share = data.load(placed_lock, "train", batch_size=BATCH, packed_rows=packed * BATCH)
+    share = share._replace(text=text, others=pairs.others(origins, share.document_start))
+    rules = RULES._replace(packed_rows=packed * BATCH, packed_examples=4, seq_lens=(SEQ_LEN,), max_predictions=(20,))
+    drawn = collections.Counter()
+    for batch in stream(share, 0, 40, rules):
+        alone = packing.part(batch) if packed else batch
+        for r in range(len(alone["input_ids"])):
+            row = Row(alone, r)
+            own, other = (document_of(whole_text, segment[0]) for segment in (row.a, row.b))
+            assert (origins[own] == origins[other]) == (row.label == 0)
+            if row.label:
+                drawn[other] += 1
+    assert len(drawn) > 0.95 * len(origins)  # each of the others is drawn at times
 
 
 def test_every_sentence_is_in_exactly_one_chunk_that_reaches_the_target(whole_text):
@@ -123,21 +254,37 @@ def test_every_sentence_is_in_exactly_one_chunk_that_reaches_the_target(whole_te
         assert table.first[0] == 0
         assert table.last[-1] == len(whole_text.sentence_start) - 1
         assert (table.first[1:] == table.last[:-1]).all()
-        for first, last, document in zip(*table, strict=True):
+        for first, last, document, aim in zip(*table, strict=True):
+            assert aim == target
             tokens = np.diff(whole_text.sentence_start[first : last + 1])
             ends = last == whole_text.document_start[document + 1]
             assert ends or tokens.sum() >= target
             assert tokens[:-1].sum() < target  # without its last sentence it would not reach
 
 
-def test_targets_are_short_in_a_tenth_of_the_rows(share):
-    def mean_length(short_prob):
-        rules = RULES._replace(short_prob=short_prob)
-        return np.mean([batch["attention_mask"].sum(axis=1).mean() for batch in stream(share, 0, 100, rules)])
+def test_others_are_the_documents_of_the_group_but_those_of_the_same_text():
+    origins, bounds = np.array([5, 3, 5, 3, 3, 9, 5, 9]), np.array([0, 5, 8])
+    others = pairs.others(origins, bounds)
+    for document, origin in enumerate(origins):
+        low, high = (0, 5) if document < 5 else (5, 8)
+        first, count = others.first[document], others.count[document]
+        members = others.order[low:high].tolist()
+        assert sorted(members) == list(range(low, high))
+        own = members[first : first + count]
+        assert sorted(own) == [d for d in range(low, high) if origins[d] == origin]
 
-    never, tenth, always = map(mean_length, (0.0, 0.1, 1.0))
-    assert always < never - 20
-    assert abs(tenth - (0.9 * never + 0.1 * always)) < 0.02 * (never - always)
+
+def test_targets_are_short_in_a_tenth_of_the_chunks(long_text):
+    rng = np.random.default_rng(1)
+    text = long_text._replace(tokens=rng.integers(0, 30_000, len(long_text.tokens)).astype(np.uint16))
+    target = chunks.table(text, target=SEQ_LEN - 3, short_prob=0.1).target
+    is_short = target < SEQ_LEN - 3
+    share = 0.1 * 123 / 124  # of 2 .. 125 tokens one is the full length
+    assert abs(is_short.mean() - share) < 4 * (share * (1 - share) / len(target)) ** 0.5
+    assert target.min() >= 2
+    middle, deviation = (2 + 124) / 2, 123 / 12**0.5
+    assert abs(target[is_short].mean() - middle) < 4 * deviation / is_short.sum() ** 0.5
+    assert (chunks.table(text, target=SEQ_LEN - 3).target == SEQ_LEN - 3).all()
 
 
 def test_a_batch_is_a_function_of_seed_and_number(share):
@@ -172,10 +319,16 @@ def test_seeking_to_step_one_million_takes_no_longer_than_to_step_one(share):
 
 
 def test_masks_differ_between_epochs_of_the_same_chunk(share):
-    table = data.cut(share, SEQ_LEN)
-    epoch = int(np.diff(table.bounds).max()) * share.num_groups // BATCH + 1
-    one, other = (np.stack([b["masked_positions"] for b in stream(share, n, n + 1)]) for n in (0, epoch))
-    assert (one != other).mean() > 0.5
+    epoch = int(data.cut(share, SEQ_LEN, RULES.short_prob).epoch.max()) * share.num_groups // BATCH + 1
+    masks = collections.defaultdict(list)
+    for batch in stream(share, 0, 2 * epoch):
+        for r in range(BATCH):
+            row = Row(batch, r)
+            key = row.a[0], row.a[-1], row.b[0], row.b[-1]
+            masks[key].append(tuple(batch["masked_positions"][r][batch["masked_ids"][r] > 0]))
+    twice = [each for each in masks.values() if len(each) > 1 and len(each[0]) > 3]
+    assert len(twice) > 10
+    assert all(each[0] != each[1] for each in twice)
 
 
 @pytest.mark.parametrize("schedule", ["phased", "mixed"])
@@ -207,18 +360,32 @@ def test_a_corpus_too_small_for_a_batch_is_refused(placed_lock):
         data.train(share, rules, 0)
 
 
-def test_a_corpus_of_one_document_is_refused(placed_lock):
-    lonely = [placed_lock.splits["train"][0]._replace(documents=1)]
-    with pytest.raises(command.UserError, match="fewer than two documents"):
-        data.deal(lonely, 32)
+def test_a_corpus_of_one_text_is_refused(placed_lock, tmp_path):
+    """Two documents that are pieces, or copies, of one text."""
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((placed_lock.directory / name).read_bytes())
+    shard = corpus.Shard(np.arange(104, 164), [30, 30], [1, 1], [7, 7])
+    info = corpus.write_shard(tmp_path / "train-00000.safetensors", shard)
+    content = placed_lock.content | {"train": {"shards": [info._asdict()]}}
+    lonely = corpus.Lock(tmp_path, content)
+    with pytest.raises(command.UserError, match="the train split of the corpus has a single text"):
+        data.load(lonely, "train", batch_size=2)
 
 
-@pytest.mark.parametrize(("files", "batch_size", "groups"), [(100, 256, 64), (5, 32, 4), (3, 32, 2), (64, 7, 7)])
-def test_groups_divide_the_batch_and_are_even(files, batch_size, groups):
-    rng = np.random.default_rng(0)
-    infos = [corpus.ShardInfo(f"{i}", "", 0, 9, 9, int(rng.integers(900, 1100))) for i in range(files)]
+@pytest.mark.parametrize(("shards", "batch_size", "groups"), [(64, 256, 64), (256, 256, 64), (4, 32, 4), (64, 7, 1)])
+def test_groups_divide_shards_and_batch(shards, batch_size, groups):
+    infos = [corpus.ShardInfo(f"{i}", "", 0, 9, 9, 9, 900 + i % 3) for i in range(shards)]
     dealt = data.deal(infos, batch_size)
     assert len(dealt) == groups
-    assert sorted(info.file for group in dealt for info in group) == sorted(info.file for info in infos)
-    sizes = [sum(info.tokens for info in group) for group in dealt]
-    assert max(sizes) - min(sizes) <= max(info.tokens for info in infos)
+    assert [info.file for group in dealt for info in group] == [info.file for info in infos]
+
+
+def test_groups_that_would_be_uneven_or_of_one_text_are_fewer():
+    def infos(tokens, documents, origins):
+        columns = zip(tokens, documents, origins, strict=True)
+        return [corpus.ShardInfo("", "", 0, d, o, d, t) for t, d, o in columns]
+
+    assert len(data.deal(infos([9_000] * 8, [9] * 8, [9] * 8), 32)) == 8
+    assert len(data.deal(infos([9_000, 8_000] * 4, [9] * 8, [9] * 8), 32)) == 4  # tokens
+    assert len(data.deal(infos([9_000] * 8, [9] * 4 + [200] * 4, [9] * 8), 32)) == 1  # documents, which fill rows
+    assert len(data.deal(infos([9_000] * 8, [9] * 8, [9] * 7 + [1]), 32)) == 4  # a group of one text

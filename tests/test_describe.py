@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import warm
 
-from bert_tpu import command, config, corpus, data, describe, packing, pretrain
+from bert_tpu import chunks, command, config, corpus, data, describe, packing, pretrain
 from tools import describe_corpus
 
 LENS, SLOTS = (16, 64), 4
@@ -28,11 +28,16 @@ def test_counts_are_those_of_the_text(lock, described):
         assert {i: n for i, n in enumerate(histogram.tolist()) if n} == bins
 
 
-def test_an_epoch_s_examples_are_the_chunks_that_training_visits(lock, described):
-    share = data.load(lock, "train", batch_size=8)
+def test_an_epoch_s_examples_are_the_rows_that_training_has(lock, described):
+    groups = len(data.deal(lock.splits["train"], describe.ROWS))
+    share = data.load(lock, "train", batch_size=describe.ROWS)
+    assert share.num_groups == groups > 1
     for n in LENS:
-        assert described.chunks[n] == len(data.cut(share, n).chunks.first)
-    assert described.epochs({16: 3 * described.chunks[16], 64: 0}) == {16: 3, 64: 0}
+        np.testing.assert_array_equal(described.rows[n], data.cut(share, n, 0.1).epoch)
+        assert described.rows[n].max() / described.rows[n].min() - 1 <= described.spread() < data.SPREAD
+    examples = {16: 3 * int(described.rows[16].sum()), 64: 0}
+    assert described.epochs(examples) == {16: 3, 64: 0}
+    assert described.packed_epoch == len(chunks.table(share.text, target=LENS[-1] - 3, short_prob=0.1).first)
 
 
 def test_padding_is_that_of_training_s_batches(lock, described):
@@ -41,7 +46,7 @@ def test_padding_is_that_of_training_s_batches(lock, described):
         cfg = config.load("configs/bert.py:micro")
         cfg.update_from_flattened_dict({"data.dir": str(lock.directory), "data.seq_lens": (n,), "batch_size": 8})
         cfg.data.max_predictions = (3,)
-        batches = data.stream(share, data.cut(share, n), pretrain.make_recipe(cfg), n, 0, 200)
+        batches = data.stream(share, data.cut(share, n, 0.1), pretrain.make_recipe(cfg), n, 0, 200)
         real = np.mean([batch["attention_mask"].mean() for batch in batches])
         assert described.real[n] == pytest.approx(real, abs=0.03)
 

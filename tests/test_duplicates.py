@@ -10,7 +10,8 @@ from bert_tpu import corpus, duplicates, picking
 
 def shard(rows):
     lengths = np.array(list(map(len, rows)), np.uint32)
-    return corpus.Shard(np.concatenate(rows).astype(np.uint16), lengths, np.ones(len(rows), np.uint32))
+    ones = np.ones(len(rows), np.uint32)
+    return corpus.Shard(np.concatenate(rows).astype(np.uint16), lengths, ones, ones)
 
 
 def jaccard(one, other):
@@ -83,7 +84,7 @@ def test_documents_shorter_than_a_run_are_similar_only_when_equal():
 
 
 def test_nothing_is_similar_to_nothing():
-    none = corpus.Shard(np.empty(0, np.uint16), np.empty(0, np.uint32), np.empty(0, np.uint32))
+    none = corpus.Shard(np.empty(0, np.uint16), *[np.empty(0, np.uint32)] * 3)
     assert duplicates.hashes(none).shape == (0,)
     assert duplicates.sketches(none, duplicates.hashes(none)).shape == (0, duplicates.PERMUTATIONS)
     assert picking.documents(none, np.empty(0, np.int64)).tokens.shape == (0,)

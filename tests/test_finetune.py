@@ -14,7 +14,7 @@ import runs
 import small
 import warm
 
-from bert_tpu import checkpoint, command, config, finetune, mesh, train
+from bert_tpu import checkpoint, command, config, finetune, mesh, train, versions
 from configs import glue
 
 STEPS = 36
@@ -109,6 +109,18 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(given, whole, tmp_path, 
     assert finetune.run(configured(given), tmp_path) == 0
     jax.tree.map(np.testing.assert_array_equal, arrays(tmp_path), arrays(whole))
     assert (tmp_path / "scores.json").read_text() == (whole / "scores.json").read_text()
+
+
+def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(given, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune.running.hosts.Hosts, "stops", lambda self, step, _: step == 8)
+        assert finetune.run(configured(given), tmp_path) == 0
+    changes = {"model.softmax": "bounded", "model.remat": True}
+    assert finetune.run(configured(given, **changes), tmp_path) == 0
+    entries = versions.read(tmp_path)
+    assert [(e["step"], e["model.softmax"], e["model.remat"]) for e in entries] == [
+        (0, "exact", False), (8, "bounded", True),
+    ]  # fmt: skip
 
 
 def test_a_training_that_diverges_says_what_mends_it_and_has_no_scores(given, tmp_path):

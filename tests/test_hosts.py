@@ -168,6 +168,29 @@ def test_hosts_agree_or_name_who_differs_and_in_what():
                 assert re.match(sentence, str(fault)), fault
 
 
+@pytest.mark.parametrize("library", ["tensorflow_cpu", "numpy", "optax"])
+def test_hosts_with_another_library_do_not_start(tmp_path, library):
+    """TensorFlow and NumPy make a batch's bytes. Host 1 finds the metadata of another version first."""
+    folder = tmp_path / "other" / f"{library}-9.9.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 9.9\n")
+    body = f"""
+        from bert_tpu import workdir
+        if group.index == 1:
+            sys.path.insert(0, {str(folder.parent)!r})
+        with workdir.claim({str(tmp_path / "run")!r}, {{"seed": 0}}, group=group):
+            print("went on")
+    """
+    address = f"127.0.0.1:{pod.free_port()}"
+    with started(address, 2, 0, body) as first, started(address, 2, 1, body) as second:
+        said = [process.communicate(timeout=60) for process in (first, second)]
+    assert [first.returncode, second.returncode] == [1, 1]
+    differs = rf'error: host 1 \(\S+\) differs: {library.removesuffix("_cpu")} is "9.9" there and "\S+" on host 0; .*\n'
+    for out, fault in said:
+        assert out == ""
+        assert re.fullmatch(differs, fault), fault
+
+
 def test_who_is_late_to_compare_says_what_the_others_do():
     address = f"127.0.0.1:{pod.free_port()}"
     late = 'group._set("gather1/1", {"seed": 1, "host": "h"}); __import__("time").sleep(60)'

@@ -2,7 +2,10 @@
 
 import json
 
+import one_number
 import pytest
+import runs
+import timed
 
 from bert_tpu import hours
 
@@ -37,10 +40,9 @@ def test_phases_add_up_to_the_time_since_the_process_began(tmp_path, now):
     clock.enter("compile")
     now(20)
     for _ in range(10):
-        clock.enter("input")
-        now(1)
         clock.enter("step")
-        now(6)
+        now(7)
+        clock.waited(1)
     clock.write(10)
     assert content(tmp_path)["seconds"] == {
         "start": 10, "compile": 20, "input": 10, "step": 60, "evaluation": 0, "checkpoint": 0, "lost": 0,
@@ -98,6 +100,19 @@ def test_what_computes_counts_in_every_phase_and_start_lost_steps_too(tmp_path, 
     clock.write(1)
     assert content(tmp_path)["lost_steps"] == 3
     assert content(tmp_path)["unit_seconds"] == {"cpu": 2 * (4 + 6), "TPU v4": 16 * (1 + 2)}
+
+
+def test_input_that_came_while_a_step_was_computed_is_no_wait(tmp_path):
+    """Steps are computed in the background, and each takes longer than its input: the device waits for little of it."""
+    input_s = 0.02
+    turns = round(2 * input_s * timed.turns_a_second())  # on each of eight devices
+    assert one_number.run(tmp_path, [], turns=turns, input_s=input_s, **{"eval.num_batches": 0}) == 0
+    seconds = content(tmp_path)["seconds"]
+    assert seconds["step"] > one_number.STEPS * input_s
+    assert 0 <= seconds["input"] < 0.5 * one_number.STEPS * input_s
+    waits = [line["input_wait"] for line in runs.metrics(tmp_path)]
+    told = sum(waits) / len(waits)
+    assert seconds["input"] / (seconds["input"] + seconds["step"]) == pytest.approx(told, abs=0.1)
 
 
 def test_only_one_process_writes(tmp_path):

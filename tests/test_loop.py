@@ -1,37 +1,124 @@
-"""The loop's account of time, with a step that takes none."""
+"""The loop's account of time: what a step took, and what was waited for its input, are that step's own."""
 
-import time
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
 from types import SimpleNamespace
 
+from conftest import ROOT
 import jax
+import jax.numpy as jnp
 import numpy as np
+import pytest
+import timed
 
-from bert_tpu import loop, mesh
+from bert_tpu import command, hbm, loop, mesh
 
-SLOW_S = 0.05
+MODES = ["sync", "async"]  # how XLA:CPU computes a step: as it is called, or in the background, as a TPU does
 
 
-def test_input_is_waited_for_within_the_seconds_that_are_told():
-    told = []
+def credited(mode, short_ms, long_ms, short_input_ms, long_input_ms):
+    """Sequence length -> (seconds of its steps, their input waits), of timed.py's run without its first two steps."""
+    costs = map(str, (short_ms, long_ms, short_input_ms, long_input_ms))
+    setting = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/timed.py", mode, *costs], env=setting, check=True, capture_output=True, text=True
+    )
+    found = json.loads(done.stdout)
+    assert (found["called_share"] > 0.5) == (mode == "sync"), "the mode is not what it is called"
+    assert [step for step, *_ in found["credited"]] == list(range(1, timed.STEPS + 1))
+    return {
+        length: tuple(zip(*[pair for step, n, *pair in found["credited"] if n == length and step > 2], strict=True))
+        for length in (8, 16)
+    }
 
-    def batches():
-        for step in range(1, 7):
-            if step == 4:
-                time.sleep(SLOW_S)
-            yield 8, {"input_ids": np.zeros((8, 8), np.int32)}
 
-    def nothing(*_):
-        pass
+@pytest.mark.parametrize("mode", MODES)
+def test_each_length_has_the_seconds_of_its_own_steps(mode):
+    of = {length: statistics.median(seconds) for length, (seconds, _) in credited(mode, 5, 50, 0, 0).items()}
+    assert 5 < of[16] / of[8] < 20, of
 
-    hooks = loop.Hooks(
-        step=lambda step, seq_len, sums, seconds, input_s: told.append((step, seconds, input_s)),
-        evaluate=nothing, save=nothing, profile=nothing, should_stop=lambda step: False, at=nothing,
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_length_has_the_wait_for_its_own_input_as_far_as_the_device_waited(mode):
+    """The input of every second step takes 60 ms, of which a step in the background hides 20."""
+    (short, short_wait), (long, long_wait) = credited(mode, 20, 20, 0, 60).values()
+    assert statistics.median(short_wait) < 0.005
+    waited = statistics.median(long_wait)
+    assert 0.059 < waited < 0.09 if mode == "sync" else 0.01 < waited < 0.059, waited
+    computed = statistics.median(s - w for s, w in zip(long, long_wait, strict=True))
+    assert 0.5 < computed / statistics.median(short) < 2
+    assert all(wait <= seconds for seconds, wait in zip(short + long, short_wait + long_wait, strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_evaluation_and_a_save_are_no_step_s(mode):
+    """They take 80 ms each; steps 6, 8, 11, 15, ... come after one of them."""
+    seconds = [s for of, _ in credited(mode, 5, 5, 0, 0).values() for s in of]
+    assert statistics.median(sorted(seconds)[-5:]) < 0.06
+
+
+def hooks(**changes):
+    nothing = dict.fromkeys(loop.Hooks._fields, lambda *_: False)
+    return loop.Hooks(**nothing | changes)
+
+
+def run(program, **changes):
+    """Six steps of the function `program` on eight devices."""
+    batches = iter([(8, {"ids": np.zeros((8, 8), np.int32)})] * 6)
+    return loop.run(
+        SimpleNamespace(step={8: program}), mesh.make(jax.devices()), jnp.zeros(()), batches, first_step=0, num_steps=6,
+        eval_every=10, save_every=10, hooks=hooks(**changes),
     )  # fmt: skip
-    programs = SimpleNamespace(step={8: lambda state, batch: (state, {})})
-    loop.run(
-        programs, mesh.make(jax.devices()), None, batches(),
-        first_step=0, num_steps=6, eval_every=10, save_every=10, hooks=hooks,
-    )  # fmt: skip
-    assert [step for step, *_ in told] == [1, 2, 3, 4, 5, 6]
-    assert all(0 <= input_s <= seconds for _, seconds, input_s in told)
-    assert sum(input_s for *_, input_s in told) >= SLOW_S
+
+
+def threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sums")]
+
+
+def test_a_step_is_dispatched_before_the_sums_of_the_one_before_are_in_the_books():
+    order = []
+
+    def step(state, batch):
+        order.append("dispatched")
+        return state + 1, {"number": (state + 1, 1)}
+
+    def book(number, seq_len, sums, seconds, input_s):
+        assert (float(sums["number"][0]), threads()) == (number, ["sums_0"])
+        order.append("booked")
+
+    assert float(run(step, step=book)) == 6
+    assert order == ["dispatched", *["dispatched", "booked"] * 5, "booked"]
+    assert threads() == []
+
+
+class Broken:
+    """An array of a device that has failed in the background: JAX raises as it is read."""
+
+    def __array__(self):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+
+def test_a_fault_of_a_device_comes_out_of_the_loop_and_the_thread_ends():
+    called, booked = [], []
+
+    def program(state, batch):
+        called.append(len(called) + 1)
+        return state + 1, {"loss": (Broken() if called[-1] == 3 else jnp.zeros(()), 1)}
+
+    with pytest.raises(command.UserError, match="a device's memory is too small; take less"), hbm.told("take less"):
+        run(program, step=lambda step, *_: booked.append(step))
+    assert (called, booked) == ([1, 2, 3, 4], [1, 2])
+    assert threads() == []
+
+
+def test_a_fault_of_a_hook_comes_out_of_the_loop_and_the_thread_ends():
+    def stop(number):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        run(lambda state, batch: (state, {}), should_stop=stop)
+    assert threads() == []

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from bert_tpu import command, optim
@@ -42,12 +41,13 @@ def numpy_steps(params, grads, **c):
 
 
 def steps(params, grads, **changes):
-    tx = optim.make(**ORIGINAL | changes)
+    rule, rate = optim.make(**ORIGINAL | changes)
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
-    opt = tx.init(params)
-    for g in grads:
-        updates, opt = tx.update(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), g), opt, params)
-        params = optax.apply_updates(params, updates)
+    opt = rule.init(params)
+    for step, g in enumerate(grads):
+        updates, opt = rule.update(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), g), opt, params)
+        now = rate(step)
+        params = jax.tree.map(lambda p, update, now=now: p - now * update, params, updates)
     return params
 
 

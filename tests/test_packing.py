@@ -98,7 +98,7 @@ def test_masks_are_counted_by_example_and_never_hide_special_tokens(batches):
     assert held.max() > L * 0.9
 
 
-def test_each_chunk_comes_once_an_epoch_in_a_new_order(share, plan):
+def test_each_row_comes_once_an_epoch_in_a_new_order(share, plan):
     rows_a_group = ROWS // share.num_groups
     least = int(np.diff(plan.bounds).min())
     number = 2 * least // rows_a_group

@@ -10,12 +10,13 @@ SENTENCE = strategies.lists(strategies.integers(0, 9), min_size=1, max_size=6)
 DOCUMENTS = strategies.lists(strategies.lists(SENTENCE, min_size=1, max_size=4), max_size=6)
 
 
-def shard(documents):
+def shard(documents, origins=None):
     sentences = [sentence for document in documents for sentence in document]
     return corpus.Shard(
         np.array([token for sentence in sentences for token in sentence], np.uint16),
         np.array(list(map(len, sentences)), np.uint32),
         np.array(list(map(len, documents)), np.uint32),
+        np.array(range(len(documents)) if origins is None else origins, np.uint32),
     )
 
 
@@ -27,7 +28,7 @@ def equal(one, other):
 def test_documents_come_as_often_and_in_the_order_asked_for(documents, data):
     chosen = data.draw(strategies.lists(strategies.integers(0, len(documents) - 1))) if documents else []
     made = picking.documents(shard(documents), np.array(chosen, np.int64))
-    assert equal(made, shard([documents[i] for i in chosen]))
+    assert equal(made, shard([documents[i] for i in chosen], chosen))
     assert picking.tokens_of(shard(documents)).tolist() == [sum(map(len, document)) for document in documents]
 
 
@@ -39,7 +40,7 @@ def test_documents_without_a_sentence_left_are_gone(documents, draw):
         [sentence for sentence, k in zip(document, each, strict=True) if k]
         for document, each in zip(documents, kept, strict=True)
     ]
-    assert equal(made, shard([document for document in expected if document]))
+    assert equal(made, shard([document for document in expected if document], left))
     assert left.tolist() == [i for i, document in enumerate(expected) if document]
 
 

@@ -34,8 +34,9 @@ def share(lock, host, hosts, directory):
     kept = {path.name for path in lock.directory.iterdir() if path.suffix in (".json", ".txt")}
     for infos in lock.splits.values():
         groups = data.deal(infos, KEYS["batch_size"])
-        each = len(groups) // hosts
-        kept |= {info.file for group in groups[host * each : (host + 1) * each] for info in group}
+        rows = KEYS["batch_size"] // hosts
+        first, last = (row * len(groups) // KEYS["batch_size"] for row in (host * rows, (host + 1) * rows - 1))
+        kept |= {info.file for group in groups[first : last + 1] for info in group}
     for name in kept:
         os.symlink(lock.directory / name, directory / name)
     return directory

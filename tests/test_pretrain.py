@@ -16,7 +16,7 @@ import pytest
 import runs
 from runs import KEYS, STEPS, configured, metrics, start, steps
 
-from bert_tpu import checkpoint, data, health, log, loop, mesh, objective, pretrain, running, train, versions
+from bert_tpu import checkpoint, data, health, hosts, log, loop, mesh, objective, pretrain, running, train, versions
 
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 
@@ -210,6 +210,20 @@ def test_the_workdir_says_what_code_it_is_of(whole):
     (entry,) = versions.read(whole)
     assert entry["step"] == 0
     assert versions.here().items() <= entry.items()
+
+
+def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(given, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:  # a run that was stopped after step 8
+        patch.setattr(hosts.Hosts, "stops", lambda self, step, _: step == 8)
+        assert pretrain.run(configured(given), tmp_path) == 0
+    changes = {"model.softmax": "exact", "model.remat": True}
+    assert pretrain.run(configured(given, **changes), tmp_path) == 0
+    assert steps(tmp_path)[-1] == STEPS
+    found = [
+        {key: value for key, value in entry.items() if key in ("step", *changes)} for entry in versions.read(tmp_path)
+    ]
+    before = {"model.softmax": configured(given).model.softmax, "model.remat": False}
+    assert found == [{"step": 0} | before, {"step": 8} | changes]
 
 
 def test_tensorboard_shows_the_same_values(whole):

@@ -1,13 +1,12 @@
 """What a corpus leaves out, how often it has what is left, and that it says so."""
 
-import collections
 import json
 import subprocess
 
 import pytest
 from test_prepare import VOCABULARY, arguments, contents, document, files, kill_when
 
-from bert_tpu import command, corpus, parts, prepare, sentences, vocab
+from bert_tpu import command, corpus, dealing, prepare, sentences, sources, vocab
 
 
 def ids(text):
@@ -89,6 +88,9 @@ def test_short_and_foreign_documents_go(tmp_path):
 
 def test_a_source_is_read_as_often_as_the_mix_has_it(tmp_path):
     texts = {"a.txt": OLD, "b.txt": [document(i) for i in range(60, 90)]}
+    none = made(tmp_path, texts, out="none", mix=("*b.txt=0",))
+    assert not [d for d in both(none) if d in map(ids, texts["b.txt"])]
+    assert [source["documents"] for source in none.content["by_source"]] == [60, 0]
     lock = made(tmp_path, texts, mix=("*b.txt=2.5",))
     train, heldout = contents(lock, "train"), contents(lock, "heldout")
     assert all(train.count(d) == 1 for d in map(ids, OLD) if d not in heldout)
@@ -103,31 +105,56 @@ def test_a_source_is_read_as_often_as_the_mix_has_it(tmp_path):
     assert epochs[1] == pytest.approx(held[0] / held[1], rel=0.1)
 
 
-@pytest.mark.parametrize(("mix", "times"), [((), 1), (("*a.txt=2",), 1), (("*a.txt=50%", "*b.txt=50%"), 2)])
-def test_lengths_are_read_twice_only_where_shares_need_them(tmp_path, monkeypatch, mix, times):
-    load, read = parts.load, collections.Counter()
-
-    def counting(out, name, *wanted):
-        read.update({name: "sentences" in wanted})
-        return load(out, name, *wanted)
-
-    monkeypatch.setattr(parts, "load", counting)
-    made(tmp_path, TEXTS, mix=mix)
-    assert set(read.values()) == {times}
-
-
 def test_killed_while_the_shards_are_made_it_ends_with_the_same_bytes(tmp_path):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     (tmp_path / "text.txt").write_text("\n\n".join(document(i) for i in range(1200)))
     subprocess.run(arguments(tmp_path, tmp_path / "whole"), check=True, capture_output=True)
     out, kills = tmp_path / "out", 0
-    for wanted in (1, 3):
-        kills += kill_when(tmp_path, out, "train-*.safetensors", wanted)
+    for pattern in ("train-*.tokens.partial", "train-*.safetensors"):
+        kills += kill_when(tmp_path, out, pattern, 1)
         assert not (out / corpus.LOCKFILE).exists()
     assert kills
     subprocess.run(arguments(tmp_path, out), check=True, capture_output=True)
     assert files(out) == files(tmp_path / "whole")
     json.loads((out / corpus.LOCKFILE).read_text())
+
+
+def origins_of(lock, split="train"):
+    """document's ids, as a tuple of sentences -> its origins."""
+    shard = corpus.load(lock, lock.splits[split])
+    by_document = {}
+    for text, origin in zip(contents(lock, split), shard.origins.tolist(), strict=True):
+        by_document.setdefault(tuple(map(tuple, text)), set()).add(origin)
+    return by_document
+
+
+@pytest.mark.parametrize(
+    "options", [{"mix": ("*=5",)}, {"duplicates": "keep"}, {"duplicates": "keep", "mix": ("*=2",)}]
+)
+def test_equal_texts_have_one_origin_and_others_their_own(tmp_path, options):
+    lock = made(tmp_path, {"a.txt": OLD, "b.txt": OLD[10:]}, **options)
+    by_document = origins_of(lock)
+    assert len(by_document) > 40
+    assert all(len(origins) == 1 for origins in by_document.values())
+    assert len(set.union(*by_document.values())) == len(by_document) == lock.content["train"]["texts"]
+
+
+def test_the_pieces_of_one_long_text_have_one_origin(tmp_path, monkeypatch):
+    """A text that is cut as it is read, and again as it is dealt to the shards; and a second copy of it."""
+    monkeypatch.setattr(sources, "DOCUMENT_CHARS", 30_000)
+    monkeypatch.setattr(dealing, "LEAST_TOKENS", 2_000)
+    monkeypatch.setattr(dealing, "ORIGINS", 2)
+    long = "\n".join(document(i) for i in range(100, 400))
+    lock = made(tmp_path, {"a.txt": [*OLD, long], "b.txt": [long]}, duplicates="keep", heldout=0.1)
+    assert len(lock.splits["train"]) >= 8
+    assert lock.content["cut_documents"] == 2
+    shard = corpus.load(lock, lock.splits["train"])
+    in_long = {tuple(sentence) for sentence in ids(long)}
+    of_long = [tuple(each[0]) in in_long for each in contents(lock, "train")]
+    origins = [shard.origins[i] for i, is_long in enumerate(of_long) if is_long]
+    assert len(origins) > 16
+    assert len(set(origins)) == 1
+    assert origins[0] not in [shard.origins[i] for i, is_long in enumerate(of_long) if not is_long]
 
 
 @pytest.mark.parametrize("options", [

@@ -3,7 +3,9 @@
 import json
 import shutil
 import subprocess
+import sys
 
+from conftest import ROOT
 import pytest
 
 from bert_tpu import __version__, versions
@@ -22,6 +24,42 @@ def test_a_change_of_any_file_of_the_package_is_another_code(tmp_path, file):
         source.write("\n")
     assert versions.here(same) == versions.here()
     assert versions.here(other)["code"] != versions.here()["code"]
+
+
+@pytest.mark.parametrize("library", ["jax", "jaxlib", "numpy", "tensorflow", "optax", "flax", "orbax"])
+def test_each_library_that_makes_batches_programs_and_checkpoints_is_named_with_its_version(library):
+    module = __import__("orbax.checkpoint" if library == "orbax" else library)
+    version = module.checkpoint.__version__ if library == "orbax" else module.__version__
+    assert versions.here()[library] == version
+
+
+def test_the_versions_import_no_library():
+    code = (
+        "import sys\nfrom bert_tpu import versions\nversions.here()\n"
+        "assert not {'tensorflow', 'flax', 'optax', 'orbax.checkpoint'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tensorflow_is_found_by_either_name_and_nothing_under_none(tmp_path, monkeypatch):
+    """A distribution's metadata alone, in a folder before all others."""
+    folder = tmp_path / "tensorflow-9.9.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 9.9\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    versions.here.cache_clear()
+    found = versions.here()
+    versions.here.cache_clear()
+    assert (found["tensorflow"], found["numpy"]) == ("9.9", None)
+
+
+def test_a_setting_that_changes_is_an_entry_with_its_step(tmp_path):
+    for step, softmax in ((0, "bounded"), (5, "bounded"), (9, "exact")):
+        versions.note(tmp_path, step, {"model.softmax": softmax, "model.remat": False})
+    entries = versions.read(tmp_path)
+    assert [(entry["step"], entry["model.softmax"]) for entry in entries] == [(0, "bounded"), (9, "exact")]
+    assert versions.told(entries[1]).endswith(', model.softmax "exact", model.remat false, from step 9')
 
 
 def test_an_entry_is_added_where_the_code_is_another(tmp_path, monkeypatch):

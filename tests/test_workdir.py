@@ -1,12 +1,16 @@
 """A workdir belongs to one config and one corpus, and to one process at a time."""
 
+import json
+
 import pytest
 
-from bert_tpu import command, workdir
+from bert_tpu import command, versions, workdir
 
 CONFIG = {
     "seed": 0,
     "compile_cache": "a",
+    "model": {"softmax": "bounded", "remat": False},
+    "bert": {"softmax": "bounded", "remat": False},
     "data": {"dir": "here", "seq_lens": (128, 512)},
     "optim": {"learning_rate": 1e-4},
     "log": {"every_steps": 10},
@@ -71,11 +75,54 @@ def test_another_config_is_refused_with_both_values(directory, key, value, both)
         "nonfinite.stop_after",
         "compile_cache",
         "data.dir",
+        "model.softmax",
+        "model.remat",
+        "bert.softmax",
+        "bert.remat",
     ],
 )
 def test_what_alters_no_parameter_may_change(directory, key):
     claim(directory, changed(key, "other"))
     claim(directory)
+    assert workdir.identity(changed(key, "other")) == workdir.identity(CONFIG)
+
+
+def test_a_card_of_an_earlier_release_still_knows_its_run():
+    """The digits that commit e7c24f4 wrote for CONFIG."""
+    assert workdir.has_identity(CONFIG, "f49f4afbaebe7451")
+    assert workdir.has_identity(CONFIG, workdir.identity(CONFIG))
+    assert not workdir.has_identity(changed("seed", 1), "f49f4afbaebe7451")
+    assert not workdir.has_identity(changed("seed", 1), workdir.identity(CONFIG))
+
+
+@pytest.mark.parametrize(("file", "release"), [(None, "an earlier"), ('{"format": 1}', "an earlier"), ("3", "a later")])
+@pytest.mark.parametrize("is_tuning", [False, True])
+def test_a_run_that_another_release_began_is_refused_with_what_to_do(directory, file, release, is_tuning):
+    config = CONFIG | ({"task": {"name": "rte"}} if is_tuning else {})
+    (directory / "config.json").write_text(json.dumps(config))
+    versions.note(directory, 0)
+    commit = versions.read(directory)[-1]["commit"]
+    (directory / workdir.FORMAT_FILE).unlink()
+    if file:
+        (directory / workdir.FORMAT_FILE).write_text(file.replace("3", '{"format": 3}'))
+    before = {path: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+    with pytest.raises(command.UserError) as refused:
+        claim(directory, config)
+    start = "a new --workdir" if is_tuning else f"a new --workdir with --config.init_from={directory}"
+    assert str(refused.value) == (
+        f"{directory} was begun by {release} release, whose order of batches and optimizer state differ from this "
+        f"one's: finish it with that release (commit {commit}), or start {start}"
+    )
+    assert {path: path.read_bytes() for path in directory.iterdir() if path.is_file()} == before
+    assert workdir.read_config(directory) == json.loads(json.dumps(config))  # reading goes on
+
+
+def test_without_a_checkpoint_a_workdir_of_another_release_begins_anew(tmp_path):
+    claim(tmp_path)
+    (tmp_path / workdir.FORMAT_FILE).unlink()
+    claim(tmp_path)
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    claim(tmp_path)
 
 
 def test_without_a_checkpoint_a_mistaken_config_may_be_mended(tmp_path):

@@ -72,12 +72,13 @@ def lines(lock, made, cfg, name):
     steps = _steps(cfg)
     epochs = made.epochs({n: count * cfg.batch_size for n, count in steps.items()})
     yield f"\n{'rows of':24}{'examples an epoch':>20}{'padding':>10}   the schedule of {name}"
-    for n in made.chunks:
-        yield (f"  {n:<22}{made.chunks[n]:>20,}{1 - made.real[n]:>10.1%}   {steps[n]:,} steps of {cfg.batch_size}: "
+    for n, rows in made.rows.items():
+        yield (f"  {n:<22}{rows.sum():>20,}{1 - made.real[n]:>10.1%}   {steps[n]:,} steps of {cfg.batch_size}: "
                f"{epochs[n]:,.1f} epochs")  # fmt: skip
     held = PACKED.packed_rows * made.packed_examples
-    yield (f"  {f'{n}, packed':<22}{made.chunks[n]:>20,}{1 - made.packed_real:>10.1%}   {PACKED.packed_rows} rows of "
-           f"configs/fast.py, up to {PACKED.packed_examples} examples in each, hold {held:,.0f} a step")  # fmt: skip
+    yield (f"  {f'{n}, packed':<22}{made.packed_epoch:>20,}{1 - made.packed_real:>10.1%}   {PACKED.packed_rows} rows "
+           f"of configs/fast.py, up to {PACKED.packed_examples} examples in each, hold {held:,.0f} a step")  # fmt: skip
+    yield f"  no text is shown more than {made.spread():.1%} more often than another in its own place"
 
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)

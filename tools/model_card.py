@@ -29,7 +29,7 @@ def main():
     if "task" in config:
         raise command.UserError(f"{args.workdir} is a fine-tuning's, whose card its export wrote: give a pretraining's")
     kept = _kept(readme)
-    if kept.get("run") != workdir.identity(config):
+    if not workdir.has_identity(config, kept.get("run")):
         raise command.UserError(
             f"{args.model} was not exported from {args.workdir}: give the workdir that it came from"
         )

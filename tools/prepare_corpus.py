@@ -74,14 +74,14 @@ def main() -> None:
     for split in corpus.SPLITS:
         part = lock.content[split]
         print(
-            f"{split:8}{part['documents']:>12,} documents {part['sentences']:>13,} sentences "
-            f"{part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
+            f"{split:8}{part['documents']:>12,} documents of {part['texts']:,} texts {part['sentences']:>13,} "
+            f"sentences {part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
         )
     print(f"{lock.content['invalid_utf8']:,} invalid UTF-8 sequences replaced, {lock.content['cut_documents']:,} "
           "documents cut")  # fmt: skip
     print(f"cleaning: {prepare.cleaning(lock.content) or 'nothing to do'}")
-    if lock.content["heldout"]["documents"] < 2:
-        print("one held-out document is too few to evaluate on: prepare into another --out with a larger --heldout")
+    if lock.content["heldout"]["texts"] < 2:
+        print("one held-out text is too few to evaluate on: prepare into another --out with a larger --heldout")
     tokens = sum(lock.content[split]["tokens"] for split in corpus.SPLITS)
     speed = f", {tokens / seconds:,.0f} tokens/s" if fresh else ""
     print(f"{args.out}: done in {seconds:.1f} s{speed}")
