@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bert_tpu import checkpoint, hosts, hours, log, loop, mesh, nonfinite, stop, watchdog
+from bert_tpu import checkpoint, hosts, hours, log, loop, mesh, nonfinite, recomputed, stop, watchdog
 
 
 class Beside(NamedTuple):
@@ -44,15 +44,22 @@ def open_books(cfg, training, on, directory, first_step, meta, writes):
 
 def hooks(run, evaluate, batches_from) -> loop.Hooks:
     """What the loop calls of `run`. batches_from: function step -> iterator of this host's batches from there on."""
+    again = recomputed.Recomputed()
 
     def step(finished, seq_len, sums, seconds, input_s):
         sums = jax.tree.map(np.sum, sums)  # of several trainings at once
         run.checkpoints.check()
         run.skips.take(finished, seq_len, sums)
+        again.take(sums)
         run.books.step(finished, seq_len, sums, seconds, input_s)
         run.clock.waited(input_s)
         if finished % run.books.every_steps == 0:
             run.clock.write(finished, within_s=hours.WRITE_S)
+
+    def judge(finished, state):
+        if sentence := again.remark():
+            run.books.say(f"warning: {sentence}")
+        evaluate(finished, state)
 
     def save(finished, state):
         if run.skips.exhausted():
@@ -75,4 +82,4 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
         # While a batch is fetched the devices may compute the step before: how long they waited, `step` is told.
         run.clock.enter("step" if doing == "input" else doing)
 
-    return loop.Hooks(step, evaluate, save, run.profile.before, should_stop, at)
+    return loop.Hooks(step, judge, save, run.profile.before, should_stop, at, run.books.say)

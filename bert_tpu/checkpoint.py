@@ -127,8 +127,8 @@ class Checkpoints:
             items = self._manager.restore(step, args=args)
         except Exception as fault:
             raise self._unreadable(_reason(fault)) from fault
-        step = jax.device_put(np.int32(step), state.step.sharding)
-        return state._replace(step=step, params=items.params, opt=items.opt), items.meta
+        step, waits = jax.device_put((np.int32(step), np.False_), (state.step.sharding, state.waits.sharding))
+        return state._replace(step=step, params=items.params, opt=items.opt, waits=waits), items.meta
 
     def _newest_sound(self):
         """The newest step whose files are as they were written; for one host, so that all restore the same."""

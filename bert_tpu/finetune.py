@@ -49,8 +49,8 @@ SECTIONS = running.SECTIONS | {
 }
 LEAST = running.LEAST | {"batch_size": 1, "num_steps": 0, "epochs": 0, "warmup": 0}
 MEND = (
-    "a lower optim.learning_rate or a longer warmup in a new --workdir often mends it, with optim.clip_norm and "
-    "model.softmax as the config has them"
+    "a lower optim.learning_rate or a longer warmup in a new --workdir often mends it, with optim.clip_norm as "
+    "the config has it"
 )
 SEEDS_END = 2**31 - 1  # as of pretraining: JAX's keys are made of int32
 LOCAL = ("data.dir", "data.train", "data.validation", "data.test", "init_from", "compile_cache")
@@ -143,6 +143,7 @@ def make_job(opened) -> train.Job:
     cfg, tuned, rows = opened.cfg, opened.tuned, opened.feed
     steps = {"warmup_steps": warmup_steps(cfg), "num_steps": cfg.num_steps}
     rule, rate = config.call(optim.make, cfg.optim, "optim", **steps)
+    exact = tuned._replace(bert=tuned.bert.clone(softmax="exact"))
     examples = 0 if tuned.head in heads.OF_TOKENS else rows.slots
     return train.Job(
         init=lambda key: layout.pack(heads.init(tuned, key)),
@@ -155,6 +156,7 @@ def make_job(opened) -> train.Job:
         seed=tuple(cfg.seeds),
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
+        exact_loss=None if tuned.bert.softmax == "exact" else functools.partial(heads.loss, exact),
     )
 
 

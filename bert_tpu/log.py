@@ -12,6 +12,7 @@ import jax
 from bert_tpu import command, health, lines, places
 
 BUCKET_S = 30
+NUMBERS = ("skipped", "recomputed")  # of steps, among a step's sums
 CLEAR = "\r\x1b[K"  # to the line's start, and all that is on it gone
 
 
@@ -22,10 +23,15 @@ def add(total, sums):
 
 
 def means(sums, objectives):
-    """Each name's mean, where it has a count, and `loss`, the sum of the objectives' means; `skipped` is a number."""
-    each = {name: total / count for name, (total, count) in sums.items() if count and name != "skipped"}
+    """Each name's mean, where it has a count, and `loss`, the sum of the objectives' means.
+
+    `skipped` and `recomputed` are numbers of steps, the latter where it is not 0.
+    """
+    each = {name: total / count for name, (total, count) in sums.items() if count and name not in NUMBERS}
     if "skipped" in sums:
         each["skipped"] = sums["skipped"][0]
+    if sums.get("recomputed", (0, 0))[0]:
+        each["recomputed"] = sums["recomputed"][0]
     loss = {"loss": sum(each[name] for name in objectives)} if all(name in each for name in objectives) else {}
     return loss | each
 

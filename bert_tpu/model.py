@@ -142,7 +142,7 @@ class Layer(nn.Module):
             x_BLD = jnp.take_along_axis(x_BTD, places_BL[..., None], axis=1)
             mask_B1LT = jnp.take_along_axis(mask_B1LT, places_BL[:, None, :, None], axis=2)
         scores, output, feed_forward = (None,) * 3 if seeds is None else seeds
-        form = self.softmax if places_BL is None else "exact"  # few queries, and "bounded" asks for all
+        form = self.softmax if places_BL is None else "exact"  # few queries; "bounded" takes a query for each key
         attend = Attention(self.num_heads, form, self.attention_dropout, self.dtype, name="attention")
         a_BLD = dropout.drop(attend(x_BLD, x_BTD, mask_B1LT, scores), output, self.dropout)
         x_BLD = _norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
@@ -203,8 +203,9 @@ class Bert(nn.Module):
         """Every layer's tokens, the last one's, and its tanh-pooled first token, all in the compute type.
 
         mask_BL: 0 at padding. starts_BE: where each of the examples that share a row begins; then mask_BL numbers them
-        from 1, a token attends to its own example alone, positions count from its start, and each is pooled,
-        [B, E, D]. places_BE: the last layer is computed at these places of such rows only, and they are what is pooled.
+        from 1, a token attends to its own example alone (padding to nothing), positions count from its start, and each
+        is pooled, [B, E, D]. places_BE: the last layer is computed at these places of such rows only, and they are what
+        is pooled.
         """
         seeds = [None] * (1 + self.num_layers)
         if draw is not None:
@@ -214,7 +215,8 @@ class Bert(nn.Module):
         if starts_BE is None:
             mask_B1LT, positions_BL = mask_BL.astype(bool)[:, None, None], None
         else:
-            mask_B1LT = mask_BL[:, None, :, None] == mask_BL[:, None, None]
+            # Padding, number 0, attends to nothing: as a query it asks for an example that is not there.
+            mask_B1LT = jnp.where(mask_BL > 0, mask_BL, -1)[:, None, :, None] == mask_BL[:, None, None]
             starts_BL = jnp.take_along_axis(starts_BE, jnp.maximum(mask_BL - 1, 0), axis=1)
             positions_BL = jnp.arange(starts_BL.shape[1]) - starts_BL
         x_BLD, word_VD = self.embeddings(ids_BL, types_BL, positions_BL, seeds[0])

@@ -53,7 +53,7 @@ SECTIONS = running.SECTIONS | {
 LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
 MEND = (
     "--replay {step} shows where it comes from; a lower optim.learning_rate in a new --workdir, with a checkpoint of "
-    "this one as init_from, often mends it, and --config.model.softmax=exact where the weights came from elsewhere"
+    "this one as init_from, often mends it"
 )
 LEAST = running.LEAST | {
     "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
@@ -84,6 +84,7 @@ def job(cfg) -> train.Job:
         seed=cfg.seed,
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
+        exact_loss=None if bert.softmax == "exact" else functools.partial(objective.loss, bert.clone(softmax="exact")),
     )
 
 

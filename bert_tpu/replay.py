@@ -15,13 +15,16 @@ def tell(jobs, params, batch, step, say, shown):
     """Computes `step` with each Job of `jobs` (a name -> Job), from `params` and the global `batch`, and says all.
 
     shown: parameters or their gradient -> the same tree under the names that a person knows.
-
+    A step that is not finite by a Job's loss is computed by its `exact_loss`, as in a run, where it has one.
     The loss of the whole batch and its gradient are with the step's own dropout; each row's loss is without.
     """
     say(f"parameters: {_soundness(shown(params))}")
     for name, job in jobs.items():
         sums, grads = _whole(job, params, batch, step)
         say(f"{name}")
+        if job.exact_loss and not _is_finite((sums, grads)):
+            say("  not finite in the fast form of the softmax: computed again with the exact one, as in a run")
+            sums, grads = _whole(job.exact, params, batch, step)
         for part, value in sorted(sums.items()):
             say(f"  {part:<14} {value:.6g}")
         norm = math.sqrt(sum(float(np.vdot(g, g)) for g in jax.tree.leaves(jax.tree.map(np.float64, grads))))
@@ -66,6 +69,10 @@ def _tell_rows(job, params, batch, say):
     worst = np.argsort(-np.where(np.isfinite(total), total, np.inf), kind="stable")[:WORST]
     for row in worst:
         say(f"    row {row:<5} " + "  ".join(f"{name} {values[row]:.4f}" for name, values in sorted(each.items())))
+
+
+def _is_finite(tree):
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
 def _soundness(tree):

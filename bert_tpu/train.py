@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bert_tpu import collectives
 from bert_tpu import mesh as meshes
 
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count): exact over devices, hosts, parts and batches
@@ -36,6 +37,7 @@ class Job:
     seed: int | tuple[int, ...]  # several: as many trainings at once, each array with a dimension for them in front
     accumulate: int  # parts a batch is computed in
     dtype: Any  # in which the loss takes its matrices
+    exact_loss: Callable | None = None  # for steps that are not finite by `loss`, where its form may be the reason
 
     @property
     def several(self) -> bool:
@@ -46,6 +48,11 @@ class Job:
     def first(self) -> "Job":
         """Its only training, or the first one alone."""
         return dataclasses.replace(self, seed=self.seed[0]) if self.several else self
+
+    @functools.cached_property
+    def exact(self) -> "Job":
+        """The same Job by `exact_loss`."""
+        return dataclasses.replace(self, loss=self.exact_loss, exact_loss=None)
 
     @functools.cached_property
     def state_shapes(self) -> "State":
@@ -59,6 +66,7 @@ class State(NamedTuple):
     step: jax.Array
     params: Any
     opt: Any
+    waits: Any = False  # whether a step by `loss` was not finite and is to be computed by `exact_loss`; never saved
 
 
 def new_state(job, params=None) -> State:
@@ -70,10 +78,11 @@ def new_state(job, params=None) -> State:
     if params is None:
         params = jax.vmap(fresh)(jnp.array(job.seed)) if job.several else fresh(job.seed)
     opt = jax.vmap(job.tx.init)(params) if job.several else job.tx.init(params)
-    return State(jnp.zeros((), jnp.int32), params, opt)
+    return State(jnp.zeros((), jnp.int32), params, opt, jnp.zeros((), bool))
 
 
-EACH = State(None, 0, 0)  # where several trainings have their dimension; their batches have it behind the rows
+EACH = State(None, 0, 0, None)  # where several trainings have their dimension; their batches have it behind the rows
+TRAININGS = "trainings"  # that dimension's name
 CUT_SIZE = 1 << 16  # elements: what is smaller costs less whole than a collective's start
 
 
@@ -103,6 +112,10 @@ def jit_step(job, mesh):
     Where a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` says so, and
     the step's other sums are 0 of 0. Of several trainings each has its own key, norm and sums; a batch's arrays are
     then [rows, trainings, ...].
+
+    In a job with an `exact_loss` such a step, of any of the trainings, leaves all of the state as it was but sets
+    `waits`, and `recomputed` among the sums is 1: the program of `job.exact` is to take the same batch, and ends the
+    wait. A step that meets a state that waits, because it was dispatched ahead, changes nothing.
     """
     placed, specs, whole = shardings(job, mesh), _specs(job, mesh), meshes.replicated(mesh)
 
@@ -111,9 +124,9 @@ def jit_step(job, mesh):
             sums = job.loss(full, part, draw)
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
-        full = _gathered(params, specs, job.dtype)
+        full = collectives.gathered(params, specs, job.dtype)
         grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate)
-        return _reduced(grads, specs), jax.lax.psum(sums, meshes.AXIS)
+        return collectives.reduced(grads, specs), jax.lax.psum(sums, meshes.AXIS)
 
     ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
     on_each = meshes.on_each(mesh, gradients, ins, outs)
@@ -124,19 +137,32 @@ def jit_step(job, mesh):
         updates, opt = job.tx.update(grads, state.opt, state.params)
         sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
+        if job.exact_loss:
+            sound = _of_all(job, sound) & ~state.waits
         sums = jax.tree.map(lambda x: jnp.where(sound, x, 0.0), sums)
         sums["skipped"] = (1.0 - sound, jnp.ones(()))
         rate = job.learning_rate(state.step)
         new = jax.tree.map(lambda p, update: p - rate * update, state.params, updates), opt
         kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
-        return State(state.step + 1, *kept), sums
+        waits = ~sound if job.exact_loss else jnp.zeros((), bool)
+        return State(state.step + ~waits, *kept, waits), sums
 
     def step(state, batch):
-        if not job.several:
-            return one(state, batch, job.seed)
-        return jax.vmap(one, (EACH, 1, 0), (EACH, 0))(state, batch, jnp.array(job.seed))
+        if job.several:
+            each = jax.vmap(one, (EACH, 1, 0), (EACH, 0), axis_name=TRAININGS)
+            state, sums = each(state, batch, jnp.array(job.seed))
+        else:
+            state, sums = one(state, batch, job.seed)
+        if job.exact_loss:
+            sums["recomputed"] = state.waits.astype(jnp.float32), jnp.ones(())
+        return state, sums
 
     return jax.jit(step, in_shardings=(placed, meshes.rows(mesh)), out_shardings=(placed, whole), donate_argnums=0)
+
+
+def _of_all(job, sound):
+    """Whether all of several trainings are sound; to be called for each of them."""
+    return jax.lax.pmin(sound.astype(jnp.int32), TRAININGS) > 0 if job.several else sound
 
 
 def jit_evaluate(job, mesh):
@@ -147,7 +173,7 @@ def jit_evaluate(job, mesh):
     specs = _specs(job, mesh)
 
     def sums(params, batch):
-        return jax.lax.psum(job.loss(_gathered(params, specs, job.dtype), batch, None), meshes.AXIS)
+        return jax.lax.psum(job.loss(collectives.gathered(params, specs, job.dtype), batch, None), meshes.AXIS)
 
     return _jit_with_params(job, mesh, meshes.on_each(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE))
 
@@ -160,7 +186,7 @@ def jit_outputs(job, mesh, outputs):
     specs = _specs(job, mesh)
 
     def of_rows(params, batch):
-        return outputs(_gathered(params, specs, job.dtype), batch)
+        return outputs(collectives.gathered(params, specs, job.dtype), batch)
 
     return _jit_with_params(job, mesh, meshes.on_each(mesh, of_rows, (specs, meshes.ROWS), meshes.ROWS))
 
@@ -171,34 +197,6 @@ def _jit_with_params(job, mesh, function):
         jax.vmap(function, (0, None)) if job.several else function,
         in_shardings=ins, out_shardings=meshes.replicated(mesh),
     )  # fmt: skip
-
-
-def _gathered(params, specs, dtype):
-    """The whole of `params` on each device, a stack of matrices as a tuple of them. What is cut travels in `dtype`."""
-
-    def gather(matrix):
-        # To float32 and, where it is used, back: nothing is lost or computed, and the gradient is a float32 one.
-        return jax.lax.all_gather(matrix.astype(dtype), meshes.AXIS, tiled=True).astype(matrix.dtype)
-
-    def whole(leaf, spec):
-        whole = gather if spec != meshes.WHOLE else lambda matrix: matrix
-        return tuple(map(whole, leaf)) if leaf.ndim == 3 else whole(leaf)
-
-    return jax.tree.map(whole, params, specs)
-
-
-def _reduced(grads, specs):
-    """Sums over the devices of the gradients of what `_gathered` gave, stacked and cut as it was."""
-
-    def reduce(spec, grad):
-        grads = grad if isinstance(grad, tuple) else (grad,)
-        if spec != meshes.WHOLE:
-            grads = [jax.lax.psum_scatter(g, meshes.AXIS, tiled=True) for g in grads]
-        else:
-            grads = jax.lax.psum(grads, meshes.AXIS)
-        return jnp.stack(grads) if isinstance(grad, tuple) else grads[0]
-
-    return jax.tree.map(reduce, specs, grads)
 
 
 def _accumulated(grad, params, batch, key, parts):
@@ -220,11 +218,15 @@ def _accumulated(grad, params, batch, key, parts):
 
 
 class Programs(NamedTuple):
-    """The compiled step and evaluation for each sequence length; `samples`: what else an evaluation calls, if any."""
+    """The compiled step and evaluation for each sequence length; `samples`: what else an evaluation calls, if any.
+
+    compile_exact: function sequence length -> the compiled step of `job.exact`, which most runs never need.
+    """
 
     step: dict[int, Any]
     evaluate: dict[int, Any]
     samples: Any = None
+    compile_exact: Callable[[int], Any] | None = None
 
 
 def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
@@ -242,7 +244,12 @@ def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
                 (evaluate, state.params, eval_shapes or job.shapes),
             )
         ]
-        return Programs(*({n: built.result() for n, built in programs.items()} for programs in jobs))
+        programs = [{n: built.result() for n, built in programs.items()} for programs in jobs]
+
+    def compile_exact(seq_len):
+        return compiled(jit_step(job.exact, mesh), state, job.shapes[seq_len])
+
+    return Programs(*programs, compile_exact=compile_exact)
 
 
 def compiled(function, given, shapes):

@@ -11,11 +11,11 @@ FLOORS = {
     0: ("command",),
     1: (
         "activation", "attention", "beam", "cache", "card", "checkpoint", "chips", "chunks", "classes", "clean",
-        "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dealing", "dropout", "duplicates",
-        "embedding", "energy", "evidence", "fingerprint", "flops", "hbm", "health", "hf", "hlo", "hosts", "hours",
-        "kept", "layout", "lines", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim", "packed",
-        "packing", "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish", "readers", "recipe",
-        "rendezvous", "sections", "sentences", "shingles", "sieve", "sizes", "sources", "stop", "tables",
+        "collectives", "config", "contamination", "corpus", "cost", "cross_entropy", "datasets", "dealing", "dropout",
+        "duplicates", "embedding", "energy", "evidence", "fingerprint", "flops", "hbm", "health", "hf", "hlo", "hosts",
+        "hours", "kept", "layout", "lines", "log", "masking", "memory", "mesh", "mix", "model", "names", "optim",
+        "packed", "packing", "pairs", "parts", "picking", "places", "pool", "product", "progress", "publish", "readers",
+        "recipe", "rendezvous", "sections", "sentences", "shingles", "sieve", "sizes", "sources", "stop", "tables",
         "units", "versions", "visits", "vocab", "watchdog", "wikitext", "wordpiece", "workdir",
     ),
     2: ("prepare", "data", "describe", "train"),
@@ -26,7 +26,7 @@ FLOORS = {
     ),
     4: (
         "buckets", "compiler", "embed", "export", "feed", "fill_mask", "finetuned", "heads", "judge", "likelihood",
-        "loop", "nonfinite", "objective", "pretrained", "replay", "samples",
+        "loop", "nonfinite", "objective", "pretrained", "recomputed", "replay", "samples",
     ),
     5: (
         "beside", "bias.audit", "bias.bootstrap", "bias.chart", "bias.crows", "bias.report", "bias.stereoset",

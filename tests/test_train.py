@@ -162,8 +162,8 @@ def test_metrics_weigh_predictions_not_rows():
     assert sums["mlm_loss"][1] == (whole["masked_ids"] > 0).sum()
 
 
-def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
-    job = pretrain.job(config())
+def test_a_step_that_is_not_finite_by_the_exact_loss_changes_nothing_but_the_step():
+    job = pretrain.job(config()).exact
     on = mesh.make(jax.devices())
     state = jax.device_get(jax.jit(lambda: train.new_state(job))())
     state = jax.tree.map(np.copy, state)
@@ -188,3 +188,36 @@ def test_dropout_of_steps_and_seeds_has_nothing_in_common():
     masks = np.stack([drawn(*each) for each in seeds + [(0, step) for step in (1, 2, 255, 256, 65_536, 999_999)]])
     apart = np.corrcoef(masks)[~np.eye(len(masks), dtype=bool)]
     assert np.abs(apart).max() < 5 / masks.shape[1] ** 0.5
+
+
+@pytest.mark.parametrize("seed", [0, (0, 1)], ids=["one training", "several"])
+def test_a_step_that_the_fast_softmax_cannot_take_waits_for_the_exact_one(seed):
+    """Of several trainings one is enough. Meanwhile no other step changes anything."""
+    job = dataclasses.replace(pretrain.job(config()), seed=seed)
+    on = mesh.make(jax.devices())
+    first = jax.device_get(jax.jit(lambda: train.new_state(job))())
+    first = jax.tree.map(np.copy, first)
+    for name in ("query", "key"):  # of several trainings the last one's
+        first.params["layers"]["attention"][name]["kernel"][(-1,) * job.several] *= 1e3
+    pieces = [batch(job.shapes[32], number) for number in (0, 1)]
+    if job.several:
+        pieces = [jax.tree.map(lambda x: np.stack([x, x], axis=1), each) for each in pieces]
+    batches = [mesh.put(each, on) for each in pieces]
+    fast, exact = train.jit_step(job, on), train.jit_step(job.exact, on)
+
+    def placed():
+        return jax.device_put(first, train.shardings(job, on))
+
+    state = placed()
+    for number in (0, 1):  # the second was dispatched ahead
+        state, sums = fast(state, batches[number])
+        assert sums["recomputed"] == (1, 1)
+        assert state.waits
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(state)[:-1], first[:-1])
+    state, sums = exact(state, batches[0])
+    wanted, _ = exact(placed(), batches[0])
+    assert (int(state.step), bool(state.waits), float(np.sum(sums["skipped"][0]))) == (1, False, 0)
+    assert all(np.isfinite(total).all() for total, _ in sums.values())
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(wanted))
+    moments = [jax.tree.leaves(each.opt) for each in (jax.device_get(state), first)]
+    assert not all(np.array_equal(after, before) for after, before in zip(*moments, strict=True))
