@@ -46,19 +46,30 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
     """What the loop calls of `run`. batches_from: function step -> iterator of this host's batches from there on."""
 
     def step(finished, seq_len, sums, seconds, input_s):
+        run.skips.take(finished, seq_len, sums)
         sums = jax.tree.map(np.sum, sums)  # of several trainings at once
         run.checkpoints.check()
-        run.skips.take(finished, seq_len, sums)
         run.books.step(finished, seq_len, sums, seconds, input_s)
         run.clock.waited(input_s)
         if finished % run.books.every_steps == 0:
             run.clock.write(finished, within_s=hours.WRITE_S)
 
+    def judge(finished, state):
+        if sentence := run.skips.report(run.mend):
+            run.books.say(f"warning: {sentence}")
+        evaluate(finished, state)
+
+    def is_decisive(begun):
+        return run.skips.is_last_chance()  # so no sound step is under way when the patience is exhausted
+
     def save(finished, state):
         if run.skips.exhausted():
+            run.books.write_lines(finished)
+            run.books.flush()
             batches = batches_from(run.skips.steps[0][0])
             nonfinite.give_up(run.directory, run.skips, state, batches, run.facts, run.group, run.mend)
-        run.checkpoints.save(state, run.facts | {"unlogged": run.books.unlogged()})
+        meta = {"unlogged": run.books.unlogged(), "unreported_skips": run.skips.unreported}
+        run.checkpoints.save(state, run.facts | meta)
         run.clock.saved()
         run.clock.write(finished)
 
@@ -75,4 +86,4 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
         # While a batch is fetched the devices may compute the step before: how long they waited, `step` is told.
         run.clock.enter("step" if doing == "input" else doing)
 
-    return loop.Hooks(step, evaluate, save, run.profile.before, should_stop, at)
+    return loop.Hooks(step, judge, save, run.profile.before, is_decisive, should_stop, at)

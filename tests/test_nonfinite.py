@@ -100,8 +100,7 @@ def test_skips_in_a_row_exhaust_and_a_sound_step_forgives():
     for finished, skipped in ((1, 1), (2, 1), (3, 0), (4, 1), (5, 1)):
         skips.take(finished, 16, {"skipped": (skipped, 1)})
     assert not skips.exhausted()
+    assert skips.is_last_chance()
     skips.take(6, 32, {"skipped": (1.0, 1)})
     assert skips.exhausted()
     assert skips.steps == [(3, 16), (4, 16), (5, 32)]
-    skips.take(7, 16, {"skipped": (0.0, 1)})  # was under way already
-    assert skips.exhausted()
