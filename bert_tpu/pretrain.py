@@ -40,6 +40,7 @@ from bert_tpu import (
     sizes,
     train,
     vocab,
+    workdir,
 )
 
 SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
@@ -93,6 +94,7 @@ def make_recipe(cfg) -> recipe.Recipe:
 
 def run(cfg, directory, group=None, age_s=0.0) -> int:
     """Trains `cfg` in `directory`, as running.run says."""
+    workdir.check_format(directory)
     return running.run(cfg, training(cfg), directory, group, free=LOCAL, age_s=age_s)
 
 
@@ -202,7 +204,12 @@ def _commoner(labels):
 
 
 def again(cfg, directory, step):
-    """Prints what there is to see of one `step` of the run in `directory`, as configured and in float32."""
+    """Prints what there is to see of one `step` of the run in `directory`, as configured and in float32.
+
+    Raises UserError where `cfg` with its corpus is not that run's: its batches would be others.
+    """
+    workdir.check_format(directory)
+    workdir.check(directory, cfg.to_dict() | training(cfg).facts)
     cfg = cfg.copy_and_resolve_references().unlock()
     cfg.eval.num_batches = 0
     if not 0 <= step < cfg.num_steps:
