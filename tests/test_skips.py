@@ -4,7 +4,7 @@ import one_number
 import pytest
 import runs
 
-from bert_tpu import checkpoint, command, hosts, nonfinite, optim
+from bert_tpu import checkpoint, command, evidence, hosts, nonfinite, optim, workdir
 
 
 def warnings(text):
@@ -86,3 +86,13 @@ def test_a_run_that_gives_up_has_a_line_with_all_that_it_skipped(tmp_path):
     give_up(tmp_path, [2, *range(5, 9)])
     [line] = runs.metrics(tmp_path)
     assert (line["step"], line["skipped"]) == (9, 5)
+
+
+def test_the_count_of_a_whole_run_is_right_over_a_restart(tmp_path, monkeypatch):
+    """The run ends at step 26, which is no line's end, and goes on from there."""
+    bad = [3, 21, 24, 25, 26, 39]
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts.Hosts, "stops", lambda self, step, _: step == 26)
+        assert one_number.run(tmp_path, bad, **{"eval.num_batches": 0}) == 0
+    assert one_number.run(tmp_path, bad, **{"eval.num_batches": 0}) == 0
+    assert str(evidence.read(tmp_path, workdir.read_config(tmp_path)).skips) == f"{len(bad)} of {one_number.STEPS}"
