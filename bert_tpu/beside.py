@@ -47,9 +47,9 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
     again = recomputed.Recomputed()
 
     def step(finished, seq_len, sums, seconds, input_s):
+        run.skips.take(finished, seq_len, sums)
         sums = jax.tree.map(np.sum, sums)  # of several trainings at once
         run.checkpoints.check()
-        run.skips.take(finished, seq_len, sums)
         again.take(sums)
         run.books.step(finished, seq_len, sums, seconds, input_s)
         run.clock.waited(input_s)
@@ -57,15 +57,22 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
             run.clock.write(finished, within_s=hours.WRITE_S)
 
     def judge(finished, state):
-        if sentence := again.remark():
-            run.books.say(f"warning: {sentence}")
+        for sentence in (run.skips.report(run.mend), again.remark()):
+            if sentence:
+                run.books.say(f"warning: {sentence}")
         evaluate(finished, state)
+
+    def is_decisive(begun):
+        return run.skips.is_last_chance()  # so no sound step is under way when the patience is exhausted
 
     def save(finished, state):
         if run.skips.exhausted():
+            run.books.write_lines(finished)
+            run.books.flush()
             batches = batches_from(run.skips.steps[0][0])
             nonfinite.give_up(run.directory, run.skips, state, batches, run.facts, run.group, run.mend)
-        run.checkpoints.save(state, run.facts | {"unlogged": run.books.unlogged()})
+        meta = {"unlogged": run.books.unlogged(), "unreported_skips": run.skips.unreported}
+        run.checkpoints.save(state, run.facts | meta)
         run.clock.saved()
         run.clock.write(finished)
 
@@ -82,4 +89,4 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
         # While a batch is fetched the devices may compute the step before: how long they waited, `step` is told.
         run.clock.enter("step" if doing == "input" else doing)
 
-    return loop.Hooks(step, judge, save, run.profile.before, should_stop, at, run.books.say)
+    return loop.Hooks(step, judge, save, run.profile.before, is_decisive, should_stop, at, run.books.say)

@@ -203,6 +203,12 @@ def heldout(share, recipe, num_batches):
             yield seq_len, {name: array.numpy() for name, array in batch(n).items()}
 
 
+def label_counts(batches) -> list[list[int]]:
+    """[sequence length, examples, examples whose B is random] of each of these (length, batch), this host's rows."""
+    labels = [(seq_len, batch["next_sentence_label"]) for seq_len, batch in batches]
+    return [[n, int((label >= 0).sum()), int((label > 0).sum())] for n, label in labels]  # -1: an empty slot
+
+
 def _check_size(table, share, recipe, seq_len):
     """A row comes once an epoch, so an epoch must hold a batch."""
     least, rows = int(table.epoch.min()), recipe.rows(seq_len) // share.num_groups

@@ -8,6 +8,20 @@ from etils import epath
 from bert_tpu import command, corpus, energy, lines, versions, workdir
 
 
+class Skips(NamedTuple):
+    """Steps of a run up to its last training line, those of several seeds added up."""
+
+    steps: int  # of each seed
+    seeds: int
+    skipped: int
+    recomputed: int
+
+    def __str__(self):
+        """Returns the skipped steps in words."""
+        whole = f"{self.seeds} x {self.steps:,}" if self.seeds > 1 else f"{self.steps:,}"
+        return f"{self.skipped:,} of {whole}" if self.skipped else f"none of {whole}"
+
+
 class Evidence(NamedTuple):
     """Of one workdir. Parts that it does not hold are empty or None."""
 
@@ -15,6 +29,7 @@ class Evidence(NamedTuple):
     lines: list[dict]  # metrics.jsonl's
     heldout: dict[int, dict]  # sequence length -> the last evaluation's line
     examples_per_s: dict[int, float]  # sequence length -> median of the training lines
+    skips: Skips | None  # None where the lines do not count skipped steps
     hours: dict  # hours.json, of a run before 2026-11 without "unit_seconds"
     energy: energy.Energy | None
     versions: list[dict]  # as versions.read has them
@@ -36,11 +51,20 @@ def read(directory, config) -> Evidence:
         lines=metrics,
         heldout={line["seq_len"]: line for line in metrics if line.get("kind") == "eval" and "mlm_loss" in line},
         examples_per_s={n: statistics.median(rates) for n, rates in sorted(by_length.items())},
+        skips=_skips(metrics, config),
         hours=hours,
         energy=energy.measured(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
         versions=versions.read(directory),
         lock=_lock(config),
     )
+
+
+def _skips(metrics, config):
+    training = [line for line in metrics if line.get("kind") == "train"]
+    if not training or not all("skipped" in line for line in training):
+        return None
+    skipped, recomputed = (round(sum(line.get(key, 0) for line in training)) for key in ("skipped", "recomputed"))
+    return Skips(max(line["step"] for line in training), len(config.get("seeds", ())) or 1, skipped, recomputed)
 
 
 def _lock(config):

@@ -1,5 +1,6 @@
 """Is a run right? What the lines of metrics.jsonl say of it beside its corpus, in words, and the known faults."""
 
+import itertools
 import json
 from typing import NamedTuple
 
@@ -27,6 +28,15 @@ class Facts(NamedTuple):
     unknown_share: float  # of its tokens
     warmup_steps: int
     commoner: dict[int, float]  # sequence length -> share of the commoner NSP label in the held-out rows
+
+
+def commoner(counts) -> dict[int, float]:
+    """Sequence length -> share of the commoner NSP label. counts: data.label_counts of each host."""
+    totals = {}
+    for n, examples, random in itertools.chain.from_iterable(counts):
+        total = totals.setdefault(n, [0, 0])
+        totals[n] = [total[0] + examples, total[1] + random]
+    return {n: max(random, examples - random) / examples for n, (examples, random) in totals.items()}
 
 
 def write(directory, facts) -> None:

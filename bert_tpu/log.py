@@ -97,10 +97,15 @@ class Log:
         self._sums[seq_len] = add(self._sums.get(seq_len, {}), sums | beside)
         self._begun = self._begun or (time.monotonic(), self.work(step))
         if step % self.every_steps == 0 or step == self.num_steps:
-            shown = [self._train_line(step, length, total) for length, total in sorted(self._sums.items())]
-            self._sums, self._latest = {}, shown[0]  # of the short rows, which most steps have
+            self.write_lines(step)
         if self.writes:
             self._terminal.live(f"{self._place(step)}{self._left(step)}  {self._latest}")
+
+    def write_lines(self, step):
+        """Writes a line for each length met since the last ones, up to the finished `step`."""
+        shown = [self._train_line(step, length, total) for length, total in sorted(self._sums.items())]
+        if shown:
+            self._sums, self._latest = {}, shown[0]  # of the short rows, which most steps have
 
     def _train_line(self, step, seq_len, total):
         values = means(total, self.objectives)

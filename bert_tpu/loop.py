@@ -23,6 +23,7 @@ class Hooks(NamedTuple):
     evaluate: Callable[[int, State], None]
     save: Callable[[int, State], None]
     profile: Callable[[int, State], bool]  # whether the devices had to wait for it
+    is_decisive: Callable[[int], bool]  # whether the step has to be in the books before the next is dispatched
     should_stop: Callable[[int], bool]
     at: Callable[[int, str], None]
     report: Callable[[str], None] = print
@@ -87,6 +88,8 @@ def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, sa
                 state, sums = programs.step[seq_len](state, batch)
                 finish = reader.submit(_read, sums)
             under_way = UnderWay(step, seq_len, batch, finish, resumed_s, asked_s, got_s)
+            if hooks.is_decisive(step):
+                settle()
             stopping = step == num_steps or hooks.should_stop(step)
             saves, evaluates = stopping or step % save_every == 0, step == num_steps or step % eval_every == 0
             if saves or evaluates:

@@ -5,7 +5,6 @@ python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config
 
 import concurrent.futures
 import functools
-import itertools
 import os
 import sys
 
@@ -42,6 +41,7 @@ from bert_tpu import (
     sizes,
     train,
     vocab,
+    workdir,
 )
 
 SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
@@ -96,6 +96,7 @@ def make_recipe(cfg) -> recipe.Recipe:
 
 def run(cfg, directory, group=None, age_s=0.0) -> int:
     """Trains `cfg` in `directory`, as running.run says."""
+    workdir.check_format(directory)
     return running.run(cfg, training(cfg, group), directory, group, free=LOCAL, age_s=age_s)
 
 
@@ -170,9 +171,9 @@ def _open_data(cfg, lock, rules, devices, group=None) -> running.Data:
         chosen = samples.choose(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
 
     # What is printed of the data is about all hosts' data.
-    of_hosts = (group or hosts.Hosts()).gather([data.examples_a_row(share, rules), _labels(heldout)])
+    of_hosts = (group or hosts.Hosts()).gather([data.examples_a_row(share, rules), data.label_counts(heldout)])
     examples_a_row = sum(each for each, _ in of_hosts) / len(of_hosts)
-    commoner = _commoner([labels for _, labels in of_hosts])
+    commoner = health.commoner([counts for _, counts in of_hosts])
     facts = health.Facts(lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, commoner)
     warned = set()
 
@@ -193,23 +194,13 @@ def _open_data(cfg, lock, rules, devices, group=None) -> running.Data:
     return running.Data(functools.partial(data.train, share, rules), evaluate, note)
 
 
-def _labels(heldout):
-    """[sequence length, examples, examples whose B is random] of this host's rows of each evaluation batch."""
-    labels = [(seq_len, batch["next_sentence_label"]) for seq_len, batch in heldout]
-    return [[n, int((label >= 0).sum()), int((label > 0).sum())] for n, label in labels]  # -1: an empty slot
-
-
-def _commoner(labels):
-    """Sequence length -> share of the commoner NSP label in the evaluation. labels: `_labels` of each host."""
-    counts = {}
-    for n, examples, random in itertools.chain.from_iterable(labels):
-        total = counts.setdefault(n, [0, 0])
-        counts[n] = [total[0] + examples, total[1] + random]
-    return {n: max(random, examples - random) / examples for n, (examples, random) in counts.items()}
-
-
 def again(cfg, directory, step):
-    """Prints what there is to see of one `step` of the run in `directory`, as configured and in float32."""
+    """Prints what there is to see of one `step` of the run in `directory`, as configured and in float32.
+
+    Raises UserError where `cfg` with its corpus is not that run's: its batches would be others.
+    """
+    workdir.check_format(directory)
+    workdir.check(directory, cfg.to_dict() | training(cfg).facts)
     cfg = cfg.copy_and_resolve_references().unlock()
     cfg.eval.num_batches = 0
     if not 0 <= step < cfg.num_steps:

@@ -106,7 +106,7 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
             stopping.wait_for_loop()
             sides = beside.Beside(
                 directory, training.facts, training.mend, group, stopping, dog, checkpoints, clock,
-                nonfinite.Skips(**cfg.nonfinite), books, profile,
+                nonfinite.Skips(**cfg.nonfinite, unreported=meta.get("unreported_skips")), books, profile,
             )  # fmt: skip
             state = loop.run(
                 programs, on, state, opened.batches_from(first_step), first_step=first_step, num_steps=cfg.num_steps,

@@ -137,12 +137,20 @@ def procedure(found, checked):
     lines = [f"- trained for {checked['step']:,} steps"] if checked["step"] is not None else []
     if "num_steps" in config:
         lines += [f"- planned: {config['num_steps']:,} steps of {config['batch_size']:,} examples"]
+    lines += _skips(found.skips)
     for name in ("optim", "data", "model"):
         if name in config:
             told = ", ".join(f"{k} {json.dumps(public(v))}" for k, v in sorted(config[name].items()) if k != "dir")
             lines.append(f"- {name}: {told}")
     lines += [f"- by {versions.told(entry)}" for entry in found.versions]
     return "\n".join(lines) or NOT_MEASURED
+
+
+def _skips(skips):
+    if skips is None:
+        return [f"- steps skipped for a loss or gradient that is not finite: {NOT_MEASURED.lower()}"]
+    lines = [f"- steps skipped for a loss or gradient that is not finite: {skips}"]
+    return lines + ([f"- steps computed again with the exact softmax: {skips.recomputed:,}"] * (skips.recomputed > 0))
 
 
 def speed(found):

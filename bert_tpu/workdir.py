@@ -45,11 +45,9 @@ def _hold(directory, config):
     directory.mkdir(parents=True, exist_ok=True)
     with _lock(directory):
         path = directory / "config.json"
-        config = json.loads(json.dumps(config))
         _check_ours(directory, path)
-        if path.exists() and any(directory.glob("checkpoints/[0-9]*")):
-            check_format(directory)
-            _compare(_read(path), config, directory)
+        if path.exists() and _has_checkpoint(directory):
+            check(directory, config)
         places.write_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
         places.write_atomically(directory / FORMAT_FILE, json.dumps({"format": FORMAT}) + "\n")
         yield
@@ -67,22 +65,35 @@ def _check_ours(directory, path):
         raise command.UserError(f"{directory} holds {strange[0]} and no run: give a --workdir that is new or empty")
 
 
+def check(directory, config):
+    """Raises UserError unless the run in `directory` is one of this format and has `config`, as `claim` takes it."""
+    check_format(directory)
+    _compare(read_config(directory), json.loads(json.dumps(config)), directory)
+
+
 def check_format(directory):
-    """Raises UserError for a run that another release began: its batches and its optimizer state are not today's."""
+    """Raises UserError for a run of another release, if it has a checkpoint: its batches and optimizer state differ.
+
+    To be called before the run's data are read, which may be of an old format too.
+    """
     directory = epath.Path(directory)
     number = read_json(directory / FORMAT_FILE).get("format", 1)
-    if number == FORMAT:
+    if number == FORMAT or not _has_checkpoint(directory):
         return
     commits = [entry["commit"] for entry in versions.read(directory) if entry.get("commit")]
     release = f"that release (commit {commits[-1]})" if commits else "that release"
     start = "a new --workdir"
     if "task" not in read_config(directory):  # a fine-tuning starts from one model, not from a run of several seeds
-        start += f" with --config.init_from={directory}"
+        start += f" with --config.init_from={directory} and a corpus that this release has prepared"
     age = "an earlier" if number < FORMAT else "a later"
     raise command.UserError(
         f"{directory} was begun by {age} release, whose order of batches and optimizer state differ from this one's: "
         f"finish it with {release}, or start {start}"
     )
+
+
+def _has_checkpoint(directory):
+    return any(directory.glob("checkpoints/[0-9]*"))
 
 
 @contextlib.contextmanager

@@ -85,6 +85,23 @@ def test_it_tells_the_last_evaluation_the_median_speed_and_the_energy(run, model
     assert f"{kwh[0] / 2:.3g} .. {kwh[1] / 2:.3g} kg CO2e" in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "that is not finite: not measured."),
+        ({"skipped": 0.0}, "that is not finite: none of 7\n"),
+        ({"skipped": 2.0}, "that is not finite: 6 of 7\n"),
+        ({"skipped": 0.0, "recomputed": 1.0}, "none of 7\n- steps computed again with the exact softmax: 3\n"),
+    ],
+)
+def test_it_counts_the_skipped_steps_of_the_whole_run_if_they_were_counted(run, tmp_path, changes, words):
+    shutil.copytree(run, tmp_path / "run")
+    lines = [line | (changes if line["kind"] == "train" else {}) for line in LINES]
+    (tmp_path / "run/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = evidence.read(tmp_path / "run", json.loads((run / "config.json").read_text()))
+    assert words in card.pretrained("m", small.SECTION, found, card.facts({}, "7", None))
+
+
 def test_what_nobody_measured_says_so(tmp_path):
     found = evidence.read(small.workdir(tmp_path / "bare"), {"model": small.SECTION})
     text = card.pretrained("bare", small.SECTION, found, card.facts({}, "7", None))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import runs
 import warm
 
-from bert_tpu import checkpoint, command, hosts, mesh, nonfinite, pretrain, running
+from bert_tpu import checkpoint, command, corpus, hosts, mesh, nonfinite, pretrain, running, workdir
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +96,42 @@ def test_replay_of_a_sound_step_is_the_step_that_was(given, tmp_path):
         nonfinite.params_of(tmp_path, 2)
 
 
+@pytest.mark.parametrize("is_run", [True, False])
+def test_an_old_run_is_refused_before_its_old_corpus_is_and_its_replay_too(given, tmp_path, is_run):
+    """A corpus of format 1 would be refused with another sentence, which alone does not help."""
+    short = given | {"num_steps": 6, "checkpoint.every_steps": 3}
+    cfg = runs.configured(short)
+    assert pretrain.run(cfg, tmp_path) == 0
+    (tmp_path / workdir.FORMAT_FILE).unlink()
+    cfg.data.dir = str(old_corpus(cfg.data.dir, tmp_path / "old"))
+    with pytest.raises(command.UserError, match="was begun by an earlier release, whose order of batches and optimiz"):
+        pretrain.run(cfg, tmp_path) if is_run else pretrain.again(cfg, tmp_path, 4)
+
+
+def old_corpus(directory, copy):
+    shutil.copytree(directory, copy)
+    content = json.loads((copy / "corpus.json").read_text())
+    (copy / "corpus.json").write_text(json.dumps(content | {"format": 1}))
+    with pytest.raises(command.UserError, match="is a corpus of format 1"):
+        corpus.read(copy)
+    return copy
+
+
+@pytest.mark.parametrize("key", ["seed", "batch_size", "data.mask_rate"])
+def test_replay_refuses_a_config_whose_batches_are_others(given, tmp_path, key):
+    short = given | {"num_steps": 6, "checkpoint.every_steps": 3}
+    assert pretrain.run(runs.configured(short), tmp_path) == 0
+    other = runs.configured(short, **{key: {"seed": 1, "batch_size": 16, "data.mask_rate": 0.3}[key]})
+    with pytest.raises(command.UserError, match=f"belongs to another config: {key} is"):
+        pretrain.again(other, tmp_path, 4)
+
+
 def test_skips_in_a_row_exhaust_and_a_sound_step_forgives():
     skips = nonfinite.Skips(stop_after=3)
     for finished, skipped in ((1, 1), (2, 1), (3, 0), (4, 1), (5, 1)):
         skips.take(finished, 16, {"skipped": (skipped, 1)})
     assert not skips.exhausted()
+    assert skips.is_last_chance()
     skips.take(6, 32, {"skipped": (1.0, 1)})
     assert skips.exhausted()
     assert skips.steps == [(3, 16), (4, 16), (5, 32)]
-    skips.take(7, 16, {"skipped": (0.0, 1)})  # was under way already
-    assert skips.exhausted()

@@ -194,6 +194,7 @@ def test_what_was_not_measured_is_said_to_be(tmp_path, undrawn):
         "held-out NSP accuracy",
         "examples a second",
         "energy, kWh, an estimate",
+        "steps skipped",
     ):
         assert f"{what} not measured" in words
     assert "Where the hours went not measured" in words
@@ -290,7 +291,25 @@ def test_a_warning_says_when_it_was_due_and_whether_it_is_still(tmp_path):
     assert (told.step, told.holds) == (1000, True)
     skipped = [line | ({"skipped": 3.0} if line["kind"] == "train" and line["step"] == 400 else {}) for line in LINES]
     [told] = run.warnings(run.read(write(tmp_path / "skipped", skipped)))
-    assert told == (400, True, "6 steps had no finite loss or gradient and were skipped")
+    assert told == (400, True, "steps without a finite loss or gradient were skipped, 6 of 4,000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "steps skipped none of 4,000 hours"),
+        ({"skipped": 1.0}, "steps skipped 40 of 4,000 hours"),
+        ({"recomputed": 2.0}, "steps skipped none of 4,000 steps computed again exact softmax 80 hours"),
+    ],
+)
+def test_a_page_counts_the_skipped_steps_of_the_whole_run(tmp_path, undrawn, changes, words):
+    lines = [line | (changes if line["kind"] == "train" else {}) for line in LINES]
+    assert words in Tree(said(write(tmp_path, lines))).words()
+
+
+def test_one_line_without_the_count_leaves_the_skipped_steps_unmeasured(tmp_path, undrawn):
+    lines = [LINES[0] | {"skipped": 2.0}, {key: value for key, value in LINES[2].items() if key != "skipped"}]
+    assert "steps skipped not measured" in Tree(said(write(tmp_path, lines))).words()
 
 
 def test_runs_beside_each_other_show_what_differs(tmp_path, undrawn):
@@ -351,6 +370,12 @@ def test_a_fine_tuning_has_its_scores(tmp_path, undrawn):
     charts = curves.of_tuning([run.read(one)])
     assert [chart.title for chart in charts] == ["Loss", "accuracy, validation", "Learning rate"]
     assert {(line.label, line.values[0]) for line in charts[1].lines} == {("seed 0", 0.5), ("seed 1", 0.6)}
+    assert "steps skipped not measured" in words
+    assert "Whether steps were skipped or done twice was not measured" in words
+    skipped = [line | ({"skipped": 3.0} if line["kind"] == "train" else {}) for line in TUNED]
+    config = TUNING["config"] | {"seeds": [0, 1]}
+    words = Tree(said(write(tmp_path / "c", skipped, **TUNING | {"config": config}))).words()
+    assert f"steps skipped {3 * sum(line['kind'] == 'train' for line in TUNED)} of 2 x " in words
     unjudged = write(tmp_path / "b", TUNED[:1], **TUNING | {"scores": None})
     assert "scores not measured" in Tree(said(unjudged)).words()
     assert "2 fine-tunings compared" in Tree(said(one, unjudged)).words()

@@ -108,7 +108,9 @@ def test_a_run_that_another_release_began_is_refused_with_what_to_do(directory, 
     before = {path: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     with pytest.raises(command.UserError) as refused:
         claim(directory, config)
-    start = "a new --workdir" if is_tuning else f"a new --workdir with --config.init_from={directory}"
+    start = "a new --workdir"
+    if not is_tuning:
+        start += f" with --config.init_from={directory} and a corpus that this release has prepared"
     assert str(refused.value) == (
         f"{directory} was begun by {release} release, whose order of batches and optimizer state differ from this "
         f"one's: finish it with that release (commit {commit}), or start {start}"

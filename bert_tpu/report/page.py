@@ -53,6 +53,7 @@ def _told(number, run, several):
         "state": run.state,
         "sentence": _sentence(run),
         "warnings": runs_.warnings(run),
+        "counted": run.found.skips is not None and bool(run.found.hours),
         "checked": run.facts is not None,
         "knows_commoner": bool(run.facts and run.facts.commoner),
     }

@@ -96,10 +96,9 @@ def warnings(run) -> list[Told]:
 def _more(run):
     """Skipped steps, an end without a finite loss, steps done twice."""
     more = []
-    skipped = [(line["step"], line["skipped"]) for line in run.found.lines if line.get("skipped")]
-    if skipped:
-        number = round(sum(count for _, count in skipped))
-        more.append(Told(skipped[0][0], True, f"{number:,} steps had no finite loss or gradient and were skipped"))
+    if run.found.skips and run.found.skips.skipped:
+        first = min(line["step"] for line in run.found.lines if line.get("skipped"))
+        more.append(Told(first, True, f"steps without a finite loss or gradient were skipped, {run.found.skips}"))
     if run.gave_up:
         first = run.gave_up["steps"][0]["step"]
         more.append(Told(run.gave_up["steps"][-1]["step"] + 1, True, (

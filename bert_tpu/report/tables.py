@@ -136,9 +136,12 @@ def _costs(run):
     seconds = sum(found.hours.get("seconds", {}).values())
     rates = [("examples a second", f"{n} tokens", f"{rate:,.0f}") for n, rate in found.examples_per_s.items()]
     energy = "{:.2g} to {:.2g}".format(*found.energy.kwh) if found.energy else ""
+    recomputed = found.skips.recomputed if found.skips else 0
     newest = "" if run.checkpoint is None else f"step {run.checkpoint:,}"
     return [
         *(rates or [("examples a second", "", "")]),
+        ("steps skipped", "", str(found.skips) if found.skips else ""),
+        *([("steps computed again", "exact softmax", f"{recomputed:,}")] if recomputed else []),
         ("hours, restarts included", "", hours.told(seconds) if seconds else ""),
         ("energy, kWh, an estimate", "", energy),
         ("newest checkpoint", "", newest),
