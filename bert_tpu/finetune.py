@@ -188,6 +188,7 @@ def training(opened, directory, group=None) -> running.Training:
             lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
             functools.partial(judge.evaluate, opened, directory),
         ),
+        warmup=optim.WarmUp("warmup", cfg.warmup, warmup_steps(cfg)),
         mend=MEND,
     )
 

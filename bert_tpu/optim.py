@@ -21,6 +21,14 @@ class Optimizer(NamedTuple):
     rate: Callable[[Any], Any]  # step, the first being 0 -> learning rate
 
 
+class WarmUp(NamedTuple):
+    """The config's key that sets the warm-up, its value, and how many steps that is."""
+
+    key: str
+    value: int | float
+    steps: int
+
+
 def make(*, name, learning_rate, schedule, warmup_steps, num_steps, b1, b2, eps, weight_decay, clip_norm) -> Optimizer:
     """Returns the Optimizer of a config's section: clipping by global norm, then `name`; and the schedule.
 
@@ -64,6 +72,20 @@ def make_schedule(schedule, *, learning_rate, warmup_steps, num_steps):
     if schedule not in after:
         raise command.UserError(f"optim.schedule {schedule!r} is none of {', '.join(after)}")
     return optax.join_schedules([ramp, after[schedule]], [warmup_steps])
+
+
+def unreached(rate, peak, warmup, num_steps) -> str:
+    """Returns a sentence where the WarmUp `warmup` lasts as long as the run, so that `peak` is never reached; else "".
+
+    rate: as `make` returns it. peak: optim.learning_rate.
+    """
+    if warmup.steps < num_steps or not peak:
+        return ""
+    return (
+        f"{warmup.key} is {warmup.value:,} and num_steps {num_steps:,}: the learning rate rises to "
+        f"{float(rate(num_steps - 1)):.3g} at the last step and never reaches optim.learning_rate, {peak:.3g}; give a "
+        f"lower {warmup.key}"
+    )
 
 
 class BertAdamState(NamedTuple):

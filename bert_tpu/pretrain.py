@@ -113,6 +113,7 @@ def training(cfg, group=None) -> running.Training:
         first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
         compile=functools.partial(_compile, cfg, this, rules),
         open_data=functools.partial(_open_data, cfg, lock, rules),
+        warmup=optim.WarmUp("optim.warmup_steps", cfg.optim.warmup_steps, cfg.optim.warmup_steps),
         mend=MEND,
     )
 
@@ -195,10 +196,7 @@ def _open_data(cfg, lock, rules, devices, group=None) -> running.Data:
 
 
 def again(cfg, directory, step):
-    """Prints what there is to see of one `step` of the run in `directory`, as configured and in float32.
-
-    Raises UserError where `cfg` with its corpus is not that run's: its batches would be others.
-    """
+    """Prints what one `step` of the run in `directory`, which must be that of `cfg`, computes, also in float32."""
     workdir.check_format(directory)
     workdir.check(directory, cfg.to_dict() | training(cfg).facts)
     cfg = cfg.copy_and_resolve_references().unlock()

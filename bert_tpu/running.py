@@ -20,6 +20,7 @@ from bert_tpu import (
     loop,
     mesh,
     nonfinite,
+    optim,
     stop,
     train,
     versions,
@@ -64,6 +65,7 @@ class Training(NamedTuple):
     first_params: Callable[[Any], Any] | None  # shapes and places -> those of step 0; None: drawn from the seed
     compile: Callable[[Any], train.Programs]  # of a mesh
     open_data: Callable[[int, hosts.Hosts], Data]  # of a number of devices; all hosts call it
+    warmup: optim.WarmUp
     mend: str  # advice where the loss stays other than finite; {step} is where that began
 
 
@@ -158,6 +160,8 @@ def _make_ready(cfg, training, on, state, books, group):
         f"{on.size} x {on.devices.flat[0].device_kind}, {training.size:,} parameters, step {int(state.step):,} of "
         f"{cfg.num_steps:,}; compiling for lengths {lens} ..."
     )
+    if sentence := optim.unreached(training.job.learning_rate, cfg.optim.learning_rate, training.warmup, cfg.num_steps):
+        books.say(f"warning: {sentence}")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(training.compile, on)
         opened = training.open_data(on.size, group)  # meanwhile

@@ -91,7 +91,8 @@ def run(directory, bad, seed=0, turns=0, input_s=0.0, **changes):
     return running.run(cfg, running.Training(
         job=this, schedule=Schedule(), objectives=("mlm_loss",), facts={"seed": seed}, vocabulary=small.VOCAB, size=1,
         first_params=None, compile=lambda on: train.compile(this, on, eval_shapes={SEQ_LEN: {"bad": (ROWS,)}}),
-        open_data=lambda *_: running.Data(batches_from, evaluate), mend="advice for step {step}",
+        open_data=lambda *_: running.Data(batches_from, evaluate), warmup=optim.WarmUp("", 4, 4),
+        mend="advice for step {step}",
     ), directory)  # fmt: skip
 
 

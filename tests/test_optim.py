@@ -116,3 +116,17 @@ def test_other_schedules_start_from_the_peak_after_warm_up(schedule, end):
 def test_an_unknown_rule_is_refused_by_name(change):
     with pytest.raises(command.UserError, match="is none of"):
         optim.make(**ORIGINAL | change)
+
+
+@pytest.mark.parametrize("schedule", ["bert_linear", "linear", "cosine", "constant"])
+@pytest.mark.parametrize(("warmup_steps", "warned"), [(49, False), (50, True), (51, True), (500, True)])
+def test_a_warm_up_as_long_as_the_run_is_named_with_the_highest_rate_of_the_run(schedule, warmup_steps, warned):
+    rate = optim.make(**ORIGINAL | {"schedule": schedule, "warmup_steps": warmup_steps, "num_steps": 50}).rate
+    sentence = optim.unreached(rate, 1e-3, optim.WarmUp("optim.warmup_steps", warmup_steps, warmup_steps), 50)
+    highest = max(float(rate(step)) for step in range(50))
+    assert bool(sentence) == warned
+    if warned:
+        assert sentence == (
+            f"optim.warmup_steps is {warmup_steps} and num_steps 50: the learning rate rises to {highest:.3g} at the "
+            "last step and never reaches optim.learning_rate, 0.001; give a lower optim.warmup_steps"
+        )

@@ -6,8 +6,11 @@ import one_number
 from one_number import RATE, STEPS
 import pytest
 import runs
+import small
+import tuned
+import warm
 
-from bert_tpu import checkpoint, mesh, train
+from bert_tpu import checkpoint, config, finetune, mesh, pretrain, train
 
 
 def number_after(directory, step):
@@ -41,3 +44,47 @@ def test_of_several_trainings_each_moves_by_the_one_rate(rule):
     for training, of in enumerate(bad):
         expected = [0 if number in of else float(job.learning_rate(number)) for number in range(STEPS - 1)]
         np.testing.assert_allclose(moved[:, training], expected, rtol=1e-4, atol=1e-6)
+
+
+def warned(text):
+    """The sentence on a peak that is not reached, and the rate in it."""
+    [sentence] = [line for line in text.splitlines() if "never reaches optim.learning_rate" in line]
+    return sentence, float(sentence.split(" rises to ")[1].split()[0])
+
+
+@pytest.mark.parametrize("warmup_steps", [5, 6, 10_000])
+def test_a_pretraining_says_at_its_start_that_it_never_reaches_its_peak(
+    corpus_dir, tmp_path_factory, tmp_path, capsys, warmup_steps
+):
+    keys = runs.keys(corpus_dir, tmp_path_factory) | {
+        "num_steps": 6, "optim.warmup_steps": warmup_steps, "log.every_steps": 1, "data.seq_lens": (16,),
+        "data.max_predictions": (3,), "eval.num_batches": 0,
+    }  # fmt: skip
+    assert pretrain.run(runs.configured(keys), tmp_path) == 0
+    printed = capsys.readouterr().err
+    if warmup_steps == 5:
+        assert "never reaches" not in printed
+        return
+    sentence, highest = warned(printed)
+    assert sentence.startswith(f"warning: optim.warmup_steps is {warmup_steps:,} and num_steps 6: the learning rate ")
+    assert highest == pytest.approx(max(line["learning_rate"] for line in runs.metrics(tmp_path)), rel=0.01)
+    assert printed.index(sentence) < printed.index("step 1/6")
+
+
+def test_a_fine_tuning_that_warms_up_to_its_end_says_so_too(tmp_path, capsys):
+    name, data = tuned.classes(tmp_path)
+    cfg = config.load(name)
+    cfg.update_from_flattened_dict(tuned.KEYS | {f"data.{key}": value for key, value in data.items()})
+    cfg.update_from_flattened_dict({"init_from": str(small.save(tmp_path / "model", small.SHALLOW)), "warmup": 1.0})
+    assert finetune.run(cfg, tmp_path / "run") == 0
+    sentence, highest = warned(capsys.readouterr().err)
+    assert sentence.startswith(f"warning: warmup is 1.0 and num_steps {tuned.STEPS}: ")
+    lines = [line for line in runs.metrics(tmp_path / "run") if line["kind"] == "train"]
+    assert highest == pytest.approx(max(line["learning_rate"] for line in lines), rel=0.01)
+
+
+def test_batches_of_a_run_that_never_reaches_its_peak_can_be_looked_at(corpus_dir, tmp_path_factory):
+    keys = runs.keys(corpus_dir, tmp_path_factory) | {"num_steps": 6, "optim.warmup_steps": 10_000}
+    words = [word for word in runs.words(keys, "") if not word.startswith("--workdir")]
+    done = warm.run("tools.show_batches", [*words, "--steps=2", "--json", "--rows=0"])
+    assert (done.returncode, done.stderr) == (0, "")
