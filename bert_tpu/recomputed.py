@@ -11,9 +11,10 @@ class Recomputed:
         self._steps = self._recomputed = 0
 
     def take(self, sums):
-        """Counts one step, by its sums."""
+        """Counts one step, by its sums; as computed again, if the exact form could take it."""
+        skipped, trainings = sums["skipped"]
         self._steps += 1
-        self._recomputed += bool(sums.get("recomputed", (0, 1))[0])
+        self._recomputed += bool(sums.get("recomputed", (0, 1))[0]) and skipped < trainings
 
     def remark(self) -> str | None:
         """Returns a sentence where more than SHARE were computed again, and begins anew."""
