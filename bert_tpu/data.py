@@ -166,7 +166,11 @@ def stream(share, table, recipe, seq_len, first, last):
     numbers = tf.data.Dataset.range(first, last)
     batch = maker(share, table, recipe, seq_len)
     batches = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    # A thread that tunes a stream sleeps twice as long each time, up to a minute, and who frees a stream that is at its
+    # end may wait for it: 8 to 22 s of runs of a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options).as_numpy_iterator()
 
 
 def maker(share, table, recipe, seq_len):

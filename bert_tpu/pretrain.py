@@ -126,8 +126,9 @@ def open_corpus(cfg) -> corpus.Lock:
     if lock.vocab_size != cfg.model.vocab_size:
         raise command.UserError(
             f"the corpus in {cfg.data.dir} has a vocabulary of {lock.vocab_size:,} pieces and the model one of "
-            f"{cfg.model.vocab_size:,}: give --config.model.vocab_size={lock.vocab_size}"
-            + (", or prepare the corpus with the tokenizer of init_from" if cfg.init_from else "")
+            f"{cfg.model.vocab_size:,}: "
+            + ("prepare it with the tokenizer of init_from or, if that is the corpus', " if cfg.init_from else "")
+            + f"give --config.model.vocab_size={lock.vocab_size}"
         )
     if cfg.eval.num_batches and lock.content["heldout"]["texts"] < 2:
         raise command.UserError(
