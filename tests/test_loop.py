@@ -125,13 +125,11 @@ def test_a_fault_of_a_hook_comes_out_of_the_loop_and_the_thread_ends():
     assert threads() == []
 
 
-COMPILE_S = 0.3
-
-
-def recomputing(waits_for, done, **changes):
+def recomputing(waits_for, done, compiling=lambda: None, **changes):
     """Runs six steps of which the fast program cannot take those of `waits_for`. `done` grows by what is computed.
 
-    The state is (steps done, whether it waits), a batch the number of its step.
+    compiling: function, called while the exact program is compiled. The state is (steps done, whether it waits), a
+    batch the number of its step.
     """
     numbered = [(8, {"ids": np.full((8, 8), step, np.int32)}) for step in range(1, 7)]
 
@@ -151,7 +149,7 @@ def recomputing(waits_for, done, **changes):
         return (steps + 1, False), {"loss": (number, 1.0)}
 
     def compile_exact(seq_len):
-        time.sleep(COMPILE_S)
+        compiling()
         done.append(("compiled", seq_len))
         return exact
 
@@ -193,13 +191,16 @@ def test_a_run_that_stops_behind_a_step_that_waits_saves_it_computed():
     assert state == (2, False)
 
 
-def test_to_compile_the_exact_program_is_no_step_s_time_and_is_reported():
-    phases, seconds, reports = [], [], []
+def test_to_compile_the_exact_program_is_no_step_s_time_and_is_reported(monkeypatch):
+    """By a clock that leaps by an hour meanwhile."""
+    phases, seconds, reports, leaps = [], [], [], []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + sum(leaps)))
     recomputing(
-        (2, 5), [], step=lambda step, seq_len, sums, spent_s, input_s: seconds.append(spent_s),
+        (2, 5), [], lambda: leaps.append(3600.0), step=lambda *of_step: seconds.append(of_step[3]),
         at=lambda step, doing: phases.append((step, doing)), report=reports.append,
     )  # fmt: skip
-    assert max(seconds) < COMPILE_S
+    assert leaps == [3600.0]
+    assert all(0 <= each < 1800 for each in seconds)
     compiling = phases.index((2, "compile"))
     assert phases[compiling + 1] == (2, "step")
     assert [doing for _, doing in phases].count("compile") == 1

@@ -1,5 +1,6 @@
 """A step whose scores the fast softmax cannot take is computed with the exact one, and changes nothing but time."""
 
+import itertools
 import json
 
 import jax
@@ -18,9 +19,10 @@ KEYS = {
 }  # fmt: skip
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec", "recomputed")
 # Times by which queries and keys of fresh weights grow, so that scores grow by the square. The fast form takes all
-# steps up to 16, none from 64 on, and at MIXED some.
-MIXED = 50
+# steps up to 16, none from 64 on, and at MIXED some, on either side of others.
+MIXED = 46
 LENGTHS = (16, 32)
+BREAKS = (5, 6, 10)  # behind these steps is an evaluation or a save, and nothing is dispatched ahead
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,11 @@ def test_a_run_is_what_step_after_step_makes_it_each_by_the_form_that_can_take_i
     state, again = one_by_one(runs.configured(keys))
     assert counts(tmp_path, "recomputed") == again
     jax.tree.map(np.testing.assert_array_equal, arrays(tmp_path, STEPS)["params"], state.params)
-    assert (0 < sum(again) < STEPS) if factor == MIXED else not any(again)
+    assert factor == MIXED or not any(again)
+    if factor == MIXED:  # steps that the fast form could take were dispatched ahead, on a state that waited
+        assert {(1, 0), (0, 1)} <= {
+            pair for step, pair in enumerate(itertools.pairwise(again), 1) if step not in BREAKS
+        }
     share = "of the steps since the last evaluation were computed again"
     assert (share in capfd.readouterr().err) == (factor == MIXED)
     assert any("recomputed" in line for line in runs.metrics(tmp_path)) == (factor == MIXED)
