@@ -22,7 +22,7 @@ MODES = ["sync", "async"]  # how XLA:CPU computes a step: as it is called, or in
 
 
 def credited(mode, short_ms, long_ms, short_input_ms, long_input_ms):
-    """Sequence length -> (seconds of its steps, their input waits), of timed.py's run without its first two steps."""
+    """[step, length, seconds, input wait] of each step of timed.py's run."""
     costs = map(str, (short_ms, long_ms, short_input_ms, long_input_ms))
     setting = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     done = subprocess.run(
@@ -31,35 +31,49 @@ def credited(mode, short_ms, long_ms, short_input_ms, long_input_ms):
     found = json.loads(done.stdout)
     assert (found["called_share"] > 0.5) == (mode == "sync"), "the mode is not what it is called"
     assert [step for step, *_ in found["credited"]] == list(range(1, timed.STEPS + 1))
+    return found["credited"]
+
+
+def by_length(steps):
+    """Sequence length -> (seconds of its steps, their input waits), without the first two steps."""
     return {
-        length: tuple(zip(*[pair for step, n, *pair in found["credited"] if n == length and step > 2], strict=True))
+        length: tuple(zip(*[pair for step, n, *pair in steps if n == length and step > 2], strict=True))
         for length in (8, 16)
     }
 
 
+# Bounds are wide: on a busy machine a step of 10 ms may take 80, and its end may be noted as late.
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_each_length_has_the_seconds_of_its_own_steps(mode):
-    of = {length: statistics.median(seconds) for length, (seconds, _) in credited(mode, 5, 50, 0, 0).items()}
-    assert 5 < of[16] / of[8] < 20, of
+    steps = by_length(credited(mode, 10, 200, 0, 0))
+    of = {length: statistics.median(seconds) for length, (seconds, _) in steps.items()}
+    assert 3 < of[16] / of[8] < 60, of
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_each_length_has_the_wait_for_its_own_input_as_far_as_the_device_waited(mode):
-    """The input of every second step takes 60 ms, of which a step in the background hides 20."""
-    (short, short_wait), (long, long_wait) = credited(mode, 20, 20, 0, 60).values()
-    assert statistics.median(short_wait) < 0.005
-    waited = statistics.median(long_wait)
-    assert 0.059 < waited < 0.09 if mode == "sync" else 0.01 < waited < 0.059, waited
-    computed = statistics.median(s - w for s, w in zip(long, long_wait, strict=True))
-    assert 0.5 < computed / statistics.median(short) < 2
+    """The input of every second step takes 120 ms, of which a step in the background hides 40."""
+    (short, short_wait), (long, long_wait) = by_length(credited(mode, 40, 40, 0, 120)).values()
+    assert statistics.median(short_wait) < 0.02
+    if mode == "sync":
+        assert statistics.median(long_wait) > 0.1
+    else:
+        assert min(long_wait) < 0.115
+        assert statistics.median(long_wait) > 0.02
+    computed = statistics.median(seconds - wait for seconds, wait in zip(long, long_wait, strict=True))
+    assert 0.25 < computed / statistics.median(short) < 4
     assert all(wait <= seconds for seconds, wait in zip(short + long, short_wait + long_wait, strict=True))
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_evaluation_and_a_save_are_no_step_s(mode):
-    """They take 80 ms each; steps 6, 8, 11, 15, ... come after one of them."""
-    seconds = [s for of, _ in credited(mode, 5, 5, 0, 0).values() for s in of]
-    assert statistics.median(sorted(seconds)[-5:]) < 0.06
+@pytest.mark.parametrize("between", [timed.EVALUATE_EVERY, timed.SAVE_EVERY])
+def test_an_evaluation_and_a_save_are_no_step_s(mode, between):
+    """They take 80 ms each, and a step 5."""
+    seconds = {step: seconds for step, _, seconds, _ in credited(mode, 5, 5, 0, 0)}
+    assert min(seconds[step + 1] for step in range(between, timed.STEPS, between)) < 0.06
+    assert min(seconds[step] for step in range(between, timed.STEPS, between)) < 0.06
 
 
 def hooks(**changes):
