@@ -206,10 +206,13 @@ def _text(compiled, dump):
 
 def _memory(compiled, state):
     """Parameters and optimizer as the program shards them, and what the compiler says of the rest."""
-    held = jax.tree.map(
-        lambda x, placed: x.dtype.itemsize * _size(placed.shard_shape(x.shape)), state, compiled.input_shardings[0][0]
-    )
-    params, opt = (sum(jax.tree.leaves(part)) for part in (held.params, held.opt))
+    placed = compiled.input_shardings[0][0]  # None for what the program never reads, as `waits` by one form alone
+
+    def size(x, where):
+        return x.dtype.itemsize * _size(where.shard_shape(x.shape))
+
+    pairs = (state.params, placed.params), (state.opt, placed.opt)
+    params, opt = (sum(jax.tree.leaves(jax.tree.map(size, *pair))) for pair in pairs)
     said = compiled.memory_analysis()
     resident = said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes
     rest = resident - params - opt

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from bert_tpu import dropout, mesh, pretrain, train
+from bert_tpu import compiler, dropout, mesh, pretrain, train
 from configs import bert
 
 
@@ -221,3 +221,14 @@ def test_a_step_that_the_fast_softmax_cannot_take_waits_for_the_exact_one(seed):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(wanted))
     moments = [jax.tree.leaves(each.opt) for each in (jax.device_get(state), first)]
     assert not all(np.array_equal(after, before) for after, before in zip(*moments, strict=True))
+
+
+@pytest.mark.parametrize("softmax", ["bounded", "exact"])
+def test_the_memory_of_a_step_can_be_planned_with_either_softmax(softmax):
+    section = config().model.copy_and_resolve_references()
+    section.update(softmax=softmax)
+    job = pretrain.job(config(model=section))
+    program = train.compiled(train.jit_step(job, mesh.make(jax.devices()[:1])), job.state_shapes, job.shapes[32])
+    memory, state = compiler._memory(program, job.state_shapes), job.state_shapes
+    for part, tree in ((memory.params, state.params), (memory.opt, state.opt)):
+        assert part == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
