@@ -27,7 +27,7 @@ CONFIG = {
     "attention_dropout": "attention_probs_dropout_prob",
     "layer_norm_eps": "layer_norm_eps",
 }
-# What a config.json says nothing of: how it is computed. Trained weights need the exact softmax.
+# What a config.json says nothing of: how it is computed. Without a gradient both softmaxes are the same.
 HERE = {"dtype": "float32", "remat": False, "softmax": "exact"}
 # What every BERT here is. Where an old config.json leaves one out, it means the same.
 FIXED = {
