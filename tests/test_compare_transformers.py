@@ -69,7 +69,9 @@ def test_transformers_trained_on_the_same_comes_to_the_same_scores(done, tmp_pat
     theirs = json.loads((done / compare_transformers.KEPT).read_text())
     assert list(theirs) == list(ours) == ["2", "0"]
     for seed, splits in ours.items():
-        assert theirs[seed]["validation"] == pytest.approx(splits["validation"], abs=2e-4)
+        assert theirs[seed]["validation"]["pearson"] == pytest.approx(splits["validation"]["pearson"], abs=2e-4)
+        # Rounding may change the places of two rows whose scores are nearly equal.
+        assert theirs[seed]["validation"]["spearman"] == pytest.approx(splits["validation"]["spearman"], abs=5e-3)
     # The seeds are two heads and two orders of rows: a comparison of one with the other would show.
     pearson = [splits["validation"]["pearson"] for splits in ours.values()]
     assert abs(pearson[0] - pearson[1]) > 5e-3

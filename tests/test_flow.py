@@ -16,7 +16,8 @@ SMALL = [
     f"--config.{key}={value}"
     for key, value in {
         "model.vocab_size": 400, "model.hidden_size": 32, "model.num_layers": 1, "model.num_heads": 1,
-        "model.intermediate_size": 64, "batch_size": 16, "num_steps": 40, "eval.every_steps": 20, "eval.num_batches": 2,
+        "model.intermediate_size": 64, "batch_size": 16, "num_steps": 40, "optim.warmup_steps": 20,
+        "eval.every_steps": 20, "eval.num_batches": 2,
         "checkpoint.every_steps": 20, "log.every_steps": 10, "data.seq_lens": "(32,64)",
         "data.max_predictions": "(5,10)",
     }.items()
