@@ -4,7 +4,7 @@ import gc
 import signal
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 if sys.argv[:1] == ["-m"] and any(word.startswith(("bert_tpu.", "tools.")) for word in sys.orig_argv):
     # Python looks for the command to run, one of ours; it will import for seconds. What imports make stays: looking

@@ -218,9 +218,18 @@ def _waited(lines):
     """Share of the steps' time since the last evaluation but one that went by waiting for input."""
     ends = sorted({line["step"] for rows in _heldout(lines).values() for line in rows})
     since = ends[-2] if len(ends) > 1 else 0
-    waits = [
-        line["input_wait"] for line in lines
-        if line.get("kind") == "train" and _is_number(line.get("input_wait")) and _is_number(line.get("step"))
+    late = [
+        line for line in lines
+        if line.get("kind") == "train" and all(_is_number(line.get(key)) for key in ("step", "input_wait"))
         and line["step"] > since
     ]  # fmt: skip
-    return float(np.mean(waits)) if waits else 0.0
+    seconds = [_seconds(line) for line in late]
+    if not all(seconds):
+        seconds = None
+    return float(np.average([line["input_wait"] for line in late], weights=seconds)) if late else 0.0
+
+
+def _seconds(line):
+    """Time that the steps of a training line took, in units of seconds / batch size; None where it is not known."""
+    steps, rate = line.get("steps"), line.get("examples_per_sec")
+    return steps / rate if _is_number(steps) and _is_number(rate) and min(steps, rate) > 0 else None

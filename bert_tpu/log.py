@@ -109,7 +109,7 @@ class Log:
 
     def _train_line(self, step, seq_len, total):
         values = means(total, self.objectives)
-        seconds = values.pop("seconds")
+        seconds, values["steps"] = values.pop("seconds"), total["seconds"][1]
         rate, tokens = self.batch_size / seconds, self.rows(seq_len) * seq_len / seconds
         values["learning_rate"] = float(self.learning_rate(step - 1))
         self._write("train", step, values | {"examples_per_sec": rate, "tokens_per_sec": tokens}, seq_len=seq_len)

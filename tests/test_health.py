@@ -74,6 +74,19 @@ def test_input_that_is_waited_for_since_the_last_evaluation_but_one():
     assert names([*waiting, *(line for line in sound(80_000) if line["step"] > 50_000)]) == []
 
 
+def test_the_share_of_waiting_is_one_of_all_the_time_whatever_the_lengths():
+    """Waiting is 21% of 9 steps of 10 ms, and nothing of 1 step of 110 ms: 18.9 of 200 ms, below the limit of 10%."""
+    each = [(128, 0.21, 9, 100.0), (512, 0.0, 1, 1 / 0.11)]
+    lines = [
+        {"step": 10, "kind": "train", "seq_len": n, "input_wait": wait, "steps": steps, "examples_per_sec": rate}
+        for n, wait, steps, rate in each
+    ]
+    assert names(lines) == []
+    lines[1]["steps"] = 0.5  # 18.9 of 145 ms
+    [warning] = health.check(lines, FACTS)
+    assert warning.sentence.startswith("13% of a step's time is waiting for input")
+
+
 def test_the_curve_is_the_one_that_made_the_points():
     steps = np.arange(1, 30) * 1e4
     found = health.fit(steps, 1.5 + 40 * steps**-0.25)
@@ -89,7 +102,7 @@ def test_the_remark_says_how_far_below_the_entropy_and_where_the_curve_ends():
 
 
 NUMBERS = strategies.one_of(strategies.none(), strategies.floats(), strategies.integers(-5, 10**7), strategies.text())
-KEYS = ("step", "seq_len", "mlm_loss", "mlm_accuracy", "nsp_accuracy", "input_wait")
+KEYS = ("step", "seq_len", "mlm_loss", "mlm_accuracy", "nsp_accuracy", "input_wait", "steps", "examples_per_sec")
 LINES = strategies.lists(
     strategies.fixed_dictionaries(
         {"kind": strategies.sampled_from(("eval", "train"))}, optional=dict.fromkeys(KEYS, NUMBERS)

@@ -174,6 +174,7 @@ def test_lines_hold_the_contract_s_keys_at_the_right_steps(whole):
             "learning_rate",
             "grad_norm",
             "skipped",
+            "steps",
             *SPEEDS,
         },  # no mfu on a CPU
         "eval": {"step", "kind", "seq_len", *means},
@@ -182,6 +183,7 @@ def test_lines_hold_the_contract_s_keys_at_the_right_steps(whole):
     assert all(set(line) == keys[line["kind"]] for line in lines)
     at = {kind: [(line["step"], line["seq_len"]) for line in lines if line["kind"] == kind] for kind in keys}
     assert at["train"] == [(step, seq_len) for step in range(4, STEPS + 1, 4) for seq_len in (16, 32)]
+    assert sum(line["steps"] for line in lines if line["kind"] == "train") == STEPS
     assert at["eval"] == [(step, seq_len) for step in (12, 24) for seq_len in (16, 32)]
     assert all(line["loss"] == pytest.approx(line["mlm_loss"] + line["nsp_loss"], abs=1e-4) for line in lines)
     assert all(0 <= line["input_wait"] <= 1 for line in lines if line["kind"] == "train")
