@@ -86,7 +86,7 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
 
     def at(begun, doing):
         run.dog.at(begun, doing)
-        # While a batch is fetched the devices may compute the step before: how long they waited, `step` is told.
+        # While a batch is fetched the devices may compute the step before: `step` gets the time that they waited.
         run.clock.enter("step" if doing == "input" else doing)
 
     return loop.Hooks(step, judge, save, run.profile.before, is_decisive, should_stop, at, run.books.say)

@@ -2,7 +2,7 @@
 
 Training gives each group of shards the same number of rows. So the groups must hold the same amount of text, and a
 group must not be one source. The documents are dealt in the order of the input, each to the shard with the least text
-so far. A document that is large beside a shard is cut into pieces at its sentences.
+so far. A document that is large compared with a shard is cut at its sentences.
 """
 
 import heapq
