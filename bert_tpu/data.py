@@ -31,7 +31,7 @@ class Share(NamedTuple):
     special: vocab.Ids
 
     def candidates(self, group):
-        """What pairs.choose takes for rows of these groups of the share, [B]."""
+        """Returns `candidates` of pairs.choose for rows of these groups of the share, [B]."""
         others = pairs.Others(*map(tf.constant, self.others))
         sizes = np.diff(self.document_start)
         return others, tf.constant(self.document_start[group]), tf.constant(sizes[group])
@@ -174,7 +174,7 @@ def stream(share, table, recipe, seq_len, first, last):
 
 
 def maker(share, table, recipe, seq_len):
-    """What make_batch returns, of rows that examples share or of others, as the recipe has it."""
+    """Returns make_batch's function n -> batch, for packed rows where the recipe packs this length."""
     make = packed.make_batch if recipe.is_packed(seq_len) else make_batch
     return make(share, table, recipe, seq_len)
 

@@ -1,4 +1,4 @@
-"""What is in a prepared corpus, in numbers: read one group of shards at a time, as training's hosts read it."""
+"""Counts what is in a prepared corpus. It reads one group of shards at a time, as the hosts of a training do."""
 
 from typing import NamedTuple
 

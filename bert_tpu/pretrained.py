@@ -17,7 +17,7 @@ MEANING = (
 
 
 class Origin(NamedTuple):
-    """What is known of a BERT before its weights are read."""
+    """Config and tokenizer of a BERT, which are read before its weights."""
 
     section: dict[str, Any]  # the `model` section of a config
     vocabulary: vocab.Vocab

@@ -105,7 +105,7 @@ def _documents(out, names) -> Documents:
 
 
 def _fates(out, names, documents, options):
-    """Of each document 0 if it is kept, else the reason why it is not."""
+    """Returns 0 for each document that is kept, and the reason for each that is not."""
     fate = np.zeros(len(documents.part), np.uint8)
     if options.duplicates != "keep":
         fate[duplicates.equal(documents.hash)] = EQUAL
