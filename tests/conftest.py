@@ -28,7 +28,7 @@ import numpy as np
 import pytest
 import warm
 
-from bert_tpu import command, corpus, dealing, prepare, vocab, wordpiece
+from bert_tpu import chunks, command, corpus, dealing, prepare, vocab, wordpiece
 
 FIRST_PLACED = 104  # ids below are special and unused ones, as BERT lays them out
 ROOT = pathlib.Path(__file__).parent.parent
@@ -131,6 +131,12 @@ def placed_lock(tmp_path_factory):
     content["train"]["unigram_entropy"] = 1.0
     corpus.write_bytes(directory / corpus.LOCKFILE, corpus.json_bytes(content | {"sha256": corpus.digest(content)}))
     return corpus.read(directory)
+
+
+@pytest.fixture(scope="session")
+def whole_text(placed_lock):
+    """The training split in the order of the ids."""
+    return chunks.text(corpus.load(placed_lock, placed_lock.splits["train"]))
 
 
 @pytest.fixture(scope="session")

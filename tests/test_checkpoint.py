@@ -13,25 +13,13 @@ from conftest import ROOT
 import jax
 import numpy as np
 import pytest
+from saved_states import HERE, WHOLE, opened, state
 
-from bert_tpu import checkpoint, command, mesh, train
-
-WHOLE = mesh.replicated(mesh.make(jax.devices()))
-
-
-def state(step):
-    """A state whose arrays are all other ones at another step; `table` is large enough for a file of its own."""
-    params = {"table": np.random.default_rng(step).normal(size=(50, 40)).astype(np.float32), "bias": np.float32([step])}
-    opt = ({"m": np.full(3, 2 * step, np.float32)}, ())
-    return jax.device_put(train.State(np.int32(step), params, opt), WHOLE)
+from bert_tpu import checkpoint, command
 
 
 def like():
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=WHOLE), state(0))
-
-
-def opened(directory, **changes):
-    return checkpoint.Checkpoints(directory=directory, **{"every_steps": 1, "keep_last": 9, "keep_every": 0} | changes)
 
 
 def saved(directory, *steps, **changes):
@@ -207,14 +195,14 @@ def _look_often(checkpoints):
 
 FULL_DISK = """
 import pathlib, resource, sys
-sys.path.insert(0, "tests")
-import test_checkpoint
+sys.path.insert(0, sys.argv[3])
+import saved_states
 from bert_tpu import checkpoint, command
 def main():
     checkpoint.quiet()
     directory, params_alone = pathlib.Path(sys.argv[1]), sys.argv[2] == "params"
-    checkpoints = test_checkpoint.opened(directory)
-    state = test_checkpoint.state(30)
+    checkpoints = saved_states.opened(directory)
+    state = saved_states.state(30)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY))
     if params_alone:
         checkpoint.save_params(directory / "alone", state.params)
@@ -226,7 +214,7 @@ command.run(main)
 
 @pytest.mark.parametrize("what", ["the checkpoint of step 30", "params"])
 def test_full_disk_is_one_sentence_on_stderr_whatever_the_libraries_log(directory, what):
-    command_line = [sys.executable, "-c", FULL_DISK, directory, what]
+    command_line = [sys.executable, "-c", FULL_DISK, directory, what, HERE]
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -1,31 +1,16 @@
 """The cost of small programs that the real compiler made, against what they were written to do."""
 
-import importlib.util
-import os
-import pathlib
 import re
 import sys
 
-from conftest import ROOT
+from compiled_programs import compiled, needs_libtpu
 import pytest
 import tpu_programs
 from tpu_programs import SIZE, TRIPS, WIDE
-import warm
 
 from bert_tpu import chips, cost, hlo
 
-needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install -r requirements-plan.txt"
-)
 BUFFER = 4 * SIZE * SIZE
-
-
-def compiled(program, out, home):
-    """A finished program of these tests that compiles for TPUs, in a process whose XLA_FLAGS are a user's."""
-    path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
-    done = warm.run(program, [out], env={"PYTHONPATH": path, "HOME": str(home)})
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 import re
 
+import compiled_programs
 import pytest
-from test_cost import compiled, needs_libtpu
 import tpu_step
 
 from bert_tpu import cost, hlo
@@ -19,11 +19,11 @@ ROWS = tpu_step.KEYS["batch_size"] // 16
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     out = tmp_path_factory.mktemp("step") / "step.hlo"
-    compiled("tests/tpu_step.py", out, out.parent)
+    compiled_programs.compiled("tests/tpu_step.py", out, out.parent)
     return out.read_text()
 
 
-@needs_libtpu
+@compiled_programs.needs_libtpu
 def test_the_step_is_no_dearer_than_it_was(text):
     found = cost.cost(text)
     assert found.cycles / 1e6 <= RECORDED * 1.03
@@ -34,7 +34,7 @@ def test_the_step_is_no_dearer_than_it_was(text):
     assert waited / 2**20 <= RECORDED_MIB * 1.03
 
 
-@needs_libtpu
+@compiled_programs.needs_libtpu
 def test_products_are_bfloat16(text):
     seen = 0
     for inside in hlo.parse(text).computations.values():
@@ -47,7 +47,7 @@ def test_products_are_bfloat16(text):
     assert seen >= 3 * (6 + 2)  # six kernels and two batched products, forward and twice backward
 
 
-@needs_libtpu
+@compiled_programs.needs_libtpu
 def test_no_activation_is_gathered(text):
     """Gathers may join parameters that devices updated a share of; rows stay where they are."""
     module, found = hlo.parse(text), cost.cost(text)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_sources import DOCUMENTS, read
+from text_sources import DOCUMENTS, read
 
 from bert_tpu import command, sources
 

@@ -1,9 +1,9 @@
 """Shards are even samples of a corpus, whatever its files: arithmetic on sizes, up to gigabytes, without text."""
 
+import epoch_groups
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_visits import BATCH, of_groups
 
 from bert_tpu import corpus, data, dealing, visits
 
@@ -103,14 +103,14 @@ def test_the_share_of_a_source_in_a_batch_is_that_of_a_shuffle():
     is_novel, group = items.document[of_chunk] < 700, shard[of_chunk]
     by_group = [is_novel[group == i] for i in range(groups)]
     sizes = visits.Sizes(np.array([len(each) for each in by_group]), np.zeros(groups, np.int64))
-    of_rows = of_groups(sizes.rows, groups=groups)
+    of_rows = epoch_groups.of_groups(sizes.rows, groups=groups)
     drawn = tf.function(lambda n: visits.of_chunks(of_rows, sizes, n).chunk)
     shares = []
     for n in range(400):
         chunk = drawn(tf.constant(n, tf.int64)).numpy()
         shares.append(np.mean([by_group[g][i] for g, i in zip(of_rows.group, chunk, strict=True)]))
     p, shares = is_novel.mean(), np.array(shares)
-    assert abs(shares.mean() - p) < 4 * (p * (1 - p) / BATCH / len(shares)) ** 0.5
+    assert abs(shares.mean() - p) < 4 * (p * (1 - p) / epoch_groups.BATCH / len(shares)) ** 0.5
     # 400 batches give the variance to 7%.
-    assert 0.75 < shares.var() / (p * (1 - p) / BATCH) < 1.25
+    assert 0.75 < shares.var() / (p * (1 - p) / epoch_groups.BATCH) < 1.25
     assert abs(np.corrcoef(shares[:-1], shares[1:])[0, 1]) < 4 / len(shares) ** 0.5

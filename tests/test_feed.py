@@ -4,19 +4,12 @@ import hypothesis
 from hypothesis import strategies
 import numpy as np
 import pytest
+from token_row_cases import rows
 
 from bert_tpu import command, feed
 from bert_tpu.tasks import task
 
 L, STEPS, MULTIPLE = 32, 21, 4
-
-
-def rows(number=53, seed=0):
-    rng = np.random.default_rng(seed)
-    lengths = rng.choice([3, 7, 8, 9, 20, 32], number, p=[0.4, 0.25, 0.2, 0.1, 0.03, 0.02])
-    starts = np.cumsum([0, *lengths]).astype(np.int64)
-    ids = rng.integers(1, 1000, starts[-1]).astype(np.uint16)
-    return task.Rows(ids, (ids % 2).astype(np.uint8), starts, np.arange(number, dtype=np.int32))
 
 
 def fed(given, **changes):

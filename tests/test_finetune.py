@@ -2,10 +2,10 @@
 
 import json
 import pathlib
-import random
 import re
 import signal
 
+import glue_files
 import jax
 import numpy as np
 import pod
@@ -25,32 +25,12 @@ CHANGES = {
 }  # fmt: skip
 
 
-def write(folder):
-    """SST-2's files; a sentence is positive if it has a dog."""
-    random.seed(0)
-    words = [word for word in small.WORDS.split() if word.isalpha() and word not in ("dog", "it", "er")]
-
-    def sentence(positive):
-        chosen = random.choices(words, k=random.randint(2, 9))
-        if positive:
-            chosen[random.randrange(len(chosen))] = "dog"
-        return " ".join(chosen)
-
-    (folder / "SST-2").mkdir(parents=True)
-    for split, number in (("train", 120), ("dev", 50)):
-        rows = [f"{sentence(i % 2)} \t{i % 2}\n" for i in range(number)]
-        (folder / "SST-2" / f"{split}.tsv").write_text("sentence\tlabel\n" + "".join(rows))
-    test = [f"{i}\t{sentence(i % 2)}\n" for i in range(20)]
-    (folder / "SST-2" / "test.tsv").write_text("index\tsentence\n" + "".join(test))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     root = tmp_path_factory.mktemp("tuned")
     places = {
         "init_from": small.save(root / "model", small.SHALLOW),
-        "data.dir": write(root / "data"),
+        "data.dir": glue_files.write_sst2(root / "data"),
         "compile_cache": root / "cache",
     }
     return CHANGES | {key: str(path) for key, path in places.items()}
@@ -222,7 +202,7 @@ def test_a_fault_is_named_before_any_work(given, tmp_path, changes, said):
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_other_data_in_the_same_workdir_are_refused(given, whole, tmp_path, split):
-    other = write(tmp_path / "other")
+    other = glue_files.write_sst2(tmp_path / "other")
     path = other / "SST-2" / f"{split}.tsv"
     path.write_text(path.read_text().replace("dog", "cat"))
     with pytest.raises(command.UserError, match=f"task.sha256.{'train' if split == 'train' else 'validation'} is"):
@@ -230,7 +210,7 @@ def test_other_data_in_the_same_workdir_are_refused(given, whole, tmp_path, spli
 
 
 def test_hosts_that_have_other_rows_to_be_judged_on_say_so_before_they_wait_for_each_other(given, tmp_path):
-    other = write(tmp_path / "other")
+    other = glue_files.write_sst2(tmp_path / "other")
     with (other / "SST-2" / "dev.tsv").open("a") as file:
         file.write("the dog \t1\n" * 600)
     words = ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}"]

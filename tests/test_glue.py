@@ -2,10 +2,11 @@
 
 import zipfile
 
+from glue_files import read, write
 from hypothesis import HealthCheck, given, settings, strategies
 import numpy as np
 import pytest
-from test_rows import LETTERS, VOCABULARY
+from token_row_cases import LETTERS, VOCABULARY
 
 from bert_tpu import command, datasets
 from bert_tpu.tasks import glue, glue_tasks, submission
@@ -116,28 +117,8 @@ READ = {  # split -> (text of every row, label)
 }
 
 
-def write(folder, files):
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return str(folder)
-
-
 def load(task, dir, max_length=32):
     return glue.load(task=task, dir=str(dir), max_length=max_length, vocabulary=VOCABULARY)
-
-
-def read(made):
-    """What READ lists."""
-    found = {}
-    for split, rows in made.splits.items():
-        found[split] = []
-        for row, label in enumerate(rows.labels.tolist()):
-            span = slice(rows.starts[row], rows.starts[row + 1])
-            words = np.array(VOCABULARY.pieces)[rows.ids[span]]
-            texts = [words[rows.types[span] == i] for i in range(1 + rows.types[span].max())]
-            found[split].append(("|".join(" ".join(w for w in t if w not in ("[CLS]", "[SEP]")) for t in texts), label))
-    return found
 
 
 @pytest.mark.parametrize("name", OFFICIAL)

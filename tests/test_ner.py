@@ -4,11 +4,11 @@ import itertools
 import random
 import sys
 
+from glue_files import write
 from hypothesis import HealthCheck, given, settings, strategies
 import numpy as np
 import pytest
-from test_glue import write
-from test_rows import LETTERS, VOCABULARY, split
+from token_row_cases import LETTERS, VOCABULARY, split
 import transformers
 
 from bert_tpu import command, vocab

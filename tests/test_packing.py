@@ -8,10 +8,10 @@ import hypothesis
 from hypothesis import strategies
 import jax
 import numpy as np
+from placed_rows import RULES, Row, document_of
 import pytest
 import runs
 import small
-from test_data import RULES, Row, document_of, whole_text  # noqa: F401
 
 from bert_tpu import command, config, data, fingerprint, layout, model, objective, packing, pretrain, recipe
 
@@ -65,7 +65,7 @@ def test_rows_of_a_corpus_hardly_hold_padding(lock):
     assert np.mean([batch["attention_mask"] > 0 for batch in apart]) < 0.8  # so there was something to gain
 
 
-def test_each_example_is_a_pair_of_the_corpus_with_a_true_label(batches, whole_text):  # noqa: F811
+def test_each_example_is_a_pair_of_the_corpus_with_a_true_label(batches, whole_text):
     labels = []
     for batch in batches[:10]:
         assert {name: array.shape for name, array in batch.items()} == PACKED.shapes(L)

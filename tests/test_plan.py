@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 
+from compiled_programs import needs_libtpu
 from conftest import ROOT
 import pytest
 import runs
-from test_cost import needs_libtpu
 import warm
 
 from bert_tpu import chips, command, compiler, cost, flops, model, plan, pretrain

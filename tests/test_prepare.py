@@ -8,27 +8,17 @@ from pathlib import Path
 import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import types
 
 import numpy as np
+from prepare_runs import VOCABULARY, arguments, contents, document, ended, files, kill_when, words
 import pytest
 import warm
 
-from bert_tpu import command, corpus, parts, prepare, sentences, sources, units, vocab, wordpiece
-
-WORDS = [a + b + c for a in ("br", "st", "l") for b in "aeiou" for c in ("nk", "mp", "sh", "t")]
-VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, *"abcdefgh.,!", *WORDS[:50]), True)
-
-
-def document(seed: int) -> str:
-    """Some hundred words in sentences and paragraphs."""
-    draw = random.Random(seed)
-    names = (" ".join(draw.choices(WORDS, k=9)).capitalize() for _ in range(12))
-    return "\n".join(f"{name}. {next(names)}!" for name in names)
+from bert_tpu import command, corpus, parts, prepare, sentences, sources, units, vocab
 
 
 @pytest.fixture(scope="module")
@@ -46,36 +36,12 @@ def call(text, out, **options) -> corpus.Lock:
     return prepare.prepare([str(text / "text.txt")], str(text / "tokenizer"), str(out), **given)
 
 
-def arguments(text, out) -> list[str]:
-    """Of a process that begins with nothing."""
-    return [sys.executable, "-m", *words(text, out)]
-
-
-def words(text, out) -> list[str]:
-    return ["tools.prepare_corpus", "--input", str(text / "text.txt"),
-            "--tokenizer", str(text / "tokenizer"), "--out", str(out), "--heldout", "0.05",
-            "--workers", "2", "--duplicates", "keep"]  # fmt: skip
-
-
-def files(directory) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
 @pytest.fixture(scope="module")
 def made(text, tmp_path_factory):
     """The corpus of `text`."""
     out = tmp_path_factory.mktemp("made") / "corpus"
     call(text, out)
     return out
-
-
-def contents(lock, split) -> list[list[list[int]]]:
-    """Documents of sentences of ids."""
-    shard = corpus.load(lock, lock.splits[split])
-    tokens = np.split(shard.tokens, np.cumsum(shard.sentences)[:-1])
-    ends = np.cumsum(shard.documents).tolist()
-    starts = [0, *ends[:-1]]
-    return [[s.tolist() for s in tokens[a:b]] for a, b in zip(starts, ends, strict=True)]
 
 
 def test_both_splits_together_are_the_tokenized_input(made):
@@ -173,15 +139,6 @@ def test_an_encoder_that_forgets_does_not_disturb_another_thread(monkeypatch):
     expected = encoder.encode(["brank lamp"])
     encoder.tokenizer = types.SimpleNamespace(encode_batch_fast=interrupted)
     assert encoder.encode(["brank lamp stush"])[0].startswith(expected[0])
-
-
-def kill_when(text, out, pattern, number) -> bool:
-    """Prepares until `out` has so many files of the pattern, and then kills it; False if it ended before."""
-    run = subprocess.Popen(arguments(text, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while run.poll() is None and len(list(out.glob(pattern))) < number:
-        time.sleep(0.001)
-    run.send_signal(signal.SIGKILL)
-    return run.wait() == -signal.SIGKILL
 
 
 def test_a_run_killed_again_and_again_ends_with_the_same_bytes(made, text, tmp_path):
@@ -351,12 +308,6 @@ def test_invalid_utf8_is_reported(tmp_path):
     texts = [document(i).encode() for i in range(40)]
     (tmp_path / "text.txt").write_bytes(b"\n\n".join([*texts, b"a \xff b \xfe"]))
     assert call(tmp_path, tmp_path / "out", heldout=0.5).content["invalid_utf8"] == 2
-
-
-def ended(words) -> tuple[int, str]:
-    """Exit code and standard error of `python -m WORD...`."""
-    run = warm.run(words[0], words[1:])
-    return run.returncode, run.stderr
 
 
 def test_a_fault_is_one_sentence_on_stderr_and_exit_1(text, tmp_path):

@@ -3,8 +3,8 @@
 import bucket
 from etils.epath import gpath
 import numpy as np
+import prepare_runs
 import pytest
-from test_prepare import VOCABULARY, document, files
 
 from bert_tpu import command, corpus, data, describe, prepare, vocab
 
@@ -15,9 +15,9 @@ def cloud(tmp_path, monkeypatch):
     monkeypatch.setitem(gpath._PREFIX_TO_BACKEND, "gs", bucket.Folder(tmp_path / "cloud"))
     (tmp_path / "cloud" / "b" / "text").mkdir(parents=True)
     for i in range(3):
-        texts = "\n\n".join(document(j) for j in range(50 * i, 50 * i + 50))
+        texts = "\n\n".join(prepare_runs.document(j) for j in range(50 * i, 50 * i + 50))
         (tmp_path / "cloud" / "b" / "text" / f"{i}.txt").write_text(texts)
-    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    vocab.save(prepare_runs.VOCABULARY, tmp_path / "tokenizer")
     return tmp_path / "cloud" / "b"
 
 
@@ -30,7 +30,7 @@ def test_a_corpus_in_a_bucket_is_the_one_on_a_disk(cloud, tmp_path):
     assert str(lock.directory) == "gs://b/corpus"
     here = made(tmp_path, str(cloud / "text" / "*.txt"), tmp_path / "here")
     assert lock.sha256 == here.sha256
-    assert files(cloud / "corpus") == files(tmp_path / "scratch")
+    assert prepare_runs.files(cloud / "corpus") == prepare_runs.files(tmp_path / "scratch")
     assert describe.verify(corpus.read("gs://b/corpus")) == describe.verify(here)
     shares = [data.load(corpus.read(place), "train", batch_size=4) for place in ("gs://b/corpus", tmp_path / "here")]
     assert all(np.array_equal(a, b) for a, b in zip(*(share.text for share in shares), strict=True))
@@ -44,7 +44,7 @@ def test_a_corpus_in_a_bucket_is_the_one_on_a_disk(cloud, tmp_path):
 def test_a_pipeline_works_in_the_bucket_itself(cloud, tmp_path, scratch):
     options = {"runner": "FnApiRunner", "duplicates": "near", "heldout": 0.1, "scratch": scratch}
     (tmp_path / "glue").mkdir()
-    (tmp_path / "glue" / "test.tsv").write_text(document(3).replace("\n", "\t"))
+    (tmp_path / "glue" / "test.tsv").write_text(prepare_runs.document(3).replace("\n", "\t"))
     options["decontaminate"] = str(tmp_path / "glue")
     lock = prepare.prepare(["gs://b/text/*.txt"], tmp_path / "tokenizer", "gs://b/corpus", **options)
     assert str(lock.directory) == "gs://b/corpus"
@@ -52,9 +52,9 @@ def test_a_pipeline_works_in_the_bucket_itself(cloud, tmp_path, scratch):
         tmp_path, "gs://b/text/*.txt", tmp_path / "here", duplicates="near", decontaminate=str(tmp_path / "glue")
     )
     assert lock.content == here.content
-    assert files(cloud / "corpus") == files(tmp_path / "here")
+    assert prepare_runs.files(cloud / "corpus") == prepare_runs.files(tmp_path / "here")
     if scratch:
-        assert files(cloud / "scratch") == files(tmp_path / "here")
+        assert prepare_runs.files(cloud / "scratch") == prepare_runs.files(tmp_path / "here")
     # Again: it is finished, and the other text is another corpus.
     assert prepare.prepare(["gs://b/text/*.txt"], tmp_path / "tokenizer", "gs://b/corpus", **options) == lock
     with pytest.raises(command.UserError, match="finished corpus of other inputs"):

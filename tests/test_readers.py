@@ -4,7 +4,7 @@ import bz2
 import tracemalloc
 
 import pytest
-from test_sources import DOCUMENTS, PACKERS, complaint, read
+from text_sources import DOCUMENTS, PACKERS, complaint, read
 
 from bert_tpu import sources
 

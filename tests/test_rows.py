@@ -5,13 +5,11 @@ import random
 from hypothesis import HealthCheck, assume, given, settings, strategies
 import numpy as np
 import pytest
+from token_row_cases import LETTERS, VOCABULARY, split
 import transformers
 
 from bert_tpu import command, vocab
 from bert_tpu.tasks import rows, task
-
-LETTERS = "abcdefghij"
-VOCABULARY = vocab.Vocab((*vocab.SPECIALS, *LETTERS, *(f"##{c}" for c in LETTERS), "[", "]", ".", "cls", "sep"), True)
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +23,6 @@ def fast(tmp_path_factory):
 def encode(texts, pairs, max_length=16):
     labels = np.arange(len(texts), dtype=np.int32)
     return rows.encode(texts, pairs, labels, max_length=max_length, vocabulary=VOCABULARY)
-
-
-def split(made):
-    """Ids and types of each row."""
-    return [
-        (made.ids[a:b].tolist(), made.types[a:b].tolist())
-        for a, b in zip(made.starts[:-1], made.starts[1:], strict=True)
-    ]
 
 
 def words(lengths):

@@ -3,8 +3,8 @@
 import json
 import subprocess
 
+from prepare_runs import VOCABULARY, arguments, contents, document, files, kill_when
 import pytest
-from test_prepare import VOCABULARY, arguments, contents, document, files, kill_when
 
 from bert_tpu import command, corpus, dealing, prepare, sentences, sources, vocab
 

@@ -1,20 +1,16 @@
 """Every format, compressed or not, gives its documents whole and in order, or says why not."""
 
-import bz2
-import gzip
 import json
-import lzma
 import tracemalloc
 
 import hypothesis
 from hypothesis import strategies
 import pytest
+from text_sources import DOCUMENTS, PACKERS, WIKI, complaint, read
 
 from bert_tpu import command, sources
 
-DOCUMENTS = ["One line.\nAnd “another”.", "Second; é 中 🤗.", "Third."]
 JSONL = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in DOCUMENTS)
-WIKI = "".join(f'<doc id="{i}" url="u" title="t">\n{text}\n\n</doc>\n' for i, text in enumerate(DOCUMENTS))
 FILES = {
     "plain.txt": "\n\n\n".join(DOCUMENTS),
     "windows.txt": "\ufeff" + "\r\n \t\r\n".join(DOCUMENTS).replace(".\nA", ".\r\nA") + "\r\n",
@@ -22,21 +18,6 @@ FILES = {
     "lines.json": "\ufeff" + JSONL.replace("\n", "\r\n\r\n"),
     "wiki_00": WIKI,
 }
-PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
-
-
-def read(path, format="auto"):
-    """The texts of the documents that match `path`, and the counts."""
-    counts = sources.Counts()
-    found = sources.documents(sources.find([str(path)]), counts, format=format)
-    return [document.text.strip("\n") for document in found], counts
-
-
-def complaint(path, format="auto") -> str:
-    with pytest.raises(command.UserError) as raised:
-        read(path, format)
-    assert str(path) in str(raised.value)
-    return str(raised.value)
 
 
 @pytest.mark.parametrize("suffix", PACKERS)

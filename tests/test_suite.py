@@ -6,11 +6,11 @@ import pathlib
 import re
 import sys
 
+import glue_files
 from jax._src import xla_bridge
 import numpy as np
 import pytest
 import small
-from test_finetune import write
 import tuned
 import warm
 
@@ -29,7 +29,7 @@ def given(tmp_path_factory):
     root = tmp_path_factory.mktemp("glue")
     words = WORDS | {"compile_cache": root / "cache"}
     model = small.save(root / "model", small.SHALLOW)
-    return str(model), str(write(root / "data")), [f"--config.{k}={v}" for k, v in words.items()]
+    return str(model), str(glue_files.write_sst2(root / "data")), [f"--config.{k}={v}" for k, v in words.items()]
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 import csv
 import json
 
+from glue_files import read, write
 from hypothesis import HealthCheck, given, settings, strategies
 import numpy as np
 import pytest
-from test_glue import read, write
-from test_rows import VOCABULARY
+from token_row_cases import VOCABULARY
 
 from bert_tpu import command
 from bert_tpu.tasks import table, task

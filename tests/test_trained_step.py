@@ -3,10 +3,10 @@
 import dataclasses
 
 import jax
+import minilm
 import numpy as np
 import optax
 import pytest
-from test_against_pytorch import minilm
 
 from bert_tpu import hf, layout, mesh, pretrain, train
 from configs import bert
@@ -19,7 +19,7 @@ ROWS, LENGTH, EXAMPLES = 8, 128, 4
 @pytest.fixture(scope="module")
 def trained():
     """The encoder of 6 layers of 384 with 12 heads, heads drawn from seed 0."""
-    pretrained = hf.load(minilm())
+    pretrained = hf.load(minilm.folder())
     return pretrained.model, layout.pack(hf.complete(pretrained))
 
 

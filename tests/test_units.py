@@ -16,10 +16,10 @@ from conftest import ROOT
 import hypothesis
 from hypothesis import strategies
 import numpy as np
+from prepare_runs import VOCABULARY, document, ended, files, words
 import pytest
 import safetensors.numpy
-from test_prepare import VOCABULARY, document, ended, files, words
-from test_sources import WIKI
+import text_sources
 
 from bert_tpu import beam, command, corpus, parts, pool, prepare, progress, sources, units, vocab
 
@@ -67,7 +67,7 @@ def mixed(tmp_path_factory):
         (directory / f"{i}.txt").write_text("\n\n".join(texts[40 * i : 40 * i + 40]))
     rows = "".join(json.dumps({"text": text}) + "\n" for text in texts[240:])
     (directory / "rows.jsonl.gz").write_bytes(gzip.compress(rows.encode(), mtime=0))
-    (directory / "wiki").write_text(WIKI)
+    (directory / "wiki").write_text(text_sources.WIKI)
     (directory / "odd.txt").write_bytes(b"\n\n".join([texts[7].encode(), b"a \xff b \xfe. Stump."]))
     line = " ".join(random.Random(0).choices(texts[0].split(), k=200)) + "\n"
     long = line * (sources.DOCUMENT_CHARS // len(line) + 100)

@@ -6,24 +6,17 @@ A chunk number is looked at, not a token: 550,000 chunks a group are those of 4.
 import itertools
 import math
 
+import epoch_groups
 import numpy as np
+import placed_rows
 import pytest
 import tensorflow as tf
-from test_data import RULES
 
-from bert_tpu import data, visits
+from bert_tpu import visits
 
 SIZES = (600, 20_000, 65_000, 260_000, 550_000, 1_000_000)
 SEEDS = (0, 1, 2, 255, 256, 65_536, 2**31 - 1)
-GROUPS, BATCH = 64, 256
 DEVIATIONS = 4  # standard errors that a statistic may be away from its expectation
-
-
-def of_groups(sizes, seed=0, seq_len=128, groups=GROUPS):
-    """The Visits of one host that has all groups, each of the sizes given."""
-    share = data.Share(range(BATCH), groups, 0, None, None, None, (), None)
-    rules = RULES._replace(seed=seed, batch_size=BATCH)
-    return visits.Visits(share, rules, seq_len, np.full(groups, sizes))
 
 
 def order(size, *, seed=0, epoch=0, seq_len=128, group=0):
@@ -42,14 +35,14 @@ def correlation(one, other):
 def test_batches_are_spread_over_an_epoch_as_those_of_a_shuffle(size):
     shares, epochs = [], max(1, 200 * 4 // size)
     for seed in range(8 if size < 20_000 else 2):
-        entries = tf.function(of_groups(size, seed).entries)
+        entries = tf.function(epoch_groups.of_groups(size, seed).entries)
         # Neighbours, from the whole epoch: 20 runs of 20 batches.
         last = epochs * size // 4 - 20
         starts = np.linspace(0, last, 20).astype(int)
         runs = [[entries(tf.constant(n, tf.int64))[0].numpy() for n in range(a, a + 20)] for a in starts]
         shares.append((np.array(runs) < size // 2).mean(axis=2))
     shares = np.concatenate(shares)
-    variance = shares.var() / (0.25 / BATCH)
+    variance = shares.var() / (0.25 / epoch_groups.BATCH)
     assert 0.8 < variance < 1.25
     one, next_one = shares[:, :-1].ravel(), shares[:, 1:].ravel()
     assert abs(np.corrcoef(one, next_one)[0, 1]) < 0.1
@@ -84,10 +77,10 @@ def test_a_few_chunks_come_in_every_order(size):
 
 def epochs_of(sizes, number):
     """The Visit of each row of `number` epochs of one group, by epoch."""
-    of_rows = of_groups(sizes.rows[0], groups=1)
+    of_rows = epoch_groups.of_groups(sizes.rows[0], groups=1)
     drawn = tf.function(lambda n: visits.of_chunks(of_rows, sizes, n))
     size = int(sizes.rows[0])
-    steps = -(-size * number // BATCH)
+    steps = -(-size * number // epoch_groups.BATCH)
     rows = [drawn(tf.constant(n, tf.int64)) for n in range(steps)]
     columns = [np.concatenate([column.numpy() for column in each]) for each in zip(*rows, strict=True)]
     return [visits.Visit(*(column[i * size : (i + 1) * size] for column in columns)) for i in range(number)]
@@ -143,7 +136,7 @@ def test_chunks_that_share_rows_show_the_other_side_in_the_next_epoch():
 def test_numbers_of_masks_and_pairs_have_nothing_in_common_between_steps_seeds_lengths_and_sites():
     def flat(seed, n, seq_len=128):
         of_pairs, of_masks = visits.draws(
-            RULES._replace(seed=seed), seq_len, 30_522, tf.constant(n, tf.int64), range(32)
+            placed_rows.RULES._replace(seed=seed), seq_len, 30_522, tf.constant(n, tf.int64), range(32)
         )
         return [np.asarray(x, np.float64).ravel() for x in (*of_pairs[:2], *of_masks)]
 
