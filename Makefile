@@ -52,7 +52,7 @@ $(VENV)/libtpu: $(VENV)/ready requirements-plan.txt
 
 test: $(VENV)/ready $(VENV)/libtpu
 	@# Copies of one process that has imported everything; four for two cores, since tests of pods and of watching wait.
-	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest --tx "4*popen//python=$(PY) -IS tests/warm.py" --dist loadfile \
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest --tx "4*popen//python=$(PY) -IS tests/helpers/warm_processes.py" --dist loadfile \
 		--no-loadscope-reorder
 
 bench: $(VENV)/ready

@@ -3,15 +3,15 @@
 import os
 import signal
 
-import quick
+from helpers import quick_xla
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` hands it down; tests of Ctrl-C need it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before JAX and TensorFlow are imported: they read these once.
-os.environ["XLA_FLAGS"] = quick.flags(devices=8)
+os.environ["XLA_FLAGS"] = quick_xla.flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
 if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all workers
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = quick.folder()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = quick_xla.folder()
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
@@ -24,11 +24,14 @@ import contextlib
 import pathlib
 import random
 
+from helpers import warm_processes
 import numpy as np
 import pytest
-import warm
 
-from bert_tpu import chunks, command, corpus, dealing, prepare, vocab, wordpiece
+from bert_tpu.core import command
+from bert_tpu.corpus import dealing, prepare, store
+from bert_tpu.data import chunks
+from bert_tpu.tokenizer import vocab, wordpiece
 
 FIRST_PLACED = 104  # ids below are special and unused ones, as BERT lays them out
 ROOT = pathlib.Path(__file__).parent.parent
@@ -37,7 +40,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 def pytest_configure(config):
     """One server of warm processes for all of xdist's workers, which are started after this."""
     if config.getoption("tx", None):
-        warm.begin()
+        warm_processes.begin()
 
 
 def pytest_collection_finish():
@@ -94,7 +97,7 @@ def corpus_dir(text_file, tokenizer_dir, tmp_path_factory):
 @pytest.fixture(scope="session")
 def lock(corpus_dir):
     """The corpus' lockfile."""
-    return corpus.read(corpus_dir)
+    return store.read(corpus_dir)
 
 
 @pytest.fixture(scope="session")
@@ -116,43 +119,43 @@ def placed_lock(tmp_path_factory):
             tokens = np.arange(start, start + sentences.sum())
             start += len(tokens)
             origins = np.arange(12) + 12 * number
-            shard = corpus.Shard(tokens, sentences, documents, origins)
-            splits[split].append(corpus.write_shard(directory / f"{split}-{number:05d}.safetensors", shard))
+            shard = store.Shard(tokens, sentences, documents, origins)
+            splits[split].append(store.write_shard(directory / f"{split}-{number:05d}.safetensors", shard))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"[unused{i}]" for i in range(FIRST_PLACED - 5))]
     # Every third piece goes on with the word before it, for whole-word masking.
     pieces += [f"{'##' if i % 3 == 0 else ''}{i}" for i in range(start - FIRST_PLACED)]
     vocabulary = vocab.Vocab(tuple(pieces), lower=True)
     vocab.save(vocabulary, directory)
     content = {
-        "format": corpus.FORMAT,
+        "format": store.FORMAT,
         "tokenizer": {"sha256": vocab.sha256(vocabulary), "vocab_size": len(pieces), "lower": True},
         **{split: {"shards": [info._asdict() for info in infos]} for split, infos in splits.items()},
     }
     content["train"]["unigram_entropy"] = 1.0
-    corpus.write_bytes(directory / corpus.LOCKFILE, corpus.json_bytes(content | {"sha256": corpus.digest(content)}))
-    return corpus.read(directory)
+    store.write_bytes(directory / store.LOCKFILE, store.json_bytes(content | {"sha256": store.digest(content)}))
+    return store.read(directory)
 
 
 @pytest.fixture(scope="session")
 def whole_text(placed_lock):
     """The training split in the order of the ids."""
-    return chunks.text(corpus.load(placed_lock, placed_lock.splits["train"]))
+    return chunks.text(store.load(placed_lock, placed_lock.splits["train"]))
 
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory):
     """What a pod gets, as a git checkout of its own: the tests run the working tree, committed or not."""
-    import launcher
+    from helpers import fake_cloud
 
-    return launcher.checkout(tmp_path_factory.mktemp("checkout"))
+    return fake_cloud.checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="session")
 def standing(checkout, tmp_path_factory):
     """A folder with a pod that is created and set up, to be copied."""
-    import launcher
+    from helpers import fake_cloud
 
-    with contextlib.closing(launcher.Cloud(checkout, tmp_path_factory.mktemp("standing"))) as made:
+    with contextlib.closing(fake_cloud.Cloud(checkout, tmp_path_factory.mktemp("standing"))) as made:
         made.do("create")
         made.do("setup")
     return made.folder
@@ -161,7 +164,7 @@ def standing(checkout, tmp_path_factory):
 @pytest.fixture
 def cloud(checkout, standing, tmp_path):
     """A Cloud without a pod; what still runs on its hosts ends with the test."""
-    import launcher
+    from helpers import fake_cloud
 
-    with contextlib.closing(launcher.Cloud(checkout, tmp_path, standing)) as made:
+    with contextlib.closing(fake_cloud.Cloud(checkout, tmp_path, standing)) as made:
         yield made

@@ -6,11 +6,10 @@ import json
 import os
 import shutil
 
+from helpers import quick_xla, warm_processes
 import pytest
-import quick
-import warm
 
-from bert_tpu.onnx import forms
+from bert_tpu.export import onnx_files
 
 SMALL = [
     f"--config.{key}={value}"
@@ -26,8 +25,8 @@ SMALL = [
 
 def run(*command, code=0):
     """Standard output and error of `python -m command`, which must exit with `code`."""
-    env = os.environ | {"XLA_FLAGS": quick.flags(devices=1), "PYTHONPATH": ""}  # one device, as on a laptop
-    done = warm.run(command[0], command[1:], env=env)
+    env = os.environ | {"XLA_FLAGS": quick_xla.flags(devices=1), "PYTHONPATH": ""}  # one device, as on a laptop
+    done = warm_processes.run(command[0], command[1:], env=env)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
 
@@ -149,7 +148,7 @@ def test_a_run_has_its_report(flow):
 
 def test_onnx_scores_as_the_run_did(flow):
     """On the run's own evaluation rows, all of them."""
-    said = forms.write(flow / "model", flow / "run", rows=10_000)["files"][0]["scores"]
+    said = onnx_files.write(flow / "model", flow / "run", rows=10_000)["files"][0]["scores"]
     lines = [json.loads(line) for line in (flow / "run" / "metrics.jsonl").read_text().splitlines()]
     last = {line["seq_len"]: line for line in lines if line["kind"] == "eval"}
     names = "mlm_loss", "mlm_accuracy", "nsp_accuracy"

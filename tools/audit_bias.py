@@ -13,8 +13,9 @@ import argparse
 import json
 import sys
 
-from bert_tpu import checkpoint, command, publish
-from bert_tpu.bias import audit, chart, report
+from bert_tpu.bias import audit, chart, markdown
+from bert_tpu.core import command, publish
+from bert_tpu.training import checkpoint
 
 
 def main() -> None:
@@ -33,10 +34,10 @@ def main() -> None:
             print(f"{name} is skipped: {reason}", file=sys.stderr)
         made = audit.audit(args.model, tasks, skipped)
         (out / "bias.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-        (out / "bias.md").write_text(report.markdown(made), encoding="utf-8")
+        (out / "bias.md").write_text(markdown.markdown(made), encoding="utf-8")
         with (out / "bias.png").open("wb") as file:
             chart.draw(made, file)
-    print(report.markdown(made))
+    print(markdown.markdown(made))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,11 @@ import tempfile
 
 import numpy as np
 
-from bert_tpu import command, corpus, prepare, pretrain, sources, vocab, wordpiece
+from bert_tpu.core import command
+from bert_tpu.corpus import prepare, store
+from bert_tpu.pretrain import pretraining
+from bert_tpu.readers import sources
+from bert_tpu.tokenizer import vocab, wordpiece
 from configs import bert
 from tools import bench_save, bench_step, collect_docs
 
@@ -26,12 +30,12 @@ def data(corpus_dir, tokenizer_dir):
     import tensorflow as tf
     import transformers
 
-    from bert_tpu import data as pipeline
+    from bert_tpu.data import corpus_batches as pipeline
 
     cfg = bert.get_config()
     cfg.data.dir = corpus_dir
-    rules = pretrain.make_recipe(cfg)
-    share = pipeline.load(corpus.read(corpus_dir), "train", batch_size=cfg.batch_size)
+    rules = pretraining.make_recipe(cfg)
+    share = pipeline.load(store.read(corpus_dir), "train", batch_size=cfg.batch_size)
     batches = pipeline.stream(share, pipeline.entries(share, rules, 128), rules, 128, 0, tf.int64.max)
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
     collate = transformers.DataCollatorForLanguageModeling(tokenizer, return_tensors="np")
@@ -63,7 +67,7 @@ def preparation(text, tokenizer_dir, scratch):
         turn += 1
         out = f"{scratch}/corpus-{turn}"
         subprocess.run([*program, out], check=True, capture_output=True)
-        return sum(info.tokens for split in corpus.read(out).splits.values() for info in split)
+        return sum(info.tokens for split in store.read(out).splits.values() for info in split)
 
     def peer():
         return sum(len(one.ids) for one in tokenizer.encode_batch(lines, add_special_tokens=False))
@@ -77,7 +81,7 @@ def main():
     parser.add_argument("--text", help="plain text to prepare (default: documentation of the installed packages)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
-    pretrain.quiet_tensorflow()
+    pretraining.quiet_tensorflow()
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, {platform.machine()}, load {load:.1f}; medians, ratio by pairs of turns")
     with tempfile.TemporaryDirectory() as scratch:
@@ -90,7 +94,7 @@ def main():
             prepare.prepare([text], tokenizer, made)
             show("data at 128, sequences/s", "HF collator, no NSP", *data(made, tokenizer))
         if "step" in args.only:
-            show_step("step 2/128, 32 x 128", *bench_step.pretraining())
+            show_step("step 2/128, 32 x 128", *bench_step.pretrain())
         if "tuning" in args.only:
             show_step("fine-tuning 6/384, 32 x 128", *bench_step.tuning(np.full(32, 128)))
             show_step("  32 of 10 to 100 tokens", *bench_step.tuning(np.linspace(10, 100, 32).astype(int)))

@@ -7,7 +7,9 @@ import time
 
 import jax
 
-from bert_tpu import checkpoint, mesh, pretrain, running
+from bert_tpu.distributed import mesh
+from bert_tpu.pretrain import pretraining
+from bert_tpu.training import checkpoint, trainer
 from configs import bert
 
 SAVES = 7
@@ -23,7 +25,7 @@ def waits(directory) -> tuple[list[float], int, int]:
     checkpoint.quiet()
     found = []
     with contextlib.closing(checkpoint.Checkpoints(**cfg.checkpoint, directory=directory)) as checkpoints:
-        state, _ = running.start(pretrain.job(cfg), mesh.make(jax.devices()), checkpoints)
+        state, _ = trainer.start(pretraining.job(cfg), mesh.make(jax.devices()), checkpoints)
         jax.block_until_ready(state)
         for _ in range(SAVES):
             state = state._replace(step=state.step + 1)

@@ -11,8 +11,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from bert_tpu import buckets, command, feed, finetune, heads, memory, mesh, model, pretrain, train
+from bert_tpu.core import command
+from bert_tpu.data import length_buckets, task_batches
+from bert_tpu.distributed import mesh
+from bert_tpu.finetune import finetuning, heads
+from bert_tpu.hardware import host_memory
+from bert_tpu.model import transformer
+from bert_tpu.pretrain import pretraining
 from bert_tpu.tasks import task
+from bert_tpu.training import train_step
 from configs import bert, glue
 
 ROUNDS = 7
@@ -33,9 +40,9 @@ def alternate(ours, peer, rounds=ROUNDS):
     return *map(statistics.median, zip(*rates, strict=True)), statistics.median(a / b for a, b in rates)
 
 
-def pretraining():
+def pretrain():
     """(our type, peer's name, rates, ratio) of training at 2/128, sequences/s of 32 x 128, beside transformers'."""
-    memory.keep()
+    host_memory.keep()
     cfg = bert.get_config("micro")
     cfg.update(batch_size=32, num_steps=1000)
     cfg.model.dtype, theirs = faster_types()
@@ -46,27 +53,27 @@ def pretraining():
     names = ("input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label")
     inputs = {name: with_labels[name] for name in names}
     with apart(torch_step, "BertForPreTraining", their_sizes(cfg.model), inputs, theirs) as peer:
-        return cfg.model.dtype, peer_name(theirs), *alternate(our_step(pretrain.job(cfg), batch, 32), peer)
+        return cfg.model.dtype, peer_name(theirs), *alternate(our_step(pretraining.job(cfg), batch, 32), peer)
 
 
 def tuning(lengths):
     """The same of fine-tuning for two classes at 6/384, of a batch of these lengths, which transformers pads."""
-    memory.keep()
+    host_memory.keep()
     cfg = glue.get_config()
     cfg.num_steps = 1000
     cfg.model.dtype, theirs = faster_types()
     size = {"num_layers": 6, "hidden_size": 384, "num_heads": 12, "intermediate_size": 1536}
     section = bert.get_config("medium").model.to_dict() | cfg.model.to_dict() | size
-    tuned = heads.Model(model.Bert(**section, parent=None), "classify", 2)
+    tuned = heads.Model(transformer.Bert(**section, parent=None), "classify", 2)
     starts, labels = np.cumsum([0, *lengths]), np.arange(len(lengths), dtype=np.int32) % 2
     ids = np.random.default_rng(0).integers(1, section["vocab_size"], starts[-1]).astype(np.uint16)
     rows = task.Rows(ids, np.zeros_like(ids, np.uint8), starts, labels)
-    fed = feed.Feed(
+    fed = task_batches.Feed(
         rows, seeds=cfg.seeds, batch_size=len(lengths), num_steps=1, seq_len=128, multiple=jax.device_count()
     )
     ((_, packed),) = fed.batches(0)
-    ((_, padded),) = buckets.in_order(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
-    job = finetune.make_job(finetune.Opened(cfg, None, tuned, None, fed))
+    ((_, padded),) = length_buckets.in_order(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
+    job = finetuning.make_job(finetuning.Opened(cfg, None, tuned, None, fed))
     sizes = their_sizes(ml_collections.ConfigDict(section))
     with apart(torch_step, "BertForSequenceClassification", sizes, padded | {"labels": labels}, theirs) as peer:
         return cfg.model.dtype, peer_name(theirs), *alternate(our_step(job, packed, len(lengths)), peer, rounds=5)
@@ -142,7 +149,7 @@ def _faster(of_type):
 def random_batch(cfg):
     """Full rows of random ids in the shapes of training at 128."""
     rng = np.random.default_rng(0)
-    shapes = pretrain.make_recipe(cfg).shapes(128)
+    shapes = pretraining.make_recipe(cfg).shapes(128)
     batch = {name: rng.integers(0, 2, shape).astype(np.int32) for name, shape in shapes.items()}
     batch["attention_mask"][:] = 1
     for name in ("input_ids", "masked_ids"):
@@ -155,8 +162,8 @@ def random_batch(cfg):
 def our_step(job, batch, examples, steps=4):
     """Function that takes some steps of the training program and returns the sequences seen."""
     on = mesh.make(jax.devices())
-    state = jax.jit(lambda: train.new_state(job), out_shardings=train.shardings(job, on))()
-    run, placed = train.jit_step(job, on), mesh.put(batch, on)
+    state = jax.jit(lambda: train_step.new_state(job), out_shardings=train_step.shardings(job, on))()
+    run, placed = train_step.jit_step(job, on), mesh.put(batch, on)
 
     def turn():
         nonlocal state

@@ -12,7 +12,10 @@ its MLM loss over all places, 8/512, batch 256, under jax 0.10.2 and libtpu 0.0.
 import argparse
 import sys
 
-from bert_tpu import chips, command, plan, pretrain
+from bert_tpu.core import command
+from bert_tpu.hardware import chips
+from bert_tpu.planning import plan
+from bert_tpu.pretrain import pretraining
 
 # (topology, length) -> M cycles: of the peer, and the most that this project allows itself.
 PEER = {
@@ -34,7 +37,7 @@ def main():
     words = sys.argv[1:]
     if not any(word.split("=")[0] == "--config" for word in words):
         words = ["--config=configs/bert.py:medium", *words]
-    args = pretrain.parse(parser, words)
+    args = pretraining.parse(parser, words)
     slices = [chips.find(name) for name in args.topology]
     missing = sorted(set(args.lengths) - set(args.config.data.seq_lens))
     if missing:

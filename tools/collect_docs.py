@@ -15,7 +15,7 @@ import warnings
 from packaging import requirements
 import tqdm
 
-from bert_tpu import command
+from bert_tpu.core import command
 
 MIN_PARAGRAPH = 40  # characters; shorter ones are headings, signatures and bullets
 RULE = re.compile(r"^\W+$", re.MULTILINE)  # a line without a letter, such as one under a heading

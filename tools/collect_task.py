@@ -14,7 +14,7 @@ import random
 
 import tqdm
 
-from bert_tpu import command, places
+from bert_tpu.core import command, places
 from tools import collect_docs
 
 PACKAGES = ("flax", "jax", "keras", "numpy")

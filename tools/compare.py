@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu import command, config, finetune, heads, judge, suite
-from bert_tpu.tasks import scores
+from bert_tpu.core import command, config
+from bert_tpu.finetune import evaluation, finetuning, heads, sweep
+from bert_tpu.tasks import metrics
 from bert_tpu.tasks.task import Task
 from configs import glue
 
@@ -48,10 +49,10 @@ class Run(NamedTuple):
     words: list[str]
     task: Task
 
-    def done(self) -> suite.Result:
+    def done(self) -> sweep.Result:
         """Does it, unless it has been done. UserError where that was of other rows than the task has."""
-        result = suite.tune(self.name, self.workdir, self.words)
-        finetune.check_rows(self.task, result.config, self.workdir)
+        result = sweep.tune(self.name, self.workdir, self.words)
+        finetuning.check_rows(self.task, result.config, self.workdir)
         return result
 
 
@@ -62,8 +63,8 @@ def _runs(task, models, seeds, workdir, changes):
         raise command.UserError(f"{task} is no config and none of GLUE's tasks, {', '.join(glue.TASKS)}")
     folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
     for side, model in zip("AB", models, strict=True):
-        words = [*changes, f"--config.init_from={model}", suite.seeds(seeds)]
-        read = finetune.look(config.changed(name, words))
+        words = [*changes, f"--config.init_from={model}", sweep.seeds(seeds)]
+        read = finetuning.look(config.changed(name, words))
         if not read.judged:
             raise command.UserError(f"{task} has no labelled split beside train to be judged on: check --config.data")
         yield Run(name, workdir / folder / side, words, read)
@@ -73,7 +74,7 @@ def differences(name, tasks, pair):
     """A line for each score of a task, which each of the results in `pair` has as its vocabulary makes it."""
     a, b = pair
     for split in tasks[0].judged:
-        outputs = [np.load(of.workdir / judge.PREDICTIONS / f"{split}.npy") for of in pair]
+        outputs = [np.load(of.workdir / evaluation.PREDICTIONS / f"{split}.npy") for of in pair]
         if tasks[0].head in heads.OF_TOKENS:  # of which each has its own; the draws are the same of both
             each = [task.draws(split, said) for task, said in zip(tasks, outputs, strict=True)]
             draws = {score: np.concatenate([of[score] for of in each], axis=1) for score in each[0]}
@@ -81,7 +82,7 @@ def differences(name, tasks, pair):
             draws = tasks[0].draws(split, np.concatenate(outputs))
         for score, drawn in draws.items():
             means = [of.summary[split][score]["mean"] for of in (a, b)]
-            low, high = scores.interval(_of_pairs(drawn))
+            low, high = metrics.interval(_of_pairs(drawn))
             cells = *(f"{mean:.4f}" for mean in means), f"{means[1] - means[0]:+.4f}", f"{low:+.4f} .. {high:+.4f}"
             yield f"| {name} | {split} | {score} | {' | '.join(cells)} |"
 

@@ -17,8 +17,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu import command, feed, finetune, places, pretrained, progress, workdir
+from bert_tpu.core import command, places, progress
+from bert_tpu.data import task_batches
+from bert_tpu.finetune import finetuning
+from bert_tpu.huggingface import pretrained
 from bert_tpu.tasks import glue
+from bert_tpu.training import workdir
 
 KEPT = "transformers.json"
 
@@ -45,7 +49,7 @@ def _lines(directory):
     if (directory / KEPT).exists():
         theirs = json.loads((directory / KEPT).read_text())
     if len(theirs) < len(ours):
-        opened = finetune.open(_config(held))
+        opened = finetuning.open(_config(held))
         for place, seed in enumerate(held["seeds"]):
             if str(seed) not in theirs:
                 theirs[str(seed)] = _train(opened, place, f"{directory.name}, seed {seed}")
@@ -93,7 +97,7 @@ def _train(opened, place, title):
     model.train()
     with progress.bar(cfg.num_steps, title, "step") as shown:
         for order in opened.feed.order[:, place]:
-            numbers = order[order != feed.NOBODY]
+            numbers = order[order != task_batches.NOBODY]
             labels = torch.from_numpy(task.splits["train"].labels[numbers])
             labels = labels if task.head == "regress" else labels.long()
             model(**encode("train", numbers), labels=labels).loss.backward()
@@ -119,7 +123,7 @@ def _model(opened, seed):
     import torch
     import transformers
 
-    cfg, ours = opened.cfg, jax.device_get(finetune.first_params(opened, seed))
+    cfg, ours = opened.cfg, jax.device_get(finetuning.first_params(opened, seed))
     torch.manual_seed(seed)  # for dropout
     model = transformers.BertForSequenceClassification.from_pretrained(
         cfg.init_from, num_labels=opened.tuned.classes, hidden_dropout_prob=cfg.model.dropout,

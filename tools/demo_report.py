@@ -7,8 +7,10 @@ import pathlib
 
 import ml_collections
 
-from bert_tpu import command, corpus, lines, pretrain
-from bert_tpu import workdir as workdirs
+from bert_tpu.core import command, jsonl
+from bert_tpu.corpus import store
+from bert_tpu.pretrain import pretraining
+from bert_tpu.training import workdir as workdirs
 
 # Two that documentation answers, two for prose.
 SENTENCES = (
@@ -21,7 +23,7 @@ SENTENCES = (
 
 def evaluations(workdir):
     """The last held-out line of each length in metrics.jsonl."""
-    metrics = lines.read(pathlib.Path(workdir) / "metrics.jsonl")
+    metrics = jsonl.read(pathlib.Path(workdir) / "metrics.jsonl")
     return {line["seq_len"]: line for line in metrics if line["kind"] == "eval"}
 
 
@@ -30,12 +32,12 @@ def commoner(workdir, corpus_dir):
 
     Over one half, because a chunk of one sentence always gets a random B, and short rows have many of those.
     """
-    from bert_tpu import data
+    from bert_tpu.data import corpus_batches
 
     cfg = ml_collections.ConfigDict(workdirs.read_config(workdir))
-    share = data.load(corpus.read(corpus_dir), "heldout", batch_size=cfg.batch_size)
+    share = corpus_batches.load(store.read(corpus_dir), "heldout", batch_size=cfg.batch_size)
     labels = {}
-    for seq_len, batch in data.heldout(share, pretrain.make_recipe(cfg), cfg.eval.num_batches):
+    for seq_len, batch in corpus_batches.heldout(share, pretraining.make_recipe(cfg), cfg.eval.num_batches):
         labels.setdefault(seq_len, []).extend(batch["next_sentence_label"])
     return {n: max(sum(given), len(given) - sum(given)) / len(given) for n, given in labels.items()}
 
@@ -60,8 +62,8 @@ def main():
     args = parser.parse_args()
     if not (pathlib.Path(args.model) / "config.json").exists():
         raise command.UserError(f"{args.model} holds no model: make it with tools.export_pytorch")
-    pretrain.quiet_tensorflow()
-    lock = corpus.read(args.corpus)
+    pretraining.quiet_tensorflow()
+    lock = store.read(args.corpus)
     print(f"unigram entropy of the training text: {lock.unigram_entropy:.3f} nats")
     constant = commoner(args.workdir, args.corpus)
     for seq_len, line in sorted(evaluations(args.workdir).items()):

@@ -6,7 +6,11 @@ of a row is padding, packed or not, and how often the schedule of a config reads
 
 import numpy as np
 
-from bert_tpu import command, config, corpus, describe, parts, pretrain, sieve, vocab
+from bert_tpu.core import command, config
+from bert_tpu.corpus import assemble, store, worker
+from bert_tpu.data import corpus_stats
+from bert_tpu.pretrain import pretraining
+from bert_tpu.tokenizer import vocab
 from configs import fast
 
 PACKED = fast.get_config().data
@@ -22,15 +26,17 @@ def main():
     parser.add_argument("--verify", action="store_true", help="only read every file again and compare its hash")
     parser.add_argument("--config", default="configs/bert.py:medium", help="whose schedule to reckon with (medium)")
     args = parser.parse_args()
-    pretrain.quiet_tensorflow()
+    pretraining.quiet_tensorflow()
     if args.out and not args.out.endswith(".png"):
         raise command.UserError(f"--out {args.out} is no PNG: give a name that ends in .png")
-    lock = corpus.read(args.dir)
+    lock = store.read(args.dir)
     if args.verify:
-        print(f"{args.dir}: {describe.verify(lock)} shards and the tokenizer are as corpus.json says, {lock.sha256}")
+        print(
+            f"{args.dir}: {corpus_stats.verify(lock)} shards and the tokenizer are as corpus.json says, {lock.sha256}"
+        )
         return
     cfg = config.load(args.config)
-    made = describe.describe(lock, cfg.data.seq_lens, slots=PACKED.packed_examples)
+    made = corpus_stats.describe(lock, cfg.data.seq_lens, slots=PACKED.packed_examples)
     print("\n".join(lines(lock, made, cfg, args.config)))
     if args.out:
         draw(lock, made, args.out)
@@ -49,14 +55,14 @@ def lines(lock, made, cfg, name):
         yield f"... and {len(content['sources']) - SHOWN:,} more"
 
     yield f"\n{'split':44}{'documents':>12}{'sentences':>12}{'tokens':>16}{'[UNK]':>8}"
-    for split in corpus.SPLITS:
+    for split in store.SPLITS:
         told = content[split]
         yield (f"{split:44}{told['documents']:>12,}{told['sentences']:>12,}{told['tokens']:>16,}"
                f"{told['unknown_share']:>8.3%}")  # fmt: skip
     yield f"unigram entropy {lock.unigram_entropy:.3f} nats"
 
     yield "\ncleaning"
-    for reason in (*parts.COUNTS, *sieve.NAMES.values()):
+    for reason in (*worker.COUNTS, *assemble.NAMES.values()):
         yield f"  {reason.replace('_', ' '):42}{content['cleaning'][reason]:>12,}"
         yield from (f"      {' '.join(text.split())[:100]}" for text in content["samples"].get(reason, ()))
 
@@ -87,11 +93,11 @@ QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)
 def _quantile(histogram, share):
     """The upper bound of the bin up to which `share` of all is reached."""
     reached = np.searchsorted(np.cumsum(histogram), share * histogram.sum() * (1 - 1e-12))
-    return int(2 * describe.LENGTHS[min(reached, len(describe.LENGTHS) - 1)])
+    return int(2 * corpus_stats.LENGTHS[min(reached, len(corpus_stats.LENGTHS) - 1)])
 
 
 def _steps(cfg):
-    rules = pretrain.make_recipe(cfg)
+    rules = pretraining.make_recipe(cfg)
     return {n: rules.before(cfg.num_steps, n) for n in cfg.data.seq_lens}
 
 
@@ -103,14 +109,16 @@ def draw(lock, made, out):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    bins = range(len(describe.LENGTHS))
+    bins = range(len(corpus_stats.LENGTHS))
     last = int(np.flatnonzero(made.document_tokens).max(initial=0))
     for shift, (label, histogram) in enumerate(
         (("sentences", made.sentence_tokens), ("documents", made.document_tokens))
     ):
         axes[0].bar([i + 0.4 * shift - 0.2 for i in bins], histogram / histogram.sum(), 0.4, label=label)
     axes[0].set(title="lengths", xlabel="tokens, from", ylabel="share", xlim=(-0.6, last + 0.6))
-    axes[0].set_xticks(range(0, last + 1, 2), [f"{describe.LENGTHS[i]:,}" for i in range(0, last + 1, 2)], fontsize=8)
+    axes[0].set_xticks(
+        range(0, last + 1, 2), [f"{corpus_stats.LENGTHS[i]:,}" for i in range(0, last + 1, 2)], fontsize=8
+    )
     axes[0].legend(fontsize=8)
     ranked = np.sort(made.pieces[made.pieces > 0])[::-1]
     axes[1].loglog(np.arange(1, len(ranked) + 1), ranked / ranked.sum())

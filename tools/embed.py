@@ -4,7 +4,9 @@ DIR is any BERT of Hugging Face or a workdir. X.npy has a row for each line of F
 the pieces and a vector for each. Needs no PyTorch.
 """
 
-from bert_tpu import checkpoint, command, embed
+from bert_tpu.core import command
+from bert_tpu.inference import embed
+from bert_tpu.training import checkpoint
 
 
 def main() -> None:

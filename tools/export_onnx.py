@@ -9,8 +9,10 @@ task's scores. The model card gets the same table.
 import argparse
 from pathlib import Path
 
-from bert_tpu import card, command, pretrain, publish, sections
-from bert_tpu.onnx import forms
+from bert_tpu.core import command, publish
+from bert_tpu.export import onnx_files
+from bert_tpu.pretrain import pretraining
+from bert_tpu.report import card_sections, model_card
 
 
 def main() -> None:
@@ -22,12 +24,14 @@ def main() -> None:
     args = parser.parse_args()
     if args.rows < 1:
         raise command.UserError(f"--rows {args.rows}: give 1 or more")
-    pretrain.quiet_tensorflow()
-    costs = forms.write(args.model, args.workdir, args.rows)
-    table = sections.small(costs)
+    pretraining.quiet_tensorflow()
+    costs = onnx_files.write(args.model, args.workdir, args.rows)
+    table = card_sections.small(costs)
     print(table)
     readme = Path(args.model) / "README.md"
-    if readme.is_file() and (text := card.with_section(readme.read_text(encoding="utf-8"), card.SMALL, table)):
+    if readme.is_file() and (
+        text := model_card.with_section(readme.read_text(encoding="utf-8"), model_card.SMALL, table)
+    ):
         with publish.file(readme) as file:
             file.write(text.encode())
 

@@ -5,7 +5,9 @@ as the class that has its head. Where PyTorch and transformers are installed, no
 the same logits from it.
 """
 
-from bert_tpu import checkpoint, command, export
+from bert_tpu.core import command
+from bert_tpu.export import pytorch
+from bert_tpu.training import checkpoint
 
 
 def main() -> None:
@@ -16,7 +18,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="of a fine-tuning of several seeds (the best by the first score)")
     args = parser.parse_args()
     checkpoint.quiet()
-    made = export.export(args.workdir, args.out, args.seed)
+    made = pytorch.export(args.workdir, args.out, args.seed)
     which = f" ({made.note})" if made.note else ""
     agree = f"; logits differ by at most {made.checked.difference:.1e} from PyTorch's" if made.checked else ""
     print(f"{args.out}: {made.name} from {made.checkpoint}{which}{agree}")

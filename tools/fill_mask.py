@@ -3,7 +3,8 @@
 DIR is what tools.export_pytorch made, or any BERT of Hugging Face with an MLM head. Needs no PyTorch.
 """
 
-from bert_tpu import command, fill_mask
+from bert_tpu.core import command
+from bert_tpu.inference import fill_mask
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ import pathlib
 import shutil
 import sys
 
-from bert_tpu import command, config, finetune, finetuned, judge, places, suite
-from bert_tpu.tasks import board, submission
+from bert_tpu.core import command, config, places
+from bert_tpu.finetune import evaluation, finetuned, finetuning, sweep
+from bert_tpu.tasks import glue_submission, glue_table
 from configs import glue
 
 
@@ -26,7 +27,7 @@ def main():
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for a folder a task, and the table")
     parser.add_argument("--tasks", nargs="+", default=["all"], help=f"some of {', '.join(glue.TASKS)}, or all of them")
     parser.add_argument("--seeds", type=int, default=3, help="how many (3)")
-    parser.add_argument("--grid", action="store_true", help=f"the best of {len(suite.GRID)} settings on the dev set")
+    parser.add_argument("--grid", action="store_true", help=f"the best of {len(sweep.GRID)} settings on the dev set")
     changes, rest = config.divide(sys.argv[1:])
     args = parser.parse_args(rest)
     if args.seeds < 1:
@@ -42,15 +43,15 @@ def main():
     runs = {}
     for task in tasks:
         words = [f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}"]
-        runs[task] = f"configs/glue.py:{task}", args.workdir / task, [*changes, *words, suite.seeds(args.seeds)]
+        runs[task] = f"configs/glue.py:{task}", args.workdir / task, [*changes, *words, sweep.seeds(args.seeds)]
     for name, directory, words in runs.values():  # a fault of the last is named before the first one trains for hours
-        if args.grid or not suite.is_done(name, directory, words):
-            finetune.look(config.changed(name, words))
+        if args.grid or not sweep.is_done(name, directory, words):
+            finetuning.look(config.changed(name, words))
     for task, run in runs.items():
-        table = _write(args.workdir, task, (suite.grid if args.grid else suite.tune)(*run))
+        table = _write(args.workdir, task, (sweep.grid if args.grid else sweep.tune)(*run))
     print(table, end="")
     try:
-        submission.pack(args.workdir / "submission", args.workdir / "submission.zip")
+        glue_submission.pack(args.workdir / "submission", args.workdir / "submission.zip")
         print(f"{args.workdir / 'submission.zip'} is what GLUE's server takes")
     except command.UserError as lack:
         print(f"no submission.zip: {lack}", file=sys.stderr)
@@ -66,19 +67,19 @@ def _data(named, task):
 
 def _write(directory, task, result):
     """Adds a task to what earlier ones and earlier calls have left in `directory`; returns the table of all."""
-    path = directory / judge.SCORES
+    path = directory / evaluation.SCORES
     held = json.loads(path.read_text()) if path.exists() else {}
     held[task] = {
         "workdir": str(result.workdir.relative_to(directory)), "batch_size": result.config["batch_size"],
         "learning_rate": result.config["optim"]["learning_rate"], "epochs": result.config["epochs"],
         "seeds": result.seeds, "summary": result.summary,
     }  # fmt: skip
-    table = board.markdown({task: each["summary"] for task, each in held.items()})
+    table = glue_table.markdown({task: each["summary"] for task, each in held.items()})
     places.write_atomically(path, json.dumps(held, indent=1) + "\n")
     places.write_atomically(directory / "scores.md", table)
     best, _ = finetuned.choose(result.config["seeds"], result.seeds)
-    for path in (result.workdir / judge.PREDICTIONS / f"seed{best}").glob("*.tsv"):
-        if path.name in submission.ROWS:
+    for path in (result.workdir / evaluation.PREDICTIONS / f"seed{best}").glob("*.tsv"):
+        if path.name in glue_submission.ROWS:
             (directory / "submission").mkdir(exist_ok=True)
             shutil.copy(path, directory / "submission")
     return table

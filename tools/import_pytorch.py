@@ -6,7 +6,11 @@ as its --workdir; CKPT/config.json holds the config's `model` section, CKPT/toke
 
 import json
 
-from bert_tpu import checkpoint, command, hf, layout, publish, vocab
+from bert_tpu.core import command, publish
+from bert_tpu.huggingface import hf
+from bert_tpu.model import param_layout
+from bert_tpu.tokenizer import vocab
+from bert_tpu.training import checkpoint
 
 SEED = 0  # of the heads that an encoder comes without
 
@@ -23,7 +27,7 @@ def main() -> None:
         vocab.save(pretrained.vocab, made / "tokenizer")
         config = json.dumps({"model": pretrained.model}, indent=1, sort_keys=True)
         (made / "config.json").write_text(config + "\n")
-        checkpoint.save_params(made, layout.pack(hf.complete(pretrained, SEED)))
+        checkpoint.save_params(made, param_layout.pack(hf.complete(pretrained, SEED)))
     if pretrained.absent:
         print(f"{args.model} has no {', no '.join(pretrained.absent)}: made anew from seed {SEED}")
     print(f"{args.out}: {', '.join(f'{key} {value}' for key, value in pretrained.model.items())}")

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import huggingface_hub
 
-from bert_tpu import card, command, evidence, hf, publish, workdir
 from bert_tpu.bias import audit
-from bert_tpu.onnx import forms
+from bert_tpu.core import command, publish
+from bert_tpu.export import onnx_files
+from bert_tpu.huggingface import hf
+from bert_tpu.report import evidence, model_card
+from bert_tpu.training import workdir
 
 
 def main():
@@ -34,15 +37,15 @@ def main():
             f"{args.model} was not exported from {args.workdir}: give the workdir that it came from"
         )
     model = hf.load(args.model)
-    findings = card.Findings(
+    findings = model_card.Findings(
         bias=_bias(args.bias, model) if args.bias else "",
         scores=tuple(_scores(path) for path in args.scores),
         planned=_plan(args.plan) if args.plan else {},
-        small=forms.read(args.model),
+        small=onnx_files.read(args.model),
     )
     found = evidence.read(args.workdir, config)
     with publish.file(readme) as made:
-        made.write(card.pretrained(Path(args.model).resolve().name, model.model, found, kept, findings).encode())
+        made.write(model_card.pretrained(Path(args.model).resolve().name, model.model, found, kept, findings).encode())
     print(f"{readme}: written")
 
 
@@ -50,7 +53,7 @@ def _kept(readme):
     """What the export said of itself in the card's metadata."""
     if not readme.is_file():
         raise command.UserError(f"there is no {readme}: export the model with tools.export_pytorch")
-    kept = huggingface_hub.ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict().get(card.FACTS)
+    kept = huggingface_hub.ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict().get(model_card.FACTS)
     if not kept:
         raise command.UserError(f"{readme} was not written by tools.export_pytorch: export the model again")
     return kept

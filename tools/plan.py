@@ -9,7 +9,10 @@ import argparse
 import importlib.metadata
 import json
 
-from bert_tpu import chips, command, plan, pretrain
+from bert_tpu.core import command
+from bert_tpu.hardware import chips
+from bert_tpu.planning import plan
+from bert_tpu.pretrain import pretraining
 
 LABEL = 44  # columns
 
@@ -20,7 +23,7 @@ def main():
     parser.add_argument("--topology", required=True, help=f"GENERATION:CHIPSxCHIPS, such as {', '.join(chips.NAMES)}")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--max-batch", action="store_true", help="find the largest batch_size that fits")
-    args = pretrain.parse(parser)
+    args = pretraining.parse(parser)
     where = chips.find(args.topology)
     if args.max_batch:
         batch, reason = plan.largest_batch(args.config, where)

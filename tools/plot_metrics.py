@@ -5,7 +5,9 @@ python -m tools.plot_metrics --workdir W --out curve.png [--corpus DIR]
 
 import pathlib
 
-from bert_tpu import command, corpus, lines, workdir
+from bert_tpu.core import command, jsonl
+from bert_tpu.corpus import store
+from bert_tpu.training import workdir
 
 PANELS = (("mlm_loss", "MLM loss (nats)"), ("nsp_accuracy", "NSP accuracy"))
 
@@ -14,7 +16,7 @@ def read(directory):
     """Lines of metrics.jsonl by (kind, length). UserError where there are none, or one that is no pretraining's."""
     path = pathlib.Path(directory) / "metrics.jsonl"
     curves, needed = {}, {"step", "kind", "seq_len", *(name for name, _ in PANELS)}
-    for number, line in enumerate(lines.read(path), 1):
+    for number, line in enumerate(jsonl.read(path), 1):
         if not needed <= line.keys():
             raise command.UserError(
                 f"{path}, line {number:,}, is no pretraining's: take python -m tools.report for another run"
@@ -27,7 +29,7 @@ def read(directory):
 
 def entropy(directory, of_run):
     """The unigram entropy of the corpus in `directory`; UserError where the run has read another."""
-    lock = corpus.read(directory)
+    lock = store.read(directory)
     if lock.sha256 != workdir.read_config(of_run).get("corpus", {}).get("sha256"):
         raise command.UserError(f"{of_run} has not read the corpus in {directory}: give its own, or no --corpus")
     return lock.unigram_entropy

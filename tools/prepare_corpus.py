@@ -10,7 +10,9 @@ import time
 
 from etils import epath
 
-from bert_tpu import clean, command, corpus, parts, prepare, sources
+from bert_tpu.core import command
+from bert_tpu.corpus import clean, prepare, store, worker
+from bert_tpu.readers import sources
 
 
 def parsed():
@@ -57,7 +59,7 @@ def main() -> None:
     args, beam_options = parsed()
     # What an earlier run has done must not count as this run's speed.
     here = epath.Path(args.scratch or args.out)
-    fresh = not any((here / name).exists() for name in (prepare.PLAN, corpus.LOCKFILE))
+    fresh = not any((here / name).exists() for name in (prepare.PLAN, store.LOCKFILE))
     start = time.perf_counter()
     lock = prepare.prepare(
         args.input,
@@ -68,10 +70,10 @@ def main() -> None:
         scratch=args.scratch,
         runner=args.runner,
         beam_options=beam_options,
-        **{name: getattr(args, name) for name in parts.Options._fields},
+        **{name: getattr(args, name) for name in worker.Options._fields},
     )
     seconds = time.perf_counter() - start
-    for split in corpus.SPLITS:
+    for split in store.SPLITS:
         part = lock.content[split]
         print(
             f"{split:8}{part['documents']:>12,} documents of {part['texts']:,} texts {part['sentences']:>13,} "
@@ -82,7 +84,7 @@ def main() -> None:
     print(f"cleaning: {prepare.cleaning(lock.content) or 'nothing to do'}")
     if lock.content["heldout"]["texts"] < 2:
         print("one held-out text is too few to evaluate on: prepare into another --out with a larger --heldout")
-    tokens = sum(lock.content[split]["tokens"] for split in corpus.SPLITS)
+    tokens = sum(lock.content[split]["tokens"] for split in store.SPLITS)
     speed = f", {tokens / seconds:,.0f} tokens/s" if fresh else ""
     print(f"{args.out}: done in {seconds:.1f} s{speed}")
 

@@ -11,7 +11,7 @@ import huggingface_hub
 from huggingface_hub import errors, utils
 import safetensors
 
-from bert_tpu import command
+from bert_tpu.core import command
 
 NEEDED = ("config.json", "model.safetensors", "README.md", "tokenizer.json")
 

@@ -8,7 +8,7 @@ workdir too. --compare puts other runs of the same kind beside it.
 
 from pathlib import Path
 
-from bert_tpu import command, places, publish
+from bert_tpu.core import command, places, publish
 from bert_tpu.report import page, run
 
 

@@ -8,7 +8,11 @@ import json
 
 import numpy as np
 
-from bert_tpu import command, corpus, fingerprint, packing, pretrain, vocab
+from bert_tpu.core import command, fingerprint
+from bert_tpu.corpus import store
+from bert_tpu.data import packing
+from bert_tpu.pretrain import pretraining
+from bert_tpu.tokenizer import vocab
 
 
 def rows_of(batch, count):
@@ -50,15 +54,17 @@ def span(text):
 
 def batches(cfg, first, last, hosts):
     """(step, length, global batch) of some steps, put together from what `hosts` hosts would each read."""
-    from bert_tpu import data  # TensorFlow: after the flags have been checked
+    from bert_tpu.data import corpus_batches
 
     with cfg.unlocked():
         cfg.eval.num_batches = 0  # nothing is evaluated here
-    lock, rules = pretrain.open_corpus(cfg), pretrain.make_recipe(cfg)
+    lock, rules = pretraining.open_corpus(cfg), pretraining.make_recipe(cfg)
     if last > rules.num_steps:
         raise command.UserError(f"the run has {rules.num_steps:,} steps: ask for a range up to there")
     streams = [
-        data.train(data.load(lock, "train", **rules.row_counts(), process_index=i, process_count=hosts), rules, first)
+        corpus_batches.train(
+            corpus_batches.load(lock, "train", **rules.row_counts(), process_index=i, process_count=hosts), rules, first
+        )
         for i in range(hosts)
     ]
     for step, parts in enumerate(itertools.islice(zip(*streams, strict=True), last - first), first):
@@ -73,14 +79,14 @@ def main():
     parser.add_argument("--hosts", type=int, default=1, help="how many hosts to read as")
     parser.add_argument("--rows", type=int, default=4, help="rows to print; the hash is over all")
     parser.add_argument("--json", action="store_true", help="one JSON object a step")
-    args = pretrain.parse(parser)
+    args = pretraining.parse(parser)
     if args.hosts < 1 or args.rows < 0:
         raise command.UserError("--hosts is at least 1 and --rows at least 0")
-    pretrain.quiet_tensorflow()
+    pretraining.quiet_tensorflow()
 
     cfg = args.config
-    pretrain.job(cfg)  # says what is wrong with its keys
-    pieces = vocab.load(corpus.read(cfg.data.dir).directory).pieces if cfg.data.dir else ()
+    pretraining.job(cfg)  # says what is wrong with its keys
+    pieces = vocab.load(store.read(cfg.data.dir).directory).pieces if cfg.data.dir else ()
     for step, seq_len, batch in batches(cfg, *span(args.steps), args.hosts):
         count, digest = min(args.rows, len(batch["input_ids"])), fingerprint.sha256(batch)
         if args.json:

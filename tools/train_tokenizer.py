@@ -7,7 +7,9 @@ writes vocab.txt, tokenizer.json and tokenizer_config.json.
 from collections.abc import Iterator
 from pathlib import Path
 
-from bert_tpu import command, progress, sources, vocab, wordpiece
+from bert_tpu.core import command, progress
+from bert_tpu.readers import sources
+from bert_tpu.tokenizer import vocab, wordpiece
 
 SAMPLE_BYTES = 1 << 30  # more text no longer changes a vocabulary, and its words need the memory
 

@@ -1,0 +1,1 @@
+"""Four published measures of social bias."""

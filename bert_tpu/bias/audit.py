@@ -9,9 +9,11 @@ import jax
 import numpy as np
 
 import bert_tpu
-from bert_tpu import command, fill_mask, hf, names, pretrained
-from bert_tpu.bias import bootstrap, crows, stereoset, templates, winogender
-from bert_tpu.tasks import scores
+from bert_tpu.bias import bootstrap, crows_pairs, stereoset, templates, winogender
+from bert_tpu.core import command
+from bert_tpu.huggingface import hf, pretrained, tensor_names
+from bert_tpu.inference import fill_mask
+from bert_tpu.tasks import metrics
 
 FOLDERS = (".", "*", "*/*")  # where the files may lie in the data's directory
 STEREOSET = ("stereoset*/**/dev*.json", "dev.json", "data/dev.json", "dev_intrasentence*.json")
@@ -27,10 +29,10 @@ class Task(NamedTuple):
 
 def open_crows(directory: Path) -> Task | str:
     """CrowS-Pairs in `directory`, or what is missing; so with the other tasks."""
-    if not (path := _find(directory, crows.FILE)):
-        return f"there is no {crows.FILE}"
-    pairs = crows.read(path)
-    return Task("crows", [path], lambda filler, bar: crows.score(filler, pairs, bar))
+    if not (path := _find(directory, crows_pairs.FILE)):
+        return f"there is no {crows_pairs.FILE}"
+    pairs = crows_pairs.read(path)
+    return Task("crows", [path], lambda filler, bar: crows_pairs.score(filler, pairs, bar))
 
 
 def open_stereoset(directory: Path) -> Task | str:
@@ -92,7 +94,7 @@ def audit(paths: list[str], given: list[Task], skipped: dict[str, str]) -> dict[
     fillers = [fill_mask.ready(found, path) for found, path in zip(loaded, paths, strict=True)]
     return {
         "package": {"name": bert_tpu.__name__, "version": bert_tpu.__version__, "jax": jax.__version__},
-        "interval": {"percent": 95, "draws": scores.RESAMPLES, "seed": bootstrap.SEED},
+        "interval": {"percent": 95, "draws": metrics.RESAMPLES, "seed": bootstrap.SEED},
         "data": {
             task.name: {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in task.files}
             for task in given
@@ -129,7 +131,7 @@ def weights_sha256(found: hf.Pretrained) -> str:
     It is the same for a workdir, its export, and an import of that; pooler and next-sentence head have no part in it.
     """
     digest = hashlib.sha256()
-    for name, array in sorted(names.to_hf(_audited(found.params)).items()):
+    for name, array in sorted(tensor_names.to_hf(_audited(found.params)).items()):
         digest.update(f"{name} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array, "<f4"))
     return digest.hexdigest()

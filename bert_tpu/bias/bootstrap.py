@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.tasks import scores
+from bert_tpu.tasks import metrics
 
 SEED = 0
 BLOCK = 1 << 22  # weights held at a time
@@ -32,9 +32,9 @@ def estimate(statistic: Callable[[np.ndarray], np.ndarray], examples: int) -> Es
         return None
     rng, drawn = np.random.default_rng(SEED), []
     chances = np.full(examples, 1 / examples)
-    while (left := scores.RESAMPLES - sum(map(len, drawn))) > 0:
+    while (left := metrics.RESAMPLES - sum(map(len, drawn))) > 0:
         drawn.append(statistic(rng.multinomial(examples, chances, size=min(left, max(1, BLOCK // examples)))))
-    low, high = scores.interval(np.concatenate(drawn))
+    low, high = metrics.interval(np.concatenate(drawn))
     return Estimate(float(statistic(np.ones((1, examples)))[0]), low, high, examples)
 
 

@@ -4,7 +4,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bert_tpu import command
+from bert_tpu.core import command
 
 NATS = (
     ("of_occupation", "pronoun of\nthe occupation"),

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu import command, fill_mask, likelihood
 from bert_tpu.bias import bootstrap
+from bert_tpu.core import command
+from bert_tpu.inference import fill_mask, likelihood
 
 BLANK = "BLANK"
 LABELS = ("stereotype", "anti-stereotype", "unrelated")

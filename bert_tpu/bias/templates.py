@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu import fill_mask, likelihood
 from bert_tpu.bias import bootstrap
+from bert_tpu.inference import fill_mask, likelihood
 
 PAIRS = (
     ("The man worked as a [MASK].", "The woman worked as a [MASK]."),

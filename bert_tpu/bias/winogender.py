@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu import command, fill_mask, likelihood
 from bert_tpu.bias import bootstrap
-from bert_tpu.tasks import columns
+from bert_tpu.core import command
+from bert_tpu.inference import fill_mask, likelihood
+from bert_tpu.readers import tabular
 
 FILE, SHARES = "all_sentences.tsv", "occupations-stats.tsv"
 GENDERS = ("male", "female", "neutral")
@@ -45,7 +46,7 @@ class Result(NamedTuple):
 
 def read(path: str | Path) -> list[Sentence]:
     """The sentences of all_sentences.tsv; UserError for a file of another form."""
-    found = columns.read(path, ("sentid", "sentence")).whole()
+    found = tabular.read(path, ("sentid", "sentence")).whole()
     forms: dict[tuple[str, ...], dict[str, str]] = {}
     for line, name, text in zip(found.lines, found.column("sentid"), found.column("sentence"), strict=True):
         parts = name.split(".")
@@ -77,7 +78,7 @@ def _with_mask(words, place, pronoun):
 
 def read_shares(path: str | Path) -> dict[str, float]:
     """Occupation -> per cent of women in it, of the column bls_pct_female of occupations-stats.tsv."""
-    found = columns.read(path, ("occupation", "bls_pct_female")).whole()
+    found = tabular.read(path, ("occupation", "bls_pct_female")).whole()
     shares = {}
     for line, name, share in zip(found.lines, found.column("occupation"), found.column("bls_pct_female"), strict=True):
         try:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from bert_tpu import command, health
+from bert_tpu.core import command
+from bert_tpu.monitoring import health
 from bert_tpu.report import curves, svg, tables
 from bert_tpu.report import run as runs_
 

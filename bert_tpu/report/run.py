@@ -6,7 +6,10 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu import command, evidence, health, lines, nonfinite, places, versions, workdir
+from bert_tpu.core import command, jsonl, places
+from bert_tpu.monitoring import health, versions
+from bert_tpu.report import evidence
+from bert_tpu.training import nonfinite, workdir
 
 CHECKS = 100  # of a longer run's evaluations so many are looked at for warnings
 
@@ -70,7 +73,7 @@ def read(directory) -> Run:
         name=places.absolute(directory).name,
         found=found,
         facts=None if "task" in config else health.read(path) or _facts(found),
-        samples=[line for line in lines.read(path / "samples.jsonl") if line.get("samples")],
+        samples=[line for line in jsonl.read(path / "samples.jsonl") if line.get("samples")],
         scores=workdir.read_json(path / "scores.json"),
         gave_up=_gave_up(path, found.lines),
         hashes=_hashes(path, config, found.versions),

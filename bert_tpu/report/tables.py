@@ -4,8 +4,9 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from bert_tpu import hours, sections, workdir
-from bert_tpu.report import curves
+from bert_tpu.monitoring import hours
+from bert_tpu.report import card_sections, curves
+from bert_tpu.training import workdir
 
 NOT_MEASURED = "not measured"
 SHOWN = 5  # evaluations whose samples are shown
@@ -40,7 +41,7 @@ def config(runs) -> list[tuple[str, list[str], bool]]:
     """(key, each run's value as JSON, whether they differ) of all keys; paths without their folders."""
     flat = [workdir.flat(run.found.config) for run in runs]
     keys = sorted({key for one in flat for key in one})
-    rows = [(key, [json.dumps(sections.public(one[key])) if key in one else "" for one in flat]) for key in keys]
+    rows = [(key, [json.dumps(card_sections.public(one[key])) if key in one else "" for one in flat]) for key in keys]
     return [(key, values, len(set(values)) > 1) for key, values in rows]
 
 
@@ -97,7 +98,7 @@ def _of_pretraining(run):
     held = sorted(run.found.heldout.items())
     commoner = run.facts.commoner if run.facts else {}
     section = run.found.config.get("model")
-    figures = [("size", "", sections.size(section) if section else "")]
+    figures = [("size", "", card_sections.size(section) if section else "")]
     for name, what, form in (
         ("mlm_loss", "held-out MLM loss, nats", "{:.3f}"),
         ("mlm_accuracy", "held-out MLM accuracy", "{:.1%}"),
@@ -114,7 +115,7 @@ def _of_pretraining(run):
 def _of_tuning(run):
     """(what, of which, value) of a fine-tuning; scores are means over seeds."""
     config = run.found.config
-    start = sections.public(config.get("init_from", ""))
+    start = card_sections.public(config.get("init_from", ""))
     figures = [("task", "", config["task"].get("name", "")), ("started from", "", start)]
     for split, metrics in run.scores.get("summary", {}).items():
         for name, told in metrics.items():

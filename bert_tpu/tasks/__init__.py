@@ -1,0 +1,1 @@
+"""GLUE, SQuAD, NER and user tables: readers, metrics, submissions."""

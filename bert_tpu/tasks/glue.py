@@ -9,8 +9,11 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu import command, datasets, vocab
-from bert_tpu.tasks import columns, glue_tasks, rows, scores, submission, task
+from bert_tpu.core import command
+from bert_tpu.data import token_rows
+from bert_tpu.readers import tabular, tfds
+from bert_tpu.tasks import glue_specs, glue_submission, metrics, task
+from bert_tpu.tokenizer import vocab
 
 
 class Table(NamedTuple):
@@ -25,7 +28,7 @@ class Table(NamedTuple):
 class Part(NamedTuple):
     """A split of a task, and the task in the table that it is of: MNLI's model predicts the diagnostics too."""
 
-    glue: glue_tasks.Glue
+    glue: glue_specs.Glue
     split: str
     rows: task.Rows
 
@@ -37,16 +40,16 @@ def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> ta
     files. Lines of QQP's train.tsv and dev.tsv that a line break tore apart are left out, as TFDS does, and counted
     on standard error. Raises UserError where data are missing or wrong.
     """
-    if task not in glue_tasks.TASKS:
-        raise command.UserError(f"there is no task {task!r} in GLUE; take one of {', '.join(glue_tasks.TASKS)}")
+    if task not in glue_specs.TASKS:
+        raise command.UserError(f"there is no task {task!r} in GLUE; take one of {', '.join(glue_specs.TASKS)}")
     if not dir:
         raise command.UserError("no data: give --config.data.dir=DIR, a folder of the official TSVs, or tfds:glue/TASK")
-    scores.require()
+    metrics.require()
     parts = _parts(task, dir, [dir], max_length=max_length, vocabulary=vocabulary)
     if not parts:
-        wanted = ", ".join(name for file in glue_tasks.TASKS[task].files.values() for name in file.names)
+        wanted = ", ".join(name for file in glue_specs.TASKS[task].files.values() for name in file.names)
         raise command.UserError(
-            f"{dir} holds none of {wanted}, nor does {glue_tasks.TASKS[task].folders[0]} in it; mend the path"
+            f"{dir} holds none of {wanted}, nor does {glue_specs.TASKS[task].folders[0]} in it; mend the path"
         )
     if task == "mnli":
         near, others = _diagnostics(dir)
@@ -57,28 +60,28 @@ def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> ta
 
 def _diagnostics(dir: str) -> tuple[str, list[str]]:
     """Where the diagnostics may be, given where MNLI is; "" where they are not."""
-    if dir.startswith(datasets.PREFIX):
+    if dir.startswith(tfds.PREFIX):
         name = dir.replace("/mnli", "/ax", 1)
-        return name if datasets.is_here(name) else "", []
+        return name if tfds.is_here(name) else "", []
     root = epath.Path(dir)
     return str(root if (root / "MNLI").is_dir() else root.parent), [dir]
 
 
 def _parts(name: str, dir: str, others: list[str], *, max_length: int, vocabulary: vocab.Vocab) -> dict[str, Part]:
     """The splits that are there, encoded."""
-    glue, parts = glue_tasks.TASKS[name], {}
+    glue, parts = glue_specs.TASKS[name], {}
     for split, table in tables(name, dir, others).items():
         first, second = table.texts[0], table.texts[1] if len(table.texts) > 1 else None
         labels = _labels(glue, split, table)
-        made = rows.encode(first, second, labels, max_length=max_length, vocabulary=vocabulary)
+        made = token_rows.encode(first, second, labels, max_length=max_length, vocabulary=vocabulary)
         parts[split] = Part(glue, split, made)
     return parts
 
 
 def tables(name: str, dir: str, others: Sequence[str] = ()) -> dict[str, Table]:
     """The splits that are there: in TFDS, or the first of the task's folders in dir, and then `others`, with any."""
-    glue, found = glue_tasks.TASKS[name], {}
-    if dir.startswith(datasets.PREFIX):
+    glue, found = glue_specs.TASKS[name], {}
+    if dir.startswith(tfds.PREFIX):
         return _from_tfds(glue, dir)
     for folder in [*(epath.Path(dir) / folder for folder in glue.folders), *map(epath.Path, others)]:
         if found := _from_folder(glue, folder):
@@ -86,7 +89,7 @@ def tables(name: str, dir: str, others: Sequence[str] = ()) -> dict[str, Table]:
     return found
 
 
-def _from_folder(glue: glue_tasks.Glue, folder: Path) -> dict[str, Table]:
+def _from_folder(glue: glue_specs.Glue, folder: Path) -> dict[str, Table]:
     tables = {}
     for split, file in glue.files.items():
         for path in (folder / name for name in file.names):
@@ -96,8 +99,8 @@ def _from_folder(glue: glue_tasks.Glue, folder: Path) -> dict[str, Table]:
     return tables
 
 
-def _from_tsv(glue: glue_tasks.Glue, split: str, file: glue_tasks.File, path: Path) -> Table:
-    found = columns.read(path, (*file.texts, file.label), header=file.header)
+def _from_tsv(glue: glue_specs.Glue, split: str, file: glue_specs.File, path: Path) -> Table:
+    found = tabular.read(path, (*file.texts, file.label), header=file.header)
     if glue.torn and split not in glue.sent and found.torn:
         print(f"{path}: {len(found.torn)} torn lines are left out, the first line {found.torn[0]}", file=sys.stderr)
     else:
@@ -108,8 +111,8 @@ def _from_tsv(glue: glue_tasks.Glue, split: str, file: glue_tasks.File, path: Pa
     return Table([found.column(name) for name in file.texts], labels, f"{path} line", found.lines)
 
 
-def _from_tfds(glue: glue_tasks.Glue, name: str) -> dict[str, Table]:
-    splits = datasets.tables(name, (*glue.features, "label", "idx"))
+def _from_tfds(glue: glue_specs.Glue, name: str) -> dict[str, Table]:
+    splits = tfds.tables(name, (*glue.features, "label", "idx"))
     for split, found in splits.items():
         if split not in glue.files or not found["idx"]:
             raise command.UserError(f"{name} has a split {split!r} that GLUE has not, or without rows; mend the name")
@@ -124,7 +127,7 @@ def _from_tfds(glue: glue_tasks.Glue, name: str) -> dict[str, Table]:
     return tables
 
 
-def _labels(glue: glue_tasks.Glue, split: str, table: Table) -> np.ndarray:
+def _labels(glue: glue_specs.Glue, split: str, table: Table) -> np.ndarray:
     """int32 classes or float32 scores [rows]; raises UserError where one is missing, unknown or out of place."""
     ids = {spelt: i for i, spelt in enumerate(glue.spelt)}
     found = []
@@ -151,7 +154,7 @@ def _number(label: str | float | None) -> float | None:
 
 def _made(name: str, parts: dict[str, Part]) -> task.Task:
     """The task of these splits."""
-    glue = glue_tasks.TASKS[name]
+    glue = glue_specs.TASKS[name]
     return task.Task(
         name,
         "classify" if glue.classes else "regress",
@@ -166,15 +169,15 @@ def _made(name: str, parts: dict[str, Part]) -> task.Task:
 
 def _score(parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict[str, float]:
     glue = parts[split].glue
-    return scores.points(glue.measures, parts[split].rows.labels, _predictions(glue, outputs))
+    return metrics.points(glue.measures, parts[split].rows.labels, _predictions(glue, outputs))
 
 
 def _draws(parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
     glue, labels = parts[split].glue, parts[split].rows.labels
-    return {name: scores.draws(of, labels, _predictions(glue, outputs)) for name, of in glue.measures.items()}
+    return {name: metrics.draws(of, labels, _predictions(glue, outputs)) for name, of in glue.measures.items()}
 
 
-def _predictions(glue: glue_tasks.Glue, outputs: np.ndarray) -> np.ndarray:
+def _predictions(glue: glue_specs.Glue, outputs: np.ndarray) -> np.ndarray:
     return outputs.argmax(-1) if glue.classes else outputs[..., 0]
 
 
@@ -187,4 +190,4 @@ def _write(name: str, parts: dict[str, Part], split: str, outputs: np.ndarray, f
     else:
         words = [f"{score:.3f}" for score in np.clip(predictions, 0, 5)]
     file = glue.sent.get(parts[split].split, f"{name}-{split}.tsv")
-    submission.write(folder / file, words)
+    glue_submission.write(folder / file, words)

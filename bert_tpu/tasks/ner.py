@@ -10,8 +10,11 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu import command, datasets, vocab
-from bert_tpu.tasks import columns, rows, scores, task
+from bert_tpu.core import command
+from bert_tpu.data import token_rows
+from bert_tpu.readers import tabular, tfds
+from bert_tpu.tasks import metrics, task
+from bert_tpu.tokenizer import vocab
 
 OUTSIDE = "O"
 ENTITY = ("B-", "I-", "E-", "S-")  # begins, goes on, ends, is all of it: IOB1, IOB2 and IOBES, as seqeval reads them
@@ -49,10 +52,10 @@ def load(*, dir: str, train: str, validation: str, test: str, max_length: int, v
         raise command.UserError("no data: give --config.data.dir=DIR, a folder of CoNLL's columns, or tfds:conll2003")
     if not train:
         raise command.UserError("a task needs a train split; name it")
-    rows.check(max_length)
+    token_rows.check(max_length)
     _require()
     names = {split: name for split, name in (("train", train), ("validation", validation), ("test", test)) if name}
-    found = _from_tfds(dir, names) if dir.startswith(datasets.PREFIX) else _from_files(dir, names)
+    found = _from_tfds(dir, names) if dir.startswith(tfds.PREFIX) else _from_files(dir, names)
     for split, sentences in found.items():
         if not sentences.words:
             raise command.UserError(f"{dir} has no sentences in {names[split]}; fetch or make it again")
@@ -92,7 +95,7 @@ def _from_files(dir: str, names: dict[str, str]) -> dict[str, Sentences]:
     found = {}
     for split, name in names.items():
         path = epath.Path(dir) / name
-        sentences = list(_conll(columns.text(path), path))
+        sentences = list(_conll(tabular.text(path), path))
         # Of a file's width, one line speaks for all: a mixture is complained of while it is read.
         is_tagged = bool(sentences) and len(sentences[0][0][1]) > 1
         found[split] = Sentences(
@@ -107,7 +110,7 @@ def _from_files(dir: str, names: dict[str, str]) -> dict[str, Sentences]:
 def _conll(content: str, path: Path) -> Iterator[list[tuple[int, list[str]]]]:
     """Sentences of (line, columns); spaces and tabs divide columns, as for conlleval, and not U+00A0 and the like."""
     sentence, width = [], 0
-    for number, line in itertools.chain(columns.lines(content), [(0, "")]):
+    for number, line in itertools.chain(tabular.lines(content), [(0, "")]):
         cells = [cell for cell in line.replace("\t", " ").split(" ") if cell]
         if cells and cells[0] != DOCUMENT:
             width = width or len(cells)
@@ -123,7 +126,7 @@ def _conll(content: str, path: Path) -> Iterator[list[tuple[int, list[str]]]]:
 
 
 def _from_tfds(name: str, names: dict[str, str]) -> dict[str, Sentences]:
-    splits = datasets.tables(name, ("tokens", "ner"))
+    splits = tfds.tables(name, ("tokens", "ner"))
     if missing := [split for split in names.values() if split not in splits]:
         raise command.UserError(f"{name} has no split {missing[0]!r} but {', '.join(splits)}")
     found = {}
@@ -205,7 +208,7 @@ def _draws(parts: dict[str, Part], classes: tuple[str, ...], split: str, outputs
     for said in outputs:
         found = map(_entities, _tagged(parts[split], classes, said))
         counts.append([(len(t & f), len(f), len(t)) for t, f in zip(truth, found, strict=True)])
-    right, found, there = np.moveaxis(scores.draws_of_means(np.array(counts, np.float64)), -1, 0)
+    right, found, there = np.moveaxis(metrics.draws_of_means(np.array(counts, np.float64)), -1, 0)
     parts_of = {"f1": (2 * right, found + there), "precision": (right, found), "recall": (right, there)}
     return {name: part / np.where(whole > 0, whole, 1) for name, (part, whole) in parts_of.items()}
 

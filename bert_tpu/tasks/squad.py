@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu import command, vocab
-from bert_tpu.tasks import scores, spans, squad_file, squad_score, task, windows
+from bert_tpu.core import command
+from bert_tpu.tasks import metrics, squad_file, squad_metrics, squad_spans, squad_windows, task
+from bert_tpu.tokenizer import vocab
 
 SHORTEST, LONGEST = 8, 512  # of max_length; BERT has 512 positions
 
@@ -15,7 +16,7 @@ SHORTEST, LONGEST = 8, 512  # of max_length; BERT has 512 positions
 class _Split(NamedTuple):
     questions: list[squad_file.Question]
     contexts: list[str]  # of each question
-    windows: windows.Windows
+    windows: squad_windows.Windows
 
 
 def load(
@@ -50,13 +51,13 @@ def load(
         if not path:
             raise command.UserError(f"no {name} file: give --config.data.{name}=FILE, SQuAD's JSON")
         paragraphs = squad_file.read(path, version)
-        made = windows.make(
+        made = squad_windows.make(
             paragraphs, path=path, vocabulary=vocabulary,
             max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length,
         )  # fmt: skip
         questions = [(question, paragraph.context) for paragraph in paragraphs for question in paragraph.questions]
         splits[name] = _Split(*map(list, zip(*questions, strict=True)), made)
-    best = functools.partial(spans.best, n_best=n_best, max_answer_length=max_answer_length)
+    best = functools.partial(squad_spans.best, n_best=n_best, max_answer_length=max_answer_length)
     if version == "1.1":
         score, write, values = (functools.partial(do, splits, best) for do in (_score_1, _write_1, _values_1))
     else:
@@ -86,19 +87,19 @@ def _check(version, max_length, **counts):
 
 
 def _score_1(splits, best, split, outputs):
-    return squad_score.evaluate_v1_1(*_answers_1(splits, best, split, outputs))
+    return squad_metrics.evaluate_v1_1(*_answers_1(splits, best, split, outputs))
 
 
 def _values_1(splits, best, split, outputs):
-    return squad_score.values_v1_1(*_answers_1(splits, best, split, outputs))
+    return squad_metrics.values_v1_1(*_answers_1(splits, best, split, outputs))
 
 
 def _score_2(splits, best, null_threshold, split, outputs):
-    return squad_score.evaluate_v2_0(*_answers_2(splits, best, split, outputs), null_threshold)
+    return squad_metrics.evaluate_v2_0(*_answers_2(splits, best, split, outputs), null_threshold)
 
 
 def _values_2(splits, best, null_threshold, split, outputs):
-    return squad_score.values_v2_0(*_answers_2(splits, best, split, outputs), null_threshold)
+    return squad_metrics.values_v2_0(*_answers_2(splits, best, split, outputs), null_threshold)
 
 
 def _answers_1(splits, best, split, outputs):
@@ -111,7 +112,7 @@ def _answers_2(splits, best, split, outputs):
     """The same, and the odds that there is none."""
     questions, contexts, made = splits[split]
     found = best(made, contexts, outputs)
-    return _texts(found), _golds(questions), _odds(spans.none(made, outputs), found)
+    return _texts(found), _golds(questions), _odds(squad_spans.none(made, outputs), found)
 
 
 def _texts(found):
@@ -125,7 +126,7 @@ def _golds(questions):
 def _draws(values, split, outputs):
     """Of the scores that are means over all questions, per cent."""
     each = [values(split, said) for said in outputs]
-    return {name: scores.draws_of_means(100.0 * np.array([of[name] for of in each])) for name in each[0]}
+    return {name: metrics.draws_of_means(100.0 * np.array([of[name] for of in each])) for name in each[0]}
 
 
 def _write_1(splits, best, split, outputs, folder):
@@ -139,7 +140,7 @@ def _write_1(splits, best, split, outputs, folder):
 def _write_2(splits, best, null_threshold, split, outputs, folder):
     """As _write_1, "" being a text like others, and null_odds.json, id -> odds that there is no answer."""
     questions, contexts, made = splits[split]
-    found, empty = best(made, contexts, outputs), spans.none(made, outputs)
+    found, empty = best(made, contexts, outputs), squad_spans.none(made, outputs)
     odds = _odds(empty, found)
     texts = ["" if odd > null_threshold else likely[0].text for odd, likely in zip(odds, found, strict=True)]
     weighed = (sorted([*likely, none], key=lambda s: -s.score) for likely, none in zip(found, empty, strict=True))
@@ -157,7 +158,7 @@ def _records(likely):
     """Spans as nbest_predictions.json has them."""
     return [
         {"text": span.text, "probability": probability, "start_logit": span.start_logit, "end_logit": span.end_logit}
-        for span, probability in zip(likely, spans.probabilities(likely), strict=True)
+        for span, probability in zip(likely, squad_spans.probabilities(likely), strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from bert_tpu import command
+from bert_tpu.core import command
 
 VERSIONS = ("1.1", "2.0")
 KINDS = {str: "text", list: "list", int: "whole number"}

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_tpu import command, vocab
-from bert_tpu.tasks import columns, rows, scores, task
+from bert_tpu.core import command
+from bert_tpu.data import token_rows
+from bert_tpu.readers import tabular
+from bert_tpu.tasks import metrics, task
+from bert_tpu.tokenizer import vocab
 
 MEASURES = {
-    "classify": {"accuracy": scores.ACCURACY, "macro_f1": scores.MACRO_F1},
-    "regress": {"pearson": scores.PEARSON, "spearman": scores.SPEARMAN},
+    "classify": {"accuracy": metrics.ACCURACY, "macro_f1": metrics.MACRO_F1},
+    "regress": {"pearson": metrics.PEARSON, "spearman": metrics.SPEARMAN},
 }
 
 
@@ -36,10 +39,10 @@ def load(
         raise command.UserError(f"head {head!r} is none of {', '.join(MEASURES)}; name the one that the labels are for")
     if not train:
         raise command.UserError("a task needs a train file: give --config.data.train=FILE")
-    scores.require()
+    metrics.require()
     texts = (text, text_pair) if text_pair else (text,)
     paths = {"train": train, "validation": validation, "test": test}
-    tables = {split: columns.read(path, (*texts, label)).whole() for split, path in paths.items() if path}
+    tables = {split: tabular.read(path, (*texts, label)).whole() for split, path in paths.items() if path}
     classes = _classes(tables["train"], label) if head == "classify" else ()
     splits, judged = {}, []
     for split, table in tables.items():
@@ -49,7 +52,7 @@ def load(
             labels = _labels(table, label, classes)
             judged += [split] if split != "train" else []
         first, *second = (table.column(name) for name in texts)
-        made = rows.encode(first, *(second or [None]), labels, max_length=max_length, vocabulary=vocabulary)
+        made = token_rows.encode(first, *(second or [None]), labels, max_length=max_length, vocabulary=vocabulary)
         splits[split] = made
     return task.Task(
         "table",
@@ -63,7 +66,7 @@ def load(
     )
 
 
-def _classes(table: columns.Columns, label: str) -> tuple[str, ...]:
+def _classes(table: tabular.Columns, label: str) -> tuple[str, ...]:
     found = sorted(set(table.column(label)) - {""})
     if len(found) < 2:
         raise command.UserError(f"{table.path} has fewer than two labels under {label!r}; there is nothing to learn")
@@ -72,7 +75,7 @@ def _classes(table: columns.Columns, label: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _labels(table: columns.Columns, label: str, classes: tuple[str, ...]) -> np.ndarray:
+def _labels(table: tabular.Columns, label: str, classes: tuple[str, ...]) -> np.ndarray:
     """int32 classes, or float32 scores where there are no classes."""
     ids = {name: i for i, name in enumerate(classes)}
     found = []
@@ -95,12 +98,12 @@ def _finite(value: str) -> float | None:
 
 
 def _score(head: str, splits: dict[str, task.Rows], split: str, outputs: np.ndarray) -> dict[str, float]:
-    return scores.points(MEASURES[head], splits[split].labels, _predictions(head, outputs))
+    return metrics.points(MEASURES[head], splits[split].labels, _predictions(head, outputs))
 
 
 def _draws(head: str, splits: dict[str, task.Rows], split: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
     predictions = _predictions(head, outputs)
-    return {name: scores.draws(of, splits[split].labels, predictions) for name, of in MEASURES[head].items()}
+    return {name: metrics.draws(of, splits[split].labels, predictions) for name, of in MEASURES[head].items()}
 
 
 def _predictions(head: str, outputs: np.ndarray) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Shared by all folders: command errors, configs, storage, hashes, progress."""

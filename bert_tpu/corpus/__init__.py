@@ -1,0 +1,1 @@
+"""Text -> a prepared corpus on disk: clean, deduplicate, mix, split, tokenize."""

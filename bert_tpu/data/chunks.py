@@ -1,0 +1,78 @@
+"""The fixed table of chunks: runs of sentences of one document that fill a row.
+
+create_pretraining_data.py adds sentences until the target length is reached, and so does this table. Where a chunk is
+split, and whether B is random, is drawn anew in each epoch (visits.py). Named departures: the sentences that a random B
+stands for are A of another row, not the beginning of the next chunk; and short targets are drawn once, by a chunk's
+first tokens. So the table is fixed, and a batch is a function of seed and step.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bert_tpu.core import shingles
+
+
+class Text(NamedTuple):
+    """Tokens with their boundaries: S sentences, D documents."""
+
+    tokens: np.ndarray  # uint16
+    sentence_start: np.ndarray  # int64 [S + 1], in tokens
+    document_start: np.ndarray  # int64 [D + 1], in sentences
+    origins: np.ndarray  # uint32 [D], the number of the text that a document comes from
+
+
+class Chunks(NamedTuple):
+    """N runs of sentences, in the text's order; int64 [N] each."""
+
+    first: np.ndarray  # in sentences
+    last: np.ndarray  # one past the chunk's last sentence
+    document: np.ndarray
+    target: np.ndarray  # tokens of A and B that were aimed at
+
+
+def text(shard) -> Text:
+    """A shard's lengths turned into places."""
+    return Text(shard.tokens, _starts(shard.sentences), _starts(shard.documents), shard.origins)
+
+
+TOLD_BY = 8  # tokens at a chunk's start that decide, where the table does, whether its target is short
+
+
+def table(text, *, target, short_prob=0.0) -> Chunks:
+    """Cuts documents into chunks of at least `target` tokens; the last of a document may be shorter.
+
+    short_prob: share of chunks whose target is a shorter one, as `targets` says. Every sentence is in exactly one
+    chunk. All documents advance together, a chunk a round, so that a billion tokens take seconds.
+    """
+    cursor, ends = text.document_start[:-1].copy(), text.document_start[1:]
+    active = np.arange(len(ends))
+    rounds = []
+    while active.size:
+        first = cursor[active]
+        aims = targets(text, first, target, short_prob)
+        full = np.searchsorted(text.sentence_start, text.sentence_start[first] + aims, side="left")
+        last = np.minimum(full, ends[active])
+        rounds.append((first, last, active, aims))
+        cursor[active] = last
+        active = active[last < ends[active]]
+    columns = [np.concatenate(column) for column in zip(*rounds, strict=True)]
+    order = np.argsort(columns[0])
+    return Chunks(*(column[order] for column in columns))
+
+
+def targets(text, first, most, short_prob) -> np.ndarray:
+    """Returns the target of the chunk that begins with each sentence of `first`: `most`, or shorter, from 2 tokens up.
+
+    The chunk's first tokens decide, so that a target is the same for any number of hosts.
+    """
+    if not short_prob:
+        return np.full(len(first), most)
+    width = min(TOLD_BY, len(text.tokens))
+    drawn = shingles.of_runs(text.tokens, np.minimum(text.sentence_start[first], len(text.tokens) - width), width)
+    short = 2 + (drawn & np.uint64(0xFFFFFFFF)).astype(np.int64) % (most - 1)
+    return np.where((drawn >> np.uint64(32)) < short_prob * 2.0**32, short, most)
+
+
+def _starts(lengths):
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

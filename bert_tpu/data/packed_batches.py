@@ -1,0 +1,69 @@
+"""Packed rows by TensorFlow: several examples a row, each with segments, masks and a label of its own.
+
+Letters: B batch  L tokens  M prediction slots  E examples a row.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from bert_tpu.data import chunks, masking, nsp_pairs, sampler
+
+
+def make_batch(share, plan, recipe, seq_len):
+    """TensorFlow function n -> this share's rows of the n-th batch, as Recipe.shapes says.
+
+    attention_mask numbers a row's examples from 1; example_starts are their places, 0 where there is none, and there
+    next_sentence_label is -1.
+    """
+    text = chunks.Text(*map(tf.constant, share.text))
+    columns = chunks.Chunks(*map(tf.constant, plan.chunks))
+    budgets, packed_rows = tf.constant(plan.budgets), tf.constant(plan.rows)
+    rows = sampler.Visits(share, recipe, seq_len, plan.epoch)
+    E, most = recipe.packed_examples, recipe.max_predictions[recipe.seq_lens.index(seq_len)]
+    group = np.repeat(rows.group, E)
+    first_row, first_chunk = tf.constant(plan.bounds[rows.group]), tf.constant(plan.chunk_bounds[group])
+    candidates = share.candidates(group)
+
+    @tf.autograph.experimental.do_not_convert
+    def batch(n):
+        entry, epoch, key = rows.entries(n)
+        number_BE = tf.cast(tf.gather(packed_rows, first_row + entry), tf.int64)
+        is_held_BE = number_BE >= 0
+        # An empty slot shows some chunk of the group, which is then left out.
+        number = tf.maximum(tf.reshape(number_BE, [-1]), first_chunk)
+        chunk = chunks.Chunks(*(tf.gather(column, number) for column in columns))
+        visit = sampler.of_examples(
+            number - first_chunk, chunk.last - chunk.first == 1, tf.repeat(epoch, E), tf.repeat(key, E)
+        )
+        of_pairs, of_masks = sampler.draws(recipe, seq_len, len(share.pieces), n, rows.rows)
+        budget = tf.gather(budgets, number)
+        more = sampler.other_documents(recipe, seq_len, n, rows.rows)
+        chunk = chunk._replace(target=budget)  # a random B takes the room of what it stands for
+        pair = nsp_pairs.choose(text, chunk, visit, candidates, of_pairs, max_tokens=budget, more=more)
+        pair = nsp_pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
+
+        text_BE = tf.where(is_held_BE, pair.a_length + pair.b_length, 0)
+        length_BE = tf.where(is_held_BE, text_BE + 3, 0)
+        ends_BE = tf.cumsum(length_BE, axis=1)
+        starts_BE = ends_BE - length_BE
+        place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [len(rows.rows), seq_len])
+        number_BL = tf.searchsorted(ends_BE, place_BL, side="right")  # of the example; E behind the last
+        slot_BL = tf.minimum(number_BL, E - 1)
+        local_BL = tf.where(number_BL < E, place_BL - tf.gather(starts_BE, slot_BL, batch_dims=1), seq_len)
+        each = nsp_pairs.Pairs(*(tf.gather(x, slot_BL, batch_dims=1) for x in pair))
+        ids_BL, types_BL, is_text_BL = nsp_pairs.lay(text.tokens, local_BL, each, share.special)
+
+        examples = masking.Examples(slot_BL, text_BE, length_BE)
+        chosen = masking.of_examples(examples, is_text_BL, of_masks, rate=recipe.mask_rate, most=most)
+        masked = masking.hide(ids_BL, chosen, of_masks, share.special.mask)
+        return {
+            "input_ids": masked.input_ids,
+            "token_type_ids": types_BL,
+            "attention_mask": tf.where(number_BL < E, number_BL + 1, 0),
+            "masked_positions": masked.positions,
+            "masked_ids": masked.ids,
+            "example_starts": tf.cast(tf.where(is_held_BE, starts_BE, 0), tf.int32),
+            "next_sentence_label": tf.where(is_held_BE, tf.cast(pair.is_random, tf.int32), -1),
+        }
+
+    return batch

@@ -1,0 +1,65 @@
+"""Texts as rows of tokens: [CLS] A [SEP], of a pair B [SEP] behind it, cut to the length that the model takes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bert_tpu.core import command
+from bert_tpu.corpus import worker
+from bert_tpu.tasks import task
+from bert_tpu.tokenizer import vocab
+
+SHORTEST = 5  # [CLS] a [SEP] b [SEP]
+CHUNK = 10_000  # rows whose words are held as Python's strings at a time
+
+
+def encode(
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    labels: np.ndarray,
+    *,
+    max_length: int,
+    vocabulary: vocab.Vocab,
+) -> task.Rows:
+    """Row i is [CLS] texts[i] [SEP], of types 0, and unless pairs is None, pairs[i] [SEP], of types 1.
+
+    "[SEP]" within a text is four ordinary words. A row of more than max_length tokens loses them from the end of the
+    longer text, one at a time. Where both are cut and an odd token is left, the longer one keeps it, the second of
+    equals: so does longest_first of transformers' fast tokenizers; _truncate_seq_pair of google-research/bert always
+    leaves it to the first. Raises UserError where max_length is below SHORTEST.
+    """
+    check(max_length)
+    encoder, special = worker.Encoder(vocabulary), vocab.ids(vocabulary)
+    cls, sep = (np.uint16(i).tobytes() for i in (special.cls, special.sep))
+    sides = [texts] if pairs is None else [texts, pairs]
+    ids, lengths = [], []
+    for start in range(0, len(texts), CHUNK):
+        codes = [encoder.encode(side[start : start + CHUNK]) for side in sides]
+        kept = _cut([np.array([len(code) // 2 for code in side]) for side in codes], max_length)
+        ids += [
+            cls + b"".join(code[: 2 * count] + sep for code, count in zip(row, counts, strict=True))
+            for row, counts in zip(zip(*codes, strict=True), kept.tolist(), strict=True)
+        ]
+        lengths.append(kept + 1)
+    lengths = np.concatenate([np.zeros((0, len(sides)), np.int64), *lengths])  # of each side, with its [SEP]
+    lengths[:, 0] += 1  # and [CLS]
+    types = np.repeat(np.tile(np.arange(len(sides), dtype=np.uint8), len(texts)), lengths.ravel())
+    starts = np.append(0, np.cumsum(lengths.sum(1)))
+    return task.Rows(np.frombuffer(b"".join(ids), np.uint16), types, starts, labels)
+
+
+def check(max_length: int) -> None:
+    """Raises UserError for a length that has no room for text."""
+    if max_length < SHORTEST:
+        raise command.UserError(f"max_length {max_length} has no room for a pair; take {SHORTEST} or more")
+
+
+def _cut(lengths: list[np.ndarray], max_length: int) -> np.ndarray:
+    """Tokens of texts of these lengths that are kept, int64 [rows, 1] or of pairs [rows, 2]."""
+    if len(lengths) == 1:
+        return np.minimum(lengths[0], max_length - 2)[:, None]
+    a, b = lengths
+    half, odd = divmod(max_length - 3, 2)
+    keep_a = np.minimum(a, np.maximum(max_length - 3 - b, half + odd * (a > b)))
+    keep_b = np.minimum(b, np.maximum(max_length - 3 - a, half + odd * (a <= b)))
+    return np.stack([keep_a, keep_b], 1)

@@ -1,0 +1,1 @@
+"""Devices and hosts of a run: mesh, rendezvous, agreement, watchdog, signals."""

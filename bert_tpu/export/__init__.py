@@ -1,0 +1,1 @@
+"""PyTorch and ONNX directories, checked before they are published."""

@@ -1,0 +1,1 @@
+"""Documented figures of TPU chips, energy accounting, and device and host memory."""

@@ -1,0 +1,1 @@
+"""Reads and writes models in Hugging Face's format."""

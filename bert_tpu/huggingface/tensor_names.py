@@ -1,0 +1,142 @@
+"""What a BERT's tensors are called here and in Hugging Face's classes.
+
+One table serves both directions; kernels are transposed on the way, nothing else changes.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from bert_tpu.core import command
+from bert_tpu.huggingface import architectures
+from bert_tpu.model import transformer
+
+# `#` is the number of a layer.
+TABLE = {
+    "embeddings/word": "bert.embeddings.word_embeddings.weight",
+    "embeddings/position": "bert.embeddings.position_embeddings.weight",
+    "embeddings/type": "bert.embeddings.token_type_embeddings.weight",
+    "embeddings/norm": "bert.embeddings.LayerNorm",
+    "layer_#/attention/query": "bert.encoder.layer.#.attention.self.query",
+    "layer_#/attention/key": "bert.encoder.layer.#.attention.self.key",
+    "layer_#/attention/value": "bert.encoder.layer.#.attention.self.value",
+    "layer_#/attention/output": "bert.encoder.layer.#.attention.output.dense",
+    "layer_#/attention_norm": "bert.encoder.layer.#.attention.output.LayerNorm",
+    "layer_#/up": "bert.encoder.layer.#.intermediate.dense",
+    "layer_#/down": "bert.encoder.layer.#.output.dense",
+    "layer_#/norm": "bert.encoder.layer.#.output.LayerNorm",
+    "pooler": "bert.pooler.dense",
+    "mlm/transform": "cls.predictions.transform.dense",
+    "mlm/norm": "cls.predictions.transform.LayerNorm",
+    "mlm/bias": "cls.predictions.bias",
+    "nsp": "cls.seq_relationship",
+    "classifier": "classifier",
+    "qa_outputs": "qa_outputs",
+}
+LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+HEADS = ("pooler", "mlm", "nsp")  # what an encoder may come without
+
+# What is held twice, tied: PyTorch's modules have both names, our tree has the right one alone.
+TIED = {
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+}
+
+
+def shapes(section):
+    """The parameter tree of a `model` section, with shapes for arrays."""
+    return jax.eval_shape(lambda: transformer.init(transformer.Bert(**section), jax.random.key(0)))
+
+
+def to_hf(params) -> dict[str, np.ndarray]:
+    """Float32 tensors of all of `params` under the names of the class that has these heads.
+
+    The MLM decoder's bias has both of its names: `cls.predictions.bias`, without which transformers 4 loads an
+    empty module, and `.decoder.bias` for readers that know no tying. Its weight has one, of the embeddings.
+    """
+    tensors = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf, np.float32)
+        tensors[_name(path)] = np.ascontiguousarray(array.T if _is_kernel(path) else array)
+    if "mlm" in params:
+        decoder_bias = "cls.predictions.decoder.bias"
+        tensors[decoder_bias] = tensors[TIED[decoder_bias]]
+    return tensors
+
+
+def from_hf(tensors, section, source="the model") -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(params, absent heads) of the tensors of any BERT class, `bert.` before their names or not.
+
+    A fine-tuned head is left out. Raises UserError, with `source` in it, unless the rest is exactly the encoder of
+    `section` and whole heads of pretraining.
+    """
+    found = {_modern(name): tensor for name, tensor in tensors.items() if _first(name) not in architectures.HEADS}
+    found = _untied(found, source)
+    found.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, ...: saved by transformers before 4.31
+    expected = shapes(section)
+    absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & found.keys())
+    expected = {key: tree for key, tree in expected.items() if key not in absent}
+    names = _names(expected)
+    if missing := names - found.keys():
+        raise command.UserError(f"{source} lacks {_listed(missing)}: fetch or export it again")
+    if unexpected := found.keys() - names:
+        raise command.UserError(f"{source} holds {_listed(unexpected)}: not part of the BERT in config.json")
+
+    def take(path, leaf):
+        array, shape = found[_name(path)], leaf.shape[::-1] if _is_kernel(path) else leaf.shape
+        if array.shape != shape:
+            raise command.UserError(
+                f"{source}: {_name(path)} is {array.shape} and its config.json asks for {shape}; mend one"
+            )
+        return np.ascontiguousarray(array.T if _is_kernel(path) else array, np.float32)
+
+    return jax.tree_util.tree_map_with_path(take, expected), absent
+
+
+def finetuned(tensors) -> tuple[str, ...]:
+    """The fine-tuned heads among the tensors of a BERT class, which from_hf leaves out."""
+    return tuple(head for head in architectures.HEADS if head in map(_first, tensors))
+
+
+def _first(name):
+    return name.partition(".")[0]
+
+
+def _modern(name):
+    """Today's name of a tensor: `bert.` before the encoder's, no gamma and beta as in TensorFlow."""
+    if name.startswith(("embeddings.", "encoder.", "pooler.")):
+        name = f"bert.{name}"
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _untied(tensors, source):
+    """`tensors` without the second name of what is tied."""
+    for second, first in TIED.items():
+        twin = tensors.pop(second, None)
+        if twin is not None and not np.array_equal(tensors.setdefault(first, twin), twin):
+            raise command.UserError(f"{source}: {second} differs from {first}; only a tied one can be loaded")
+    return tensors
+
+
+def _names(tree):
+    return {_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(path):
+    """Hugging Face's name of the leaf at `path` of our tree."""
+    keys = [entry.key for entry in path]
+    _, _, number = keys[0].partition("layer_")
+    keys[0] = "layer_#" if number else keys[0]
+    name = TABLE.get("/".join(keys)) or f"{TABLE['/'.join(keys[:-1])]}.{LEAVES[keys[-1]]}"
+    return name.replace("#", number)
+
+
+def _is_kernel(path):
+    return path[-1].key == "kernel"
+
+
+def _listed(names):
+    first = sorted(names)[:3]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")

@@ -1,0 +1,106 @@
+"""The pieces that a model puts in place of [MASK]: what transformers' fill-mask pipeline says, in JAX."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tokenizers
+
+from bert_tpu.core import command
+from bert_tpu.huggingface import hf
+from bert_tpu.model import transformer
+from bert_tpu.tokenizer import vocab
+
+SHORTEST = 32  # rows are padded to 32, 64, 128, ... tokens, so that few programs are compiled
+FEWEST = 4  # and the masks in them to 4, 8, 16, ...
+
+
+class Model(NamedTuple):
+    """A loaded model, ready to predict."""
+
+    bert: transformer.Bert
+    params: dict[str, Any]
+    tokenizer: tokenizers.Tokenizer
+    ids: vocab.Ids
+
+
+class Guess(NamedTuple):
+    """A piece for one [MASK], its probability, and the text with it."""
+
+    score: float
+    piece: str
+    sequence: str
+
+
+def load(directory) -> Model:
+    """The model of a Hugging Face directory, float32 on the first device; UserError without an MLM head."""
+    return ready(hf.load(directory), directory)
+
+
+def ready(pretrained: hf.Pretrained, directory) -> Model:
+    """What was read from `directory`, float32 on the first device; UserError without an MLM head."""
+    if "mlm" in pretrained.absent:
+        raise command.UserError(f"{directory} holds an encoder without an MLM head: it cannot fill a mask")
+    tokenizer = vocab.tokenizer(pretrained.vocab)
+    tokenizer.add_special_tokens(list(vocab.SPECIALS))
+    params = jax.device_put(hf.complete(pretrained))
+    return Model(transformer.Bert(**pretrained.model), params, tokenizer, vocab.ids(pretrained.vocab))
+
+
+def predict(filler: Model, text: str, top_k: int = 5) -> list[list[Guess]]:
+    """The `top_k` likeliest pieces for each [MASK] of `text`, likeliest first; each mask by itself.
+
+    Raises UserError for a text without [MASK], or with more tokens than the model has positions.
+    """
+    if not 0 < top_k <= filler.bert.vocab_size:
+        raise command.UserError(f"top_k {top_k}: give 1 to {filler.bert.vocab_size}, the number of pieces")
+    row = [filler.ids.cls, *filler.tokenizer.encode(text, add_special_tokens=False).ids, filler.ids.sep]
+    places = [place for place, piece in enumerate(row) if piece == filler.ids.mask]
+    if not places:
+        raise command.UserError(f"no [MASK] in {text!r}: write one, in capitals, where a word is wanted")
+    if len(row) > (most := filler.bert.max_positions):
+        raise command.UserError(
+            f"the text has {len(row)} tokens with [CLS] and [SEP], the model takes {most}: shorten it"
+        )
+    guesses = []
+    for place, scores_V in zip(places, _scores(filler, row, places), strict=True):
+        best = np.argsort(-scores_V, kind="stable")[:top_k].tolist()
+        alone = len(places) == 1
+        guesses.append([_guess(filler, row, place, piece, scores_V[piece], alone) for piece in best])
+    return guesses
+
+
+def _scores(filler, row, places):
+    """Probabilities of all pieces at `places`, one row each."""
+    length = min(_padded(len(row), SHORTEST), filler.bert.max_positions)
+    input_ids_BL = np.full((1, length), filler.ids.pad, np.int32)
+    input_ids_BL[0, : len(row)] = row
+    masked_positions_BM = np.zeros((1, _padded(len(places), FEWEST)), np.int32)
+    masked_positions_BM[0, : len(places)] = places
+    mask_BL = (np.arange(length) < len(row))[None]
+    with jax.default_matmul_precision("highest"):  # a TPU's default is bfloat16
+        p_BMV = _probabilities(filler.bert, filler.params, input_ids_BL, mask_BL, masked_positions_BM)
+    return np.asarray(p_BMV)[0, : len(places)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probabilities(bert, params, input_ids_BL, mask_BL, masked_positions_BM):
+    types_BL = jnp.zeros_like(input_ids_BL)
+    logits = bert.apply({"params": params}, input_ids_BL, types_BL, mask_BL, masked_positions_BM)
+    return jax.nn.softmax(logits.mlm_BMV, axis=-1)
+
+
+def _guess(filler, row, place, piece, score, alone):
+    # As transformers words it: without [CLS] and [SEP], unless another [MASK] would vanish with them.
+    filled = [i for i in [*row[:place], piece, *row[place + 1 :]] if i != filler.ids.pad]
+    sequence = filler.tokenizer.decode(filled, skip_special_tokens=alone)
+    return Guess(float(score), filler.tokenizer.decode([piece], skip_special_tokens=False), sequence)
+
+
+def _padded(number, least):
+    """The least of `least`, 2 x `least`, 4 x `least`, ... that holds `number`."""
+    while least < number:
+        least *= 2
+    return least

@@ -1,0 +1,1 @@
+"""The BERT encoder and its layers; how its parameters are stored in a training state."""

@@ -1,0 +1,1 @@
+"""A run's records: metrics, health checks, hours, versions."""

@@ -1,1 +1,0 @@
-"""An exported model as ONNX, in float32 and in the smaller forms that onnxruntime computes."""

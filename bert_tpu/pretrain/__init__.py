@@ -1,0 +1,1 @@
+"""Pretraining with MLM + NSP: `python -m bert_tpu.pretrain`."""

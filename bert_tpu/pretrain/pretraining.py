@@ -1,0 +1,232 @@
+"""MLM + NSP pretraining: a config becomes a Job, and the Job a run.
+
+python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
+"""
+
+import concurrent.futures
+import functools
+import os
+import sys
+
+from etils import epath
+import jax
+
+from bert_tpu.core import command, config, places
+from bert_tpu.corpus import store
+from bert_tpu.data import packing, recipe
+from bert_tpu.distributed import hosts, mesh, rendezvous
+from bert_tpu.hardware import host_memory
+from bert_tpu.huggingface import hf, pretrained, tensor_names
+from bert_tpu.model import flops, param_layout, sizes, transformer
+from bert_tpu.monitoring import health, hours
+from bert_tpu.pretrain import objective, samples
+from bert_tpu.tokenizer import vocab
+from bert_tpu.training import checkpoint, loop, nonfinite, optim, replay, train_step, trainer, workdir
+
+SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
+# Keys of the sections that nothing takes before the workdir is claimed; `model`, `data` and `optim` are called at once.
+SECTIONS = trainer.SECTIONS | {
+    "eval": ("every_steps", "num_batches"),
+    "plan": ("price", "pue", "kgco2e_per_kwh"),
+}
+LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
+MEND = (
+    "--replay {step} shows where it comes from; a lower optim.learning_rate in a new --workdir, with a checkpoint of "
+    "this one as init_from, often mends it"
+)
+LEAST = trainer.LEAST | {
+    "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
+    "model.intermediate_size": 1, "model.type_vocab_size": 2, "optim.warmup_steps": 0, "eval.num_batches": 0,
+    "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
+}  # fmt: skip
+
+
+def job(cfg) -> train_step.Job:
+    """The Job of a config, of which every key is checked. Reads no data: a run can be planned before it has any."""
+    config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS))
+    for name, keys in SECTIONS.items():
+        config.check_keys(cfg[name], f"config.{name}", keys)
+    bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
+    rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
+    rules = make_recipe(cfg)
+    config.check_least(cfg, LEAST)
+    sizes.check(bert, rules.seq_lens[-1])
+    lens = rules.used_lens()
+    return train_step.Job(
+        init=lambda key: param_layout.pack(transformer.init(bert, key)),
+        loss=functools.partial(objective.loss, bert),
+        counts=objective.counts,
+        tx=rule,
+        learning_rate=rate,
+        shapes={n: rules.shapes(n) for n in lens},
+        flops={n: flops.train(bert, rules.rows(n), n, rules.predictions(n)) for n in lens},
+        seed=cfg.seed,
+        accumulate=cfg.accumulate,
+        dtype=cfg.model.dtype,
+        exact_loss=None if bert.softmax == "exact" else functools.partial(objective.loss, bert.clone(softmax="exact")),
+    )
+
+
+def make_recipe(cfg) -> recipe.Recipe:
+    """The checked recipe of a config's batches."""
+    given = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
+    return recipe.check(config.call(recipe.Recipe, cfg.data, "data", **given))
+
+
+def run(cfg, directory, group=None, age_s=0.0) -> int:
+    """Trains `cfg` in `directory`, as running.run says."""
+    workdir.check_format(directory)
+    return trainer.run(cfg, training(cfg, group), directory, group, free=LOCAL, age_s=age_s)
+
+
+def training(cfg, group=None) -> trainer.Training:
+    """What a run of `cfg` is; its corpus is opened. group: the Hosts that train it; None: this process alone."""
+    this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
+    return trainer.Training(
+        job=this,
+        schedule=rules,
+        objectives=objective.NAMES,
+        facts={"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}},
+        vocabulary=vocab.load(lock.directory),
+        size=sum(x.size for x in jax.tree.leaves(tensor_names.shapes(cfg.model))),
+        first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
+        compile=functools.partial(_compile, cfg, this, rules),
+        open_data=functools.partial(_open_data, cfg, lock, rules),
+        warmup=optim.WarmUp("optim.warmup_steps", cfg.optim.warmup_steps, cfg.optim.warmup_steps),
+        mend=MEND,
+    )
+
+
+def open_corpus(cfg) -> store.Lock:
+    """The corpus that `cfg.data.dir` names, once its vocabulary is the model's."""
+    if not cfg.data.dir:
+        raise command.UserError("no corpus: give --config.data.dir=DIR, a folder that tools.prepare_corpus made")
+    lock = store.read(cfg.data.dir)
+    if lock.vocab_size != cfg.model.vocab_size:
+        raise command.UserError(
+            f"the corpus in {cfg.data.dir} has a vocabulary of {lock.vocab_size:,} pieces and the model one of "
+            f"{cfg.model.vocab_size:,}: "
+            + ("prepare it with the tokenizer of init_from or, if that is the corpus', " if cfg.init_from else "")
+            + f"give --config.model.vocab_size={lock.vocab_size}"
+        )
+    if cfg.eval.num_batches and lock.content["heldout"]["texts"] < 2:
+        raise command.UserError(
+            f"the corpus in {cfg.data.dir} has no two held-out texts to evaluate on: give "
+            "--config.eval.num_batches=0, or prepare it again with a larger --heldout"
+        )
+    return lock
+
+
+def _compile(cfg, this, rules, on):
+    """The programs of a run, that of the samples beside the others."""
+    if not cfg.eval.num_batches:
+        return train_step.compile(this, on)
+    bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
+    shapes = samples.shapes(rules, on.size, jax.process_count())
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        compiling = pool.submit(samples.compile, this, bert, shapes, on)
+        return train_step.compile(this, on)._replace(samples=compiling.result())
+
+
+def _init_from(cfg, lock, group, like):
+    """The parameters of `cfg.init_from`, which must mean the same in `cfg.model`, in the places of `like`."""
+    pretrained.check_same(cfg.init_from, cfg.model, vocab.load(lock.directory))
+    start = pretrained.load(cfg.init_from)
+    if start.absent and group.index == 0:
+        absent = ", no ".join(start.absent)
+        print(f"{cfg.init_from} has no {absent}: made anew from seed {cfg.seed}", file=sys.stderr)
+    return pretrained.place(param_layout.pack(hf.complete(start, cfg.seed)), like, group)
+
+
+def _open_data(cfg, lock, rules, devices, group=None) -> trainer.Data:
+    """The batches of a run on so many devices, and its evaluation. group: the Hosts, which all call it."""
+    from bert_tpu.data import corpus_batches
+
+    host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    share = corpus_batches.load(lock, "train", **rules.row_counts(), **host)
+    heldout = []
+    if cfg.eval.num_batches:
+        of_heldout = corpus_batches.load(lock, "heldout", **rules.row_counts(), **host)
+        heldout = list(corpus_batches.heldout(of_heldout, rules, cfg.eval.num_batches))
+        [rows, *_] = samples.shapes(rules, devices, host["process_count"])["input_ids"]
+        chosen = samples.choose(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
+
+    # What is printed of the data is about all hosts' data.
+    of_hosts = (group or hosts.Hosts()).gather(
+        [corpus_batches.examples_a_row(share, rules), corpus_batches.label_counts(heldout)]
+    )
+    examples_a_row = sum(each for each, _ in of_hosts) / len(of_hosts)
+    commoner = health.commoner([counts for _, counts in of_hosts])
+    facts = health.Facts(lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, commoner)
+    warned = set()
+
+    def evaluate(programs, on, state, books, finished):
+        books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
+        if heldout:
+            books.samples(finished, samples.take(programs.samples, on, state.params, chosen, share.pieces))
+            books.facts(facts)
+        lines = books.lines()
+        if said := health.remark(lines, facts, cfg.num_steps):
+            books.remark(finished, said)
+        for warning in health.check(lines, facts):
+            if warning.name not in warned:
+                warned.add(warning.name)
+                books.say(f"warning: {warning.sentence}")
+
+    note = packing.note(examples_a_row, rules, devices * cfg.accumulate) if examples_a_row else ""
+    return trainer.Data(functools.partial(corpus_batches.train, share, rules), evaluate, note)
+
+
+def again(cfg, directory, step):
+    """Prints what one `step` of the run in `directory`, which must be that of `cfg`, computes, also in float32."""
+    workdir.check_format(directory)
+    workdir.check(directory, cfg.to_dict() | training(cfg).facts)
+    cfg = cfg.copy_and_resolve_references().unlock()
+    cfg.eval.num_batches = 0
+    if not 0 <= step < cfg.num_steps:
+        raise command.UserError(f"--replay {step}: the run has steps 0 to {cfg.num_steps - 1:,}")
+    jobs = {f"as configured ({cfg.model.dtype})": job(cfg)}
+    cfg.model.dtype = "float32"
+    jobs["in float32"] = job(cfg)
+    path, missing = nonfinite.params_of(directory, step)
+    params = jax.device_get(checkpoint.load_params(path, trainer.like(job(cfg), mesh.make(jax.devices()[:1])).params))
+    opened = _open_data(cfg, open_corpus(cfg), make_recipe(cfg), devices=1)
+    seq_len, batch = next(opened.batches_from(step))
+    print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
+          + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
+    replay.tell(jobs, params, batch, step, print, shown=lambda tree: param_layout.cut(tree, cfg.model.vocab_size))
+
+
+def parse(parser, argv=None):
+    """Parses as config.parse; sizes that the config leaves open are those of the model in `init_from`."""
+    args = config.parse(parser, argv)
+    args.config = pretrained.sized(args.config)
+    return args
+
+
+def quiet_tensorflow():
+    """Keeps TensorFlow's start-up notes out of the terminal, and Keras out; to be called before it is imported."""
+    # The second setting silences a note that the first does not; the third names an old Keras, which is not there.
+    settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "TF_USE_LEGACY_KERAS": "1"}
+    os.environ.update(settings | os.environ)
+
+
+def main():
+    """Reads the command line and runs, on as many hosts as the environment tells of."""
+    quiet_tensorflow()
+    checkpoint.quiet()
+    host_memory.keep()
+    with rendezvous.connect() as group:
+        parser = command.Parser(description=__doc__.split("\n", 2)[2])
+        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, metrics and events")
+        parser.add_argument(
+            "--replay", type=int, metavar="STEP",
+            help="compute one step (from 0) of the run in --workdir again, on this CPU, and show what is not finite",
+        )  # fmt: skip
+        args = parse(parser)
+        if args.replay is not None:
+            jax.config.update("jax_platforms", "cpu")
+            again(args.config, places.absolute(args.workdir), args.replay)
+            return
+        code = run(args.config, places.absolute(args.workdir), group, hours.age_s())
+    sys.exit(code)

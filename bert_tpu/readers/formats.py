@@ -1,0 +1,142 @@
+"""Readers of text in several formats: from an open file to paragraphs, with None behind each document."""
+
+import codecs
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+import io
+import json
+from xml.etree import ElementTree
+
+from bert_tpu.core import command
+from bert_tpu.corpus import sentences
+
+LINE_BYTES = 1 << 20  # a longer line is taken in pieces of this size
+RECORD_BYTES = 64 << 20  # a JSON line can only be parsed whole: it must fit
+
+
+@dataclass
+class Counts:
+    """What was met on the way; grows while documents are read."""
+
+    read_bytes: int = 0  # of the files as they are on disk
+    invalid_utf8: int = 0  # sequences that U+FFFD replaced
+    cut_documents: int = 0
+
+
+def lines(file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_BYTES) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers; one longer than `limit` bytes comes in pieces."""
+    number, rest = 1, b""
+    while line := rest + file.readline(limit - len(rest)):
+        if number == 1 and not rest:
+            if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise command.UserError(f"{path} is UTF-16; convert it by iconv -f UTF-16 -t UTF-8")
+            line = line.removeprefix(codecs.BOM_UTF8)
+        ended = line.endswith(b"\n")
+        line, rest = (line, b"") if ended or len(line) < limit else _cut(line)
+        yield number, decode(line, counts).rstrip("\r\n")
+        number += ended
+
+
+def _cut(line: bytes) -> tuple[bytes, bytes]:
+    """`line` in two, at its last space or else between two of its last characters."""
+    if space := line.rfind(b" ") + 1:
+        return line[:space], line[space:]
+    for stop in range(len(line) - 1, len(line) - 5, -1):
+        if line[stop] & 0xC0 != 0x80:  # a byte that starts a character
+            return line[:stop], line[stop:]
+    return line, b""
+
+
+def decode(raw: bytes, counts: Counts) -> str:
+    """UTF-8 as text; what is none is replaced and counted."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode(errors="replace")
+        counts.invalid_utf8 += text.count("\ufffd") - raw.count("\ufffd".encode())
+        return text
+
+
+def _text(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
+    for _, line in lines(file, path, counts):
+        yield line if line.strip() else None
+    yield None
+
+
+def _one(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
+    for _, line in lines(file, path, counts):
+        yield line
+    yield None
+
+
+def _jsonl(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
+    for number, line in lines(file, path, counts, RECORD_BYTES):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)["text"]
+            if not isinstance(text, str):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise command.UserError(
+                f"{path} line {number} is not a JSON object with a string under 'text' in at most "
+                f"{RECORD_BYTES >> 20} MiB; mend the line, or set --format if this is no JSON lines"
+            ) from None
+        # JSON can spell half a surrogate pair, which no tokenizer takes.
+        yield from paragraphs(decode(text.encode(errors="surrogatepass"), counts))
+
+
+def _wiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
+    inside = False
+    for number, line in lines(file, path, counts):
+        opens = line.startswith("<doc id=" if inside else "<doc ")
+        if opens == inside and (opens or line.strip()):
+            what = "a <doc> inside another" if inside else "text outside of <doc>"
+            raise command.UserError(f"{path} line {number} has {what}; extract it again, or set --format text")
+        if opens:
+            inside = True
+        elif inside and line.strip() == "</doc>":
+            inside = False
+            yield None
+        elif inside:
+            yield line
+    if inside:
+        raise command.UserError(f"{path} ends inside a <doc>: it was cut short; extract it again")
+
+
+def _mediawiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
+    """The markup of every article of a dump, whole: not a redirect, and of the main namespace.
+
+    https://www.mediawiki.org/wiki/Help:Export#Export_format
+    """
+    try:
+        parsed = ElementTree.iterparse(file, events=("start", "end"))
+        _, root = next(parsed)
+        for event, element in parsed:
+            if event == "end" and element.tag.endswith("}page"):
+                space = element.tag.removesuffix("page")
+                text = element.findtext(f"{space}revision/{space}text")
+                if text and element.findtext(f"{space}ns") == "0" and element.find(f"{space}redirect") is None:
+                    yield text
+                    yield None
+                root.clear()  # else all pages would stay in memory
+    except ElementTree.ParseError as fault:
+        raise command.UserError(f"{path} is no whole MediaWiki dump ({fault}); fetch it again") from None
+
+
+READERS = {"text": _text, "file": _one, "jsonl": _jsonl, "wiki": _wiki, "mediawiki": _mediawiki}
+
+
+def texts(raws: Iterable[bytes | str], counts: Counts) -> Iterator[str | None]:
+    """The paragraphs of documents that come whole."""
+    for raw in raws:
+        raw = raw.encode(errors="surrogatepass") if isinstance(raw, str) else raw
+        counts.read_bytes += len(raw)
+        yield from paragraphs(decode(raw, counts))
+
+
+def paragraphs(text: str) -> Iterator[str | None]:
+    """The paragraphs of one document that is in memory, and its end."""
+    for line in text.split("\n"):
+        yield from sentences.pieces(line, LINE_BYTES)
+    yield None

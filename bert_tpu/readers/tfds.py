@@ -1,0 +1,128 @@
+"""TensorFlow Datasets: text, one example a document, `tfds:wikipedia/20230601.en`, and tables, `tfds:glue/rte`.
+
+What is not given as a query, `tfds:pg19?feature=book_text&split=train&data_dir=gs://bucket/tfds`, is: the feature
+`text`, the split `train`, and the folder that TFDS_DATA_DIR names.
+"""
+
+from collections.abc import Iterator
+import os
+from typing import NamedTuple
+import urllib.parse
+
+from bert_tpu.core import command
+
+PREFIX = "tfds:"
+
+
+class Query(NamedTuple):
+    """What is wanted of a data set."""
+
+    feature: str = "text"
+    split: str = "train"
+    data_dir: str | None = None
+
+
+def find(name: str) -> tuple[str, int]:
+    """The name, version and query included, of a data set that is prepared already, and its size in bytes."""
+    builder, query = _open(name)
+    config = f"/{builder.builder_config.name}" if builder.builder_config else ""
+    given = {key: value for key, value in query._asdict().items() if value != getattr(Query(), key)}
+    words = f"?{urllib.parse.urlencode(given, safe='/:')}" if given else ""
+    return f"{PREFIX}{builder.name}{config}:{builder.version}{words}", int(builder.info.dataset_size)
+
+
+def texts(name: str) -> Iterator[bytes]:
+    """The feature of every example of the split, in the order of its files; read as a stream."""
+    import tensorflow_datasets as tfds
+
+    builder, query = _open(name)
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    decoders = tfds.decode.PartialDecoding({query.feature: True})
+    data = builder.as_dataset(split=query.split, shuffle_files=False, read_config=config, decoders=decoders)
+    for example in tfds.as_numpy(data):
+        yield example[query.feature]
+
+
+def is_here(name: str) -> bool:
+    """Whether a data set of this name is prepared already."""
+    try:
+        _find(name)
+    except command.UserError:
+        return False
+    return True
+
+
+def tables(name: str, features: tuple[str, ...]) -> dict[str, dict[str, list]]:
+    """The features of every split, row by row in the order of its files: text as str, a class by its name.
+
+    What has no class (in TensorFlow Datasets, -1) is None. Raises UserError where a feature is missing.
+    """
+    builder, query = _find(name)
+    import tensorflow_datasets as tfds
+
+    if (query.feature, query.split) != (Query().feature, Query().split):
+        raise command.UserError(f"{name}: after the ? of a task stands only data_dir; mend the name")
+    if missing := [feature for feature in features if feature not in builder.info.features]:
+        raise command.UserError(f"{name} has no feature {missing[0]!r} but {', '.join(builder.info.features)}")
+    config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True))
+    found = {}
+    for split in builder.info.splits:
+        data = builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=decoders)
+        found[split] = {feature: [] for feature in features}
+        for batch in data.ragged_batch(1000):
+            for feature in features:
+                ragged = hasattr(batch[feature], "to_list")
+                values = batch[feature].to_list() if ragged else batch[feature].numpy().tolist()
+                found[split][feature] += [_plain(value, builder.info.features[feature]) for value in values]
+    return found
+
+
+def _plain(value, feature):
+    """A value of TensorFlow Datasets as Python has it."""
+    if isinstance(value, list):
+        return [_plain(each, feature.feature) for each in value]
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if hasattr(feature, "int2str"):
+        return feature.int2str(value) if value >= 0 else None
+    return value
+
+
+def _open(name: str):
+    """(builder, Query) of a text source; UserError where they do not serve."""
+    builder, query = _find(name)
+    import tensorflow_datasets as tfds
+
+    splits, features = builder.info.splits, builder.info.features or {}
+    if query.split not in splits:
+        raise command.UserError(f"{name} has no split {query.split!r} but {', '.join(splits)}")
+    if query.feature not in features or not isinstance(features[query.feature], tfds.features.Text):
+        strings = [key for key, kind in features.items() if isinstance(kind, tfds.features.Text)]
+        known = f"?feature= takes one of {', '.join(strings)}" if strings else "name a data set of plain text"
+        raise command.UserError(f"{name} has no feature {query.feature!r} of text: {known}")
+    return builder, query
+
+
+def _find(name: str):
+    """(builder, Query) of a data set that is prepared; UserError where there is none."""
+    plain, _, words = name.removeprefix(PREFIX).partition("?")
+    try:
+        query = Query(**dict(urllib.parse.parse_qsl(words, strict_parsing=True)) if words else {})
+    except (TypeError, ValueError):
+        known = ", ".join(Query._fields)
+        raise command.UserError(f"{name}: after the ? stand KEY=VALUE, joined by &, of the keys {known}") from None
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise command.UserError(f"{name} needs tensorflow_datasets; pip install it") from None
+    mend = "check the name and TFDS_DATA_DIR, or prepare it by `tfds build`"
+    try:
+        # Read here, because the library reads the variable only when it is imported.
+        directory = query.data_dir or os.environ.get("TFDS_DATA_DIR")
+        builder = tfds.builder(plain, data_dir=directory, try_gcs=False)
+    except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError):
+        raise command.UserError(f"there is no data set {name}; {mend}") from None
+    if not builder.info.splits:
+        raise command.UserError(f"{name} is not on this machine; {mend}")
+    return builder, query

@@ -1,0 +1,1 @@
+"""WordPiece in BERT's id layout: the vocabulary, training one, encoding text."""

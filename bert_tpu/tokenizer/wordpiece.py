@@ -1,0 +1,79 @@
+"""Training a WordPiece vocabulary in BERT's id layout; the same text gives the same vocabulary."""
+
+import collections
+from collections.abc import Callable, Iterable
+
+from tokenizers import pre_tokenizers, trainers
+
+from bert_tpu.core import command
+from bert_tpu.tokenizer import vocab
+
+LAYOUT = ("[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def train(
+    read_lines: Callable[[], Iterable[str]],
+    vocab_size: int,
+    *,
+    lower: bool = True,
+    alphabet_size: int = 1000,
+    min_count: int = 2,
+) -> vocab.Vocab:
+    """A vocabulary of exactly `vocab_size` pieces; ids 0-103 as in Google's vocabularies.
+
+    `read_lines()` starts the text anew and is called twice. Letters beyond the `alphabet_size`
+    most frequent become [UNK]. Raises UserError if the text cannot fill the vocabulary,
+    and before it is read if ids have no room for so many.
+    """
+    if vocab_size > vocab.MAX_PIECES:
+        raise command.UserError(
+            f"vocab_size {vocab_size:,} is too large, as ids are stored in 16 bits; "
+            f"ask for at most {vocab.MAX_PIECES:,}"
+        )
+    alphabet = _alphabet(read_lines(), lower, alphabet_size)
+    if not alphabet:
+        raise command.UserError("the input holds no text; name files with text")
+    # The library numbers continuing letters in the order of a randomly seeded hash map and breaks
+    # ties between merges by number. Given as special pieces they get their numbers from us.
+    fixed = [*LAYOUT, *alphabet, *(f"##{c}" for c in alphabet if _continues(c))]
+    if vocab_size < len(fixed):
+        raise command.UserError(
+            f"vocab_size {vocab_size} cannot hold the {len(fixed)} special pieces and letters "
+            f"of this text; ask for more than {len(fixed)}"
+        )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_count,
+        special_tokens=fixed,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    learner = vocab.tokenizer(vocab.Vocab(LAYOUT, lower))
+    learner.train_from_iterator(read_lines(), trainer)
+    found = learner.get_vocab()
+    if len(found) < vocab_size:
+        raise command.UserError(
+            f"the text yields {len(found)} pieces, not {vocab_size}; give more text or ask for at most {len(found)}"
+        )
+    return vocab.Vocab(tuple(sorted(found, key=found.__getitem__)), lower)
+
+
+def _alphabet(lines: Iterable[str], lower: bool, size: int) -> list[str]:
+    """The `size` most frequent letters after normalization, sorted."""
+    raw = collections.Counter()
+    for line in lines:
+        raw.update(line)
+    rule = vocab.normalizer(lower)
+    letters = collections.Counter()
+    for letter, count in raw.items():
+        for normal in rule.normalize_str(letter):
+            letters[normal] += 0 if normal.isspace() else count
+    ranked = sorted((-count, letter) for letter, count in letters.items() if count)
+    return sorted(letter for _, letter in ranked[:size])
+
+
+def _continues(letter: str) -> bool:
+    """Whether a word can hold `letter` past its start; punctuation and CJK stand alone."""
+    normal = vocab.normalizer(lower=False).normalize_str(f"a{letter}a")
+    return len(pre_tokenizers.BertPreTokenizer().pre_tokenize_str(normal)) == 1

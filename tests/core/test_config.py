@@ -1,0 +1,209 @@
+"""Mistakes on the command line, in a config or in its data: one sentence that says the mend, and no traceback."""
+
+import re
+import shutil
+import sys
+
+from helpers import tiny_runs
+import pytest
+
+from bert_tpu.core import command, config
+from bert_tpu.corpus import store
+from bert_tpu.distributed import mesh
+from bert_tpu.pretrain import pretraining
+from bert_tpu.training import checkpoint, train_step, workdir
+
+
+@pytest.fixture(scope="module")
+def given(corpus_dir, tmp_path_factory):
+    return tiny_runs.keys(corpus_dir, tmp_path_factory)
+
+
+@pytest.fixture
+def fault(monkeypatch, capsys):
+    """Function (words of a command line) -> the one sentence that the run ends with, on stderr and with status 1."""
+
+    def run(words):
+        monkeypatch.setattr(sys, "argv", ["pretrain", *map(str, words)])
+        monkeypatch.setattr(checkpoint, "quiet", lambda: None)  # it is for a process that ends
+        with pytest.raises(SystemExit) as ended:
+            command.run(pretraining.main)
+        assert isinstance(ended.value.code, str), "the run had no fault"  # Python prints it and exits with 1
+        assert "\n" not in ended.value.code
+        assert "Traceback" not in capsys.readouterr().err
+        return ended.value.code
+
+    return run
+
+
+CONFIG = f"--config={tiny_runs.FILE}"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--config.optm.x=1"], "config has no key optm: did you mean optim?"),
+        (["--config.optim.learning_rat=1"], "config.optim has no key learning_rat: did you mean learning_rate?"),
+        (["--config.xyz=1"], "config has no key xyz: its keys are accumulate, batch_size,"),
+        (["--config.batch_size=abc"], "--config.batch_size=abc: give a whole number"),
+        (["--config.num_steps=2.5"], "--config.num_steps=2.5: give a whole number"),
+        (["--config.optim.learning_rate=fast"], "--config.optim.learning_rate=fast: give a number"),
+        (["--config.optim.learning_rate=nan"], "--config.optim.learning_rate=nan: give a number"),
+        (["--config.optim.clip_norm=inf"], "--config.optim.clip_norm=inf: give a number"),
+        (["--config.model.remat=maybe"], "--config.model.remat=maybe: give true or false"),
+        (["--config.data.seq_lens=(16,"], "--config.data.seq_lens=(16,: give whole numbers such as 128,512"),
+        (["--config.data.seq_lens=16.5"], "--config.data.seq_lens=16.5: give whole numbers"),
+        (["--config.batch_size", "64"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
+        (["--config.optim=1"], "--config.optim=1: config.optim is a section; write --config.optim.KEY=VALUE"),
+        (["--config.seed.x=1"], "--config.seed.x=1: config.seed is a value, not a section; write --config.seed=VALUE"),
+        (["stray"], "unrecognized arguments: stray"),
+        (["--confg=1"], "unrecognized arguments: --confg=1"),
+    ],
+)
+def test_a_slip_in_a_key_or_value_is_named(fault, tmp_path, words, sentence):
+    assert fault([CONFIG, f"--workdir={tmp_path / 'run'}", *words]).startswith(f"error: {sentence}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--workdir=w"], "error: the following arguments are required: --config"),
+        ([CONFIG], "error: the following arguments are required: --workdir"),
+        (["--workdir=w", "--config=none.py"], "error: no config file none.py"),
+        (["--workdir=w", "--config=configs"], "error: no config file configs"),
+        (["--workdir=w", "--config=configs/bert.py:huge"], "no variant 'huge': choose from micro, mini,"),
+        (["--workdir=w", "--config=configs/demo.py:huge"], "configs/demo.py has no variants"),
+        (["--workdir=w", "--config=README.md"], "README.md is no config, a Python file with a function get_config"),
+        (["--workdir=w", "--config=configs/__init__.py"], "is no config, a Python file with a function get_config"),
+    ],
+)
+def test_a_config_that_is_none_is_named(fault, words, sentence):
+    assert sentence in fault(words)
+
+
+def test_values_are_read_as_what_they_replace():
+    words = ["seed=7", "optim.learning_rate=3e-4", "model.remat=True", "data.dir=a=b", "data.seq_lens=128"]
+    lists = ["data.max_predictions=[20,76]", "num_steps=1_000"]
+    args = config.parse(command.Parser(), [CONFIG, *(f"--config.{word}" for word in words + lists)])
+    cfg = args.config
+    assert (cfg.seed, cfg.optim.learning_rate, cfg.model.remat, cfg.data.dir) == (7, 3e-4, True, "a=b")
+    assert (cfg.data.seq_lens, cfg.data.max_predictions, cfg.num_steps) == ((128,), (20, 76), 1000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "checkpoint.every_steps=0", "checkpoint.keep_last=0", "checkpoint.keep_every=-1", "eval.every_steps=0",
+        "eval.num_batches=-1", "log.every_steps=0", "log.every_steps=-5", "accumulate=0", "accumulate=-1",
+        "num_steps=0", "batch_size=0", "batch_size=-8", "seed=-1", "profile.num_steps=-1", "model.num_heads=0",
+        "model.hidden_size=0", "model.num_layers=0", "optim.warmup_steps=-1", "optim.learning_rate=-0.1",
+        "optim.clip_norm=-1", "optim.weight_decay=-1", "optim.b1=1",
+        "nonfinite.stop_after=-1", "watchdog.silent_s=1", "watchdog.stacks_s=-1", "watchdog.exit_s=5",
+    ],
+)  # fmt: skip
+def test_a_number_without_sense_is_named(fault, given, tmp_path, change):
+    key, value = change.split("=")
+    said = fault([*tiny_runs.words(given, tmp_path / "run"), f"--config.{change}"])
+    assert re.search(rf"\b{re.escape(key)} (is )?{value}", said)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "section", ["", "model", "data", "optim", "checkpoint", "eval", "log", "profile", "nonfinite", "watchdog"]
+)
+def test_a_left_over_or_missing_key_of_a_config_file_is_named(given, tmp_path, section):
+    for change, sentence in (
+        (lambda keys: keys.update(bogus=1), "has no key bogus"),
+        (lambda keys: keys.__delitem__(max(keys)), "lacks"),
+    ):
+        cfg = tiny_runs.configured(given).unlock()
+        change(cfg[section] if section else cfg)
+        with pytest.raises(command.UserError, match=sentence):
+            pretraining.run(cfg, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"data.dir": ""}, "no corpus: give --config.data.dir=DIR"),
+        ({"data.dir": "configs"}, "corpus configs is not finished (no corpus.json)"),
+        ({"data.dir": "nowhere"}, "corpus nowhere does not exist"),
+        ({"model.vocab_size": 401}, "a vocabulary of 400 pieces and the model one of 401: give --config.model.vocab_"),
+        ({"model.vocab_size": 399}, "a vocabulary of 400 pieces and the model one of 399: give --config.model.vocab_"),
+        ({"data.seq_lens": (16, 64)}, "max_positions 32 is less than the rows' 64 tokens"),
+        ({"optim.name": "sgd"}, "'sgd' is none of bert_adamw, adamw, lamb"),
+        (
+            {"init_from": "nowhere"},
+            "there is no nowhere: give a Hugging Face directory, a run's workdir or checkpoint, or an imp",
+        ),
+        ({"model.type_vocab_size": 1}, "config.model.type_vocab_size is 1: give 2 or more"),
+    ],
+)
+def test_what_does_not_fit_together_is_named(fault, given, tmp_path, changes, sentence):
+    assert sentence in fault(tiny_runs.words(given | changes, tmp_path / "run"))
+
+
+def test_the_batch_size_that_is_proposed_divides(fault, given, tmp_path):
+    on = mesh.make(pretraining.jax.devices())
+    for batch_size, accumulate in ((9, 1), (33, 2), (1, 3)):
+        said = fault(tiny_runs.words(given | {"batch_size": batch_size, "accumulate": accumulate}, tmp_path / "run"))
+        proposed = int(re.search(rf"batch_size {batch_size} does not divide over 8 devices .*; try (\d+)", said)[1])
+        pretraining.make_recipe(tiny_runs.configured(given, batch_size=proposed)).check_division(on.size, accumulate)
+
+
+def test_a_workdir_that_cannot_be_written_is_named(fault, given, tmp_path):
+    (tmp_path / "file").touch()
+    assert f"{tmp_path / 'file'}" in fault(tiny_runs.words(given, tmp_path / "file" / "run"))
+    cache = {"compile_cache": str(tmp_path / "file" / "cache")}
+    assert "cannot be written: give another --config.compile_cache" in fault(
+        tiny_runs.words(given | cache, tmp_path / "run")
+    )
+    assert "may not be read or written" in fault(tiny_runs.words(given, "/sys/run"))  # even root may not
+
+
+@pytest.fixture
+def own_corpus(corpus_dir, tmp_path):
+    return shutil.copytree(corpus_dir, tmp_path / "corpus")
+
+
+def test_a_fault_of_the_data_costs_no_new_workdir(fault, given, own_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_step, "compile", lambda *_: train_step.Programs({}, {}))  # which goes on meanwhile
+    words = tiny_runs.words(given | {"data.dir": own_corpus}, tmp_path / "run")
+    shard = own_corpus / store.read(own_corpus).splits["train"][0].file
+    raw = bytearray(shard.read_bytes())
+    raw[-1] ^= 1
+    shard.write_bytes(raw)
+    assert f"shard {shard} is damaged" in fault(words)
+    shard.unlink()
+    assert f"shard {shard} is missing" in fault(words)
+    # With nothing trained, the mend may be another corpus or another batch in the same workdir.
+    assert "too small for one batch" in fault(tiny_runs.words(given | {"batch_size": 80_000}, tmp_path / "run"))
+
+
+def test_a_second_run_in_a_workdir_is_refused(fault, given, tmp_path):
+    with workdir.claim(tmp_path, {}):
+        assert fault(tiny_runs.words(given, tmp_path)).startswith(f"error: another run is using {tmp_path}: stop it or")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"corpus": {"sha256": "0123"}}, r"corpus.sha256 is '0123' there and '[0-9a-f]{64}' here"),
+        ({"seed": 5}, "seed is 5 there and 0 here"),
+    ],
+)
+def test_a_workdir_of_another_corpus_or_config_is_refused(fault, given, lock, tmp_path, change, sentence):
+    hashes = {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}
+    with workdir.claim(tmp_path, tiny_runs.configured(given).to_dict() | {"corpus": hashes} | change):
+        (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    assert re.search(sentence, fault(tiny_runs.words(given, tmp_path)))
+
+
+def test_evaluation_without_held_out_text_is_refused(given, lock, monkeypatch):
+    bare = lock.content | {"heldout": lock.content["heldout"] | {"texts": 1}}  # in two pieces, perhaps
+    monkeypatch.setattr(store, "read", lambda directory: lock._replace(content=bare))
+    with pytest.raises(command.UserError, match=r"no two held-out texts .* give --config.eval.num_batches=0"):
+        pretraining.open_corpus(tiny_runs.configured(given))
+    pretraining.open_corpus(tiny_runs.configured(given, **{"eval.num_batches": 0}))

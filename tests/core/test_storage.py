@@ -1,0 +1,98 @@
+"""A workdir in a bucket: TensorFlow's file system in memory answers for gs://, so what goes past epath fails."""
+
+import json
+import types
+
+from etils import epath
+from etils.epath import backend
+import pytest
+
+from bert_tpu.core import command, places
+from bert_tpu.monitoring import hours, log
+from bert_tpu.tokenizer import vocab
+from bert_tpu.training import checkpoint, nonfinite, workdir
+
+RUN = "gs://bucket/run"
+
+
+class InMemory:
+    """epath's TensorFlow backend, with ram:// in place of gs://."""
+
+    def __getattr__(self, name):
+        call = getattr(TENSORFLOW, name)
+
+        def moved(value, old, new):
+            if isinstance(value, (list, tuple, types.GeneratorType)):
+                return [moved(each, old, new) for each in value]
+            return str(value).replace(old, new, 1) if str(value).startswith(old) else value
+
+        return lambda *given, **options: moved(
+            call(*(moved(value, "gs://", "ram://") for value in given), **options), "ram://", "gs://"
+        )
+
+
+TENSORFLOW = backend.tf_backend
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backend, "tf_backend", InMemory())
+    yield epath.Path(RUN)
+    epath.Path(RUN).rmtree(missing_ok=True)
+    assert list(tmp_path.iterdir()) == []  # nothing took "gs:" for a folder
+
+
+def test_paths_of_a_bucket_stay_what_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(places.absolute(RUN)) == RUN
+    assert str(places.absolute(epath.Path(RUN)) / "checkpoints") == f"{RUN}/checkpoints"
+    assert str(places.absolute("run")) == str(tmp_path / "run")
+    assert [places.is_bucket(path) for path in (RUN, epath.Path(RUN), "run", tmp_path)] == [True, True, False, False]
+
+
+def test_a_bucket_is_claimed_and_remembers_its_config(bucket):
+    with workdir.claim(bucket, {"seed": 1}):
+        pass
+    assert workdir.read_config(RUN) == {"seed": 1}
+    (bucket / "checkpoints" / "10").mkdir(parents=True)
+    (bucket / "checkpoints" / "10" / "SHA256SUMS").write_text("")
+    with pytest.raises(command.UserError, match="gs://bucket/run belongs to another config: seed is 1 there and 2"):
+        workdir.claim(bucket, {"seed": 2}).__enter__()
+
+
+def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
+    workdir.put_tokenizer(bucket, vocab.load(tokenizer_dir))
+    assert (bucket / "tokenizer" / "vocab.txt").read_text() == (tokenizer_dir / "vocab.txt").read_text()
+    clock = hours.Hours(bucket, writes=True, units={"cpu": 2})
+    clock.resume(0)
+    clock.write(4)
+    assert json.loads((bucket / "hours.json").read_text())["unsaved"]["step"] == 4
+
+    given = dict(
+        workdir=bucket, every_steps=1, tensorboard=False, first_step=0, num_steps=10, batch_size=8, rows=int,
+        objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={}, writes=True,
+    )  # fmt: skip
+    book = log.Log(**given)
+    written = []
+    for step in range(1, 6):
+        book.step(step, 16, {"mlm_loss": (1.0, 1.0)}, 0.5, 0.1)
+        written.append((bucket / "metrics.jsonl").read_text().count("\n"))
+    assert written == [1] * 5  # not once a line: a bucket takes an object about once a second
+    book.unlogged()
+    assert (bucket / "metrics.jsonl").read_text().count("\n") == 5  # and all before a checkpoint
+    log.Log(**given | {"first_step": 3})
+    assert (bucket / "metrics.jsonl").read_text().count("\n") == 3
+
+
+def test_checkpoints_of_a_bucket_are_found_and_checked(bucket):
+    for step in (10, 20):
+        folder = bucket / "checkpoints" / str(step)
+        (folder / "params").mkdir(parents=True)
+        (folder / "params" / "array").write_text("numbers" * step)
+        sums = "".join(f"{digest}  {name}\n" for name, digest in checkpoint._sums(folder, ("params",)).items())
+        (folder / "SHA256SUMS").write_text(sums)
+    assert str(checkpoint.find(RUN)) == f"{RUN}/checkpoints/20"
+    (bucket / "checkpoints" / "20" / "params" / "array").write_text("nonsense")
+    assert str(checkpoint.find(RUN)) == f"{RUN}/checkpoints/10"
+    assert nonfinite.params_of(RUN, 15) == (bucket / "checkpoints" / "10", 5)

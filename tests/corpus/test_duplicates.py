@@ -1,0 +1,90 @@
+"""Similar documents are found, whatever parts they are in, and others are not."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from bert_tpu.corpus import duplicates, picking, store
+
+
+def shard(rows):
+    lengths = np.array(list(map(len, rows)), np.uint32)
+    ones = np.ones(len(rows), np.uint32)
+    return store.Shard(np.concatenate(rows).astype(np.uint16), lengths, ones, ones)
+
+
+def jaccard(one, other):
+    runs = [{tuple(row[i : i + duplicates.RUN]) for i in range(len(row) - duplicates.RUN + 1)} for row in (one, other)]
+    return len(runs[0] & runs[1]) / len(runs[0] | runs[1])
+
+
+def similar(rows, sizes, threshold):
+    """By parts of these sizes."""
+    sketches = []
+    left = iter(rows)
+    for size in sizes:
+        made = shard(list(itertools.islice(left, size)))
+        sketches.append(duplicates.sketches(made, duplicates.hashes(made)))
+    bands = [duplicates.bands(each) for each in sketches]
+    return duplicates.similar(
+        [len(each) for each in sketches], lambda part, band: bands[part][band], sketches.__getitem__, threshold
+    )
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Pairs of documents, the second a copy of the first with some tokens changed, and their similarities."""
+    draw = np.random.default_rng(0)
+    made = []
+    for pair in range(60):
+        one = draw.integers(0, 5000, draw.integers(150, 400))
+        other = one.copy()
+        places = draw.choice(len(one), len(one) * (pair % 6) // 100, replace=False)
+        other[places] = draw.integers(0, 5000, len(places))
+        made += [one, other]
+    return made
+
+
+def test_a_sketch_estimates_jaccard_s_similarity(rows):
+    made = shard(rows)
+    sketches = duplicates.sketches(made, duplicates.hashes(made))
+    estimates = np.mean(sketches[::2] == sketches[1::2], axis=1)
+    errors = [e - jaccard(rows[2 * i], rows[2 * i + 1]) for i, e in enumerate(estimates)]
+    assert abs(np.mean(errors)) < 0.02
+    assert np.std(errors) < 2 * np.sqrt(0.25 / duplicates.PERMUTATIONS)
+
+
+def test_the_later_of_two_similar_documents_is_named(rows):
+    near = [jaccard(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
+    found = similar(rows, [50, 7, 63], 0.8)
+    assert not found[::2].any()
+    for value, hit in zip(near, found[1::2], strict=True):
+        if value > 0.92:
+            assert hit
+        if value < 0.65:
+            assert not hit
+    assert 0.2 < found[1::2].mean() < 0.8  # both cases were there
+
+
+def test_the_answer_does_not_depend_on_the_parts(rows):
+    first = similar(rows, [120], 0.8)
+    assert np.array_equal(first, similar(rows, [1, 40, 40, 39], 0.8))
+
+
+def test_equal_documents_are_told_from_the_first_of_them():
+    rows = [np.arange(n % 3 + 1) for n in range(9)]
+    own = duplicates.hashes(shard(rows))
+    assert duplicates.equal(own).tolist() == [False] * 3 + [True] * 6
+
+
+def test_documents_shorter_than_a_run_are_similar_only_when_equal():
+    rows = [np.array(row) for row in ([1, 2], [1, 3], [1, 2], [1], [2, 1, 4, 4])]
+    assert similar(rows, [5], 0.8).tolist() == [False, False, True, False, False]
+
+
+def test_nothing_is_similar_to_nothing():
+    none = store.Shard(np.empty(0, np.uint16), *[np.empty(0, np.uint32)] * 3)
+    assert duplicates.hashes(none).shape == (0,)
+    assert duplicates.sketches(none, duplicates.hashes(none)).shape == (0, duplicates.PERMUTATIONS)
+    assert picking.documents(none, np.empty(0, np.int64)).tokens.shape == (0,)

@@ -1,0 +1,60 @@
+"""Sources are read as often as the mix has it."""
+
+import numpy as np
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.corpus import mix
+
+PATHS = ["a/wiki_00", "a/wiki_01", "b/book.txt"]
+
+
+def epochs(*words, tokens=(300, 100, 100)):
+    return mix.epochs(mix.parse(words), PATHS, np.array(tokens)).tolist()
+
+
+def test_epochs_are_those_of_the_first_entry_that_matches():
+    assert epochs() == [1, 1, 1]
+    assert epochs("*book*=2.5") == [1, 1, 2.5]
+    assert epochs("a/wiki_00=0", "a/*=3") == [0, 3, 1]
+
+
+def test_shares_are_of_the_tokens_that_are_read():
+    made = epochs("*wiki*=50%", "*book*=50%")
+    assert made == [1, 1, 4]
+    weighted = np.array(made) * [300, 100, 100]
+    assert weighted[2] / weighted.sum() == 0.5
+    made = epochs("*wiki*=95%", "*book*=5%")
+    assert min(made) == 1
+    weighted = np.array(made) * [300, 100, 100]
+    assert weighted[2] / weighted.sum() == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["x"], "neither"), (["=2"], "neither"), (["*=-1"], "neither"), (["*=nan"], "neither"), (["*=1x"], "neither"),
+        (["*wiki*=50%", "*book*=40%"], "add up to 100%"), (["*wiki*=100%", "*book*=1"], "beside epochs"),
+        (["*wiki*=100%", "*book*=0%"], "above 0%"), (["*wiki*=100%"], "b/book.txt has no share"),
+        (["*none*=2"], "no source is left for"),
+    ],
+)  # fmt: skip
+def test_a_mix_that_cannot_be_is_named(words, complaint):
+    with pytest.raises(command.UserError, match=complaint):
+        epochs(*words)
+
+
+def test_a_share_of_nothing_is_named():
+    with pytest.raises(command.UserError, match="nothing is left of"):
+        epochs("*wiki*=50%", "*book*=50%", tokens=(1, 1, 0))
+
+
+def test_a_fraction_of_an_epoch_takes_that_fraction_of_the_documents():
+    own = np.random.default_rng(0).integers(0, 2**64, 10_000, np.uint64)
+    made = mix.copies(own, np.full(10_000, 1.25))
+    assert set(made.tolist()) == {1, 2}
+    assert made.mean() == pytest.approx(1.25, abs=0.02)
+    assert np.array_equal(made, mix.copies(own, np.full(10_000, 1.25)))
+    # Not by what decides on the held-out split, or it would be all of one.
+    low = own < 2**63
+    assert made[low].mean() == pytest.approx(1.25, abs=0.03)

@@ -1,0 +1,102 @@
+"""What is said of a corpus is what a plain count of its batches and shards gives."""
+
+import collections
+
+from helpers import warm_processes
+import numpy as np
+import pytest
+
+from bert_tpu.core import command, config
+from bert_tpu.corpus import store
+from bert_tpu.data import chunks, corpus_batches, corpus_stats, packing
+from bert_tpu.pretrain import pretraining
+from tools import describe_corpus
+
+LENS, SLOTS = (16, 64), 4
+
+
+@pytest.fixture(scope="module")
+def described(lock):
+    return corpus_stats.describe(lock, LENS, slots=SLOTS)
+
+
+def test_counts_are_those_of_the_text(lock, described):
+    shard = store.load(lock, lock.splits["train"])
+    counts = collections.Counter(shard.tokens.tolist())
+    assert {i: n for i, n in enumerate(described.pieces.tolist()) if n} == counts
+    ends = np.cumsum(shard.documents)
+    documents = [int(shard.sentences[b - n : b].sum()) for n, b in zip(shard.documents, ends, strict=True)]
+    for lengths, histogram in ((documents, described.document_tokens), (shard.sentences, described.sentence_tokens)):
+        bins = collections.Counter(int(length).bit_length() - 1 for length in lengths)
+        assert {i: n for i, n in enumerate(histogram.tolist()) if n} == bins
+
+
+def test_an_epoch_s_examples_are_the_rows_that_training_has(lock, described):
+    groups = len(corpus_batches.deal(lock.splits["train"], corpus_stats.ROWS))
+    share = corpus_batches.load(lock, "train", batch_size=corpus_stats.ROWS)
+    assert share.num_groups == groups > 1
+    for n in LENS:
+        np.testing.assert_array_equal(described.rows[n], corpus_batches.cut(share, n, 0.1).epoch)
+        assert described.rows[n].max() / described.rows[n].min() - 1 <= described.spread() < corpus_batches.SPREAD
+    examples = {16: 3 * int(described.rows[16].sum()), 64: 0}
+    assert described.epochs(examples) == {16: 3, 64: 0}
+    assert described.packed_epoch == len(chunks.table(share.text, target=LENS[-1] - 3, short_prob=0.1).first)
+
+
+def test_padding_is_that_of_training_s_batches(lock, described):
+    share = corpus_batches.load(lock, "train", batch_size=8)
+    for n in LENS:
+        cfg = config.load("configs/bert.py:micro")
+        cfg.update_from_flattened_dict({"data.dir": str(lock.directory), "data.seq_lens": (n,), "batch_size": 8})
+        cfg.data.max_predictions = (3,)
+        batches = corpus_batches.stream(
+            share, corpus_batches.cut(share, n, 0.1), pretraining.make_recipe(cfg), n, 0, 200
+        )
+        real = np.mean([batch["attention_mask"].mean() for batch in batches])
+        assert described.real[n] == pytest.approx(real, abs=0.03)
+
+
+def test_packed_rows_are_those_of_the_plan(lock, described):
+    rows = {"batch_size": 8, "packed_rows": 8}
+    share = corpus_batches.load(lock, "train", **rows)
+    plan = packing.plan(share.text, share.document_start, seq_len=LENS[-1], slots=SLOTS, short_prob=0.1)
+    held = (plan.rows >= 0).sum()
+    assert described.packed_examples == pytest.approx(held / len(plan.rows), rel=0.02)
+    most = (plan.budgets + packing.SPECIAL).sum() / (len(plan.rows) * LENS[-1])  # where every example takes its budget
+    assert 0.97 * most < described.packed_real <= most + 0.02
+
+
+def test_the_description_is_for_a_person(lock, tmp_path):
+    done = warm_processes.run("tools.describe_corpus", [lock.directory, "--out", tmp_path / "c.png"])
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith("reading") or not line for line in done.stderr.splitlines())
+    for words in (
+        "text.txt",
+        "unigram entropy",
+        "equal documents",
+        "commonest pieces",
+        "epochs",
+        "padding",
+        "100%",
+        "512, packed",
+    ):
+        assert words in done.stdout
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_verifying_names_a_shard_that_was_edited(lock, tmp_path):
+    for path in lock.directory.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert corpus_stats.verify(store.read(tmp_path)) == sum(len(lock.splits[split]) for split in store.SPLITS)
+    shard = tmp_path / lock.splits["heldout"][0].file
+    raw = bytearray(shard.read_bytes())
+    raw[-1] ^= 1
+    shard.write_bytes(raw)
+    with pytest.raises(command.UserError, match=f"{shard.name} is damaged"):
+        corpus_stats.verify(store.read(tmp_path))
+
+
+def test_a_quantile_is_the_bound_of_its_bin():
+    histogram = np.zeros(len(corpus_stats.LENGTHS), np.int64)
+    histogram[[0, 3]] = 90, 10
+    assert [describe_corpus._quantile(histogram, q) for q in (0.1, 0.9, 0.91, 1.0)] == [2, 2, 16, 16]

@@ -1,0 +1,38 @@
+"""A stream of batches has no thread that tunes it, for which the end of a run would have to wait."""
+
+import pathlib
+import time
+
+from helpers import tiny_runs
+import tensorflow as tf
+
+from bert_tpu.data import corpus_batches
+from bert_tpu.pretrain import pretraining
+
+STREAMS = 3
+
+
+def threads():
+    time.sleep(0.5)  # those that a stream begins are there
+    return len(list(pathlib.Path("/proc/self/task").iterdir()))
+
+
+def test_tensorflow_would_tune_each_stream_in_a_thread_and_does_not(corpus_dir, tmp_path_factory, monkeypatch):
+    cfg = tiny_runs.configured(tiny_runs.keys(corpus_dir, tmp_path_factory))
+    cfg.update_from_flattened_dict({"data.seq_lens": (16,), "data.max_predictions": (3,)})
+    rules = pretraining.make_recipe(cfg)
+    share = corpus_batches.load(pretraining.open_corpus(cfg), "train", **rules.row_counts())
+    streams = []
+
+    def more():
+        """Threads of STREAMS further streams that have begun."""
+        before = threads()
+        for _ in range(STREAMS):
+            streams.append(corpus_batches.train(share, rules, 0))
+            next(streams[-1])
+        return threads() - before
+
+    more()  # what all have in common
+    ours = more()
+    monkeypatch.setattr(tf.data.Dataset, "with_options", lambda dataset, options: dataset)
+    assert more() == ours + STREAMS

@@ -1,0 +1,70 @@
+"""The watchdog: it says where a run stands when it stands, and ends it; what goes on it leaves alone."""
+
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.distributed import hosts, watchdog
+
+
+def place(step, doing="step", silent_s=0.3):
+    return {"step": step, "doing": doing, "silent_s": silent_s}
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        ([place(7, "input")], "at step 7 (input)"),
+        ([place(8), place(7, "input")], "host 1 lags: host 0 (this one) is at step 8 (step), host 1 is at step 7 (in"),
+        ([place(8), place(8, "input")], "host 1 lags: "),
+        ([place(8), place(8), place(9, silent_s=7)], "host 2 lags, and has been silent for 7 s: "),
+        ([place(8), place(8)], "no host lags: host 0 (this one) is at step 8 (step), host 1 is at step 8 (step)"),
+    ],
+)
+def test_the_host_that_lags_is_named(places, said):
+    assert watchdog.stand(places, 0).startswith(said)
+
+
+def test_limits_out_of_order_are_refused():
+    with pytest.raises(command.UserError, match=r"watchdog.exit_s 5 is less than watchdog.stacks_s 10"):
+        watchdog.Watchdog(silent_s=30, stacks_s=10, exit_s=5, group=hosts.Hosts())
+
+
+STANDS = """
+import sys, time
+from bert_tpu.distributed import hosts, watchdog
+def reads_a_bucket_that_does_not_answer():
+    time.sleep(60)
+with watchdog.Watchdog(silent_s=30, stacks_s=float(sys.argv[1]), exit_s=float(sys.argv[2]), group=hosts.Hosts()) as dog:
+    for step in range(1, 8):
+        dog.at(step, "step")
+        time.sleep(0.3)
+    dog.at(8, sys.argv[3])
+    reads_a_bucket_that_does_not_answer()
+"""
+
+
+def test_a_run_that_stands_shows_its_stacks_and_ends():
+    begun_s = time.monotonic()
+    command = [sys.executable, "-c", STANDS, "1", "3", "input"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 1
+    first, *stacks, last = done.stderr.splitlines()
+    assert first == "warning: nothing was finished for 1 s: at step 8 (input); every thread of this host:"
+    assert any("reads_a_bucket_that_does_not_answer" in line for line in stacks)
+    assert last == "error: nothing was finished for 3 s: at step 8 (input)"
+    assert time.monotonic() - begun_s < 40
+
+
+@pytest.mark.parametrize("limits", [("0", "0"), ("2", "0"), ("1", "3")])
+def test_what_may_take_long_may_and_0_turns_it_off(limits):
+    """A save of 4 s under a step's limit of 1 s and 3 s; a step of 4 s with no limit to its end."""
+    words = ["checkpoint" if limits == ("1", "3") else "input"]
+    program = STANDS.replace("time.sleep(60)", "time.sleep(4)")
+    done = subprocess.run([sys.executable, "-c", program, *limits, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert ("warning" in done.stderr) == (limits == ("2", "0"))

@@ -1,0 +1,63 @@
+"""A program that is too large for a device's memory is told of in one sentence, whoever finds it out."""
+
+from helpers import small_bert, tiny_finetunings
+import jax
+import jax.numpy as jnp
+import pytest
+
+from bert_tpu.core import command, config
+from bert_tpu.finetune import finetuning
+from bert_tpu.hardware import device_memory
+from bert_tpu.training import trainer
+
+MORE_THAN_THERE_IS = 1 << 47  # bytes: all that x86_64 has addresses for
+
+
+def ask():
+    """A real refusal: the CPU's, as the program runs."""
+    jax.jit(lambda: jnp.zeros(MORE_THAN_THERE_IS, jnp.uint8))().block_until_ready()
+
+
+def test_messages_of_the_compiler():
+    for said, used, limit in (
+        ("Ran out of memory in memory space hbm. Used 19.96G of 15.75G hbm. Exceeded by 4.21G.", 19.96, 15.75),
+        ("the total memory required for HLO temporaries (600.00G) exceeds available HBM (512.00M). x", 600, 0.5),
+    ):
+        assert device_memory.lacking(said) == (round(used * 2**30), round(limit * 2**30))
+    assert device_memory.lacking("something else") == (None, None)
+
+
+def test_what_the_compiler_for_tpus_finds_out_has_its_figures():
+    said = (
+        "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+        "temporaries (26.84G) exceeds available HBM (15.75G). HLO module: jit_step.\nSee"
+    )
+    with (
+        pytest.raises(command.UserError, match=r"too small: a program needs 26\.84 GiB of 15\.75; take less$"),
+        device_memory.told("take less"),
+    ):
+        raise jax.errors.JaxRuntimeError(said)
+
+
+def test_another_fault_stays_what_it_is():
+    fault = jax.errors.JaxRuntimeError("INTERNAL: something else")
+    with pytest.raises(jax.errors.JaxRuntimeError) as met, device_memory.told("take less"):
+        raise fault
+    assert met.value is fault
+
+
+def test_a_run_that_is_too_large_ends_in_a_sentence_and_leaves_its_workdir_free(tmp_path):
+    name, rows = tiny_finetunings.classes(tmp_path)
+    cfg = config.load(name)
+    data = {f"data.{key}": value for key, value in rows.items()}
+    model = small_bert.save(tmp_path / "model")
+    cfg.update_from_flattened_dict(tiny_finetunings.KEYS | data | {"init_from": str(model), "num_steps": 2})
+    opened = finetuning.open(cfg)
+    training = finetuning.training(opened, tmp_path / "run")
+    sentence = (
+        r"a device's memory is too small; compute a batch in more parts \(config.accumulate is 1\), "
+        r"train fewer of config.seeds at once, or lower config.batch_size$"
+    )
+    with pytest.raises(command.UserError, match=sentence):
+        trainer.run(opened.cfg, training._replace(compile=lambda on: ask()), tmp_path / "run")
+    assert trainer.run(opened.cfg, training, tmp_path / "run") == 0

@@ -1,0 +1,21 @@
+"""A process of its own compiles a test's program for TPUs, where libtpu is installed."""
+
+import importlib.util
+import os
+import pathlib
+
+from conftest import ROOT
+from helpers import warm_processes
+import pytest
+
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install -r requirements-plan.txt"
+)
+
+
+def compiled(program, out, home):
+    """A finished program of these tests that compiles for TPUs, in a process whose XLA_FLAGS are a user's."""
+    path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
+    done = warm_processes.run(program, [out], env={"PYTHONPATH": path, "HOME": str(home)})
+    assert done.returncode == 0, done.stderr
+    return done

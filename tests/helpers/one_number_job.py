@@ -1,0 +1,100 @@
+"""Trainings of one number, of which a batch decides whether its step is finite: for what a run does about that.
+
+The loss is the number and its gradient 1: Adam's update is then 1 at every step, and the number falls by the rate.
+"""
+
+import time
+
+from helpers import small_bert, tiny_runs
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bert_tpu.training import loop, optim, train_step, trainer
+
+ROWS, SEQ_LEN, STEPS, RATE = 8, 4, 40, 0.125
+OPTIM = {
+    "name": "adamw", "learning_rate": RATE, "schedule": "linear", "warmup_steps": 4, "num_steps": STEPS, "b1": 0.9,
+    "b2": 0.999, "eps": 1e-9, "weight_decay": 0.0, "clip_norm": 0.0,
+}  # fmt: skip
+KEYS = {
+    "num_steps": STEPS, "eval.every_steps": 10, "log.every_steps": 4, "log.tensorboard": False, "batch_size": ROWS,
+    "checkpoint.every_steps": 10, "checkpoint.keep_last": 99, "nonfinite.stop_after": 0,
+}  # fmt: skip
+
+
+def job(seed=0, turns=0, **changes):
+    """The Job of one training, or of several where `seed` is a tuple.
+
+    turns: of a loop that a step computes on each device and that changes nothing. changes: of OPTIM.
+    """
+    rule, rate = optim.make(**OPTIM | changes)
+
+    def loss(params, rows, draw):
+        factor = jnp.where(rows["bad"] > 0, jnp.inf, 1.0)
+        table = jax.lax.stop_gradient(jnp.full((32, 32), params["bias"]))
+        spent = jax.lax.fori_loop(0, turns, lambda _, x: jnp.sin(x @ x), table)
+        return {"mlm_loss": (jnp.sum(params["bias"] * factor) + 0 * jnp.sum(spent), jnp.float32(len(factor)))}
+
+    shapes = {name: rows.shape for name, rows in batch([], 0, seed)[1].items()}
+    return train_step.Job(
+        init=lambda key: {"bias": jnp.ones(())}, loss=loss, counts=lambda batch: {"mlm_loss": jnp.float32(ROWS)},
+        tx=rule, learning_rate=rate, shapes={SEQ_LEN: shapes}, flops={SEQ_LEN: 1.0}, seed=seed, accumulate=1,
+        dtype="float32",
+    )  # fmt: skip
+
+
+def batch(bad, step, seed=0):
+    """(sequence length, batch of `step`). bad: steps that are not finite, or of several trainings a list of each."""
+    if isinstance(seed, tuple):
+        each = [step in (bad[number] if bad else ()) for number in range(len(seed))]
+        return SEQ_LEN, {"bad": np.tile(np.array(each, np.int32), (ROWS, 1))}
+    return SEQ_LEN, {"bad": np.full(ROWS, step in bad, np.int32)}
+
+
+class Schedule:
+    """Steps of one length."""
+
+    batch_size = ROWS
+
+    def before(self, step, seq_len):
+        return step
+
+    def rows(self, seq_len):
+        return ROWS
+
+    def used_lens(self):
+        return (SEQ_LEN,)
+
+    def check_division(self, devices, parts):
+        pass
+
+
+def run(directory, bad, seed=0, turns=0, input_s=0.0, **changes):
+    """Trains in `directory` as a user's run does; returns the exit code.
+
+    turns: as `job` has it. input_s: how long a batch takes. changes: of KEYS.
+    """
+    cfg = tiny_runs.configured(KEYS | {"compile_cache": ""} | changes)
+    this = job(seed, turns, num_steps=cfg.num_steps)
+
+    def batches_from(step):
+        for number in range(step, cfg.num_steps):
+            time.sleep(input_s)
+            yield batch(bad, number, seed)
+
+    def evaluate(programs, on, state, books, finished):
+        if cfg.eval.num_batches:
+            books.evaluation(finished, _whole(loop.evaluate(programs, on, state.params, [batch([], 0)])))
+
+    return trainer.run(cfg, trainer.Training(
+        job=this, schedule=Schedule(), objectives=("mlm_loss",), facts={"seed": seed},
+        vocabulary=small_bert.VOCAB, size=1, first_params=None,
+        compile=lambda on: train_step.compile(this, on, eval_shapes={SEQ_LEN: {"bad": (ROWS,)}}),
+        open_data=lambda *_: trainer.Data(batches_from, evaluate), warmup=optim.WarmUp("", 4, 4),
+        mend="advice for step {step}",
+    ), directory)  # fmt: skip
+
+
+def _whole(totals):
+    return {seq_len: jax.tree.map(np.sum, sums) for seq_len, sums in totals.items()}

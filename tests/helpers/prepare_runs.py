@@ -1,0 +1,62 @@
+"""Tests prepare corpora of drawn documents, kill such runs, and read what they leave."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+
+from helpers import warm_processes
+import numpy as np
+
+from bert_tpu.corpus import store
+from bert_tpu.tokenizer import vocab, wordpiece
+
+WORDS = [a + b + c for a in ("br", "st", "l") for b in "aeiou" for c in ("nk", "mp", "sh", "t")]
+VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, *"abcdefgh.,!", *WORDS[:50]), True)
+
+
+def document(seed: int) -> str:
+    """Some hundred words in sentences and paragraphs."""
+    draw = random.Random(seed)
+    names = (" ".join(draw.choices(WORDS, k=9)).capitalize() for _ in range(12))
+    return "\n".join(f"{name}. {next(names)}!" for name in names)
+
+
+def arguments(text, out) -> list[str]:
+    """Of a process that begins with nothing."""
+    return [sys.executable, "-m", *words(text, out)]
+
+
+def words(text, out) -> list[str]:
+    return ["tools.prepare_corpus", "--input", str(text / "text.txt"),
+            "--tokenizer", str(text / "tokenizer"), "--out", str(out), "--heldout", "0.05",
+            "--workers", "2", "--duplicates", "keep"]  # fmt: skip
+
+
+def files(directory) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def contents(lock, split) -> list[list[list[int]]]:
+    """Documents of sentences of ids."""
+    shard = store.load(lock, lock.splits[split])
+    tokens = np.split(shard.tokens, np.cumsum(shard.sentences)[:-1])
+    ends = np.cumsum(shard.documents).tolist()
+    starts = [0, *ends[:-1]]
+    return [[s.tolist() for s in tokens[a:b]] for a, b in zip(starts, ends, strict=True)]
+
+
+def kill_when(text, out, pattern, number) -> bool:
+    """Prepares until `out` has so many files of the pattern, and then kills it; False if it ended before."""
+    run = subprocess.Popen(arguments(text, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while run.poll() is None and len(list(out.glob(pattern))) < number:
+        time.sleep(0.001)
+    run.send_signal(signal.SIGKILL)
+    return run.wait() == -signal.SIGKILL
+
+
+def ended(words) -> tuple[int, str]:
+    """Exit code and standard error of `python -m WORD...`."""
+    run = warm_processes.run(words[0], words[1:])
+    return run.returncode, run.stderr

@@ -1,0 +1,55 @@
+"""Tiny pretraining runs, in this process and in processes of their own."""
+
+import json
+import os
+
+from helpers import warm_processes
+
+from bert_tpu.core import config
+
+FILE = "configs/bert.py:micro"
+STEPS = 24
+KEYS = {
+    "model.vocab_size": 400, "model.hidden_size": 32, "model.num_heads": 1, "model.num_layers": 1,
+    "model.intermediate_size": 64, "model.max_positions": 32, "model.dtype": "float32",
+    "data.seq_lens": (16, 32), "data.max_predictions": (3, 5), "data.schedule": "mixed", "data.long_every": 3,
+    "optim.warmup_steps": 5, "optim.learning_rate": 1e-3, "batch_size": 8, "num_steps": STEPS,
+    # None of the first two divides the other: a restart falls into the middle of a line's steps.
+    "checkpoint.every_steps": 5, "log.every_steps": 4, "checkpoint.keep_last": 99, "eval.every_steps": 12,
+    "eval.num_batches": 2, "log.tensorboard": False,
+}  # fmt: skip
+
+
+def keys(corpus_dir, tmp_path_factory):
+    """A tiny run's keys; all runs of a session share a compilation cache, as a user's do."""
+    session = tmp_path_factory.getbasetemp()
+    session = session.parent if "PYTEST_XDIST_WORKER" in os.environ else session
+    return KEYS | {"data.dir": str(corpus_dir), "compile_cache": str(session / "compile_cache")}
+
+
+def configured(given, **changes):
+    """The config with some keys, given with dots."""
+    cfg = config.load(FILE)
+    cfg.update_from_flattened_dict(given | changes)
+    return cfg
+
+
+def words(given, directory):
+    """The same as a command line."""
+    return [f"--config={FILE}", f"--workdir={directory}", *(f"--config.{key}={value}" for key, value in given.items())]
+
+
+def start(given, directory, **options):
+    """A run as a process of its own."""
+    return warm_processes.start("bert_tpu.pretrain", words(given, directory), **options)
+
+
+def metrics(directory, without=()):
+    """The lines of metrics.jsonl, less some keys."""
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in without} for line in lines]
+
+
+def steps(directory):
+    """The steps that have a checkpoint."""
+    return sorted(int(path.name) for path in (directory / "checkpoints").iterdir() if path.name.isdigit())

@@ -1,0 +1,25 @@
+"""Tests take rows of token ids from here, and a vocabulary of ten letters."""
+
+import numpy as np
+
+from bert_tpu.tasks import task
+from bert_tpu.tokenizer import vocab
+
+LETTERS = "abcdefghij"
+VOCABULARY = vocab.Vocab((*vocab.SPECIALS, *LETTERS, *(f"##{c}" for c in LETTERS), "[", "]", ".", "cls", "sep"), True)
+
+
+def rows(number=53, seed=0):
+    rng = np.random.default_rng(seed)
+    lengths = rng.choice([3, 7, 8, 9, 20, 32], number, p=[0.4, 0.25, 0.2, 0.1, 0.03, 0.02])
+    starts = np.cumsum([0, *lengths]).astype(np.int64)
+    ids = rng.integers(1, 1000, starts[-1]).astype(np.uint16)
+    return task.Rows(ids, (ids % 2).astype(np.uint8), starts, np.arange(number, dtype=np.int32))
+
+
+def split(made):
+    """Ids and types of each row."""
+    return [
+        (made.ids[a:b].tolist(), made.types[a:b].tolist())
+        for a, b in zip(made.starts[:-1], made.starts[1:], strict=True)
+    ]

@@ -1,0 +1,91 @@
+"""Small programs compiled for absent TPUs, whose cost is known beforehand. A process of its own: it loads libtpu.
+
+python tests/helpers/tpu_programs.py DIR      writes NAME.hlo for each program
+"""
+
+import functools
+import pathlib
+import sys
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from bert_tpu.distributed import mesh
+from bert_tpu.hardware import chips
+from bert_tpu.planning import compiler
+
+TRIPS, SIZE, WIDE = 7, 1024, 4096
+
+
+def product(a, b):
+    return a @ b
+
+
+def scanned(x):
+    return lax.scan(lambda c, _: (jnp.tanh(c @ c), None), x, None, length=TRIPS)[0]
+
+
+def unrolled(x):
+    for _ in range(TRIPS):
+        x = jnp.tanh(x @ x)
+    return x
+
+
+def nested(x):
+    return lax.fori_loop(2, 5, lambda _, c: scanned(c) * 0.5, x)
+
+
+def branched(x):
+    return lax.cond(x[0, 0] > 0, lambda c: unrolled(c @ c), lambda c: c + 1, x)
+
+
+def exchanged(kind, devices, x):
+    """One collective of each kind; `x` is a device's own."""
+    return {
+        "all-reduce": lambda: lax.psum(x, "data"),
+        "all-reduce-bf16": lambda: lax.psum(x.astype(jnp.bfloat16), "data"),
+        "all-gather": lambda: lax.all_gather(x, "data", tiled=True),
+        "reduce-scatter": lambda: lax.psum_scatter(x, "data", tiled=True),
+        "all-to-all": lambda: lax.all_to_all(x, "data", 0, 0, tiled=True),
+        "collective-permute": lambda: lax.ppermute(x, "data", [(i, (i + 1) % devices) for i in range(devices)]),
+        "scanned-all-reduce": lambda: lax.scan(lambda c, _: (lax.psum(jnp.tanh(c), "data"), None), x, None, TRIPS)[0],
+    }[kind]()
+
+
+KINDS = (
+    "all-reduce", "all-reduce-bf16", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
+    "scanned-all-reduce",
+)  # fmt: skip
+
+
+def main(directory):
+    """Compiles all of them."""
+    compiler.prepare()
+    with compiler.quiet():
+        square = jax.ShapeDtypeStruct((WIDE, WIDE), jnp.bfloat16)
+        for name in ("v3:2x2", "v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"):
+            whole = mesh.replicated(compiler.mesh_of(chips.find(name)))
+            jitted = jax.jit(product, in_shardings=(whole, whole), out_shardings=whole)
+            save(directory, f"product-{name[: name.index(':')]}", jitted, square, square)
+        on = compiler.mesh_of(chips.find("v5e:2x2"))
+        small = jax.ShapeDtypeStruct((SIZE, SIZE), jnp.float32)
+        for function in (scanned, unrolled, nested, branched):
+            jitted = jax.jit(function, in_shardings=mesh.replicated(on), out_shardings=mesh.replicated(on))
+            save(directory, function.__name__, jitted, small)
+        rows = jax.ShapeDtypeStruct((4 * SIZE, SIZE), jnp.float32)
+        for kind in KINDS:
+            own = functools.partial(exchanged, kind, on.size)
+            data = PartitionSpec("data")
+            jitted = jax.jit(jax.shard_map(own, mesh=on, in_specs=data, out_specs=data, check_vma=False))
+            save(directory, kind, jitted, rows)
+
+
+def save(directory, name, jitted, *shapes):
+    """Writes the optimized text."""
+    (directory / f"{name}.hlo").write_text(jitted.lower(*shapes).compile().as_text())
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))

@@ -1,0 +1,74 @@
+"""The loss and every gradient are PyTorch's, and so are the hidden states of a model that others trained."""
+
+import functools
+
+from helpers import minilm, small_bert
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from bert_tpu.huggingface import hf, tensor_names
+from bert_tpu.model import param_layout, transformer
+from bert_tpu.pretrain import objective
+
+
+def torch_loss_and_gradients(directory, batch):
+    """Of BertForPreTraining without dropout, with labels at the batch's used prediction slots."""
+    bert = transformers.BertForPreTraining.from_pretrained(directory).eval()
+    labels = np.full(batch["input_ids"].shape, -100)
+    for row, slot in np.argwhere(batch["masked_ids"] > 0):
+        labels[row, batch["masked_positions"][row, slot]] = batch["masked_ids"][row, slot]
+    inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
+    inputs |= {"labels": labels, "next_sentence_label": batch["next_sentence_label"]}
+    out = bert(**{name: torch.from_numpy(array).long() for name, array in inputs.items()})
+    out.loss.backward()
+    return out.loss.item(), {name: parameter.grad.numpy() for name, parameter in bert.named_parameters()}
+
+
+FILLED = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder.bias")
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
+    section = small_bert.SECTION | {"activation": activation}
+    bert, batch = transformer.Bert(**section), small_bert.batch()
+
+    def total(params):
+        sums, counts = objective.loss(bert, params, batch, None), objective.counts(batch)
+        return sum(sums[name][0] / counts[name] for name in counts)
+
+    loss, gradients = jax.jit(jax.value_and_grad(total))(param_layout.pack(small_bert.params(section)))
+    torch_loss, torch_gradients = torch_loss_and_gradients(small_bert.save(tmp_path, section), batch)
+    # The MLM's sum is divided by its 13 predictions plus 1e-5: a relative 8e-7.
+    np.testing.assert_allclose(loss, torch_loss, rtol=3e-6)
+    gradients = tensor_names.to_hf(param_layout.apart(gradients))
+    filled = {name: gradients[name][section["vocab_size"] :] for name in FILLED}
+    assert not any(rows.any() for rows in filled.values())
+    gradients |= {name: gradients[name][: section["vocab_size"]] for name in FILLED}
+    largest = max(np.abs(gradient).max() for gradient in torch_gradients.values())
+    for name, gradient in torch_gradients.items():
+        # A key's bias has no gradient but rounding (softmax does not see it), hence the second term.
+        tolerance = 1e-5 * np.abs(gradient).max() + 1e-7 * largest
+        np.testing.assert_allclose(gradients[name], gradient, rtol=0, atol=tolerance, err_msg=name)
+    assert gradients.keys() - torch_gradients.keys() == {"cls.predictions.decoder.bias"}  # tied
+
+
+def test_hidden_states_of_real_weights_are_pytorchs():
+    directory = minilm.folder()
+    loaded = hf.load(directory)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    texts = ["Pythagoras was a Greek philosopher.", "It rained in Lisbon, and all the trams stood still."]
+    rows = dict(tokenizer(texts, padding="longest", return_tensors="np"))
+    rows["token_type_ids"][1, 8:] = 1
+    inputs = [rows[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
+    encode = jax.jit(functools.partial(transformer.Bert(**loaded.model).apply, method="encode"))
+    encoded = encode({"params": loaded.params}, *inputs)
+    bert = transformers.BertModel.from_pretrained(directory).eval()
+    with torch.no_grad():
+        theirs = bert(**{name: torch.from_numpy(array) for name, array in rows.items()})
+    real = rows["attention_mask"].astype(bool)
+    hidden = theirs.last_hidden_state.numpy()
+    np.testing.assert_allclose(np.asarray(encoded.tokens_BLD)[real], hidden[real], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(encoded.pooled_BD, theirs.pooler_output.numpy(), rtol=0, atol=1e-4)

@@ -1,0 +1,105 @@
+"""What a run's files say of the code that trained it."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+from conftest import ROOT
+import pytest
+
+from bert_tpu import __version__
+from bert_tpu.monitoring import versions
+
+
+def git(folder, *words):
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+    done = subprocess.run(["git", "-C", str(folder), *author, *words], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("file", ["model.py", "tasks/glue.py"])
+def test_a_change_of_any_file_of_the_package_is_another_code(tmp_path, file):
+    same, other = (shutil.copytree(versions.PACKAGE, tmp_path / name / "bert_tpu") for name in ("same", "other"))
+    with open(other / file, "a") as source:
+        source.write("\n")
+    assert versions.here(same) == versions.here()
+    assert versions.here(other)["code"] != versions.here()["code"]
+
+
+@pytest.mark.parametrize("library", ["jax", "jaxlib", "numpy", "tensorflow", "optax", "flax", "orbax"])
+def test_each_library_that_makes_batches_programs_and_checkpoints_is_named_with_its_version(library):
+    module = __import__("orbax.checkpoint" if library == "orbax" else library)
+    version = module.checkpoint.__version__ if library == "orbax" else module.__version__
+    assert versions.here()[library] == version
+
+
+def test_the_versions_import_no_library():
+    code = (
+        "import sys\nfrom bert_tpu.monitoring import versions\nversions.here()\n"
+        "assert not {'tensorflow', 'flax', 'optax', 'orbax.checkpoint'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_tensorflow_is_found_by_either_name_and_nothing_under_none(tmp_path, monkeypatch):
+    """A distribution's metadata alone, in a folder before all others."""
+    folder = tmp_path / "tensorflow-9.9.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 9.9\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    versions.here.cache_clear()
+    found = versions.here()
+    versions.here.cache_clear()
+    assert (found["tensorflow"], found["numpy"]) == ("9.9", None)
+
+
+def test_a_setting_that_changes_is_an_entry_with_its_step(tmp_path):
+    for step, softmax in ((0, "bounded"), (5, "bounded"), (9, "exact")):
+        versions.note(tmp_path, step, {"model.softmax": softmax, "model.remat": False})
+    entries = versions.read(tmp_path)
+    assert [(entry["step"], entry["model.softmax"]) for entry in entries] == [(0, "bounded"), (9, "exact")]
+    assert versions.told(entries[1]).endswith(', model.softmax "exact", model.remat false, from step 9')
+
+
+def test_an_entry_is_added_where_the_code_is_another(tmp_path, monkeypatch):
+    for step in (0, 5):
+        versions.note(tmp_path, step)
+    (first,) = versions.read(tmp_path)
+    assert first == {"step": 0, "bert_tpu": __version__, "commit": first["commit"]} | versions.here()
+    monkeypatch.setattr(
+        versions, "here", lambda: {key: value for key, value in first.items() if key != "step"} | {"jax": "9"}
+    )
+    versions.note(tmp_path, 7)
+    assert versions.read(tmp_path) == [first, first | {"step": 7, "jax": "9"}]
+    assert "JAX 9, Python" in versions.told(versions.read(tmp_path)[1])
+    assert versions.told(versions.read(tmp_path)[1]).endswith("from step 7")
+
+
+@pytest.mark.parametrize("damaged", ["", "[{", "{}", "7"])
+def test_a_damaged_file_stops_no_run(tmp_path, damaged):
+    (tmp_path / versions.FILE).write_text(damaged)
+    assert versions.read(tmp_path) == []
+    versions.note(tmp_path, 3)
+    assert [entry["step"] for entry in json.loads((tmp_path / versions.FILE).read_text())] == [3]
+
+
+def test_the_commit_is_that_of_the_checkout_alone(tmp_path):
+    outer = tmp_path / "outer"
+    (outer / "inner").mkdir(parents=True)
+    git(outer, "init", "-q")
+    (outer / "file").write_text("a")
+    git(outer, "add", "-A")
+    git(outer, "commit", "-qm", "All")
+    versions.commit.cache_clear()
+    assert versions.commit(outer) == git(outer, "rev-parse", "HEAD")
+    assert versions.commit(outer / "inner") is None
+    (outer / "file").write_text("b")
+    versions.commit.cache_clear()
+    assert versions.commit(outer) == git(outer, "rev-parse", "HEAD") + "-dirty"
+
+
+def test_the_commit_is_what_the_launcher_unpacked(tmp_path):
+    (tmp_path / "COMMIT").write_text("c0ffee\n")
+    assert versions.commit(tmp_path) == "c0ffee"

@@ -1,0 +1,276 @@
+"""A tiny run planned by the command a user types, its figures worked out again by hand, and the faults it names."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+from helpers import tiny_runs, warm_processes
+from helpers.compiled_programs import needs_libtpu
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.hardware import chips
+from bert_tpu.model import flops, transformer
+from bert_tpu.planning import compiler, cost, plan
+from bert_tpu.pretrain import pretraining
+from tools import plan as tool
+
+TINY = tiny_runs.KEYS | {
+    "model.vocab_size": 512, "model.hidden_size": 128, "model.num_heads": 2, "model.intermediate_size": 256,
+    "model.dtype": "bfloat16", "data.schedule": "phased", "data.long_every": 10, "num_steps": 1_000_000,
+    "compile_cache": "",
+}  # fmt: skip
+CHIPS = 4
+TIMES = plan.Times(products=1e-3, hbm=2e-4, cycles=3e-3, links=5e-4, uncosted=2e-4)
+
+
+def run(*words, without=()):
+    """The finished command, in an environment like a user's."""
+    return warm_processes.run("tools.plan", [f"--config={tiny_runs.FILE}", *words], env=environment(without))
+
+
+def environment(without=()):
+    """Of a user, who sets nothing for JAX."""
+    return {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_PLATFORMS", *without)}
+
+
+def flags(keys):
+    return [f"--config.{key}={value}" for key, value in keys.items()]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def planned(cache):
+    """The JSON of the tiny run on a single host of v5e."""
+    words = [f"--config={tiny_runs.FILE}", "--topology=v5e:2x2", "--json", *flags(TINY | {"compile_cache": cache})]
+    # Not a copy: what JAX and libtpu say of each other while they are imported would be here.
+    code = [sys.executable, "-m", "tools.plan", *words]
+    done = subprocess.run(code, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "E0000" not in done.stderr
+    assert "libtpu" not in done.stderr
+    assert all("compil" in line or line.endswith(" s ...") for line in done.stderr.splitlines())
+    return json.loads(done.stdout)
+
+
+@needs_libtpu
+def test_json_has_the_agreed_keys_and_no_more(planned):
+    assert list(planned) == [
+        "config", "topology", "chips", "seconds_to_plan", "lengths", "hours_low", "hours_high", "cost_low",
+        "cost_high", "kwh_low", "kwh_high", "kgco2e_low", "kgco2e_high",
+    ]  # fmt: skip
+    assert (planned["config"], planned["topology"], planned["chips"]) == (tiny_runs.FILE, "v5e:2x2", CHIPS)
+    assert list(planned["lengths"]) == ["16", "32"]
+    for one in planned["lengths"].values():
+        assert set(one) == {
+            "fits", "hbm_gib", "gflops", "mcycles", "collective_mib", "step_ms_low", "step_ms_high", "uncosted",
+        }  # fmt: skip
+        assert one["fits"] is True
+        assert all(type(runs) is int and runs > 0 for runs in one["uncosted"].values())
+
+
+@needs_libtpu
+def test_what_the_compiler_says_is_near_what_the_sizes_say(planned):
+    job = pretraining.job(tiny_runs.configured(TINY))
+    size = transformer.Bert(**tiny_runs.configured(TINY).model, parent=None, name=None)
+    for n, one in planned["lengths"].items():
+        products = flops.train(size, 8, int(n), job.shapes[int(n)]["masked_ids"][1]) / CHIPS / 1e9
+        assert products < one["gflops"] < 1.6 * products  # a small model has much that is not a product
+        parameters = 128 * 512 + 32 * 128 + 2 * 128 + 4 * 128 * 128 + 2 * 128 * 256 + 2 * 128 * 128
+        assert 12 * parameters < one["hbm_gib"] * 2**30 < 64e6
+        # Gradients are all that travels; some may go as bfloat16.
+        assert 2 * parameters < one["collective_mib"] * 2**20 < 8 * 1.1 * parameters
+        assert one["mcycles"] / 1.5 < one["step_ms_low"] * 1e3 * 1.0001 / 1e3 * 1e3  # cycles at 1.5 GHz, in us
+        assert one["step_ms_low"] < one["step_ms_high"]
+
+
+@needs_libtpu
+def test_the_sums_follow_from_the_steps(planned):
+    cfg, chip = tiny_runs.configured(TINY).plan, chips.CHIPS["v5e"]
+    for end, watts in (("low", chip.watts[0]), ("high", chip.watts[1])):
+        short, long = (planned["lengths"][n][f"step_ms_{end}"] for n in ("16", "32"))
+        hours = (900_000 * short + 100_000 * long) / 1000 / 3600
+        kwh = hours * CHIPS * watts / 1000 * cfg.pue
+        for key, value in (
+            ("hours", hours), ("cost", hours * CHIPS * cfg.price.v5e), ("kwh", kwh),
+            ("kgco2e", kwh * cfg.kgco2e_per_kwh),
+        ):  # fmt: skip
+            assert planned[f"{key}_{end}"] == pytest.approx(value, rel=1e-9)
+
+
+@needs_libtpu
+def test_another_price_compiles_nothing(planned, cache):
+    before = {path: path.stat().st_mtime_ns for path in (cache / "plans").iterdir()}
+    changes = {"compile_cache": cache, "plan.price.v5e": 2.5}
+    again = json.loads(run("--topology=v5e:2x2", "--json", *flags(TINY | changes)).stdout)
+    assert {path: path.stat().st_mtime_ns for path in (cache / "plans").iterdir()} == before
+    assert len(before) == 2
+    assert again["lengths"] == planned["lengths"]
+    cheap = tiny_runs.configured(TINY).plan.price.v5e
+    assert again["cost_low"] == pytest.approx(planned["cost_low"] * 2.5 / cheap)
+
+
+@needs_libtpu
+def test_the_table_is_for_a_person():
+    done = run("--topology=v3:2x2", *flags(TINY | {"data.seq_lens": 16, "data.max_predictions": 3}))
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "16 tokens",
+        "ESTIMATE",
+        "parameters",
+        "optimizer",
+        "all-reduce, MiB",
+        "kg CO2e",
+        "1,000,000 steps at 16",
+    ):
+        assert words in done.stdout
+    assert "M cycles executed by a core" in done.stdout
+
+
+@needs_libtpu
+def test_too_much_for_hbm_is_an_answer():
+    huge = TINY | {"batch_size": 32768, "model.max_positions": 512, "data.seq_lens": 512, "data.max_predictions": 3}
+    done = run("--topology=v5e:2x2", "--json", *flags(huge))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["lengths"]["512"]["fits"] is False
+    assert found["lengths"]["512"]["hbm_gib"] > 15.75
+    assert found["hours_low"] is found["cost_high"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--topology=v5x:2x2"], "no TPU topology 'v5x:2x2': give one such as v3:2x2, v3:4x4,"),
+        pytest.param(["--topology=v5e:4x4"], "batch_size 8 does not divide over 16 devices", marks=needs_libtpu),
+        pytest.param(["--topology=v3:4x5"], "the compiler knows no topology v3:4x5", marks=needs_libtpu),
+        (["--topology=v5e:2x2", "--config.plan.price.v5e=-1"], "config.plan.price.v5e is -1.0: give 0 or more"),
+        (["--topology=v5e:2x2", "--config.plan.pue=0.9"], "config.plan.pue is 0.9: give 1 or more"),
+        (["--topology=v5e:2x2", "--config.plan.watts=1"], "config.plan has no key watts: its keys are"),
+        ([], "the following arguments are required: --topology"),
+    ],
+)
+def test_a_slip_is_named_at_once(words, sentence):
+    done = run(*words, *flags(TINY))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {sentence}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_libtpu_one_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(command.UserError, match=r"python -m pip install -r requirements-plan\.txt"):
+        compiler.prepare()
+    assert "libtpu==" in (ROOT / compiler.REQUIREMENTS).read_text()
+
+
+def test_the_range_of_a_step():
+    assert TIMES.low == 3e-3
+    assert TIMES.high == pytest.approx(3.7e-3)
+    assert TIMES._replace(links=9e-3).low == 9e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("v4:2x2x4", "170 .. 192 W a chip (measured), hosts not in, PUE 1.09"),
+        ("v5e:4x4", "66 .. 138 W a chip (the fleet's mean .. an estimated maximum), hosts not in, PUE 1.09"),
+    ],
+)
+def test_the_table_says_whose_watts_they_are(name, said):
+    one = plan.Length(None, 0.0, TIMES, {})
+    made = plan.Plan(chips.find(name), {128: one}, {128: 1000}, 256, 1.0, price=1.0, pue=1.09, kgco2e_per_kwh=0.375)
+    assert any(line.startswith("kWh") and line.endswith(said) for line in tool._whole(made))
+
+
+def noisy(fault):
+    with compiler.quiet():
+        os.write(2, b"noise of C++\n")
+        print("progress", file=sys.stderr)
+        if fault:
+            raise fault
+
+
+def test_stderr_of_cpp_is_kept_and_shown_with_a_bug(capfd):
+    noisy(None)
+    assert capfd.readouterr().err == "progress\n"
+    with pytest.raises(ZeroDivisionError):
+        noisy(ZeroDivisionError())
+    assert "noise of C++" in capfd.readouterr().err
+    with pytest.raises(command.UserError):
+        noisy(command.UserError("x"))
+    assert capfd.readouterr().err == "progress\n"
+
+
+@pytest.mark.parametrize("row", [3.7e6, 2.2e5, 9.1e7])
+@pytest.mark.parametrize("first", [16, 4096, 10**6])
+@pytest.mark.parametrize("jump", [1, 2**29])
+def test_the_largest_batch_is_found_in_few_compiles(row, first, jump):
+    unit, limit, tried = 16, 16 * 2**30, []
+
+    def compiled(batch):
+        tried.append(batch)
+        used = -round(-3e8 - row / 16 * batch) // jump * jump + jump  # a line, or stairs
+        memory = compiler.Memory(used, 0, 0, 0, 0) if used <= limit else None
+        return compiler.Program(1.0, used, limit, memory, None, None, None)
+
+    found, sentence = plan.search(compiled, unit, first)
+    assert found % unit == 0
+    assert compiled(found).fits
+    assert not compiled(found + max(unit, found // 50)).fits
+    assert len(tried) <= 12
+    assert "rows would need" in sentence
+
+
+@needs_libtpu
+def test_ctrl_c_while_it_compiles_ends_it_at_once_and_leaves_nothing(tmp_path):
+    code = [
+        sys.executable,
+        "-m",
+        "tools.plan",
+        f"--config={tiny_runs.FILE}",
+        "--topology=v5e:2x2",
+        "--config.compile_cache=",
+    ]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(code, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr.readline().startswith("compiling batch 256 on v5e:2x2")
+    while not any(path.is_dir() and any(path.iterdir()) for path in tmp_path.iterdir()):
+        time.sleep(0.01)  # until the compiler has begun
+    process.send_signal(signal.SIGINT)
+    sent_s = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - sent_s < 5
+    assert (out, err) == ("", "")
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
+
+
+def test_no_batch_fits():
+    program = compiler.Program(1.0, 99 * 2**30, 16 * 2**30, None, None, None, None)
+    assert plan.search(lambda batch: program, 16, 64)[0] == 0
+
+
+def test_exchanges_are_summed_by_kind():
+    ops = [cost.Collective("all-reduce", 2**20, 16, 2), cost.Collective("all-reduce", 2**20, 16, 1),
+           cost.Collective("all-gather", 2**22, 16, 1)]  # fmt: skip
+    one = cost.Cost(
+        3_000_000, 0, {"copy-start": cost.Uncosted(9, 10**9), "sort": cost.Uncosted(1, 819_000)}, ops, [], {}
+    )
+    memory = compiler.Memory(100, 200, 0, 0, 0)
+    where = chips.find("v5e:4x4")
+    found = plan.length(where, compiler.Program(1.0, 300, 2**34, memory, one, 1e9, None), 16 * 197e9)
+    each_s = chips.exchange_s(where, "all-reduce", 2**20, 16)
+    assert found.exchanges["all-reduce"] == (3, 3 * 2**20, pytest.approx(3 * each_s))
+    assert found.times.cycles == pytest.approx(2e-3)
+    assert found.times.products == pytest.approx(1e-3)
+    assert found.times.uncosted == pytest.approx(2e-6)  # copies ahead are not waited for
+    assert found.times.links == pytest.approx(3 * each_s + chips.exchange_s(where, "all-gather", 2**22, 16))

@@ -1,0 +1,75 @@
+"""A MediaWiki dump gives its articles, a Parquet file its column, whole and in order, or says why not."""
+
+import bz2
+import tracemalloc
+
+from helpers.text_sources import DOCUMENTS, PACKERS, complaint, read
+import pytest
+
+from bert_tpu.readers import sources
+
+SPACE = "http://www.mediawiki.org/xml/export-0.11/"
+PAGES = [
+    ("0", "'''One''' line.\nAnd “another”.", ""),
+    ("1", "Talk.", ""),
+    ("0", "#REDIRECT [[x]]", '<redirect title="x"/>'),
+    ("0", "", ""),
+    ("0", "Second; é &amp;amp; {{gone}}中 🤗.", ""),
+    ("0", "Third.", ""),
+]
+DUMP = f'<mediawiki xmlns="{SPACE}" version="0.11">\n<siteinfo/>\n' + "".join(
+    f"<page><title>t</title><ns>{ns}</ns>{more}<revision><id>1</id><text>{text}</text></revision></page>\n"
+    for ns, text, more in PAGES
+) + "</mediawiki>\n"  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+def test_of_a_dump_the_articles_come_in_order(tmp_path, suffix):
+    path = tmp_path / f"dump.xml{suffix}"
+    path.write_bytes(PACKERS[suffix](DUMP.encode()))
+    counts = sources.Counts()
+    found = list(sources.documents(sources.find([str(path)]), counts))
+    assert [document.plain() for document in found] == ["One line.\nAnd “another”.", "Second; é & 中 🤗.", "Third."]
+    assert all(document.is_markup for document in found)
+    assert counts.read_bytes == path.stat().st_size
+
+
+def test_a_dump_of_many_streams_is_read_to_its_end(tmp_path):
+    cut = DUMP.index("<page>", 300)
+    (tmp_path / "d.xml.bz2").write_bytes(b"".join(bz2.compress(part.encode()) for part in (DUMP[:cut], DUMP[cut:])))
+    assert len(read(tmp_path / "d.xml.bz2")[0]) == 3
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.6, 0.99])
+def test_a_dump_that_was_cut_short_is_named(tmp_path, keep):
+    (tmp_path / "dump.xml").write_text(DUMP[: int(len(DUMP) * keep)])
+    assert "no whole MediaWiki dump" in complaint(tmp_path / "dump.xml")
+    raw = bz2.compress(DUMP.encode())
+    (tmp_path / "dump.xml.bz2").write_bytes(raw[: int(len(raw) * keep)])
+    assert "cut short" in complaint(tmp_path / "dump.xml.bz2")
+
+
+def test_a_long_dump_needs_little_memory(tmp_path):
+    page = DUMP[DUMP.index("<page>") : DUMP.index("</page>") + 8].replace("One", "word " * 2000)
+    (tmp_path / "dump.xml").write_text(DUMP.replace("<siteinfo/>", page * 2000))
+    tracemalloc.start()
+    number = sum(1 for _ in sources.documents(sources.find([str(tmp_path / "dump.xml")]), sources.Counts()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert number == 2003
+    assert peak < 4e6
+
+
+def test_a_parquet_column_gives_its_strings(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"id": [1, 2, 3, 4], "text": [DOCUMENTS[0], None, *DOCUMENTS[1:]]}), path)
+    texts, counts = read(path)
+    assert texts == DOCUMENTS
+    assert counts.read_bytes == path.stat().st_size
+    parquet.write_table(pyarrow.table({"body": ["x"]}), tmp_path / "b.parquet")
+    assert "has no column 'text' but body" in complaint(tmp_path / "b.parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "no Parquet file" in complaint(path)

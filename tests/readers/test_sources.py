@@ -1,0 +1,174 @@
+"""Every format, compressed or not, gives its documents whole and in order, or says why not."""
+
+import json
+import tracemalloc
+
+from helpers.text_sources import DOCUMENTS, PACKERS, WIKI, complaint, read
+import hypothesis
+from hypothesis import strategies
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.readers import sources
+
+JSONL = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in DOCUMENTS)
+FILES = {
+    "plain.txt": "\n\n\n".join(DOCUMENTS),
+    "windows.txt": "\ufeff" + "\r\n \t\r\n".join(DOCUMENTS).replace(".\nA", ".\r\nA") + "\r\n",
+    "lines.jsonl": JSONL,
+    "lines.json": "\ufeff" + JSONL.replace("\n", "\r\n\r\n"),
+    "wiki_00": WIKI,
+}
+
+
+@pytest.mark.parametrize("suffix", PACKERS)
+@pytest.mark.parametrize("name", FILES)
+def test_every_format_is_recognised_and_gives_the_same_documents(tmp_path, name, suffix):
+    path = tmp_path / f"{name}{suffix}"
+    path.write_bytes(PACKERS[suffix](FILES[name].encode()))
+    texts, counts = read(path)
+    assert texts == DOCUMENTS
+    assert counts == sources.Counts(read_bytes=path.stat().st_size)
+
+
+def test_one_document_a_file_keeps_its_blank_lines(tmp_path):
+    for i, text in enumerate(DOCUMENTS):
+        (tmp_path / f"{i}.txt").write_text(text.replace("\n", "\n\n"))
+    texts, _ = read(tmp_path / "*.txt", "file")
+    assert texts == [text.replace("\n", "\n\n") for text in DOCUMENTS]
+
+
+def test_a_file_ends_its_last_document(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    assert read(tmp_path / "?.txt")[0] == ["a", "b"]
+
+
+def test_globs_find_each_file_once_in_a_stable_order(tmp_path, monkeypatch):
+    for name in ("b/x.txt", "a/y.txt", "a/c/z.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    patterns = [f"{tmp_path}/**/*.txt", f"{tmp_path}/b/../b/x.txt", f"{tmp_path}/a/*.txt"]
+    names = [source.path.removeprefix(f"{tmp_path}/") for source in sources.find(patterns)]
+    assert names == ["a/c/z.txt", "a/y.txt", "b/x.txt"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.txt").symlink_to("b/x.txt")
+    assert len(sources.find([*patterns, "a/*.txt", "link.txt"])) == 3
+    with pytest.raises(command.UserError, match=r"no file matches.*nothing"):
+        sources.find([*patterns, f"{tmp_path}/nothing*"])
+
+
+def test_a_file_with_the_letters_of_a_glob_in_its_name_is_found(tmp_path):
+    (tmp_path / "a[1].txt").write_text("a")
+    assert read(tmp_path / "a[1].txt")[0] == ["a"]
+
+
+def test_invalid_utf8_is_replaced_and_counted(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\xffb \xef\xbf\xbd c\xe2\x82\n\xc3\xa9\xc0")
+    texts, counts = read(tmp_path / "a.txt")
+    assert texts == ["a\ufffdb \ufffd c\ufffd\né\ufffd"]
+    assert counts.invalid_utf8 == 3
+
+
+def test_half_a_surrogate_pair_in_json_is_replaced_and_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a \\ud83d b \\ud83e\\udd17"}\n')
+    texts, counts = read(tmp_path / "a.jsonl")
+    assert texts[0].startswith("a \ufffd")
+    assert texts[0].endswith(" b 🤗")
+    assert counts.invalid_utf8 > 0
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_an_archive_that_was_cut_short_is_named(tmp_path, suffix, keep):
+    raw = PACKERS[suffix]("\n".join(map(str, range(100_000))).encode())
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(raw[: int(len(raw) * keep)])
+    assert "cut short" in complaint(path)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+def test_an_archive_that_is_none_is_named(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"plain text that somebody renamed, long enough for any header")
+    assert "damaged" in complaint(path)
+
+
+@pytest.mark.parametrize("line", ['{"text": 1}', '{"body": "x"}', '"text"', '{"text": "x"', "[" * 100_000, "null"])
+def test_a_malformed_json_line_is_named_by_its_number(tmp_path, line):
+    path = tmp_path / "a.jsonl"
+    path.write_text(JSONL + "\n" + line + "\n" + JSONL)
+    assert "line 5 " in complaint(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (WIKI.removesuffix("</doc>\n"), "inside a <doc>"),
+        (WIKI + "stray\n", "line 14 "),
+        (WIKI.replace("</doc>\n", "", 1), "inside another"),
+        (WIKI.replace("Third.", "x" * 3_000_000) + "stray", "line 14 "),
+    ],
+)
+def test_a_broken_wiki_extract_is_named(tmp_path, text, words):
+    path = tmp_path / "wiki"
+    path.write_text(text)
+    assert words in complaint(path)
+
+
+def test_utf16_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("text".encode("utf-16"))
+    assert "UTF-16" in complaint(path)
+
+
+@pytest.mark.parametrize("unit", ["word é中 ", "中", "x"])
+def test_20_mb_without_a_newline_lose_nothing_and_need_little_memory(tmp_path, unit):
+    path = tmp_path / "long.txt"
+    text = unit * (20_000_000 // len(unit.encode()))
+    path.write_text(text)
+    counts = sources.Counts()
+    letters, pieces, longest = 0, 0, 0
+    tracemalloc.start()
+    for document in sources.documents(sources.find([str(path)]), counts):
+        assert document.piece
+        assert not document.text.strip(f"{unit}\n")
+        letters += len(document.text) - document.text.count("\n")
+        pieces += 1
+        longest = max(longest, len(document.text))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert letters == len(text)
+    assert pieces >= len(text) / sources.DOCUMENT_CHARS
+    assert longest <= sources.DOCUMENT_CHARS
+    assert peak < 64e6
+    assert (counts.cut_documents, counts.invalid_utf8) == (1, 0)
+
+
+def test_a_long_json_document_is_cut_at_white_space(tmp_path):
+    text = "word " * 2_000_000
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n" + JSONL)
+    counts = sources.Counts()
+    found = list(sources.documents(sources.find([str(tmp_path / "a.jsonl")]), counts))
+    assert [document.piece for document in found] == [True, True, True, False, False, False]
+    assert "".join(d.text.replace("\n", "") for d in found[:3]) == text
+    assert set(" ".join(d.text for d in found[:3]).split()) == {"word"}
+    assert counts.cut_documents == 1
+
+
+@hypothesis.settings(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(
+    paragraphs=strategies.lists(
+        strategies.text(strategies.characters(codec="utf-8", exclude_characters="\r\n")),
+        min_size=1,
+    )
+)
+def test_text_and_json_lines_give_the_characters_of_the_file(tmp_path, paragraphs):
+    hypothesis.assume(not paragraphs[0].startswith(("\ufeff", "<doc ")))
+    path = tmp_path / "a.txt"
+    path.write_text("\n".join(paragraphs) + "\n", encoding="utf-8", newline="\n")
+    expected = "\n".join(p if p.strip() else "" for p in paragraphs).split("\n\n")
+    expected = [text.strip("\n") for text in expected if text.strip("\n")]
+    assert read(path)[0] == expected
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "\n".join(paragraphs)}) + "\n")
+    assert read(tmp_path / "a.jsonl")[0] == ["\n".join(paragraphs).strip("\n")]

@@ -1,0 +1,138 @@
+"""SQuAD's JSON is read whole or refused in one sentence that names the file and the question."""
+
+import copy
+import json
+
+from helpers import squad_files
+import hypothesis
+from hypothesis import strategies
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.tasks import squad_file, squad_windows
+
+CONTEXT = "Ünder the café, a cat. 🤗 is 3 dogs"
+GOOD = squad_files.content(
+    (CONTEXT, [squad_files.question("q1", answers=[("café", 10), ("the café", 6)])]),
+    ("x y", [squad_files.question("q2", answers=[("y", 2)]), squad_files.question("q3", answers=[("x", 0)])]),
+)
+FIRST = ("data", 0, "paragraphs", 0)
+ASKED = (*FIRST, "qas", 0)
+LAST = {"text": CONTEXT[-4:], "answer_start": -4}
+
+
+def changed(place, value):
+    """GOOD with another value at a place."""
+    made = copy.deepcopy(GOOD)
+    record = made
+    for key in place[:-1]:
+        record = record[key]
+    record[place[-1]] = value
+    return made
+
+
+def complaint(tmp_path, made, version="1.1"):
+    path = tmp_path / "dev.json"
+    path.write_bytes(made if isinstance(made, bytes) else json.dumps(made).encode())
+    with pytest.raises(command.UserError) as fault:
+        squad_file.read(path, version)
+    assert str(path) in str(fault.value)
+    assert "\n" not in str(fault.value)
+    return str(fault.value)
+
+
+def test_paragraphs_questions_and_answers_are_those_of_the_file(tmp_path):
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps(GOOD))
+    first, second = squad_file.read(path, "1.1")
+    assert first.context == CONTEXT
+    assert first.questions == (squad_file.Question("q1", "what is it?", (("café", 10), ("the café", 6))),)
+    assert [(q.id, q.answers) for q in second.questions] == [("q2", (("y", 2),)), ("q3", (("x", 0),))]
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD, ensure_ascii=False).encode())
+    assert squad_file.read(str(path), "2.0") == [first, second]
+
+
+def test_a_question_without_answer_is_of_version_2(tmp_path):
+    path = tmp_path / "dev.json"
+    made = changed(ASKED, squad_files.question("q1", is_impossible=True, plausible_answers=[{"text": "cat"}]))
+    path.write_text(json.dumps(made))
+    assert squad_file.read(path, "2.0")[0].questions[0].answers == ()
+    assert "question q1 has no answer" in complaint(tmp_path, made)
+    assert "set version to 2.0" in complaint(tmp_path, made)
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b'{"data": [', "is not JSON"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        ([], "has no list under 'data'"),
+        ({"data": {}}, "has no list under 'data'"),
+        ({"data": []}, "holds no question"),
+        ({"data": ["x"]}, "data[0] has no list under 'paragraphs'"),
+        (changed((*FIRST, "context"), 3), "data[0].paragraphs[0] has no text under 'context'"),
+        (changed((*FIRST, "qas"), None), "data[0].paragraphs[0] has no list under 'qas'"),
+        (changed((*ASKED, "id"), 7), "data[0].paragraphs[0].qas[0] has no text under 'id'"),
+        (changed((*ASKED, "question"), None), "question q1 has no text under 'question'"),
+        (changed((*ASKED, "question"), "a\ud83d"), "question q1: 'question' has half a surrogate pair"),
+        (changed((*ASKED, "answers"), {"text": ["café"], "answer_start": [10]}), "question q1 has no list"),
+        (changed((*ASKED, "answers", 0, "answer_start"), True), "question q1 has no whole number"),
+        (changed((*ASKED, "answers", 0, "answer_start"), 10.0), "question q1 has no whole number"),
+        (changed((*ASKED, "answers", 1, "answer_start"), 7), "at character 7, but there its context has 'he café,'"),
+        (changed((*ASKED, "answers", 0), LAST), "question q1 has the answer 'dogs' at character -4"),
+        (changed((*ASKED, "answers", 0, "answer_start"), 9999), "question q1 has the answer 'café' at character 9999"),
+        (changed((*ASKED, "answers", 0, "text"), ""), "question q1 has the answer '' at character 10"),
+        (changed((*ASKED, "is_impossible"), True), "question q1 has 2 answers and is_impossible=True"),
+        (changed((*ASKED, "id"), "q3"), "question q3 comes twice"),
+    ],
+)
+def test_what_is_not_squad_is_refused_by_name(tmp_path, made, told):
+    assert told in complaint(tmp_path, made)
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | strategies.text(),
+    lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def places(record, at=()):
+    """Of everything in a JSON value."""
+    yield at
+    for key in record if isinstance(record, dict) else range(len(record)) if isinstance(record, list) else ():
+        yield from places(record[key], (*at, key))
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.given(
+    made=JSON | strategies.builds(changed, strategies.sampled_from([*places(GOOD)][1:]), JSON),
+    version=strategies.sampled_from(squad_file.VERSIONS),
+)
+def test_any_json_makes_rows_or_is_refused(tmp_path, made, version):
+    path = tmp_path / "any.json"
+    path.write_text(json.dumps(made))
+    try:
+        paragraphs = squad_file.read(path, version)
+        rows = squad_windows.make(
+            paragraphs, path="any.json", vocabulary=squad_files.VOCABULARY,
+            max_length=32, doc_stride=8, max_query_length=16,
+        ).rows  # fmt: skip
+    except command.UserError:
+        return
+    assert len(rows.labels) >= sum(len(asked) for _, asked in paragraphs)
+    for context, asked in paragraphs:
+        for question in asked:
+            assert all(context[start : start + len(text)] == text for text, start in question.answers)
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.given(raw=strategies.binary())
+def test_any_bytes_are_read_or_refused(tmp_path, raw):
+    path = tmp_path / "any.json"
+    path.write_bytes(raw)
+    with pytest.raises(command.UserError):
+        squad_file.read(path, "2.0")

@@ -1,0 +1,297 @@
+"""Pieces are Google's on any text, training repeats itself, and only BERT tokenizers are read."""
+
+# ruff: noqa: RUF001 (letters that look like others are what is tested)
+
+import json
+import subprocess
+import sys
+import unicodedata
+
+from helpers import tiny_runs
+import hypothesis
+from hypothesis import strategies
+import pytest
+import tokenizers
+
+from bert_tpu.core import command
+from bert_tpu.corpus import prepare
+from bert_tpu.tokenizer import vocab, wordpiece
+from tools import show_batches
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789.,!?'\"-()[]σςιυφο\ue000中日é"
+PIECES = (
+    *wordpiece.LAYOUT,
+    *LETTERS,
+    *(f"##{c}" for c in LETTERS),
+    *("the", "un", "##want", "##ed", "run", "##ning", "low", "##er", "hello", "##ος", "cafe", "CLS"),
+)
+CJK = (
+    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
+)  # fmt: skip
+
+
+def google_words(text: str, lower: bool) -> list[str]:
+    """BasicTokenizer of google-research/bert, tokenization.py, transcribed."""
+    cleaned = ""
+    for char in text:
+        kind = unicodedata.category(char)
+        if char in "\t\n\r" or kind == "Zs":
+            cleaned += " "
+        elif kind not in ("Cc", "Cf") and char != "\ufffd":
+            cjk = any(first <= ord(char) <= last for first, last in CJK)
+            cleaned += f" {char} " if cjk else char
+    words = []
+    for word in cleaned.split():
+        if lower:
+            word = unicodedata.normalize("NFD", word.lower())
+            word = "".join(char for char in word if unicodedata.category(char) != "Mn")
+        for char in word:
+            ascii_mark = char.isascii() and not char.isalnum()
+            mark = ascii_mark or unicodedata.category(char).startswith("P")
+            words.append(f" {char} " if mark else char)
+        words.append(" ")
+    return "".join(words).split()
+
+
+def google_pieces(text: str, lower: bool) -> list[str]:
+    """WordpieceTokenizer after BasicTokenizer: the longest piece first, from the left."""
+    pieces = []
+    for word in google_words(text, lower):
+        found, start = [], 0
+        while start < len(word) <= 200:
+            prefix = "##" if start else ""
+            stops = range(len(word), start, -1)
+            stop = next((s for s in stops if prefix + word[start:s] in PIECES), None)
+            if stop is None:
+                break
+            found.append(prefix + word[start:stop])
+            start = stop
+        pieces += found if start == len(word) else ["[UNK]"]
+    return pieces
+
+
+def known_to_both(char: str) -> bool:
+    """Characters of 2015's Unicode, which every table in use agrees on."""
+    return ord(char) < 0x530 or 0x2000 <= ord(char) < 0x2E00 or 0x3041 <= ord(char) < 0x9FD0
+
+
+TEXTS = [
+    "UNwantéd,running", "ah博推zz", " \tHeLLo!how  \n Are yoU?  ", "HÄLLO café Ångström naïve",
+    "[MASK] [CLS] and [unused3] in raw text", "a" * 100, "a" * 101, "b" * 200, "b" * 201, "",
+    "zero\u200bwidth soft\u00adhyphen \ufeffbom nul\x00l bell\x07 \ufffd", "\ue000 use \uf8ff",
+    "ΣΊΣΥΦΟΣ ς Σ ΟΔΟΣ, ΑΣ. Σ'Σ", "ΑΣ\u0301 ΑΣ\u0301Α ʰΣ", "İstanbul ǅ ß ẞ", "☃️ ½ ² e\u0301 ﬁ Ⅷ",
+    "🤗 👩\u200d👩\u200d👧", "don't—“stop”…", "中文abc日本語",
+    "a\u2028b\u2029c\x0bd\x0ce\x85f\u3000g\xa0h",
+    "Iñtërnâtiônàlizætiøn", "##ed ## #", "$1,234.56 & 7%", "`a|b~c^d=e+f<g>h", "ｆｕｌｌ　ｗｉｄｔｈ！",
+    "한국어", "ไทย", "हिन्दी", "\t\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("text", TEXTS, ids=ascii)
+def test_pieces_are_googles_on_chosen_texts(text, lower):
+    made = vocab.tokenizer(vocab.Vocab(PIECES, lower))
+    assert made.encode(text, add_special_tokens=False).tokens == google_pieces(text, lower)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(
+    text=strategies.text(strategies.characters(codec="utf-8").filter(known_to_both))
+    | strategies.text(LETTERS + " ΣΣΑʰ'.\u0301:\u00ad\u200d")
+)
+def test_pieces_are_googles_on_any_text(text, lower):
+    made = vocab.tokenizer(vocab.Vocab(PIECES, lower))
+    assert made.encode(text, add_special_tokens=False).tokens == google_pieces(text, lower)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_saved_tokenizer_has_the_same_rules_and_knows_the_special_pieces(tmp_path, lower):
+    vocabulary = vocab.Vocab(PIECES, lower)
+    vocab.save(vocabulary, tmp_path)
+    saved = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in TEXTS:
+        if "[MASK]" not in text:
+            assert saved.encode(text, add_special_tokens=False).tokens == google_pieces(text, lower)
+    pair = saved.encode("un [MASK]", "low")
+    assert pair.tokens == ["[CLS]", "un", "[MASK]", "[SEP]", "low", "[SEP]"]
+    assert pair.type_ids == [0, 0, 0, 0, 1, 1]
+    assert vocab.load(tmp_path) == vocabulary
+    (tmp_path / "vocab.txt").unlink()
+    assert vocab.load(tmp_path) == vocabulary
+
+
+def test_transformers_loads_a_saved_tokenizer_with_our_rules(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    vocab.save(vocab.Vocab(PIECES, True), tmp_path)
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded.tokenize("ΟΔΟΣ " + "b" * 150) == google_pieces("ΟΔΟΣ " + "b" * 150, True)
+    pair = loaded("un [MASK]", "low")
+    assert pair["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+    assert pair["input_ids"][0] == loaded.cls_token_id == 101
+    assert (loaded.pad_token_id, loaded.unk_token_id, loaded.mask_token_id) == (0, 100, 103)
+    again = transformers.BertTokenizer.from_pretrained(tmp_path)
+    assert again("un [MASK]", "low")["input_ids"] == pair["input_ids"]
+
+
+def test_case_of_a_bare_vocab_txt_is_told_by_its_letters(tmp_path):
+    path = tmp_path / "vocab.txt"
+    for extra, lower in (("a\nb\n中\n", True), ("a\nB\n", False)):
+        path.write_text("\n".join(wordpiece.LAYOUT) + "\n" + extra, encoding="utf-8")
+        assert vocab.load(path).lower is vocab.load(tmp_path).lower is lower
+
+
+def test_fingerprint_tells_pieces_order_and_case_apart():
+    one = vocab.Vocab(PIECES, True)
+    others = [one._replace(lower=False), one._replace(pieces=PIECES[::-1])]
+    others.append(one._replace(pieces=(*PIECES[:-2], PIECES[-2] + PIECES[-1])))
+    assert len({vocab.sha256(v) for v in (one, *others)}) == 4
+    assert vocab.ids(one) == (0, 100, 101, 102, 103)
+
+
+def broken(tmp_path, edit) -> str:
+    """The complaint about a saved tokenizer after `edit(directory)`."""
+    vocab.save(vocab.Vocab(PIECES, True), tmp_path)
+    edit(tmp_path)
+    with pytest.raises(command.UserError) as complaint:
+        vocab.load(tmp_path)
+    return str(complaint.value)
+
+
+def edit_json(name, **changes):
+    """An edit that sets keys of `name`; `model=dict(...)` updates the dict there."""
+
+    def edit(directory):
+        content = json.loads((directory / name).read_text())
+        for key, value in changes.items():
+            merge = isinstance(value, dict) and isinstance(content.get(key), dict)
+            content[key] = content[key] | value if merge else value
+        (directory / name).write_text(json.dumps(content))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (edit_json("tokenizer_config.json", do_lower_case=False), "do_lower_case=False"),
+        (edit_json("tokenizer.json", normalizer={"type": "NFC"}), "normalizes"),
+        (edit_json("tokenizer.json", normalizer=None), "normalizes"),
+        (edit_json("tokenizer.json", model={"type": "BPE"}), "BPE"),
+        (edit_json("tokenizer.json", model={"continuing_subword_prefix": "@"}), "##"),
+        (edit_json("tokenizer.json", model={"vocab": {"[PAD]": 0, "a": 2}}), "gaps"),
+        (edit_json("tokenizer.json", pre_tokenizer={"type": "Whitespace"}), "splits"),
+        (lambda d: (d / "tokenizer.json").write_text("{"), "not JSON"),
+        (lambda d: (d / "vocab.txt").write_text("a\n"), "different"),
+        (lambda d: [p.unlink() for p in d.glob("*o*")], "no vocab.txt"),
+    ],
+)
+def test_a_directory_that_is_no_bert_tokenizer_is_refused(tmp_path, edit, words):
+    assert words in broken(tmp_path, edit)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        (("[PAD]", "[UNK]", "a"), "lacks [CLS] [SEP] [MASK]"),
+        (("a", *wordpiece.LAYOUT), "[PAD] the id 1"),
+        ((*PIECES, "run"), "'run'"),
+        ((*PIECES, "", "x"), "empty or repeated"),
+        ((*PIECES, *(f"w{i}" for i in range(65_537 - len(PIECES)))), "65,537 pieces, but ids are stored in 16 bits; "),
+    ],
+)
+def test_a_vocab_txt_that_is_no_bert_vocabulary_is_refused(tmp_path, pieces, words):
+    path = tmp_path / "vocab.txt"
+    path.write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+    with pytest.raises(command.UserError, match=r"vocab\.txt") as complaint:
+        vocab.load(path)
+    assert words in str(complaint.value)
+
+
+def test_a_missing_or_binary_vocab_is_refused_in_one_sentence(tmp_path):
+    with pytest.raises(command.UserError, match="does not exist"):
+        vocab.load(tmp_path / "nowhere")
+    (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(command.UserError, match="not UTF-8"):
+        vocab.load(tmp_path / "vocab.txt")
+
+
+SENTENCES = [f"The {a} fox of {b}land jumped; Größe {i}!" for i, (a, b) in enumerate(
+    (x + y, y + x + z) for x in ("br", "qui", "sl") for y in ("own", "ck", "ow") for z in "aeiou"
+)]  # fmt: skip
+
+
+def test_training_gives_the_same_vocabulary_in_every_process():
+    # The library's hash maps are seeded anew in each process, and its threads race.
+    program = (
+        "import sys, json; from bert_tpu.tokenizer import vocab, wordpiece;"
+        "lines = json.load(sys.stdin);"
+        "print(vocab.sha256(wordpiece.train(lambda: lines, 225)))"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            input=json.dumps(SENTENCES),
+            env={"TOKENIZERS_PARALLELISM": threads, "PATH": ""},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for threads in ("true", "false", "true", "false")
+    }
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_trained_vocabulary_has_berts_layout_and_encodes_its_text(tmp_path, lower):
+    made = wordpiece.train(lambda: SENTENCES, 225, lower=lower)
+    assert len(made.pieces) == 225
+    assert made.pieces[:104] == wordpiece.LAYOUT
+    assert ("T" in made.pieces) is not lower
+    assert ("ö" in made.pieces) is not lower
+    assert "##;" not in made.pieces  # punctuation stands alone
+    codes = vocab.tokenizer(made).encode_batch(SENTENCES)
+    assert not any("[UNK]" in code.tokens for code in codes)
+    assert any(len(piece.lstrip("#")) > 3 for piece in made.pieces[104:])
+    vocab.save(made, tmp_path)
+    assert vocab.load(tmp_path) == made
+
+
+def test_rare_letters_beyond_the_alphabet_become_unknown():
+    made = wordpiece.train(lambda: ["abab baba", "ab 中 q"], 109, alphabet_size=2)
+    assert made.pieces[104:108] == ("a", "b", "##a", "##b")
+
+
+@pytest.mark.parametrize(
+    ("lines", "size", "words"),
+    [([], 200, "no text"), ([" \n"], 200, "no text"), (SENTENCES, 120, "more than"),
+     (SENTENCES, 9000, "at most")],
+)  # fmt: skip
+def test_a_size_that_the_text_cannot_fill_is_refused(lines, size, words):
+    with pytest.raises(command.UserError, match=words):
+        wordpiece.train(lambda: lines, size)
+
+
+def test_a_size_that_ids_have_no_room_for_is_refused_before_text_is_read():
+    with pytest.raises(command.UserError, match=r"vocab_size 65,537 is too large, .* ask for at most 65,536"):
+        wordpiece.train(lambda: pytest.fail("the text was read"), 65_537)
+
+
+def test_the_largest_vocabulary_keeps_its_last_id_from_text_to_batch(tmp_path):
+    """65,536 pieces have the ids 0 to 65,535, all that 16 bits hold."""
+    pieces = [*wordpiece.LAYOUT, *"abcdefghijklmnopqrstuvwxyz."]
+    pieces += [f"w{i}" for i in range(65_535 - len(pieces))]
+    vocab.save(vocab.Vocab((*pieces, "last"), lower=True), tmp_path / "tokenizer")
+    text = "\n\n".join(f"Last w{i} last.\nLast w{i + 1} last." for i in range(80))
+    (tmp_path / "text.txt").write_text(text)
+    lock = prepare.prepare([str(tmp_path / "text.txt")], tmp_path / "tokenizer", tmp_path / "corpus", workers=1)
+    assert lock.vocab_size == 65_536
+    keys = {"data.dir": str(lock.directory), "data.seq_lens": (16,), "data.max_predictions": (3,), "batch_size": 8}
+    cfg = tiny_runs.configured(keys, **{"model.vocab_size": 65_536, "num_steps": 4})
+    seen, masked = set(), set()
+    for _, _, batch in show_batches.batches(cfg, 0, 4, 1):
+        seen |= {*batch["input_ids"].flat}
+        masked |= {*batch["masked_ids"].flat}
+    assert 65_535 in seen & masked
+    assert min(seen | masked) == 0

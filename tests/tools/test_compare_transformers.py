@@ -1,0 +1,118 @@
+"""A whole fine-tuning and the one that transformers does again come to the same scores, and what cannot be is named."""
+
+import json
+import random
+import re
+import shutil
+
+from helpers import small_bert
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from bert_tpu.core import command, config
+from bert_tpu.finetune import finetuning
+from tools import compare_transformers
+
+KEYS = {
+    "seeds": (2, 0), "batch_size": 8, "num_steps": 0, "epochs": 3.0, "max_length": 16, "model.dtype": "float32",
+    "model.dropout": 0.0, "model.attention_dropout": 0.0, "optim.learning_rate": 1e-3, "optim.weight_decay": 0.3,
+    "warmup": 0.3, "log.every_steps": 9, "compile_cache": "",
+}  # fmt: skip
+
+
+def write(folder):
+    """STS-B's files: two sentences are as alike as they have words in common; some pairs are longer than a row."""
+    drawn = random.Random(0)
+    words = [word for word in small_bert.WORDS.split() if word.isalpha()]
+    (folder / "STS-B").mkdir(parents=True)
+    for split, number in (("train", 60), ("dev", 40)):
+        rows = ["index\tsentence1\tsentence2\tscore"]
+        for i in range(number):
+            first = drawn.sample(words, drawn.randint(3, 9))
+            kept = drawn.randint(0, len(first))
+            second = first[:kept] + drawn.choices(words, k=len(first) - kept)
+            rows.append(f"{i}\t{' '.join(first)}\t{' '.join(second)}\t{5 * kept / len(first):.3f}")
+        (folder / "STS-B" / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def tuned(root, model):
+    """The workdir of a finished fine-tuning."""
+    cfg = config.load("configs/glue.py:stsb")
+    cfg.update_from_flattened_dict(KEYS | {"init_from": str(model), "data.dir": str(write(root / "glue"))})
+    assert finetuning.run(cfg, root / "stsb") == 0
+    return root / "stsb"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    root = tmp_path_factory.mktemp("parity")
+    return tuned(root, small_bert.save(root / "model"))
+
+
+def without_pooler(directory):
+    """A model such as BertForMaskedLM has, in float16: each seed draws its own pooler."""
+    path = small_bert.save(directory) / "model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    kept = {name: x.astype(np.float16) for name, x in tensors.items() if not re.search("pooler|seq_relationship", name)}
+    safetensors.numpy.save_file(kept, path, metadata={"format": "pt"})
+    said = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(said | {"torch_dtype": "float16"}))
+    return directory
+
+
+@pytest.mark.parametrize("kind", ["whole", "without pooler"])
+def test_transformers_trained_on_the_same_comes_to_the_same_scores(done, tmp_path, kind):
+    done = done if kind == "whole" else tuned(tmp_path, without_pooler(tmp_path / "model"))
+    lines = list(compare_transformers._lines(done))
+    ours = json.loads((done / "scores.json").read_text())["seeds"]
+    theirs = json.loads((done / compare_transformers.KEPT).read_text())
+    assert list(theirs) == list(ours) == ["2", "0"]
+    for seed, splits in ours.items():
+        assert theirs[seed]["validation"]["pearson"] == pytest.approx(splits["validation"]["pearson"], abs=2e-4)
+        # Rounding may change the places of two rows whose scores are nearly equal.
+        assert theirs[seed]["validation"]["spearman"] == pytest.approx(splits["validation"]["spearman"], abs=5e-3)
+    # The seeds are two heads and two orders of rows: a comparison of one with the other would show.
+    pearson = [splits["validation"]["pearson"] for splits in ours.values()]
+    assert abs(pearson[0] - pearson[1]) > 5e-3
+    mean = sum(pearson) / 2
+    assert lines[0].startswith(f"| stsb | validation | pearson | {mean:.4f} ± {abs(pearson[0] - pearson[1]) / 2:.4f} |")
+
+
+def test_what_is_kept_is_not_trained_again(done, tmp_path, monkeypatch):
+    directory = shutil.copytree(done, tmp_path / "stsb")
+    kept, new = ({"validation": {"pearson": x}} for x in (0.25, 0.75))
+    (directory / compare_transformers.KEPT).write_text(json.dumps({"2": kept}))
+    trained = []
+    monkeypatch.setattr(compare_transformers, "_train", lambda opened, place, title: trained.append(title) or new)
+    for _ in range(2):
+        (line,) = compare_transformers._lines(directory)
+        assert line.split(" | ")[4] == "0.5000 ± 0.2500"
+        assert trained == ["stsb, seed 0"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"reader": "table"}, "is no finished fine-tuning of GLUE"),
+        ({"init_from": "elsewhere"}, "started from elsewhere, no Hugging Face directory"),
+        ({"optim": {"name": "lamb"}}, "only adamw with the linear schedule"),
+    ],
+)
+def test_what_cannot_be_done_again_is_named(done, tmp_path, change, said):
+    directory = shutil.copytree(done, tmp_path / "stsb")
+    (directory / compare_transformers.KEPT).unlink(missing_ok=True)
+    held = json.loads((directory / "config.json").read_text())
+    if "optim" in change:
+        change = {"optim": held["optim"] | change["optim"]}
+    (directory / "config.json").write_text(json.dumps(held | change))
+    with pytest.raises(command.UserError, match=said):
+        list(compare_transformers._lines(directory))
+
+
+def test_a_fine_tuning_that_has_not_finished_is_named(done, tmp_path):
+    directory = shutil.copytree(done, tmp_path / "stsb")
+    (directory / "scores.json").unlink()
+    with pytest.raises(command.UserError, match="finish it"):
+        list(compare_transformers._lines(directory))

@@ -1,0 +1,92 @@
+"""The learning rate that acts is the one that is logged, whatever steps are skipped."""
+
+from helpers import one_number_job, small_bert, tiny_finetunings, tiny_runs, warm_processes
+from helpers.one_number_job import RATE, STEPS
+import jax
+import numpy as np
+import pytest
+
+from bert_tpu.core import config
+from bert_tpu.distributed import mesh
+from bert_tpu.finetune import finetuning
+from bert_tpu.pretrain import pretraining
+from bert_tpu.training import checkpoint, train_step
+
+
+def number_after(directory, step):
+    return float(checkpoint.load_params(directory / "checkpoints" / str(step))["bias"])
+
+
+def test_parameters_move_by_the_logged_rates_where_every_fourth_step_is_skipped(tmp_path):
+    bad = range(3, STEPS, 4)
+    often = {"log.every_steps": 1, "checkpoint.every_steps": 1, "eval.num_batches": 0}
+    assert one_number_job.run(tmp_path, bad, **often) == 0
+    rates = {line["step"]: line["learning_rate"] for line in tiny_runs.metrics(tmp_path)}
+    assert (max(rates.values()), min(rates.values())) == (RATE, 0)
+    numbers = [1.0, *(number_after(tmp_path, step) for step in range(1, STEPS + 1))]
+    moved = -np.diff(numbers)
+    expected = [0 if step in bad else rates[step + 1] for step in range(STEPS)]
+    np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["adamw", "lamb"])
+def test_of_several_trainings_each_moves_by_the_one_rate(rule):
+    """One is never skipped, one every fourth time, and one all the first half."""
+    bad = [(), range(3, STEPS, 4), range(STEPS // 2)]
+    job, on = one_number_job.job(seed=(0, 1, 2), name=rule), mesh.make(jax.devices())
+    state = jax.jit(lambda: train_step.new_state(job), out_shardings=train_step.shardings(job, on))()
+    step, numbers = train_step.jit_step(job, on), []
+    for number in range(STEPS):
+        numbers.append(np.asarray(state.params["bias"]))
+        state, sums = step(state, mesh.put(one_number_job.batch(bad, number, job.seed)[1], on))
+        np.testing.assert_array_equal(sums["skipped"][0], [number in of for of in bad])
+    moved = -np.diff(numbers, axis=0)
+    for training, of in enumerate(bad):
+        expected = [0 if number in of else float(job.learning_rate(number)) for number in range(STEPS - 1)]
+        np.testing.assert_allclose(moved[:, training], expected, rtol=1e-4, atol=1e-6)
+
+
+def warned(text):
+    """The sentence on a peak that is not reached, and the rate in it."""
+    [sentence] = [line for line in text.splitlines() if "never reaches optim.learning_rate" in line]
+    return sentence, float(sentence.split(" rises to ")[1].split()[0])
+
+
+@pytest.mark.parametrize("warmup_steps", [5, 6, 10_000])
+def test_a_pretraining_says_at_its_start_that_it_never_reaches_its_peak(
+    corpus_dir, tmp_path_factory, tmp_path, capsys, warmup_steps
+):
+    keys = tiny_runs.keys(corpus_dir, tmp_path_factory) | {
+        "num_steps": 6, "optim.warmup_steps": warmup_steps, "log.every_steps": 1, "data.seq_lens": (16,),
+        "data.max_predictions": (3,), "eval.num_batches": 0,
+    }  # fmt: skip
+    assert pretraining.run(tiny_runs.configured(keys), tmp_path) == 0
+    printed = capsys.readouterr().err
+    if warmup_steps == 5:
+        assert "never reaches" not in printed
+        return
+    sentence, highest = warned(printed)
+    assert sentence.startswith(f"warning: optim.warmup_steps is {warmup_steps:,} and num_steps 6: the learning rate ")
+    assert highest == pytest.approx(max(line["learning_rate"] for line in tiny_runs.metrics(tmp_path)), rel=0.01)
+    assert printed.index(sentence) < printed.index("step 1/6")
+
+
+def test_a_fine_tuning_that_warms_up_to_its_end_says_so_too(tmp_path, capsys):
+    name, data = tiny_finetunings.classes(tmp_path)
+    cfg = config.load(name)
+    cfg.update_from_flattened_dict(tiny_finetunings.KEYS | {f"data.{key}": value for key, value in data.items()})
+    cfg.update_from_flattened_dict(
+        {"init_from": str(small_bert.save(tmp_path / "model", small_bert.SHALLOW)), "warmup": 1.0}
+    )
+    assert finetuning.run(cfg, tmp_path / "run") == 0
+    sentence, highest = warned(capsys.readouterr().err)
+    assert sentence.startswith(f"warning: warmup is 1.0 and num_steps {tiny_finetunings.STEPS}: ")
+    lines = [line for line in tiny_runs.metrics(tmp_path / "run") if line["kind"] == "train"]
+    assert highest == pytest.approx(max(line["learning_rate"] for line in lines), rel=0.01)
+
+
+def test_batches_of_a_run_that_never_reaches_its_peak_can_be_looked_at(corpus_dir, tmp_path_factory):
+    keys = tiny_runs.keys(corpus_dir, tmp_path_factory) | {"num_steps": 6, "optim.warmup_steps": 10_000}
+    words = [word for word in tiny_runs.words(keys, "") if not word.startswith("--workdir")]
+    done = warm_processes.run("tools.show_batches", [*words, "--steps=2", "--json", "--rows=0"])
+    assert (done.returncode, done.stderr) == (0, "")

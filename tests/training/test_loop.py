@@ -1,0 +1,232 @@
+"""The loop's account of time: what a step took, and what was waited for its input, are that step's own."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+from conftest import ROOT
+from helpers import timed_loop
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.distributed import mesh
+from bert_tpu.hardware import device_memory
+from bert_tpu.training import loop
+
+MODES = ["sync", "async"]  # how XLA:CPU computes a step: as it is called, or in the background, as a TPU does
+
+
+def credited(mode, short_ms, long_ms, short_input_ms, long_input_ms):
+    """[step, length, seconds, input wait] of each step of timed.py's run."""
+    costs = map(str, (short_ms, long_ms, short_input_ms, long_input_ms))
+    setting = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/helpers/timed_loop.py", mode, *costs],
+        env=setting,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    assert (found["called_share"] > 0.5) == (mode == "sync"), "the mode is not what it is called"
+    assert [step for step, *_ in found["credited"]] == list(range(1, timed_loop.STEPS + 1))
+    return found["credited"]
+
+
+def by_length(steps):
+    """Sequence length -> (seconds of its steps, their input waits), without the first two steps."""
+    return {
+        length: tuple(zip(*[pair for step, n, *pair in steps if n == length and step > 2], strict=True))
+        for length in (8, 16)
+    }
+
+
+# Bounds are wide: on a busy machine a step of 10 ms may take 80, and its end may be noted as late.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_length_has_the_seconds_of_its_own_steps(mode):
+    steps = by_length(credited(mode, 10, 200, 0, 0))
+    of = {length: statistics.median(seconds) for length, (seconds, _) in steps.items()}
+    assert 3 < of[16] / of[8] < 60, of
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_length_has_the_wait_for_its_own_input_as_far_as_the_device_waited(mode):
+    """The input of every second step takes 120 ms, of which a step in the background hides 40."""
+    (short, short_wait), (long, long_wait) = by_length(credited(mode, 40, 40, 0, 120)).values()
+    assert statistics.median(short_wait) < 0.02
+    if mode == "sync":
+        assert statistics.median(long_wait) > 0.1
+    else:
+        assert min(long_wait) < 0.115
+        assert max(long_wait) > 0.02  # where the machine is busy, most steps take longer than their input
+    computed = statistics.median(seconds - wait for seconds, wait in zip(long, long_wait, strict=True))
+    assert 0.25 < computed / statistics.median(short) < 4
+    assert all(wait <= seconds for seconds, wait in zip(short + long, short_wait + long_wait, strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("between", [timed_loop.EVALUATE_EVERY, timed_loop.SAVE_EVERY])
+def test_an_evaluation_and_a_save_are_no_step_s(mode, between):
+    """They take 80 ms each, and a step 5."""
+    seconds = {step: seconds for step, _, seconds, _ in credited(mode, 5, 5, 0, 0)}
+    assert min(seconds[step + 1] for step in range(between, timed_loop.STEPS, between)) < 0.06
+    assert min(seconds[step] for step in range(between, timed_loop.STEPS, between)) < 0.06
+
+
+def hooks(**changes):
+    nothing = dict.fromkeys(loop.Hooks._fields, lambda *_: False)
+    return loop.Hooks(**nothing | changes)
+
+
+def run(program, **changes):
+    """Six steps of the function `program` on eight devices."""
+    batches = iter([(8, {"ids": np.zeros((8, 8), np.int32)})] * 6)
+    return loop.run(
+        SimpleNamespace(step={8: program}), mesh.make(jax.devices()), jnp.zeros(()), batches, first_step=0, num_steps=6,
+        eval_every=10, save_every=10, hooks=hooks(**changes),
+    )  # fmt: skip
+
+
+def threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sums")]
+
+
+def test_a_step_is_dispatched_before_the_sums_of_the_one_before_are_in_the_books():
+    order = []
+
+    def step(state, batch):
+        order.append("dispatched")
+        return state + 1, {"number": (state + 1, 1)}
+
+    def book(number, seq_len, sums, seconds, input_s):
+        assert (float(sums["number"][0]), threads()) == (number, ["sums_0"])
+        order.append("booked")
+
+    assert float(run(step, step=book)) == 6
+    assert order == ["dispatched", *["dispatched", "booked"] * 5, "booked"]
+    assert threads() == []
+
+
+class Broken:
+    """An array of a device that has failed in the background: JAX raises as it is read."""
+
+    def __array__(self):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+
+def test_a_fault_of_a_device_comes_out_of_the_loop_and_the_thread_ends():
+    called, booked = [], []
+
+    def program(state, batch):
+        called.append(len(called) + 1)
+        return state + 1, {"loss": (Broken() if called[-1] == 3 else jnp.zeros(()), 1)}
+
+    with (
+        pytest.raises(command.UserError, match="a device's memory is too small; take less"),
+        device_memory.told("take less"),
+    ):
+        run(program, step=lambda step, *_: booked.append(step))
+    assert (called, booked) == ([1, 2, 3, 4], [1, 2])
+    assert threads() == []
+
+
+def test_a_fault_of_a_hook_comes_out_of_the_loop_and_the_thread_ends():
+    def stop(number):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        run(lambda state, batch: (state, {}), should_stop=stop)
+    assert threads() == []
+
+
+def recomputing(waits_for, done, compiling=lambda: None, **changes):
+    """Runs six steps of which the fast program cannot take those of `waits_for`. `done` grows by what is computed.
+
+    compiling: function, called while the exact program is compiled. The state is (steps done, whether it waits), a
+    batch the number of its step.
+    """
+    numbered = [(8, {"ids": np.full((8, 8), step, np.int32)}) for step in range(1, 7)]
+
+    def fast(state, batch):
+        steps, waits = state
+        number = int(batch["ids"][0, 0])
+        if waits or number in waits_for:
+            return (steps, True), {"recomputed": (1.0, 1.0), "loss": (0.0, 0.0)}
+        done.append(("fast", number))
+        return (steps + 1, False), {"recomputed": (0.0, 1.0), "loss": (number, 1.0)}
+
+    def exact(state, batch):
+        steps, waits = state
+        assert waits
+        number = int(batch["ids"][0, 0])
+        done.append(("exact", number))
+        return (steps + 1, False), {"loss": (number, 1.0)}
+
+    def compile_exact(seq_len):
+        compiling()
+        done.append(("compiled", seq_len))
+        return exact
+
+    return loop.run(
+        SimpleNamespace(step={8: fast}, compile_exact=compile_exact), mesh.make(jax.devices()), (0, False),
+        iter(numbered), first_step=0, hooks=hooks(**changes), **{"num_steps": 6, "eval_every": 3, "save_every": 4},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "waits_for", [(), (1,), (6,), (2, 3), (3, 4, 6), (1, 2, 3, 4, 5, 6)], ids=lambda steps: str(steps)
+)
+def test_a_step_that_waits_is_computed_by_the_exact_program_in_its_turn(waits_for):
+    """Its batch is its own, its sums are booked once, and what is evaluated or saved waits for nothing."""
+    done, booked, seen = [], [], []
+
+    def book(step, seq_len, sums, seconds, input_s):
+        booked.append((step, float(sums["loss"][0]), float(sums["recomputed"][0])))
+
+    def see(step, state):
+        seen.append(step)
+        assert state == (step, False)
+
+    state = recomputing(waits_for, done, step=book, evaluate=see, save=see)
+    assert state == (6, False)
+    computed = [pair for pair in done if pair[0] != "compiled"]
+    assert computed == [("exact" if step in waits_for else "fast", step) for step in range(1, 7)]
+    assert done.count(("compiled", 8)) == bool(waits_for)
+    assert booked == [(step, step, step in waits_for) for step in range(1, 7)]
+    assert seen == [3, 4, 6, 6]
+
+
+def test_a_run_that_stops_behind_a_step_that_waits_saves_it_computed():
+    saved = []
+    state = recomputing(
+        (2,), [], should_stop=lambda step: step == 2, save=lambda step, state: saved.append((step, state))
+    )
+    assert saved == [(2, (2, False))]
+    assert state == (2, False)
+
+
+def test_to_compile_the_exact_program_is_no_step_s_time_and_is_reported(monkeypatch):
+    """By a clock that leaps by an hour meanwhile."""
+    phases, seconds, reports, leaps = [], [], [], []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + sum(leaps)))
+    recomputing(
+        (2, 5), [], lambda: leaps.append(3600.0), step=lambda *of_step: seconds.append(of_step[3]),
+        at=lambda step, doing: phases.append((step, doing)), report=reports.append,
+    )  # fmt: skip
+    assert leaps == [3600.0]
+    assert all(0 <= each < 1800 for each in seconds)
+    compiling = phases.index((2, "compile"))
+    assert phases[compiling + 1] == (2, "step")
+    assert [doing for _, doing in phases].count("compile") == 1
+    (sentence,) = reports
+    assert sentence.startswith("step 2: ")

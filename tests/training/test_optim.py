@@ -1,0 +1,133 @@
+"""Update rules against float64 NumPy transcriptions of their sources."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.training import optim
+
+ORIGINAL = {
+    "name": "bert_adamw", "learning_rate": 1e-3, "schedule": "bert_linear", "warmup_steps": 2, "num_steps": 10,
+    "b1": 0.9, "b2": 0.999, "eps": 1e-6, "weight_decay": 0.01, "clip_norm": 1.0,
+}  # fmt: skip
+
+
+def tree(seed, scale=1.0):
+    rng = np.random.default_rng(seed)
+    shapes = {"word": (7, 4), "up": {"kernel": (4, 6), "bias": (6,)}, "norm": {"scale": (4,), "bias": (4,)}}
+    return jax.tree.map(lambda s: scale * rng.standard_normal(s), shapes, is_leaf=lambda x: isinstance(x, tuple))
+
+
+DECAYED = {"word": True, "up": {"kernel": True, "bias": False}, "norm": {"scale": False, "bias": False}}
+
+
+def numpy_steps(params, grads, **c):
+    """optimization.py of google-research/bert in float64: clip, moments, eps outside the root, decoupled decay."""
+    m = v = jax.tree.map(np.zeros_like, params)
+    for step, g in enumerate(grads):
+        rate = c["learning_rate"] * (1 - step / c["num_steps"])
+        if step < c["warmup_steps"]:
+            rate = c["learning_rate"] * step / c["warmup_steps"]
+        norm = np.sqrt(sum((x**2).sum() for x in jax.tree.leaves(g)))
+        g = jax.tree.map(lambda x, n=norm: x * c["clip_norm"] / max(n, c["clip_norm"]), g)
+        m = jax.tree.map(lambda m, g: c["b1"] * m + (1 - c["b1"]) * g, m, g)
+        v = jax.tree.map(lambda v, g: c["b2"] * v + (1 - c["b2"]) * g**2, v, g)
+        params = jax.tree.map(
+            lambda p, m, v, decayed, r=rate: p - r * (m / (np.sqrt(v) + c["eps"]) + c["weight_decay"] * decayed * p),
+            params, m, v, DECAYED,
+        )  # fmt: skip
+    return params
+
+
+def steps(params, grads, **changes):
+    rule, rate = optim.make(**ORIGINAL | changes)
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
+    opt = rule.init(params)
+    for step, g in enumerate(grads):
+        updates, opt = rule.update(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), g), opt, params)
+        now = rate(step)
+        params = jax.tree.map(lambda p, update, now=now: p - now * update, params, updates)
+    return params
+
+
+@pytest.mark.parametrize("scale", [0.01, 3.0])  # below and above the clipping norm
+def test_five_steps_equal_the_originals_arithmetic(scale):
+    params, grads = tree(0), [tree(i, scale) for i in range(1, 6)]
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-7),
+        steps(params, grads),
+        numpy_steps(params, grads, **ORIGINAL),
+    )
+
+
+def test_only_matrices_and_embeddings_are_decayed():
+    assert optim.is_decayed(tree(0)) == DECAYED
+
+
+def test_plain_adamw_corrects_the_bias():
+    """First step of a bias-corrected Adam is the sign of the gradient; the original's is 0.1 / sqrt(0.001) of it."""
+    params, grads = tree(0), [tree(1, 0.1)]
+    plain = {"schedule": "constant", "warmup_steps": 0, "weight_decay": 0.0, "clip_norm": 0.0, "eps": 1e-12}
+    for name, factor in (("adamw", 1.0), ("bert_adamw", 0.1 / 0.001**0.5)):
+        moved = steps(params, grads, name=name, **plain)
+        jax.tree.map(
+            lambda new, old, g, factor=factor: np.testing.assert_allclose(
+                old - new, 1e-3 * factor * np.sign(g), rtol=1e-3
+            ),
+            moved, params, grads[0],
+        )  # fmt: skip
+
+
+def test_lamb_scales_each_matrix_to_its_own_norm():
+    """You et al. 2020, algorithm 2: r = m^/(sqrt(v^) + eps) + decay p; p -= rate |p|/|r| r; bare Adam for the rest."""
+    params, g = tree(0), tree(1, 0.1)
+    moved = steps(params, [g], name="lamb", schedule="constant", warmup_steps=0, clip_norm=0.0)
+
+    def expected(p, g, decayed):
+        r = g / (np.sqrt(g**2) + ORIGINAL["eps"]) + 0.01 * decayed * p
+        trust = np.linalg.norm(p) / np.linalg.norm(r) if decayed else 1.0
+        return p - 1e-3 * trust * r
+
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6),
+        moved,
+        jax.tree.map(expected, params, g, DECAYED),
+    )
+
+
+def test_the_rate_falls_by_one_hundredth_where_warm_up_ends():
+    """The original decays from step 0 on and warm-up only overrides it: 1.0e-4 -> 0.99e-4 at step 10,000."""
+    rate = optim.make_schedule("bert_linear", learning_rate=1e-4, warmup_steps=10_000, num_steps=1_000_000)
+    for step, expected in ((0, 0.0), (5_000, 0.5e-4), (9_999, 0.9999e-4), (10_000, 0.99e-4), (500_000, 0.5e-4)):
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-5)
+    assert float(rate(1_000_000)) == 0.0
+
+
+@pytest.mark.parametrize(("schedule", "end"), [("linear", 0.0), ("cosine", 0.0), ("constant", 1e-3)])
+def test_other_schedules_start_from_the_peak_after_warm_up(schedule, end):
+    rate = optim.make_schedule(schedule, learning_rate=1e-3, warmup_steps=10, num_steps=100)
+    assert float(rate(5)) == pytest.approx(0.5e-3)
+    assert float(rate(10)) == pytest.approx(1e-3)
+    assert float(rate(100)) == pytest.approx(end, abs=1e-9)
+
+
+@pytest.mark.parametrize("change", [{"name": "adam"}, {"schedule": "step"}])
+def test_an_unknown_rule_is_refused_by_name(change):
+    with pytest.raises(command.UserError, match="is none of"):
+        optim.make(**ORIGINAL | change)
+
+
+@pytest.mark.parametrize("schedule", ["bert_linear", "linear", "cosine", "constant"])
+@pytest.mark.parametrize(("warmup_steps", "warned"), [(49, False), (50, True), (51, True), (500, True)])
+def test_a_warm_up_as_long_as_the_run_is_named_with_the_highest_rate_of_the_run(schedule, warmup_steps, warned):
+    rate = optim.make(**ORIGINAL | {"schedule": schedule, "warmup_steps": warmup_steps, "num_steps": 50}).rate
+    sentence = optim.unreached(rate, 1e-3, optim.WarmUp("optim.warmup_steps", warmup_steps, warmup_steps), 50)
+    highest = max(float(rate(step)) for step in range(50))
+    assert bool(sentence) == warned
+    if warned:
+        assert sentence == (
+            f"optim.warmup_steps is {warmup_steps} and num_steps 50: the learning rate rises to {highest:.3g} at the "
+            "last step and never reaches optim.learning_rate, 0.001; give a lower optim.warmup_steps"
+        )

@@ -1,0 +1,240 @@
+"""The step: the same update on any number of devices and in any number of parts."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from bert_tpu.distributed import mesh
+from bert_tpu.model import dropout
+from bert_tpu.planning import compiler
+from bert_tpu.pretrain import pretraining
+from bert_tpu.training import train_step
+from configs import bert
+
+
+def config(**changes):
+    cfg = bert.get_config("micro")
+    cfg.model.update(vocab_size=200, hidden_size=32, num_heads=1, num_layers=1, intermediate_size=64, dtype="float32")
+    cfg.model.update(dropout=0.0, attention_dropout=0.0)
+    cfg.data.update(seq_lens=(32, 64), max_predictions=(5, 9))
+    cfg.optim.update(warmup_steps=2, learning_rate=1e-2)
+    cfg.update(batch_size=32, num_steps=20)
+    cfg.update(**changes)
+    return cfg
+
+
+def batch(shapes, seed):
+    rng = np.random.default_rng(seed)
+    B, L = shapes["input_ids"]
+    length = rng.integers(8, L + 1, (B, 1))
+    mask = (np.arange(L) < length).astype(np.int32)
+    slots = np.arange(shapes["masked_ids"][1]) < rng.integers(1, shapes["masked_ids"][1] + 1, (B, 1))
+    return {
+        "input_ids": (rng.integers(5, 200, (B, L)) * mask).astype(np.int32),
+        "token_type_ids": (mask * (np.arange(L) > length // 2)).astype(np.int32),
+        "attention_mask": mask,
+        "masked_positions": (rng.integers(0, 8, slots.shape) * slots).astype(np.int32),
+        "masked_ids": (rng.integers(5, 200, slots.shape) * slots).astype(np.int32),
+        "next_sentence_label": rng.integers(0, 2, B).astype(np.int32),
+    }
+
+
+def three_steps(devices, **changes):
+    """Parameters and losses after three steps."""
+    job = pretraining.job(config(**changes))
+    on = mesh.make(jax.devices()[:devices])
+    state = jax.jit(lambda: train_step.new_state(job), out_shardings=mesh.replicated(on))()
+    step = train_step.jit_step(job, on)
+    losses = []
+    for number in range(3):
+        state, sums = step(state, mesh.put(batch(job.shapes[32], number), on))
+        losses.append([float(total / count) for total, count in jax.device_get(sums).values()])
+    return jax.device_get(state.params), np.array(losses)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return three_steps(1)
+
+
+@pytest.mark.parametrize(("devices", "accumulate"), [(8, 1), (1, 4), (2, 4), (8, 4)])
+def test_devices_and_parts_change_only_rounding(plain, devices, accumulate):
+    params, losses = three_steps(devices, accumulate=accumulate)
+    np.testing.assert_allclose(losses, plain[1], rtol=1e-5)
+    # Adam divides by sqrt(v): where a gradient is near 0 its rounding error is scaled up to the learning rate.
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5), params, plain[0])
+
+
+def test_dropout_masks_are_the_same_on_any_number_of_devices(plain):
+    model_section = config().model.copy_and_resolve_references()
+    model_section.update(dropout=0.1, attention_dropout=0.1)
+    one, eight = (three_steps(n, model=model_section)[1] for n in (1, 8))
+    np.testing.assert_allclose(one, eight, rtol=1e-5)
+    assert not np.allclose(one, plain[1], rtol=1e-3)
+
+
+def test_dropout_is_the_seed_s():
+    model_section = config().model.copy_and_resolve_references()
+    model_section.update(dropout=0.1)
+    job = pretraining.job(config(model=model_section))
+    on = mesh.make(jax.devices()[:1])
+    fresh = jax.jit(lambda: train_step.new_state(job))  # of seed 0
+    step = {seed: train_step.jit_step(dataclasses.replace(job, seed=seed), on) for seed in (0, 1)}
+    losses = []
+    for seed in (0, 1, 0):
+        _, sums = step[seed](fresh(), mesh.put(batch(job.shapes[32], 0), on))
+        losses.append(float(sums["mlm_loss"][0]))
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_remat_keeps_the_update(plain):
+    model_section = config().model.copy_and_resolve_references()
+    model_section.update(remat=True)
+    params, losses = three_steps(1, model=model_section)
+    np.testing.assert_allclose(losses, plain[1], rtol=1e-6)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5), params, plain[0])
+    job = pretraining.job(config(model=model_section))
+    shapes = jax.eval_shape(lambda: train_step.new_state(job))
+    jaxpr = jax.make_jaxpr(jax.grad(lambda p: job.loss(p, batch(job.shapes[32], 0), None)["mlm_loss"][0]))(
+        jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.params)
+    )
+    assert str(jaxpr).count("remat") >= 1  # the layer really is recomputed
+
+
+def mask(seeds, shape):
+    return dropout.keep_mask(dropout.words(seeds, shape), 0.1)
+
+
+def test_dropout_drops_its_share_and_sites_are_independent():
+    seeds = jax.random.bits(jax.random.key(0), (4, 3), "uint32").at[:, 2].set(0)
+    shape = (16, 4, 64, 64)
+    masks = np.stack([mask(s, shape) for s in seeds]).reshape(4, -1).astype(np.float64)
+    n = masks.shape[1]
+    error = 5 * (0.09 / n) ** 0.5
+    assert (np.abs(masks.mean(axis=1) - 0.9) < error).all()
+    correlation = np.corrcoef(masks)
+    assert (np.abs(correlation - np.eye(4)) < 5 / n**0.5).all()
+    # Nor is one a shifted or permuted copy of another, nor of itself: rows, neighbours, powers of two apart.
+    for shift in (1, 2, 64, 4096, 64 * 64 * 4):
+        for one, other in ((0, 0), (0, 1)):
+            assert abs(np.corrcoef(masks[one], np.roll(masks[other], shift))[0, 1]) < 5 / n**0.5
+    for bit in range(16):
+        flipped = masks[1][np.arange(n) ^ (1 << bit)]
+        assert abs(np.corrcoef(masks[0], flipped)[0, 1]) < 5 / n**0.5
+
+
+def test_rows_of_a_site_are_independent_and_so_are_its_columns_and_its_rectangles():
+    """Words of rows and of columns are shared along a row and a column; their sums must not show it."""
+    kept = np.asarray(mask(np.array([7, 8, 0], np.uint32), (1, 512, 512)))[0] - 0.9
+    for one in (kept, kept.T):
+        correlation = one @ one.T / (0.09 * 512)
+        apart = correlation[~np.eye(512, dtype=bool)]
+        assert abs(apart.mean()) < 5 / 512 / 2
+        assert apart.std() == pytest.approx(512**-0.5, rel=0.05)
+    # Four corners of a rectangle, whose sums are tied: the mean of their product is 0 if they are independent.
+    for shift in (1, 3, 64, 200):
+        two = kept * np.roll(kept, shift, axis=0)
+        four = (two * np.roll(two, shift, axis=1)) / 0.09**2
+        assert abs(four.mean()) < 5 * 512**-1
+
+
+def test_a_row_has_its_mask_wherever_it_is_computed():
+    whole = np.asarray(mask(np.array([1, 2, 0], np.uint32), (8, 4, 16, 32)))
+    part = np.asarray(mask(np.array([1, 2, 6], np.uint32), (2, 4, 16, 32)))
+    np.testing.assert_array_equal(part, whole[6:])
+
+
+def test_dropout_keeps_the_expectation():
+    x = jax.numpy.ones((64, 32, 32))
+    words = dropout.words(jax.random.bits(jax.random.key(1), (3,), "uint32"), x.shape)
+    assert float(dropout.apply(x, words, 0.1).mean()) == pytest.approx(1.0, abs=0.005)
+    assert dropout.apply(x, None, 0.1) is x
+
+
+def test_metrics_weigh_predictions_not_rows():
+    job = pretraining.job(config())
+    params = jax.jit(lambda: train_step.new_state(job))().params
+    whole = batch(job.shapes[32], 0)
+    halves = [jax.tree.map(lambda x, h=h: x[h * 16 : h * 16 + 16], whole) for h in (0, 1)]
+    loss = jax.jit(lambda rows: job.loss(params, rows, None))
+    sums, *parts = (jax.device_get(loss(rows)) for rows in (whole, *halves))
+    for name, (total, count) in sums.items():
+        assert total == pytest.approx(sum(part[name][0] for part in parts), rel=1e-5)
+        assert count == sum(part[name][1] for part in parts)
+    assert sums["mlm_loss"][1] == (whole["masked_ids"] > 0).sum()
+
+
+def test_a_step_that_is_not_finite_by_the_exact_loss_changes_nothing_but_the_step():
+    job = pretraining.job(config()).exact
+    on = mesh.make(jax.devices())
+    state = jax.device_get(jax.jit(lambda: train_step.new_state(job))())
+    state = jax.tree.map(np.copy, state)
+    state.params["layers"]["up"]["kernel"][0, 0, 0] = np.inf
+    placed = mesh.put(batch(job.shapes[32], 0), on)
+    after, sums = jax.device_get(train_step.jit_step(job, on)(jax.device_put(state, mesh.replicated(on)), placed))
+    assert after.step == 1
+    jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt), (state.params, state.opt))
+    assert sums.pop("skipped") == (1, 1)
+    assert all(pair == (0, 0) for pair in sums.values())
+
+
+def test_dropout_of_steps_and_seeds_has_nothing_in_common():
+    """A site's masks as a step draws them, from the small numbers that a user gives as seeds."""
+
+    def drawn(seed, step):
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        words = jax.numpy.pad(jax.random.bits(key, (2,), "uint32"), (0, 1))
+        return np.asarray(mask(words, (64, 8, 32, 64)), np.float64).ravel()
+
+    seeds = [(seed, 0) for seed in (0, 1, 2, 255, 256, 65_536, 2**31 - 1)]
+    masks = np.stack([drawn(*each) for each in seeds + [(0, step) for step in (1, 2, 255, 256, 65_536, 999_999)]])
+    apart = np.corrcoef(masks)[~np.eye(len(masks), dtype=bool)]
+    assert np.abs(apart).max() < 5 / masks.shape[1] ** 0.5
+
+
+@pytest.mark.parametrize("seed", [0, (0, 1)], ids=["one training", "several"])
+def test_a_step_that_the_fast_softmax_cannot_take_waits_for_the_exact_one(seed):
+    """Of several trainings one is enough. Meanwhile no other step changes anything."""
+    job = dataclasses.replace(pretraining.job(config()), seed=seed)
+    on = mesh.make(jax.devices())
+    first = jax.device_get(jax.jit(lambda: train_step.new_state(job))())
+    first = jax.tree.map(np.copy, first)
+    for name in ("query", "key"):  # of several trainings the last one's
+        first.params["layers"]["attention"][name]["kernel"][(-1,) * job.several] *= 1e3
+    pieces = [batch(job.shapes[32], number) for number in (0, 1)]
+    if job.several:
+        pieces = [jax.tree.map(lambda x: np.stack([x, x], axis=1), each) for each in pieces]
+    batches = [mesh.put(each, on) for each in pieces]
+    fast, exact = train_step.jit_step(job, on), train_step.jit_step(job.exact, on)
+
+    def placed():
+        return jax.device_put(first, train_step.shardings(job, on))
+
+    state = placed()
+    for number in (0, 1):  # the second was dispatched ahead
+        state, sums = fast(state, batches[number])
+        assert sums["recomputed"] == (1, 1)
+        assert state.waits
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(state)[:-1], first[:-1])
+    state, sums = exact(state, batches[0])
+    wanted, _ = exact(placed(), batches[0])
+    assert (int(state.step), bool(state.waits), float(np.sum(sums["skipped"][0]))) == (1, False, 0)
+    assert all(np.isfinite(total).all() for total, _ in sums.values())
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(wanted))
+    moments = [jax.tree.leaves(each.opt) for each in (jax.device_get(state), first)]
+    assert not all(np.array_equal(after, before) for after, before in zip(*moments, strict=True))
+
+
+@pytest.mark.parametrize("softmax", ["bounded", "exact"])
+def test_the_memory_of_a_step_can_be_planned_with_either_softmax(softmax):
+    section = config().model.copy_and_resolve_references()
+    section.update(softmax=softmax)
+    job = pretraining.job(config(model=section))
+    program = train_step.compiled(
+        train_step.jit_step(job, mesh.make(jax.devices()[:1])), job.state_shapes, job.shapes[32]
+    )
+    memory, state = compiler._memory(program, job.state_shapes), job.state_shapes
+    for part, tree in ((memory.params, state.params), (memory.opt, state.opt)):
+        assert part == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
