@@ -5,6 +5,8 @@ import signal
 
 from helpers import quick_xla
 
+from bert_tpu.core import storage
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` hands it down; tests of Ctrl-C need it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before JAX and TensorFlow are imported: they read these once.
@@ -132,7 +134,7 @@ def placed_lock(tmp_path_factory):
         **{split: {"shards": [info._asdict() for info in infos]} for split, infos in splits.items()},
     }
     content["train"]["unigram_entropy"] = 1.0
-    store.write_bytes(directory / store.LOCKFILE, store.json_bytes(content | {"sha256": store.digest(content)}))
+    storage.write_bytes(directory / store.LOCKFILE, storage.json_bytes(content | {"sha256": store.digest(content)}))
     return store.read(directory)
 
 

@@ -12,10 +12,9 @@ import pytest
 
 from bert_tpu.core import command
 from bert_tpu.data import recipe
-from bert_tpu.huggingface import tensor_names
-from bert_tpu.model import activation, transformer
+from bert_tpu.model import activation, param_layout, transformer
 from bert_tpu.pretrain import objective, pretraining
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs
 from configs import bert, demo
 
 # Layers, hidden size, and megabytes of the float32 encoder with MLM head (without pooler and NSP head).
@@ -33,7 +32,7 @@ def test_variants_have_their_sizes(name):
     assert (cfg.model.num_layers, cfg.model.hidden_size) == (layers, hidden)
     assert cfg.model.num_heads == hidden // 64
     assert cfg.model.intermediate_size == 4 * hidden
-    params = tensor_names.shapes(cfg.model)
+    params = param_layout.shapes(cfg.model)
     kept = {key: value for key, value in params.items() if key not in ("pooler", "nsp")}
     assert round(4 * sum(x.size for x in jax.tree.leaves(kept)) / 1e6, 1) == megabytes
     assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype("float32")}
@@ -109,7 +108,7 @@ def test_the_heads_see_the_gathered_places_only():
     cfg = demo.get_config()
     shapes = pretraining.make_recipe(cfg).shapes(128)
     job = pretraining.job(cfg)
-    state = jax.eval_shape(lambda: train_step.new_state(job))
+    state = jax.eval_shape(lambda: jobs.new_state(job))
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
     jaxpr = str(jax.make_jaxpr(lambda p, b: job.loss(p, b, None))(state.params, batch))
     assert f"8192,{32 * 20}" in jaxpr  # vocabulary x predictions, turned as cross_entropy has them
@@ -121,7 +120,7 @@ def test_bfloat16_products_take_bfloat16_and_sums_float32():
     cfg = demo.get_config()
     cfg.model.dtype = "bfloat16"
     job = pretraining.job(cfg)
-    state = jax.eval_shape(lambda: train_step.new_state(job))
+    state = jax.eval_shape(lambda: jobs.new_state(job))
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[128].items()}
     jaxpr = jax.make_jaxpr(lambda p, b: job.loss(p, b, None))(state.params, batch)
     products = [e for e in equations(jaxpr.jaxpr) if e.primitive.name == "dot_general"]

@@ -14,7 +14,7 @@ import json
 import sys
 
 from bert_tpu.bias import audit, chart, markdown
-from bert_tpu.core import command, publish
+from bert_tpu.core import command, storage
 from bert_tpu.training import checkpoint
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     checkpoint.quiet()
     chart.require()
-    with publish.directory(args.out) as out:
+    with storage.directory(args.out) as out:
         tasks, skipped = audit.tasks(args.data, args.tasks)
         for name, reason in skipped.items():
             print(f"{name} is skipped: {reason}", file=sys.stderr)

@@ -81,7 +81,7 @@ def main():
     parser.add_argument("--text", help="plain text to prepare (default: documentation of the installed packages)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
-    pretraining.quiet_tensorflow()
+    command.quiet_tensorflow()
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, {platform.machine()}, load {load:.1f}; medians, ratio by pairs of turns")
     with tempfile.TemporaryDirectory() as scratch:

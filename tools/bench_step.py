@@ -12,14 +12,13 @@ import ml_collections
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.data import length_buckets, task_batches
+from bert_tpu.data import length_buckets, task_batches, token_rows
 from bert_tpu.distributed import mesh
 from bert_tpu.finetune import finetuning, heads
 from bert_tpu.hardware import host_memory
 from bert_tpu.model import transformer
 from bert_tpu.pretrain import pretraining
-from bert_tpu.tasks import task
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs, train_step
 from configs import bert, glue
 
 ROUNDS = 7
@@ -67,7 +66,7 @@ def tuning(lengths):
     tuned = heads.Model(transformer.Bert(**section, parent=None), "classify", 2)
     starts, labels = np.cumsum([0, *lengths]), np.arange(len(lengths), dtype=np.int32) % 2
     ids = np.random.default_rng(0).integers(1, section["vocab_size"], starts[-1]).astype(np.uint16)
-    rows = task.Rows(ids, np.zeros_like(ids, np.uint8), starts, labels)
+    rows = token_rows.Rows(ids, np.zeros_like(ids, np.uint8), starts, labels)
     fed = task_batches.Feed(
         rows, seeds=cfg.seeds, batch_size=len(lengths), num_steps=1, seq_len=128, multiple=jax.device_count()
     )
@@ -162,7 +161,7 @@ def random_batch(cfg):
 def our_step(job, batch, examples, steps=4):
     """Function that takes some steps of the training program and returns the sequences seen."""
     on = mesh.make(jax.devices())
-    state = jax.jit(lambda: train_step.new_state(job), out_shardings=train_step.shardings(job, on))()
+    state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, on))()
     run, placed = train_step.jit_step(job, on), mesh.put(batch, on)
 
     def turn():

@@ -14,7 +14,7 @@ import random
 
 import tqdm
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 from tools import collect_docs
 
 PACKAGES = ("flax", "jax", "keras", "numpy")
@@ -49,7 +49,7 @@ def collect(out):
         ]
         rng.shuffle(rows)
         lines = [json.dumps({"text": text, "label": package}) + "\n" for text, package in rows]
-        places.write_atomically(out / f"{name}.jsonl", "".join(lines))
+        storage.write_text(out / f"{name}.jsonl", "".join(lines))
         sizes[name] = len(rows)
     return sizes
 

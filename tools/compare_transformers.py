@@ -17,7 +17,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu.core import command, places, progress
+from bert_tpu.core import command, progress, storage
 from bert_tpu.data import task_batches
 from bert_tpu.finetune import finetuning
 from bert_tpu.huggingface import pretrained
@@ -53,7 +53,7 @@ def _lines(directory):
         for place, seed in enumerate(held["seeds"]):
             if str(seed) not in theirs:
                 theirs[str(seed)] = _train(opened, place, f"{directory.name}, seed {seed}")
-                places.write_atomically(directory / KEPT, json.dumps(theirs, indent=1) + "\n")
+                storage.write_text(directory / KEPT, json.dumps(theirs, indent=1) + "\n")
     for split, scores in next(iter(theirs.values())).items():
         for name in scores:
             a, b = ([of[seed][split][name] for seed in ours] for of in (ours, theirs))

@@ -62,7 +62,7 @@ def main():
     args = parser.parse_args()
     if not (pathlib.Path(args.model) / "config.json").exists():
         raise command.UserError(f"{args.model} holds no model: make it with tools.export_pytorch")
-    pretraining.quiet_tensorflow()
+    command.quiet_tensorflow()
     lock = store.read(args.corpus)
     print(f"unigram entropy of the training text: {lock.unigram_entropy:.3f} nats")
     constant = commoner(args.workdir, args.corpus)

@@ -26,7 +26,7 @@ def main():
     parser.add_argument("--verify", action="store_true", help="only read every file again and compare its hash")
     parser.add_argument("--config", default="configs/bert.py:medium", help="whose schedule to reckon with (medium)")
     args = parser.parse_args()
-    pretraining.quiet_tensorflow()
+    command.quiet_tensorflow()
     if args.out and not args.out.endswith(".png"):
         raise command.UserError(f"--out {args.out} is no PNG: give a name that ends in .png")
     lock = store.read(args.dir)

@@ -9,9 +9,8 @@ task's scores. The model card gets the same table.
 import argparse
 from pathlib import Path
 
-from bert_tpu.core import command, publish
+from bert_tpu.core import command, storage
 from bert_tpu.export import onnx_files
-from bert_tpu.pretrain import pretraining
 from bert_tpu.report import card_sections, model_card
 
 
@@ -24,7 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.rows < 1:
         raise command.UserError(f"--rows {args.rows}: give 1 or more")
-    pretraining.quiet_tensorflow()
+    command.quiet_tensorflow()
     costs = onnx_files.write(args.model, args.workdir, args.rows)
     table = card_sections.small(costs)
     print(table)
@@ -32,7 +31,7 @@ def main() -> None:
     if readme.is_file() and (
         text := model_card.with_section(readme.read_text(encoding="utf-8"), model_card.SMALL, table)
     ):
-        with publish.file(readme) as file:
+        with storage.file(readme) as file:
             file.write(text.encode())
 
 

@@ -13,7 +13,7 @@ import pathlib
 import shutil
 import sys
 
-from bert_tpu.core import command, config, places
+from bert_tpu.core import command, config, storage
 from bert_tpu.finetune import evaluation, finetuned, finetuning, sweep
 from bert_tpu.tasks import glue_submission, glue_table
 from configs import glue
@@ -75,8 +75,8 @@ def _write(directory, task, result):
         "seeds": result.seeds, "summary": result.summary,
     }  # fmt: skip
     table = glue_table.markdown({task: each["summary"] for task, each in held.items()})
-    places.write_atomically(path, json.dumps(held, indent=1) + "\n")
-    places.write_atomically(directory / "scores.md", table)
+    storage.write_text(path, json.dumps(held, indent=1) + "\n")
+    storage.write_text(directory / "scores.md", table)
     best, _ = finetuned.choose(result.config["seeds"], result.seeds)
     for path in (result.workdir / evaluation.PREDICTIONS / f"seed{best}").glob("*.tsv"):
         if path.name in glue_submission.ROWS:

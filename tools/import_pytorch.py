@@ -6,7 +6,7 @@ as its --workdir; CKPT/config.json holds the config's `model` section, CKPT/toke
 
 import json
 
-from bert_tpu.core import command, publish
+from bert_tpu.core import command, storage
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="the directory to make")
     args = parser.parse_args()
     checkpoint.quiet()
-    with publish.directory(args.out) as made:
+    with storage.directory(args.out) as made:
         pretrained = hf.load(args.model)
         vocab.save(pretrained.vocab, made / "tokenizer")
         config = json.dumps({"model": pretrained.model}, indent=1, sort_keys=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import huggingface_hub
 
 from bert_tpu.bias import audit
-from bert_tpu.core import command, publish
+from bert_tpu.core import command, storage
 from bert_tpu.export import onnx_files
 from bert_tpu.huggingface import hf
 from bert_tpu.report import evidence, model_card
@@ -44,7 +44,7 @@ def main():
         small=onnx_files.read(args.model),
     )
     found = evidence.read(args.workdir, config)
-    with publish.file(readme) as made:
+    with storage.file(readme) as made:
         made.write(model_card.pretrained(Path(args.model).resolve().name, model.model, found, kept, findings).encode())
     print(f"{readme}: written")
 

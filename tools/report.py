@@ -8,7 +8,7 @@ workdir too. --compare puts other runs of the same kind beside it.
 
 from pathlib import Path
 
-from bert_tpu.core import command, places, publish
+from bert_tpu.core import command, storage
 from bert_tpu.report import page, run
 
 
@@ -20,11 +20,11 @@ def main():
     parser.add_argument("--out", help="HTML to write (W/report.html)")
     args = parser.parse_args()
     page.require()
-    if not args.out and places.is_bucket(args.workdir):
+    if not args.out and storage.is_bucket(args.workdir):
         raise command.UserError(f"{args.workdir} is in a bucket: give --out, a file of this machine")
     out = Path(args.out or Path(args.workdir) / "report.html")
     written = page.write([run.read(directory) for directory in (args.workdir, *args.compare)])
-    with publish.file(out) as file:
+    with storage.file(out) as file:
         file.write(written.encode())
     print(f"{out}: {len(written.encode()) / 2**10:,.0f} KiB")
 

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from bert_tpu.core import command, fingerprint
+from bert_tpu.core import command, hashing
 from bert_tpu.corpus import store
 from bert_tpu.data import packing
 from bert_tpu.pretrain import pretraining
@@ -82,13 +82,13 @@ def main():
     args = pretraining.parse(parser)
     if args.hosts < 1 or args.rows < 0:
         raise command.UserError("--hosts is at least 1 and --rows at least 0")
-    pretraining.quiet_tensorflow()
+    command.quiet_tensorflow()
 
     cfg = args.config
     pretraining.job(cfg)  # says what is wrong with its keys
     pieces = vocab.load(store.read(cfg.data.dir).directory).pieces if cfg.data.dir else ()
     for step, seq_len, batch in batches(cfg, *span(args.steps), args.hosts):
-        count, digest = min(args.rows, len(batch["input_ids"])), fingerprint.sha256(batch)
+        count, digest = min(args.rows, len(batch["input_ids"])), hashing.batch_sha256(batch)
         if args.json:
             told = {"step": step, "seq_len": seq_len, "sha256": digest, "rows": rows_of(batch, count)}
             print(json.dumps(told))

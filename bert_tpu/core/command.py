@@ -53,6 +53,13 @@ def require(what: str, *packages: str, install: str = "") -> None:
             raise UserError(f"{what} needs {name}: python -m pip install {install or name}")
 
 
+def quiet_tensorflow():
+    """Keeps TensorFlow's start-up notes out of the terminal, and Keras out; to be called before it is imported."""
+    # The second setting silences a note that the first does not; the third names an old Keras, which is not there.
+    settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "TF_USE_LEGACY_KERAS": "1"}
+    os.environ.update(settings | os.environ)
+
+
 def collect_garbage():
     """From here on Python looks for garbage, but never again through what is there by now: all that was imported."""
     gc.freeze()

@@ -1,11 +1,13 @@
 """Answers that took minutes to get, kept on disk under a hash of the question."""
 
+import contextlib
 import gzip
 import hashlib
 import json
-import os
 from pathlib import Path
-import tempfile
+import zlib
+
+from bert_tpu.core import storage
 
 
 class Kept:
@@ -18,21 +20,15 @@ class Kept:
         """The answer; None where there is none or its file is damaged, so that it is asked for again."""
         try:
             return json.loads(gzip.decompress(self._path(question).read_bytes())) if self.folder else None
-        except (OSError, EOFError, ValueError, gzip.zlib.error):
+        except (OSError, EOFError, ValueError, zlib.error):
             return None
 
     def put(self, question: str, answer: dict) -> None:
         """Keeps it. A disk that is full or not ours to write on costs the answer's keeping, nothing else."""
         if not self.folder:
             return
-        path = self._path(question)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(gzip.compress(json.dumps(answer).encode()))
-            os.replace(file.name, path)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            storage.write_bytes(self._path(question), gzip.compress(json.dumps(answer).encode()))
 
     def _path(self, question):
         return self.folder / f"{hashlib.sha256(question.encode()).hexdigest()}.json.gz"

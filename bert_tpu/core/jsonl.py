@@ -5,7 +5,7 @@ import json
 
 from etils import epath
 
-from bert_tpu.core import command
+from bert_tpu.core import command, storage
 
 
 def read(path) -> list[dict]:
@@ -28,9 +28,7 @@ def keep_until(path, step) -> None:
     if not path.exists():
         return
     kept = [text for text, line in _whole(path) if line["step"] <= step]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(text + "\n" for text in kept))
-    temporary.replace(path)
+    storage.write_text(path, "".join(text + "\n" for text in kept))
 
 
 def _whole(path) -> Iterator[tuple[str, dict]]:

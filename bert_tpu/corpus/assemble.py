@@ -13,8 +13,9 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import places, progress
-from bert_tpu.corpus import dealing, duplicates, mix, picking, store, worker
+from bert_tpu.core import progress, storage
+from bert_tpu.corpus import dealing, duplicates, mix, selection, store, worker
+from bert_tpu.tokenizer import encoding
 
 EQUAL, SIMILAR = 1, 2
 NAMES = {EQUAL: "equal_documents", SIMILAR: "similar_documents"}
@@ -54,7 +55,7 @@ class Deal(NamedTuple):
 
 
 def sift(
-    out: epath.Path, names: list[str], options: worker.Options, paths: list[str], encoder: worker.Encoder
+    out: epath.Path, names: list[str], options: worker.Options, paths: list[str], encoder: encoding.Encoder
 ) -> Sifted:
     """Makes the shards in `out` from the parts of these names. paths: of the sources."""
     documents = _documents(out, names)
@@ -91,7 +92,7 @@ def _documents(out, names) -> Documents:
             sentences, lengths, number, source, own, piece = worker.load(
                 out, name, "sentences", "documents", "origins", "source", "hash", "piece"
             )
-            tokens = picking.tokens_of(store.Shard(None, sentences, lengths, None))
+            tokens = selection.tokens_of(store.Shard(None, sentences, lengths, None))
             # The documents of a unit are numbered: unit and number name a text, whole or in pieces.
             text = number.astype(np.int64) | worker.unit_of(name) << 32
             row = np.arange(len(own))
@@ -189,7 +190,7 @@ def _append(folder, split, deal, documents, part, shard, unknown_id) -> int:
     spans = {"sentences": (start, items.sentences), "tokens": (tokens_before[start], items.tokens)}
     bounds = np.searchsorted(deal.shard[first:last][order], np.arange(deal.shards + 1))
     for name, (starts, lengths) in spans.items():
-        values = picking.spans(getattr(shard, name), starts[order], lengths[order])
+        values = selection.spans(getattr(shard, name), starts[order], lengths[order])
         ends = np.concatenate([[0], np.cumsum(lengths[order])])[bounds]
         for number, (begin, end) in enumerate(itertools.pairwise(ends.tolist())):
             if begin < end:
@@ -221,7 +222,7 @@ def _stream(folder, split, number, name):
 @contextlib.contextmanager
 def _local(out) -> Iterator[Path]:
     """Gives a folder for files that grow: `out`, or for a bucket, which takes whole files alone, a temporary one."""
-    if not places.is_bucket(out):
+    if not storage.is_bucket(out):
         for left in Path(out).glob("*.partial"):
             left.unlink()
         yield Path(os.fspath(out))

@@ -10,8 +10,8 @@ import contextlib
 import io
 import shutil
 
-from bert_tpu.core import command
-from bert_tpu.corpus import input_units, store, worker
+from bert_tpu.core import command, storage
+from bert_tpu.corpus import input_units, worker
 
 
 def check(runner: str, words: list[str]) -> None:
@@ -105,4 +105,4 @@ def _noting(number: int, work: input_units.Work) -> Iterator[None]:
     try:
         yield
     except command.UserError as fault:
-        store.write_bytes(input_units.fault(work.out, number), command.sentence(fault).encode())
+        storage.write_bytes(input_units.fault(work.out, number), command.sentence(fault).encode())

@@ -10,8 +10,8 @@ import hashlib
 
 import numpy as np
 
-from bert_tpu.core import shingles
-from bert_tpu.corpus import picking
+from bert_tpu.core import hashing
+from bert_tpu.corpus import selection
 
 RUN = 5  # tokens
 PERMUTATIONS, BANDS = 128, 16
@@ -21,7 +21,7 @@ BLOCK = 1 << 16  # pairs compared at once
 
 def hashes(shard) -> np.ndarray:
     """uint64 [D], equal for documents of the same tokens."""
-    raw, lengths = shard.tokens.tobytes(), 2 * picking.tokens_of(shard)
+    raw, lengths = shard.tokens.tobytes(), 2 * selection.tokens_of(shard)
     ends = np.cumsum(lengths)
     digests = (hashlib.blake2b(raw[a:b], digest_size=8).digest() for a, b in zip(ends - lengths, ends, strict=True))
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
@@ -31,8 +31,8 @@ def sketches(shard, own) -> np.ndarray:
     """uint32 [D, PERMUTATIONS]. own: the documents' hashes; of one without a whole run that is all there is."""
     import rensa  # here, because only the processes that make sketches need it
 
-    lengths = picking.tokens_of(shard)
-    found, rows = shingles.windows(shard.tokens, lengths, RUN)
+    lengths = selection.tokens_of(shard)
+    found, rows = hashing.windows(shard.tokens, lengths, RUN)
     short = np.flatnonzero(lengths < RUN)
     order = np.argsort(np.concatenate([rows, short]), kind="stable")
     flat = np.concatenate([found, own[short]])[order]
@@ -48,7 +48,7 @@ def bands(sketches) -> np.ndarray:
     rows = PERMUTATIONS // BANDS
     flat = np.ascontiguousarray(sketches, np.uint64).ravel()
     starts = np.arange(len(sketches)) * PERMUTATIONS
-    return np.stack([shingles.of_runs(flat, starts + band * rows, rows) for band in range(BANDS)])
+    return np.stack([hashing.of_runs(flat, starts + band * rows, rows) for band in range(BANDS)])
 
 
 def equal(own) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from etils import epath
 
-from bert_tpu.corpus import store, worker
+from bert_tpu.core import storage
+from bert_tpu.corpus import worker
 from bert_tpu.readers import sources
 
 FILES = "unit-*"  # those that `record` and `fault` name
@@ -96,7 +97,7 @@ def faults(work: Work) -> list[epath.Path]:
 
 def close(number: int, work: Work, told: Told) -> None:
     """The unit's record is written; its parts must be done."""
-    store.write_bytes(record(work.out, number), store.json_bytes(dataclasses.asdict(told)))
+    storage.write_bytes(record(work.out, number), storage.json_bytes(dataclasses.asdict(told)))
 
 
 def load(number: int, work: Work) -> Told:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.core import command, shingles
+from bert_tpu.core import command, hashing
 
 
 class Entry(NamedTuple):
@@ -73,5 +73,5 @@ def epochs(entries, paths, tokens) -> np.ndarray:
 
 def copies(hashes, epochs) -> np.ndarray:
     """How often each document comes: of a fraction of an epoch a document's hash decides."""
-    chance = (hashes * shingles.FACTOR) / 2.0**64  # the hash itself decides on the split already
+    chance = (hashes * hashing.FACTOR) / 2.0**64  # the hash itself decides on the split already
     return np.floor(epochs).astype(np.int64) + (chance < epochs - np.floor(epochs))

@@ -16,10 +16,10 @@ from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 from bert_tpu.corpus import assemble, beam, clean, contamination, input_units, mix, pool, store, worker
 from bert_tpu.readers import sources
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tokenizer import encoding, vocab
 
 PLAN = "prepare.json"
 DUPLICATES = ("exact", "near", "keep")
@@ -39,13 +39,13 @@ def prepare(
     """
     options = _check(worker.Options(**given))
     write = _writer(workers, runner, list(beam_options))
-    here = epath.Path(scratch if scratch and places.is_bucket(out) else out)
-    if places.is_bucket(here) and not runner:
+    here = epath.Path(scratch if scratch and storage.is_bucket(out) else out)
+    if storage.is_bucket(here) and not runner:
         raise command.UserError(f"--out {out} is in a bucket: give --scratch DIR, a folder to make the corpus in")
     vocabulary = vocab.load(tokenizer)
     found = sources.find(inputs)
     mix.match(mix.parse(options.mix), [source.path for source in found])
-    encoder = worker.Encoder(vocabulary)
+    encoder = encoding.Encoder(vocabulary)
     passages = contamination.gather(contamination.files(decontaminate), encoder.encode) if decontaminate else None
     plan = _plan(found, vocabulary, options, passages)
     here.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _hash(passages):
 @contextlib.contextmanager
 def _alone_in(out: epath.Path) -> Iterator[None]:
     """Holds `out` for this process; the system lets go of it however the process ends. A bucket knows no locks."""
-    if places.is_bucket(out):
+    if storage.is_bucket(out):
         yield
         return
     handle = os.open(out, os.O_RDONLY)
@@ -148,7 +148,7 @@ def _alone_in(out: epath.Path) -> Iterator[None]:
 
 def _finished(out: epath.Path, plan: dict, found: list[sources.Source]) -> store.Lock:
     lock = store.read(out)
-    written_ns = places.mtime_ns(out / store.LOCKFILE)
+    written_ns = storage.mtime_ns(out / store.LOCKFILE)
     newer = [source.path for source in found if source.mtime_ns > written_ns]
     if newer or any(lock.content[key] != plan[key] for key in plan):
         what = f"older than {newer[0]}" if newer else "of other inputs, options or versions"
@@ -167,14 +167,14 @@ def _begin(out: epath.Path, plan: dict, found: list[sources.Source], vocabulary:
     if not path.exists():
         if any(out.iterdir()):
             raise command.UserError(f"{out} is not empty; name another --out")
-        store.write_bytes(path, store.json_bytes(fingerprint))
-    elif path.read_bytes() != store.json_bytes(fingerprint):
+        storage.write_bytes(path, storage.json_bytes(fingerprint))
+    elif path.read_bytes() != storage.json_bytes(fingerprint):
         raise command.UserError(
             f"{out} holds an unfinished corpus of other inputs, options or versions; name another --out or delete it"
         )
     vocab.save(vocabulary, out)
     if passages is not None:
-        store.write_bytes(out / worker.PASSAGES, safetensors.numpy.save(passages._asdict()))
+        storage.write_bytes(out / worker.PASSAGES, safetensors.numpy.save(passages._asdict()))
 
 
 def _finish(
@@ -206,7 +206,7 @@ def _finish(
     content["sha256"] = store.digest(content)
     lock = store.Lock(out, content)
     content["train"]["unigram_entropy"] = _entropy(lock)
-    store.write_bytes(out / store.LOCKFILE, store.json_bytes(content))
+    storage.write_bytes(out / store.LOCKFILE, storage.json_bytes(content))
     _tidy(out)
     return lock
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 import functools
 
+from bert_tpu.readers import formats
+
 MAX_CHARS = 10_000  # of text split at once: nupunkt is quadratic in a run such as "?!?!?!"
 
 
@@ -15,19 +17,9 @@ def split(document: str) -> list[str]:
     split_line = _model()
     found = []
     for line in document.split("\n"):
-        for piece in pieces(line, MAX_CHARS):
+        for piece in formats.pieces(line, MAX_CHARS):
             found += split_line(piece)
     return [stripped for sentence in found if (stripped := sentence.strip())]
-
-
-def pieces(line: str, limit: int) -> list[str]:
-    """`line` in pieces of at most `limit` characters, cut after a space where there is one."""
-    cut, start = [], 0
-    while len(line) - start > limit:
-        stop = line.rfind(" ", start, start + limit) + 1 or start + limit
-        cut.append(line[start:stop])
-        start = stop
-    return [*cut, line[start:]]
 
 
 @functools.cache

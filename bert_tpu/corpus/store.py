@@ -14,16 +14,14 @@ empty. Copies of a text, and the pieces of one that was cut, have one origin.
 from collections.abc import Sequence
 import hashlib
 import json
-import os
 from pathlib import Path
-import secrets
 from typing import NamedTuple
 
 from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu.core import command, places, progress
+from bert_tpu.core import command, progress, storage
 from bert_tpu.tokenizer import vocab
 
 FORMAT = 2  # 1, before version 0.2, had no origins, and a shard for each part of the input
@@ -177,7 +175,7 @@ def write_shard(path: str | Path, shard: Shard) -> ShardInfo:
             for name, array, dtype in zip(Shard._fields, shard, DTYPES, strict=True)
         }
     )
-    write_bytes(path, raw)
+    storage.write_bytes(path, raw)
     return ShardInfo(
         file=Path(path).name,
         sha256=hashlib.sha256(raw).hexdigest(),
@@ -187,29 +185,3 @@ def write_shard(path: str | Path, shard: Shard) -> ShardInfo:
         sentences=len(shard.sentences),
         tokens=len(shard.tokens),
     )
-
-
-def json_bytes(content: dict) -> bytes:
-    """`content` with sorted keys: equal contents give equal bytes."""
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
-
-
-def write_bytes(path: str | Path, raw: bytes) -> None:
-    """`raw` is at `path` and on disk; nobody ever sees a part of it there."""
-    if places.is_bucket(path):  # where nothing else is possible
-        epath.Path(path).write_bytes(raw)
-        return
-    path = Path(path)
-    # A name of its own: the orphan of a killed run, or another machine, may be writing the same file.
-    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as fault:
-        fault.filename = str(path)  # a write to a full disk does not name its file
-        raise
-    finally:
-        partial.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ numbers of the documents in their unit, which the pieces of one share. part-0001
 counts.
 """
 
-import array
 import collections
 from collections.abc import Iterator
 import functools
@@ -23,12 +22,12 @@ from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu.corpus import clean, contamination, duplicates, picking, sentences, store
+from bert_tpu.core import storage
+from bert_tpu.corpus import clean, contamination, duplicates, selection, sentences, store
 from bert_tpu.readers import sources
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tokenizer import encoding, vocab
 
 BATCH_CHARS = 1 << 18  # of documents encoded at once: bounds a worker's memory
-MEMO_CHARS = 1 << 22  # of words remembered: about 500,000 words, 100 MB
 FILES = "part-*"  # those that `record` and `arrays` name
 DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}  # of safetensors, as parts have them
 PASSAGES = "passages.safetensors"
@@ -52,33 +51,6 @@ class Options(NamedTuple):
     duplicates: str = "exact"
     similarity: float = 0.8
     mix: tuple[str, ...] = ()
-
-
-class Encoder:
-    """Sentences to ids, encoding each distinct word once.
-
-    Google's rules never look past a space, so the ids of a sentence are those of its words. Of
-    Wikipedia's words 93% were met before: this takes half the time of encoding sentences whole.
-    """
-
-    def __init__(self, vocabulary: vocab.Vocab):
-        self.unknown = vocab.ids(vocabulary).unk
-        self.tokenizer = vocab.tokenizer(vocabulary)
-        self.memo: dict[str, bytes] = {}
-        self._memo_chars = 0
-
-    def encode(self, texts: list[str]) -> list[bytes]:
-        """The ids of each text as the bytes of uint16, without special tokens."""
-        if self._memo_chars > MEMO_CHARS:
-            self.memo, self._memo_chars = {}, 0
-        memo = self.memo  # stays whole for this call: a runner of Beam's may have several threads
-        words = [text.split(" ") for text in texts]
-        new = list(set(itertools.chain.from_iterable(words)).difference(memo))
-        for word, code in zip(new, self.tokenizer.encode_batch_fast(new, add_special_tokens=False), strict=True):
-            memo[word] = array.array("H", code.ids).tobytes()
-        self._memo_chars += sum(map(len, new))
-        ids = memo.__getitem__
-        return [b"".join(map(ids, text)) for text in words]
 
 
 class Books:
@@ -158,19 +130,19 @@ def write(out: str, name: str, documents: list[sources.Document], options: Optio
     )
     shard, left = _without_tests(out, shard, encoder, books)
     source, piece = source[left], piece[left]
-    long = picking.tokens_of(shard) >= options.min_tokens
-    short = picking.documents(shard, np.flatnonzero(~long))
+    long = selection.tokens_of(shard) >= options.min_tokens
+    short = selection.documents(shard, np.flatnonzero(~long))
     books.left_out(
         "short_documents", len(short.documents), (text(encoder, short, i) for i in range(len(short.documents)))
     )
-    shard, source, piece = picking.documents(shard, np.flatnonzero(long)), source[long], piece[long]
+    shard, source, piece = selection.documents(shard, np.flatnonzero(long)), source[long], piece[long]
     held = shard._asdict() | {"source": source, "piece": piece.astype(np.uint8), "hash": duplicates.hashes(shard)}
     if options.duplicates == "near":
         held["sketches"] = duplicates.sketches(shard, held["hash"])
         held["bands"] = duplicates.bands(held["sketches"])
-    store.write_bytes(arrays(out, name), safetensors.numpy.save(held))
+    storage.write_bytes(arrays(out, name), safetensors.numpy.save(held))
     told = {"counts": books.counts, "read": books.read, "samples": books.samples}
-    store.write_bytes(record(out, name), store.json_bytes(told))
+    storage.write_bytes(record(out, name), storage.json_bytes(told))
 
 
 def _without_tests(out, shard, encoder, books):
@@ -179,7 +151,7 @@ def _without_tests(out, shard, encoder, books):
     if passages is None:
         return shard, np.arange(len(shard.documents))
     dirty = contamination.found(passages, shard)
-    clean_shard, left = picking.sentences(shard, ~dirty)
+    clean_shard, left = selection.sentences(shard, ~dirty)
     starts = np.cumsum(shard.sentences, dtype=np.int64) - shard.sentences
     shown = (_decode(encoder, shard.tokens[starts[i] : starts[i] + shard.sentences[i]]) for i in np.flatnonzero(dirty))
     books.left_out("test_sentences", int(dirty.sum()), shown)
@@ -187,9 +159,9 @@ def _without_tests(out, shard, encoder, books):
     return clean_shard, left
 
 
-def text(encoder: Encoder, shard: store.Shard, number: int) -> str:
+def text(encoder: encoding.Encoder, shard: store.Shard, number: int) -> str:
     """The start of a document, as its tokens tell it."""
-    lengths = picking.tokens_of(shard)
+    lengths = selection.tokens_of(shard)
     start = int(lengths[:number].sum())
     return _decode(encoder, shard.tokens[start : start + min(SAMPLE_CHARS, int(lengths[number]))])
 
@@ -212,8 +184,8 @@ def _die_with_parent() -> None:
 
 
 @functools.cache
-def _encoder(out: str) -> Encoder:
-    return Encoder(vocab.load(out))
+def _encoder(out: str) -> encoding.Encoder:
+    return encoding.Encoder(vocab.load(out))
 
 
 @functools.cache
@@ -223,7 +195,7 @@ def _passages(out: str) -> contamination.Passages | None:
 
 
 def _encode(
-    encoder: Encoder, documents: list[sources.Document], options: Options, books: Books
+    encoder: encoding.Encoder, documents: list[sources.Document], options: Options, books: Books
 ) -> Iterator[tuple[sources.Document, list[bytes]]]:
     """Each document that is left after cleaning, with the ids of those of its sentences that have any."""
     batch, texts, chars = [], [], 0

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from bert_tpu.tasks import task
+from bert_tpu.data import token_rows
 
 NOBODY = -1  # in place of a row's number, where the last batch has fewer
 
 
-def in_order(rows: task.Rows, *, batch_size, seq_lens):
+def in_order(rows: token_rows.Rows, *, batch_size, seq_lens):
     """Iterator over (numbers of the rows [batch_size], their batch without labels) that meets each row once.
 
     Short rows first; a batch is as long as the least of `seq_lens`, which rise, that holds its longest row.

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.data import packing, recipe
-from bert_tpu.tasks import task
+from bert_tpu.data import packing, recipe, token_rows
 
 NOBODY = -1  # in place of an example's number, or a token's
 
@@ -25,7 +24,7 @@ class Places(NamedTuple):
 class Feed:
     """The training batches: for each seed each example once an epoch, in an order of its own."""
 
-    def __init__(self, rows: task.Rows, *, seeds, batch_size, num_steps, seq_len, multiple):
+    def __init__(self, rows: token_rows.Rows, *, seeds, batch_size, num_steps, seq_len, multiple):
         """seq_len: tokens of a packed row, as many as the longest example has or more.
 
         Of packed rows, each batch has the multiple of `multiple` that the fullest one asks for: all of them are of one
@@ -70,7 +69,7 @@ class Feed:
         """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
         recipe.check_rows({"packed rows": self.packed_rows}, devices, parts)
 
-    def to_judge(self, rows: task.Rows, hosts=1, host=0):
+    def to_judge(self, rows: token_rows.Rows, hosts=1, host=0):
         """Iterator over batches of the shape that training's have, without seeds and labels, which meet each row once.
 
         (numbers of the examples in all hosts' rows [rows, slots], of their tokens [rows, seq_len], this host's batch).
@@ -128,7 +127,7 @@ def _grid(order, row, packed_rows, slots):
     return grid.reshape(packed_rows, len(order), slots)
 
 
-def lay(rows: task.Rows, numbers, seq_len) -> dict[str, np.ndarray]:
+def lay(rows: token_rows.Rows, numbers, seq_len) -> dict[str, np.ndarray]:
     """The batch of packed rows that hold the examples `numbers`, [..., slots]: int32 arrays, as model.encode has them.
 
     labels: [..., slots] of examples, IGNORED where there is none; float32 ones are there bit for bit, so that all of
@@ -139,9 +138,9 @@ def lay(rows: task.Rows, numbers, seq_len) -> dict[str, np.ndarray]:
     if labels.dtype == np.float32:
         labels = labels.view(np.int32)
     if labels.ndim == 1 and len(labels) == rows.starts[-1] != len(rows.lengths):
-        labels = np.where(at.token != NOBODY, labels[np.maximum(at.token, 0)], task.IGNORED)
+        labels = np.where(at.token != NOBODY, labels[np.maximum(at.token, 0)], token_rows.IGNORED)
     elif labels.ndim == 1:
-        labels = np.where(there, labels[np.maximum(numbers, 0)], task.IGNORED)
+        labels = np.where(there, labels[np.maximum(numbers, 0)], token_rows.IGNORED)
     else:
         labels = np.where(there[..., None], labels[np.maximum(numbers, 0)] + at.start[..., None], 0)
     return _inputs(rows, at) | {"labels": labels.astype(np.int32)}

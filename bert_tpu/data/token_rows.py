@@ -1,16 +1,34 @@
 """Texts as rows of tokens: [CLS] A [SEP], of a pair B [SEP] behind it, cut to the length that the model takes."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.corpus import worker
-from bert_tpu.tasks import task
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tokenizer import encoding, vocab
 
+IGNORED = -1  # the label of a row or token that is not learnt
 SHORTEST = 5  # [CLS] a [SEP] b [SEP]
 CHUNK = 10_000  # rows whose words are held as Python's strings at a time
+
+
+class Rows(NamedTuple):
+    """Examples as the model takes them, one after the other: row i has the tokens starts[i] .. starts[i + 1] - 1.
+
+    labels: of each row, int32 [N] classes or float32 [N] scores; of a span, int32 [N, 2], the places of its first and
+    last token in the row; of tags, int32 [all tokens]. IGNORED where there is none, in a test split everywhere.
+    """
+
+    ids: np.ndarray  # uint16, with [CLS] and [SEP]
+    types: np.ndarray  # uint8
+    starts: np.ndarray  # int64 [N + 1]
+    labels: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, [N]."""
+        return np.diff(self.starts)
 
 
 def encode(
@@ -20,7 +38,7 @@ def encode(
     *,
     max_length: int,
     vocabulary: vocab.Vocab,
-) -> task.Rows:
+) -> Rows:
     """Row i is [CLS] texts[i] [SEP], of types 0, and unless pairs is None, pairs[i] [SEP], of types 1.
 
     "[SEP]" within a text is four ordinary words. A row of more than max_length tokens loses them from the end of the
@@ -29,7 +47,7 @@ def encode(
     leaves it to the first. Raises UserError where max_length is below SHORTEST.
     """
     check(max_length)
-    encoder, special = worker.Encoder(vocabulary), vocab.ids(vocabulary)
+    encoder, special = encoding.Encoder(vocabulary), vocab.ids(vocabulary)
     cls, sep = (np.uint16(i).tobytes() for i in (special.cls, special.sep))
     sides = [texts] if pairs is None else [texts, pairs]
     ids, lengths = [], []
@@ -45,7 +63,7 @@ def encode(
     lengths[:, 0] += 1  # and [CLS]
     types = np.repeat(np.tile(np.arange(len(sides), dtype=np.uint8), len(texts)), lengths.ravel())
     starts = np.append(0, np.cumsum(lengths.sum(1)))
-    return task.Rows(np.frombuffer(b"".join(ids), np.uint16), types, starts, labels)
+    return Rows(np.frombuffer(b"".join(ids), np.uint16), types, starts, labels)
 
 
 def check(max_length: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from bert_tpu.core import command, publish
+from bert_tpu.core import command, storage
 from bert_tpu.corpus import store
 from bert_tpu.export import onnx_benchmark, onnx_graph, onnx_quantize
 from bert_tpu.finetune import finetuning
@@ -43,7 +43,7 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
     if (directory / FOLDER).exists():
         raise command.UserError(f"{directory / FOLDER} exists: remove it to make it again")
     judge, judged = _judge(directory, name, Path(run), rows) if run else (None, None)
-    with publish.directory(directory / FOLDER) as out:
+    with storage.directory(directory / FOLDER) as out:
         print(f"{directory}: from PyTorch to ONNX", flush=True)
         model, difference = onnx_graph.of(directory)
         files, sessions = [], []

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_tpu.core import command, publish
+from bert_tpu.core import command, storage
 from bert_tpu.finetune import finetuned, heads
 from bert_tpu.huggingface import architectures, hf, pretrained
 from bert_tpu.model import param_layout, transformer
@@ -48,7 +48,7 @@ def export(directory, out, seed=None) -> Exported:
     config = workdir.read_config(directory)
     if "task" not in config and seed is not None:
         raise command.UserError(f"{directory} is no fine-tuning's and has one model: leave out --seed")
-    with publish.directory(out) as made:
+    with storage.directory(out) as made:
         vocabulary = vocab.load(directory / "tokenizer")
         if "task" in config:
             return _finetuned(

@@ -1,6 +1,31 @@
-"""Fine-tunes: `python -m bert_tpu.finetune`."""
+"""Fine-tunes a pretrained encoder on a task: GLUE, SQuAD, NER or a table of one's own.
 
-from bert_tpu.core import command
+python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
+"""
+
+import sys
+
+from etils import epath
+
+from bert_tpu.core import command, config, storage
+from bert_tpu.distributed import rendezvous
 from bert_tpu.finetune import finetuning
+from bert_tpu.hardware import host_memory
+from bert_tpu.monitoring import hours
+from bert_tpu.training import checkpoint
 
-command.run(finetuning.main)
+
+def main():
+    """Reads the command line and runs, on as many hosts as the environment tells of."""
+    checkpoint.quiet()
+    host_memory.keep()
+    with rendezvous.connect() as group:
+        parser = command.Parser(description=__doc__.split("\n", 2)[2])
+        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, scores and predictions")
+        args = config.parse(parser)
+        code = finetuning.run(args.config, storage.absolute(args.workdir), group, hours.age_s())
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    command.run(main)

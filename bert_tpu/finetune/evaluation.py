@@ -7,7 +7,7 @@ import statistics
 import jax
 import numpy as np
 
-from bert_tpu.core import command, places, progress
+from bert_tpu.core import command, progress, storage
 from bert_tpu.data import task_batches
 from bert_tpu.distributed import mesh
 from bert_tpu.finetune import heads
@@ -65,7 +65,7 @@ def evaluate(opened, directory, programs, on, state, books, finished):
             "task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, draws),
             "commonest_class": majority,
         }  # fmt: skip
-        places.write_atomically(directory / SCORES, json.dumps(content, indent=1) + "\n")
+        storage.write_text(directory / SCORES, json.dumps(content, indent=1) + "\n")
 
 
 def _bar(books, split, rows):

@@ -8,23 +8,19 @@ answers in the task's own form.
 
 import functools
 import hashlib
-import sys
 from typing import Any, NamedTuple
 
-from etils import epath
 import jax
 import numpy as np
 
-from bert_tpu.core import command, config, places
+from bert_tpu.core import command, config
 from bert_tpu.data import task_batches
-from bert_tpu.distributed import hosts, rendezvous
+from bert_tpu.distributed import hosts
 from bert_tpu.finetune import evaluation, heads
-from bert_tpu.hardware import host_memory
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
-from bert_tpu.monitoring import hours
 from bert_tpu.tasks import task
-from bert_tpu.training import checkpoint, optim, train_step, trainer
+from bert_tpu.training import jobs, optim, train_step, trainer
 
 SCALARS = (
     "seeds", "batch_size", "accumulate", "num_steps", "epochs", "warmup", "max_length", "init_from", "compile_cache",
@@ -120,19 +116,19 @@ def _reader(name):
     return readers[name]
 
 
-def job(cfg) -> train_step.Job:
+def job(cfg) -> jobs.Job:
     """The Job of a config; what it names is read."""
     return make_job(open(cfg))
 
 
-def make_job(opened) -> train_step.Job:
+def make_job(opened) -> jobs.Job:
     """The Job of what is open; of that it asks for cfg, tuned and feed."""
     cfg, tuned, rows = opened.cfg, opened.tuned, opened.feed
     steps = {"warmup_steps": warmup_steps(cfg), "num_steps": cfg.num_steps}
     rule, rate = config.call(optim.make, cfg.optim, "optim", **steps)
     exact = tuned._replace(bert=tuned.bert.clone(softmax="exact"))
     examples = 0 if tuned.head in heads.OF_TOKENS else rows.slots
-    return train_step.Job(
+    return jobs.Job(
         init=lambda key: param_layout.pack(heads.init(tuned, key)),
         loss=functools.partial(heads.loss, tuned),
         counts=functools.partial(heads.counts, tuned),
@@ -214,15 +210,3 @@ def run(cfg, directory, group=None, age_s=0.0) -> int:
     """Fine-tunes as `cfg` says in `directory`, as running.run says."""
     opened = open(cfg)
     return trainer.run(opened.cfg, training(opened, directory, group), directory, group, free=LOCAL, age_s=age_s)
-
-
-def main():
-    """Reads the command line and runs, on as many hosts as the environment tells of."""
-    checkpoint.quiet()
-    host_memory.keep()
-    with rendezvous.connect() as group:
-        parser = command.Parser(description=__doc__.split("\n", 2)[2])
-        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, scores and predictions")
-        args = config.parse(parser)
-        code = run(args.config, places.absolute(args.workdir), group, hours.age_s())
-    sys.exit(code)

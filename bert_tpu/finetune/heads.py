@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bert_tpu.data import token_rows
 from bert_tpu.model import dropout, param_layout, transformer
-from bert_tpu.tasks import task
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs
 
 OBJECTIVES = ("loss",)
 OF_TOKENS = ("span", "tag")  # heads that speak of tokens, the others of examples
@@ -65,7 +65,7 @@ def counts(tuned: Model, batch):
     return {"loss": jnp.maximum(jnp.sum(_weights(tuned, batch)), 1.0)}
 
 
-def loss(tuned: Model, params, batch, draw) -> train_step.Sums:
+def loss(tuned: Model, params, batch, draw) -> jobs.Sums:
     """Cross entropy in nats, of a span the mean of its two ends'; of "regress" the squared error; and the hits.
 
     batch: as feed.lay makes it.
@@ -92,4 +92,4 @@ def _weights(tuned, batch):
     if tuned.head in ("regress", "span"):
         examples_B1 = jnp.max(batch["attention_mask"], axis=1, keepdims=True)
         return (jnp.arange(batch["example_starts"].shape[1]) < examples_B1).astype(jnp.float32)
-    return (batch["labels"] != task.IGNORED).astype(jnp.float32)
+    return (batch["labels"] != token_rows.IGNORED).astype(jnp.float32)

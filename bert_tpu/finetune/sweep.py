@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from bert_tpu.core import command, config, places
+from bert_tpu.core import command, config, storage
 from bert_tpu.finetune import evaluation
 from bert_tpu.training import workdir
 
@@ -64,7 +64,7 @@ def tune(name, directory, words) -> Result:
     directory = Path(directory)
     if not is_done(name, directory, words):
         _run(["--config", name, "--workdir", str(directory), *words])
-        places.write_atomically(directory / ASKED, _asked(name, words))
+        storage.write_text(directory / ASKED, _asked(name, words))
     held = json.loads((directory / evaluation.SCORES).read_text())
     if not held["summary"]:
         raise command.UserError(f"{directory} was judged on nothing: the data have no labelled split beside train")

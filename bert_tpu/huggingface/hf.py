@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 from bert_tpu.huggingface import architectures, tensor_names
 from bert_tpu.model import sizes, transformer
 from bert_tpu.tokenizer import vocab
@@ -139,7 +139,7 @@ def _read_tensors(directory) -> dict[str, np.ndarray]:
     path, old = directory / "model.safetensors", directory / "pytorch_model.bin"
     if path.exists():
         try:
-            if places.is_bucket(path):
+            if storage.is_bucket(path):
                 return safetensors.numpy.load(path.read_bytes())
             return safetensors.numpy.load_file(path)
         except safetensors.SafetensorError as error:

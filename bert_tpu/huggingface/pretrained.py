@@ -7,8 +7,8 @@ from etils import epath
 import jax
 import numpy as np
 
-from bert_tpu.core import command, places
-from bert_tpu.huggingface import hf, tensor_names
+from bert_tpu.core import command, storage
+from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import checkpoint, nonfinite, workdir
@@ -59,7 +59,7 @@ def _home(path):
         raise command.UserError(
             f"there is no {path}: give a Hugging Face directory, a run's workdir or checkpoint, or an imported model"
         )
-    path = path if places.is_bucket(path) else path.resolve()  # which may be "." or a link to a checkpoint
+    path = path if storage.is_bucket(path) else path.resolve()  # which may be "." or a link to a checkpoint
     is_step = path.name.isdigit() and path.parent.name == "checkpoints"
     inside = {"checkpoints": path.parent, nonfinite.FOLDER: path.parent}
     # Not any folder above: another run's checkpoint may have been copied there.
@@ -171,7 +171,7 @@ def sha256(params) -> str:
 
 def like(section):
     """Shapes of the parameters in a checkpoint of a pretraining, wherever they were trained."""
-    return here(jax.eval_shape(param_layout.pack, tensor_names.shapes(section)))
+    return here(jax.eval_shape(param_layout.pack, param_layout.shapes(section)))
 
 
 def here(shapes):

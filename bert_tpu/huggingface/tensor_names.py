@@ -10,7 +10,7 @@ import numpy as np
 
 from bert_tpu.core import command
 from bert_tpu.huggingface import architectures
-from bert_tpu.model import transformer
+from bert_tpu.model import param_layout
 
 # `#` is the number of a layer.
 TABLE = {
@@ -44,11 +44,6 @@ TIED = {
 }
 
 
-def shapes(section):
-    """The parameter tree of a `model` section, with shapes for arrays."""
-    return jax.eval_shape(lambda: transformer.init(transformer.Bert(**section), jax.random.key(0)))
-
-
 def to_hf(params) -> dict[str, np.ndarray]:
     """Float32 tensors of all of `params` under the names of the class that has these heads.
 
@@ -74,7 +69,7 @@ def from_hf(tensors, section, source="the model") -> tuple[dict[str, Any], tuple
     found = {_modern(name): tensor for name, tensor in tensors.items() if _first(name) not in architectures.HEADS}
     found = _untied(found, source)
     found.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, ...: saved by transformers before 4.31
-    expected = shapes(section)
+    expected = param_layout.shapes(section)
     absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & found.keys())
     expected = {key: tree for key, tree in expected.items() if key not in absent}
     names = _names(expected)

@@ -18,13 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_tpu.core import command, progress, publish
-from bert_tpu.corpus import worker
-from bert_tpu.data import length_buckets
+from bert_tpu.core import command, progress, storage
+from bert_tpu.data import length_buckets, token_rows
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import transformer
-from bert_tpu.tasks import task
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tokenizer import encoding, vocab
 
 SHORTEST = 32  # rows are padded to 32, 64, 128, ... tokens
 WINDOW = 1 << 16  # tokens, of which all vectors may be held: 200 MB at 768 wide
@@ -103,7 +101,7 @@ def write(embedder: Embedder, source: str, out: str) -> Counts:
         raise command.UserError(f"{out} cannot hold lines of different numbers of tokens: name a .jsonl")
     with contextlib.ExitStack() as stack:
         text = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
-        made = stack.enter_context(publish.file(out))
+        made = stack.enter_context(storage.file(out))
         size = None if source == "-" else os.stat(source).st_size
         shown = stack.enter_context(progress.bar(size, "embed"))
         counts = to(made, embedder, _shown(lines(embedder, text), shown))
@@ -119,7 +117,7 @@ def lines(embedder: Embedder, text: Iterable[bytes]) -> Iterator[Line]:
 
 
 def _rows(embedder, text):
-    encoder, special = worker.Encoder(embedder.vocabulary), vocab.ids(embedder.vocabulary)
+    encoder, special = encoding.Encoder(embedder.vocabulary), vocab.ids(embedder.vocabulary)
     room, text = embedder.bert.max_positions - 2, enumerate(text, start=1)
     while block := list(itertools.islice(text, BLOCK)):
         codes = encoder.encode([_decoded(raw, number) for number, raw in block])
@@ -152,8 +150,8 @@ def _windows(rows):
 def _vectors_of(embedder, window):
     """The vectors of each row, in their order."""
     ids, lengths = np.concatenate([row.ids for row in window]), [len(row.ids) for row in window]
-    labels = np.full(len(window), task.IGNORED, np.int32)
-    rows = task.Rows(ids, np.zeros(len(ids), np.uint8), np.cumsum([0, *lengths]), labels)
+    labels = np.full(len(window), token_rows.IGNORED, np.int32)
+    rows = token_rows.Rows(ids, np.zeros(len(ids), np.uint8), np.cumsum([0, *lengths]), labels)
     found = [None] * len(window)
     seq_lens = _lens(embedder.bert.max_positions)
     for numbers, batch in length_buckets.in_order(rows, batch_size=embedder.batch_size, seq_lens=seq_lens):

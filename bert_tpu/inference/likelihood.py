@@ -15,9 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_tpu.core import command, progress
-from bert_tpu.data import packing, task_batches
+from bert_tpu.data import packing, task_batches, token_rows
 from bert_tpu.inference import fill_mask
-from bert_tpu.tasks import task
 
 SHORTEST = 64  # tokens of a shared row, or 128, 256, ... where a question is longer
 TOKENS = 1024  # of a batch: a CPU's cache holds what a layer makes of them; of 2,048 each takes a quarter longer
@@ -57,7 +56,7 @@ def log_probs(filler: fill_mask.Model, questions: Sequence[Question], name: str 
     ids = np.concatenate([question.ids for question in questions]).astype(np.uint16)
     places = np.array([[question.place] for question in questions], np.int32)
     pieces = np.array([question.piece for question in questions], np.int32)
-    rows = task.Rows(ids, np.zeros(len(ids), np.uint8), np.cumsum([0, *lengths]), places)
+    rows = token_rows.Rows(ids, np.zeros(len(ids), np.uint8), np.cumsum([0, *lengths]), places)
     seq_len = SHORTEST
     while seq_len < lengths.max():
         seq_len *= 2

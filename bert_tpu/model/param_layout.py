@@ -10,9 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_tpu.core import command
+from bert_tpu.model import transformer
 
 ROWS = 256  # 8 rows, a float32 tile, for each of 32 devices
 FILL = -1e9  # exp(it - anything) is exactly 0
+
+
+def shapes(section):
+    """The parameter tree of a `model` section, with shapes for arrays."""
+    return jax.eval_shape(lambda: transformer.init(transformer.Bert(**section), jax.random.key(0)))
 
 
 def rows(vocab_size):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 
 FILE = "health.json"
 NEAR_NATS = 0.05  # of the unigram entropy: nothing but frequencies is learnt
@@ -41,7 +41,7 @@ def commoner(counts) -> dict[int, float]:
 
 def write(directory, facts) -> None:
     """W/health.json holds `facts`: what the lines were held against can be told when the corpus is gone."""
-    places.write_atomically(epath.Path(directory) / FILE, json.dumps(facts._asdict(), indent=1) + "\n")
+    storage.write_text(epath.Path(directory) / FILE, json.dumps(facts._asdict(), indent=1) + "\n")
 
 
 def read(directory) -> Facts | None:

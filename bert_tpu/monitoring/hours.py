@@ -7,7 +7,7 @@ import time
 
 from etils import epath
 
-from bert_tpu.core import places
+from bert_tpu.core import storage
 
 WRITE_S = 10  # a bucket takes an object about once a second
 PHASES = ("start", "compile", "input", "step", "evaluation", "checkpoint")
@@ -69,7 +69,7 @@ class Hours:
         self._written_s = self._since_s
         since = {phase: seconds - self._saved[phase] for phase, seconds in self._held["seconds"].items()}
         content = self._held | {"unsaved": {"step": step, "seconds": since}}
-        places.write_atomically(self._path, json.dumps(content, indent=1) + "\n")
+        storage.write_text(self._path, json.dumps(content, indent=1) + "\n")
 
     def summary(self) -> str:
         """The whole run's hours in one line, shares of the largest first."""

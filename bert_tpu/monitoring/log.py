@@ -2,19 +2,16 @@
 
 import functools
 import json
-import os
-import sys
 import time
 
 from etils import epath
 import jax
 
-from bert_tpu.core import command, jsonl, places
+from bert_tpu.core import command, jsonl, progress, storage
 from bert_tpu.monitoring import health
 
 BUCKET_S = 30
 NUMBERS = ("skipped", "recomputed")  # of steps, among a step's sums
-CLEAR = "\r\x1b[K"  # to the line's start, and all that is on it gone
 
 
 def add(total, sums):
@@ -37,31 +34,6 @@ def means(sums, objectives):
     return loss | each
 
 
-class Terminal:
-    """Standard error: sentences, and below them, if a person looks on, a live line that is written over."""
-
-    def __init__(self):
-        """Nothing is on the live line."""
-        self.is_live, self._shown_s = sys.stderr.isatty(), 0.0
-
-    def live(self, text):
-        """Shows `text` if it is to be seen, at most ten times a second."""
-        if self.is_live and time.monotonic() - self._shown_s > 0.1:
-            self._shown_s = time.monotonic()
-            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
-            print(f"{CLEAR}{text[: columns - 1]}", end="", file=sys.stderr, flush=True)
-
-    def say(self, sentence):
-        """Prints a sentence; the live line comes back below it with its next text."""
-        print(f"{CLEAR if self.is_live else ''}{sentence}", file=sys.stderr, flush=True)
-        self._shown_s = 0.0
-
-    def close(self):
-        """Leaves the live line, so that what follows does not run into it."""
-        if self.is_live and self._shown_s:
-            print(file=sys.stderr)
-
-
 class Log:
     """One run's books. Only the process that `writes` touches files or the terminal."""
 
@@ -82,9 +54,9 @@ class Log:
         self._sums = {int(seq_len): sums for seq_len, sums in unlogged.items()}
         self._path = epath.Path(workdir) / "metrics.jsonl"
         self._samples = epath.Path(workdir) / "samples.jsonl"
-        self._terminal, self._begun, self._latest = Terminal(), None, ""
+        self._terminal, self._begun, self._latest = progress.Terminal(), None, ""
         # A bucket's file is written anew for each line, and no more than once a second.
-        self._flush_s = BUCKET_S if places.is_bucket(workdir) else 0
+        self._flush_s = BUCKET_S if storage.is_bucket(workdir) else 0
         self._lines, self._flushed_s = [], 0.0
         if writes:
             jsonl.keep_until(self._path, first_step)

@@ -11,7 +11,7 @@ import subprocess
 from etils import epath
 
 import bert_tpu
-from bert_tpu.core import places
+from bert_tpu.core import storage
 
 FILE = "versions.json"
 # What makes a batch's bytes, a program and a checkpoint, each by the names of its distributions.
@@ -56,7 +56,7 @@ def note(directory, step, settings=None):
     entries = read(directory)
     entry = {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | here() | (settings or {})
     if not entries or entries[-1] | entry != entries[-1]:
-        places.write_atomically(path, json.dumps([*entries, {"step": step} | entry], indent=1) + "\n")
+        storage.write_text(path, json.dumps([*entries, {"step": step} | entry], indent=1) + "\n")
 
 
 def read(directory) -> list[dict]:

@@ -15,10 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bert_tpu.core import command, disk_cache
+from bert_tpu.core import command, disk_cache, progress
 from bert_tpu.distributed import mesh
 from bert_tpu.hardware import chips, device_memory
-from bert_tpu.monitoring import log
 from bert_tpu.planning import cost
 from bert_tpu.training import train_step
 
@@ -132,7 +131,7 @@ def compile_all(job, on, lens, what, answers=disk_cache.NOWHERE) -> dict[int, Pr
 
 def _wait(futures, what):
     """Returns once all of futures, future -> length, are done; says meanwhile how long that takes."""
-    terminal, begun, said_s = log.Terminal(), time.monotonic(), 0.0
+    terminal, begun, said_s = progress.Terminal(), time.monotonic(), 0.0
     waiting = set(futures)
     terminal.say(f"compiling {what} for lengths {', '.join(map(str, futures.values()))} ...")
     while waiting:

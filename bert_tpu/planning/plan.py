@@ -8,7 +8,7 @@ import pathlib
 import time
 from typing import NamedTuple
 
-from bert_tpu.core import command, config, disk_cache, places
+from bert_tpu.core import command, config, disk_cache, storage
 from bert_tpu.hardware import chips, energy
 from bert_tpu.planning import compiler
 from bert_tpu.pretrain import pretraining
@@ -119,7 +119,7 @@ def lengths(cfg, where, lens) -> dict[int, Length]:
 
 def _answers(cfg):
     """Where the compiler's answers are kept: the same step at another price then takes seconds."""
-    here = cfg.compile_cache and not places.is_bucket(cfg.compile_cache)
+    here = cfg.compile_cache and not storage.is_bucket(cfg.compile_cache)
     return disk_cache.Kept(pathlib.Path(cfg.compile_cache).expanduser() / "plans" if here else None)
 
 

@@ -1,6 +1,64 @@
-"""Pretrains: `python -m bert_tpu.pretrain`."""
+"""Pretrains a BERT with MLM + NSP on a prepared corpus.
 
-from bert_tpu.core import command
+python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
+"""
+
+import sys
+
+from etils import epath
+import jax
+
+from bert_tpu.core import command, storage
+from bert_tpu.distributed import mesh, rendezvous
+from bert_tpu.hardware import host_memory
+from bert_tpu.model import param_layout
+from bert_tpu.monitoring import hours
 from bert_tpu.pretrain import pretraining
+from bert_tpu.training import checkpoint, nonfinite, replay, trainer, workdir
 
-command.run(pretraining.main)
+
+def again(cfg, directory, step):
+    """Prints what one `step` of the run in `directory`, which must be that of `cfg`, computes, also in float32."""
+    workdir.check_format(directory)
+    workdir.check(directory, cfg.to_dict() | pretraining.training(cfg).facts)
+    cfg = cfg.copy_and_resolve_references().unlock()
+    cfg.eval.num_batches = 0
+    if not 0 <= step < cfg.num_steps:
+        raise command.UserError(f"--replay {step}: the run has steps 0 to {cfg.num_steps - 1:,}")
+    jobs = {f"as configured ({cfg.model.dtype})": pretraining.job(cfg)}
+    cfg.model.dtype = "float32"
+    jobs["in float32"] = pretraining.job(cfg)
+    path, missing = nonfinite.params_of(directory, step)
+    params = jax.device_get(
+        checkpoint.load_params(path, trainer.like(pretraining.job(cfg), mesh.make(jax.devices()[:1])).params)
+    )
+    opened = pretraining.open_data(cfg, pretraining.open_corpus(cfg), pretraining.make_recipe(cfg), devices=1)
+    seq_len, batch = next(opened.batches_from(step))
+    print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
+          + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
+    replay.tell(jobs, params, batch, step, print, shown=lambda tree: param_layout.cut(tree, cfg.model.vocab_size))
+
+
+def main():
+    """Reads the command line and runs, on as many hosts as the environment tells of."""
+    command.quiet_tensorflow()
+    checkpoint.quiet()
+    host_memory.keep()
+    with rendezvous.connect() as group:
+        parser = command.Parser(description=__doc__.split("\n", 2)[2])
+        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, metrics and events")
+        parser.add_argument(
+            "--replay", type=int, metavar="STEP",
+            help="compute one step (from 0) of the run in --workdir again, on this CPU, and show what is not finite",
+        )  # fmt: skip
+        args = pretraining.parse(parser)
+        if args.replay is not None:
+            jax.config.update("jax_platforms", "cpu")
+            again(args.config, storage.absolute(args.workdir), args.replay)
+            return
+        code = pretraining.run(args.config, storage.absolute(args.workdir), group, hours.age_s())
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from bert_tpu.model import param_layout
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs
 
 NAMES = ("mlm_loss", "nsp_loss")
 
@@ -18,7 +18,7 @@ def counts(batch):
     }
 
 
-def loss(bert, params, batch, draw) -> train_step.Sums:
+def loss(bert, params, batch, draw) -> jobs.Sums:
     """Cross entropies in nats and hits of both heads, each as (sum, count).
 
     Unused slots weigh nothing: of predictions those with id 0, of examples that share a row those with label -1.

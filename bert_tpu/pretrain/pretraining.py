@@ -5,23 +5,20 @@ python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config
 
 import concurrent.futures
 import functools
-import os
 import sys
 
-from etils import epath
 import jax
 
-from bert_tpu.core import command, config, places
+from bert_tpu.core import command, config
 from bert_tpu.corpus import store
 from bert_tpu.data import packing, recipe
-from bert_tpu.distributed import hosts, mesh, rendezvous
-from bert_tpu.hardware import host_memory
-from bert_tpu.huggingface import hf, pretrained, tensor_names
+from bert_tpu.distributed import hosts
+from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
-from bert_tpu.monitoring import health, hours
+from bert_tpu.monitoring import health
 from bert_tpu.pretrain import objective, samples
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, loop, nonfinite, optim, replay, train_step, trainer, workdir
+from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
 
 SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
 # Keys of the sections that nothing takes before the workdir is claimed; `model`, `data` and `optim` are called at once.
@@ -41,7 +38,7 @@ LEAST = trainer.LEAST | {
 }  # fmt: skip
 
 
-def job(cfg) -> train_step.Job:
+def job(cfg) -> jobs.Job:
     """The Job of a config, of which every key is checked. Reads no data: a run can be planned before it has any."""
     config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS))
     for name, keys in SECTIONS.items():
@@ -52,7 +49,7 @@ def job(cfg) -> train_step.Job:
     config.check_least(cfg, LEAST)
     sizes.check(bert, rules.seq_lens[-1])
     lens = rules.used_lens()
-    return train_step.Job(
+    return jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
         loss=functools.partial(objective.loss, bert),
         counts=objective.counts,
@@ -88,10 +85,10 @@ def training(cfg, group=None) -> trainer.Training:
         objectives=objective.NAMES,
         facts={"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}},
         vocabulary=vocab.load(lock.directory),
-        size=sum(x.size for x in jax.tree.leaves(tensor_names.shapes(cfg.model))),
+        size=sum(x.size for x in jax.tree.leaves(param_layout.shapes(cfg.model))),
         first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
         compile=functools.partial(_compile, cfg, this, rules),
-        open_data=functools.partial(_open_data, cfg, lock, rules),
+        open_data=functools.partial(open_data, cfg, lock, rules),
         warmup=optim.WarmUp("optim.warmup_steps", cfg.optim.warmup_steps, cfg.optim.warmup_steps),
         mend=MEND,
     )
@@ -138,7 +135,7 @@ def _init_from(cfg, lock, group, like):
     return pretrained.place(param_layout.pack(hf.complete(start, cfg.seed)), like, group)
 
 
-def _open_data(cfg, lock, rules, devices, group=None) -> trainer.Data:
+def open_data(cfg, lock, rules, devices, group=None) -> trainer.Data:
     """The batches of a run on so many devices, and its evaluation. group: the Hosts, which all call it."""
     from bert_tpu.data import corpus_batches
 
@@ -177,56 +174,8 @@ def _open_data(cfg, lock, rules, devices, group=None) -> trainer.Data:
     return trainer.Data(functools.partial(corpus_batches.train, share, rules), evaluate, note)
 
 
-def again(cfg, directory, step):
-    """Prints what one `step` of the run in `directory`, which must be that of `cfg`, computes, also in float32."""
-    workdir.check_format(directory)
-    workdir.check(directory, cfg.to_dict() | training(cfg).facts)
-    cfg = cfg.copy_and_resolve_references().unlock()
-    cfg.eval.num_batches = 0
-    if not 0 <= step < cfg.num_steps:
-        raise command.UserError(f"--replay {step}: the run has steps 0 to {cfg.num_steps - 1:,}")
-    jobs = {f"as configured ({cfg.model.dtype})": job(cfg)}
-    cfg.model.dtype = "float32"
-    jobs["in float32"] = job(cfg)
-    path, missing = nonfinite.params_of(directory, step)
-    params = jax.device_get(checkpoint.load_params(path, trainer.like(job(cfg), mesh.make(jax.devices()[:1])).params))
-    opened = _open_data(cfg, open_corpus(cfg), make_recipe(cfg), devices=1)
-    seq_len, batch = next(opened.batches_from(step))
-    print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
-          + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
-    replay.tell(jobs, params, batch, step, print, shown=lambda tree: param_layout.cut(tree, cfg.model.vocab_size))
-
-
 def parse(parser, argv=None):
     """Parses as config.parse; sizes that the config leaves open are those of the model in `init_from`."""
     args = config.parse(parser, argv)
     args.config = pretrained.sized(args.config)
     return args
-
-
-def quiet_tensorflow():
-    """Keeps TensorFlow's start-up notes out of the terminal, and Keras out; to be called before it is imported."""
-    # The second setting silences a note that the first does not; the third names an old Keras, which is not there.
-    settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "TF_USE_LEGACY_KERAS": "1"}
-    os.environ.update(settings | os.environ)
-
-
-def main():
-    """Reads the command line and runs, on as many hosts as the environment tells of."""
-    quiet_tensorflow()
-    checkpoint.quiet()
-    host_memory.keep()
-    with rendezvous.connect() as group:
-        parser = command.Parser(description=__doc__.split("\n", 2)[2])
-        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, metrics and events")
-        parser.add_argument(
-            "--replay", type=int, metavar="STEP",
-            help="compute one step (from 0) of the run in --workdir again, on this CPU, and show what is not finite",
-        )  # fmt: skip
-        args = parse(parser)
-        if args.replay is not None:
-            jax.config.update("jax_platforms", "cpu")
-            again(args.config, places.absolute(args.workdir), args.replay)
-            return
-        code = run(args.config, places.absolute(args.workdir), group, hours.age_s())
-    sys.exit(code)

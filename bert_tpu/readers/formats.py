@@ -8,7 +8,6 @@ import json
 from xml.etree import ElementTree
 
 from bert_tpu.core import command
-from bert_tpu.corpus import sentences
 
 LINE_BYTES = 1 << 20  # a longer line is taken in pieces of this size
 RECORD_BYTES = 64 << 20  # a JSON line can only be parsed whole: it must fit
@@ -138,5 +137,15 @@ def texts(raws: Iterable[bytes | str], counts: Counts) -> Iterator[str | None]:
 def paragraphs(text: str) -> Iterator[str | None]:
     """The paragraphs of one document that is in memory, and its end."""
     for line in text.split("\n"):
-        yield from sentences.pieces(line, LINE_BYTES)
+        yield from pieces(line, LINE_BYTES)
     yield None
+
+
+def pieces(line: str, limit: int) -> list[str]:
+    """`line` in pieces of at most `limit` characters, cut after a space where there is one."""
+    cut, start = [], 0
+    while len(line) - start > limit:
+        stop = line.rfind(" ", start, start + limit) + 1 or start + limit
+        cut.append(line[start:stop])
+        start = stop
+    return [*cut, line[start:]]

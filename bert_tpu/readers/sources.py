@@ -15,7 +15,7 @@ import zlib
 
 from etils import epath
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 from bert_tpu.readers import formats, parquet, tfds
 from bert_tpu.readers.formats import Counts
 
@@ -68,7 +68,7 @@ def find(patterns: list[str]) -> list[Source]:
             source = Source(*tfds.find(pattern), mtime_ns=0)
             found[source.path] = source
             continue
-        if places.is_bucket(pattern):
+        if storage.is_bucket(pattern):
             found |= {source.path: source for source in _in_bucket(pattern)}
             continue
         matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)

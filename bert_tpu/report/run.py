@@ -6,7 +6,7 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, jsonl, places
+from bert_tpu.core import command, jsonl, storage
 from bert_tpu.monitoring import health, versions
 from bert_tpu.report import evidence
 from bert_tpu.training import nonfinite, workdir
@@ -70,7 +70,7 @@ def read(directory) -> Run:
             f"{path} has no line in metrics.jsonl yet: wait for the first, after log.every_steps steps"
         )
     return Run(
-        name=places.absolute(directory).name,
+        name=storage.absolute(directory).name,
         found=found,
         facts=None if "task" in config else health.read(path) or _facts(found),
         samples=[line for line in jsonl.read(path / "samples.jsonl") if line.get("samples")],

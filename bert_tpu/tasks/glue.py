@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
     glue: glue_specs.Glue
     split: str
-    rows: task.Rows
+    rows: token_rows.Rows
 
 
 def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> task.Task:
@@ -116,7 +116,7 @@ def _from_tfds(glue: glue_specs.Glue, name: str) -> dict[str, Table]:
     for split, found in splits.items():
         if split not in glue.files or not found["idx"]:
             raise command.UserError(f"{name} has a split {split!r} that GLUE has not, or without rows; mend the name")
-    spelt = dict(zip(glue.classes, glue.spelt, strict=True)) | {float(task.IGNORED): None}
+    spelt = dict(zip(glue.classes, glue.spelt, strict=True)) | {float(token_rows.IGNORED): None}
     tables = {}
     for split in (split for split in glue.files if split in splits):
         order = np.argsort(splits[split]["idx"], kind="stable")  # TFDS has shuffled the official files
@@ -133,7 +133,7 @@ def _labels(glue: glue_specs.Glue, split: str, table: Table) -> np.ndarray:
     found = []
     for label, number in zip(table.labels, table.numbers, strict=True):
         if split in glue.sent:
-            value, known = task.IGNORED if label is None else None, "to be predicted, not given"
+            value, known = token_rows.IGNORED if label is None else None, "to be predicted, not given"
         elif glue.classes:
             value, known = ids.get(label), f"none of {', '.join(ids)}"
         else:

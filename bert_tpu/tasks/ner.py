@@ -34,7 +34,7 @@ class Part(NamedTuple):
     """A split, and which of its tokens stands for which word."""
 
     sentences: Sentences
-    rows: task.Rows
+    rows: token_rows.Rows
     heads: list[np.ndarray]  # of each sentence, its words that have a token
     tokens: list[np.ndarray]  # and where among all tokens that word's first is
 
@@ -158,13 +158,13 @@ def _part(sentences: Sentences, classes: tuple[str, ...], *, max_length: int, vo
         tokens.append(starts[-1] + 1 + firsts[seen])
         ids.append(np.array([special.cls, *row, special.sep], np.uint16))
         starts.append(starts[-1] + len(row) + 2)
-    labels = np.full(starts[-1], task.IGNORED, np.int32)
+    labels = np.full(starts[-1], token_rows.IGNORED, np.int32)
     if sentences.tags is not None:
         for tags, seen, places in zip(_classes(sentences, classes), heads, tokens, strict=True):
             labels[places] = tags[seen]
     ids = np.concatenate(ids)
     return Part(
-        sentences, task.Rows(ids, np.zeros(len(ids), np.uint8), np.array(starts, np.int64), labels), heads, tokens
+        sentences, token_rows.Rows(ids, np.zeros(len(ids), np.uint8), np.array(starts, np.int64), labels), heads, tokens
     )
 
 

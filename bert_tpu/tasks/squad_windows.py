@@ -7,14 +7,15 @@ import unicodedata
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.tasks import squad_file, task
+from bert_tpu.data import token_rows
+from bert_tpu.tasks import squad_file
 from bert_tpu.tokenizer import vocab
 
 
 class Windows(NamedTuple):
     """Rows, and which characters of a context their tokens are. A question's rows follow one another."""
 
-    rows: task.Rows
+    rows: token_rows.Rows
     questions: np.ndarray  # int64 [N], the question of each row: 0, 1, ... in the file's order
     begins: np.ndarray  # int64 [N], the place of the row's first token of context; the last is at its length - 2
     firsts: np.ndarray  # int64 [N], the index of that token in `offsets`
@@ -91,7 +92,7 @@ def _joined(rows, offsets):
     starts = np.concatenate([[0], lengths.cumsum()])
     inside = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
     return Windows(
-        task.Rows(
+        token_rows.Rows(
             ids=np.concatenate([row.ids for row in rows]),
             types=(inside >= np.repeat(begins, lengths)).astype(np.uint8),
             starts=starts,

@@ -47,7 +47,7 @@ def load(
     splits, judged = {}, []
     for split, table in tables.items():
         if split == "test" and label not in table.values:
-            labels = np.full(len(table.lines), task.IGNORED, np.int32 if classes else np.float32)
+            labels = np.full(len(table.lines), token_rows.IGNORED, np.int32 if classes else np.float32)
         else:
             labels = _labels(table, label, classes)
             judged += [split] if split != "train" else []
@@ -97,11 +97,11 @@ def _finite(value: str) -> float | None:
     return number if abs(number) <= float(np.finfo(np.float32).max) else None
 
 
-def _score(head: str, splits: dict[str, task.Rows], split: str, outputs: np.ndarray) -> dict[str, float]:
+def _score(head: str, splits: dict[str, token_rows.Rows], split: str, outputs: np.ndarray) -> dict[str, float]:
     return metrics.points(MEASURES[head], splits[split].labels, _predictions(head, outputs))
 
 
-def _draws(head: str, splits: dict[str, task.Rows], split: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
+def _draws(head: str, splits: dict[str, token_rows.Rows], split: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
     predictions = _predictions(head, outputs)
     return {name: metrics.draws(of, splits[split].labels, predictions) for name, of in MEASURES[head].items()}
 

@@ -6,25 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-IGNORED = -1  # the label of a row or token that is not learnt
-
-
-class Rows(NamedTuple):
-    """Examples as the model takes them, one after the other: row i has the tokens starts[i] .. starts[i + 1] - 1.
-
-    labels: of each row, int32 [N] classes or float32 [N] scores; of a span, int32 [N, 2], the places of its first and
-    last token in the row; of tags, int32 [all tokens]. IGNORED where there is none, in a test split everywhere.
-    """
-
-    ids: np.ndarray  # uint16, with [CLS] and [SEP]
-    types: np.ndarray  # uint8
-    starts: np.ndarray  # int64 [N + 1]
-    labels: np.ndarray
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row, [N]."""
-        return np.diff(self.starts)
+from bert_tpu.data import token_rows
 
 
 class Task(NamedTuple):
@@ -36,7 +18,9 @@ class Task(NamedTuple):
     name: str
     head: str
     labels: tuple[str, ...]  # of the classes; one name for "regress", two for "span"
-    splits: dict[str, Rows]  # "train", those to be judged on, in their order of weight, and those to be predicted
+    splits: dict[
+        str, token_rows.Rows
+    ]  # "train", those to be judged on, in their order of weight, and those to be predicted
     judged: tuple[str, ...]
     score: Callable[[str, np.ndarray], dict[str, float]]  # (judged split, outputs) -> scores, the main one first
     write: Callable[[str, np.ndarray, Path], None]  # (split, outputs, folder): its predictions are in a file there

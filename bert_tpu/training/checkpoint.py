@@ -1,10 +1,17 @@
 """Orbax checkpoints: written in the background, whole or not at all, and restored from the newest that is sound.
 
-STEP/params and STEP/opt hold the arrays (`params` restores alone), STEP/meta is JSON with what else a restart needs,
-and STEP/SHA256SUMS covers every file of these three, for each restart and for `sha256sum -c`.
+STEP/params and STEP/opt hold the arrays (`params` restores alone), STEP/meta is JSON with the rest that a restart
+needs, and STEP/SHA256SUMS covers every file of these three, for each restart and for `sha256sum -c`.
+
+Four hosts write one checkpoint together. All call `save` after the same step, and each copies its arrays to its own
+memory before training goes on. In the background, each host writes the rows of the matrices that its devices store;
+host 0 also writes the small arrays, which every device has whole. They write to STEP.orbax-checkpoint-tmp. When all
+hosts have reported that their files are complete, host 0 writes SHA256SUMS and renames the directory to STEP. So a
+directory with the name of a step is complete, whichever host was killed. At a restart host 0 picks the newest step
+whose sums are right, and all hosts restore that one.
 """
 
-import hashlib
+import functools
 import itertools
 import logging
 import os
@@ -16,19 +23,25 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 from bert_tpu.distributed import hosts
-
-# Large arrays are cut over the devices already. To cut the small ones too, that all hosts may write them, Orbax would
-# have a program for each shape compiled at the first save.
-logging.disable(logging.WARNING)  # it says that it overrides, as it was told to
-ocp.type_handlers.register_type_handler(
-    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
-)
-logging.disable(logging.NOTSET)
+from bert_tpu.training import checksums
 
 ITEMS = ("params", "opt", "meta")
-SUMS = "SHA256SUMS"
+
+
+@functools.cache
+def _register_array_handler():
+    """Makes Orbax write arrays that all devices have whole from one host.
+
+    Large arrays are cut over the devices already. To cut the small ones too, so that all hosts may write them, Orbax
+    would compile a program for each shape at the first save.
+    """
+    logging.disable(logging.WARNING)  # Orbax warns that its default handler is replaced, which is meant
+    ocp.type_handlers.register_type_handler(
+        jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+    )
+    logging.disable(logging.NOTSET)
 
 
 class Checkpoints:
@@ -36,8 +49,9 @@ class Checkpoints:
 
     def __init__(self, *, directory, every_steps, keep_last, keep_every, group=None):
         """keep_every: 0 keeps none besides the last. group: the hosts that save and restore together, in one folder."""
+        _register_array_handler()
         self.every_steps, self._group = every_steps, group or hosts.Hosts()
-        self.directory = places.absolute(directory)
+        self.directory = storage.absolute(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._saving = None  # the step that was given to Orbax last
         self._manager = ocp.CheckpointManager(
@@ -76,7 +90,7 @@ class Checkpoints:
         # Orbax calls this on the process that commits, when all files are written and the directory is to be renamed.
         # On a bucket, which cannot rename, it has its name already.
         path = next(self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"), self.directory / str(self._saving))
-        (path / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in _sums(path, ITEMS).items()))
+        checksums.write(path, ITEMS)
 
     def check(self):
         """Raises UserError if the last save has failed by now; never waits."""
@@ -136,7 +150,7 @@ class Checkpoints:
         unsound = {}
         for path in (self.directory / str(step) for step in sorted(self._on_disk(), reverse=True)):
             try:
-                _check_sums(path, ITEMS)
+                checksums.check(path, ITEMS)
             except (ValueError, OSError) as fault:
                 unsound[path] = _reason(fault)
                 continue
@@ -165,7 +179,7 @@ def find(path) -> epath.Path:
 
     Newer ones are reported by name and left where they are. Raises UserError where there is none.
     """
-    path = places.absolute(path)
+    path = storage.absolute(path)
     if (path / "params").exists():
         found = [path]
     else:
@@ -174,8 +188,8 @@ def find(path) -> epath.Path:
         found.sort(key=lambda step: int(step.name), reverse=True)
     for checkpoint in found:
         try:
-            if (checkpoint / SUMS).exists() or checkpoint != path:  # an imported model has no sums
-                _check_sums(checkpoint, ("params",))
+            if (checkpoint / checksums.FILE).exists() or checkpoint != path:  # an imported model has no sums
+                checksums.check(checkpoint, ("params",))
             return checkpoint
         except (ValueError, OSError) as fault:
             print(f"warning: {checkpoint} cannot be read ({_reason(fault)}); an older one is tried", file=sys.stderr)
@@ -203,39 +217,14 @@ def load_params(path, like=None):
 
 def save_params(path, params):
     """Writes `path/params`: a checkpoint without an optimizer, for `init_from` and export."""
+    _register_array_handler()
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(places.absolute(path) / "params", params, force=True)
+            checkpointer.save(storage.absolute(path) / "params", params, force=True)
     except Exception as fault:  # of whatever layer below met the disk
         raise command.UserError(
             f"cannot save {path} ({_reason(fault)}); mend that, perhaps by freeing space"
         ) from fault
-
-
-def _sums(path, items):
-    """SHA-256 of each file of `items`, by its name under `path`."""
-    files = sorted(folder / name for item in items for folder, _, names in (path / item).walk() for name in names)
-    return {file.relative_to(path).as_posix(): _sha256(file) for file in files}
-
-
-def _sha256(path):
-    digest = hashlib.sha256()
-    with path.open("rb") as file:  # a bucket's file has no more than read
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _check_sums(path, items):
-    """Raises ValueError that names the first file that is missing or not as it was written."""
-    lines = (line.split("  ", 1) for line in (path / SUMS).read_text().splitlines())
-    written = {name: digest for digest, name in lines if name.startswith(items)}
-    if not written:
-        raise ValueError(f"{SUMS} is empty")
-    found = _sums(path, items)
-    for name, digest in written.items():
-        if found.get(name) != digest:
-            raise ValueError(f"{name} is {'damaged' if name in found else 'missing'}")
 
 
 def _check_shapes(path, tree, like):

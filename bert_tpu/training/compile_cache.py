@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 
 
 def use(folder):
@@ -14,8 +14,8 @@ def use(folder):
     """
     if not folder:
         return
-    path = places.absolute(os.path.expanduser(folder))
-    if not places.is_bucket(path):
+    path = storage.absolute(os.path.expanduser(folder))
+    if not storage.is_bucket(path):
         try:
             path.mkdir(parents=True, exist_ok=True)
             sound = os.access(path, os.W_OK)

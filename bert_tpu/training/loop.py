@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from bert_tpu.distributed import mesh as meshes
-from bert_tpu.training.train_step import State, Sums
+from bert_tpu.training.jobs import State, Sums
 
 
 class Hooks(NamedTuple):

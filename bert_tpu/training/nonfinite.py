@@ -6,7 +6,7 @@ import json
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, fingerprint
+from bert_tpu.core import command, hashing
 from bert_tpu.training import checkpoint
 
 FILE, FOLDER = "nonfinite.json", "nonfinite"
@@ -73,7 +73,7 @@ def give_up(directory, skips, state, batches, facts, group, mend):
     """
     steps = []
     for (step, _), (seq_len, rows) in zip(skips.steps, batches, strict=False):
-        steps.append({"step": step, "seq_len": seq_len, "sha256": fingerprint.sha256(_whole(rows, group))})
+        steps.append({"step": step, "seq_len": seq_len, "sha256": hashing.batch_sha256(_whole(rows, group))})
     checkpoint.save_params(epath.Path(directory) / FOLDER, state.params)
     first, last = steps[0]["step"], steps[-1]["step"]
     if group.index == 0:

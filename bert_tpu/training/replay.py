@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs
 
 WORST = 5  # rows shown of each kind
 
@@ -40,7 +40,7 @@ def _whole(job, params, batch, step):
     @jax.jit
     def grad(params, rows, key):
         def objective(params):
-            sums = job.loss(params, rows, train_step.Draw(key, jnp.zeros((), jnp.int32)))
+            sums = job.loss(params, rows, jobs.Draw(key, jnp.zeros((), jnp.int32)))
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
         return jax.grad(objective, has_aux=True)(params)

@@ -1,9 +1,7 @@
-"""The step of every training here. It knows no BERT: a Job says what is trained."""
+"""The step of every training here. It knows no BERT: a jobs.Job says what is trained."""
 
 from collections.abc import Callable
 import concurrent.futures
-import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,81 +10,16 @@ import optax
 
 from bert_tpu.distributed import collectives
 from bert_tpu.distributed import mesh as meshes
+from bert_tpu.training import jobs
 
-Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count): exact over devices, hosts, parts and batches
-
-
-class Draw(NamedTuple):
-    """The randomness of some rows of a batch: its key, and the number of their first one in the whole batch."""
-
-    key: jax.Array
-    first_row: jax.Array
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Job:
-    """What is trained. `params` and `batch` are pytrees of arrays; a batch's arrays have rows first."""
-
-    init: Callable[[jax.Array], Any]  # key -> params
-    loss: Callable[[Any, dict, Draw | None], Sums]  # (params, rows of a batch, None for no dropout) -> sums
-    counts: Callable[[dict], dict[str, jax.Array]]  # whole batch -> denominators; the loss is sum of sums / counts
-    tx: optax.GradientTransformation  # without the rate
-    learning_rate: Callable[[Any], Any]  # step -> rate; the step applies it and the log prints it
-    shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a global batch's shapes, int32
-    flops: dict[int, float]  # sequence length -> model FLOPs of a step
-    seed: int | tuple[int, ...]  # several: as many trainings at once, each array with a dimension for them in front
-    accumulate: int  # parts a batch is computed in
-    dtype: Any  # in which the loss takes its matrices
-    exact_loss: Callable | None = None  # for steps that are not finite by `loss`, where its form may be the reason
-
-    @property
-    def several(self) -> bool:
-        """Whether it is several trainings."""
-        return isinstance(self.seed, tuple)
-
-    @functools.cached_property
-    def first(self) -> "Job":
-        """Its only training, or the first one alone."""
-        return dataclasses.replace(self, seed=self.seed[0]) if self.several else self
-
-    @functools.cached_property
-    def exact(self) -> "Job":
-        """The same Job by `exact_loss`."""
-        return dataclasses.replace(self, loss=self.exact_loss, exact_loss=None)
-
-    @functools.cached_property
-    def state_shapes(self) -> "State":
-        """Shapes and types of its State. A start asks a dozen times, and of `medium` each would cost 0.2 s."""
-        return jax.eval_shape(lambda: new_state(self))
-
-
-class State(NamedTuple):
-    """All that a step changes."""
-
-    step: jax.Array
-    params: Any
-    opt: Any
-    waits: Any = False  # whether a step by `loss` was not finite and is to be computed by `exact_loss`; never saved
-
-
-def new_state(job, params=None) -> State:
-    """Step 0, of `params` or those of the job's seed; of several trainings one count of steps and an array for all."""
-
-    def fresh(seed):
-        return job.init(jax.random.key(seed))
-
-    if params is None:
-        params = jax.vmap(fresh)(jnp.array(job.seed)) if job.several else fresh(job.seed)
-    opt = jax.vmap(job.tx.init)(params) if job.several else job.tx.init(params)
-    return State(jnp.zeros((), jnp.int32), params, opt, jnp.zeros((), bool))
-
-
-EACH = State(None, 0, 0, None)  # where several trainings have their dimension; their batches have it behind the rows
+EACH = jobs.State(
+    None, 0, 0, None
+)  # where several trainings have their dimension; their batches have it behind the rows
 TRAININGS = "trainings"  # that dimension's name
 CUT_SIZE = 1 << 16  # elements: what is smaller costs less whole than a collective's start
 
 
-def shardings(job, mesh) -> State:
+def shardings(job, mesh) -> jobs.State:
     """Where the state lies: each matrix, in a stack or alone, is cut by rows over the devices; the rest is whole.
 
     So a device updates its share of the weights alone (Xu et al. 2020, arXiv:2004.13336).
@@ -145,7 +78,7 @@ def jit_step(job, mesh):
         new = jax.tree.map(lambda p, update: p - rate * update, state.params, updates), opt
         kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
         waits = ~sound if job.exact_loss else jnp.zeros((), bool)
-        return State(state.step + ~waits, *kept, waits), sums
+        return jobs.State(state.step + ~waits, *kept, waits), sums
 
     def step(state, batch):
         if job.several:
@@ -204,15 +137,17 @@ def _accumulated(grad, params, batch, key, parts):
     rows = jax.tree.leaves(batch)[0].shape[0] // parts
     first_row = jax.lax.axis_index(meshes.AXIS) * rows
     if parts == 1:
-        return grad(params, batch, Draw(key, first_row))
+        return grad(params, batch, jobs.Draw(key, first_row))
     # Part p takes rows p, p + parts, ... of the whole batch: so each device cuts its own rows and none travels.
     batch = jax.tree.map(lambda x: x.reshape(rows, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
     def add(total, part):
         index, rows = part
-        return jax.tree.map(jnp.add, total, grad(params, rows, Draw(jax.random.fold_in(key, index), first_row))), None
+        return jax.tree.map(
+            jnp.add, total, grad(params, rows, jobs.Draw(jax.random.fold_in(key, index), first_row))
+        ), None
 
-    shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], batch), Draw(key, first_row))
+    shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], batch), jobs.Draw(key, first_row))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     return jax.lax.scan(add, zeros, (jnp.arange(parts), batch))[0]
 

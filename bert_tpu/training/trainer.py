@@ -13,7 +13,7 @@ from bert_tpu.distributed import hosts, mesh, signals, watchdog
 from bert_tpu.hardware import device_memory, energy
 from bert_tpu.monitoring import hours, versions
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, compile_cache, hooks, loop, nonfinite, optim, train_step, workdir
+from bert_tpu.training import checkpoint, compile_cache, hooks, jobs, loop, nonfinite, optim, train_step, workdir
 
 # Keys of the config's sections that every run has, and the least of their values.
 SECTIONS = {
@@ -42,7 +42,7 @@ class Data(NamedTuple):
 class Training(NamedTuple):
     """What is trained and on what; `open_data` alone reads rows, while the programs compile."""
 
-    job: train_step.Job
+    job: jobs.Job
     schedule: Any  # has batch_size, before(step, length), rows(length), used_lens() and check_division(devices, parts)
     objectives: tuple[str, ...]  # the sums whose means add up to the loss
     facts: dict  # seed and hashes, which make it this run
@@ -118,7 +118,7 @@ def _mend(cfg):
     return f"compute a batch in more parts (config.accumulate is {cfg.accumulate}), {fewer}or lower config.batch_size"
 
 
-def start(this, on, checkpoints, first_params=None) -> tuple[train_step.State, dict]:
+def start(this, on, checkpoints, first_params=None) -> tuple[jobs.State, dict]:
     """The newest checkpoint's state and meta; without one step 0, with `first_params` of the parameters' likes."""
     abstract = like(this, on)
     restored = checkpoints.restore(abstract)
@@ -126,7 +126,7 @@ def start(this, on, checkpoints, first_params=None) -> tuple[train_step.State, d
         return restored
     placed = jax.tree.map(lambda x: x.sharding, abstract)
     params = first_params(abstract.params) if first_params else None
-    new_state = jax.jit(functools.partial(train_step.new_state, this), out_shardings=placed, donate_argnums=0)
+    new_state = jax.jit(functools.partial(jobs.new_state, this), out_shardings=placed, donate_argnums=0)
     return new_state(params), {"unlogged": {}}
 
 

@@ -9,7 +9,7 @@ import tempfile
 
 from etils import epath
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 from bert_tpu.distributed import hosts
 from bert_tpu.monitoring import versions
 from bert_tpu.tokenizer import vocab
@@ -51,8 +51,8 @@ def _hold(directory, config):
         _check_ours(directory, path)
         if path.exists() and _has_checkpoint(directory):
             check(directory, config)
-        places.write_atomically(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
-        places.write_atomically(directory / FORMAT_FILE, json.dumps({"format": FORMAT}) + "\n")
+        storage.write_text(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
+        storage.write_text(directory / FORMAT_FILE, json.dumps({"format": FORMAT}) + "\n")
         yield
 
 
@@ -101,7 +101,7 @@ def _has_checkpoint(directory):
 
 @contextlib.contextmanager
 def _lock(directory):
-    if places.is_bucket(directory):
+    if storage.is_bucket(directory):
         yield  # a bucket knows no locks: what is left is that no run saves over a newer checkpoint
         return
     with open(directory / ".lock", "w") as lock:

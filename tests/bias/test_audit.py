@@ -192,7 +192,7 @@ def test_what_cannot_be_audited_is_refused_and_leaves_nothing(model, data, tmp_p
         ({"--data": tmp_path / "nothing", "--tasks": "crows"}, "nothing can be audited: there is no crows_pairs"),
         ({"--data": cut}, "dev.json is not JSON, or cut short; fetch"),
         ({"--tasks": "everything"}, "invalid choice: 'everything'"),
-        ({"--out": tmp_path / "full"}, "full exists and is no empty directory"),
+        ({"--out": tmp_path / "full"}, "full exists and is not an empty directory"),
     ):
         words = [word for pair in (given | change).items() for word in pair]
         with pytest.raises(SystemExit, match=rf"^error: [^\n]*{complaint}[^\n]*$"):

@@ -10,6 +10,7 @@ import pytest
 from bert_tpu.core import command, config
 from bert_tpu.corpus import store
 from bert_tpu.distributed import mesh
+from bert_tpu.pretrain import __main__ as pretrain
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import checkpoint, train_step, workdir
 
@@ -27,7 +28,7 @@ def fault(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["pretrain", *map(str, words)])
         monkeypatch.setattr(checkpoint, "quiet", lambda: None)  # it is for a process that ends
         with pytest.raises(SystemExit) as ended:
-            command.run(pretraining.main)
+            command.run(pretrain.main)
         assert isinstance(ended.value.code, str), "the run had no fault"  # Python prints it and exits with 1
         assert "\n" not in ended.value.code
         assert "Traceback" not in capsys.readouterr().err

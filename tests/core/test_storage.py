@@ -7,10 +7,10 @@ from etils import epath
 from etils.epath import backend
 import pytest
 
-from bert_tpu.core import command, places
+from bert_tpu.core import command, storage
 from bert_tpu.monitoring import hours, log
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, nonfinite, workdir
+from bert_tpu.training import checkpoint, checksums, nonfinite, workdir
 
 RUN = "gs://bucket/run"
 
@@ -45,10 +45,10 @@ def bucket(monkeypatch, tmp_path):
 
 def test_paths_of_a_bucket_stay_what_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert str(places.absolute(RUN)) == RUN
-    assert str(places.absolute(epath.Path(RUN)) / "checkpoints") == f"{RUN}/checkpoints"
-    assert str(places.absolute("run")) == str(tmp_path / "run")
-    assert [places.is_bucket(path) for path in (RUN, epath.Path(RUN), "run", tmp_path)] == [True, True, False, False]
+    assert str(storage.absolute(RUN)) == RUN
+    assert str(storage.absolute(epath.Path(RUN)) / "checkpoints") == f"{RUN}/checkpoints"
+    assert str(storage.absolute("run")) == str(tmp_path / "run")
+    assert [storage.is_bucket(path) for path in (RUN, epath.Path(RUN), "run", tmp_path)] == [True, True, False, False]
 
 
 def test_a_bucket_is_claimed_and_remembers_its_config(bucket):
@@ -90,7 +90,7 @@ def test_checkpoints_of_a_bucket_are_found_and_checked(bucket):
         folder = bucket / "checkpoints" / str(step)
         (folder / "params").mkdir(parents=True)
         (folder / "params" / "array").write_text("numbers" * step)
-        sums = "".join(f"{digest}  {name}\n" for name, digest in checkpoint._sums(folder, ("params",)).items())
+        sums = "".join(f"{digest}  {name}\n" for name, digest in checksums.sums(folder, ("params",)).items())
         (folder / "SHA256SUMS").write_text(sums)
     assert str(checkpoint.find(RUN)) == f"{RUN}/checkpoints/20"
     (bucket / "checkpoints" / "20" / "params" / "array").write_text("nonsense")

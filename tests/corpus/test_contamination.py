@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.corpus import contamination, sentences, store, worker
-from bert_tpu.tokenizer import vocab, wordpiece
+from bert_tpu.corpus import contamination, sentences, store
+from bert_tpu.tokenizer import encoding, vocab, wordpiece
 
 WORDS = [f"{a}{b}" for a in ("bran", "stel", "lum", "ork", "tind") for b in ("da", "ko", "mi", "pur", "sel")]
 VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, ".", ",", *WORDS), True)
@@ -18,7 +18,7 @@ TINY = " ".join(WORDS[3:6]) + "."
 
 @pytest.fixture(scope="module")
 def encoder():
-    return worker.Encoder(VOCABULARY)
+    return encoding.Encoder(VOCABULARY)
 
 
 @pytest.fixture

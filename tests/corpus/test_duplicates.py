@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bert_tpu.corpus import duplicates, picking, store
+from bert_tpu.corpus import duplicates, selection, store
 
 
 def shard(rows):
@@ -87,4 +87,4 @@ def test_nothing_is_similar_to_nothing():
     none = store.Shard(np.empty(0, np.uint16), *[np.empty(0, np.uint32)] * 3)
     assert duplicates.hashes(none).shape == (0,)
     assert duplicates.sketches(none, duplicates.hashes(none)).shape == (0, duplicates.PERMUTATIONS)
-    assert picking.documents(none, np.empty(0, np.int64)).tokens.shape == (0,)
+    assert selection.documents(none, np.empty(0, np.int64)).tokens.shape == (0,)

@@ -21,7 +21,7 @@ import pytest
 from bert_tpu.core import command
 from bert_tpu.corpus import input_units, prepare, sentences, store, worker
 from bert_tpu.readers import sources
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tokenizer import encoding, vocab
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +115,12 @@ def test_bytes_do_not_depend_on_the_number_of_workers(text, tmp_path, monkeypatc
 
 
 def test_encoding_word_by_word_equals_encoding_whole_sentences(monkeypatch):
-    monkeypatch.setattr(worker, "MEMO_CHARS", 40)  # forgets all the time
+    monkeypatch.setattr(encoding, "MEMO_CHARS", 40)  # forgets all the time
     draw = random.Random(0)
     alphabet = "abc  \t\n.,'ΑΣς\u0301\u200b中[]é"
     texts = ["".join(draw.choices(alphabet, k=draw.randrange(40))) for _ in range(500)]
     plain = vocab.tokenizer(VOCABULARY)
-    encoder = worker.Encoder(VOCABULARY)
+    encoder = encoding.Encoder(VOCABULARY)
     for start in range(0, 500, 50):
         batch = texts[start : start + 50]
         got = [np.frombuffer(code, np.uint16).tolist() for code in encoder.encode(batch)]
@@ -130,12 +130,12 @@ def test_encoding_word_by_word_equals_encoding_whole_sentences(monkeypatch):
 
 def test_an_encoder_that_forgets_does_not_disturb_another_thread(monkeypatch):
     """Which may have its turn while the tokenizer works."""
-    encoder, tokenizer = worker.Encoder(VOCABULARY), vocab.tokenizer(VOCABULARY)
+    encoder, tokenizer = encoding.Encoder(VOCABULARY), vocab.tokenizer(VOCABULARY)
 
     def interrupted(words, **options):
         encoder.tokenizer = tokenizer
         with monkeypatch.context() as patch:
-            patch.setattr(worker, "MEMO_CHARS", -1)
+            patch.setattr(encoding, "MEMO_CHARS", -1)
             encoder.encode(["of another thread"])
         return tokenizer.encode_batch_fast(words, **options)
 

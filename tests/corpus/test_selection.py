@@ -4,8 +4,8 @@ import hypothesis
 from hypothesis import strategies
 import numpy as np
 
-from bert_tpu.core import shingles
-from bert_tpu.corpus import picking, store
+from bert_tpu.core import hashing
+from bert_tpu.corpus import selection, store
 
 SENTENCE = strategies.lists(strategies.integers(0, 9), min_size=1, max_size=6)
 DOCUMENTS = strategies.lists(strategies.lists(SENTENCE, min_size=1, max_size=4), max_size=6)
@@ -28,15 +28,15 @@ def equal(one, other):
 @hypothesis.given(DOCUMENTS, strategies.data())
 def test_documents_come_as_often_and_in_the_order_asked_for(documents, data):
     chosen = data.draw(strategies.lists(strategies.integers(0, len(documents) - 1))) if documents else []
-    made = picking.documents(shard(documents), np.array(chosen, np.int64))
+    made = selection.documents(shard(documents), np.array(chosen, np.int64))
     assert equal(made, shard([documents[i] for i in chosen], chosen))
-    assert picking.tokens_of(shard(documents)).tolist() == [sum(map(len, document)) for document in documents]
+    assert selection.tokens_of(shard(documents)).tolist() == [sum(map(len, document)) for document in documents]
 
 
 @hypothesis.given(DOCUMENTS, strategies.randoms(use_true_random=False))
 def test_documents_without_a_sentence_left_are_gone(documents, draw):
     kept = [[draw.random() < 0.5 for _ in document] for document in documents]
-    made, left = picking.sentences(shard(documents), np.array([k for each in kept for k in each], bool))
+    made, left = selection.sentences(shard(documents), np.array([k for each in kept for k in each], bool))
     expected = [
         [sentence for sentence, k in zip(document, each, strict=True) if k]
         for document, each in zip(documents, kept, strict=True)
@@ -48,7 +48,7 @@ def test_documents_without_a_sentence_left_are_gone(documents, draw):
 @hypothesis.given(DOCUMENTS, strategies.integers(1, 5))
 def test_runs_lie_within_their_rows_and_equal_runs_alone_have_equal_hashes(documents, width):
     rows = [sentence for document in documents for sentence in document]
-    found, owner = shingles.windows(shard(documents).tokens, shard(documents).sentences, width)
+    found, owner = hashing.windows(shard(documents).tokens, shard(documents).sentences, width)
     runs = [(i, tuple(row[a : a + width])) for i, row in enumerate(rows) for a in range(len(row) - width + 1)]
     assert owner.tolist() == [i for i, _ in runs]
     by_run = {}

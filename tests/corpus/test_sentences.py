@@ -9,6 +9,7 @@ from hypothesis import strategies
 import pytest
 
 from bert_tpu.corpus import sentences
+from bert_tpu.readers import formats
 
 
 @pytest.mark.parametrize(
@@ -60,10 +61,10 @@ def test_a_run_of_marks_takes_time_in_proportion_to_its_length(run):
 
 def test_pieces_keep_every_character_and_are_cut_after_spaces():
     line = "some words of a line " * 10
-    cut = sentences.pieces(line, 17)
+    cut = formats.pieces(line, 17)
     assert "".join(cut) == line
     assert all(len(piece) <= 17 and piece.endswith(" ") for piece in cut)
-    assert sentences.pieces("x" * 40, 17) == ["x" * 17, "x" * 17, "x" * 6]
+    assert formats.pieces("x" * 40, 17) == ["x" * 17, "x" * 17, "x" * 6]
 
 
 def test_importing_the_module_loads_no_model():

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from bert_tpu.core import command
+from bert_tpu.core import command, storage
 from bert_tpu.corpus import store
 from bert_tpu.tokenizer import vocab, wordpiece
 
@@ -37,7 +37,7 @@ def made(tmp_path):
 
 def write_lock(directory, content):
     content["sha256"] = store.digest(content)
-    store.write_bytes(directory / store.LOCKFILE, store.json_bytes(content))
+    storage.write_bytes(directory / store.LOCKFILE, storage.json_bytes(content))
 
 
 def edit_lock(directory, edit):
@@ -158,14 +158,14 @@ def test_equal_shards_give_equal_bytes(tmp_path):
 
 def test_a_full_disk_leaves_the_old_file_and_no_partial_one(tmp_path, monkeypatch):
     path = tmp_path / "x"
-    store.write_bytes(path, b"old")
+    storage.write_bytes(path, b"old")
 
     def full(handle):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space") as fault:
-        store.write_bytes(path, b"new")
+        storage.write_bytes(path, b"new")
     said = command.sentence(pickle.loads(pickle.dumps(fault.value)))  # as from a worker
     assert said == f"the disk is full ({path}); free some space and run the same command again"
     assert path.read_bytes() == b"old"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_tpu.core import command, fingerprint
+from bert_tpu.core import command, hashing
 from bert_tpu.corpus import store
 from bert_tpu.data import chunks, corpus_batches, nsp_pairs, packing, sampler
 
@@ -253,10 +253,10 @@ def test_targets_are_short_in_a_tenth_of_the_chunks(long_text):
 
 
 def test_a_batch_is_a_function_of_seed_and_number(share):
-    hashes = [fingerprint.sha256(batch) for batch in stream(share, 0, 6)]
+    hashes = [hashing.batch_sha256(batch) for batch in stream(share, 0, 6)]
     assert len(set(hashes)) == 6
-    assert [fingerprint.sha256(batch) for batch in stream(share, 4, 6)] == hashes[4:]
-    assert fingerprint.sha256(next(stream(share, 0, 1, RULES._replace(seed=4)))) != hashes[0]
+    assert [hashing.batch_sha256(batch) for batch in stream(share, 4, 6)] == hashes[4:]
+    assert hashing.batch_sha256(next(stream(share, 0, 1, RULES._replace(seed=4)))) != hashes[0]
 
 
 @pytest.mark.parametrize("hosts", [2, 4, 8])
@@ -269,7 +269,7 @@ def test_the_global_batch_is_the_same_for_any_number_of_hosts(placed_lock, share
     parts = [list(stream(part, 7, 9)) for part in shares]
     for n, batch in enumerate(whole):
         joined = {name: np.concatenate([part[n][name] for part in parts]) for name in batch}
-        assert fingerprint.sha256(joined) == fingerprint.sha256(batch)
+        assert hashing.batch_sha256(joined) == hashing.batch_sha256(batch)
     # Each host holds its part of the corpus and no more.
     assert sum(len(part.text.tokens) for part in shares) == len(share.text.tokens)
 
@@ -300,11 +300,11 @@ def test_masks_differ_between_epochs_of_the_same_chunk(share):
 @pytest.mark.parametrize("schedule", ["phased", "mixed"])
 def test_training_follows_the_schedule_and_resumes_anywhere(share, schedule):
     rules = RULES._replace(schedule=schedule, num_steps=40)
-    whole = [(n, fingerprint.sha256(batch)) for n, batch in corpus_batches.train(share, rules, 0)]
+    whole = [(n, hashing.batch_sha256(batch)) for n, batch in corpus_batches.train(share, rules, 0)]
     long = [step for step, (n, _) in enumerate(whole) if n == 512]
     assert long == ([36, 37, 38, 39] if schedule == "phased" else [9, 19, 29, 39])
     for first in (9, 10, 38):
-        assert [(n, fingerprint.sha256(batch)) for n, batch in corpus_batches.train(share, rules, first)] == whole[
+        assert [(n, hashing.batch_sha256(batch)) for n, batch in corpus_batches.train(share, rules, first)] == whole[
             first:
         ]
 
@@ -313,12 +313,12 @@ def test_heldout_batches_are_the_same_for_every_seed(placed_lock):
     share = corpus_batches.load(placed_lock, "heldout", batch_size=BATCH)
 
     def hashes(seed):
-        return [fingerprint.sha256(b) for _, b in corpus_batches.heldout(share, RULES._replace(seed=seed), 2)]
+        return [hashing.batch_sha256(b) for _, b in corpus_batches.heldout(share, RULES._replace(seed=seed), 2)]
 
     assert hashes(0) == hashes(1)
     assert len(set(hashes(0))) == 4  # two batches for each of two lengths
     rules = RULES._replace(seed=corpus_batches.HELDOUT_SEED)
-    assert hashes(0) == [fingerprint.sha256(b) for n in (128, 512) for b in stream(share, 0, 2, rules, n)]
+    assert hashes(0) == [hashing.batch_sha256(b) for n in (128, 512) for b in stream(share, 0, 2, rules, n)]
 
 
 def test_a_corpus_too_small_for_a_batch_is_refused(placed_lock):

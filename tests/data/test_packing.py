@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from bert_tpu.core import command, config, fingerprint
+from bert_tpu.core import command, config, hashing
 from bert_tpu.data import corpus_batches, packing, recipe
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import objective, pretraining
@@ -127,7 +127,7 @@ def test_the_global_batch_is_the_same_for_any_number_of_hosts(placed_lock, batch
     ]
     parts = [next(corpus_batches.stream(s, corpus_batches.entries(s, PACKED, L), PACKED, L, 7, 8)) for s in shares]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    assert fingerprint.sha256(whole) == fingerprint.sha256(batches[7])
+    assert hashing.batch_sha256(whole) == hashing.batch_sha256(batches[7])
 
 
 def test_packed_and_alone_give_the_same_loss_and_gradients():

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.data import task_batches
-from bert_tpu.tasks import task
+from bert_tpu.data import task_batches, token_rows
 
 L, STEPS, MULTIPLE = 32, 21, 4
 
@@ -25,7 +24,7 @@ def of_seed(batch, seed):
 def examples(batch):
     """(label, ids, types) of every example of a packed batch without seeds, as it lies there."""
     for row, labels in enumerate(batch["labels"]):
-        for slot in np.flatnonzero(labels != task.IGNORED):
+        for slot in np.flatnonzero(labels != token_rows.IGNORED):
             own = np.flatnonzero(batch["attention_mask"][row] == slot + 1)
             assert own[0] == batch["example_starts"][row, slot]
             assert (np.diff(own) == 1).all()
@@ -147,8 +146,8 @@ def test_labels_of_tokens_spans_and_numbers_keep_their_form():
     tags = given._replace(labels=np.arange(given.starts[-1], dtype=np.int32))
     laid = task_batches.lay(tags, grid, 64)["labels"]
     wanted = [*range(given.starts[4], given.starts[5]), *range(given.starts[7], given.starts[8])]
-    np.testing.assert_array_equal(laid[0], [*wanted, *[task.IGNORED] * (64 - len(wanted))])
-    assert (laid[1, lengths[9] :] == task.IGNORED).all()
+    np.testing.assert_array_equal(laid[0], [*wanted, *[token_rows.IGNORED] * (64 - len(wanted))])
+    assert (laid[1, lengths[9] :] == token_rows.IGNORED).all()
     numbers = given._replace(labels=np.linspace(-1, 5, 20, dtype=np.float32))
     laid = task_batches.lay(numbers, grid, 64)["labels"]
     assert laid.dtype == np.int32

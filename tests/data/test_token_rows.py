@@ -10,7 +10,6 @@ import transformers
 
 from bert_tpu.core import command
 from bert_tpu.data import token_rows
-from bert_tpu.tasks import task
 from bert_tpu.tokenizer import vocab
 
 
@@ -83,7 +82,7 @@ def test_rows_are_one_after_the_other_over_all_chunks(monkeypatch):
 
 def test_no_text_is_no_row():
     assert encode([], None).starts.tolist() == [0]
-    assert task.Rows(*encode([], [])).lengths.size == 0
+    assert token_rows.Rows(*encode([], [])).lengths.size == 0
 
 
 def test_a_length_without_room_is_refused():

@@ -10,7 +10,7 @@ from helpers import local_pod, tiny_runs
 import numpy as np
 import pytest
 
-from bert_tpu.core import fingerprint
+from bert_tpu.core import hashing
 from bert_tpu.data import corpus_batches
 from tools import show_batches
 
@@ -90,7 +90,7 @@ def test_a_run_is_the_same_run_on_any_hosts_whatever_befalls_them(given, lock, t
     assert {path.name for path in record.iterdir()} == {f"{step}.{host}.npz" for step in range(at) for host in range(4)}
     single = show_batches.batches(tiny_runs.configured(given), 0, at, 1)
     for (step, _, batch), _ in zip(single, range(at), strict=True):
-        assert fingerprint.sha256(recorded(record, step, 4)) == fingerprint.sha256(batch)
+        assert hashing.batch_sha256(recorded(record, step, 4)) == hashing.batch_sha256(batch)
     sums = (run / "checkpoints" / str(at) / "SHA256SUMS").read_text()
     assert sums.count("params/") > 1
 

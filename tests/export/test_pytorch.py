@@ -120,7 +120,7 @@ def test_wrong_weights_are_not_exported(run, tmp_path, monkeypatch, edit, compla
 def test_existing_directory_is_left_alone_unless_empty(run, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(command.UserError, match="full exists and is no empty directory"):
+    with pytest.raises(command.UserError, match="full exists and is not an empty directory"):
         pytorch.export(run, tmp_path / "full")
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
     (tmp_path / "empty").mkdir()

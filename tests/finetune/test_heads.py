@@ -9,10 +9,10 @@ import pytest
 import torch
 import transformers
 
+from bert_tpu.data import token_rows
 from bert_tpu.finetune import heads
 from bert_tpu.huggingface import tensor_names
 from bert_tpu.model import param_layout, transformer
-from bert_tpu.tasks import task
 
 KINDS = {"classify": 3, "regress": 1, "span": 2, "tag": 5}
 B, L = 6, 24
@@ -117,7 +117,7 @@ def test_loss_and_every_gradient_are_pytorch_s(head):
 def packed(given, head):
     """The same examples in three rows of two, and a slot and a row of nothing."""
     many = {name: np.zeros((4, 2 * L), np.int32) for name in ("input_ids", "token_type_ids", "attention_mask")}
-    nothing = {"regress": np.float32(np.nan).view(np.int32), "span": 0}.get(head, task.IGNORED)
+    nothing = {"regress": np.float32(np.nan).view(np.int32), "span": 0}.get(head, token_rows.IGNORED)
     shape = {"tag": (4, 2 * L), "span": (4, 3, 2)}.get(head, (4, 3))
     many |= {"example_starts": np.zeros((4, 3), np.int32), "labels": np.full(shape, nothing, np.int32)}
     for example, length in enumerate(LENGTHS):

@@ -157,6 +157,6 @@ if __name__ == "__main__":
     folder = sys.argv.pop(1)
     serve(folder)
     from bert_tpu.core import command
-    from bert_tpu.pretrain import pretraining
+    from bert_tpu.pretrain import __main__ as pretrain
 
-    command.run(pretraining.main)
+    command.run(pretrain.main)

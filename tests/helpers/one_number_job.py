@@ -5,12 +5,12 @@ The loss is the number and its gradient 1: Adam's update is then 1 at every step
 
 import time
 
-from helpers import small_bert, tiny_runs
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bert_tpu.training import loop, optim, train_step, trainer
+from bert_tpu.training import jobs, loop, optim, train_step, trainer
+from helpers import small_bert, tiny_runs
 
 ROWS, SEQ_LEN, STEPS, RATE = 8, 4, 40, 0.125
 OPTIM = {
@@ -37,7 +37,7 @@ def job(seed=0, turns=0, **changes):
         return {"mlm_loss": (jnp.sum(params["bias"] * factor) + 0 * jnp.sum(spent), jnp.float32(len(factor)))}
 
     shapes = {name: rows.shape for name, rows in batch([], 0, seed)[1].items()}
-    return train_step.Job(
+    return jobs.Job(
         init=lambda key: {"bias": jnp.ones(())}, loss=loss, counts=lambda batch: {"mlm_loss": jnp.float32(ROWS)},
         tx=rule, learning_rate=rate, shapes={SEQ_LEN: shapes}, flops={SEQ_LEN: 1.0}, seed=seed, accumulate=1,
         dtype="float32",

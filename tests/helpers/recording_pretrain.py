@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_tpu.core import command
 from bert_tpu.distributed import mesh
-from bert_tpu.pretrain import pretraining
+from bert_tpu.pretrain import __main__ as pretrain
 
 FOLDER = pathlib.Path(os.environ["RECORD"])
 put, count = mesh.put, 0
@@ -27,4 +27,4 @@ def put_and_write(batch, on):
 
 
 mesh.put = put_and_write
-command.run(pretraining.main)
+command.run(pretrain.main)

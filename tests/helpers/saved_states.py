@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from bert_tpu.distributed import mesh
-from bert_tpu.training import checkpoint, train_step
+from bert_tpu.training import checkpoint, jobs
 
 HERE = pathlib.Path(__file__).parent  # where a process of its own finds this module
 WHOLE = mesh.replicated(mesh.make(jax.devices()))
@@ -16,7 +16,7 @@ def state(step):
     """A state whose arrays are all other ones at another step; `table` is large enough for a file of its own."""
     params = {"table": np.random.default_rng(step).normal(size=(50, 40)).astype(np.float32), "bias": np.float32([step])}
     opt = ({"m": np.full(3, 2 * step, np.float32)}, ())
-    return jax.device_put(train_step.State(np.int32(step), params, opt), WHOLE)
+    return jax.device_put(jobs.State(np.int32(step), params, opt), WHOLE)
 
 
 def opened(directory, **changes):

@@ -10,7 +10,7 @@ from bert_tpu.distributed import mesh
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, train_step
+from bert_tpu.training import checkpoint, jobs
 
 WORDS = "the cat dog sat ran on under mat tree house was is very small big red blue ##ing ##er it she he and"
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'"
@@ -54,7 +54,7 @@ def workdir(directory, section=SECTION):
     """The workdir of a run that has `params(section)` after STEP steps on eight devices."""
     whole = mesh.replicated(mesh.make(jax.devices()))
     opt = {"moments": np.zeros(1, np.float32)}  # of no use to an export
-    state = train_step.State(np.int32(STEP), jax.device_put(param_layout.pack(params(section)), whole), opt)
+    state = jobs.State(np.int32(STEP), jax.device_put(param_layout.pack(params(section)), whole), opt)
     checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", every_steps=1, keep_last=1, keep_every=0)
     checkpoints.save(state, {"step": STEP})
     checkpoints.close()

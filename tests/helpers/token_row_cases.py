@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bert_tpu.tasks import task
+from bert_tpu.data import token_rows
 from bert_tpu.tokenizer import vocab
 
 LETTERS = "abcdefghij"
@@ -14,7 +14,7 @@ def rows(number=53, seed=0):
     lengths = rng.choice([3, 7, 8, 9, 20, 32], number, p=[0.4, 0.25, 0.2, 0.1, 0.03, 0.02])
     starts = np.cumsum([0, *lengths]).astype(np.int64)
     ids = rng.integers(1, 1000, starts[-1]).astype(np.uint16)
-    return task.Rows(ids, (ids % 2).astype(np.uint8), starts, np.arange(number, dtype=np.int32))
+    return token_rows.Rows(ids, (ids % 2).astype(np.uint8), starts, np.arange(number, dtype=np.int32))
 
 
 def split(made):

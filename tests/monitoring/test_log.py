@@ -10,6 +10,7 @@ import termios
 
 import pytest
 
+from bert_tpu.core import progress
 from bert_tpu.monitoring import log
 
 
@@ -132,7 +133,7 @@ def test_live_line_is_written_over_and_fits(tmp_path, monkeypatch):
             take(book, step)
         book.evaluation(4, {16: sums(4)})
         book.close()
-        texts = shown().split(log.CLEAR)
+        texts = shown().split(progress.CLEAR)
     assert texts[2].startswith("step      2/40,000  ")
     # A unit of work a second so far, and 10 x 39,996 of them to go: the long rows at the end are reckoned with.
     assert texts[4] == "step      4/40,000  111:06:00 left  16: loss 2.400  mlm 25.0%"[:59]
@@ -152,4 +153,4 @@ def test_live_line_is_left_before_what_follows(tmp_path):
 def test_live_line_takes_no_time_from_quick_steps(tmp_path):
     with screen() as shown:
         take(books(tmp_path, num_steps=100, every_steps=100), *range(1, 41))
-        assert shown().count(log.CLEAR) < 10
+        assert shown().count(progress.CLEAR) < 10

@@ -10,6 +10,7 @@ import pytest
 
 from bert_tpu.hardware import chips
 from bert_tpu.planning import cost, hlo
+from tools import hlo_cost
 
 BUFFER = 4 * SIZE * SIZE
 
@@ -188,7 +189,7 @@ def test_the_command_prints_each_file(tmp_path, monkeypatch, capsys):
         entry(X, 'ROOT %w = f32[64] add(%x, %x), metadata={op_name="a/layer_3/b"}, c={"estimated_cycles":"5"}')
     )
     monkeypatch.setattr(sys, "argv", ["cost", str(path), "--top", "1"])
-    cost.main()
+    hlo_cost.main()
     assert "0.000 M cycles executed" in (said := capsys.readouterr().out)
     assert "a/layer_*/b" in said
     assert hlo.parse(path.read_text()).devices == 8

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 
+from bert_tpu.core import progress
 from bert_tpu.data import corpus_batches
 from bert_tpu.distributed import hosts, mesh
 from bert_tpu.monitoring import health, log, versions
@@ -149,7 +150,7 @@ def test_terminal_shows_the_run_and_nobody_else_s_notes(given, tmp_path):
             shown += piece
     os.close(controller)
     assert process.wait() == 0
-    texts = shown.decode().replace("\n", "\r").replace(log.CLEAR, "\r").split("\r")
+    texts = shown.decode().replace("\n", "\r").replace(progress.CLEAR, "\r").split("\r")
     place, held = r"step +[\d,]+/24", r"loss \d+\.\d{3}  mlm \d+\.\d%  nsp \d+\.\d%"
     forms = (
         r"8 x cpu, [\d,]+ parameters, step 0 of 24; compiling for lengths 16, 32 \.\.\.",

@@ -11,7 +11,7 @@ from bert_tpu.distributed import mesh
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import pretraining, samples
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs, train_step
 
 SPECIAL = vocab.ids(small_bert.VOCAB)
 ID = {piece: i for i, piece in enumerate(small_bert.PIECES)}
@@ -90,7 +90,7 @@ BERT = transformer.Bert(**small_bert.SECTION)
 def taken(found, params):
     """What a run with these parameters, on eight devices, says of what was chosen."""
     on = mesh.make(jax.devices())
-    job = train_step.Job(
+    job = jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(BERT, key)), loss=None, counts=None, tx=optax.sgd(1.0),
         learning_rate=None, shapes={}, flops={}, seed=0, accumulate=1, dtype="float32",
     )  # fmt: skip

@@ -12,7 +12,8 @@ import pytest
 import transformers
 
 from bert_tpu.core import command
-from bert_tpu.tasks import ner, task
+from bert_tpu.data import token_rows
+from bert_tpu.tasks import ner
 from bert_tpu.tokenizer import vocab
 
 CONLL = """-DOCSTART- -X- -X- O
@@ -60,7 +61,7 @@ def test_conll_s_columns_are_rows_with_a_label_at_each_first_token(tmp_path):
     for a, b in zip(made.splits["train"], made.splits["validation"], strict=True):
         assert (a == b).all()
     assert [[VOCABULARY.pieces[i] for i in ids] for ids, _ in split(made.splits["test"])] == wanted[:2]
-    assert set(made.splits["test"].labels.tolist()) == {task.IGNORED}
+    assert set(made.splits["test"].labels.tolist()) == {token_rows.IGNORED}
     assert [array.dtype for array in made.splits["train"]] == [np.uint16, np.uint8, np.int64, np.int32]
 
 
@@ -80,7 +81,7 @@ def test_tokens_and_their_words_are_those_of_transformers(tmp_path, max_length):
     labels = []
     for row, own in enumerate(tags):
         for before, word in itertools.pairwise([None, *wanted.word_ids(row)]):
-            labels.append(task.IGNORED if word in (None, before) else made.labels.index(own[word]))
+            labels.append(token_rows.IGNORED if word in (None, before) else made.labels.index(own[word]))
     assert made.splits["train"].labels.tolist() == labels
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.tasks import table, task
+from bert_tpu.data import token_rows
+from bert_tpu.tasks import table
 
 ROWS = [("a b", "c", "good"), ('d "e"', "", "bad"), ("f\u2028g\u00a0h", "i", "10"), ("j", ",", "good")]
 
@@ -45,7 +46,7 @@ def test_every_format_gives_the_same_task(tmp_path, suffix):
     found = read(made)
     assert found["train"] == list(zip(texts, [2, 1, 0, 2], strict=True))
     assert found["validation"] == list(zip(texts[2:0:-1], [0, 1], strict=True))
-    assert found["test"] == [(text, task.IGNORED) for text in texts]
+    assert found["test"] == [(text, token_rows.IGNORED) for text in texts]
 
 
 def test_a_csv_s_quoted_line_breaks_are_text(tmp_path):
@@ -174,4 +175,4 @@ def test_any_json_is_a_row_or_a_complaint(tmp_path, value):
     except command.UserError:
         assert value is None or isinstance(value, list)
     else:
-        assert made.splits["test"].labels.tolist() == [task.IGNORED]
+        assert made.splits["test"].labels.tolist() == [token_rows.IGNORED]

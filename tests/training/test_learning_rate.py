@@ -10,7 +10,7 @@ from bert_tpu.core import config
 from bert_tpu.distributed import mesh
 from bert_tpu.finetune import finetuning
 from bert_tpu.pretrain import pretraining
-from bert_tpu.training import checkpoint, train_step
+from bert_tpu.training import checkpoint, jobs, train_step
 
 
 def number_after(directory, step):
@@ -34,7 +34,7 @@ def test_of_several_trainings_each_moves_by_the_one_rate(rule):
     """One is never skipped, one every fourth time, and one all the first half."""
     bad = [(), range(3, STEPS, 4), range(STEPS // 2)]
     job, on = one_number_job.job(seed=(0, 1, 2), name=rule), mesh.make(jax.devices())
-    state = jax.jit(lambda: train_step.new_state(job), out_shardings=train_step.shardings(job, on))()
+    state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, on))()
     step, numbers = train_step.jit_step(job, on), []
     for number in range(STEPS):
         numbers.append(np.asarray(state.params["bias"]))

@@ -14,7 +14,7 @@ from bert_tpu.finetune import finetuning
 from bert_tpu.huggingface import hf
 from bert_tpu.pretrain import pretraining
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, recomputed, train_step, trainer, workdir
+from bert_tpu.training import checkpoint, jobs, recomputed, train_step, trainer, workdir
 
 STEPS = 12
 KEYS = {
@@ -142,7 +142,7 @@ def one_by_one(cfg):
     programs = training.compile(on)
     exact = {length: programs.compile_exact(length) for length in LENGTHS}
     job = training.job
-    fresh = jax.jit(lambda params: train_step.new_state(job, params), out_shardings=train_step.shardings(job, on))
+    fresh = jax.jit(lambda params: jobs.new_state(job, params), out_shardings=train_step.shardings(job, on))
     state, again = fresh(training.first_params(trainer.like(job, on).params)), []
     batches = training.open_data(on.size, hosts.Hosts()).batches_from(0)
     for seq_len, batch in (next(batches) for _ in range(cfg.num_steps)):

@@ -10,7 +10,7 @@ from bert_tpu.distributed import mesh
 from bert_tpu.model import dropout
 from bert_tpu.planning import compiler
 from bert_tpu.pretrain import pretraining
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs, train_step
 from configs import bert
 
 
@@ -45,7 +45,7 @@ def three_steps(devices, **changes):
     """Parameters and losses after three steps."""
     job = pretraining.job(config(**changes))
     on = mesh.make(jax.devices()[:devices])
-    state = jax.jit(lambda: train_step.new_state(job), out_shardings=mesh.replicated(on))()
+    state = jax.jit(lambda: jobs.new_state(job), out_shardings=mesh.replicated(on))()
     step = train_step.jit_step(job, on)
     losses = []
     for number in range(3):
@@ -80,7 +80,7 @@ def test_dropout_is_the_seed_s():
     model_section.update(dropout=0.1)
     job = pretraining.job(config(model=model_section))
     on = mesh.make(jax.devices()[:1])
-    fresh = jax.jit(lambda: train_step.new_state(job))  # of seed 0
+    fresh = jax.jit(lambda: jobs.new_state(job))  # of seed 0
     step = {seed: train_step.jit_step(dataclasses.replace(job, seed=seed), on) for seed in (0, 1)}
     losses = []
     for seed in (0, 1, 0):
@@ -96,7 +96,7 @@ def test_remat_keeps_the_update(plain):
     np.testing.assert_allclose(losses, plain[1], rtol=1e-6)
     jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5), params, plain[0])
     job = pretraining.job(config(model=model_section))
-    shapes = jax.eval_shape(lambda: train_step.new_state(job))
+    shapes = jax.eval_shape(lambda: jobs.new_state(job))
     jaxpr = jax.make_jaxpr(jax.grad(lambda p: job.loss(p, batch(job.shapes[32], 0), None)["mlm_loss"][0]))(
         jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.params)
     )
@@ -155,7 +155,7 @@ def test_dropout_keeps_the_expectation():
 
 def test_metrics_weigh_predictions_not_rows():
     job = pretraining.job(config())
-    params = jax.jit(lambda: train_step.new_state(job))().params
+    params = jax.jit(lambda: jobs.new_state(job))().params
     whole = batch(job.shapes[32], 0)
     halves = [jax.tree.map(lambda x, h=h: x[h * 16 : h * 16 + 16], whole) for h in (0, 1)]
     loss = jax.jit(lambda rows: job.loss(params, rows, None))
@@ -169,7 +169,7 @@ def test_metrics_weigh_predictions_not_rows():
 def test_a_step_that_is_not_finite_by_the_exact_loss_changes_nothing_but_the_step():
     job = pretraining.job(config()).exact
     on = mesh.make(jax.devices())
-    state = jax.device_get(jax.jit(lambda: train_step.new_state(job))())
+    state = jax.device_get(jax.jit(lambda: jobs.new_state(job))())
     state = jax.tree.map(np.copy, state)
     state.params["layers"]["up"]["kernel"][0, 0, 0] = np.inf
     placed = mesh.put(batch(job.shapes[32], 0), on)
@@ -199,7 +199,7 @@ def test_a_step_that_the_fast_softmax_cannot_take_waits_for_the_exact_one(seed):
     """Of several trainings one is enough. Meanwhile no other step changes anything."""
     job = dataclasses.replace(pretraining.job(config()), seed=seed)
     on = mesh.make(jax.devices())
-    first = jax.device_get(jax.jit(lambda: train_step.new_state(job))())
+    first = jax.device_get(jax.jit(lambda: jobs.new_state(job))())
     first = jax.tree.map(np.copy, first)
     for name in ("query", "key"):  # of several trainings the last one's
         first.params["layers"]["attention"][name]["kernel"][(-1,) * job.several] *= 1e3

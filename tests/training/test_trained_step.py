@@ -12,7 +12,7 @@ from bert_tpu.distributed import mesh
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.pretrain import pretraining
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs, train_step
 from configs import bert
 
 RATE = 1024.0  # at which a step subtracts its gradient; so much that parameters' rounding does not show in it
@@ -66,7 +66,7 @@ def batch(shapes):
 def step(job, params):
     """(Sums on the host, the gradient) of one step from `params`, on one device."""
     on = mesh.make(jax.devices()[:1])
-    placed = jax.device_put(jax.tree.map(np.copy, train_step.new_state(job, params)), train_step.shardings(job, on))
+    placed = jax.device_put(jax.tree.map(np.copy, jobs.new_state(job, params)), train_step.shardings(job, on))
     state, sums = train_step.jit_step(job, on)(placed, mesh.put(batch(job.shapes[LENGTH]), on))
     gradient = jax.tree.map(lambda old, new: (old - np.asarray(new)) / RATE, params, state.params)
     return jax.device_get(sums), gradient

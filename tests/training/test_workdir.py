@@ -152,7 +152,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, name, co
 
 
 def test_a_config_that_was_being_written_is_no_stranger(tmp_path):
-    (tmp_path / "config.json.7.tmp").write_text('{"se')
+    (tmp_path / "config.json.7.partial").write_text('{"se')
     claim(tmp_path)
 
 

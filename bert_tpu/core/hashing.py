@@ -1,4 +1,6 @@
-"""Hashes of runs of tokens: equal runs have equal hashes, and others, but for 64-bit chance, do not."""
+"""Hashes of batches, and of runs of tokens."""
+
+import hashlib
 
 import numpy as np
 
@@ -23,3 +25,11 @@ def windows(tokens, lengths, width) -> tuple[np.ndarray, np.ndarray]:
     first = np.cumsum(lengths, dtype=np.int64) - lengths
     starts = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
     return of_runs(tokens, starts, width), rows
+
+
+def batch_sha256(batch) -> str:
+    """Of a global batch: its arrays' int32 bytes, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(batch):
+        digest.update(np.ascontiguousarray(batch[name], dtype="<i4"))
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""Paths that may be in a bucket (gs://bucket/run), and files and directories that are written whole or not at all."""
+
+from collections.abc import Iterator
+import contextlib
+import json
+import os
+from pathlib import Path
+import secrets
+import tempfile
+from typing import BinaryIO
+
+from etils import epath
+
+from bert_tpu.core import command
+
+
+def is_bucket(path) -> bool:
+    """True for a path of an object store, where files are written whole, cannot be locked and have no directories."""
+    return "://" in os.fspath(path)
+
+
+def absolute(path) -> epath.Path:
+    """The path that does not depend on the working directory; epath itself would take a bucket for a folder in it."""
+    path = epath.Path(path)
+    return path if is_bucket(path) else path.absolute()
+
+
+def mtime_ns(path) -> int:
+    """When a file was written; in a bucket, to the second."""
+    return epath.Path(path).stat().mtime * 10**9 if is_bucket(path) else os.stat(path).st_mtime_ns
+
+
+def json_bytes(content: dict) -> bytes:
+    """JSON with sorted keys: equal contents give equal bytes."""
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes `text` to `path` as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike, raw: bytes) -> None:
+    """Writes `raw` to `path`, whole or not at all. A bucket writes every object whole."""
+    if is_bucket(path):
+        epath.Path(path).write_bytes(raw)
+        return
+    with file(path) as partial:
+        partial.write(raw)
+
+
+@contextlib.contextmanager
+def file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Gives a file to write; it replaces `path` once the block ends well and its bytes are on disk.
+
+    If the block fails, `path` stays as it was. An OSError names `path`, which Python leaves out for a full disk. Raises
+    UserError if `path` is a directory.
+    """
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise command.UserError(f"{path} is a directory: give the name of a file in it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A random name: the leftover of a killed run has another one, and another machine may be writing the same file.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        with open(partial, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as fault:
+        fault.filename = str(path)
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def directory(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a new directory to fill; it becomes `path` once the block ends well, and is removed if the block fails.
+
+    Raises UserError, before any work, if `path` is a file or a directory that is not empty.
+    """
+    path = Path(path).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise command.UserError(f"{path} exists and is not an empty directory: give another --out or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+        partial = Path(temporary) / path.name  # one level deeper: mkdtemp closes its own directory to others (0700)
+        partial.mkdir()
+        yield partial
+        partial.replace(path)
