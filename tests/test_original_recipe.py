@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.data import recipe
+from bert_tpu.data import batch_spec
 from bert_tpu.model import activation, param_layout, transformer
 from bert_tpu.pretrain import objective, pretraining
 from bert_tpu.training import jobs
@@ -57,9 +57,9 @@ def test_the_default_is_the_originals_run():
         "name": "bert_adamw", "learning_rate": 1e-4, "schedule": "bert_linear", "warmup_steps": 10_000, "b1": 0.9,
         "b2": 0.999, "eps": 1e-6, "weight_decay": 0.01, "clip_norm": 1.0,
     }  # fmt: skip
-    rules = pretraining.make_recipe(cfg)
-    assert [rules.before(1_000_000, n) for n in (128, 512)] == [900_000, 100_000]
-    assert (rules.seq_len(899_999), rules.seq_len(900_000)) == (128, 512)
+    spec = pretraining.make_batch_spec(cfg)
+    assert [spec.before(1_000_000, n) for n in (128, 512)] == [900_000, 100_000]
+    assert (spec.seq_len(899_999), spec.seq_len(900_000)) == (128, 512)
 
 
 def test_weights_start_normal_cut_at_two_sigma_and_biases_at_zero():
@@ -106,7 +106,7 @@ def test_the_mlm_loss_is_a_mean_over_the_batchs_predictions_plus_a_hundred_thous
 
 def test_the_heads_see_the_gathered_places_only():
     cfg = demo.get_config()
-    shapes = pretraining.make_recipe(cfg).shapes(128)
+    shapes = pretraining.make_batch_spec(cfg).shapes(128)
     job = pretraining.job(cfg)
     state = jax.eval_shape(lambda: jobs.new_state(job))
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
@@ -155,13 +155,13 @@ def equations(jaxpr):
     ],
 )
 def test_a_recipe_that_makes_no_batches_is_refused(change, complaint):
-    good = pretraining.make_recipe(bert.get_config())
+    good = pretraining.make_batch_spec(bert.get_config())
     with pytest.raises(command.UserError, match=complaint):
-        recipe.check(good._replace(**change))
+        batch_spec.check(good._replace(**change))
 
 
 def test_a_length_without_a_step_is_not_compiled():
-    rules = pretraining.make_recipe(bert.get_config())
-    assert rules._replace(num_steps=9).used_lens() == (128,)
-    assert rules._replace(num_steps=10).used_lens() == (128, 512)
-    assert rules._replace(seq_lens=(128,), max_predictions=(20,)).used_lens() == (128,)
+    spec = pretraining.make_batch_spec(bert.get_config())
+    assert spec._replace(num_steps=9).used_lens() == (128,)
+    assert spec._replace(num_steps=10).used_lens() == (128, 512)
+    assert spec._replace(seq_lens=(128,), max_predictions=(20,)).used_lens() == (128,)

@@ -34,9 +34,9 @@ def data(corpus_dir, tokenizer_dir):
 
     cfg = bert.get_config()
     cfg.data.dir = corpus_dir
-    rules = pretraining.make_recipe(cfg)
+    spec = pretraining.make_batch_spec(cfg)
     share = pipeline.load(store.read(corpus_dir), "train", batch_size=cfg.batch_size)
-    batches = pipeline.stream(share, pipeline.entries(share, rules, 128), rules, 128, 0, tf.int64.max)
+    batches = pipeline.stream(share, pipeline.entries(share, spec, 128), spec, 128, 0, tf.int64.max)
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
     collate = transformers.DataCollatorForLanguageModeling(tokenizer, return_tensors="np")
     rng = np.random.default_rng(0)

@@ -148,7 +148,7 @@ def _faster(of_type):
 def random_batch(cfg):
     """Full rows of random ids in the shapes of training at 128."""
     rng = np.random.default_rng(0)
-    shapes = pretraining.make_recipe(cfg).shapes(128)
+    shapes = pretraining.make_batch_spec(cfg).shapes(128)
     batch = {name: rng.integers(0, 2, shape).astype(np.int32) for name, shape in shapes.items()}
     batch["attention_mask"][:] = 1
     for name in ("input_ids", "masked_ids"):

@@ -37,7 +37,7 @@ def commoner(workdir, corpus_dir):
     cfg = ml_collections.ConfigDict(workdirs.read_config(workdir))
     share = corpus_batches.load(store.read(corpus_dir), "heldout", batch_size=cfg.batch_size)
     labels = {}
-    for seq_len, batch in corpus_batches.heldout(share, pretraining.make_recipe(cfg), cfg.eval.num_batches):
+    for seq_len, batch in corpus_batches.heldout(share, pretraining.make_batch_spec(cfg), cfg.eval.num_batches):
         labels.setdefault(seq_len, []).extend(batch["next_sentence_label"])
     return {n: max(sum(given), len(given) - sum(given)) / len(given) for n, given in labels.items()}
 

@@ -97,8 +97,8 @@ def _quantile(histogram, share):
 
 
 def _steps(cfg):
-    rules = pretraining.make_recipe(cfg)
-    return {n: rules.before(cfg.num_steps, n) for n in cfg.data.seq_lens}
+    spec = pretraining.make_batch_spec(cfg)
+    return {n: spec.before(cfg.num_steps, n) for n in cfg.data.seq_lens}
 
 
 def draw(lock, made, out):

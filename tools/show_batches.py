@@ -58,12 +58,12 @@ def batches(cfg, first, last, hosts):
 
     with cfg.unlocked():
         cfg.eval.num_batches = 0  # nothing is evaluated here
-    lock, rules = pretraining.open_corpus(cfg), pretraining.make_recipe(cfg)
-    if last > rules.num_steps:
-        raise command.UserError(f"the run has {rules.num_steps:,} steps: ask for a range up to there")
+    lock, spec = pretraining.open_corpus(cfg), pretraining.make_batch_spec(cfg)
+    if last > spec.num_steps:
+        raise command.UserError(f"the run has {spec.num_steps:,} steps: ask for a range up to there")
     streams = [
         corpus_batches.train(
-            corpus_batches.load(lock, "train", **rules.row_counts(), process_index=i, process_count=hosts), rules, first
+            corpus_batches.load(lock, "train", **spec.row_counts(), process_index=i, process_count=hosts), spec, first
         )
         for i in range(hosts)
     ]

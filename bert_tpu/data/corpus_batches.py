@@ -121,36 +121,36 @@ def cut(share, seq_len, short_prob) -> Table:
     return Table(chunks.Chunks(*(x[order] for x in table)), bounds, sampler.Sizes(np.diff(bounds) - single, single))
 
 
-def entries(share, recipe, seq_len) -> Table | packing.Plan:
+def entries(share, spec, seq_len) -> Table | packing.Plan:
     """What the rows of a length visit: chunks, or packed rows of them."""
-    if not recipe.is_packed(seq_len):
-        return cut(share, seq_len, recipe.short_prob)
+    if not spec.is_packed(seq_len):
+        return cut(share, seq_len, spec.short_prob)
     return packing.plan(
-        share.text, share.document_start, seq_len=seq_len, slots=recipe.packed_examples, short_prob=recipe.short_prob
+        share.text, share.document_start, seq_len=seq_len, slots=spec.packed_examples, short_prob=spec.short_prob
     )
 
 
-def make_batch(share, table, recipe, seq_len):
-    """TensorFlow function n -> this share's rows of the n-th batch of `seq_len`, as Recipe.shapes says.
+def make_batch(share, table, spec, seq_len):
+    """TensorFlow function n -> this share's rows of the n-th batch of `seq_len`, as BatchSpec.shapes says.
 
     Unused prediction slots hold position 0 and id 0; `next_sentence_label` is 1 where B is random.
     """
     text = chunks.Text(*map(tf.constant, share.text))
     columns = chunks.Chunks(*map(tf.constant, table.chunks))
-    continuation = tf.constant([p.startswith("##") for p in share.pieces]) if recipe.whole_word else None
+    continuation = tf.constant([p.startswith("##") for p in share.pieces]) if spec.whole_word else None
 
-    of_rows = sampler.Visits(share, recipe, seq_len, table.epoch)
+    of_rows = sampler.Visits(share, spec, seq_len, table.epoch)
     first_chunk, candidates = tf.constant(table.bounds[of_rows.group]), share.candidates(of_rows.group)
 
     @tf.autograph.experimental.do_not_convert
     def batch(n):
         visit = sampler.of_chunks(of_rows, table.sizes, n)
         chunk = chunks.Chunks(*(tf.gather(column, first_chunk + visit.chunk) for column in columns))
-        of_pairs, of_masks = sampler.draws(recipe, seq_len, len(share.pieces), n, of_rows.rows)
+        of_pairs, of_masks = sampler.draws(spec, seq_len, len(share.pieces), n, of_rows.rows)
         pair = nsp_pairs.choose(text, chunk, visit, candidates, of_pairs, max_tokens=seq_len - 3)
         rows = nsp_pairs.rows(text.tokens, pair, share.special, seq_len=seq_len)
         masked = masking.mask(
-            rows, of_masks, rate=recipe.mask_rate, mask_id=share.special.mask, is_continuation=continuation
+            rows, of_masks, rate=spec.mask_rate, mask_id=share.special.mask, is_continuation=continuation
         )
         return {
             "input_ids": masked.input_ids,
@@ -164,10 +164,10 @@ def make_batch(share, table, recipe, seq_len):
     return batch
 
 
-def stream(share, table, recipe, seq_len, first, last):
+def stream(share, table, spec, seq_len, first, last):
     """Iterator over batches first .. last - 1 of `seq_len`, each a dictionary of NumPy arrays."""
     numbers = tf.data.Dataset.range(first, last)
-    batch = maker(share, table, recipe, seq_len)
+    batch = maker(share, table, spec, seq_len)
     batches = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     # A thread that tunes a stream sleeps twice as long each time, up to a minute, and who frees a stream that is at its
     # end may wait for it: 8 to 22 s of runs of a minute.
@@ -176,35 +176,35 @@ def stream(share, table, recipe, seq_len, first, last):
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options).as_numpy_iterator()
 
 
-def maker(share, table, recipe, seq_len):
-    """Returns make_batch's function n -> batch, for packed rows where the recipe packs this length."""
-    make = packed_batches.make_batch if recipe.is_packed(seq_len) else make_batch
-    return make(share, table, recipe, seq_len)
+def maker(share, table, spec, seq_len):
+    """Returns make_batch's function n -> batch, for packed rows where the spec packs this length."""
+    make = packed_batches.make_batch if spec.is_packed(seq_len) else make_batch
+    return make(share, table, spec, seq_len)
 
 
-def train(share, recipe, first_step):
+def train(share, spec, first_step):
     """Iterator over (sequence length, batch) of the steps first_step .. num_steps - 1."""
     streams = {}
-    for seq_len in recipe.used_lens():
-        table = entries(share, recipe, seq_len)
-        _check_size(table, share, recipe, seq_len)
-        span = recipe.before(first_step, seq_len), recipe.before(recipe.num_steps, seq_len)
-        streams[seq_len] = stream(share, table, recipe, seq_len, *span)
-    lens = map(recipe.seq_len, range(first_step, recipe.num_steps))
+    for seq_len in spec.used_lens():
+        table = entries(share, spec, seq_len)
+        _check_size(table, share, spec, seq_len)
+        span = spec.before(first_step, seq_len), spec.before(spec.num_steps, seq_len)
+        streams[seq_len] = stream(share, table, spec, seq_len, *span)
+    lens = map(spec.seq_len, range(first_step, spec.num_steps))
     return ((seq_len, next(streams[seq_len])) for seq_len in lens)
 
 
-def examples_a_row(share, recipe) -> float:
+def examples_a_row(share, spec) -> float:
     """Examples in a packed row of this share's text, on average; 0 where no rows are packed."""
-    length = recipe.seq_lens[-1]
-    return entries(share, recipe, length).examples_a_row if recipe.is_packed(length) else 0.0
+    length = spec.seq_lens[-1]
+    return entries(share, spec, length).examples_a_row if spec.is_packed(length) else 0.0
 
 
-def heldout(share, recipe, num_batches):
+def heldout(share, spec, num_batches):
     """The fixed evaluation set: the first `num_batches` of each length, whatever the run's seed."""
-    recipe = recipe._replace(seed=HELDOUT_SEED)
-    for seq_len in recipe.used_lens():
-        batch = maker(share, entries(share, recipe, seq_len), recipe, seq_len)
+    spec = spec._replace(seed=HELDOUT_SEED)
+    for seq_len in spec.used_lens():
+        batch = maker(share, entries(share, spec, seq_len), spec, seq_len)
         # Op by op: so few batches are made before a graph for them were built.
         for n in tf.range(num_batches, dtype=tf.int64):
             yield seq_len, {name: array.numpy() for name, array in batch(n).items()}
@@ -216,12 +216,12 @@ def label_counts(batches) -> list[list[int]]:
     return [[n, int((label >= 0).sum()), int((label > 0).sum())] for n, label in labels]  # -1: an empty slot
 
 
-def _check_size(table, share, recipe, seq_len):
+def _check_size(table, share, spec, seq_len):
     """A row comes once an epoch, so an epoch must hold a batch."""
-    least, rows = int(table.epoch.min()), recipe.rows(seq_len) // share.num_groups
+    least, rows = int(table.epoch.min()), spec.rows(seq_len) // share.num_groups
     if least < rows:
-        key = "data.packed_rows" if recipe.is_packed(seq_len) else "batch_size"
+        key = "data.packed_rows" if spec.is_packed(seq_len) else "batch_size"
         raise command.UserError(
             f"the corpus is too small for one batch: {least * share.num_groups} rows of {seq_len} tokens for "
-            f"{key} {recipe.rows(seq_len)}; add text or lower the batch size"
+            f"{key} {spec.rows(seq_len)}; add text or lower the batch size"
         )

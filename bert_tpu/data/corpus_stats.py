@@ -6,7 +6,7 @@ import numpy as np
 
 from bert_tpu.core import progress
 from bert_tpu.corpus import store
-from bert_tpu.data import recipe
+from bert_tpu.data import batch_spec
 
 LENGTHS = 2 ** np.arange(0, 23)  # tokens; bounds of the bins of a histogram
 ROWS = 2048  # of each length, looked at for padding, of all groups together
@@ -49,7 +49,7 @@ def describe(lock: store.Lock, seq_lens, *, slots: int) -> Description:
             documents += _histogram(np.diff(text.sentence_start[text.document_start]))
             sentences += _histogram(np.diff(text.sentence_start))
             pieces += np.bincount(text.tokens, minlength=lock.vocab_size)
-            tables = [corpus_batches.entries(share, _recipe(*form), form[0]) for form in forms]
+            tables = [corpus_batches.entries(share, _spec(*form), form[0]) for form in forms]
             for n, table in zip(seq_lens, tables, strict=False):
                 rows[n].append(int(table.epoch[0]))
             packed_epoch += len(tables[-1].budgets)
@@ -76,9 +76,9 @@ def _histogram(lengths):
     return np.bincount(np.searchsorted(LENGTHS, lengths, side="right") - 1, minlength=len(LENGTHS))
 
 
-def _recipe(seq_len, slots):
-    """The recipe of rows of one length. slots: most examples that share a row; 0: each has one of its own."""
-    return recipe.Recipe(
+def _spec(seq_len, slots):
+    """The spec of rows of one length. slots: most examples that share a row; 0: each has one of its own."""
+    return batch_spec.BatchSpec(
         dir="", seq_lens=(seq_len,), max_predictions=(1,), schedule="phased", long_every=10, short_prob=0.1,
         mask_rate=0.15, whole_word=False, packed_rows=ROWS if slots else 0, packed_examples=slots, seed=0,
         batch_size=ROWS, num_steps=1,
@@ -90,6 +90,6 @@ def _look(share, table, seq_len, slots):
     from bert_tpu.data import corpus_batches
 
     # Op by op: one batch is made before a graph for it were built.
-    batch = corpus_batches.maker(share, table, _recipe(seq_len, slots), seq_len)(np.int64(0))
+    batch = corpus_batches.maker(share, table, _spec(seq_len, slots), seq_len)(np.int64(0))
     examples = np.sum(batch["next_sentence_label"].numpy() >= 0)
     return np.mean(batch["attention_mask"].numpy() > 0), examples / len(batch["input_ids"])

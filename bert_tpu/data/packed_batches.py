@@ -9,8 +9,8 @@ import tensorflow as tf
 from bert_tpu.data import chunks, masking, nsp_pairs, sampler
 
 
-def make_batch(share, plan, recipe, seq_len):
-    """TensorFlow function n -> this share's rows of the n-th batch, as Recipe.shapes says.
+def make_batch(share, plan, spec, seq_len):
+    """TensorFlow function n -> this share's rows of the n-th batch, as BatchSpec.shapes says.
 
     attention_mask numbers a row's examples from 1; example_starts are their places, 0 where there is none, and there
     next_sentence_label is -1.
@@ -18,8 +18,8 @@ def make_batch(share, plan, recipe, seq_len):
     text = chunks.Text(*map(tf.constant, share.text))
     columns = chunks.Chunks(*map(tf.constant, plan.chunks))
     budgets, packed_rows = tf.constant(plan.budgets), tf.constant(plan.rows)
-    rows = sampler.Visits(share, recipe, seq_len, plan.epoch)
-    E, most = recipe.packed_examples, recipe.max_predictions[recipe.seq_lens.index(seq_len)]
+    rows = sampler.Visits(share, spec, seq_len, plan.epoch)
+    E, most = spec.packed_examples, spec.max_predictions[spec.seq_lens.index(seq_len)]
     group = np.repeat(rows.group, E)
     first_row, first_chunk = tf.constant(plan.bounds[rows.group]), tf.constant(plan.chunk_bounds[group])
     candidates = share.candidates(group)
@@ -35,9 +35,9 @@ def make_batch(share, plan, recipe, seq_len):
         visit = sampler.of_examples(
             number - first_chunk, chunk.last - chunk.first == 1, tf.repeat(epoch, E), tf.repeat(key, E)
         )
-        of_pairs, of_masks = sampler.draws(recipe, seq_len, len(share.pieces), n, rows.rows)
+        of_pairs, of_masks = sampler.draws(spec, seq_len, len(share.pieces), n, rows.rows)
         budget = tf.gather(budgets, number)
-        more = sampler.other_documents(recipe, seq_len, n, rows.rows)
+        more = sampler.other_documents(spec, seq_len, n, rows.rows)
         chunk = chunk._replace(target=budget)  # a random B takes the room of what it stands for
         pair = nsp_pairs.choose(text, chunk, visit, candidates, of_pairs, max_tokens=budget, more=more)
         pair = nsp_pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
@@ -54,7 +54,7 @@ def make_batch(share, plan, recipe, seq_len):
         ids_BL, types_BL, is_text_BL = nsp_pairs.lay(text.tokens, local_BL, each, share.special)
 
         examples = masking.Examples(slot_BL, text_BE, length_BE)
-        chosen = masking.of_examples(examples, is_text_BL, of_masks, rate=recipe.mask_rate, most=most)
+        chosen = masking.of_examples(examples, is_text_BL, of_masks, rate=spec.mask_rate, most=most)
         masked = masking.hide(ids_BL, chosen, of_masks, share.special.mask)
         return {
             "input_ids": masked.input_ids,

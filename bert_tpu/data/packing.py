@@ -88,14 +88,14 @@ def pack(lengths, capacity, slots) -> np.ndarray:
     return np.concatenate([np.empty((0, slots), np.int64), *found])
 
 
-def note(examples_a_row, recipe, devices) -> str:
-    """Says how many examples the packed rows of a step hold, and how many rows would hold those of the recipe."""
-    examples = recipe.packed_rows * examples_a_row
-    sentence = f"{recipe.packed_rows} packed rows hold about {examples:.0f} examples a step"
-    fitting = max(round(recipe.batch_size / examples_a_row / devices), 1) * devices
-    if fitting == recipe.packed_rows:
-        return f"{sentence}, batch_size {recipe.batch_size}"
-    return f"{sentence}: --config.data.packed_rows={fitting} comes nearest to batch_size {recipe.batch_size}"
+def note(examples_a_row, spec, devices) -> str:
+    """Says how many examples the packed rows of a step hold, and how many rows would hold those of the spec."""
+    examples = spec.packed_rows * examples_a_row
+    sentence = f"{spec.packed_rows} packed rows hold about {examples:.0f} examples a step"
+    fitting = max(round(spec.batch_size / examples_a_row / devices), 1) * devices
+    if fitting == spec.packed_rows:
+        return f"{sentence}, batch_size {spec.batch_size}"
+    return f"{sentence}: --config.data.packed_rows={fitting} comes nearest to batch_size {spec.batch_size}"
 
 
 def part(batch) -> dict[str, np.ndarray]:

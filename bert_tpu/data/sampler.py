@@ -42,17 +42,17 @@ class Sizes(NamedTuple):
 class Visits:
     """The rows of a share's groups, each once an epoch in a new order."""
 
-    def __init__(self, share, recipe, seq_len, sizes):
+    def __init__(self, share, spec, seq_len, sizes):
         """sizes: rows of an epoch of each group of the share, int64 [groups]."""
-        total = recipe.rows(seq_len)
-        self.rows = range(*(row * total // recipe.batch_size for row in (share.rows.start, share.rows.stop)))
+        total = spec.rows(seq_len)
+        self.rows = range(*(row * total // spec.batch_size for row in (share.rows.start, share.rows.stop)))
         self._rows_a_group = total // share.num_groups
         row = np.asarray(self.rows)
         self.group = row // self._rows_a_group - share.first_group  # of each row
         self._place = row % self._rows_a_group
         self._size = tf.constant(sizes[self.group])
         # A group has its number in the whole corpus, so that hosts agree.
-        keys = [key(recipe.seed, seq_len, share.first_group + group) for group in range(len(sizes))]
+        keys = [key(spec.seed, seq_len, share.first_group + group) for group in range(len(sizes))]
         self._key = tf.constant(np.array(keys, np.uint64)[self.group])
 
     def entries(self, n):
@@ -95,16 +95,16 @@ def of_examples(chunk, is_single, epoch, group_key) -> Visit:
     return Visit(chunk, is_random, is_tail, _uniform_of(bits))
 
 
-def draws(recipe, seq_len, vocab_size, n, rows):
+def draws(spec, seq_len, vocab_size, n, rows):
     """Random numbers of the n-th batch. Every host draws the whole batch's, which is cheap, and keeps its rows.
 
     The pairs' of a packed batch are those of E examples a row, one after the other.
     """
-    total, M = recipe.rows(seq_len), recipe.predictions(seq_len)
-    examples = (recipe.packed_examples,) if recipe.is_packed(seq_len) else ()
+    total, M = spec.rows(seq_len), spec.predictions(seq_len)
+    examples = (spec.packed_examples,) if spec.is_packed(seq_len) else ()
 
     def uniform(site, shape, dtype=tf.float64, **bounds):
-        return _uniform(recipe, seq_len, n, site, (total, *shape), dtype, **bounds)[rows.start : rows.stop]
+        return _uniform(spec, seq_len, n, site, (total, *shape), dtype, **bounds)[rows.start : rows.stop]
 
     of_pair = tf.unstack(tf.reshape(uniform("pairs", (*examples, 2)), [-1, 2]), axis=1)
     coins = uniform("coins", (*examples, nsp_pairs.COIN_WORDS), tf.int64, minval=None, maxval=None)
@@ -115,16 +115,16 @@ def draws(recipe, seq_len, vocab_size, n, rows):
     )
 
 
-def other_documents(recipe, seq_len, n, rows):
+def other_documents(spec, seq_len, n, rows):
     """More numbers for documents that a random B of a packed example may come from, [rows x E, OTHERS]."""
-    shape = (recipe.rows(seq_len), recipe.packed_examples, packing.OTHERS)
-    drawn = _uniform(recipe, seq_len, n, "others", shape, tf.float64)[rows.start : rows.stop]
+    shape = (spec.rows(seq_len), spec.packed_examples, packing.OTHERS)
+    drawn = _uniform(spec, seq_len, n, "others", shape, tf.float64)[rows.start : rows.stop]
     return tf.reshape(drawn, [-1, packing.OTHERS])
 
 
-def _uniform(recipe, seq_len, n, site, shape, dtype, **bounds):
+def _uniform(spec, seq_len, n, site, shape, dtype, **bounds):
     # A hash, though TensorFlow scrambles a seed as well: related seeds must not give related streams.
-    seed = tf.stack([tf.bitcast(tf.constant(key(recipe.seed, seq_len, site), tf.uint64), tf.int64), n])
+    seed = tf.stack([tf.bitcast(tf.constant(key(spec.seed, seq_len, site), tf.uint64), tf.int64), n])
     return tf.random.stateless_uniform(shape, seed, dtype=dtype, **bounds)
 
 

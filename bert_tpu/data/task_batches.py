@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.data import packing, recipe, token_rows
+from bert_tpu.data import batch_spec, packing, token_rows
 
 NOBODY = -1  # in place of an example's number, or a token's
 
@@ -67,7 +67,7 @@ class Feed:
 
     def check_division(self, devices, parts):
         """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
-        recipe.check_rows({"packed rows": self.packed_rows}, devices, parts)
+        batch_spec.check_rows({"packed rows": self.packed_rows}, devices, parts)
 
     def to_judge(self, rows: token_rows.Rows, hosts=1, host=0):
         """Iterator over batches of the shape that training's have, without seeds and labels, which meet each row once.

@@ -103,11 +103,11 @@ def _heldout(cfg, rows):
     """[(length, the first `rows` of the run's evaluation set)], a row for each example."""
     from bert_tpu.data import corpus_batches
 
-    recipe = pretraining.make_recipe(cfg)._replace(packed_rows=0)
+    spec = pretraining.make_batch_spec(cfg)._replace(packed_rows=0)
     share = corpus_batches.load(store.read(cfg.data.dir), "heldout", batch_size=cfg.batch_size)
     whole = -(-rows // cfg.batch_size)
     found = {}
-    for seq_len, batch in corpus_batches.heldout(share, recipe, min(whole, cfg.eval.num_batches)):
+    for seq_len, batch in corpus_batches.heldout(share, spec, min(whole, cfg.eval.num_batches)):
         found.setdefault(seq_len, []).append(batch)
     return [
         (seq_len, {key: np.concatenate([each[key] for each in batches])[:rows] for key in batches[0]})

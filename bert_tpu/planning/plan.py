@@ -112,7 +112,7 @@ def lengths(cfg, where, lens) -> dict[int, Length]:
     compiler.prepare()
     with compiler.quiet():
         on = compiler.mesh_of(where)
-        pretraining.make_recipe(cfg).check_division(where.devices, cfg.accumulate)
+        pretraining.make_batch_spec(cfg).check_division(where.devices, cfg.accumulate)
         programs = compiler.compile_all(job, on, lens, f"batch {cfg.batch_size} on {where.name}", _answers(cfg))
     return {n: length(where, programs[n], job.flops[n]) for n in lens}
 
@@ -125,12 +125,12 @@ def _answers(cfg):
 
 def check(cfg, where):
     """The Job of a config, the number of steps by length, and the price of a chip; UserError where one is unsound."""
-    job, rules = pretraining.job(cfg), pretraining.make_recipe(cfg)
+    job, spec = pretraining.job(cfg), pretraining.make_batch_spec(cfg)
     config.check_keys(cfg.plan.price, "config.plan.price", chips.CHIPS)
     price = cfg.plan.price[where.generation]
     if price < 0:
         raise command.UserError(f"config.plan.price.{where.generation} is {price}: give 0 or more")
-    return job, {n: rules.before(cfg.num_steps, n) for n in rules.used_lens()}, price
+    return job, {n: spec.before(cfg.num_steps, n) for n in spec.used_lens()}, price
 
 
 def length(where, program, formula_flops) -> Length:
@@ -206,7 +206,7 @@ def largest_batch(cfg, where) -> tuple[int, str]:
             what = f"batch {batch:,} on {where.name}"
             return compiler.compile_all(pretraining.job(cfg), on, (longest,), what, _answers(cfg))[longest]
 
-        row = row_bytes(cfg.model, longest, pretraining.make_recipe(cfg).predictions(longest))
+        row = row_bytes(cfg.model, longest, pretraining.make_batch_spec(cfg).predictions(longest))
         room = where.chip.usable_gib * chips.GIB * where.chips * cfg.accumulate
         return search(compiled, unit, max(1, int(2 * room / row / unit)) * unit)
 

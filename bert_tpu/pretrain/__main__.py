@@ -32,7 +32,7 @@ def again(cfg, directory, step):
     params = jax.device_get(
         checkpoint.load_params(path, trainer.like(pretraining.job(cfg), mesh.make(jax.devices()[:1])).params)
     )
-    opened = pretraining.open_data(cfg, pretraining.open_corpus(cfg), pretraining.make_recipe(cfg), devices=1)
+    opened = pretraining.open_data(cfg, pretraining.open_corpus(cfg), pretraining.make_batch_spec(cfg), devices=1)
     seq_len, batch = next(opened.batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip

@@ -11,7 +11,7 @@ import jax
 
 from bert_tpu.core import command, config
 from bert_tpu.corpus import store
-from bert_tpu.data import packing, recipe
+from bert_tpu.data import batch_spec, packing
 from bert_tpu.distributed import hosts
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
@@ -45,18 +45,18 @@ def job(cfg) -> jobs.Job:
         config.check_keys(cfg[name], f"config.{name}", keys)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
     rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
-    rules = make_recipe(cfg)
+    spec = make_batch_spec(cfg)
     config.check_least(cfg, LEAST)
-    sizes.check(bert, rules.seq_lens[-1])
-    lens = rules.used_lens()
+    sizes.check(bert, spec.seq_lens[-1])
+    lens = spec.used_lens()
     return jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
         loss=functools.partial(objective.loss, bert),
         counts=objective.counts,
         tx=rule,
         learning_rate=rate,
-        shapes={n: rules.shapes(n) for n in lens},
-        flops={n: flops.train(bert, rules.rows(n), n, rules.predictions(n)) for n in lens},
+        shapes={n: spec.shapes(n) for n in lens},
+        flops={n: flops.train(bert, spec.rows(n), n, spec.predictions(n)) for n in lens},
         seed=cfg.seed,
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
@@ -64,10 +64,10 @@ def job(cfg) -> jobs.Job:
     )
 
 
-def make_recipe(cfg) -> recipe.Recipe:
-    """The checked recipe of a config's batches."""
+def make_batch_spec(cfg) -> batch_spec.BatchSpec:
+    """Returns the checked spec of a config's batches."""
     given = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
-    return recipe.check(config.call(recipe.Recipe, cfg.data, "data", **given))
+    return batch_spec.check(config.call(batch_spec.BatchSpec, cfg.data, "data", **given))
 
 
 def run(cfg, directory, group=None, age_s=0.0) -> int:
@@ -78,17 +78,17 @@ def run(cfg, directory, group=None, age_s=0.0) -> int:
 
 def training(cfg, group=None) -> trainer.Training:
     """What a run of `cfg` is; its corpus is opened. group: the Hosts that train it; None: this process alone."""
-    this, rules, lock = job(cfg), make_recipe(cfg), open_corpus(cfg)
+    this, spec, lock = job(cfg), make_batch_spec(cfg), open_corpus(cfg)
     return trainer.Training(
         job=this,
-        schedule=rules,
+        schedule=spec,
         objectives=objective.NAMES,
         facts={"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}},
         vocabulary=vocab.load(lock.directory),
         size=sum(x.size for x in jax.tree.leaves(param_layout.shapes(cfg.model))),
         first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
-        compile=functools.partial(_compile, cfg, this, rules),
-        open_data=functools.partial(open_data, cfg, lock, rules),
+        compile=functools.partial(_compile, cfg, this, spec),
+        open_data=functools.partial(open_data, cfg, lock, spec),
         warmup=optim.WarmUp("optim.warmup_steps", cfg.optim.warmup_steps, cfg.optim.warmup_steps),
         mend=MEND,
     )
@@ -114,12 +114,12 @@ def open_corpus(cfg) -> store.Lock:
     return lock
 
 
-def _compile(cfg, this, rules, on):
+def _compile(cfg, this, spec, on):
     """The programs of a run, that of the samples beside the others."""
     if not cfg.eval.num_batches:
         return train_step.compile(this, on)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
-    shapes = samples.shapes(rules, on.size, jax.process_count())
+    shapes = samples.shapes(spec, on.size, jax.process_count())
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(samples.compile, this, bert, shapes, on)
         return train_step.compile(this, on)._replace(samples=compiling.result())
@@ -135,22 +135,22 @@ def _init_from(cfg, lock, group, like):
     return pretrained.place(param_layout.pack(hf.complete(start, cfg.seed)), like, group)
 
 
-def open_data(cfg, lock, rules, devices, group=None) -> trainer.Data:
+def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
     """The batches of a run on so many devices, and its evaluation. group: the Hosts, which all call it."""
     from bert_tpu.data import corpus_batches
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    share = corpus_batches.load(lock, "train", **rules.row_counts(), **host)
+    share = corpus_batches.load(lock, "train", **spec.row_counts(), **host)
     heldout = []
     if cfg.eval.num_batches:
-        of_heldout = corpus_batches.load(lock, "heldout", **rules.row_counts(), **host)
-        heldout = list(corpus_batches.heldout(of_heldout, rules, cfg.eval.num_batches))
-        [rows, *_] = samples.shapes(rules, devices, host["process_count"])["input_ids"]
+        of_heldout = corpus_batches.load(lock, "heldout", **spec.row_counts(), **host)
+        heldout = list(corpus_batches.heldout(of_heldout, spec, cfg.eval.num_batches))
+        [rows, *_] = samples.shapes(spec, devices, host["process_count"])["input_ids"]
         chosen = samples.choose(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
 
     # What is printed of the data is about all hosts' data.
     of_hosts = (group or hosts.Hosts()).gather(
-        [corpus_batches.examples_a_row(share, rules), corpus_batches.label_counts(heldout)]
+        [corpus_batches.examples_a_row(share, spec), corpus_batches.label_counts(heldout)]
     )
     examples_a_row = sum(each for each, _ in of_hosts) / len(of_hosts)
     commoner = health.commoner([counts for _, counts in of_hosts])
@@ -170,8 +170,8 @@ def open_data(cfg, lock, rules, devices, group=None) -> trainer.Data:
                 warned.add(warning.name)
                 books.say(f"warning: {warning.sentence}")
 
-    note = packing.note(examples_a_row, rules, devices * cfg.accumulate) if examples_a_row else ""
-    return trainer.Data(functools.partial(corpus_batches.train, share, rules), evaluate, note)
+    note = packing.note(examples_a_row, spec, devices * cfg.accumulate) if examples_a_row else ""
+    return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, note)
 
 
 def parse(parser, argv=None):

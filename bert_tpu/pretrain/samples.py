@@ -40,9 +40,9 @@ class Window(NamedTuple):
         return self.high - self.low - others * WINDOW // 2, len(self.places)
 
 
-def shapes(rules, devices, hosts) -> dict[str, tuple[int, ...]]:
-    """Of a batch that has ROWS rows on each host, of the shortest rows of the recipe `rules`, dealt over devices."""
-    of_batch = rules.shapes(rules.used_lens()[0])
+def shapes(spec, devices, hosts) -> dict[str, tuple[int, ...]]:
+    """Of a batch that has ROWS rows on each host, of the shortest rows of `spec`, dealt over devices."""
+    of_batch = spec.shapes(spec.used_lens()[0])
     B = -(-ROWS * hosts // devices) * devices
     inputs = {name: (B, *of_batch[name][1:]) for name in INPUTS if name in of_batch}
     return inputs | {"masked_positions": (B, PLACES)}

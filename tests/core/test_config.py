@@ -151,7 +151,9 @@ def test_the_batch_size_that_is_proposed_divides(fault, given, tmp_path):
     for batch_size, accumulate in ((9, 1), (33, 2), (1, 3)):
         said = fault(tiny_runs.words(given | {"batch_size": batch_size, "accumulate": accumulate}, tmp_path / "run"))
         proposed = int(re.search(rf"batch_size {batch_size} does not divide over 8 devices .*; try (\d+)", said)[1])
-        pretraining.make_recipe(tiny_runs.configured(given, batch_size=proposed)).check_division(on.size, accumulate)
+        pretraining.make_batch_spec(tiny_runs.configured(given, batch_size=proposed)).check_division(
+            on.size, accumulate
+        )
 
 
 def test_a_workdir_that_cannot_be_written_is_named(fault, given, tmp_path):

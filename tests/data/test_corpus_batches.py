@@ -8,7 +8,7 @@ import itertools
 import random
 import time
 
-from helpers.placed_rows import BATCH, RULES, SEQ_LEN, Row, document_of
+from helpers.placed_rows import BATCH, SEQ_LEN, SPEC, Row, document_of
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,8 +23,8 @@ def share(placed_lock):
     return corpus_batches.load(placed_lock, "train", batch_size=BATCH)
 
 
-def stream(share, first, last, rules=RULES, seq_len=SEQ_LEN):
-    return corpus_batches.stream(share, corpus_batches.entries(share, rules, seq_len), rules, seq_len, first, last)
+def stream(share, first, last, spec=SPEC, seq_len=SEQ_LEN):
+    return corpus_batches.stream(share, corpus_batches.entries(share, spec, seq_len), spec, seq_len, first, last)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def sentence_of(text, place):
 
 
 def test_half_of_the_rows_are_random_and_single_sentences_always(rows, whole_text):
-    table = chunks.table(whole_text, target=SEQ_LEN - 3, short_prob=RULES.short_prob)
+    table = chunks.table(whole_text, target=SEQ_LEN - 3, short_prob=SPEC.short_prob)
     single = {int(f) for f, end in zip(table.first, table.last, strict=True) if end - f == 1}
     labels = collections.defaultdict(list)
     for row in rows:
@@ -77,7 +77,7 @@ def sentences_in_their_place(row, text):
 
 def test_each_sentence_comes_once_an_epoch_in_a_new_order(share, whole_text):
     """As create_pretraining_data.py's loop shows each once a pass, but for those that it cuts away whole."""
-    table = corpus_batches.cut(share, SEQ_LEN, RULES.short_prob)
+    table = corpus_batches.cut(share, SEQ_LEN, SPEC.short_prob)
     assert share.num_groups == 8
     rows_a_group = BATCH // share.num_groups
     shown = collections.defaultdict(list)
@@ -111,14 +111,14 @@ def coverage(text, *, epochs, max_tokens):
     """Times an epoch that each token is shown in its own place, [tokens], and the Table of chunks."""
     bounds = np.array([0, len(text.origins)])
     share = corpus_batches.Share(range(BATCH), 1, 0, text, bounds, nsp_pairs.others(text.origins, bounds), (), None)
-    table = corpus_batches.cut(share, SEQ_LEN, RULES.short_prob)
-    of_rows = sampler.Visits(share, RULES, SEQ_LEN, table.epoch)
+    table = corpus_batches.cut(share, SEQ_LEN, SPEC.short_prob)
+    of_rows = sampler.Visits(share, SPEC, SEQ_LEN, table.epoch)
 
     @tf.function
     def spans(n):
         visit = sampler.of_chunks(of_rows, table.sizes, n)
         chunk = chunks.Chunks(*(tf.gather(column, visit.chunk) for column in table.chunks))
-        draws, _ = sampler.draws(RULES, SEQ_LEN, 400, n, of_rows.rows)
+        draws, _ = sampler.draws(SPEC, SEQ_LEN, 400, n, of_rows.rows)
         return nsp_pairs.choose(text, chunk, visit, share.candidates(of_rows.group), draws, max_tokens=max_tokens)
 
     size = int(table.epoch[0]) * epochs
@@ -159,7 +159,7 @@ def originals_coverage(text, seed):
     for document in range(len(text.document_start) - 1):
         i, end = text.document_start[document : document + 2]
         while i < end:
-            target = rng.randint(2, most) if rng.random() < RULES.short_prob else most
+            target = rng.randint(2, most) if rng.random() < SPEC.short_prob else most
             last = i
             while last < end and lengths[i:last].sum() < target:
                 last += 1
@@ -200,9 +200,9 @@ def test_a_random_b_is_of_another_text_where_copies_and_pieces_are_documents(pla
     text = whole_text._replace(origins=origins.astype(np.uint32))
     share = corpus_batches.load(placed_lock, "train", batch_size=BATCH, packed_rows=packed * BATCH)
     share = share._replace(text=text, others=nsp_pairs.others(origins, share.document_start))
-    rules = RULES._replace(packed_rows=packed * BATCH, packed_examples=4, seq_lens=(SEQ_LEN,), max_predictions=(20,))
+    spec = SPEC._replace(packed_rows=packed * BATCH, packed_examples=4, seq_lens=(SEQ_LEN,), max_predictions=(20,))
     drawn = collections.Counter()
-    for batch in stream(share, 0, 40, rules):
+    for batch in stream(share, 0, 40, spec):
         alone = packing.part(batch) if packed else batch
         for r in range(len(alone["input_ids"])):
             row = Row(alone, r)
@@ -256,7 +256,7 @@ def test_a_batch_is_a_function_of_seed_and_number(share):
     hashes = [hashing.batch_sha256(batch) for batch in stream(share, 0, 6)]
     assert len(set(hashes)) == 6
     assert [hashing.batch_sha256(batch) for batch in stream(share, 4, 6)] == hashes[4:]
-    assert hashing.batch_sha256(next(stream(share, 0, 1, RULES._replace(seed=4)))) != hashes[0]
+    assert hashing.batch_sha256(next(stream(share, 0, 1, SPEC._replace(seed=4)))) != hashes[0]
 
 
 @pytest.mark.parametrize("hosts", [2, 4, 8])
@@ -285,7 +285,7 @@ def test_seeking_to_step_one_million_takes_no_longer_than_to_step_one(share):
 
 
 def test_masks_differ_between_epochs_of_the_same_chunk(share):
-    epoch = int(corpus_batches.cut(share, SEQ_LEN, RULES.short_prob).epoch.max()) * share.num_groups // BATCH + 1
+    epoch = int(corpus_batches.cut(share, SEQ_LEN, SPEC.short_prob).epoch.max()) * share.num_groups // BATCH + 1
     masks = collections.defaultdict(list)
     for batch in stream(share, 0, 2 * epoch):
         for r in range(BATCH):
@@ -299,12 +299,12 @@ def test_masks_differ_between_epochs_of_the_same_chunk(share):
 
 @pytest.mark.parametrize("schedule", ["phased", "mixed"])
 def test_training_follows_the_schedule_and_resumes_anywhere(share, schedule):
-    rules = RULES._replace(schedule=schedule, num_steps=40)
-    whole = [(n, hashing.batch_sha256(batch)) for n, batch in corpus_batches.train(share, rules, 0)]
+    spec = SPEC._replace(schedule=schedule, num_steps=40)
+    whole = [(n, hashing.batch_sha256(batch)) for n, batch in corpus_batches.train(share, spec, 0)]
     long = [step for step, (n, _) in enumerate(whole) if n == 512]
     assert long == ([36, 37, 38, 39] if schedule == "phased" else [9, 19, 29, 39])
     for first in (9, 10, 38):
-        assert [(n, hashing.batch_sha256(batch)) for n, batch in corpus_batches.train(share, rules, first)] == whole[
+        assert [(n, hashing.batch_sha256(batch)) for n, batch in corpus_batches.train(share, spec, first)] == whole[
             first:
         ]
 
@@ -313,19 +313,19 @@ def test_heldout_batches_are_the_same_for_every_seed(placed_lock):
     share = corpus_batches.load(placed_lock, "heldout", batch_size=BATCH)
 
     def hashes(seed):
-        return [hashing.batch_sha256(b) for _, b in corpus_batches.heldout(share, RULES._replace(seed=seed), 2)]
+        return [hashing.batch_sha256(b) for _, b in corpus_batches.heldout(share, SPEC._replace(seed=seed), 2)]
 
     assert hashes(0) == hashes(1)
     assert len(set(hashes(0))) == 4  # two batches for each of two lengths
-    rules = RULES._replace(seed=corpus_batches.HELDOUT_SEED)
-    assert hashes(0) == [hashing.batch_sha256(b) for n in (128, 512) for b in stream(share, 0, 2, rules, n)]
+    spec = SPEC._replace(seed=corpus_batches.HELDOUT_SEED)
+    assert hashes(0) == [hashing.batch_sha256(b) for n in (128, 512) for b in stream(share, 0, 2, spec, n)]
 
 
 def test_a_corpus_too_small_for_a_batch_is_refused(placed_lock):
-    rules = RULES._replace(batch_size=4096)
+    spec = SPEC._replace(batch_size=4096)
     share = corpus_batches.load(placed_lock, "train", batch_size=4096)
     with pytest.raises(command.UserError, match="too small for one batch"):
-        corpus_batches.train(share, rules, 0)
+        corpus_batches.train(share, spec, 0)
 
 
 def test_a_corpus_of_one_text_is_refused(placed_lock, tmp_path):

@@ -50,7 +50,7 @@ def test_padding_is_that_of_training_s_batches(lock, described):
         cfg.update_from_flattened_dict({"data.dir": str(lock.directory), "data.seq_lens": (n,), "batch_size": 8})
         cfg.data.max_predictions = (3,)
         batches = corpus_batches.stream(
-            share, corpus_batches.cut(share, n, 0.1), pretraining.make_recipe(cfg), n, 0, 200
+            share, corpus_batches.cut(share, n, 0.1), pretraining.make_batch_spec(cfg), n, 0, 200
         )
         real = np.mean([batch["attention_mask"].mean() for batch in batches])
         assert described.real[n] == pytest.approx(real, abs=0.03)

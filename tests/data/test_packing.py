@@ -5,7 +5,7 @@ import itertools
 import re
 
 from helpers import small_bert, tiny_runs
-from helpers.placed_rows import RULES, Row, document_of
+from helpers.placed_rows import SPEC, Row, document_of
 import hypothesis
 from hypothesis import strategies
 import jax
@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command, config, hashing
-from bert_tpu.data import corpus_batches, packing, recipe
+from bert_tpu.data import batch_spec, corpus_batches, packing
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import objective, pretraining
 
 L, E, ROWS = 128, 16, 24
-PACKED = recipe.check(
-    RULES._replace(seq_lens=(L,), max_predictions=(20,), packed_rows=ROWS, packed_examples=E, short_prob=0.1)
+PACKED = batch_spec.check(
+    SPEC._replace(seq_lens=(L,), max_predictions=(20,), packed_rows=ROWS, packed_examples=E, short_prob=0.1)
 )
 
 
@@ -56,13 +56,13 @@ def test_rows_are_full(most):
 
 
 def test_rows_of_a_corpus_hardly_hold_padding(lock):
-    rules = PACKED._replace(seq_lens=(512,), max_predictions=(76,), batch_size=8, packed_rows=4)
-    share = corpus_batches.load(lock, "train", **rules.row_counts())
-    plan = corpus_batches.entries(share, rules, 512)
+    spec = PACKED._replace(seq_lens=(512,), max_predictions=(76,), batch_size=8, packed_rows=4)
+    share = corpus_batches.load(lock, "train", **spec.row_counts())
+    plan = corpus_batches.entries(share, spec, 512)
     assert (plan.budgets + packing.SPECIAL).sum() / (512 * len(plan.rows)) > 0.98
-    packed = list(corpus_batches.stream(share, plan, rules, 512, 0, 50))
+    packed = list(corpus_batches.stream(share, plan, spec, 512, 0, 50))
     assert np.mean([batch["attention_mask"] > 0 for batch in packed]) > 0.97
-    alone = rules._replace(packed_rows=0)
+    alone = spec._replace(packed_rows=0)
     apart = list(corpus_batches.stream(share, corpus_batches.entries(share, alone, 512), alone, 512, 0, 50))
     assert np.mean([batch["attention_mask"] > 0 for batch in apart]) < 0.8  # so there was something to gain
 
@@ -200,6 +200,6 @@ def test_a_packed_run_trains(corpus_dir, tmp_path, capsys):
 )  # fmt: skip
 def test_a_recipe_that_cannot_be_packed_is_refused(changes, complaint):
     with pytest.raises(command.UserError, match=complaint):
-        recipe.check(PACKED._replace(**changes))
+        batch_spec.check(PACKED._replace(**changes))
     with pytest.raises(command.UserError, match=r"data\.packed_rows 24 does not divide over 16 devices"):
         PACKED.check_division(16, 1)

@@ -135,7 +135,7 @@ def test_chunks_that_share_rows_show_the_other_side_in_the_next_epoch():
 def test_numbers_of_masks_and_pairs_have_nothing_in_common_between_steps_seeds_lengths_and_sites():
     def flat(seed, n, seq_len=128):
         of_pairs, of_masks = sampler.draws(
-            placed_rows.RULES._replace(seed=seed), seq_len, 30_522, tf.constant(n, tf.int64), range(32)
+            placed_rows.SPEC._replace(seed=seed), seq_len, 30_522, tf.constant(n, tf.int64), range(32)
         )
         return [np.asarray(x, np.float64).ravel() for x in (*of_pairs[:2], *of_masks)]
 

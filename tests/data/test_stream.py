@@ -20,15 +20,15 @@ def threads():
 def test_tensorflow_would_tune_each_stream_in_a_thread_and_does_not(corpus_dir, tmp_path_factory, monkeypatch):
     cfg = tiny_runs.configured(tiny_runs.keys(corpus_dir, tmp_path_factory))
     cfg.update_from_flattened_dict({"data.seq_lens": (16,), "data.max_predictions": (3,)})
-    rules = pretraining.make_recipe(cfg)
-    share = corpus_batches.load(pretraining.open_corpus(cfg), "train", **rules.row_counts())
+    spec = pretraining.make_batch_spec(cfg)
+    share = corpus_batches.load(pretraining.open_corpus(cfg), "train", **spec.row_counts())
     streams = []
 
     def more():
         """Threads of STREAMS further streams that have begun."""
         before = threads()
         for _ in range(STREAMS):
-            streams.append(corpus_batches.train(share, rules, 0))
+            streams.append(corpus_batches.train(share, spec, 0))
             next(streams[-1])
         return threads() - before
 

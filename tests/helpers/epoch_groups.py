@@ -1,9 +1,9 @@
 """One host visits all groups of an epoch, each of the size that a test gives."""
 
-from helpers import placed_rows
 import numpy as np
 
 from bert_tpu.data import corpus_batches, sampler
+from helpers import placed_rows
 
 GROUPS, BATCH = 64, 256
 
@@ -11,5 +11,5 @@ GROUPS, BATCH = 64, 256
 def of_groups(sizes, seed=0, seq_len=128, groups=GROUPS):
     """The Visits of one host that has all groups, each of the sizes given."""
     share = corpus_batches.Share(range(BATCH), groups, 0, None, None, None, (), None)
-    rules = placed_rows.RULES._replace(seed=seed, batch_size=BATCH)
-    return sampler.Visits(share, rules, seq_len, np.full(groups, sizes))
+    spec = placed_rows.SPEC._replace(seed=seed, batch_size=BATCH)
+    return sampler.Visits(share, spec, seq_len, np.full(groups, sizes))

@@ -3,11 +3,11 @@
 from conftest import FIRST_PLACED
 import numpy as np
 
-from bert_tpu.data import recipe
+from bert_tpu.data import batch_spec
 
 SEQ_LEN, BATCH = 128, 32
-RULES = recipe.check(
-    recipe.Recipe(
+SPEC = batch_spec.check(
+    batch_spec.BatchSpec(
         dir="", seq_lens=(SEQ_LEN, 512), max_predictions=(20, 76), schedule="phased", long_every=10, short_prob=0.1,
         mask_rate=0.15, whole_word=False, packed_rows=0, packed_examples=1, seed=3, batch_size=BATCH,
         num_steps=1_000_000,

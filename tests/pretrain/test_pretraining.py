@@ -262,7 +262,7 @@ def test_evaluation_is_on_a_fixed_set(given, cfg, whole):
     programs = train_step.Programs(step={}, evaluate={16: evaluate, 32: evaluate})
     params = checkpoint.load_params(whole)
     for _ in range(2):
-        batches = corpus_batches.heldout(share, pretraining.make_recipe(other), cfg.eval.num_batches)
+        batches = corpus_batches.heldout(share, pretraining.make_batch_spec(other), cfg.eval.num_batches)
         sums = loop.evaluate(programs, on, params, batches)
         for line in metrics(whole)[-2:]:
             means = log.means(log.add({}, sums[line["seq_len"]]), objective.NAMES)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from bert_tpu.data import recipe
+from bert_tpu.data import batch_spec
 from bert_tpu.distributed import mesh
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import pretraining, samples
@@ -132,8 +132,8 @@ def test_examples_that_share_a_row_do_not_see_each_other():
 
 @pytest.mark.parametrize(("devices", "hosts", "rows"), [(1, 1, 6), (8, 1, 8), (16, 4, 32), (4, 4, 24)])
 def test_each_host_has_its_rows_and_each_device_as_many(devices, hosts, rows):
-    rules = recipe.check(pretraining.make_recipe(tiny_runs.configured(tiny_runs.KEYS)))
-    found = samples.shapes(rules, devices, hosts)
+    spec = batch_spec.check(pretraining.make_batch_spec(tiny_runs.configured(tiny_runs.KEYS)))
+    found = samples.shapes(spec, devices, hosts)
     assert found["masked_positions"] == (rows, 3)
     assert found["input_ids"] == (rows, 16)
     assert rows % devices == 0
@@ -142,5 +142,5 @@ def test_each_host_has_its_rows_and_each_device_as_many(devices, hosts, rows):
 
 def test_a_packed_length_s_rows_number_their_examples():
     keys = tiny_runs.KEYS | {"data.seq_lens": (32,), "data.max_predictions": (5,), "data.packed_rows": 8}
-    found = samples.shapes(pretraining.make_recipe(tiny_runs.configured(keys)), 8, 1)
+    found = samples.shapes(pretraining.make_batch_spec(tiny_runs.configured(keys)), 8, 1)
     assert found["example_starts"][0] == 8

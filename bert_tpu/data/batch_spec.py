@@ -5,7 +5,7 @@ from typing import NamedTuple
 from bert_tpu.core import command
 
 
-class Recipe(NamedTuple):
+class BatchSpec(NamedTuple):
     """The `data` section of a config with the run's seed, batch size and steps; `check` looks at the values.
 
     schedule: "phased" puts the long steps last (the original's two runs in a row), "mixed" makes the last step of
@@ -96,14 +96,14 @@ def check_rows(counts, devices, parts):
             )
 
 
-def check(recipe) -> Recipe:
-    """The recipe itself, once its values make sense; a UserError otherwise."""
-    lens, slots = recipe.seq_lens, recipe.max_predictions
+def check(spec) -> BatchSpec:
+    """The spec itself, once its values make sense; a UserError otherwise."""
+    lens, slots = spec.seq_lens, spec.max_predictions
     for holds, complaint in (
-        (recipe.batch_size > 0, f"batch_size {recipe.batch_size} is less than 1"),
-        (0 <= recipe.seed < 2**31 - 1, f"seed {recipe.seed} is not between 0 and {2**31 - 2}"),
-        (recipe.num_steps > 0, f"num_steps {recipe.num_steps} is less than 1"),
-        (recipe.schedule in ("phased", "mixed"), f"data.schedule {recipe.schedule!r} is neither phased nor mixed"),
+        (spec.batch_size > 0, f"batch_size {spec.batch_size} is less than 1"),
+        (0 <= spec.seed < 2**31 - 1, f"seed {spec.seed} is not between 0 and {2**31 - 2}"),
+        (spec.num_steps > 0, f"num_steps {spec.num_steps} is less than 1"),
+        (spec.schedule in ("phased", "mixed"), f"data.schedule {spec.schedule!r} is neither phased nor mixed"),
         (
             len(lens) in (1, 2) and min(lens) >= 5 and list(lens) == sorted(set(lens)),
             f"data.seq_lens {lens}: give one length, or a short and a long one, from 5 up",
@@ -112,16 +112,16 @@ def check(recipe) -> Recipe:
             len(slots) == len(lens) and all(1 <= m <= n for m, n in zip(slots, lens, strict=True)),
             f"data.max_predictions {slots}: give a number from 1 to the length for each of {lens}",
         ),
-        (recipe.long_every >= 2, f"data.long_every {recipe.long_every}: give 2 or more; 10 makes one step in ten long"),
-        (0 <= recipe.short_prob <= 1, f"data.short_prob {recipe.short_prob} is not between 0 and 1"),
-        (0 < recipe.mask_rate <= 1, f"data.mask_rate {recipe.mask_rate} is not above 0 and at most 1"),
-        (recipe.packed_rows >= 0, f"data.packed_rows {recipe.packed_rows} is less than 0"),
-        (recipe.packed_examples >= 1, f"data.packed_examples {recipe.packed_examples} is less than 1"),
+        (spec.long_every >= 2, f"data.long_every {spec.long_every}: give 2 or more; 10 makes one step in ten long"),
+        (0 <= spec.short_prob <= 1, f"data.short_prob {spec.short_prob} is not between 0 and 1"),
+        (0 < spec.mask_rate <= 1, f"data.mask_rate {spec.mask_rate} is not above 0 and at most 1"),
+        (spec.packed_rows >= 0, f"data.packed_rows {spec.packed_rows} is less than 0"),
+        (spec.packed_examples >= 1, f"data.packed_examples {spec.packed_examples} is less than 1"),
         (
-            not (recipe.packed_rows and recipe.whole_word),
+            not (spec.packed_rows and spec.whole_word),
             "data.whole_word does not go with data.packed_rows: set one of them to nothing",
         ),
     ):
         if not holds:
             raise command.UserError(f"config: {complaint}")
-    return recipe
+    return spec
