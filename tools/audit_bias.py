@@ -28,7 +28,7 @@ def main() -> None:
     args = parser.parse_args()
     checkpoint.quiet()
     chart.require()
-    with storage.directory(args.out) as out:
+    with storage.atomic_directory(args.out) as out:
         tasks, skipped = audit.tasks(args.data, args.tasks)
         for name, reason in skipped.items():
             print(f"{name} is skipped: {reason}", file=sys.stderr)

@@ -41,7 +41,7 @@ def alternate(ours, peer, rounds=ROUNDS):
 
 def pretrain():
     """(our type, peer's name, rates, ratio) of training at 2/128, sequences/s of 32 x 128, beside transformers'."""
-    host_memory.keep()
+    host_memory.keep_freed_memory()
     cfg = bert.get_config("micro")
     cfg.update(batch_size=32, num_steps=1000)
     cfg.model.dtype, theirs = faster_types()
@@ -57,7 +57,7 @@ def pretrain():
 
 def tuning(lengths):
     """The same of fine-tuning for two classes at 6/384, of a batch of these lengths, which transformers pads."""
-    host_memory.keep()
+    host_memory.keep_freed_memory()
     cfg = glue.get_config()
     cfg.num_steps = 1000
     cfg.model.dtype, theirs = faster_types()

@@ -27,11 +27,11 @@ def main():
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="for a folder a task and model")
     parser.add_argument("--seeds", type=int, default=5, help="how many (5)")
-    changes, rest = config.divide(sys.argv[1:])
+    changes, rest = config.split_argv(sys.argv[1:])
     args = parser.parse_args(rest)
     if args.seeds < 2:
         raise command.UserError(f"--seeds {args.seeds}: how far seeds differ takes 2 or more")
-    config.refuse(changes, {"seeds": "give --seeds N", "init_from": "the two models are given without a flag"})
+    config.refuse_changes(changes, {"seeds": "give --seeds N", "init_from": "the two models are given without a flag"})
     runs = [list(_runs(task, args.models, args.seeds, args.workdir, changes)) for task in args.tasks]
     print(f"A: {args.models[0]}\nB: {args.models[1]}\n")
     print("| task | split | score | A | B | B - A | 95% |\n| --- | --- | --- | --- | --- | --- | --- |")
@@ -64,7 +64,7 @@ def _runs(task, models, seeds, workdir, changes):
     folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
     for side, model in zip("AB", models, strict=True):
         words = [*changes, f"--config.init_from={model}", sweep.seeds(seeds)]
-        read = finetuning.look(config.changed(name, words))
+        read = finetuning.look(config.load_changed(name, words))
         if not read.judged:
             raise command.UserError(f"{task} has no labelled split beside train to be judged on: check --config.data")
         yield Run(name, workdir / folder / side, words, read)

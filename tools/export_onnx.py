@@ -31,7 +31,7 @@ def main() -> None:
     if readme.is_file() and (
         text := model_card.with_section(readme.read_text(encoding="utf-8"), model_card.SMALL, table)
     ):
-        with storage.file(readme) as file:
+        with storage.atomic_file(readme) as file:
             file.write(text.encode())
 
 

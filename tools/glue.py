@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--tasks", nargs="+", default=["all"], help=f"some of {', '.join(glue.TASKS)}, or all of them")
     parser.add_argument("--seeds", type=int, default=3, help="how many (3)")
     parser.add_argument("--grid", action="store_true", help=f"the best of {len(sweep.GRID)} settings on the dev set")
-    changes, rest = config.divide(sys.argv[1:])
+    changes, rest = config.split_argv(sys.argv[1:])
     args = parser.parse_args(rest)
     if args.seeds < 1:
         raise command.UserError(f"--seeds {args.seeds}: give 1 or more")
@@ -39,14 +39,14 @@ def main():
         )
     elsewhere = {"seeds": "give --seeds N", "init_from": "give --model", "data.dir": "give --data"}
     varied = ("batch_size", "optim.learning_rate", "epochs") if args.grid else ()
-    config.refuse(changes, elsewhere | dict.fromkeys(varied, "it is what --grid varies"))
+    config.refuse_changes(changes, elsewhere | dict.fromkeys(varied, "it is what --grid varies"))
     runs = {}
     for task in tasks:
         words = [f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}"]
         runs[task] = f"configs/glue.py:{task}", args.workdir / task, [*changes, *words, sweep.seeds(args.seeds)]
     for name, directory, words in runs.values():  # a fault of the last is named before the first one trains for hours
         if args.grid or not sweep.is_done(name, directory, words):
-            finetuning.look(config.changed(name, words))
+            finetuning.look(config.load_changed(name, words))
     for task, run in runs.items():
         table = _write(args.workdir, task, (sweep.grid if args.grid else sweep.tune)(*run))
     print(table, end="")

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="the directory to make")
     args = parser.parse_args()
     checkpoint.quiet()
-    with storage.directory(args.out) as made:
+    with storage.atomic_directory(args.out) as made:
         pretrained = hf.load(args.model)
         vocab.save(pretrained.vocab, made / "tokenizer")
         config = json.dumps({"model": pretrained.model}, indent=1, sort_keys=True)

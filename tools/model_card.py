@@ -44,7 +44,7 @@ def main():
         small=onnx_files.read(args.model),
     )
     found = evidence.read(args.workdir, config)
-    with storage.file(readme) as made:
+    with storage.atomic_file(readme) as made:
         made.write(model_card.pretrained(Path(args.model).resolve().name, model.model, found, kept, findings).encode())
     print(f"{readme}: written")
 

@@ -24,7 +24,7 @@ def main():
         raise command.UserError(f"{args.workdir} is in a bucket: give --out, a file of this machine")
     out = Path(args.out or Path(args.workdir) / "report.html")
     written = page.write([run.read(directory) for directory in (args.workdir, *args.compare)])
-    with storage.file(out) as file:
+    with storage.atomic_file(out) as file:
         file.write(written.encode())
     print(f"{out}: {len(written.encode()) / 2**10:,.0f} KiB")
 

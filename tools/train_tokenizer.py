@@ -49,7 +49,7 @@ def lines(found: list[sources.Source], format: str, name: str, counts: sources.C
     size = sum(source.bytes for source in found)
     every = size // SAMPLE_BYTES + 1
     with progress.bar(size, name) as shown:
-        for i, document in enumerate(sources.documents(found, counts, format=format)):
+        for i, document in enumerate(sources.documents(found, counts, text_format=format)):
             progress.goto(shown, counts.read_bytes)
             if i % every == 0:
                 yield from document.plain().split("\n")

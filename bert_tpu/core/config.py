@@ -22,17 +22,17 @@ def parse(parser, argv=None):
 
     Raises UserError for a file, variant, key or value that makes no config.
     """
-    changes, rest = divide(sys.argv[1:] if argv is None else argv)
+    changes, rest = split_argv(sys.argv[1:] if argv is None else argv)
     parser.add_argument(
         "--config", required=True, metavar="FILE[:VARIANT]",
         help=f"the config; {FLAG}KEY=VALUE changes any key in it, {FLAG}SECTION.KEY=VALUE one of a section",
     )  # fmt: skip
     args = parser.parse_args(rest)
-    args.config_name, args.config = args.config, changed(args.config, changes)
+    args.config_name, args.config = args.config, load_changed(args.config, changes)
     return args
 
 
-def divide(argv) -> tuple[list[str], list[str]]:
+def split_argv(argv) -> tuple[list[str], list[str]]:
     """The words --config.KEY=VALUE of a command line, and the others. UserError for one without a value."""
     changes = [word for word in argv if word.startswith(FLAG)]
     for word in changes:
@@ -41,7 +41,7 @@ def divide(argv) -> tuple[list[str], list[str]]:
     return changes, [word for word in argv if word not in changes]
 
 
-def refuse(changes, elsewhere) -> None:
+def refuse_changes(changes, elsewhere) -> None:
     """Raises UserError for a change of a key that a command sets itself. elsewhere: key -> what to do instead."""
     for word in changes:
         key = word.removeprefix(FLAG).partition("=")[0]
@@ -49,7 +49,7 @@ def refuse(changes, elsewhere) -> None:
             raise command.UserError(f"{word}: {elsewhere[key]}")
 
 
-def changed(name, words) -> ml_collections.ConfigDict:
+def load_changed(name, words) -> ml_collections.ConfigDict:
     """The config that `load` gives for `name`, changed by each word --config.KEY=VALUE; UserError as `parse`."""
     cfg = load(name)
     for word in words:
@@ -137,7 +137,7 @@ def check_keys(section, name, keys, *, optional=()):
             raise command.UserError(f"{name} lacks {key}: add it to the config")
 
 
-def check_least(cfg, least):
+def check_minima(cfg, least):
     """Raises UserError for the first value of `cfg` that is no number from that of `least` on: dotted key -> number."""
     for key, number in least.items():
         value = functools.reduce(operator.getitem, key.split("."), cfg)

@@ -10,7 +10,7 @@ import zlib
 from bert_tpu.core import storage
 
 
-class Kept:
+class DiskCache:
     """Answers in `folder`, each a JSON object in a compressed file; none are kept where the folder is None."""
 
     def __init__(self, folder: Path | None):
@@ -34,4 +34,4 @@ class Kept:
         return self.folder / f"{hashlib.sha256(question.encode()).hexdigest()}.json.gz"
 
 
-NOWHERE = Kept(None)
+DISABLED = DiskCache(None)

@@ -7,7 +7,7 @@ import numpy as np
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying loses nothing: 2^64 over the golden ratio
 
 
-def of_runs(tokens, starts, width) -> np.ndarray:
+def hash_runs(tokens, starts, width) -> np.ndarray:
     """uint64, a hash of tokens[start : start + width] for each of `starts`."""
     value = np.full(len(starts), width, np.uint64)
     for place in range(width):
@@ -18,13 +18,13 @@ def of_runs(tokens, starts, width) -> np.ndarray:
     return value ^ (value >> np.uint64(33))
 
 
-def windows(tokens, lengths, width) -> tuple[np.ndarray, np.ndarray]:
+def hash_windows(tokens, lengths, width) -> tuple[np.ndarray, np.ndarray]:
     """(hashes, rows) of every run of `width` tokens that lies within one of the consecutive rows of `lengths`."""
     counts = np.maximum(lengths.astype(np.int64) - width + 1, 0)
     rows = np.repeat(np.arange(len(lengths)), counts)
     first = np.cumsum(lengths, dtype=np.int64) - lengths
     starts = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-    return of_runs(tokens, starts, width), rows
+    return hash_runs(tokens, starts, width), rows
 
 
 def batch_sha256(batch) -> str:

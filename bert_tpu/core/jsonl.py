@@ -22,7 +22,7 @@ def append(path, texts: Iterable[str]) -> None:
         file.write("".join(texts))
 
 
-def keep_until(path, step) -> None:
+def drop_after(path, step) -> None:
     """What a killed run wrote after `step` is gone from `path`."""
     path = epath.Path(path)
     if not path.exists():

@@ -10,7 +10,7 @@ LOG_EVERY_S = 10.0
 CLEAR = "\r\x1b[K"  # to the line's start, and all that is on it gone
 
 
-class Lines(tqdm.tqdm):
+class LogBar(tqdm.tqdm):
     """A bar that prints lines, because a log cannot overwrite what it has."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
@@ -24,7 +24,7 @@ def bar(total: int | None, name: str, unit: str = "B", done: int = 0) -> tqdm.tq
     total: None where nobody knows. done: by an earlier run.
     """
     terminal = sys.stderr.isatty()
-    return (tqdm.tqdm if terminal else Lines)(
+    return (tqdm.tqdm if terminal else LogBar)(
         total=total,
         initial=done,
         desc=name,

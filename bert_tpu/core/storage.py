@@ -45,12 +45,12 @@ def write_bytes(path: str | os.PathLike, raw: bytes) -> None:
     if is_bucket(path):
         epath.Path(path).write_bytes(raw)
         return
-    with file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write(raw)
 
 
 @contextlib.contextmanager
-def file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Gives a file to write; it replaces `path` once the block ends well and its bytes are on disk.
 
     If the block fails, `path` stays as it was. An OSError names `path`, which Python leaves out for a full disk. Raises
@@ -76,7 +76,7 @@ def file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def directory(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a new directory to fill; it becomes `path` once the block ends well, and is removed if the block fails.
 
     Raises UserError, before any work, if `path` is a file or a directory that is not empty.

@@ -44,14 +44,14 @@ def gather(paths, encode) -> Passages:
         codes = encode([sentence for text in _texts(path) for sentence in sentences.split(text)])
         lengths = np.array([len(code) // 2 for code in codes], np.int64)
         tokens = np.frombuffer(b"".join(codes), np.uint16)
-        runs.append(hashing.windows(tokens, lengths, RUN)[0])
+        runs.append(hashing.hash_windows(tokens, lengths, RUN)[0])
         whole.append(np.concatenate([hashes for hashes, _ in _short(tokens, lengths)]))
     return Passages(*(np.unique(np.concatenate(found)) for found in (runs, whole)))
 
 
 def found(passages, shard) -> np.ndarray:
     """Which sentences of a shard are test text, [S] bool."""
-    hashes, rows = hashing.windows(shard.tokens, shard.sentences, RUN)
+    hashes, rows = hashing.hash_windows(shard.tokens, shard.sentences, RUN)
     dirty = np.zeros(len(shard.sentences), bool)
     dirty[rows[np.isin(hashes, passages.runs)]] = True
     for hashes, rows in _short(shard.tokens, shard.sentences):
@@ -64,7 +64,7 @@ def _short(tokens, lengths):
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     for length in range(SHORTEST, RUN):
         rows = np.flatnonzero(lengths == length)
-        yield hashing.of_runs(tokens, starts[rows], length), rows
+        yield hashing.hash_runs(tokens, starts[rows], length), rows
 
 
 def _texts(path) -> Iterator[str]:

@@ -32,7 +32,7 @@ def sketches(shard, own) -> np.ndarray:
     import rensa  # here, because only the processes that make sketches need it
 
     lengths = selection.tokens_of(shard)
-    found, rows = hashing.windows(shard.tokens, lengths, RUN)
+    found, rows = hashing.hash_windows(shard.tokens, lengths, RUN)
     short = np.flatnonzero(lengths < RUN)
     order = np.argsort(np.concatenate([rows, short]), kind="stable")
     flat = np.concatenate([found, own[short]])[order]
@@ -48,7 +48,7 @@ def bands(sketches) -> np.ndarray:
     rows = PERMUTATIONS // BANDS
     flat = np.ascontiguousarray(sketches, np.uint64).ravel()
     starts = np.arange(len(sketches)) * PERMUTATIONS
-    return np.stack([hashing.of_runs(flat, starts + band * rows, rows) for band in range(BANDS)])
+    return np.stack([hashing.hash_runs(flat, starts + band * rows, rows) for band in range(BANDS)])
 
 
 def equal(own) -> np.ndarray:

@@ -68,7 +68,7 @@ def cut(found: list[sources.Source], size: int) -> list[Unit]:
 def read(unit: Unit, work: Work, told: Told) -> Iterator[tuple[str, list[sources.Document]]]:
     """The name and the documents of each of the unit's parts, all of them full save the last."""
     held, size = [], 0
-    for document in sources.documents(unit.sources, told, format=work.options.format, first=unit.first):
+    for document in sources.documents(unit.sources, told, text_format=work.options.format, first=unit.first):
         held.append(document)
         size += len(document.text)
         if size >= work.chars:

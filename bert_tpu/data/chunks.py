@@ -69,7 +69,7 @@ def targets(text, first, most, short_prob) -> np.ndarray:
     if not short_prob:
         return np.full(len(first), most)
     width = min(TOLD_BY, len(text.tokens))
-    drawn = hashing.of_runs(text.tokens, np.minimum(text.sentence_start[first], len(text.tokens) - width), width)
+    drawn = hashing.hash_runs(text.tokens, np.minimum(text.sentence_start[first], len(text.tokens) - width), width)
     short = 2 + (drawn & np.uint64(0xFFFFFFFF)).astype(np.int64) % (most - 1)
     return np.where((drawn >> np.uint64(32)) < short_prob * 2.0**32, short, most)
 

@@ -43,7 +43,7 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
     if (directory / FOLDER).exists():
         raise command.UserError(f"{directory / FOLDER} exists: remove it to make it again")
     judge, judged = _judge(directory, name, Path(run), rows) if run else (None, None)
-    with storage.directory(directory / FOLDER) as out:
+    with storage.atomic_directory(directory / FOLDER) as out:
         print(f"{directory}: from PyTorch to ONNX", flush=True)
         model, difference = onnx_graph.of(directory)
         files, sessions = [], []

@@ -48,7 +48,7 @@ def export(directory, out, seed=None) -> Exported:
     config = workdir.read_config(directory)
     if "task" not in config and seed is not None:
         raise command.UserError(f"{directory} is no fine-tuning's and has one model: leave out --seed")
-    with storage.directory(out) as made:
+    with storage.atomic_directory(out) as made:
         vocabulary = vocab.load(directory / "tokenizer")
         if "task" in config:
             return _finetuned(

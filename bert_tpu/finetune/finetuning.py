@@ -30,7 +30,7 @@ SECTIONS = trainer.SECTIONS | {
     "model": ("dropout", "attention_dropout", "softmax", "dtype", "remat"),
     "eval": ("every_steps",),
 }
-LEAST = trainer.LEAST | {"batch_size": 1, "num_steps": 0, "epochs": 0, "warmup": 0}
+MINIMA = trainer.MINIMA | {"batch_size": 1, "num_steps": 0, "epochs": 0, "warmup": 0}
 MEND = (
     "a lower optim.learning_rate or a longer warmup in a new --workdir often mends it, with optim.clip_norm as "
     "the config has it"
@@ -73,7 +73,7 @@ def look(cfg) -> task.Task:
     config.check_keys(cfg, "config", (*SCALARS, "data", "optim", *SECTIONS))
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
-    config.check_least(cfg, LEAST)
+    config.check_minima(cfg, MINIMA)
     if not cfg.init_from:
         raise command.UserError("no model: give --config.init_from=DIR, a Hugging Face directory or a workdir")
     if not cfg.seeds or len(set(cfg.seeds)) < len(cfg.seeds) or not 0 <= min(cfg.seeds) <= max(cfg.seeds) < SEEDS_END:

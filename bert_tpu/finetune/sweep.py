@@ -83,7 +83,7 @@ def is_done(name, directory, words) -> bool:
 
 
 def _asked(name, words):
-    return json.dumps(config.changed(name, words).to_dict(), indent=1) + "\n"
+    return json.dumps(config.load_changed(name, words).to_dict(), indent=1) + "\n"
 
 
 def _run(words):

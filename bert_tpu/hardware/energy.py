@@ -21,24 +21,24 @@ class Energy(NamedTuple):
     kgco2e: tuple[float, float]
 
 
-def used(hours, watts, *, pue, kgco2e_per_kwh) -> Energy:
+def from_hours(hours, watts, *, pue, kgco2e_per_kwh) -> Energy:
     """Of (low, high) hours of one unit (all chips' together, or threads') that draws (low, high) watts."""
     kwh = tuple(each * power / 1000 * pue for each, power in zip(hours, watts, strict=True))
     return Energy(kwh, tuple(each * kgco2e_per_kwh for each in kwh))
 
 
-def measured(unit_seconds, *, pue, kgco2e_per_kwh) -> Energy | None:
+def from_seconds(unit_seconds, *, pue, kgco2e_per_kwh) -> Energy | None:
     """Of what hours.json counted, {kind: seconds of its units}, as `units` has them; None of a kind without watts."""
     kwh = []
     for kind, seconds in unit_seconds.items():
         if kind not in WATTS:
             return None
-        kwh.append(used((seconds / 3600,) * 2, WATTS[kind], pue=pue, kgco2e_per_kwh=0).kwh)
+        kwh.append(from_hours((seconds / 3600,) * 2, WATTS[kind], pue=pue, kgco2e_per_kwh=0).kwh)
     total = tuple(map(sum, zip(*kwh, strict=True)))
     return Energy(total, tuple(each * kgco2e_per_kwh for each in total)) if kwh else None
 
 
-def units(kind, devices, threads) -> dict[str, int]:
+def count_units(kind, devices, threads) -> dict[str, int]:
     """{kind: chips} of so many JAX devices called `kind`; without chips {"cpu": threads}, of all hosts."""
     if kind == CPU:
         return {CPU: threads}

@@ -8,7 +8,7 @@ import jax
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # malloc.h
 
 
-def keep():
+def keep_freed_memory():
     """Freed memory is no longer handed back to the system, where steps run on a CPU and libc is glibc.
 
     To be called before JAX looks for devices. XLA:CPU frees all that a step needs beside its state, and asks for it

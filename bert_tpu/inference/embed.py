@@ -101,7 +101,7 @@ def write(embedder: Embedder, source: str, out: str) -> Counts:
         raise command.UserError(f"{out} cannot hold lines of different numbers of tokens: name a .jsonl")
     with contextlib.ExitStack() as stack:
         text = sys.stdin.buffer if source == "-" else stack.enter_context(open(source, "rb"))
-        made = stack.enter_context(storage.file(out))
+        made = stack.enter_context(storage.atomic_file(out))
         size = None if source == "-" else os.stat(source).st_size
         shown = stack.enter_context(progress.bar(size, "embed"))
         counts = to(made, embedder, _shown(lines(embedder, text), shown))

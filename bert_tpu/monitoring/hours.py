@@ -19,7 +19,7 @@ class Hours:
     def __init__(self, directory, *, writes, units, age_s=0.0):
         """In phase "start" since `age_s` seconds ago. Only the process that `writes` touches W/hours.json.
 
-        units: {kind: how many} of what computes, as energy.units has them; "unit_seconds" adds up their time.
+        units: {kind: how many} of what computes, as energy.count_units has them; "unit_seconds" adds up their time.
         """
         self._path, self._writes = epath.Path(directory) / "hours.json", writes
         self._phase, self._since_s = "start", time.monotonic() - age_s

@@ -59,8 +59,8 @@ class Log:
         self._flush_s = BUCKET_S if storage.is_bucket(workdir) else 0
         self._lines, self._flushed_s = [], 0.0
         if writes:
-            jsonl.keep_until(self._path, first_step)
-            jsonl.keep_until(self._samples, first_step)
+            jsonl.drop_after(self._path, first_step)
+            jsonl.drop_after(self._samples, first_step)
 
     def step(self, step, seq_len, sums, seconds, input_s):
         """Takes one step's sums; every `every_steps` steps, writes a line for each length met since the last."""

@@ -110,7 +110,7 @@ def quiet():
             sys.stderr = before
 
 
-def compile_all(job, on, lens, what, answers=disk_cache.NOWHERE) -> dict[int, Program]:
+def compile_all(job, on, lens, what, answers=disk_cache.DISABLED) -> dict[int, Program]:
     """The Program of each length, built side by side; says on stderr how long it has been at it.
 
     job: train.Job. on: mesh. what: words for the line of progress. answers: of the compiler, given before. Ctrl-C
@@ -148,7 +148,7 @@ def _wait(futures, what):
     terminal.close()
 
 
-def compile_step(job, on, seq_len, answers=disk_cache.NOWHERE, dumps=None) -> Program:
+def compile_step(job, on, seq_len, answers=disk_cache.DISABLED, dumps=None) -> Program:
     """The step that trains, `train.jit_step(job, on)`, compiled for one length. Running out of HBM is an answer.
 
     answers: where what the compiler said of the same program before is found, and kept. dumps: a folder for its files.
@@ -179,7 +179,7 @@ def _ask(lowered, state, on, dumps):
             options = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
             compiled = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as fault:
-            used, limit = device_memory.lacking(str(fault))
+            used, limit = device_memory.needed_and_available(str(fault))
             if used is None:
                 raise
             return {"used_bytes": used, "limit_bytes": limit, "memory": None, "flops": None, "text": None}

@@ -94,7 +94,7 @@ class Plan(NamedTuple):
         if self.hours is None:
             return None
         chip_hours = tuple(hours * self.where.chips for hours in self.hours)
-        return energy.used(chip_hours, self.where.chip.watts, pue=self.pue, kgco2e_per_kwh=self.kgco2e_per_kwh)
+        return energy.from_hours(chip_hours, self.where.chip.watts, pue=self.pue, kgco2e_per_kwh=self.kgco2e_per_kwh)
 
 
 def make(cfg, where) -> Plan:
@@ -120,7 +120,7 @@ def lengths(cfg, where, lens) -> dict[int, Length]:
 def _answers(cfg):
     """Where the compiler's answers are kept: the same step at another price then takes seconds."""
     here = cfg.compile_cache and not storage.is_bucket(cfg.compile_cache)
-    return disk_cache.Kept(pathlib.Path(cfg.compile_cache).expanduser() / "plans" if here else None)
+    return disk_cache.DiskCache(pathlib.Path(cfg.compile_cache).expanduser() / "plans" if here else None)
 
 
 def check(cfg, where):

@@ -17,7 +17,7 @@ from bert_tpu.pretrain import pretraining
 from bert_tpu.training import checkpoint, nonfinite, replay, trainer, workdir
 
 
-def again(cfg, directory, step):
+def replay_step(cfg, directory, step):
     """Prints what one `step` of the run in `directory`, which must be that of `cfg`, computes, also in float32."""
     workdir.check_format(directory)
     workdir.check(directory, cfg.to_dict() | pretraining.training(cfg).facts)
@@ -43,7 +43,7 @@ def main():
     """Reads the command line and runs, on as many hosts as the environment tells of."""
     command.quiet_tensorflow()
     checkpoint.quiet()
-    host_memory.keep()
+    host_memory.keep_freed_memory()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__.split("\n", 2)[2])
         parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, metrics and events")
@@ -54,7 +54,7 @@ def main():
         args = pretraining.parse(parser)
         if args.replay is not None:
             jax.config.update("jax_platforms", "cpu")
-            again(args.config, storage.absolute(args.workdir), args.replay)
+            replay_step(args.config, storage.absolute(args.workdir), args.replay)
             return
         code = pretraining.run(args.config, storage.absolute(args.workdir), group, hours.age_s())
     sys.exit(code)

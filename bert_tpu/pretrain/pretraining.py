@@ -31,7 +31,7 @@ MEND = (
     "--replay {step} shows where it comes from; a lower optim.learning_rate in a new --workdir, with a checkpoint of "
     "this one as init_from, often mends it"
 )
-LEAST = trainer.LEAST | {
+MINIMA = trainer.MINIMA | {
     "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
     "model.intermediate_size": 1, "model.type_vocab_size": 2, "optim.warmup_steps": 0, "eval.num_batches": 0,
     "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
@@ -46,7 +46,7 @@ def job(cfg) -> jobs.Job:
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
     rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
     spec = make_batch_spec(cfg)
-    config.check_least(cfg, LEAST)
+    config.check_minima(cfg, MINIMA)
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
     return jobs.Job(
@@ -121,7 +121,7 @@ def _compile(cfg, this, spec, on):
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
     shapes = samples.shapes(spec, on.size, jax.process_count())
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        compiling = pool.submit(samples.compile, this, bert, shapes, on)
+        compiling = pool.submit(samples.compile_program, this, bert, shapes, on)
         return train_step.compile(this, on)._replace(samples=compiling.result())
 
 
@@ -146,7 +146,7 @@ def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
         of_heldout = corpus_batches.load(lock, "heldout", **spec.row_counts(), **host)
         heldout = list(corpus_batches.heldout(of_heldout, spec, cfg.eval.num_batches))
         [rows, *_] = samples.shapes(spec, devices, host["process_count"])["input_ids"]
-        chosen = samples.choose(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
+        chosen = samples.choose_rows(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
 
     # What is printed of the data is about all hosts' data.
     of_hosts = (group or hosts.Hosts()).gather(
@@ -160,7 +160,7 @@ def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
     def evaluate(programs, on, state, books, finished):
         books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
         if heldout:
-            books.samples(finished, samples.take(programs.samples, on, state.params, chosen, share.pieces))
+            books.samples(finished, samples.predict(programs.samples, on, state.params, chosen, share.pieces))
             books.facts(facts)
         lines = books.lines()
         if said := health.remark(lines, facts, cfg.num_steps):

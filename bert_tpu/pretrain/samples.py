@@ -48,7 +48,7 @@ def shapes(spec, devices, hosts) -> dict[str, tuple[int, ...]]:
     return inputs | {"masked_positions": (B, PLACES)}
 
 
-def compile(job, bert, batch_shapes, on):
+def compile_program(job, bert, batch_shapes, on):
     """Compiled function (params, batch of `batch_shapes`) -> (probabilities, pieces), [B, M, K], likeliest first."""
 
     def outputs(params, batch):
@@ -65,7 +65,7 @@ def compile(job, bert, batch_shapes, on):
     return train_step.compiled(train_step.jit_outputs(job, on, outputs), params, batch_shapes)
 
 
-def choose(batch, pieces, special, rows) -> Chosen:
+def choose_rows(batch, pieces, special, rows) -> Chosen:
     """Of the first rows of `batch`, one host's, those with the windows of most worth; repeated until they are `rows`.
 
     pieces: by id. special: vocab.Ids.
@@ -82,7 +82,7 @@ def choose(batch, pieces, special, rows) -> Chosen:
     return Chosen(held, texts, [best[row].truths for row in numbers])
 
 
-def take(program, on, params, chosen, pieces) -> list[dict[str, Any]]:
+def predict(program, on, params, chosen, pieces) -> list[dict[str, Any]]:
     """What `params` say now: for each text {"text", "places": [{"truth", "top": [[piece, probability], ...]}]}.
 
     All hosts call it, each with its own rows; each gets what the first one's are.

@@ -91,7 +91,9 @@ def _in_bucket(pattern: str) -> list[Source]:
     return found
 
 
-def documents(sources: Sequence[Source], counts: Counts, *, format: str = "auto", first: int = 0) -> Iterator[Document]:
+def documents(
+    sources: Sequence[Source], counts: Counts, *, text_format: str = "auto", first: int = 0
+) -> Iterator[Document]:
     """Every document of every source in order, in memory that does not grow with the input.
 
     first: the number of the first of these sources among all that there are.
@@ -106,7 +108,7 @@ def documents(sources: Sequence[Source], counts: Counts, *, format: str = "auto"
         elif Path(path).suffix == parquet.SUFFIX:
             paragraphs, form = formats.texts(parquet.texts(path), counts), "parquet"
         else:
-            form = _detect(path) if format == "auto" else format
+            form = _detect(path) if text_format == "auto" else text_format
             paragraphs = _file(path, counts, form)
         for text, piece, is_last in _group(paragraphs, counts):
             yield Document(text, piece, number, document, form == "mediawiki")

@@ -43,7 +43,7 @@ def texts(name: str) -> Iterator[bytes]:
         yield example[query.feature]
 
 
-def is_here(name: str) -> bool:
+def is_prepared(name: str) -> bool:
     """Whether a data set of this name is prepared already."""
     try:
         _find(name)

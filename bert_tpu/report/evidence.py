@@ -57,7 +57,7 @@ def read(directory, config) -> Evidence:
         examples_per_s={n: statistics.median(rates) for n, rates in sorted(by_length.items())},
         skips=_skips(metrics, config),
         hours=hours,
-        energy=energy.measured(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
+        energy=energy.from_seconds(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
         versions=versions.read(directory),
         lock=_lock(config),
     )

@@ -62,7 +62,7 @@ def _diagnostics(dir: str) -> tuple[str, list[str]]:
     """Where the diagnostics may be, given where MNLI is; "" where they are not."""
     if dir.startswith(tfds.PREFIX):
         name = dir.replace("/mnli", "/ax", 1)
-        return name if tfds.is_here(name) else "", []
+        return name if tfds.is_prepared(name) else "", []
     root = epath.Path(dir)
     return str(root if (root / "MNLI").is_dir() else root.parent), [dir]
 

@@ -78,8 +78,8 @@ def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, sa
 class Steps:
     """The state of a training, and the one step that is under way: dispatched, and not in the books yet.
 
-    A step ends as its call returns, where steps are computed as they are called, as on CPUs (memory.keep). Elsewhere a
-    thread reads the sums and notes the moment when they are there.
+    A step ends as its call returns, where steps are computed as they are called, as on CPUs
+    (host_memory.keep_freed_memory). Elsewhere a thread reads the sums and notes the moment when they are there.
     """
 
     def __init__(self, programs, state, reader, hooks):

@@ -23,7 +23,7 @@ SECTIONS = {
     "nonfinite": ("stop_after",),
     "watchdog": ("silent_s", "stacks_s", "exit_s"),
 }
-LEAST = {
+MINIMA = {
     "accumulate": 1, "optim.learning_rate": 0, "optim.eps": 0, "optim.weight_decay": 0, "optim.clip_norm": 0,
     "checkpoint.every_steps": 1, "checkpoint.keep_last": 1, "checkpoint.keep_every": 0, "eval.every_steps": 1,
     "log.every_steps": 1, "profile.num_steps": 0, "nonfinite.stop_after": 0, "watchdog.silent_s": 2,
@@ -66,7 +66,7 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
     on = mesh.make(hosts.devices())
     training.schedule.check_division(on.size, cfg.accumulate)
     with (
-        device_memory.told(_mend(cfg)),
+        device_memory.explain_shortage(_mend(cfg)),
         watchdog.Watchdog(**cfg.watchdog, group=group) as dog,
         signals.Stop(group) as stopping,
         workdir.claim(directory, cfg.to_dict() | training.facts, group=group, free=free),
@@ -81,7 +81,7 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
         if writes:
             versions.note(directory, first_step, workdir.recorded(cfg.to_dict()))
         threads = os.cpu_count() * jax.process_count()
-        units = energy.units(on.devices.flat[0].device_kind, on.size, threads)
+        units = energy.count_units(on.devices.flat[0].device_kind, on.size, threads)
         clock = hours.Hours(directory, writes=writes, units=units, age_s=age_s)
         with hooks.open_books(cfg, training, on, directory, first_step, meta, writes) as (books, profile):
             if first_step >= cfg.num_steps:

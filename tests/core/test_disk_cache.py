@@ -9,8 +9,8 @@ ANSWER = {"seconds": 1.5, "text": "ü" * 1000, "memory": None}
 
 @pytest.fixture
 def answers(tmp_path):
-    disk_cache.Kept(tmp_path / "a" / "b").put("question", ANSWER)
-    return disk_cache.Kept(tmp_path / "a" / "b")
+    disk_cache.DiskCache(tmp_path / "a" / "b").put("question", ANSWER)
+    return disk_cache.DiskCache(tmp_path / "a" / "b")
 
 
 def test_an_answer_comes_back_for_its_question_alone(answers):
@@ -30,6 +30,6 @@ def test_a_damaged_file_is_no_answer_and_is_replaced(answers, damage):
 
 def test_without_a_folder_or_with_one_that_cannot_be_nothing_is_kept(tmp_path):
     (tmp_path / "file").touch()
-    for answers in (disk_cache.Kept(None), disk_cache.Kept(tmp_path / "file" / "folder")):
+    for answers in (disk_cache.DiskCache(None), disk_cache.DiskCache(tmp_path / "file" / "folder")):
         answers.put("question", ANSWER)
         assert answers.get("question") is None

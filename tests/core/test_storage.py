@@ -19,16 +19,21 @@ class InMemory:
     """epath's TensorFlow backend, with ram:// in place of gs://."""
 
     def __getattr__(self, name):
-        call = getattr(TENSORFLOW, name)
+        function = getattr(TENSORFLOW, name)
 
-        def moved(value, old, new):
+        def translate(value, old, new):
             if isinstance(value, (list, tuple, types.GeneratorType)):
-                return [moved(each, old, new) for each in value]
+                return [translate(part, old, new) for part in value]
             return str(value).replace(old, new, 1) if str(value).startswith(old) else value
 
-        return lambda *given, **options: moved(
-            call(*(moved(value, "gs://", "ram://") for value in given), **options), "ram://", "gs://"
-        )
+        def call(*args, **options):
+            args = [translate(value, "gs://", "ram://") for value in args]
+            # A bucket replaces an object that is written again; this file system appends to it.
+            if name == "open" and "w" in args[1] and TENSORFLOW.exists(args[0]):
+                TENSORFLOW.remove(args[0])
+            return translate(function(*args, **options), "ram://", "gs://")
+
+        return call
 
 
 TENSORFLOW = backend.tf_backend

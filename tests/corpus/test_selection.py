@@ -48,7 +48,7 @@ def test_documents_without_a_sentence_left_are_gone(documents, draw):
 @hypothesis.given(DOCUMENTS, strategies.integers(1, 5))
 def test_runs_lie_within_their_rows_and_equal_runs_alone_have_equal_hashes(documents, width):
     rows = [sentence for document in documents for sentence in document]
-    found, owner = hashing.windows(shard(documents).tokens, shard(documents).sentences, width)
+    found, owner = hashing.hash_windows(shard(documents).tokens, shard(documents).sentences, width)
     runs = [(i, tuple(row[a : a + width])) for i, row in enumerate(rows) for a in range(len(row) - width + 1)]
     assert owner.tolist() == [i for i, _ in runs]
     by_run = {}

@@ -138,7 +138,7 @@ def test_a_grid_is_the_paper_s_and_its_best_is_taken_and_kept(tmp_path, monkeypa
     seen = []
 
     def tune(name, directory, words):
-        cfg = config.changed(name, words)
+        cfg = config.load_changed(name, words)
         seen.append((cfg.batch_size, cfg.optim.learning_rate, cfg.epochs))
         score = cfg.batch_size + 1e5 * cfg.optim.learning_rate - cfg.epochs
         (directory / "checkpoints" / "7").mkdir(parents=True)
@@ -155,7 +155,7 @@ def test_a_grid_is_the_paper_s_and_its_best_is_taken_and_kept(tmp_path, monkeypa
 
 def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_by_what_it_is(tmp_path, monkeypatch):
     def run(words):
-        cfg = config.changed(words[1], words[4:])
+        cfg = config.load_changed(words[1], words[4:])
         assert finetuning.run(cfg, pathlib.Path(words[3])) == 0
 
     monkeypatch.setattr(sweep, "_run", run)
@@ -164,14 +164,14 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     changes = WORDS | {f"data.{key}": path for key, path in rows.items()} | places | {"seeds": "0,1,2"}
     words = [f"--config.{key}={value}" for key, value in changes.items()]
     pair = [sweep.tune(name, tmp_path / side, words) for side in "AB"]
-    task = finetuning.open(config.changed(name, words)).task
+    task = finetuning.open(config.load_changed(name, words)).task
     lines = list(compare.differences("own", [task, task], pair))
     assert [line.split(" | ")[1:3] for line in lines] == [["validation", "accuracy"], ["validation", "macro_f1"]]
     assert all(line.endswith("| +0.0000 | +0.0000 .. +0.0000 |") for line in lines)
     assert compare.Run(name, tmp_path / "A", words, task).done() == pair[0]
     with open(rows["validation"], "a") as file:
         file.write('\n{"text": "the cat sat on a mat.", "label": "no"}')
-    now = finetuning.look(config.changed(name, words))
+    now = finetuning.look(config.load_changed(name, words))
     with pytest.raises(command.UserError, match="A was made of other data than are there now: give another --workdir"):
         compare.Run(name, tmp_path / "A", words, now).done()
     # Of outputs that are all right, B is better by what A lacks of 1.

@@ -23,8 +23,8 @@ def test_messages_of_the_compiler():
         ("Ran out of memory in memory space hbm. Used 19.96G of 15.75G hbm. Exceeded by 4.21G.", 19.96, 15.75),
         ("the total memory required for HLO temporaries (600.00G) exceeds available HBM (512.00M). x", 600, 0.5),
     ):
-        assert device_memory.lacking(said) == (round(used * 2**30), round(limit * 2**30))
-    assert device_memory.lacking("something else") == (None, None)
+        assert device_memory.needed_and_available(said) == (round(used * 2**30), round(limit * 2**30))
+    assert device_memory.needed_and_available("something else") == (None, None)
 
 
 def test_what_the_compiler_for_tpus_finds_out_has_its_figures():
@@ -34,14 +34,14 @@ def test_what_the_compiler_for_tpus_finds_out_has_its_figures():
     )
     with (
         pytest.raises(command.UserError, match=r"too small: a program needs 26\.84 GiB of 15\.75; take less$"),
-        device_memory.told("take less"),
+        device_memory.explain_shortage("take less"),
     ):
         raise jax.errors.JaxRuntimeError(said)
 
 
 def test_another_fault_stays_what_it_is():
     fault = jax.errors.JaxRuntimeError("INTERNAL: something else")
-    with pytest.raises(jax.errors.JaxRuntimeError) as met, device_memory.told("take less"):
+    with pytest.raises(jax.errors.JaxRuntimeError) as met, device_memory.explain_shortage("take less"):
         raise fault
     assert met.value is fault
 

@@ -1,4 +1,4 @@
-"""What host_memory.keep saves: pages of the system's that a step asks for anew."""
+"""What host_memory.keep_freed_memory saves: pages of the system's that a step asks for anew."""
 
 import json
 import mmap
@@ -14,7 +14,7 @@ import ctypes, json, resource, sys
 from bert_tpu.hardware import host_memory
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: where the system gives huge pages, faults are few
 if sys.argv[1] == "keep":
-    host_memory.keep()
+    host_memory.keep_freed_memory()
 import jax, jax.numpy as jnp
 
 @jax.jit

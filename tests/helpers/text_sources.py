@@ -17,7 +17,7 @@ PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.co
 def read(path, format="auto"):
     """The texts of the documents that match `path`, and the counts."""
     counts = sources.Counts()
-    found = sources.documents(sources.find([str(path)]), counts, format=format)
+    found = sources.documents(sources.find([str(path)]), counts, text_format=format)
     return [document.text.strip("\n") for document in found], counts
 
 

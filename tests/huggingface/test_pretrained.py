@@ -90,7 +90,7 @@ def test_all_differences_are_in_one_sentence_with_the_flags_that_remove_them(giv
     ):  # fmt: skip
         assert part in sentence
     words = [word for word in sentence.replace(",", " ").split() if word.startswith("--config.model.")]
-    cfg = config.changed(
+    cfg = config.load_changed(
         tiny_runs.FILE, [f"--config.{key}={value}" for key, value in (given | changes).items()] + words
     )
     assert {f"model.{key}": cfg.model[key] for key in pretrained.MEANING}.items() <= given.items()

@@ -36,7 +36,7 @@ def batch(*rows, masks=6):
 
 
 def chosen(*rows, fill=1):
-    return samples.choose(batch(*rows), small_bert.PIECES, SPECIAL, fill)
+    return samples.choose_rows(batch(*rows), small_bert.PIECES, SPECIAL, fill)
 
 
 def test_a_text_is_words_of_one_segment_and_tells_of_each_of_its_masks():
@@ -94,9 +94,9 @@ def taken(found, params):
         init=lambda key: param_layout.pack(transformer.init(BERT, key)), loss=None, counts=None, tx=optax.sgd(1.0),
         learning_rate=None, shapes={}, flops={}, seed=0, accumulate=1, dtype="float32",
     )  # fmt: skip
-    program = samples.compile(job, BERT, {name: rows.shape for name, rows in found.batch.items()}, on)
+    program = samples.compile_program(job, BERT, {name: rows.shape for name, rows in found.batch.items()}, on)
     placed = jax.device_put(param_layout.pack(params), train_step.shardings(job, on).params)
-    return samples.take(program, on, placed, found, small_bert.PIECES)
+    return samples.predict(program, on, placed, found, small_bert.PIECES)
 
 
 def assert_likeliest(told, params, ids, places):
@@ -124,7 +124,7 @@ def test_examples_that_share_a_row_do_not_see_each_other():
     packed, params = batch("[CLS] it was [SEP] [CLS] a big (red) dog ran [SEP]"), small_bert.params()
     packed["attention_mask"][0, 4:] = 2
     packed["example_starts"] = np.array([[0, 4]], np.int32)
-    found = samples.choose(packed, small_bert.PIECES, SPECIAL, 8)
+    found = samples.choose_rows(packed, small_bert.PIECES, SPECIAL, 8)
     [told] = taken(found, params)
     assert told["text"] == "a big [MASK] dog ran"
     assert_likeliest(told, params, packed["input_ids"][0, 4:], [3])

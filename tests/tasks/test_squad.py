@@ -144,7 +144,7 @@ def test_what_a_complaint_advises_can_be_said_on_the_command_line(tmp_path):
     words += ["--config.max_length=24", "--config.data.doc_stride=10"]
 
     def of(*more):
-        cfg = config.changed("configs/squad.py:2.0", [*words, *more])
+        cfg = config.load_changed("configs/squad.py:2.0", [*words, *more])
         return finetuning.read_task(cfg, squad_files.VOCABULARY)
 
     with pytest.raises(command.UserError, match="or max_query_length lower"):

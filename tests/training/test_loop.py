@@ -133,7 +133,7 @@ def test_a_fault_of_a_device_comes_out_of_the_loop_and_the_thread_ends():
 
     with (
         pytest.raises(command.UserError, match="a device's memory is too small; take less"),
-        device_memory.told("take less"),
+        device_memory.explain_shortage("take less"),
     ):
         run(program, step=lambda step, *_: booked.append(step))
     assert (called, booked) == ([1, 2, 3, 4], [1, 2])

@@ -111,7 +111,7 @@ def test_an_old_run_is_refused_before_its_old_corpus_is_and_its_replay_too(given
     (tmp_path / workdir.FORMAT_FILE).unlink()
     cfg.data.dir = str(old_corpus(cfg.data.dir, tmp_path / "old"))
     with pytest.raises(command.UserError, match="was begun by an earlier release, whose order of batches and optimiz"):
-        pretraining.run(cfg, tmp_path) if is_run else pretrain.again(cfg, tmp_path, 4)
+        pretraining.run(cfg, tmp_path) if is_run else pretrain.replay_step(cfg, tmp_path, 4)
 
 
 def old_corpus(directory, copy):
@@ -129,7 +129,7 @@ def test_replay_refuses_a_config_whose_batches_are_others(given, tmp_path, key):
     assert pretraining.run(tiny_runs.configured(short), tmp_path) == 0
     other = tiny_runs.configured(short, **{key: {"seed": 1, "batch_size": 16, "data.mask_rate": 0.3}[key]})
     with pytest.raises(command.UserError, match=f"belongs to another config: {key} is"):
-        pretrain.again(other, tmp_path, 4)
+        pretrain.replay_step(other, tmp_path, 4)
 
 
 def test_skips_in_a_row_exhaust_and_a_sound_step_forgives():
