@@ -25,7 +25,7 @@ import uuid
 
 HERE = pathlib.Path(__file__).resolve()
 PAYLOAD = 8 << 20  # bytes; large enough that the figure is the bandwidth's and not the round trip's
-PIN = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[a-z,]+\])?==([^\s;#]+)")
+NAME = re.compile(r"[\w.-]+")
 ROUNDS = 8  # exchanges with worker 0, of which the quickest tells the clocks' difference best
 IN_CHILDREN = ("devices", "bucket", "tensorflow")  # what may hang, or takes a device for itself
 
@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--corpus")
     parser.add_argument("--wait_s", type=float, default=60, help="for the other hosts to begin")
-    parser.add_argument("--requirements", type=pathlib.Path, default=HERE.parent.parent / "requirements-tpu.txt")
+    parser.add_argument("--pins", type=pathlib.Path, default=HERE.parent.parent, help="requirements and constraints")
     parser.add_argument("--only", choices=IN_CHILDREN, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
@@ -59,7 +59,7 @@ def report(args) -> dict:
             "python": platform.python_version(),
             "port": port,
             "commit": reported(lambda: (HERE.parent.parent / "COMMIT").read_text().strip()),
-            "versions": reported(lambda: versions(args.requirements)),
+            "versions": reported(lambda: versions(args.pins)),
             "disk_gib": round(shutil.disk_usage(pathlib.Path.home()).free / 2**30, 1),
             "memory_gib": reported(memory_gib),
             "corpus": reported(lambda: corpus(args.corpus)) if args.corpus else None,
@@ -206,26 +206,28 @@ def tensorflow() -> dict:
     return {"packages": [name for name in names if name in installed], "devices": kinds}
 
 
-def versions(requirements) -> dict:
-    """[Installed version or null, pinned version] by name, of everything that `requirements` and its files pin."""
-    found = {}
-    for name, pin, needed in pins(requirements):
+def versions(folder) -> dict:
+    """[Installed version or None, pinned version] by name, of each pinned package that is installed or needed.
+
+    folder: it has constraints.txt, with the pins, and requirements.txt, with the packages that a run needs.
+    """
+    needed = {NAME.match(line)[0].lower() for line in lines_of(folder / "requirements.txt")}
+    versions = {}
+    for line in lines_of(folder / "constraints.txt"):
+        name, _, pinned = line.partition("==")
         try:
-            have = importlib.metadata.version(name).split("+")[0]  # 2.13.0+cpu is a build of 2.13.0
+            installed = importlib.metadata.version(name).split("+")[0]  # 2.13.0+cpu is a build of 2.13.0
         except importlib.metadata.PackageNotFoundError:
-            have = None
-        if have or needed:
-            found[name.lower().replace("_", "-")] = [have, pin]
-    return found
+            installed = None
+        if installed or name.lower() in needed:
+            versions[name.lower().replace("_", "-")] = [installed, pinned]
+    return versions
 
 
-def pins(path, needed=True):
-    """(name, version, whether it must be there) of each pin in a requirements file and in those it refers to."""
-    for line in path.read_text().splitlines():
-        if line.startswith(("-r ", "-c ")):
-            yield from pins(path.parent / line[3:].strip(), needed and line.startswith("-r "))
-        elif match := PIN.match(line):
-            yield match[1], match[2], needed
+def lines_of(path) -> list:
+    """The lines of a requirements file without blank ones and comments."""
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return [line for line in lines if line]
 
 
 def memory_gib() -> float:

@@ -26,9 +26,9 @@ fi
 if ! [ -x "$venv/bin/python" ]; then
   uv venv --quiet --python "$PYTHON" "$venv" >&2 || fail "uv cannot bring Python $PYTHON; does this host reach the internet (an external address, or Cloud NAT)?"
 fi
-wanted=$(cd "$code" && cat requirements-tpu.txt requirements.txt constraints.txt | cksum)
+wanted=$(cd "$code" && cat pyproject.toml constraints.txt | cksum)
 if [ "$(cat "$venv/installed" 2>/dev/null)" != "$wanted" ]; then
-  (cd "$code" && uv pip install --quiet --python "$venv/bin/python" -r requirements-tpu.txt >&2) ||
+  (cd "$code" && uv pip install --quiet --python "$venv/bin/python" -r pyproject.toml --extra tpu -c constraints.txt >&2) ||
     fail "cannot install the pinned packages; the lines above say which"
   printf '%s\n' "$wanted" >"$venv/installed"
 fi

@@ -1,8 +1,10 @@
 """Guards of the house: imports run downward, files stay small, and heavy libraries stay where they belong."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 
 from conftest import ROOT
 import pytest
@@ -170,9 +172,12 @@ def test_shell_files_are_short_and_say_what_they_are_for(path):
             assert number - start <= 60, f"{path.name}: the function at line {start + 1} is too long"
 
 
-def test_pyproject_can_read_the_requirements():
-    """setuptools takes names from that file, and refuses pip's options."""
+def test_requirements_are_listed_once_in_ranges_and_pinned_in_one_file():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert all(line.startswith("#") or line[0].isalpha() for line in lines)
-    for name in ("corpus", "finetune", "plan", "tpu"):
-        assert "-c constraints.txt" in (ROOT / f"requirements-{name}.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == project["dependencies"]
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    assert not [line for line in project["dependencies"] + extras if "==" in line]
+    pinned = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    named = {re.match(r"[\w.-]+", line)[0].lower() for line in project["dependencies"] + extras}
+    assert named - pinned == {"bert_tpu", "libtpu"}  # jax[tpu] asks for another libtpu than the extra `plan`

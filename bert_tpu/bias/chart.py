@@ -15,7 +15,7 @@ NATS = (
 
 def require() -> None:
     """Raises UserError unless matplotlib is there: better before the work than after."""
-    command.require("bias.png", "matplotlib")
+    command.require("bias.png", "matplotlib", extra="report")
 
 
 def draw(audit: dict[str, Any], file: BinaryIO) -> None:

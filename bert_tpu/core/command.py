@@ -43,14 +43,16 @@ class Parser(argparse.ArgumentParser):
         return ""
 
 
-def require(what: str, *packages: str, install: str = "") -> None:
-    """Raises UserError that `what` needs the first of `packages` that is not installed: better before the work.
+def require(what: str, *packages: str, extra: str) -> None:
+    """Raises UserError if a package is not installed: better before the work than after it.
 
-    install: what pip is to be given, where that is not the package's name.
+    what: the thing that needs the packages, as the sentence names it.
+    packages: import names.
+    extra: the optional group of packages in pyproject.toml that has them.
     """
     for name in packages:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"{what} needs {name}: python -m pip install {install or name}")
+            raise UserError(f"{what} needs {name}: python -m pip install -e '.[{extra}]' -c constraints.txt")
 
 
 def quiet_tensorflow():

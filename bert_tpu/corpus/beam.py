@@ -16,10 +16,9 @@ from bert_tpu.corpus import input_units, worker
 
 def check(runner: str, words: list[str]) -> None:
     """Raises UserError unless Beam is there, with this runner, and takes these options of its own."""
-    try:
-        import apache_beam  # here and below, because it takes seconds
-    except ImportError:
-        raise command.UserError("--runner needs Apache Beam: pip install -r requirements-beam.txt") from None
+    command.require("--runner", "apache_beam", extra="beam")
+    import apache_beam  # here and below, because it takes seconds
+
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):  # its parser's help of two hundred lines

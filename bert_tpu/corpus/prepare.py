@@ -7,7 +7,6 @@ import fcntl
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import sys
@@ -98,8 +97,8 @@ def _check(options: worker.Options) -> worker.Options:
     ):
         if not holds:
             raise command.UserError(complaint)
-    if options.duplicates == "near" and importlib.util.find_spec("rensa") is None:
-        raise command.UserError("--duplicates near needs rensa: python -m pip install -r requirements-corpus.txt")
+    if options.duplicates == "near":
+        command.require("--duplicates near", "rensa", extra="corpus")
     return options
 
 

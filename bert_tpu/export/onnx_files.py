@@ -36,7 +36,7 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
     on the split that its task is judged on first, each form is then scored. Raises UserError where onnx/ exists, where
     a package is missing, or where run and model do not fit.
     """
-    command.require("ONNX", *onnx_graph.PACKAGES, install="-r requirements-onnx.txt")
+    command.require("ONNX", *onnx_graph.PACKAGES, extra="onnx")
     directory = Path(directory)
     name, positions = onnx_graph.config(directory)
     tokens = min(TOKENS, positions)

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import importlib.metadata
-import importlib.util
 import os
 import pathlib
 import shutil
@@ -20,8 +19,6 @@ from bert_tpu.distributed import mesh
 from bert_tpu.hardware import chips, device_memory
 from bert_tpu.planning import cost
 from bert_tpu.training import train_step
-
-REQUIREMENTS = "requirements-plan.txt"
 
 
 class Memory(NamedTuple):
@@ -61,10 +58,7 @@ def prepare():
 
     Raises UserError where libtpu is not installed.
     """
-    if importlib.util.find_spec("libtpu") is None:
-        raise command.UserError(
-            f"the compiler for TPUs is not installed: python -m pip install -r {REQUIREMENTS} brings it (Linux, x86_64)"
-        )
+    command.require("compiling for TPUs (on Linux, x86_64)", "libtpu", extra="plan")
     # Without the first it waits for a metadata server, without the second for whoever else compiles on this machine.
     os.environ.update({"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"})
     jax.config.update("jax_platforms", "cpu")

@@ -13,10 +13,9 @@ ROWS = 1024  # read at once
 
 def texts(path: str) -> Iterator[str]:
     """The column `text` of a file, in order; empty values are left out. Raises UserError that names the file."""
-    try:
-        from pyarrow import lib, parquet
-    except ImportError:
-        raise command.UserError(f"{path} needs pyarrow: python -m pip install -r requirements-corpus.txt") from None
+    command.require(path, "pyarrow", extra="corpus")
+    from pyarrow import lib, parquet
+
     try:
         with epath.Path(path).open("rb") as raw, parquet.ParquetFile(raw) as file:
             names = file.schema_arrow.names

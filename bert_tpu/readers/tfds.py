@@ -115,7 +115,9 @@ def _find(name: str):
     try:
         import tensorflow_datasets as tfds
     except ImportError:
-        raise command.UserError(f"{name} needs tensorflow_datasets; pip install it") from None
+        raise command.UserError(
+            f"{name} needs tensorflow_datasets: python -m pip install tensorflow-datasets"
+        ) from None
     mend = "check the name and TFDS_DATA_DIR, or prepare it by `tfds build`"
     try:
         # Read here, because the library reads the variable only when it is imported.

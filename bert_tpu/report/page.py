@@ -13,7 +13,7 @@ LARGEST = len(svg.SERIES)
 
 def require():
     """Raises UserError unless what draws and fills the page is installed."""
-    command.require("the report", "jinja2", "matplotlib")
+    command.require("the report", "jinja2", "matplotlib", extra="report")
 
 
 def write(runs: list[runs_.Run]) -> str:

@@ -1,7 +1,6 @@
 """How good predictions are, by the measures of GLUE (scikit-learn's and SciPy's), and how sure that is."""
 
 from collections.abc import Callable
-import importlib
 from typing import NamedTuple
 import warnings
 
@@ -23,13 +22,7 @@ class Measure(NamedTuple):
 
 def require() -> None:
     """Raises UserError unless the libraries that judge are there: better before training than after."""
-    try:
-        importlib.import_module("sklearn.metrics")
-        importlib.import_module("scipy.stats")
-    except ImportError:
-        raise command.UserError(
-            "judging needs scikit-learn and SciPy: python -m pip install -r requirements-finetune.txt"
-        ) from None
+    command.require("scoring", "sklearn", "scipy", extra="finetune")
 
 
 def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:

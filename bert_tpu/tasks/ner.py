@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import functools
-import importlib
 import itertools
 from pathlib import Path
 from typing import NamedTuple
@@ -83,12 +82,7 @@ def load(*, dir: str, train: str, validation: str, test: str, max_length: int, v
 
 
 def _require() -> None:
-    try:
-        importlib.import_module("seqeval.metrics")
-    except ImportError:
-        raise command.UserError(
-            "judging entities needs seqeval: python -m pip install -r requirements-finetune.txt"
-        ) from None
+    command.require("scoring entities", "seqeval", extra="finetune")
 
 
 def _from_files(dir: str, names: dict[str, str]) -> dict[str, Sentences]:

@@ -294,18 +294,17 @@ def test_what_beam_does_not_take_is_named_before_anything_is_written(mixed, tmp_
 
 def test_without_beam_the_mend_is_named(mixed, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(command.UserError, match=r"needs Apache Beam: pip install -r requirements-beam\.txt"):
+    with pytest.raises(
+        command.UserError, match=r"needs apache_beam: python -m pip install -e '\.\[beam\]' -c constraints\.txt"
+    ):
         make(mixed, tmp_path / "out", runner=RUNNER)
 
 
 def test_the_image_of_beams_workers_has_what_they_import():
     text = (ROOT / "launch/beam.Dockerfile").read_text()
-    pinned = re.search("^apache-beam==(.*)$", (ROOT / "requirements-beam.txt").read_text(), re.MULTILINE)[1]
+    pinned = re.search("^apache-beam==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
     assert f"FROM apache/beam_python3.11_sdk:{pinned}\n" in text
     copied = [word for line in re.findall("^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
     assert all((ROOT / name).exists() for name in copied)
-    needed = {"requirements-beam.txt", "constraints.txt", "bert_tpu"}
-    for name in copied:
-        if name.startswith("requirements"):
-            needed |= set(re.findall("^-[rc] (.*)$", (ROOT / name).read_text(), re.MULTILINE))
-    assert needed <= set(copied)
+    assert {"pyproject.toml", "constraints.txt", "bert_tpu"} <= set(copied)
+    assert "-r pyproject.toml --extra beam -c constraints.txt" in text

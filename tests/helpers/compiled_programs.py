@@ -5,11 +5,12 @@ import os
 import pathlib
 
 from conftest import ROOT
-from helpers import warm_processes
 import pytest
 
+from helpers import warm_processes
+
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install -r requirements-plan.txt"
+    importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: make .venv/libtpu"
 )
 
 

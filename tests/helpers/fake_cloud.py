@@ -12,7 +12,7 @@ import time
 
 from conftest import ROOT
 
-SHIPPED = ("launch", "requirements.txt", "requirements-tpu.txt", "constraints.txt")
+SHIPPED = ("launch", "pyproject.toml", "requirements.txt", "constraints.txt")
 ENV = {
     "PROJECT": "my-project-123",
     "ZONE": "us-central1-a",

@@ -50,9 +50,10 @@ def four(tmp_path_factory, corpus_dir):
     Worker 1's clock is 30 s ahead, worker 2 has other pins, worker 3 has no bucket; what else they report is sound.
     """
     folder = tmp_path_factory.mktemp("doctor")
-    bucket, other = folder / "bucket", folder / "requirements.txt"
+    bucket = folder / "bucket"
     bucket.mkdir()
-    other.write_text("jax[tpu]==0.9.0\nno-such-package==1.0\n")
+    (folder / "requirements.txt").write_text("jax>=0.9\nno-such-package\n")
+    (folder / "constraints.txt").write_text("# pins\njax==0.9.0\nno-such-package==1.0\nunneeded-package==1.0\n")
     runner = folder / "run.py"  # a host with an odd clock
     runner.write_text(
         "import runpy, sys, time\nreal, ahead = time.time, float(sys.argv[1])\ntime.time = lambda: real() + ahead\n"
@@ -66,7 +67,7 @@ def four(tmp_path_factory, corpus_dir):
             [
                 "30" if host == 1 else "0", f"--host={host}", "--hosts=4", f"--coordinator=127.0.0.1:{port}",
                 f"--corpus={corpus_dir}", f"--bucket={folder / 'no' / 'bucket' if host == 3 else bucket}",
-                f"--requirements={other if host == 2 else ROOT / 'requirements.txt'}",
+                f"--pins={folder if host == 2 else ROOT}",
             ],
             env=env, stdout=subprocess.PIPE,
         )

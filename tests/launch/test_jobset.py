@@ -107,19 +107,6 @@ def test_volumes_are_those_that_are_mounted(pod):
 def test_the_image_has_what_the_run_needs():
     text = (ROOT / "launch/Dockerfile").read_text()
     copied = [word for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
-    assert {"bert_tpu", "configs", "requirements-tpu.txt", "requirements.txt", "constraints.txt"} <= set(copied)
+    assert {"bert_tpu", "configs", "pyproject.toml", "constraints.txt"} <= set(copied)
     assert all((ROOT / name).exists() for name in copied)
     assert 'ENTRYPOINT ["python", "-m", "bert_tpu.pretrain"]' in text
-
-
-def test_tpu_requirements_are_those_of_the_cpu_and_jaxs_own_libtpu():
-    """jax[tpu] 0.10.2 asks for libtpu==0.0.42.*, and pip takes no other."""
-    lines = (ROOT / "requirements-tpu.txt").read_text().splitlines()
-    jax = re.search(r"^jax==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
-    assert "-r requirements.txt" in lines
-    assert f"jax[tpu]=={jax}" in lines
-    from importlib.metadata import requires
-
-    wanted = next(need for need in requires("jax") if need.startswith("libtpu") and 'extra == "tpu"' in need)
-    pinned = next(line for line in lines if line.startswith("libtpu=="))
-    assert pinned.startswith(wanted.split(";")[0].strip().removesuffix("*"))

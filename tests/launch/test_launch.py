@@ -121,7 +121,7 @@ def test_setup_ships_the_commit_and_is_repeatable(cloud):
         assert (code / "launch/host_run.sh").read_bytes() == (cloud.checkout / "launch/host_run.sh").read_bytes()
     made = (cloud.folder / "uv.log").read_text().splitlines()
     assert sum("venv --quiet --python 3.11" in line for line in made) == 4
-    assert sum("pip install" in line and "requirements-tpu.txt" in line for line in made) == 4
+    assert sum("pip install" in line and "--extra tpu" in line for line in made) == 4
     cloud.do("setup")
     assert (cloud.folder / "uv.log").read_text().splitlines() == made
 

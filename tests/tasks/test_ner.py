@@ -203,8 +203,8 @@ def test_bad_files_are_named_with_their_line(tmp_path, names, content, complaint
 
 def test_a_missing_library_is_named_before_it_is_needed(tmp_path, monkeypatch):
     write(tmp_path, {"train.txt": CONLL})
-    monkeypatch.setitem(sys.modules, "seqeval.metrics", None)
-    with pytest.raises(command.UserError, match=r"requirements-finetune\.txt"):
+    monkeypatch.setitem(sys.modules, "seqeval", None)
+    with pytest.raises(command.UserError, match=r"pip install -e '\.\[finetune\]'"):
         load(tmp_path)
 
 
