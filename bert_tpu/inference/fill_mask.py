@@ -1,6 +1,7 @@
-"""The pieces that a model puts in place of [MASK]: what transformers' fill-mask pipeline says, in JAX."""
+"""Predicts the pieces in place of [MASK] in JAX, with the results of transformers' fill-mask pipeline."""
 
 import functools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +14,9 @@ from bert_tpu.huggingface import hf
 from bert_tpu.model import transformer
 from bert_tpu.tokenizer import vocab
 
-SHORTEST = 32  # rows are padded to 32, 64, 128, ... tokens, so that few programs are compiled
-FEWEST = 4  # and the masks in them to 4, 8, 16, ...
+# Few programs are compiled, because sizes are rounded up to a few values:
+SHORTEST = 32  # rows are padded to 32, 64, 128, ... tokens
+FEWEST = 4  # and the masks in a row to 4, 8, 16, ...
 
 
 class Model(NamedTuple):
@@ -27,22 +29,22 @@ class Model(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """A piece for one [MASK], its probability, and the text with it."""
+    """A piece for one [MASK], its probability, and the text with the piece in it."""
 
     score: float
     piece: str
     sequence: str
 
 
-def load(directory) -> Model:
-    """The model of a Hugging Face directory, float32 on the first device; UserError without an MLM head."""
+def load(directory: str | Path) -> Model:
+    """Loads the model of a Hugging Face directory, float32 on the first device; UserError without an MLM head."""
     return ready(hf.load(directory), directory)
 
 
-def ready(pretrained: hf.Pretrained, directory) -> Model:
-    """What was read from `directory`, float32 on the first device; UserError without an MLM head."""
+def ready(pretrained: hf.Pretrained, directory: str | Path) -> Model:
+    """Puts the model that was read from `directory` on the first device, in float32; UserError without an MLM head."""
     if "mlm" in pretrained.absent:
-        raise command.UserError(f"{directory} holds an encoder without an MLM head: it cannot fill a mask")
+        raise command.UserError(f"{directory} has an encoder without an MLM head: it cannot fill a mask")
     tokenizer = vocab.tokenizer(pretrained.vocab)
     tokenizer.add_special_tokens(list(vocab.SPECIALS))
     params = jax.device_put(hf.complete(pretrained))
@@ -50,7 +52,7 @@ def ready(pretrained: hf.Pretrained, directory) -> Model:
 
 
 def predict(filler: Model, text: str, top_k: int = 5) -> list[list[Guess]]:
-    """The `top_k` likeliest pieces for each [MASK] of `text`, likeliest first; each mask by itself.
+    """Returns the `top_k` likeliest pieces for each [MASK] of `text`, likeliest first. Each mask is filled alone.
 
     Raises UserError for a text without [MASK], or with more tokens than the model has positions.
     """
@@ -60,9 +62,9 @@ def predict(filler: Model, text: str, top_k: int = 5) -> list[list[Guess]]:
     places = [place for place, piece in enumerate(row) if piece == filler.ids.mask]
     if not places:
         raise command.UserError(f"no [MASK] in {text!r}: write one, in capitals, where a word is wanted")
-    if len(row) > (most := filler.bert.max_positions):
+    if len(row) > (longest := filler.bert.max_positions):
         raise command.UserError(
-            f"the text has {len(row)} tokens with [CLS] and [SEP], the model takes {most}: shorten it"
+            f"the text has {len(row)} tokens with [CLS] and [SEP], the model takes {longest}: shorten it"
         )
     guesses = []
     for place, scores_V in zip(places, _scores(filler, row, places), strict=True):
@@ -72,8 +74,8 @@ def predict(filler: Model, text: str, top_k: int = 5) -> list[list[Guess]]:
     return guesses
 
 
-def _scores(filler, row, places):
-    """Probabilities of all pieces at `places`, one row each."""
+def _scores(filler: Model, row: list[int], places: list[int]) -> np.ndarray:
+    """Returns the probabilities of all pieces at `places`, float32 [places, V]."""
     length = min(_padded(len(row), SHORTEST), filler.bert.max_positions)
     input_ids_BL = np.full((1, length), filler.ids.pad, np.int32)
     input_ids_BL[0, : len(row)] = row
@@ -86,21 +88,27 @@ def _scores(filler, row, places):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _probabilities(bert, params, input_ids_BL, mask_BL, masked_positions_BM):
+def _probabilities(
+    bert: transformer.Bert,
+    params: dict[str, Any],
+    input_ids_BL: jax.Array,
+    mask_BL: jax.Array,
+    masked_positions_BM: jax.Array,
+) -> jax.Array:
     types_BL = jnp.zeros_like(input_ids_BL)
     logits = bert.apply({"params": params}, input_ids_BL, types_BL, mask_BL, masked_positions_BM)
     return jax.nn.softmax(logits.mlm_BMV, axis=-1)
 
 
-def _guess(filler, row, place, piece, score, alone):
-    # As transformers words it: without [CLS] and [SEP], unless another [MASK] would vanish with them.
-    filled = [i for i in [*row[:place], piece, *row[place + 1 :]] if i != filler.ids.pad]
-    sequence = filler.tokenizer.decode(filled, skip_special_tokens=alone)
+def _guess(filler: Model, row: list[int], place: int, piece: int, score: np.float32, alone: bool) -> Guess:
+    # transformers leaves out [CLS] and [SEP], unless another [MASK] would vanish with them.
+    ids = [i for i in [*row[:place], piece, *row[place + 1 :]] if i != filler.ids.pad]
+    sequence = filler.tokenizer.decode(ids, skip_special_tokens=alone)
     return Guess(float(score), filler.tokenizer.decode([piece], skip_special_tokens=False), sequence)
 
 
-def _padded(number, least):
-    """The least of `least`, 2 x `least`, 4 x `least`, ... that holds `number`."""
-    while least < number:
-        least *= 2
-    return least
+def _padded(number: int, smallest: int) -> int:
+    """Returns the first of `smallest`, 2 x `smallest`, 4 x `smallest`, ... that is not below `number`."""
+    while smallest < number:
+        smallest *= 2
+    return smallest

@@ -1,4 +1,4 @@
-"""Vectors of lines are transformers' hidden states, of every layer, in the order of the lines."""
+"""The vectors of lines are transformers' hidden states, for every layer, in the order of the lines."""
 
 import io
 import json
@@ -30,8 +30,8 @@ def directory(tmp_path_factory):
 def texts():
     """Lines of 0 to 50 words, some longer than the model, in no order, and three of about its length."""
     rng = np.random.default_rng(0)
-    made = [" ".join(rng.choice(WORDS, n)) for n in rng.permutation([*range(51), 0, 1, 46])]
-    return made + ["the" + " cat" * (MOST - 3 + more) for more in (1, 0, -1)]
+    lines = [" ".join(rng.choice(WORDS, n)) for n in rng.permutation([*range(51), 0, 1, 46])]
+    return lines + ["the" + " cat" * (MOST - 3 + more) for more in (1, 0, -1)]
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,15 @@ def file(texts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def states(directory, texts):
-    """Of each line transformers' hidden states [layers + 1, L, D], the line alone in its batch."""
+    """transformers' hidden states of each line, [layers + 1, L, D], the line alone in its batch."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     bert = transformers.BertModel.from_pretrained(directory, add_pooling_layer=False).eval()
-    found = []
+    hidden = []
     for text in texts:
         inputs = tokenizer(text, truncation=True, return_tensors="pt")
         with torch.no_grad():
-            found.append(torch.cat(bert(**inputs, output_hidden_states=True).hidden_states).numpy())
-    return found
+            hidden.append(torch.cat(bert(**inputs, output_hidden_states=True).hidden_states).numpy())
+    return hidden
 
 
 def expected(states, layer, pool):
@@ -60,20 +60,20 @@ def expected(states, layer, pool):
 
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("layer", range(-LAYERS - 1, LAYERS + 1))
-def test_npy_holds_the_hidden_states_of_transformers(directory, file, states, tmp_path, layer, pool):
+def test_npy_contains_the_hidden_states_of_transformers(directory, file, states, tmp_path, layer, pool):
     embedder = embed.load(directory, layer=layer, pool=pool, batch_size=8)
     counts = embed.write(embedder, file, tmp_path / "x.npy")
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     whole = tokenizer(file.read_text().splitlines(), verbose=False).input_ids
     assert counts == (57, sum(len(ids) > MOST for ids in whole))
     assert {MOST - 1, MOST, MOST + 1} <= set(map(len, whole))
-    found = np.load(tmp_path / "x.npy", mmap_mode="r")
-    assert (found.dtype, found.shape) == (np.float32, (57, 64))
-    np.testing.assert_allclose(found, expected(states, layer, pool), rtol=0, atol=1e-5)
+    vectors = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert (vectors.dtype, vectors.shape) == (np.float32, (57, 64))
+    np.testing.assert_allclose(vectors, expected(states, layer, pool), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_jsonl_holds_what_npy_holds_bit_for_bit(directory, file, tmp_path, pool):
+def test_jsonl_and_npy_have_the_same_bits(directory, file, tmp_path, pool):
     embedder = embed.load(directory, pool=pool)
     for name in ("x.npy", "x.jsonl"):
         embed.write(embedder, file, tmp_path / name)
@@ -91,7 +91,7 @@ def test_tokens_come_with_their_pieces(directory, file, texts, states, tmp_path,
         np.testing.assert_allclose(line["vectors"], state[layer], rtol=0, atol=1e-5)
 
 
-def test_windows_bound_what_is_held_and_change_nothing(directory, file, tmp_path, monkeypatch):
+def test_windows_bound_the_memory_and_change_nothing(directory, file, tmp_path, monkeypatch):
     embedder = embed.load(directory, batch_size=4)
     embed.write(embedder, file, tmp_path / "one.npy")
     monkeypatch.setattr(embed, "WINDOW", 100)
@@ -108,7 +108,7 @@ def test_windows_bound_what_is_held_and_change_nothing(directory, file, tmp_path
     for line in embed.lines(embedder, lines()):
         vectors.append(line.vectors)
         ahead.append(read - len(vectors))
-    # Of 24 words a line on average; a window has four or so, a block three.
+    # A line has 24 words on average, so a window has about four lines; a block has three.
     assert max(ahead) < 20
     np.testing.assert_allclose(np.stack(vectors), np.load(tmp_path / "one.npy"), rtol=0, atol=1e-6)
 
@@ -130,14 +130,14 @@ def test_encoder_without_a_pooler_and_a_workdir_are_embedded_too(directory, file
         np.testing.assert_allclose(np.load(tmp_path / "y.npy"), np.load(tmp_path / "x.npy"), rtol=0, atol=1e-6)
 
 
-def given(directory, source, out, *more):
+def options(directory, source, out, *more):
     return ["--model", str(directory), "--input", str(source), "--out", str(out), *more]
 
 
 def test_command_reads_stdin_and_counts(directory, tmp_path, monkeypatch, capsys):
     long = "the " * MOST
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"the cat\r\n\n{long}\nno line end".encode())))
-    monkeypatch.setattr(sys, "argv", ["embed", *given(directory, "-", tmp_path / "x.jsonl", "--pool", "tokens")])
+    monkeypatch.setattr(sys, "argv", ["embed", *options(directory, "-", tmp_path / "x.jsonl", "--pool", "tokens")])
     command.run(tool.main)
     assert capsys.readouterr().out == f"{tmp_path}/x.jsonl: 4 lines, 1 of them cut to 48 tokens\n"
     tokens = [json.loads(line)["tokens"] for line in (tmp_path / "x.jsonl").read_text().splitlines()]
@@ -159,14 +159,14 @@ def test_command_reads_stdin_and_counts(directory, tmp_path, monkeypatch, capsys
         (None, "x.npy", (), "text.txt does not exist"),
     ],
 )
-def test_what_cannot_be_embedded_is_refused_and_leaves_what_was(
+def test_a_wrong_input_or_option_is_refused_and_changes_no_file(
     directory, tmp_path, monkeypatch, content, out, more, complaint
 ):
     if content is not None:
         (tmp_path / "text.txt").write_bytes(content)
     (tmp_path / out).write_text("older")
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(sys, "argv", ["embed", *given(directory, tmp_path / "text.txt", tmp_path / out, *more)])
+    monkeypatch.setattr(sys, "argv", ["embed", *options(directory, tmp_path / "text.txt", tmp_path / out, *more)])
     with pytest.raises(SystemExit, match=rf"^error: [^\n]*{complaint}[^\n]*$"):
         command.run(tool.main)
     assert sorted(tmp_path.iterdir()) == before
@@ -178,7 +178,7 @@ def test_command_needs_neither_pytorch_nor_tensorflow(directory, file, tmp_path)
         "import runpy, sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'tensorflow']); "
         "runpy.run_module('tools.embed', run_name='__main__')"
     )
-    words = given(directory, file, tmp_path / "x.npy")
+    words = options(directory, file, tmp_path / "x.npy")
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path}/x.npy: 57 lines")

@@ -1,4 +1,4 @@
-"""Fill-mask says what transformers' pipeline says, without PyTorch and TensorFlow."""
+"""Fill-mask gives the results of transformers' pipeline, without PyTorch and TensorFlow."""
 
 import subprocess
 import sys
@@ -71,7 +71,7 @@ def test_texts_of_up_to_32_tokens_share_one_program(filler):
         ("[MASK]", 1000, "top_k 1000: give 1 to"),
     ],
 )
-def test_what_cannot_be_filled_is_refused(filler, text, top_k, complaint):
+def test_a_wrong_text_or_top_k_is_refused(filler, text, top_k, complaint):
     with pytest.raises(command.UserError, match=complaint):
         fill_mask.predict(filler, text, top_k)
 
@@ -94,8 +94,8 @@ def test_command_needs_neither_pytorch_nor_tensorflow(directory):
         "import runpy, sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'tensorflow']); "
         "runpy.run_module('tools.fill_mask', run_name='__main__')"
     )
-    given = ["--model", str(directory), "--top_k", "2", "the [MASK] sat", "[MASK] and [MASK]"]
-    done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=False)
+    options = ["--model", str(directory), "--top_k", "2", "the [MASK] sat", "[MASK] and [MASK]"]
+    done = subprocess.run([sys.executable, "-c", code, *options], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert [line for line in lines if not line.startswith("  ")] == [

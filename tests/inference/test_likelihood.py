@@ -24,16 +24,16 @@ def filler(directory):
 
 @pytest.fixture(scope="module")
 def questions(filler):
-    """More than a batch, of rows of 3 tokens to the model's most, in no order."""
+    """More questions than a batch has; rows of 3 tokens up to all of the model's positions, in no order."""
     rng = np.random.default_rng(0)
-    made = []
+    rows = []
     for length in [*rng.permutation(np.arange(3, MOST + 1)), *rng.integers(5, 20, 60)]:
         ids = [filler.ids.cls, *rng.integers(5, filler.bert.vocab_size, length - 2).tolist(), filler.ids.sep]
-        made.append(likelihood.masked(filler, ids, int(rng.integers(1, length - 1))))
-    return made
+        rows.append(likelihood.masked(filler, ids, int(rng.integers(1, length - 1))))
+    return rows
 
 
-def test_they_are_those_of_transformers(directory, filler, questions):
+def test_log_probabilities_are_those_of_transformers(directory, filler, questions):
     bert = transformers.BertForMaskedLM.from_pretrained(directory).eval()
     expected = []
     for question in questions:
@@ -41,12 +41,12 @@ def test_they_are_those_of_transformers(directory, filler, questions):
             logits = bert(torch.tensor([question.ids])).logits[0, question.place]
         expected.append(torch.log_softmax(logits, -1)[question.piece].item())
     assert len(questions) > likelihood.ASKED
-    found = likelihood.log_probs(filler, questions)
-    assert (found.dtype, found.min() < -5) == (np.float32, True)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    answers = likelihood.log_probs(filler, questions)
+    assert (answers.dtype, answers.min() < -5) == (np.float32, True)
+    np.testing.assert_allclose(answers, expected, rtol=0, atol=2e-5)
 
 
-def test_company_changes_no_answer_and_one_program_serves_all(filler, questions):
+def test_other_questions_change_no_answer_and_one_program_serves_all(filler, questions):
     likelihood._log_probs.clear_cache()
     whole = likelihood.log_probs(filler, questions)
     again = np.random.default_rng(1).permutation([*range(len(questions)), 3, 3, 3])
@@ -59,7 +59,7 @@ def test_company_changes_no_answer_and_one_program_serves_all(filler, questions)
     assert likelihood.log_probs(filler, []).shape == (0,)
 
 
-def test_chances_of_all_pieces_add_up_to_one(filler, questions):
+def test_probabilities_of_all_pieces_add_up_to_one(filler, questions):
     every = [questions[0]._replace(piece=piece) for piece in range(filler.bert.vocab_size)]
     assert np.exp(likelihood.log_probs(filler, every)).sum() == pytest.approx(1, abs=1e-5)
 
