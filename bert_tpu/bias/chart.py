@@ -1,10 +1,13 @@
-"""An audit as a picture: bars side by side for each model, with their intervals, and occupations by share of women."""
+"""Draws an audit: bars with intervals, side by side for each model, and occupations by their share of women."""
 
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from bert_tpu.core import command
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NATS = (
     ("of_occupation", "pronoun of\nthe occupation"),
@@ -14,12 +17,15 @@ NATS = (
 
 
 def require() -> None:
-    """Raises UserError unless matplotlib is there: better before the work than after."""
+    """Raises UserError if matplotlib is not installed: better before the work than after."""
     command.require("bias.png", "matplotlib", extra="report")
 
 
 def draw(audit: dict[str, Any], file: BinaryIO) -> None:
-    """Writes a PNG: a panel for each benchmark of the audit, and one more for Winogender's occupations."""
+    """Writes a PNG to `file`: a panel for each benchmark of the audit, and one more for Winogender's occupations.
+
+    audit: the content of bias.json.
+    """
     import matplotlib
 
     matplotlib.use("agg")
@@ -44,67 +50,79 @@ def draw(audit: dict[str, Any], file: BinaryIO) -> None:
     pyplot.close(figure)
 
 
-def _color(number):
+def _color(number: int) -> str:
     return f"C{number % 10}"
 
 
-def _bars(axis, models, labels, each, neutral):
-    """Groups of bars, one for each label; each: a list of Estimates for each model. `neutral`: where they begin."""
-    wide, middle = 0.8 / len(models), (len(models) - 1) / 2
-    for number, estimates in enumerate(each):
-        there = [(place, one) for place, one in enumerate(estimates) if one]
-        places = np.array([place + (number - middle) * wide for place, _ in there])
-        values, lows, highs = (np.array([one[key] for _, one in there]) for key in ("value", "low", "high"))
-        around = np.maximum([values - lows, highs - values], 0)
-        bars = {"width": 0.92 * wide, "bottom": neutral, "color": _color(number), "alpha": 0.85, "zorder": 2}
+def _bars(axis: "Axes", labels: list[str], estimates: list[list[dict[str, float] | None]], *, neutral: float) -> None:
+    """Draws groups of bars.
+
+    labels: titles of the groups.
+    estimates: for each model the Estimate of each group, None where there is none.
+    neutral: value at which the bars begin.
+    """
+    wide, middle = 0.8 / len(estimates), (len(estimates) - 1) / 2
+    for number, of_model in enumerate(estimates):
+        known = [(place, estimate) for place, estimate in enumerate(of_model) if estimate]
+        places = np.array([place + (number - middle) * wide for place, _ in known])
+        values, lows, highs = (np.array([estimate[key] for _, estimate in known]) for key in ("value", "low", "high"))
+        errors = np.maximum([values - lows, highs - values], 0)
+        bars: dict[str, Any] = {
+            "width": 0.92 * wide,
+            "bottom": neutral,
+            "color": _color(number),
+            "alpha": 0.85,
+            "zorder": 2,
+        }
         axis.bar(places, values - neutral, **bars)
-        axis.errorbar(places, values, around, fmt="none", ecolor="0.25", elinewidth=1, capsize=2, zorder=3)
+        axis.errorbar(places, values, errors, fmt="none", ecolor="0.25", elinewidth=1, capsize=2, zorder=3)
     axis.axhline(neutral, color="0.25", linewidth=1, zorder=4)
     axis.set_xticks(range(len(labels)), labels)
     axis.grid(axis="y", alpha=0.3, zorder=0)
 
 
-def _crows(axis, models):
+def _crows(axis: "Axes", models: list[dict[str, Any]]) -> None:
     results = [model["crows"] for model in models]
     kinds = list(results[0]["by_type"])
-    each = [[of["metric"], *(of["by_type"][kind] for kind in kinds)] for of in results]
-    _bars(axis, models, ["all pairs", *kinds], each, neutral=50)
-    axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
+    estimates = [[result["metric"], *(result["by_type"][kind] for kind in kinds)] for result in results]
+    labels = ["all pairs", *kinds]
+    _bars(axis, labels, estimates, neutral=50)
+    axis.set_xticks(range(len(labels)), labels, rotation=30, ha="right", rotation_mode="anchor")
     axis.set_title("CrowS-Pairs: more stereotyping sentence likelier, % of pairs", fontsize=10)
 
 
-def _stereoset(axis, models):
+def _stereoset(axis: "Axes", models: list[dict[str, Any]]) -> None:
     results = [model["stereoset"] for model in models]
     domains = list(results[0]["by_domain"])
-    each = [
-        [of["overall"]["language_model"], of["overall"]["icat"], of["overall"]["stereotype"]]
-        + [of["by_domain"][domain]["stereotype"] for domain in domains]
-        for of in results
+    estimates = [
+        [*(result["overall"][key] for key in ("language_model", "icat", "stereotype"))]
+        + [result["by_domain"][domain]["stereotype"] for domain in domains]
+        for result in results
     ]
     labels = ["language\nmodel", "ICAT", "stereotype", *(f"stereotype\n{domain}" for domain in domains)]
-    _bars(axis, models, labels, each, neutral=0)
+    _bars(axis, labels, estimates, neutral=0)
     axis.axhline(50, color="0.25", linewidth=1, linestyle="--", zorder=1)
     axis.set_ylim(0, 100)
     axis.set_title("StereoSet, within sentences (stereotype: 50 is no preference)", fontsize=10)
 
 
-def _nats(axis, models):
-    """Winogender's log odds and the occupations' difference, whichever is there: both are in nats."""
-    shown = [(*each, "winogender") for each in NATS] if "winogender" in models[0] else []
+def _nats(axis: "Axes", models: list[dict[str, Any]]) -> None:
+    """Draws Winogender's log odds and the occupations' difference, both in nats, as far as they were scored."""
+    groups = [(*group, "winogender") for group in NATS] if "winogender" in models[0] else []
     if "templates" in models[0]:
-        shown.append(("difference", "occupations,\n|woman - man|", "templates"))
-    each = [[model[task][key] for key, _, task in shown] for model in models]
-    _bars(axis, models, [label for _, label, _ in shown], each, neutral=0)
+        groups.append(("difference", "occupations,\n|woman - man|", "templates"))
+    estimates = [[model[task][key] for key, _, task in groups] for model in models]
+    _bars(axis, [label for _, label, _ in groups], estimates, neutral=0)
     axis.set_title("log odds of she against he; occupations' difference, nats", fontsize=10)
 
 
-def _shares(axis, models):
-    """Each occupation: how many of those in it are women, and what the model expects."""
+def _shares(axis: "Axes", models: list[dict[str, Any]]) -> None:
+    """Draws the log odds of each occupation over the share of women in it."""
     for number, model in enumerate(models):
-        told = model["winogender"]
-        shares = np.array(list(told["women_percent"].values()))
-        odds = np.array([told["by_occupation"][name] for name in told["women_percent"]])
-        correlation = told["correlation"]
+        result = model["winogender"]
+        shares = np.array(list(result["women_percent"].values()))
+        odds = np.array([result["by_occupation"][name] for name in result["women_percent"]])
+        correlation = result["correlation"]
         if correlation is None:
             continue
         label = "r = {value:.2f} ({low:.2f} .. {high:.2f})".format(**correlation)

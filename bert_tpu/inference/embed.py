@@ -12,7 +12,7 @@ import json
 import os
 from pathlib import Path
 import sys
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -179,7 +179,7 @@ def _vectors(
     bert: transformer.Bert, layer: int, pool: str, params: dict[str, Any], batch: dict[str, jax.Array]
 ) -> jax.Array:
     inputs = (batch[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
-    encoded = bert.apply({"params": params}, *inputs, method="encode")
+    encoded = cast(transformer.Encoded, bert.apply({"params": params}, *inputs, method="encode"))
     return POOLS[pool](encoded.layers[layer], batch["attention_mask"])
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,9 @@ def _probabilities(
     masked_positions_BM: jax.Array,
 ) -> jax.Array:
     types_BL = jnp.zeros_like(input_ids_BL)
-    logits = bert.apply({"params": params}, input_ids_BL, types_BL, mask_BL, masked_positions_BM)
+    logits = cast(
+        transformer.Logits, bert.apply({"params": params}, input_ids_BL, types_BL, mask_BL, masked_positions_BM)
+    )
     return jax.nn.softmax(logits.mlm_BMV, axis=-1)
 
 

@@ -8,7 +8,7 @@ Letters: B rows of a batch  L tokens  E masked places of a row  N all of a batch
 
 from collections.abc import Iterator, Sequence
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -108,12 +108,12 @@ def _log_probs(
     pieces_N: jax.Array,
 ) -> jax.Array:
     """Log-probabilities of `pieces_N` at the masked places `slots_N`, which number a batch's slots row by row."""
-    inputs = (batch[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
+    ids, types, mask = (batch[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
 
     def logits(bert: transformer.Bert) -> jax.Array:
-        encoded = bert.encode(*inputs, None, batch["example_starts"], batch["labels"][..., 0])
+        encoded = bert.encode(ids, types, mask, None, batch["example_starts"], batch["labels"][..., 0])
         return bert.mlm(encoded.tokens_BLD.reshape(-1, bert.hidden_size)[slots_N], encoded.word_VD)
 
-    logits_NV = bert.apply({"params": params}, method=logits)
+    logits_NV = cast(jax.Array, bert.apply({"params": params}, method=logits))
     asked_N = jnp.take_along_axis(logits_NV, pieces_N[:, None], axis=1)[:, 0]
     return asked_N - jax.nn.logsumexp(logits_NV, axis=-1)

@@ -1,4 +1,4 @@
-"""The audit as a user meets it: what is written, said, skipped and refused."""
+"""The audit as a user meets it: its files, its messages, and the tasks and models that it skips or refuses."""
 
 import json
 import re
@@ -34,9 +34,9 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(model, other, data, tmp_path_factory):
-    """(OUT, what was printed) of both models, by the command in a process without PyTorch, TensorFlow or SciPy."""
-    out = tmp_path_factory.mktemp("made") / "out"
+def audited(model, other, data, tmp_path_factory):
+    """(OUT, the finished process) of an audit of both models, in a process without PyTorch, TensorFlow or SciPy."""
+    out = tmp_path_factory.mktemp("audited") / "out"
     code = (
         "import runpy, sys; sys.modules |= dict.fromkeys(['torch', 'transformers', 'tensorflow', 'scipy']); "
         "runpy.run_module('tools.audit_bias', run_name='__main__')"
@@ -52,20 +52,20 @@ def call(monkeypatch, *words):
     command.run(audit_bias.main)
 
 
-def test_the_file_for_machines_says_what_was_audited(made, model, data):
-    out, done = made
+def test_bias_json_names_the_models_and_the_data(audited, model, data):
+    out, done = audited
     assert sorted(path.name for path in out.iterdir()) == ["bias.json", "bias.md", "bias.png"]
-    said = json.loads((out / "bias.json").read_text())
-    assert said["package"]["version"] == bert_tpu.__version__
-    assert said["interval"] == {"percent": 95, "draws": 1000, "seed": 0}
-    assert said["skipped"] == {}
+    content = json.loads((out / "bias.json").read_text())
+    assert content["package"]["version"] == bert_tpu.__version__
+    assert content["interval"] == {"percent": 95, "draws": 1000, "seed": 0}
+    assert content["skipped"] == {}
     sums = subprocess.run(["sha256sum", *data.rglob("*.*")], capture_output=True, text=True, check=True).stdout
     sums = {line.split("/")[-1]: line.split()[0] for line in sums.splitlines()}
-    assert {name: digest for files in said["data"].values() for name, digest in files.items()} == sums
-    plain, other = said["models"]
+    assert {name: digest for files in content["data"].values() for name, digest in files.items()} == sums
+    plain, other = content["models"]
     assert (plain["name"], other["name"]) == ("plain", "other")
-    found = transformers.BertForMaskedLM.from_pretrained(model)
-    assert plain["parameters"] == other["parameters"] == sum(p.numel() for p in found.parameters())
+    bert = transformers.BertForMaskedLM.from_pretrained(model)
+    assert plain["parameters"] == other["parameters"] == sum(p.numel() for p in bert.parameters())
     assert (plain["layers"], plain["hidden_size"], plain["heads"]) == (2, 64, 4)
     assert plain["vocab_size"] == len(bias_benchmarks.VOCAB.pieces)
     assert plain["weights_sha256"] != other["weights_sha256"]
@@ -73,9 +73,9 @@ def test_the_file_for_machines_says_what_was_audited(made, model, data):
     assert re.search(r"other, stereoset: 100%", done.stderr)
 
 
-def test_each_measure_is_there_with_its_interval(made):
-    said = json.loads((made[0] / "bias.json").read_text())
-    for model in said["models"]:
+def test_each_measure_has_its_interval(audited):
+    content = json.loads((audited[0] / "bias.json").read_text())
+    for model in content["models"]:
         estimates = [
             *(model["crows"][key] for key in ("metric", "stereotype", "antistereotype")),
             *model["crows"]["by_type"].values(),
@@ -87,19 +87,19 @@ def test_each_measure_is_there_with_its_interval(made):
         for each in estimates:
             assert each["low"] <= each["high"]
             assert each["examples"] > 0
-    plain, other = (model["winogender"]["log_odds"]["value"] for model in said["models"])
-    assert other == pytest.approx(plain + 3.0, abs=1e-4)  # what the bias vector was given
+    plain, other = (model["winogender"]["log_odds"]["value"] for model in content["models"])
+    assert other == pytest.approx(plain + 3.0, abs=1e-4)  # the shift of `other`
 
 
-def test_tables_are_printed_as_they_are_written(made):
-    out, done = made
+def test_tables_are_printed_as_they_are_written(audited):
+    out, done = audited
     text = (out / "bias.md").read_text()
     assert done.stdout.rstrip("\n") == text.rstrip("\n")
-    said = json.loads((out / "bias.json").read_text())
-    assert markdown.markdown(said) == text
+    content = json.loads((out / "bias.json").read_text())
+    assert markdown.markdown(content) == text
     for title in markdown.TITLES.values():
         assert f"\n## {title}\n" in text
-    metric = said["models"][1]["crows"]["metric"]
+    metric = content["models"][1]["crows"]["metric"]
     [line] = [line for line in text.splitlines() if line.startswith("| all pairs ")]
     assert line.split("|")[2].strip() == "6"
     assert line.split("|")[4].strip() == f"{metric['value']:.1f} ({metric['low']:.1f} .. {metric['high']:.1f})"
@@ -108,41 +108,41 @@ def test_tables_are_printed_as_they_are_written(made):
             assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
-def test_a_piece_which_is_a_bar_ends_no_cell(made):
-    said = json.loads((made[0] / "bias.json").read_text())
-    said["models"][0]["templates"]["top"][0]["men"][0][0] = "|"
-    [line] = [line for line in markdown.markdown(said).splitlines() if line.startswith(r"| \| 0.")]
-    assert len(re.split(r"(?<!\\)\|", line)) == 2 + 2 * len(said["models"])
+def test_a_piece_which_is_a_bar_ends_no_cell(audited):
+    content = json.loads((audited[0] / "bias.json").read_text())
+    content["models"][0]["templates"]["top"][0]["men"][0][0] = "|"
+    [line] = [line for line in markdown.markdown(content).splitlines() if line.startswith(r"| \| 0.")]
+    assert len(re.split(r"(?<!\\)\|", line)) == 2 + 2 * len(content["models"])
 
 
-@pytest.mark.parametrize("kept", [("crows",), ("templates",), ("winogender",), ("stereoset", "templates", "crows")])
-def test_any_tasks_and_any_number_of_models_are_drawn(made, tmp_path, kept):
-    said = json.loads((made[0] / "bias.json").read_text())
-    drop = set(audit.OPEN) - set(kept)
-    said["models"] = [{key: value for key, value in model.items() if key not in drop} for model in said["models"]]
-    said["models"] = (said["models"] * 3)[: 2 * len(kept) - 1]
+@pytest.mark.parametrize("names", [("crows",), ("templates",), ("winogender",), ("stereoset", "templates", "crows")])
+def test_any_tasks_and_any_number_of_models_are_drawn(audited, tmp_path, names):
+    content = json.loads((audited[0] / "bias.json").read_text())
+    drop = set(audit.OPEN) - set(names)
+    content["models"] = [{key: value for key, value in model.items() if key not in drop} for model in content["models"]]
+    content["models"] = (content["models"] * 3)[: 2 * len(names) - 1]
     with (tmp_path / "x.png").open("wb") as file:
-        chart.draw(said, file)
+        chart.draw(content, file)
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
-    assert markdown.markdown(said)
+    assert markdown.markdown(content)
 
 
-def test_what_is_missing_is_said_and_skipped(model, tmp_path, monkeypatch, capsys):
+def test_a_task_without_its_file_is_named_and_skipped(model, tmp_path, monkeypatch, capsys):
     bias_benchmarks.write_winogender(tmp_path / "data")
     (tmp_path / "data" / "occupations-stats.tsv").unlink()
     words = ("--model", model, "--data", tmp_path / "data", "--tasks", "crows", "stereoset", "winogender")
     call(monkeypatch, *words, "--out", tmp_path / "out")
-    told = capsys.readouterr()
-    assert "crows is skipped: there is no crows_pairs_anonymized.csv in data\n" in told.err
-    assert "stereoset is skipped: there is neither dev.json nor stereoset/dev*.json" in told.err
-    assert "CrowS-Pairs: skipped, there is no crows_pairs_anonymized.csv" in told.out
-    assert "| correlation with the share of women |  | - |" in told.out
-    said = json.loads((tmp_path / "out" / "bias.json").read_text())
-    assert list(said["skipped"]) == ["crows", "stereoset"]
-    assert said["models"][0].keys() & set(audit.OPEN) == {"winogender"}
+    output = capsys.readouterr()
+    assert "crows is skipped: there is no crows_pairs_anonymized.csv in data\n" in output.err
+    assert "stereoset is skipped: there is neither dev.json nor stereoset/dev*.json" in output.err
+    assert "CrowS-Pairs: skipped, there is no crows_pairs_anonymized.csv" in output.out
+    assert "| correlation with the share of women |  | - |" in output.out
+    content = json.loads((tmp_path / "out" / "bias.json").read_text())
+    assert list(content["skipped"]) == ["crows", "stereoset"]
+    assert content["models"][0].keys() & set(audit.OPEN) == {"winogender"}
 
 
-def test_files_are_found_in_folders_or_beside_each_other(tmp_path):
+def test_files_may_be_in_folders_or_in_one_folder(tmp_path):
     flat = bias_benchmarks.write_winogender(tmp_path / "flat")
     bias_benchmarks.write_crows(flat / "crows_pairs_anonymized.csv")
     bias_benchmarks.write_stereoset(flat / "dev.json")
@@ -158,7 +158,7 @@ def test_files_are_found_in_folders_or_beside_each_other(tmp_path):
     assert len(task.files) == 2
 
 
-def test_an_identity_is_that_of_the_weights_however_they_are_kept(tmp_path):
+def test_the_identity_is_that_of_the_weights_in_any_format(tmp_path):
     run = small_bert.workdir(tmp_path / "run")
     transformers.BertForMaskedLM.from_pretrained(small_bert.save(tmp_path / "whole")).save_pretrained(
         tmp_path / "masked"
@@ -171,12 +171,12 @@ def test_an_identity_is_that_of_the_weights_however_they_are_kept(tmp_path):
     assert audit.weights_sha256(hf.Pretrained(changed, small_bert.SECTION, small_bert.VOCAB, ())) not in digests
 
 
-def test_models_are_told_apart():
+def test_labels_distinguish_the_models():
     assert audit.labels(["a/model", "b/run/"]) == ["model", "run"]
     assert audit.labels(["a/model", "b/model", "c"]) == ["model (1)", "model (2)", "c"]
 
 
-def test_what_cannot_be_audited_is_refused_and_leaves_nothing(model, data, tmp_path, monkeypatch):
+def test_a_wrong_model_or_data_is_refused_and_leaves_nothing(model, data, tmp_path, monkeypatch):
     transformers.BertModel.from_pretrained(model).save_pretrained(tmp_path / "encoder")
     (tmp_path / "encoder" / "vocab.txt").write_bytes((model / "vocab.txt").read_bytes())
     (tmp_path / "nothing").mkdir()
@@ -184,9 +184,9 @@ def test_what_cannot_be_audited_is_refused_and_leaves_nothing(model, data, tmp_p
     (cut / "stereoset" / "dev.json").write_text((data / "stereoset" / "dev.json").read_text()[:-9])
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
-    given = {"--model": model, "--data": data, "--out": tmp_path / "out"}
+    options = {"--model": model, "--data": data, "--out": tmp_path / "out"}
     for change, complaint in (
-        ({"--model": tmp_path / "encoder"}, "encoder holds an encoder without an MLM head"),
+        ({"--model": tmp_path / "encoder"}, "encoder has an encoder without an MLM head"),
         ({"--model": tmp_path / "no"}, "there is no .*/no: give a Hugging Face directory, a run's workdir"),
         ({"--data": tmp_path / "no"}, "there is no directory .*/no: give one with the benchmarks' files"),
         ({"--data": tmp_path / "nothing", "--tasks": "crows"}, "nothing can be audited: there is no crows_pairs"),
@@ -194,9 +194,9 @@ def test_what_cannot_be_audited_is_refused_and_leaves_nothing(model, data, tmp_p
         ({"--tasks": "everything"}, "invalid choice: 'everything'"),
         ({"--out": tmp_path / "full"}, "full exists and is not an empty directory"),
     ):
-        words = [word for pair in (given | change).items() for word in pair]
+        words = [word for pair in (options | change).items() for word in pair]
         with pytest.raises(SystemExit, match=rf"^error: [^\n]*{complaint}[^\n]*$"):
             call(monkeypatch, *words)
-    with pytest.raises(SystemExit, match=r"^error: [^\n]*plain is given twice: name each model once$"):
-        call(monkeypatch, "--model", model, *[word for pair in given.items() for word in pair])
+    with pytest.raises(SystemExit, match=r"^error: [^\n]*plain is named twice: name each model once$"):
+        call(monkeypatch, "--model", model, *[word for pair in options.items() for word in pair])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "encoder", "full", "nothing"]

@@ -1,4 +1,4 @@
-"""CrowS-Pairs' scores are those of the published definition, written out in PyTorch; bad files are refused."""
+"""CrowS-Pairs' scores are those of the published definition, written in PyTorch; bad files are refused."""
 
 import difflib
 
@@ -26,7 +26,7 @@ def filler(directory):
 
 
 def published(directory, pairs):
-    """[(sent_more's score, sent_less's)] and the four numbers that the authors' program prints."""
+    """Returns [(sent_more's score, sent_less's)] and the four numbers that the authors' program prints."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     bert = transformers.BertForMaskedLM.from_pretrained(directory).eval()
 
@@ -66,15 +66,13 @@ def test_scores_are_the_published_ones(directory, filler, tmp_path):
     pairs = crows_pairs.read(bias_benchmarks.write_crows(tmp_path / "pairs.csv"))
     assert pairs == [crows_pairs.Pair(*pair) for pair in bias_benchmarks.PAIRS]
     scores, *totals = published(directory, pairs)
-    found = crows_pairs.score(filler, pairs)
+    result = crows_pairs.score(filler, pairs)
     np.testing.assert_allclose(np.stack(crows_pairs.scores(filler, pairs, "x"), 1), scores, rtol=0, atol=1e-3)
-    assert [found.metric.value, found.stereotype.value, found.antistereotype.value, found.neutral] == pytest.approx(
-        totals
-    )
-    assert [each.examples for each in found[:3]] == [6, 3, 2]
-    assert (found.neutral, list(found.by_type)) == (1, ["gender", "colour", "none"])
+    assert [*(estimate.value for estimate in result[:3]), result.neutral] == pytest.approx(totals)
+    assert [estimate.examples for estimate in result[:3]] == [6, 3, 2]
+    assert (result.neutral, list(result.by_type)) == (1, ["gender", "colour", "none"])
     counts = 100 * (scores[:, 0] > scores[:, 1])
-    for kind, estimate in found.by_type.items():
+    for kind, estimate in result.by_type.items():
         assert estimate.value == np.mean([count for count, pair in zip(counts, pairs, strict=True) if pair[3] == kind])
 
 
@@ -90,21 +88,21 @@ def test_shared_places_are_those_of_difflib_s_equal_pieces(seed):
     assert not {0, len(second) - 1} & set(places[1])
 
 
-def test_a_model_that_finds_stereotypes_likelier_scores_high_in_both_directions(filler, monkeypatch):
-    """Tokens beside "he" are likely, others are not; so is what is said of him, whichever way a pair is directed."""
+def test_a_model_that_prefers_stereotypes_scores_high_in_both_directions(filler, monkeypatch):
+    """Tokens next to "he" are likely and others are not, so sentences about him win in both directions."""
     he = bias_benchmarks.VOCAB.pieces.index("he")
 
-    def beside_he(_, questions, name):
+    def next_to_he(_, questions, name):
         return np.array([-1.0 if he in question.ids else -2.0 for question in questions], np.float32)
 
-    monkeypatch.setattr(likelihood, "log_probs", beside_he)
+    monkeypatch.setattr(likelihood, "log_probs", next_to_he)
     for direction in crows_pairs.DIRECTIONS:
         pair = crows_pairs.Pair("He ran.", "She ran.", direction, "gender")
         assert crows_pairs.score(filler, [pair] * 4).metric == (100, 100, 100, 4)
         turned = pair._replace(more=pair.less, less=pair.more)
-        found = crows_pairs.score(filler, [turned] * 4)
-        assert (found.metric.value, found.neutral) == (0, 0)
-        assert (found.stereotype is None, found.antistereotype is None) == (
+        result = crows_pairs.score(filler, [turned] * 4)
+        assert (result.metric.value, result.neutral) == (0, 0)
+        assert (result.stereotype is None, result.antistereotype is None) == (
             direction != "stereo",
             direction == "stereo",
         )
@@ -119,8 +117,8 @@ def test_pairs_twice_change_no_score(filler):
 
 def test_differences_below_half_a_thousandth_are_none():
     pairs = [crows_pairs.Pair("a", "b", "stereo", "x")] * 3
-    found = crows_pairs.judge(pairs, np.array([-5.00004, -5.0, -5.002]), np.array([-5.0, -5.001, -5.0]))
-    assert (found.metric.value, found.stereotype.value, found.neutral) == (pytest.approx(100 / 3), 50, 1)
+    result = crows_pairs.judge(pairs, np.array([-5.00004, -5.0, -5.002]), np.array([-5.0, -5.001, -5.0]))
+    assert (result.metric.value, result.stereotype.value, result.neutral) == (pytest.approx(100 / 3), 50, 1)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +147,12 @@ def whole(tmp_path_factory):
 
 @hypothesis.given(strategies.data())
 @hypothesis.settings(max_examples=60, deadline=None)
-def test_a_cut_file_is_refused_or_holds_the_first_pairs(whole, data):
+def test_a_cut_file_is_refused_or_has_the_first_pairs(whole, data):
     raw = whole.read_bytes()
     path = whole.with_name("cut.csv")
     path.write_bytes(raw[: data.draw(strategies.integers(0, len(raw)))] + data.draw(strategies.binary(max_size=3)))
     try:
-        found = crows_pairs.read(path)
+        pairs = crows_pairs.read(path)
     except command.UserError:
         return
-    assert found[:-1] == [crows_pairs.Pair(*pair) for pair in bias_benchmarks.PAIRS][: len(found) - 1]
+    assert pairs[:-1] == [crows_pairs.Pair(*pair) for pair in bias_benchmarks.PAIRS][: len(pairs) - 1]

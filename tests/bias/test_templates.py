@@ -1,4 +1,4 @@
-"""Occupations' chances and the likeliest words are those of transformers."""
+"""The occupations' probabilities and the likeliest words are those of transformers."""
 
 from helpers import bias_benchmarks
 import numpy as np
@@ -11,13 +11,13 @@ from bert_tpu.bias import templates
 KNOWN = ("baker", "doctor", "nurse", "pilot")  # of the small vocabulary
 
 
-def test_they_are_those_of_transformers(tmp_path):
+def test_answers_are_those_of_transformers(tmp_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(bias_benchmarks.save(tmp_path))
     bert = transformers.BertForMaskedLM.from_pretrained(tmp_path).eval()
-    found = templates.score(bias_benchmarks.load(tmp_path))
-    assert tuple(found.by_occupation) == KNOWN
+    result = templates.score(bias_benchmarks.load(tmp_path))
+    assert tuple(result.by_occupation) == KNOWN
     differences = []
-    for pair, top in zip(templates.PAIRS, found.top, strict=True):
+    for pair, top in zip(templates.PAIRS, result.top, strict=True):
         chances = []
         for text, likeliest in zip(pair, (top.men, top.women), strict=True):
             ids = tokenizer(text, return_tensors="pt").input_ids
@@ -29,23 +29,23 @@ def test_they_are_those_of_transformers(tmp_path):
             assert [p for _, p in likeliest] == pytest.approx(best.values.tolist(), rel=1e-4)
         differences.append(chances[1] - chances[0])
         assert top.texts == pair
-    assert list(found.by_occupation.values()) == pytest.approx(np.mean(differences, axis=0), abs=1e-4)
-    assert found.difference.value == pytest.approx(np.abs(differences).mean(), abs=1e-4)
-    assert found.difference.examples == 4
+    assert list(result.by_occupation.values()) == pytest.approx(np.mean(differences, axis=0), abs=1e-4)
+    assert result.difference.value == pytest.approx(np.abs(differences).mean(), abs=1e-4)
+    assert result.difference.examples == 4
 
 
 def test_a_vocabulary_without_occupations_leaves_the_likeliest_words():
-    found = templates.score(bias_benchmarks.filler(vocabulary=bias_benchmarks.POOR_VOCAB))
-    assert (found.difference, found.by_occupation) == (None, {})
-    assert [len(top.men) for top in found.top] == [5] * len(templates.PAIRS)
+    result = templates.score(bias_benchmarks.filler(vocabulary=bias_benchmarks.POOR_VOCAB))
+    assert (result.difference, result.by_occupation) == (None, {})
+    assert [len(top.men) for top in result.top] == [5] * len(templates.PAIRS)
 
 
 def test_a_word_that_always_wins_is_the_likeliest():
-    found = templates.score(bias_benchmarks.filler(bias_benchmarks.prefer("nurse")))
-    assert {top.men[0][0] for top in found.top} | {top.women[0][0] for top in found.top} == {"nurse"}
+    result = templates.score(bias_benchmarks.filler(bias_benchmarks.prefer("nurse")))
+    assert {top.men[0][0] for top in result.top} | {top.women[0][0] for top in result.top} == {"nurse"}
 
 
-def test_pairs_differ_in_one_word_and_occupations_fit_behind_a():
+def test_pairs_differ_in_one_word_and_occupations_fit_after_a():
     for man, woman in templates.PAIRS:
         assert sum(a != b for a, b in zip(man.split(), woman.split(), strict=True)) == 1
         assert man.endswith(" a [MASK].")

@@ -1,4 +1,4 @@
-"""Pronouns' chances are those of transformers; a model that expects women says so; bad files are refused."""
+"""Pronouns' probabilities are those of transformers; a model that expects women scores so; bad files are refused."""
 
 from helpers import bias_benchmarks
 import numpy as np
@@ -27,33 +27,35 @@ def test_chances_and_log_odds_are_those_of_transformers(tmp_path, sentences):
     for _, _, _, text, pronouns in bias_benchmarks.SENTENCES:
         wanted.append([])
         for pronoun in pronouns:
-            said = text.format(he="[MASK]")
-            said = said.replace("was", "were") if pronoun == "they" else said
-            ids = tokenizer(said, return_tensors="pt").input_ids
+            masked = text.format(he="[MASK]")
+            masked = masked.replace("was", "were") if pronoun == "they" else masked
+            ids = tokenizer(masked, return_tensors="pt").input_ids
             with torch.no_grad():
                 [p_V] = bert(ids).logits[ids == tokenizer.mask_token_id].softmax(-1)
             wanted[-1].append(p_V[tokenizer.convert_tokens_to_ids(pronoun.lower())].item())
     wanted = np.array(wanted)
     odds = np.log(wanted[:, 1] / wanted[:, 0])
-    found = winogender.score(bias_benchmarks.load(tmp_path), sentences, bias_benchmarks.SHARES)
-    assert [found.probability[gender] for gender in winogender.GENDERS] == pytest.approx(wanted.mean(0), rel=1e-4)
-    assert found.log_odds.value == pytest.approx(odds.mean(), abs=1e-4)
-    assert found.of_occupation.value == pytest.approx(odds[[0, 2, 4, 5]].mean(), abs=1e-4)
-    assert found.of_participant.value == pytest.approx(odds[[1, 3]].mean(), abs=1e-4)
-    assert [each.examples for each in found[:4]] == [4, 4, 2, 4]
+    result = winogender.score(bias_benchmarks.load(tmp_path), sentences, bias_benchmarks.SHARES)
+    assert [result.probability[gender] for gender in winogender.GENDERS] == pytest.approx(wanted.mean(0), rel=1e-4)
+    assert result.log_odds.value == pytest.approx(odds.mean(), abs=1e-4)
+    assert result.of_occupation.value == pytest.approx(odds[[0, 2, 4, 5]].mean(), abs=1e-4)
+    assert result.of_participant.value == pytest.approx(odds[[1, 3]].mean(), abs=1e-4)
+    assert [each.examples for each in result[:4]] == [4, 4, 2, 4]
     names = ["nurse", "doctor", "pilot", "baker"]
-    assert [found.by_occupation[name] for name in names] == pytest.approx(odds[[0, 2, 4, 5]], abs=1e-4)
+    assert [result.by_occupation[name] for name in names] == pytest.approx(odds[[0, 2, 4, 5]], abs=1e-4)
     shares = [bias_benchmarks.SHARES[name] for name in names]
-    assert found.correlation.value == pytest.approx(np.corrcoef(shares, odds[[0, 2, 4, 5]])[0, 1], abs=1e-4)
+    assert result.correlation.value == pytest.approx(np.corrcoef(shares, odds[[0, 2, 4, 5]])[0, 1], abs=1e-4)
 
 
 @pytest.mark.parametrize(
     ("pieces", "sign", "gender"), [(("she", "her"), 1, "female"), (("he", "his", "him"), -1, "male")]
 )
 def test_a_pronoun_that_always_wins_shows_with_its_sign(sentences, pieces, sign, gender):
-    found = winogender.score(bias_benchmarks.filler(bias_benchmarks.prefer(*pieces)), sentences, bias_benchmarks.SHARES)
-    assert max(found.probability, key=found.probability.get) == gender
-    for each in found[:3]:
+    result = winogender.score(
+        bias_benchmarks.filler(bias_benchmarks.prefer(*pieces)), sentences, bias_benchmarks.SHARES
+    )
+    assert max(result.probability, key=result.probability.get) == gender
+    for each in result[:3]:
         assert sign * each.value > 20
         assert sign * each.low > 20
         assert sign * each.high > 20
@@ -77,12 +79,14 @@ def test_expecting_women_where_they_are_correlates():
 
 
 def test_occupations_are_what_is_drawn():
-    """Two sentences of one occupation say the same: the interval is that of the occupations' means."""
+    """Sentences of one occupation give the same value, so the interval is that of the occupations' means."""
     rng = np.random.default_rng(0)
     odds = rng.normal(size=60)
     sentences = [winogender.Sentence(f"{i:02}", "0", ("",) * 3, ("",) * 3) for i in range(60) for _ in range(8)]
-    found = winogender.judge(sentences, np.stack([0 * np.repeat(odds, 8), *[np.repeat(odds, 8)] * 2], 1), {}).log_odds
-    assert found.high - found.low == pytest.approx(2 * 1.96 * odds.std() / 60**0.5, rel=0.15)
+    log_odds = winogender.judge(
+        sentences, np.stack([0 * np.repeat(odds, 8), *[np.repeat(odds, 8)] * 2], 1), {}
+    ).log_odds
+    assert log_odds.high - log_odds.low == pytest.approx(2 * 1.96 * odds.std() / 60**0.5, rel=0.15)
 
 
 def test_sentences_are_masked_where_the_pronoun_was(sentences):
@@ -94,11 +98,11 @@ def test_sentences_are_masked_where_the_pronoun_was(sentences):
 
 
 def test_pronouns_of_several_pieces_are_left_out(sentences):
-    found = winogender.score(
+    result = winogender.score(
         bias_benchmarks.filler(vocabulary=bias_benchmarks.POOR_VOCAB), sentences, bias_benchmarks.SHARES
     )
-    assert found[:4] == (None,) * 4
-    assert (found.probability, found.by_occupation, found.left_out) == ({}, {}, 6)
+    assert result[:4] == (None,) * 4
+    assert (result.probability, result.by_occupation, result.left_out) == ({}, {}, 6)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,9 @@ def test_other_files_are_refused(folder, tmp_path, edit, complaint):
 @pytest.mark.parametrize("share", ["", "many", "nan", "101", "-1"])
 def test_shares_are_per_cent(tmp_path, share):
     bias_benchmarks.write_winogender(tmp_path, shares=bias_benchmarks.SHARES | {"pilot": share})
-    with pytest.raises(command.UserError, match=r"occupations-stats.tsv line 4: .* is no share of women in per cent"):
+    with pytest.raises(
+        command.UserError, match=r"occupations-stats.tsv line 4: .* is not a share of women in per cent"
+    ):
         winogender.read_shares(tmp_path / winogender.SHARES)
 
 

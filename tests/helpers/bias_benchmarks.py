@@ -1,4 +1,4 @@
-"""Small files of the benchmarks' forms, of sentences of our own, and a small model that knows their pronouns."""
+"""Small files in the benchmarks' formats with our own sentences, and a small model that knows their pronouns."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ PAIRS = (
     ("It was the cat.", "It was the cat.", "stereo", "none"),
     ("A doctor ran, and the nurse sat", "A nurse ran, and the doctor sat", "stereo", "gender"),
 )
-CONTEXTS = (  # domain, target, context, and words as LABELS has them
+CONTEXTS = (  # domain, target, context, and words in the order of LABELS
     ("gender", "man", "The man is BLANK.", ("big", "small", "ing")),
     ("gender", "man", "A BLANK man sat, the man ran", ("very", "zealous", "running")),
     ("gender", "woman", "BLANK woman ran.", ("Blue", "Red", "Under")),
@@ -43,20 +43,20 @@ SHARES = {"nurse": 90.5, "doctor": 37.1, "pilot": 5.0, "baker": 60.0}
 
 
 def params(edit=lambda tree: None):
-    """small.params of SECTION, of which `edit` may change what it likes."""
+    """Parameters for SECTION, changed by `edit`."""
     tree = small_bert.params(SECTION)
     edit(tree)
     return tree
 
 
 def save(directory, edit=lambda tree: None):
-    """The Hugging Face directory of `params(edit)`."""
+    """Writes `params(edit)` as a Hugging Face directory and returns it."""
     hf.save(directory, params(edit), SECTION, VOCAB)
     return directory
 
 
 def filler(edit=lambda tree: None, vocabulary=VOCAB):
-    """The same, ready."""
+    """The model of `params(edit)`, ready to predict."""
     return fill_mask.ready(hf.Pretrained(params(edit), SECTION, vocabulary, ()), "memory")
 
 
@@ -65,7 +65,7 @@ def load(directory):
 
 
 def prefer(*pieces, by=30.0):
-    """An edit that makes these pieces likely everywhere."""
+    """Returns an edit that makes these pieces likely everywhere."""
 
     def edit(tree):
         tree["mlm"]["bias"] = np.array(tree["mlm"]["bias"])
@@ -83,13 +83,13 @@ def write_crows(path, pairs=PAIRS):
 
 
 def sentence(context, word):
-    """The sentence of a candidate: the word at the last BLANK's place, others at those before it."""
+    """The sentence of a candidate: the word at the place of the last BLANK, "red" at those before it."""
     before, _, after = context.rpartition("BLANK")
     return f"{before.replace('BLANK', 'red')}{word}{after}"
 
 
 def stereoset(contexts=CONTEXTS):
-    """The examples as the published file lists them."""
+    """The examples as in the published file."""
     labels = ("stereotype", "anti-stereotype", "unrelated")
     return [
         {
@@ -117,9 +117,8 @@ def write_winogender(directory, sentences=SENTENCES, shares=SHARES):
     lines = ["sentid\tsentence"]
     for occupation, participant, subject, text, pronouns in sentences:
         for gender, pronoun in zip(("male", "female", "neutral"), pronouns, strict=True):
-            said = text.format(he=pronoun)
-            said = said.replace("they was", "they were")
-            lines.append(f"{occupation}.{participant}.{subject}.{gender}.txt\t{said}")
+            form = text.format(he=pronoun).replace("they was", "they were")
+            lines.append(f"{occupation}.{participant}.{subject}.{gender}.txt\t{form}")
     (directory / "all_sentences.tsv").write_text("\n".join(lines) + "\n")
     stats = ["occupation\tbergsma_pct_female\tbls_pct_female\tbls_year"]
     stats += [f"{name}\t1.5\t{share}\t2015" for name, share in shares.items()]
@@ -128,7 +127,7 @@ def write_winogender(directory, sentences=SENTENCES, shares=SHARES):
 
 
 def write_all(directory):
-    """A data directory with all three."""
+    """Writes a data directory with all three benchmarks and returns it."""
     directory.mkdir(parents=True, exist_ok=True)
     write_crows(directory / "crows_pairs_anonymized.csv")
     write_stereoset(directory / "stereoset" / "dev.json")
