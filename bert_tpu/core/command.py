@@ -1,7 +1,7 @@
-"""How a command ends: 0 when done, 1 with one sentence about a fault, 130 on Ctrl-C."""
+"""How a command ends: 0 when done, 1 with one sentence about an error, 130 on Ctrl-C."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import difflib
 import errno
 import gc
@@ -9,95 +9,98 @@ import importlib.util
 import os
 import signal
 import sys
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
-    """A fault that the user can mend; its message is one sentence that says how."""
+    """An error that the user can fix; its message is one sentence that says how."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are UserErrors, so that they too exit with 1."""
+    """An argument parser that raises UserError for wrong arguments, so that the command exits with 1."""
 
-    def __init__(self, **options):
-        """`usage:` shows the command as it is typed, python -m MODULE, as Python 3.14 does of itself."""
+    def __init__(self, **options: Any):
+        """Sets `prog` to the command as it is typed, python -m MODULE, which Python 3.14 does by default."""
         spec = sys.modules["__main__"].__spec__
         super().__init__(**({"prog": f"python -m {spec.name.removesuffix('.__main__')}"} if spec else {}) | options)
 
-    def parse_known_args(self, args=None, namespace=None):
-        """As argparse does it, which leaves what was typed for `error`."""
+    def parse_known_args(  # type: ignore[override]  # typeshed declares three overloads
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """Parses as argparse does, and remembers the words for `error`."""
         self._typed = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args(args, namespace)
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """Raises the UserError; argparse itself would exit with 2."""
-        raise UserError(f"{message}; {self._nearest() or '--help lists the options'}")
+        raise UserError(f"{message}; {self._suggestion() or '--help lists the options'}")
 
-    def _nearest(self):
-        """The question whether another option was meant, where one was typed that is not there."""
+    def _suggestion(self) -> str:
+        """A question that names the option most like the first unknown one; "" if there is no such option."""
         options = [option[2:] for option in self._option_string_actions if option.startswith("--")]
         typed = (word[2:].split("=")[0] for word in self._typed if word.startswith("--"))
         for name in typed:
-            if not any(option.startswith(name) for option in options):  # argparse takes a beginning for the whole
+            if not any(option.startswith(name) for option in options):  # argparse accepts an option's first letters
                 near = difflib.get_close_matches(name, options, n=1)
                 return f"did you mean --{near[0]} instead of --{name}?" if near else ""
         return ""
 
 
-def require(what: str, *packages: str, extra: str) -> None:
-    """Raises UserError if a package is not installed: better before the work than after it.
+def require(purpose: str, *packages: str, extra: str) -> None:
+    """Raises UserError if a package is not installed. To be called before the work begins.
 
-    what: the thing that needs the packages, as the sentence names it.
-    packages: import names.
-    extra: the optional group of packages in pyproject.toml that has them.
+    purpose: what needs the packages, the first words of the message
+    packages: import names
+    extra: the optional group of packages in pyproject.toml that has them
     """
     for name in packages:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"{what} needs {name}: python -m pip install -e '.[{extra}]' -c constraints.txt")
+            raise UserError(f"{purpose} needs {name}: python -m pip install -e '.[{extra}]' -c constraints.txt")
 
 
-def quiet_tensorflow():
+def quiet_tensorflow() -> None:
     """Keeps TensorFlow's start-up notes out of the terminal, and Keras out; to be called before it is imported."""
-    # The second setting silences a note that the first does not; the third names an old Keras, which is not there.
+    # The second setting silences a note that the first does not. The third selects an old Keras, which is absent.
     settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "TF_USE_LEGACY_KERAS": "1"}
     os.environ.update(settings | os.environ)
 
 
-def collect_garbage():
-    """From here on Python looks for garbage, but never again through what is there by now: all that was imported."""
+def collect_garbage() -> None:
+    """Turns garbage collection on, but never again for the objects that exist now: all that was imported."""
     gc.freeze()
-    # New objects before it looks: tracing makes many that stay, and at Python's 700 a start is 7% dearer.
+    # New objects before a collection. Tracing makes many that stay: at Python's 700, a start takes 7% longer.
     gc.set_threshold(20_000)
     gc.enable()
 
 
 def run(main: Callable[[], None]) -> None:
-    """Calls `main`; a fault of the user or of the disk becomes one line on stderr and exit 1.
+    """Calls `main`; an error of the user or of the disk becomes one line on stderr and exit 1.
 
     Any other exception is a bug of ours and keeps its traceback.
     """
     collect_garbage()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while it was imported: see bert_tpu/__init__.py
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set while the command was imported: bert_tpu/__init__.py
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
-    except BrokenPipeError:  # whoever read our output has enough, `| head` for one
+    except BrokenPipeError:  # the reader of our output has closed it, for example `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (UserError, OSError) as fault:
-        sys.exit(f"error: {sentence(fault)}")  # a string: printed on stderr, status 1
+    except (UserError, OSError) as error:
+        sys.exit(f"error: {sentence(error)}")  # a string: printed on stderr, status 1
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     finally:
-        gc.freeze()  # Python would look through all that there is once more, for a second, before it ends
+        gc.freeze()  # else Python collects all objects once more as it ends, which takes a second
 
 
-def sentence(fault: UserError | OSError) -> str:
-    """One line that names the fault, the file where there is one, and the mend."""
-    if isinstance(fault, UserError):
-        return " ".join(str(fault).split())
-    name = fault.filename or "a file"
-    match fault.errno:
+def sentence(error: UserError | OSError) -> str:
+    """One line that says what is wrong, names the file if there is one, and says how to fix it."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    name = error.filename or "a file"
+    match error.errno:
         case errno.ENOENT:
             return f"{name} does not exist; check the path"
         case errno.EACCES | errno.EPERM:
@@ -108,4 +111,4 @@ def sentence(fault: UserError | OSError) -> str:
             return f"{name} is a file where a directory is needed; name another path"
         case errno.ENOSPC | errno.EDQUOT:
             return f"the disk is full ({name}); free some space and run the same command again"
-    return f"{fault.strerror or fault} ({name})"
+    return f"{error.strerror or error} ({name})"

@@ -1,6 +1,8 @@
-"""Configs at the door: read from a file and the command line, and handed on a section at a time."""
+"""Configs are checked at the door: read from a file and the command line, then passed on section by section."""
 
+import argparse
 import ast
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import difflib
 import functools
 import inspect
@@ -9,6 +11,7 @@ import operator
 import pathlib
 import runpy
 import sys
+from typing import Any
 
 import ml_collections
 
@@ -17,10 +20,10 @@ from bert_tpu.core import command
 FLAG = "--config."
 
 
-def parse(parser, argv=None):
-    """The parser's arguments, with `config`: what --config names (`config_name`), changed by each --config.KEY=VALUE.
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The parser's arguments, and two more: `config_name`, the value of --config, and `config`, the ConfigDict.
 
-    Raises UserError for a file, variant, key or value that makes no config.
+    Each --config.KEY=VALUE changes the config. Raises UserError for a wrong file, variant, key or value.
     """
     changes, rest = split_argv(sys.argv[1:] if argv is None else argv)
     parser.add_argument(
@@ -32,40 +35,45 @@ def parse(parser, argv=None):
     return args
 
 
-def split_argv(argv) -> tuple[list[str], list[str]]:
-    """The words --config.KEY=VALUE of a command line, and the others. UserError for one without a value."""
+def split_argv(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(words --config.KEY=VALUE, other words) of a command line. Raises UserError for a key without a value."""
     changes = [word for word in argv if word.startswith(FLAG)]
     for word in changes:
-        if "=" not in word:  # argparse would take the value for a stray word
+        if "=" not in word:  # argparse would take the value for a positional argument
             raise command.UserError(f"{word} has no value: write {word}=VALUE")
     return changes, [word for word in argv if word not in changes]
 
 
-def refuse_changes(changes, elsewhere) -> None:
-    """Raises UserError for a change of a key that a command sets itself. elsewhere: key -> what to do instead."""
+def refuse_changes(changes: Iterable[str], reasons: Mapping[str, str]) -> None:
+    """Raises UserError for a --config.KEY=VALUE whose key the command sets itself.
+
+    reasons: key -> what the user can do instead
+    """
     for word in changes:
         key = word.removeprefix(FLAG).partition("=")[0]
-        if key in elsewhere:
-            raise command.UserError(f"{word}: {elsewhere[key]}")
+        if key in reasons:
+            raise command.UserError(f"{word}: {reasons[key]}")
 
 
-def load_changed(name, words) -> ml_collections.ConfigDict:
-    """The config that `load` gives for `name`, changed by each word --config.KEY=VALUE; UserError as `parse`."""
+def load_changed(name: str, changes: Iterable[str]) -> ml_collections.ConfigDict:
+    """The config FILE[:VARIANT], changed by each --config.KEY=VALUE of `changes`. Raises UserError as `parse` does."""
     cfg = load(name)
-    for word in words:
+    for word in changes:
         _change(cfg, word)
     return cfg
 
 
-def load(name) -> ml_collections.ConfigDict:
-    """The config that `get_config` of FILE returns, called with VARIANT where `name` is FILE:VARIANT."""
+def load(name: str) -> ml_collections.ConfigDict:
+    """The config that `get_config` of FILE returns; called with VARIANT if `name` is FILE:VARIANT."""
     path, _, variant = name.partition(":")
     if not pathlib.Path(path).is_file():
         raise command.UserError(f"no config file {path}: --config takes a file such as configs/bert.py:medium")
     try:
         get_config = runpy.run_path(path)["get_config"]
     except (SyntaxError, KeyError) as error:
-        raise command.UserError(f"{path} is no config, a Python file with a function get_config: {error}") from error
+        raise command.UserError(
+            f"{path} is not a config, which is a Python file with a function get_config: {error}"
+        ) from error
     if variant and not inspect.signature(get_config).parameters:
         raise command.UserError(f"{path} has no variants: give --config {path}")
     try:
@@ -74,8 +82,8 @@ def load(name) -> ml_collections.ConfigDict:
         raise command.UserError(error) from error
 
 
-def _change(cfg, word):
-    """Sets one key; its value is read as the type that the config gives it."""
+def _change(cfg: ml_collections.ConfigDict, word: str) -> None:
+    """Sets one key. The value is read as the type that the key has in the config."""
     key, _, text = word.removeprefix(FLAG).partition("=")
     *sections, last = key.split(".")
     section, name = cfg, "config"
@@ -97,7 +105,7 @@ def _change(cfg, word):
         raise command.UserError(f"{word}: give {form}") from None
 
 
-def _whole_numbers(text):
+def _whole_numbers(text: str) -> tuple[int, ...]:
     numbers = ast.literal_eval(text)
     numbers = tuple(numbers) if isinstance(numbers, (tuple, list)) else (numbers,)
     if not all(type(number) is int for number in numbers):
@@ -105,14 +113,14 @@ def _whole_numbers(text):
     return numbers
 
 
-def _number(text):
+def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError
     return number
 
 
-READERS = {
+READERS: dict[type, tuple[Callable[[str], Any], str]] = {
     bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
     int: (int, "a whole number"),
     float: (_number, "a number"),
@@ -121,15 +129,20 @@ READERS = {
 }
 
 
-def _check_key(key, keys, name):
+def _check_key(key: str, keys: Collection[str], name: str) -> None:
     if key not in keys:
         near = difflib.get_close_matches(key, keys, n=1)
         hint = f"did you mean {near[0]}?" if near else f"its keys are {', '.join(sorted(keys))}"
         raise command.UserError(f"{name} has no key {key}: {hint}")
 
 
-def check_keys(section, name, keys, *, optional=()):
-    """Raises UserError that names the first left-over or missing key of `section`, which is called `name`."""
+def check_keys(section: Collection[str], name: str, keys: Collection[str], *, optional: Iterable[str] = ()) -> None:
+    """Raises UserError for the first key of `section` that is unknown or missing.
+
+    name: of the section in messages, such as config.model
+    keys: which the section must have
+    optional: which it may have
+    """
     for key in section:
         _check_key(key, {*keys, *optional}, name)
     for key in keys:
@@ -137,20 +150,21 @@ def check_keys(section, name, keys, *, optional=()):
             raise command.UserError(f"{name} lacks {key}: add it to the config")
 
 
-def check_minima(cfg, least):
-    """Raises UserError for the first value of `cfg` that is no number from that of `least` on: dotted key -> number."""
-    for key, number in least.items():
-        value = functools.reduce(operator.getitem, key.split("."), cfg)
-        if not number <= value < math.inf:
-            raise command.UserError(f"config.{key} is {value}: give {number} or more")
+def check_minima(cfg: ml_collections.ConfigDict, minima: Mapping[str, float]) -> None:
+    """Raises UserError for the first value below its minimum or not finite. `minima` maps dotted keys to minima."""
+    for key, minimum in minima.items():
+        value: Any = functools.reduce(operator.getitem, key.split("."), cfg)
+        if not minimum <= value < math.inf:
+            raise command.UserError(f"config.{key} is {value}: give {minimum} or more")
 
 
-def call(function, section, name, /, **given):
-    """`function(**section, **given)`: the section `cfg.<name>` is the function's arguments, no more and no fewer.
+def call(function: Callable[..., Any], section: ml_collections.ConfigDict, name: str, /, **arguments: Any) -> Any:
+    """Returns `function(**section, **arguments)`. The section's keys must be exactly the function's other arguments.
 
-    Raises UserError that names the first wrong or missing key.
+    Raises UserError that names the first unknown or missing key of `config.<name>`.
     """
-    free = {key: value.default for key, value in inspect.signature(function).parameters.items() if key not in given}
-    needed = [key for key, default in free.items() if default is inspect.Parameter.empty]
-    check_keys(section, f"config.{name}", needed, optional=free)
-    return function(**section, **given)
+    parameters = inspect.signature(function).parameters
+    free = {key: value.default for key, value in parameters.items() if key not in arguments}
+    required = [key for key, default in free.items() if default is inspect.Parameter.empty]
+    check_keys(section, f"config.{name}", required, optional=free)
+    return function(**section, **arguments)

@@ -1,37 +1,39 @@
-"""A run's files of JSON lines, each of one step: metrics.jsonl and samples.jsonl."""
+"""A run's files of JSON lines, each about one step: metrics.jsonl and samples.jsonl."""
 
 from collections.abc import Iterable, Iterator
 import json
+import os
+from typing import Any
 
 from etils import epath
 
 from bert_tpu.core import command, storage
 
 
-def read(path) -> list[dict]:
-    """The lines in their order, none where there is no file; a last one that was cut as its run was killed is left out.
+def read(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The lines in order; none if there is no file. Leaves out a last line that was cut when its run was killed.
 
-    Raises UserError for any other line that is no JSON object.
+    Raises UserError for any other line that is not a JSON object.
     """
-    return [line for _, line in _whole(epath.Path(path))]
+    return [line for _, line in _whole_lines(epath.Path(path))]
 
 
-def append(path, texts: Iterable[str]) -> None:
-    """`path` has `texts`, each a line with its end, behind what it had."""
+def append(path: str | os.PathLike, texts: Iterable[str]) -> None:
+    """Appends `texts` to the file. Each is a line and its line end."""
     with epath.Path(path).open("a") as file:
         file.write("".join(texts))
 
 
-def drop_after(path, step) -> None:
-    """What a killed run wrote after `step` is gone from `path`."""
-    path = epath.Path(path)
-    if not path.exists():
+def drop_after(path: str | os.PathLike, step: int) -> None:
+    """Removes the lines after `step`, which were written by a killed run."""
+    file = epath.Path(path)
+    if not file.exists():
         return
-    kept = [text for text, line in _whole(path) if line["step"] <= step]
-    storage.write_text(path, "".join(text + "\n" for text in kept))
+    texts = [text for text, line in _whole_lines(file) if line["step"] <= step]
+    storage.write_text(file, "".join(text + "\n" for text in texts))
 
 
-def _whole(path) -> Iterator[tuple[str, dict]]:
+def _whole_lines(path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
     texts = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
     for number, text in enumerate(texts, 1):
         try:

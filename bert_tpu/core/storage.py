@@ -1,36 +1,36 @@
 """Paths that may be in a bucket (gs://bucket/run), and files and directories that are written whole or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
 import json
 import os
 from pathlib import Path
 import secrets
 import tempfile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from etils import epath
 
 from bert_tpu.core import command
 
 
-def is_bucket(path) -> bool:
-    """True for a path of an object store, where files are written whole, cannot be locked and have no directories."""
+def is_bucket(path: str | os.PathLike) -> bool:
+    """True for a path of an object store. Its files are written whole and cannot be locked; it has no directories."""
     return "://" in os.fspath(path)
 
 
-def absolute(path) -> epath.Path:
-    """The path that does not depend on the working directory; epath itself would take a bucket for a folder in it."""
-    path = epath.Path(path)
-    return path if is_bucket(path) else path.absolute()
+def absolute(path: str | os.PathLike) -> epath.Path:
+    """The path that does not depend on the working directory. epath alone would take a bucket for a local folder."""
+    whole = epath.Path(path)
+    return whole if is_bucket(whole) else whole.absolute()
 
 
-def mtime_ns(path) -> int:
-    """When a file was written; in a bucket, to the second."""
+def mtime_ns(path: str | os.PathLike) -> int:
+    """The time in ns when a file was last written; in a bucket, to the second."""
     return epath.Path(path).stat().mtime * 10**9 if is_bucket(path) else os.stat(path).st_mtime_ns
 
 
-def json_bytes(content: dict) -> bytes:
+def json_bytes(content: Mapping[str, Any]) -> bytes:
     """JSON with sorted keys: equal contents give equal bytes."""
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
@@ -60,7 +60,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     if path.is_dir():
         raise command.UserError(f"{path} is a directory: give the name of a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A random name: the leftover of a killed run has another one, and another machine may be writing the same file.
+    # A random name: a killed run may have left such a file, and another machine may be writing the same path.
     partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with open(partial, "wb") as stream:
@@ -68,8 +68,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except OSError as fault:
-        fault.filename = str(path)
+    except OSError as error:
+        error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
         raise command.UserError(f"{path} exists and is not an empty directory: give another --out or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
-        partial = Path(temporary) / path.name  # one level deeper: mkdtemp closes its own directory to others (0700)
+        partial = Path(temporary) / path.name  # one level deeper: mkdtemp makes its own directory private (0700)
         partial.mkdir()
         yield partial
         partial.replace(path)

@@ -1,4 +1,4 @@
-"""How a command starts: it imports without looking for garbage, and Ctrl-C meanwhile is no traceback."""
+"""How a command starts: it imports without garbage collection, and Ctrl-C during that prints no traceback."""
 
 import gc
 import re
@@ -14,7 +14,7 @@ from bert_tpu.core import command
 
 @pytest.fixture
 def importing():
-    """As it is while a command imports; afterwards as it was."""
+    """Sets the process as it is while a command imports; resets it afterwards."""
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     gc.disable()
     yield
@@ -23,19 +23,19 @@ def importing():
 
 
 def test_a_command_collects_garbage_and_hears_ctrl_c(importing):
-    found = []
-    command.run(lambda: found.extend([gc.isenabled(), signal.getsignal(signal.SIGINT)]))
-    assert found == [True, signal.default_int_handler]
+    seen = []
+    command.run(lambda: seen.extend([gc.isenabled(), signal.getsignal(signal.SIGINT)]))
+    assert seen == [True, signal.default_int_handler]
 
 
-def test_whoever_ignores_ctrl_c_ignores_it_in_a_command(importing):
+def test_a_command_ignores_ctrl_c_where_its_parent_does(importing):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     command.run(lambda: None)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize("name", ["bert_tpu.pretrain", "bert_tpu.finetune", "tools.plan", "tools.fill_mask"])
-def test_ctrl_c_while_a_command_imports_ends_it_without_a_word(tmp_path, name):
+def test_ctrl_c_while_a_command_imports_ends_it_without_output(tmp_path, name):
     slow = "import gc, sys, time; print(gc.isenabled(), flush=True); time.sleep(60)"
     for package in ("ml_collections", "numpy", "absl"):
         (tmp_path / f"{package}.py").write_text(slow)
@@ -49,19 +49,19 @@ def test_ctrl_c_while_a_command_imports_ends_it_without_a_word(tmp_path, name):
     assert process.returncode == -signal.SIGINT  # 130 to a shell
 
 
-def test_whoever_imports_the_package_keeps_what_is_theirs(tmp_path):
+def test_importing_the_package_changes_no_setting_of_the_importer(tmp_path):
     look = "import gc, signal; print(gc.isenabled(), signal.getsignal(signal.SIGINT).__name__)"
-    (tmp_path / "hers").mkdir()
-    (tmp_path / "hers" / "__init__.py").write_text("import bert_tpu, tools")
-    (tmp_path / "hers" / "bert_tpu.py").write_text(look)
-    for words in (["-c", f"import bert_tpu, tools; {look}"], ["-m", "hers.bert_tpu"]):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "__init__.py").write_text("import bert_tpu, tools")
+    (tmp_path / "other" / "bert_tpu.py").write_text(look)
+    for words in (["-c", f"import bert_tpu, tools; {look}"], ["-m", "other.bert_tpu"]):
         env = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
         done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, check=True)
         assert done.stdout == "True default_int_handler\n"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("--wrkdir=W", "required: --workdir; did you mean --workdir instead of --wrkdir?"),
         ("--workdir W --sedes 3", "unrecognized arguments: --sedes 3; did you mean --seeds instead of --sedes?"),
@@ -70,10 +70,10 @@ def test_whoever_imports_the_package_keeps_what_is_theirs(tmp_path):
         ("", "required: --workdir; --help lists the options"),
     ],
 )
-def test_a_misspelt_option_is_told_as_that(words, said):
+def test_a_misspelt_option_gets_a_suggestion(words, message):
     parser = command.Parser()
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("-n", action="store_true")
-    with pytest.raises(command.UserError, match=re.escape(said) + "$"):
+    with pytest.raises(command.UserError, match=re.escape(message) + "$"):
         parser.parse_args(words.split())

@@ -1,4 +1,4 @@
-"""Mistakes on the command line, in a config or in its data: one sentence that says the mend, and no traceback."""
+"""Mistakes on the command line, in a config or in its data print one sentence with the fix, and no traceback."""
 
 import re
 import shutil
@@ -16,20 +16,20 @@ from bert_tpu.training import checkpoint, train_step, workdir
 
 
 @pytest.fixture(scope="module")
-def given(corpus_dir, tmp_path_factory):
+def options(corpus_dir, tmp_path_factory):
     return tiny_runs.keys(corpus_dir, tmp_path_factory)
 
 
 @pytest.fixture
 def fault(monkeypatch, capsys):
-    """Function (words of a command line) -> the one sentence that the run ends with, on stderr and with status 1."""
+    """Function (words of a command line) -> the one sentence on stderr with which the run ends, with status 1."""
 
     def run(words):
         monkeypatch.setattr(sys, "argv", ["pretrain", *map(str, words)])
-        monkeypatch.setattr(checkpoint, "quiet", lambda: None)  # it is for a process that ends
+        monkeypatch.setattr(checkpoint, "quiet", lambda: None)  # its effect lasts until the process ends
         with pytest.raises(SystemExit) as ended:
             command.run(pretrain.main)
-        assert isinstance(ended.value.code, str), "the run had no fault"  # Python prints it and exits with 1
+        assert isinstance(ended.value.code, str), "the run ended without an error"  # Python prints it and exits with 1
         assert "\n" not in ended.value.code
         assert "Traceback" not in capsys.readouterr().err
         return ended.value.code
@@ -61,7 +61,7 @@ CONFIG = f"--config={tiny_runs.FILE}"
         (["--confg=1"], "unrecognized arguments: --confg=1"),
     ],
 )
-def test_a_slip_in_a_key_or_value_is_named(fault, tmp_path, words, sentence):
+def test_a_mistake_in_a_key_or_value_is_named(fault, tmp_path, words, sentence):
     assert fault([CONFIG, f"--workdir={tmp_path / 'run'}", *words]).startswith(f"error: {sentence}")
     assert not (tmp_path / "run").exists()
 
@@ -75,15 +75,21 @@ def test_a_slip_in_a_key_or_value_is_named(fault, tmp_path, words, sentence):
         (["--workdir=w", "--config=configs"], "error: no config file configs"),
         (["--workdir=w", "--config=configs/bert.py:huge"], "no variant 'huge': choose from micro, mini,"),
         (["--workdir=w", "--config=configs/demo.py:huge"], "configs/demo.py has no variants"),
-        (["--workdir=w", "--config=README.md"], "README.md is no config, a Python file with a function get_config"),
-        (["--workdir=w", "--config=configs/__init__.py"], "is no config, a Python file with a function get_config"),
+        (
+            ["--workdir=w", "--config=README.md"],
+            "README.md is not a config, which is a Python file with a function get_config",
+        ),
+        (
+            ["--workdir=w", "--config=configs/__init__.py"],
+            "is not a config, which is a Python file with a function get_config",
+        ),
     ],
 )
-def test_a_config_that_is_none_is_named(fault, words, sentence):
+def test_a_file_that_is_not_a_config_is_named(fault, words, sentence):
     assert sentence in fault(words)
 
 
-def test_values_are_read_as_what_they_replace():
+def test_values_are_read_as_the_type_that_they_replace():
     words = ["seed=7", "optim.learning_rate=3e-4", "model.remat=True", "data.dir=a=b", "data.seq_lens=128"]
     lists = ["data.max_predictions=[20,76]", "num_steps=1_000"]
     args = config.parse(command.Parser(), [CONFIG, *(f"--config.{word}" for word in words + lists)])
@@ -103,22 +109,22 @@ def test_values_are_read_as_what_they_replace():
         "nonfinite.stop_after=-1", "watchdog.silent_s=1", "watchdog.stacks_s=-1", "watchdog.exit_s=5",
     ],
 )  # fmt: skip
-def test_a_number_without_sense_is_named(fault, given, tmp_path, change):
+def test_a_number_outside_its_range_is_named(fault, options, tmp_path, change):
     key, value = change.split("=")
-    said = fault([*tiny_runs.words(given, tmp_path / "run"), f"--config.{change}"])
-    assert re.search(rf"\b{re.escape(key)} (is )?{value}", said)
+    message = fault([*tiny_runs.words(options, tmp_path / "run"), f"--config.{change}"])
+    assert re.search(rf"\b{re.escape(key)} (is )?{value}", message)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     "section", ["", "model", "data", "optim", "checkpoint", "eval", "log", "profile", "nonfinite", "watchdog"]
 )
-def test_a_left_over_or_missing_key_of_a_config_file_is_named(given, tmp_path, section):
+def test_an_unknown_or_missing_key_of_a_config_file_is_named(options, tmp_path, section):
     for change, sentence in (
         (lambda keys: keys.update(bogus=1), "has no key bogus"),
         (lambda keys: keys.__delitem__(max(keys)), "lacks"),
     ):
-        cfg = tiny_runs.configured(given).unlock()
+        cfg = tiny_runs.configured(options).unlock()
         change(cfg[section] if section else cfg)
         with pytest.raises(command.UserError, match=sentence):
             pretraining.run(cfg, tmp_path / "run")
@@ -142,28 +148,30 @@ def test_a_left_over_or_missing_key_of_a_config_file_is_named(given, tmp_path, s
         ({"model.type_vocab_size": 1}, "config.model.type_vocab_size is 1: give 2 or more"),
     ],
 )
-def test_what_does_not_fit_together_is_named(fault, given, tmp_path, changes, sentence):
-    assert sentence in fault(tiny_runs.words(given | changes, tmp_path / "run"))
+def test_settings_that_contradict_each_other_are_named(fault, options, tmp_path, changes, sentence):
+    assert sentence in fault(tiny_runs.words(options | changes, tmp_path / "run"))
 
 
-def test_the_batch_size_that_is_proposed_divides(fault, given, tmp_path):
-    on = mesh.make(pretraining.jax.devices())
+def test_the_proposed_batch_size_divides(fault, options, tmp_path):
+    devices = mesh.make(pretraining.jax.devices()).size
     for batch_size, accumulate in ((9, 1), (33, 2), (1, 3)):
-        said = fault(tiny_runs.words(given | {"batch_size": batch_size, "accumulate": accumulate}, tmp_path / "run"))
-        proposed = int(re.search(rf"batch_size {batch_size} does not divide over 8 devices .*; try (\d+)", said)[1])
-        pretraining.make_batch_spec(tiny_runs.configured(given, batch_size=proposed)).check_division(
-            on.size, accumulate
+        message = fault(
+            tiny_runs.words(options | {"batch_size": batch_size, "accumulate": accumulate}, tmp_path / "run")
+        )
+        proposed = int(re.search(rf"batch_size {batch_size} does not divide over 8 devices .*; try (\d+)", message)[1])
+        pretraining.make_batch_spec(tiny_runs.configured(options, batch_size=proposed)).check_division(
+            devices, accumulate
         )
 
 
-def test_a_workdir_that_cannot_be_written_is_named(fault, given, tmp_path):
+def test_a_workdir_that_cannot_be_written_is_named(fault, options, tmp_path):
     (tmp_path / "file").touch()
-    assert f"{tmp_path / 'file'}" in fault(tiny_runs.words(given, tmp_path / "file" / "run"))
+    assert f"{tmp_path / 'file'}" in fault(tiny_runs.words(options, tmp_path / "file" / "run"))
     cache = {"compile_cache": str(tmp_path / "file" / "cache")}
     assert "cannot be written: give another --config.compile_cache" in fault(
-        tiny_runs.words(given | cache, tmp_path / "run")
+        tiny_runs.words(options | cache, tmp_path / "run")
     )
-    assert "may not be read or written" in fault(tiny_runs.words(given, "/sys/run"))  # even root may not
+    assert "may not be read or written" in fault(tiny_runs.words(options, "/sys/run"))  # even root may not
 
 
 @pytest.fixture
@@ -171,9 +179,11 @@ def own_corpus(corpus_dir, tmp_path):
     return shutil.copytree(corpus_dir, tmp_path / "corpus")
 
 
-def test_a_fault_of_the_data_costs_no_new_workdir(fault, given, own_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_step, "compile", lambda *_: train_step.Programs({}, {}))  # which goes on meanwhile
-    words = tiny_runs.words(given | {"data.dir": own_corpus}, tmp_path / "run")
+def test_an_error_in_the_data_needs_no_new_workdir(fault, options, own_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        train_step, "compile", lambda *_: train_step.Programs({}, {})
+    )  # compiling goes on in a thread of its own
+    words = tiny_runs.words(options | {"data.dir": own_corpus}, tmp_path / "run")
     shard = own_corpus / store.read(own_corpus).splits["train"][0].file
     raw = bytearray(shard.read_bytes())
     raw[-1] ^= 1
@@ -181,13 +191,15 @@ def test_a_fault_of_the_data_costs_no_new_workdir(fault, given, own_corpus, tmp_
     assert f"shard {shard} is damaged" in fault(words)
     shard.unlink()
     assert f"shard {shard} is missing" in fault(words)
-    # With nothing trained, the mend may be another corpus or another batch in the same workdir.
-    assert "too small for one batch" in fault(tiny_runs.words(given | {"batch_size": 80_000}, tmp_path / "run"))
+    # As nothing is trained yet, another corpus or batch size may fix it in the same workdir.
+    assert "too small for one batch" in fault(tiny_runs.words(options | {"batch_size": 80_000}, tmp_path / "run"))
 
 
-def test_a_second_run_in_a_workdir_is_refused(fault, given, tmp_path):
+def test_a_second_run_in_a_workdir_is_refused(fault, options, tmp_path):
     with workdir.claim(tmp_path, {}):
-        assert fault(tiny_runs.words(given, tmp_path)).startswith(f"error: another run is using {tmp_path}: stop it or")
+        assert fault(tiny_runs.words(options, tmp_path)).startswith(
+            f"error: another run is using {tmp_path}: stop it or"
+        )
 
 
 @pytest.mark.parametrize(
@@ -197,16 +209,16 @@ def test_a_second_run_in_a_workdir_is_refused(fault, given, tmp_path):
         ({"seed": 5}, "seed is 5 there and 0 here"),
     ],
 )
-def test_a_workdir_of_another_corpus_or_config_is_refused(fault, given, lock, tmp_path, change, sentence):
+def test_a_workdir_of_another_corpus_or_config_is_refused(fault, options, lock, tmp_path, change, sentence):
     hashes = {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}
-    with workdir.claim(tmp_path, tiny_runs.configured(given).to_dict() | {"corpus": hashes} | change):
+    with workdir.claim(tmp_path, tiny_runs.configured(options).to_dict() | {"corpus": hashes} | change):
         (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    assert re.search(sentence, fault(tiny_runs.words(given, tmp_path)))
+    assert re.search(sentence, fault(tiny_runs.words(options, tmp_path)))
 
 
-def test_evaluation_without_held_out_text_is_refused(given, lock, monkeypatch):
-    bare = lock.content | {"heldout": lock.content["heldout"] | {"texts": 1}}  # in two pieces, perhaps
+def test_evaluation_without_evaluation_text_is_refused(options, lock, monkeypatch):
+    bare = lock.content | {"heldout": lock.content["heldout"] | {"texts": 1}}  # one text, perhaps in two pieces
     monkeypatch.setattr(store, "read", lambda directory: lock._replace(content=bare))
     with pytest.raises(command.UserError, match=r"no two held-out texts .* give --config.eval.num_batches=0"):
-        pretraining.open_corpus(tiny_runs.configured(given))
-    pretraining.open_corpus(tiny_runs.configured(given, **{"eval.num_batches": 0}))
+        pretraining.open_corpus(tiny_runs.configured(options))
+    pretraining.open_corpus(tiny_runs.configured(options, **{"eval.num_batches": 0}))

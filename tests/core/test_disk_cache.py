@@ -1,4 +1,4 @@
-"""What is kept comes back for the same question, and nothing that befalls its files does harm."""
+"""A stored answer comes back for the same question, and damage to its file does no harm."""
 
 import pytest
 
@@ -13,14 +13,14 @@ def answers(tmp_path):
     return disk_cache.DiskCache(tmp_path / "a" / "b")
 
 
-def test_an_answer_comes_back_for_its_question_alone(answers):
+def test_an_answer_comes_back_only_for_its_question(answers):
     assert answers.get("question") == ANSWER
     assert answers.get("question ") is None
-    assert len(list(answers.folder.iterdir())) == 1  # no leftover of the writing
+    assert len(list(answers.folder.iterdir())) == 1  # writing left no partial file
 
 
 @pytest.mark.parametrize("damage", [b"", b"junk", lambda raw: raw[:-9], lambda raw: raw[:20] + b"\0\0" + raw[22:]])
-def test_a_damaged_file_is_no_answer_and_is_replaced(answers, damage):
+def test_a_damaged_file_gives_no_answer_and_is_replaced(answers, damage):
     (path,) = answers.folder.iterdir()
     path.write_bytes(damage(path.read_bytes()) if callable(damage) else damage)
     assert answers.get("question") is None
@@ -28,7 +28,7 @@ def test_a_damaged_file_is_no_answer_and_is_replaced(answers, damage):
     assert answers.get("question") == ANSWER
 
 
-def test_without_a_folder_or_with_one_that_cannot_be_nothing_is_kept(tmp_path):
+def test_nothing_is_stored_without_a_folder_or_in_an_impossible_one(tmp_path):
     (tmp_path / "file").touch()
     for answers in (disk_cache.DiskCache(None), disk_cache.DiskCache(tmp_path / "file" / "folder")):
         answers.put("question", ANSWER)

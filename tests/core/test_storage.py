@@ -1,4 +1,4 @@
-"""A workdir in a bucket: TensorFlow's file system in memory answers for gs://, so what goes past epath fails."""
+"""A workdir in a bucket. TensorFlow's in-memory file system answers for gs://; an access that bypasses epath fails."""
 
 import json
 import types
@@ -45,10 +45,10 @@ def bucket(monkeypatch, tmp_path):
     monkeypatch.setattr(backend, "tf_backend", InMemory())
     yield epath.Path(RUN)
     epath.Path(RUN).rmtree(missing_ok=True)
-    assert list(tmp_path.iterdir()) == []  # nothing took "gs:" for a folder
+    assert list(tmp_path.iterdir()) == []  # no code took "gs:" for a folder
 
 
-def test_paths_of_a_bucket_stay_what_they_are(tmp_path, monkeypatch):
+def test_paths_in_a_bucket_stay_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(storage.absolute(RUN)) == RUN
     assert str(storage.absolute(epath.Path(RUN)) / "checkpoints") == f"{RUN}/checkpoints"
@@ -74,23 +74,23 @@ def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
     clock.write(4)
     assert json.loads((bucket / "hours.json").read_text())["unsaved"]["step"] == 4
 
-    given = dict(
+    options = dict(
         workdir=bucket, every_steps=1, tensorboard=False, first_step=0, num_steps=10, batch_size=8, rows=int,
         objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={}, writes=True,
     )  # fmt: skip
-    book = log.Log(**given)
+    writer = log.Log(**options)
     written = []
     for step in range(1, 6):
-        book.step(step, 16, {"mlm_loss": (1.0, 1.0)}, 0.5, 0.1)
+        writer.step(step, 16, {"mlm_loss": (1.0, 1.0)}, 0.5, 0.1)
         written.append((bucket / "metrics.jsonl").read_text().count("\n"))
-    assert written == [1] * 5  # not once a line: a bucket takes an object about once a second
-    book.unlogged()
-    assert (bucket / "metrics.jsonl").read_text().count("\n") == 5  # and all before a checkpoint
-    log.Log(**given | {"first_step": 3})
+    assert written == [1] * 5  # not one write a line: a bucket accepts an object about once a second
+    writer.unlogged()
+    assert (bucket / "metrics.jsonl").read_text().count("\n") == 5  # and all lines before a checkpoint
+    log.Log(**options | {"first_step": 3})
     assert (bucket / "metrics.jsonl").read_text().count("\n") == 3
 
 
-def test_checkpoints_of_a_bucket_are_found_and_checked(bucket):
+def test_checkpoints_in_a_bucket_are_checked(bucket):
     for step in (10, 20):
         folder = bucket / "checkpoints" / str(step)
         (folder / "params").mkdir(parents=True)
