@@ -141,7 +141,7 @@ def placed_lock(tmp_path_factory):
 @pytest.fixture(scope="session")
 def whole_text(placed_lock):
     """The training split in the order of the ids."""
-    return chunks.text(store.load(placed_lock, placed_lock.splits["train"]))
+    return chunks.make_text(store.load(placed_lock, placed_lock.splits["train"]))
 
 
 @pytest.fixture(scope="session")

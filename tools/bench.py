@@ -36,7 +36,7 @@ def data(corpus_dir, tokenizer_dir):
     cfg.data.dir = corpus_dir
     spec = pretraining.make_batch_spec(cfg)
     share = pipeline.load(store.read(corpus_dir), "train", batch_size=cfg.batch_size)
-    batches = pipeline.stream(share, pipeline.entries(share, spec, 128), spec, 128, 0, tf.int64.max)
+    batches = pipeline.stream(share, pipeline.epoch_table(share, spec, 128), spec, 128, 0, tf.int64.max)
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
     collate = transformers.DataCollatorForLanguageModeling(tokenizer, return_tensors="np")
     rng = np.random.default_rng(0)

@@ -67,11 +67,11 @@ def tuning(lengths):
     starts, labels = np.cumsum([0, *lengths]), np.arange(len(lengths), dtype=np.int32) % 2
     ids = np.random.default_rng(0).integers(1, section["vocab_size"], starts[-1]).astype(np.uint16)
     rows = token_rows.Rows(ids, np.zeros_like(ids, np.uint8), starts, labels)
-    fed = task_batches.Feed(
+    fed = task_batches.TaskBatches(
         rows, seeds=cfg.seeds, batch_size=len(lengths), num_steps=1, seq_len=128, multiple=jax.device_count()
     )
     ((_, packed),) = fed.batches(0)
-    ((_, padded),) = length_buckets.in_order(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
+    ((_, padded),) = length_buckets.batches(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
     job = finetuning.make_job(finetuning.Opened(cfg, None, tuned, None, fed))
     sizes = their_sizes(ml_collections.ConfigDict(section))
     with apart(torch_step, "BertForSequenceClassification", sizes, padded | {"labels": labels}, theirs) as peer:

@@ -97,7 +97,7 @@ def _train(opened, place, title):
     model.train()
     with progress.bar(cfg.num_steps, title, "step") as shown:
         for order in opened.feed.order[:, place]:
-            numbers = order[order != task_batches.NOBODY]
+            numbers = order[order != task_batches.EMPTY]
             labels = torch.from_numpy(task.splits["train"].labels[numbers])
             labels = labels if task.head == "regress" else labels.long()
             model(**encode("train", numbers), labels=labels).loss.backward()

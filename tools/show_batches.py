@@ -35,7 +35,7 @@ def shown(batch, count, pieces):
     """The first `count` rows as text; of a packed row each example."""
     if "example_starts" not in batch:
         return [decoded(row, pieces) for row in rows_of(batch, count)]
-    alone = packing.part({name: values[:count] for name, values in batch.items()})
+    alone = packing.unpack({name: values[:count] for name, values in batch.items()})
     return [decoded(row, pieces) for row in rows_of(alone, len(alone["input_ids"]))]
 
 

@@ -31,15 +31,15 @@ class Chunks(NamedTuple):
     target: np.ndarray  # tokens of A and B that were aimed at
 
 
-def text(shard) -> Text:
+def make_text(shard) -> Text:
     """A shard's lengths turned into places."""
     return Text(shard.tokens, _starts(shard.sentences), _starts(shard.documents), shard.origins)
 
 
-TOLD_BY = 8  # tokens at a chunk's start that decide, where the table does, whether its target is short
+HASHED_TOKENS = 8  # tokens at a chunk's start that decide, where the table does, whether its target is short
 
 
-def table(text, *, target, short_prob=0.0) -> Chunks:
+def cut(text, *, target, short_prob=0.0) -> Chunks:
     """Cuts documents into chunks of at least `target` tokens; the last of a document may be shorter.
 
     short_prob: share of chunks whose target is a shorter one, as `targets` says. Every sentence is in exactly one
@@ -68,7 +68,7 @@ def targets(text, first, most, short_prob) -> np.ndarray:
     """
     if not short_prob:
         return np.full(len(first), most)
-    width = min(TOLD_BY, len(text.tokens))
+    width = min(HASHED_TOKENS, len(text.tokens))
     drawn = hashing.hash_runs(text.tokens, np.minimum(text.sentence_start[first], len(text.tokens) - width), width)
     short = 2 + (drawn & np.uint64(0xFFFFFFFF)).astype(np.int64) % (most - 1)
     return np.where((drawn >> np.uint64(32)) < short_prob * 2.0**32, short, most)

@@ -49,9 +49,9 @@ def describe(lock: store.Lock, seq_lens, *, slots: int) -> Description:
             documents += _histogram(np.diff(text.sentence_start[text.document_start]))
             sentences += _histogram(np.diff(text.sentence_start))
             pieces += np.bincount(text.tokens, minlength=lock.vocab_size)
-            tables = [corpus_batches.entries(share, _spec(*form), form[0]) for form in forms]
+            tables = [corpus_batches.epoch_table(share, _spec(*form), form[0]) for form in forms]
             for n, table in zip(seq_lens, tables, strict=False):
-                rows[n].append(int(table.epoch[0]))
+                rows[n].append(int(table.epoch_rows[0]))
             packed_epoch += len(tables[-1].budgets)
             looked.append([_look(share, table, *form) for form, table in zip(forms, tables, strict=True)])
             bar.update()
@@ -90,6 +90,6 @@ def _look(share, table, seq_len, slots):
     from bert_tpu.data import corpus_batches
 
     # Op by op: one batch is made before a graph for it were built.
-    batch = corpus_batches.maker(share, table, _spec(seq_len, slots), seq_len)(np.int64(0))
+    batch = corpus_batches.batch_function(share, table, _spec(seq_len, slots), seq_len)(np.int64(0))
     examples = np.sum(batch["next_sentence_label"].numpy() >= 0)
     return np.mean(batch["attention_mask"].numpy() > 0), examples / len(batch["input_ids"])

@@ -4,24 +4,24 @@ import numpy as np
 
 from bert_tpu.data import token_rows
 
-NOBODY = -1  # in place of a row's number, where the last batch has fewer
+EMPTY = -1  # in place of a row's number, where the last batch has fewer
 
 
-def in_order(rows: token_rows.Rows, *, batch_size, seq_lens):
+def batches(rows: token_rows.Rows, *, batch_size, seq_lens):
     """Iterator over (numbers of the rows [batch_size], their batch without labels) that meets each row once.
 
     Short rows first; a batch is as long as the least of `seq_lens`, which rise, that holds its longest row.
     """
     lengths = rows.lengths
-    index = np.full(-(-len(lengths) // batch_size) * batch_size, NOBODY, np.int32)
+    index = np.full(-(-len(lengths) // batch_size) * batch_size, EMPTY, np.int32)
     index[: len(lengths)] = np.argsort(lengths, kind="stable")
     for numbers in index.reshape(-1, batch_size):
-        longest = lengths[numbers[numbers != NOBODY]].max()
+        longest = lengths[numbers[numbers != EMPTY]].max()
         yield numbers, _take(rows, numbers, seq_lens[np.searchsorted(seq_lens, longest)])
 
 
 def _take(rows, numbers, seq_len):
-    there, number = numbers != NOBODY, np.maximum(numbers, 0)
+    there, number = numbers != EMPTY, np.maximum(numbers, 0)
     place = np.arange(seq_len)
     real = there[:, None] & (place < rows.lengths[number][:, None])
     token = np.where(real, rows.starts[number][:, None] + place, 0)

@@ -50,7 +50,7 @@ class Examples(NamedTuple):
     length: tf.Tensor
 
 
-def of_examples(examples, is_text, draws, *, rate, most):
+def choose_by_example(examples, is_text, draws, *, rate, most):
     """Places [B, M], ascending, L in empty slots: of each example as many as `mask` takes of a row, up to `most`."""
     slots, L = draws.action.shape[1], is_text.shape[1]
     count = tf.cast(tf.round(rate * tf.cast(examples.length, tf.float64)), tf.int32)

@@ -19,7 +19,7 @@ class Draws(NamedTuple):
     coins: tf.Tensor
 
 
-class Others(NamedTuple):
+class OtherTexts(NamedTuple):
     """The documents of other texts, for each document of D: those of its group but those of its own origin.
 
     Within a group `order` has the documents of one origin next to each other: its own are order[base + first] and the
@@ -32,7 +32,7 @@ class Others(NamedTuple):
     count: np.ndarray  # int64 [D]
 
 
-def others(origins, group_start) -> Others:
+def other_texts(origins, group_start) -> OtherTexts:
     """The Others of documents with these origins, [D]; group g has the documents group_start[g] .. - 1 of the next."""
     group = np.repeat(np.arange(len(group_start) - 1), np.diff(group_start))
     order = np.lexsort((origins, group))
@@ -40,7 +40,7 @@ def others(origins, group_start) -> Others:
     counts = np.diff(np.append(begins, len(order)))
     first, count = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
     first[order], count[order] = np.repeat(begins, counts), np.repeat(counts, counts)
-    return Others(group, order, first - np.asarray(group_start)[group], count)
+    return OtherTexts(group, order, first - np.asarray(group_start)[group], count)
 
 
 class Pairs(NamedTuple):
@@ -148,14 +148,14 @@ class Rows(NamedTuple):
     length: tf.Tensor
 
 
-def rows(tokens, pairs, special, *, seq_len) -> Rows:
+def lay_out(tokens, pairs, special, *, seq_len) -> Rows:
     """Lays each pair out as `[CLS] A [SEP] B [SEP]` and padding; `special`: vocab.Ids."""
     place = tf.range(seq_len, dtype=tf.int64)[None]
     each = Pairs(*(x[:, None] for x in pairs))
-    return Rows(*lay(tokens, place, each, special), pairs.a_length + pairs.b_length + 3)
+    return Rows(*place_tokens(tokens, place, each, special), pairs.a_length + pairs.b_length + 3)
 
 
-def lay(tokens, place, pairs, special):
+def place_tokens(tokens, place, pairs, special):
     """(ids, types, is_text) at `place` of its pair, counted from [CLS]; one behind it all holds padding.
 
     pairs: of each place, or with dimensions that broadcast.

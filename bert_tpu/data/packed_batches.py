@@ -9,7 +9,7 @@ import tensorflow as tf
 from bert_tpu.data import chunks, masking, nsp_pairs, sampler
 
 
-def make_batch(share, plan, spec, seq_len):
+def batch_function(share, plan, spec, seq_len):
     """TensorFlow function n -> this share's rows of the n-th batch, as BatchSpec.shapes says.
 
     attention_mask numbers a row's examples from 1; example_starts are their places, 0 where there is none, and there
@@ -18,7 +18,7 @@ def make_batch(share, plan, spec, seq_len):
     text = chunks.Text(*map(tf.constant, share.text))
     columns = chunks.Chunks(*map(tf.constant, plan.chunks))
     budgets, packed_rows = tf.constant(plan.budgets), tf.constant(plan.rows)
-    rows = sampler.Visits(share, spec, seq_len, plan.epoch)
+    rows = sampler.EpochOrder(share, spec, seq_len, plan.epoch_rows)
     E, most = spec.packed_examples, spec.max_predictions[spec.seq_lens.index(seq_len)]
     group = np.repeat(rows.group, E)
     first_row, first_chunk = tf.constant(plan.bounds[rows.group]), tf.constant(plan.chunk_bounds[group])
@@ -32,12 +32,12 @@ def make_batch(share, plan, spec, seq_len):
         # An empty slot shows some chunk of the group, which is then left out.
         number = tf.maximum(tf.reshape(number_BE, [-1]), first_chunk)
         chunk = chunks.Chunks(*(tf.gather(column, number) for column in columns))
-        visit = sampler.of_examples(
+        visit = sampler.example_visits(
             number - first_chunk, chunk.last - chunk.first == 1, tf.repeat(epoch, E), tf.repeat(key, E)
         )
         of_pairs, of_masks = sampler.draws(spec, seq_len, len(share.pieces), n, rows.rows)
         budget = tf.gather(budgets, number)
-        more = sampler.other_documents(spec, seq_len, n, rows.rows)
+        more = sampler.extra_document_draws(spec, seq_len, n, rows.rows)
         chunk = chunk._replace(target=budget)  # a random B takes the room of what it stands for
         pair = nsp_pairs.choose(text, chunk, visit, candidates, of_pairs, max_tokens=budget, more=more)
         pair = nsp_pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
@@ -51,10 +51,10 @@ def make_batch(share, plan, spec, seq_len):
         slot_BL = tf.minimum(number_BL, E - 1)
         local_BL = tf.where(number_BL < E, place_BL - tf.gather(starts_BE, slot_BL, batch_dims=1), seq_len)
         each = nsp_pairs.Pairs(*(tf.gather(x, slot_BL, batch_dims=1) for x in pair))
-        ids_BL, types_BL, is_text_BL = nsp_pairs.lay(text.tokens, local_BL, each, share.special)
+        ids_BL, types_BL, is_text_BL = nsp_pairs.place_tokens(text.tokens, local_BL, each, share.special)
 
         examples = masking.Examples(slot_BL, text_BE, length_BE)
-        chosen = masking.of_examples(examples, is_text_BL, of_masks, rate=spec.mask_rate, most=most)
+        chosen = masking.choose_by_example(examples, is_text_BL, of_masks, rate=spec.mask_rate, most=most)
         masked = masking.hide(ids_BL, chosen, of_masks, share.special.mask)
         return {
             "input_ids": masked.input_ids,

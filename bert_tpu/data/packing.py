@@ -14,10 +14,10 @@ import numpy as np
 from bert_tpu.data import chunks
 
 SPECIAL = 3  # [CLS], [SEP], [SEP]
-OTHERS = 3  # documents looked at for a random B beside the first
+EXTRA_DOCUMENTS = 3  # documents looked at for a random B beside the first
 
 
-class Plan(NamedTuple):
+class RowPlan(NamedTuple):
     """Rows of chunks; row r of the share's group g is one of bounds[g] .. bounds[g + 1] - 1."""
 
     chunks: chunks.Chunks
@@ -27,20 +27,20 @@ class Plan(NamedTuple):
     chunk_bounds: np.ndarray  # the chunks of group g are chunk_bounds[g] .. chunk_bounds[g + 1] - 1
 
     @property
-    def epoch(self) -> np.ndarray:
+    def epoch_rows(self) -> np.ndarray:
         """The rows that each group has in an epoch, [groups]."""
         return np.diff(self.bounds)
 
     @property
-    def examples_a_row(self) -> float:
+    def examples_per_row(self) -> float:
         """On average."""
         return len(self.budgets) / len(self.rows)
 
 
-def plan(text, document_start, *, seq_len, slots, short_prob) -> Plan:
+def plan_rows(text, document_start, *, seq_len, slots, short_prob) -> RowPlan:
     """Packs each group's chunks by themselves. document_start: of the groups, in documents."""
     most = seq_len - SPECIAL
-    table = chunks.table(text, target=most, short_prob=short_prob)
+    table = chunks.cut(text, target=most, short_prob=short_prob)
     sizes = text.sentence_start[table.last] - text.sentence_start[table.first]
     # A chunk of one sentence gives A alone, and always gets a random B: room for as much again.
     sizes = np.where(table.last - table.first == 1, 2 * sizes, sizes)
@@ -49,7 +49,7 @@ def plan(text, document_start, *, seq_len, slots, short_prob) -> Plan:
     rows = [pack(budgets[a:b] + SPECIAL, seq_len, slots) for a, b in itertools.pairwise(starts)]
     rows = [np.where(each < 0, -1, each + start) for each, start in zip(rows, starts[:-1], strict=True)]
     bounds = np.cumsum([0, *map(len, rows)])
-    return Plan(table, budgets, np.concatenate(rows).astype(np.int32), bounds, starts)
+    return RowPlan(table, budgets, np.concatenate(rows).astype(np.int32), bounds, starts)
 
 
 def pack(lengths, capacity, slots) -> np.ndarray:
@@ -88,17 +88,17 @@ def pack(lengths, capacity, slots) -> np.ndarray:
     return np.concatenate([np.empty((0, slots), np.int64), *found])
 
 
-def note(examples_a_row, spec, devices) -> str:
+def note(examples_per_row, spec, devices) -> str:
     """Says how many examples the packed rows of a step hold, and how many rows would hold those of the spec."""
-    examples = spec.packed_rows * examples_a_row
+    examples = spec.packed_rows * examples_per_row
     sentence = f"{spec.packed_rows} packed rows hold about {examples:.0f} examples a step"
-    fitting = max(round(spec.batch_size / examples_a_row / devices), 1) * devices
+    fitting = max(round(spec.batch_size / examples_per_row / devices), 1) * devices
     if fitting == spec.packed_rows:
         return f"{sentence}, batch_size {spec.batch_size}"
     return f"{sentence}: --config.data.packed_rows={fitting} comes nearest to batch_size {spec.batch_size}"
 
 
-def part(batch) -> dict[str, np.ndarray]:
+def unpack(batch) -> dict[str, np.ndarray]:
     """A packed batch's examples in rows of their own, as a batch that is not packed has them."""
     numbers, length = batch["attention_mask"], batch["input_ids"].shape[1]
     rows, slots = np.nonzero(batch["next_sentence_label"] >= 0)

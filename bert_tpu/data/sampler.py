@@ -22,7 +22,7 @@ ROUNDS = 16
 STEP, FACTORS = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of splitmix64, Steele et al. 2014
 
 
-class Sizes(NamedTuple):
+class GroupSizes(NamedTuple):
     """The chunks of one group: first those of several sentences, then those of one; numbers of both."""
 
     several: np.ndarray
@@ -39,17 +39,17 @@ class Sizes(NamedTuple):
         return self.several + self.twice + self.single
 
 
-class Visits:
+class EpochOrder:
     """The rows of a share's groups, each once an epoch in a new order."""
 
     def __init__(self, share, spec, seq_len, sizes):
         """sizes: rows of an epoch of each group of the share, int64 [groups]."""
         total = spec.rows(seq_len)
         self.rows = range(*(row * total // spec.batch_size for row in (share.rows.start, share.rows.stop)))
-        self._rows_a_group = total // share.num_groups
+        self._rows_per_group = total // share.num_groups
         row = np.asarray(self.rows)
-        self.group = row // self._rows_a_group - share.first_group  # of each row
-        self._place = row % self._rows_a_group
+        self.group = row // self._rows_per_group - share.first_group  # of each row
+        self._place = row % self._rows_per_group
         self._size = tf.constant(sizes[self.group])
         # A group has its number in the whole corpus, so that hosts agree.
         keys = [key(spec.seed, seq_len, share.first_group + group) for group in range(len(sizes))]
@@ -57,9 +57,9 @@ class Visits:
 
     def entries(self, n):
         """(entry of its group's epoch, epoch, key of the group) of each row in batch n, [rows] each."""
-        visit = n * self._rows_a_group + self._place
+        visit = n * self._rows_per_group + self._place
         epoch = visit // self._size
-        return shuffled(visit % self._size, self._size, mixed(self._key, epoch)), epoch, self._key
+        return shuffle(visit % self._size, self._size, mix(self._key, epoch)), epoch, self._key
 
 
 class Visit(NamedTuple):
@@ -71,25 +71,25 @@ class Visit(NamedTuple):
     split: tf.Tensor  # in [0, 1)
 
 
-def of_chunks(visits, sizes, n) -> Visit:
+def chunk_visits(visits, sizes, n) -> Visit:
     """The visits of batch n where each row has one chunk. sizes: Sizes of each group."""
     several, twice = (tf.constant(x[visits.group]) for x in (sizes.several, sizes.twice))
     entry, epoch, group_key = visits.entries(n)
     is_single = entry >= several + twice
     is_tail = (entry >= several) & ~is_single
     place = tf.where(is_single, tf.zeros_like(entry), tf.where(is_tail, entry - several, entry))
-    epoch_key = mixed(group_key, -1 - epoch)  # another than that of the rows' order
-    chunk = shuffled(place, tf.maximum(several, 1), epoch_key)
+    epoch_key = mix(group_key, -1 - epoch)  # another than that of the rows' order
+    chunk = shuffle(place, tf.maximum(several, 1), epoch_key)
     chunk = tf.where(is_single, entry - twice, chunk)
-    return Visit(chunk, is_single | (place < twice), is_tail, _uniform_of(mixed(epoch_key, chunk)))
+    return Visit(chunk, is_single | (place < twice), is_tail, _uniform_of(mix(epoch_key, chunk)))
 
 
-def of_examples(chunk, is_single, epoch, group_key) -> Visit:
+def example_visits(chunk, is_single, epoch, group_key) -> Visit:
     """The visits of chunks that share rows, which all come once an epoch; each argument [N].
 
     A chunk whose B is random in two epochs shows one side of its split in the first and the other in the second.
     """
-    bits = mixed(mixed(group_key, -1 - epoch // 2), chunk)
+    bits = mix(mix(group_key, -1 - epoch // 2), chunk)
     is_random = is_single | _bit(bits, 0)
     is_tail = is_random & ~is_single & (_bit(bits, 1) ^ (epoch % 2 == 1))
     return Visit(chunk, is_random, is_tail, _uniform_of(bits))
@@ -115,11 +115,11 @@ def draws(spec, seq_len, vocab_size, n, rows):
     )
 
 
-def other_documents(spec, seq_len, n, rows):
+def extra_document_draws(spec, seq_len, n, rows):
     """More numbers for documents that a random B of a packed example may come from, [rows x E, OTHERS]."""
-    shape = (spec.rows(seq_len), spec.packed_examples, packing.OTHERS)
+    shape = (spec.rows(seq_len), spec.packed_examples, packing.EXTRA_DOCUMENTS)
     drawn = _uniform(spec, seq_len, n, "others", shape, tf.float64)[rows.start : rows.stop]
-    return tf.reshape(drawn, [-1, packing.OTHERS])
+    return tf.reshape(drawn, [-1, packing.EXTRA_DOCUMENTS])
 
 
 def _uniform(spec, seq_len, n, site, shape, dtype, **bounds):
@@ -133,7 +133,7 @@ def key(*words) -> int:
     return int.from_bytes(hashlib.blake2b(repr(words).encode(), digest_size=8).digest(), "little")
 
 
-def mixed(keys, numbers):
+def mix(keys, numbers):
     """uint64 keys, each of a key and a number: splitmix64's output `numbers` steps after the state `keys`."""
     x = keys + tf.cast(numbers, tf.uint64) * tf.constant(STEP, tf.uint64)
     for shift, factor in zip((30, 27), FACTORS, strict=True):
@@ -141,9 +141,9 @@ def mixed(keys, numbers):
     return x ^ tf.bitwise.right_shift(x, tf.constant(31, tf.uint64))
 
 
-def shuffled(index, size, keys):
+def shuffle(index, size, keys):
     """Each `index` of 0 .. size - 1 under the permutation of its key; all [N]."""
-    more = mixed(keys, 1)
+    more = mix(keys, 1)
     words = [keys, tf.bitwise.right_shift(keys, tf.constant(32, tf.uint64)), more]
     seed = tf.cast(tf.stack(words, axis=1) & tf.constant(2**32 - 1, tf.uint64), tf.uint32)
     return tf.raw_ops.RandomIndexShuffle(index=index, seed=seed, max_index=size - 1, rounds=ROUNDS)

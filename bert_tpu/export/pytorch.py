@@ -71,7 +71,7 @@ def _pretrained(found, measured, vocabulary, made):
 def _finetuned(tuned, measured, vocabulary, made):
     section, packed, cls = tuned.section, tuned.params, architectures.FINETUNED[tuned.model.head]
     encoder = {k: v for k, v in packed.items() if k != "head" and (k != "pooler" or cls.has_pooler)}
-    params = param_layout.cut(encoder, section["vocab_size"]) | {cls.head: packed["head"]}
+    params = param_layout.trim(encoder, section["vocab_size"]) | {cls.head: packed["head"]}
     hf.save(made, params, section, vocabulary, architectures.config(cls, tuned.labels))
     checked = _check_if_possible(made, cls.name, section, functools.partial(_finetuned_logits, tuned.model, packed))
     text = model_card.finetuned(

@@ -23,16 +23,16 @@ def outputs(programs, on, params, opened_feed, rows, *, of_tokens, shown=None) -
     shown: a bar over the rows that are answered.
     """
     found, share = None, {"hosts": jax.process_count(), "host": jax.process_index()}
-    for examples, tokens, batch in opened_feed.to_judge(rows, **share):
+    for examples, tokens, batch in opened_feed.evaluation_batches(rows, **share):
         said = np.asarray(programs.evaluate[opened_feed.seq_len](params, mesh.put(batch, on)))  # [seeds, rows, ..., C]
         if found is None:
             number = rows.starts[-1] if of_tokens else len(rows.lengths)
             found = np.empty((len(said), number, said.shape[-1]), np.float32)
         numbers = tokens if of_tokens else examples
-        there = numbers != task_batches.NOBODY
+        there = numbers != task_batches.EMPTY
         found[:, numbers[there]] = said[:, there]
         if shown is not None:
-            shown.update(np.count_nonzero(examples != task_batches.NOBODY))
+            shown.update(np.count_nonzero(examples != task_batches.EMPTY))
     return found
 
 

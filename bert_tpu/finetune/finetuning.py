@@ -46,7 +46,7 @@ class Opened(NamedTuple):
     start: hf.Pretrained
     tuned: heads.Model
     task: task.Task
-    feed: task_batches.Feed
+    feed: task_batches.TaskBatches
 
 
 def open(cfg) -> Opened:
@@ -58,7 +58,7 @@ def open(cfg) -> Opened:
         cfg.num_steps = cfg.num_steps or max(1, round(cfg.epochs * steps))
     tuned = heads.Model(transformer.Bert(**start.model | dict(cfg.model), parent=None), read.head, len(read.labels))
     sizes.check(tuned.bert, cfg.max_length)
-    rows = task_batches.Feed(
+    rows = task_batches.TaskBatches(
         read.splits["train"], seeds=cfg.seeds, batch_size=cfg.batch_size, num_steps=cfg.num_steps,
         seq_len=cfg.max_length, multiple=jax.device_count() * cfg.accumulate,
     )  # fmt: skip
@@ -155,7 +155,7 @@ def training(opened, directory, group=None) -> trainer.Training:
     """
     this, cfg = make_job(opened), opened.cfg
     outputs = functools.partial(heads.outputs, opened.tuned)
-    shapes = {cfg.max_length: opened.feed.shapes_to_judge()}
+    shapes = {cfg.max_length: opened.feed.evaluation_shapes()}
     name, head, labels = opened.task[:3]
     facts = {"name": name, "head": head, "labels": list(labels), "sha256": hashes(opened.task)}
     return trainer.Training(

@@ -43,13 +43,13 @@ def outputs(tuned: Model, params, batch, draw=None):
     Of examples that share rows [B, E, C], of rows [B, C] where the batch has no `example_starts`. Dropout where there
     is a draw. params: as layout.pack has them.
     """
-    bert = tuned.bert.clone(vocab_size=param_layout.rows(tuned.bert.vocab_size))
+    bert = tuned.bert.clone(vocab_size=param_layout.padded_size(tuned.bert.vocab_size))
     encoder = {name: tree for name, tree in params.items() if name != "head"}
     inputs = (batch[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
     starts_BE, of_tokens = batch.get("example_starts"), tuned.head in OF_TOKENS
     places_BE = None if of_tokens else starts_BE  # pooling asks for no more of the last layer
     encoded = bert.apply(
-        {"params": param_layout.apart(encoder)}, *inputs, draw, starts_BE, places_BE, method="encode"
+        {"params": param_layout.split_layers(encoder)}, *inputs, draw, starts_BE, places_BE, method="encode"
     )  # fmt: skip
     x = encoded.tokens_BLD if of_tokens else encoded.pooled_BD
     if draw is not None and tuned.head != "span":  # whose authors drop nothing here

@@ -159,11 +159,11 @@ def _vectors_of(embedder: Embedder, window: list[Row]) -> list[np.ndarray]:
     rows = token_rows.Rows(ids, np.zeros(len(ids), np.uint8), np.cumsum([0, *lengths]), labels)
     vectors = [np.empty(0)] * len(window)
     seq_lens = _lens(embedder.bert.max_positions)
-    for numbers, batch in length_buckets.in_order(rows, batch_size=embedder.batch_size, seq_lens=seq_lens):
+    for numbers, batch in length_buckets.batches(rows, batch_size=embedder.batch_size, seq_lens=seq_lens):
         with jax.default_matmul_precision("highest"):  # a TPU's default is bfloat16
             outputs = np.asarray(_vectors(embedder.bert, embedder.layer, embedder.pool, embedder.params, batch))
         for number, output in zip(numbers, outputs, strict=True):
-            if number != length_buckets.NOBODY:
+            if number != length_buckets.EMPTY:
                 vectors[number] = output[: lengths[number]].copy() if embedder.pool == "tokens" else output
     return vectors
 

@@ -70,11 +70,11 @@ def log_probs(filler: fill_mask.Model, questions: Sequence[Question], name: str 
         seq_len *= 2
     with progress.bar(len(questions), name, " rows") as bar, jax.default_matmul_precision("highest"):
         for numbers_BE in _batches(lengths, seq_len):
-            slots = np.flatnonzero(numbers_BE != task_batches.NOBODY)
+            slots = np.flatnonzero(numbers_BE != task_batches.EMPTY)
             numbers = numbers_BE.reshape(-1)[slots]
             empty = ASKED - len(slots)
             asked = np.pad(slots, (0, empty)), np.pad(pieces[numbers], (0, empty))
-            batch = task_batches.lay(rows, numbers_BE, seq_len)
+            batch = task_batches.lay_out(rows, numbers_BE, seq_len)
             answers_N = _log_probs(filler.bert, filler.params, batch, *asked)
             answers[numbers] = np.asarray(answers_N)[: len(slots)]
             bar.update(len(slots))
@@ -82,7 +82,7 @@ def log_probs(filler: fill_mask.Model, questions: Sequence[Question], name: str 
 
 
 def _batches(lengths: np.ndarray, seq_len: int) -> Iterator[np.ndarray]:
-    """Yields the numbers of the questions in each row of a batch, [B, E], NOBODY in an empty slot.
+    """Yields the numbers of the questions in each row of a batch, [B, E], EMPTY in an empty slot.
 
     A batch has at most ASKED questions.
     """
@@ -90,12 +90,12 @@ def _batches(lengths: np.ndarray, seq_len: int) -> Iterator[np.ndarray]:
     packed = packing.pack(lengths, seq_len, min(SLOTS * seq_len // SHORTEST, ASKED))
     # Packing gives rows of few long questions and rows of many short ones. Mixed, batches have about equally many.
     packed = packed[np.random.default_rng(0).permutation(len(packed))]
-    counts = np.sum(packed != task_batches.NOBODY, axis=1)
+    counts = np.sum(packed != task_batches.EMPTY, axis=1)
     first = 0
     while first < len(packed):
         fitting = int(np.searchsorted(np.cumsum(counts[first : first + batch_rows]), ASKED, side="right"))
         batch = packed[first : first + fitting]
-        yield np.pad(batch, ((0, batch_rows - len(batch)), (0, 0)), constant_values=task_batches.NOBODY)
+        yield np.pad(batch, ((0, batch_rows - len(batch)), (0, 0)), constant_values=task_batches.EMPTY)
         first += fitting
 
 

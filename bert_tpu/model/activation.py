@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 
-def normal(x):
+def normal_cdf(x):
     """The normal distribution function, as a tanh of an odd polynomial.
 
     Fitted to the least largest error of x times it, 2.6e-5, where bfloat16 resolves 4e-3 at 1: a tanh is one
@@ -26,12 +26,12 @@ def _gelu_bfloat16(x):
 
 def _gelu_forward(x):
     wide = x.astype(jnp.float32)
-    return (wide * normal(wide)).astype(x.dtype), x
+    return (wide * normal_cdf(wide)).astype(x.dtype), x
 
 
 def _gelu_backward(x, dy):
     wide = x.astype(jnp.float32)
-    _, slope = jax.jvp(lambda x: x * normal(x), (wide,), (jnp.ones_like(wide),))
+    _, slope = jax.jvp(lambda x: x * normal_cdf(x), (wide,), (jnp.ones_like(wide),))
     return ((dy * slope).astype(x.dtype),)
 
 

@@ -21,7 +21,7 @@ def shapes(section):
     return jax.eval_shape(lambda: transformer.init(transformer.Bert(**section), jax.random.key(0)))
 
 
-def rows(vocab_size):
+def padded_size(vocab_size):
     """`vocab_size`, filled up."""
     return -(-vocab_size // ROWS) * ROWS
 
@@ -35,14 +35,14 @@ def pack(params):
     packed = {key: tree for key, tree in params.items() if not key.startswith("layer_")}
     packed["layers"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
     word_VD = packed["embeddings"]["word"]
-    more = rows(len(word_VD)) - len(word_VD)
+    more = padded_size(len(word_VD)) - len(word_VD)
     packed["embeddings"] = packed["embeddings"] | {"word": jnp.pad(word_VD, ((0, more), (0, 0)))}
     if "mlm" in packed:
         packed["mlm"] = packed["mlm"] | {"bias": jnp.pad(packed["mlm"]["bias"], (0, more), constant_values=FILL)}
     return packed
 
 
-def apart(packed):
+def split_layers(packed):
     """The layers under their own names again, as `Bert.apply` takes them; a stack may be a tuple of arrays."""
     params = {key: tree for key, tree in packed.items() if key != "layers"}
     leaves, tree = jax.tree.flatten(packed["layers"], is_leaf=lambda x: isinstance(x, tuple))
@@ -51,9 +51,9 @@ def apart(packed):
     return params
 
 
-def cut(packed, vocab_size):
+def trim(packed, vocab_size):
     """What was packed, parameters or a gradient, without the rows that fill up."""
-    params = apart(packed)
+    params = split_layers(packed)
     params["embeddings"] = params["embeddings"] | {"word": params["embeddings"]["word"][:vocab_size]}
     if "mlm" in params:
         params["mlm"] = params["mlm"] | {"bias": params["mlm"]["bias"][:vocab_size]}
@@ -72,4 +72,4 @@ def check(packed, vocab_size):
 def unpack(packed, vocab_size):
     """The parameters that were packed; UserError if they have another number of pieces."""
     check(packed, vocab_size)
-    return cut(packed, vocab_size)
+    return trim(packed, vocab_size)

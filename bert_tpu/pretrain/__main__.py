@@ -36,7 +36,7 @@ def replay_step(cfg, directory, step):
     seq_len, batch = next(opened.batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
-    replay.tell(jobs, params, batch, step, print, shown=lambda tree: param_layout.cut(tree, cfg.model.vocab_size))
+    replay.tell(jobs, params, batch, step, print, shown=lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
 
 
 def main():

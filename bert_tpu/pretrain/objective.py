@@ -23,9 +23,10 @@ def loss(bert, params, batch, draw) -> jobs.Sums:
 
     Unused slots weigh nothing: of predictions those with id 0, of examples that share a row those with label -1.
     """
-    found = bert.clone(vocab_size=param_layout.rows(bert.vocab_size)).apply(
-        {"params": param_layout.apart(params)}, batch["input_ids"], batch["token_type_ids"], batch["attention_mask"],
-        batch["masked_positions"], batch["masked_ids"], batch.get("example_starts"), draw=draw, method="losses",
+    found = bert.clone(vocab_size=param_layout.padded_size(bert.vocab_size)).apply(
+        {"params": param_layout.split_layers(params)},
+        batch["input_ids"], batch["token_type_ids"], batch["attention_mask"], batch["masked_positions"],
+        batch["masked_ids"], batch.get("example_starts"), draw=draw, method="losses",
     )  # fmt: skip
     weights = (batch["masked_ids"] > 0).astype(jnp.float32)
     labels = batch["next_sentence_label"]

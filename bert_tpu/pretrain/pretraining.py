@@ -150,9 +150,9 @@ def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
 
     # What is printed of the data is about all hosts' data.
     of_hosts = (group or hosts.Hosts()).gather(
-        [corpus_batches.examples_a_row(share, spec), corpus_batches.label_counts(heldout)]
+        [corpus_batches.examples_per_row(share, spec), corpus_batches.label_counts(heldout)]
     )
-    examples_a_row = sum(each for each, _ in of_hosts) / len(of_hosts)
+    examples_per_row = sum(each for each, _ in of_hosts) / len(of_hosts)
     commoner = health.commoner([counts for _, counts in of_hosts])
     facts = health.Facts(lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, commoner)
     warned = set()
@@ -170,7 +170,7 @@ def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
                 warned.add(warning.name)
                 books.say(f"warning: {warning.sentence}")
 
-    note = packing.note(examples_a_row, spec, devices * cfg.accumulate) if examples_a_row else ""
+    note = packing.note(examples_per_row, spec, devices * cfg.accumulate) if examples_per_row else ""
     return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, note)
 
 

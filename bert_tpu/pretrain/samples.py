@@ -58,8 +58,8 @@ def compile_program(job, bert, batch_shapes, on):
             h_BMD = jax.numpy.take_along_axis(encoded.tokens_BLD, batch["masked_positions"][..., None], axis=1)
             return jax.lax.top_k(jax.nn.softmax(bert.mlm(h_BMD, encoded.word_VD), axis=-1), TOP)
 
-        whole = bert.clone(vocab_size=param_layout.rows(bert.vocab_size))
-        return whole.apply({"params": param_layout.apart(params)}, method=guesses)
+        whole = bert.clone(vocab_size=param_layout.padded_size(bert.vocab_size))
+        return whole.apply({"params": param_layout.split_layers(params)}, method=guesses)
 
     params = job.state_shapes.params
     return train_step.compiled(train_step.jit_outputs(job, on, outputs), params, batch_shapes)

@@ -24,7 +24,7 @@ def share(placed_lock):
 
 
 def stream(share, first, last, spec=SPEC, seq_len=SEQ_LEN):
-    return corpus_batches.stream(share, corpus_batches.entries(share, spec, seq_len), spec, seq_len, first, last)
+    return corpus_batches.stream(share, corpus_batches.epoch_table(share, spec, seq_len), spec, seq_len, first, last)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def sentence_of(text, place):
 
 
 def test_half_of_the_rows_are_random_and_single_sentences_always(rows, whole_text):
-    table = chunks.table(whole_text, target=SEQ_LEN - 3, short_prob=SPEC.short_prob)
+    table = chunks.cut(whole_text, target=SEQ_LEN - 3, short_prob=SPEC.short_prob)
     single = {int(f) for f, end in zip(table.first, table.last, strict=True) if end - f == 1}
     labels = collections.defaultdict(list)
     for row in rows:
@@ -77,16 +77,16 @@ def sentences_in_their_place(row, text):
 
 def test_each_sentence_comes_once_an_epoch_in_a_new_order(share, whole_text):
     """As create_pretraining_data.py's loop shows each once a pass, but for those that it cuts away whole."""
-    table = corpus_batches.cut(share, SEQ_LEN, SPEC.short_prob)
+    table = corpus_batches.chunk_table(share, SEQ_LEN, SPEC.short_prob)
     assert share.num_groups == 8
-    rows_a_group = BATCH // share.num_groups
+    rows_per_group = BATCH // share.num_groups
     shown = collections.defaultdict(list)
     for batch in stream(share, 0, 60):
         for r in range(BATCH):
-            shown[r // rows_a_group].append(sentences_in_their_place(Row(batch, r), whole_text))
+            shown[r // rows_per_group].append(sentences_in_their_place(Row(batch, r), whole_text))
     starts = whole_text.document_start[share.document_start]  # the first sentence of each group
     for group, rows in shown.items():
-        size = int(table.epoch[group])
+        size = int(table.epoch_rows[group])
         epochs = [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)]
         assert len(epochs) >= 2
         for epoch in epochs:
@@ -104,24 +104,26 @@ def long_text():
     rng = np.random.default_rng(0)
     sentences = rng.integers(5, 46, 16_000)
     documents = np.diff(np.sort(np.concatenate([[0, 16_000], rng.choice(np.arange(1, 16_000), 199, replace=False)])))
-    return chunks.text(store.Shard(np.zeros(sentences.sum(), np.uint16), sentences, documents, np.arange(200)))
+    return chunks.make_text(store.Shard(np.zeros(sentences.sum(), np.uint16), sentences, documents, np.arange(200)))
 
 
 def coverage(text, *, epochs, max_tokens):
     """Times an epoch that each token is shown in its own place, [tokens], and the Table of chunks."""
     bounds = np.array([0, len(text.origins)])
-    share = corpus_batches.Share(range(BATCH), 1, 0, text, bounds, nsp_pairs.others(text.origins, bounds), (), None)
-    table = corpus_batches.cut(share, SEQ_LEN, SPEC.short_prob)
-    of_rows = sampler.Visits(share, SPEC, SEQ_LEN, table.epoch)
+    share = corpus_batches.HostShare(
+        range(BATCH), 1, 0, text, bounds, nsp_pairs.other_texts(text.origins, bounds), (), None
+    )
+    table = corpus_batches.chunk_table(share, SEQ_LEN, SPEC.short_prob)
+    of_rows = sampler.EpochOrder(share, SPEC, SEQ_LEN, table.epoch_rows)
 
     @tf.function
     def spans(n):
-        visit = sampler.of_chunks(of_rows, table.sizes, n)
+        visit = sampler.chunk_visits(of_rows, table.sizes, n)
         chunk = chunks.Chunks(*(tf.gather(column, visit.chunk) for column in table.chunks))
         draws, _ = sampler.draws(SPEC, SEQ_LEN, 400, n, of_rows.rows)
         return nsp_pairs.choose(text, chunk, visit, share.candidates(of_rows.group), draws, max_tokens=max_tokens)
 
-    size = int(table.epoch[0]) * epochs
+    size = int(table.epoch_rows[0]) * epochs
     rows = [[column.numpy() for column in spans(tf.constant(n, tf.int64))] for n in range(-(-size // BATCH))]
     pair = nsp_pairs.Pairs(*(np.concatenate(columns)[:size] for columns in zip(*rows, strict=True)))
     first = np.concatenate([pair.a_first, pair.b_first[~pair.is_random]])
@@ -199,11 +201,11 @@ def test_a_random_b_is_of_another_text_where_copies_and_pieces_are_documents(pla
     origins = np.arange(len(whole_text.origins)) // weight
     text = whole_text._replace(origins=origins.astype(np.uint32))
     share = corpus_batches.load(placed_lock, "train", batch_size=BATCH, packed_rows=packed * BATCH)
-    share = share._replace(text=text, others=nsp_pairs.others(origins, share.document_start))
+    share = share._replace(text=text, other_texts=nsp_pairs.other_texts(origins, share.document_start))
     spec = SPEC._replace(packed_rows=packed * BATCH, packed_examples=4, seq_lens=(SEQ_LEN,), max_predictions=(20,))
     drawn = collections.Counter()
     for batch in stream(share, 0, 40, spec):
-        alone = packing.part(batch) if packed else batch
+        alone = packing.unpack(batch) if packed else batch
         for r in range(len(alone["input_ids"])):
             row = Row(alone, r)
             own, other = (document_of(whole_text, segment[0]) for segment in (row.a, row.b))
@@ -215,7 +217,7 @@ def test_a_random_b_is_of_another_text_where_copies_and_pieces_are_documents(pla
 
 def test_every_sentence_is_in_exactly_one_chunk_that_reaches_the_target(whole_text):
     for target in (5, 125, 509):
-        table = chunks.table(whole_text, target=target)
+        table = chunks.cut(whole_text, target=target)
         assert table.first[0] == 0
         assert table.last[-1] == len(whole_text.sentence_start) - 1
         assert (table.first[1:] == table.last[:-1]).all()
@@ -229,7 +231,7 @@ def test_every_sentence_is_in_exactly_one_chunk_that_reaches_the_target(whole_te
 
 def test_others_are_the_documents_of_the_group_but_those_of_the_same_text():
     origins, bounds = np.array([5, 3, 5, 3, 3, 9, 5, 9]), np.array([0, 5, 8])
-    others = nsp_pairs.others(origins, bounds)
+    others = nsp_pairs.other_texts(origins, bounds)
     for document, origin in enumerate(origins):
         low, high = (0, 5) if document < 5 else (5, 8)
         first, count = others.first[document], others.count[document]
@@ -242,14 +244,14 @@ def test_others_are_the_documents_of_the_group_but_those_of_the_same_text():
 def test_targets_are_short_in_a_tenth_of_the_chunks(long_text):
     rng = np.random.default_rng(1)
     text = long_text._replace(tokens=rng.integers(0, 30_000, len(long_text.tokens)).astype(np.uint16))
-    target = chunks.table(text, target=SEQ_LEN - 3, short_prob=0.1).target
+    target = chunks.cut(text, target=SEQ_LEN - 3, short_prob=0.1).target
     is_short = target < SEQ_LEN - 3
     share = 0.1 * 123 / 124  # of 2 .. 125 tokens one is the full length
     assert abs(is_short.mean() - share) < 4 * (share * (1 - share) / len(target)) ** 0.5
     assert target.min() >= 2
     middle, deviation = (2 + 124) / 2, 123 / 12**0.5
     assert abs(target[is_short].mean() - middle) < 4 * deviation / is_short.sum() ** 0.5
-    assert (chunks.table(text, target=SEQ_LEN - 3).target == SEQ_LEN - 3).all()
+    assert (chunks.cut(text, target=SEQ_LEN - 3).target == SEQ_LEN - 3).all()
 
 
 def test_a_batch_is_a_function_of_seed_and_number(share):
@@ -285,7 +287,10 @@ def test_seeking_to_step_one_million_takes_no_longer_than_to_step_one(share):
 
 
 def test_masks_differ_between_epochs_of_the_same_chunk(share):
-    epoch = int(corpus_batches.cut(share, SEQ_LEN, SPEC.short_prob).epoch.max()) * share.num_groups // BATCH + 1
+    epoch = (
+        int(corpus_batches.chunk_table(share, SEQ_LEN, SPEC.short_prob).epoch_rows.max()) * share.num_groups // BATCH
+        + 1
+    )
     masks = collections.defaultdict(list)
     for batch in stream(share, 0, 2 * epoch):
         for r in range(BATCH):

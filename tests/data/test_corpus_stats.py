@@ -36,11 +36,11 @@ def test_an_epoch_s_examples_are_the_rows_that_training_has(lock, described):
     share = corpus_batches.load(lock, "train", batch_size=corpus_stats.ROWS)
     assert share.num_groups == groups > 1
     for n in LENS:
-        np.testing.assert_array_equal(described.rows[n], corpus_batches.cut(share, n, 0.1).epoch)
+        np.testing.assert_array_equal(described.rows[n], corpus_batches.chunk_table(share, n, 0.1).epoch_rows)
         assert described.rows[n].max() / described.rows[n].min() - 1 <= described.spread() < corpus_batches.SPREAD
     examples = {16: 3 * int(described.rows[16].sum()), 64: 0}
     assert described.epochs(examples) == {16: 3, 64: 0}
-    assert described.packed_epoch == len(chunks.table(share.text, target=LENS[-1] - 3, short_prob=0.1).first)
+    assert described.packed_epoch == len(chunks.cut(share.text, target=LENS[-1] - 3, short_prob=0.1).first)
 
 
 def test_padding_is_that_of_training_s_batches(lock, described):
@@ -50,7 +50,7 @@ def test_padding_is_that_of_training_s_batches(lock, described):
         cfg.update_from_flattened_dict({"data.dir": str(lock.directory), "data.seq_lens": (n,), "batch_size": 8})
         cfg.data.max_predictions = (3,)
         batches = corpus_batches.stream(
-            share, corpus_batches.cut(share, n, 0.1), pretraining.make_batch_spec(cfg), n, 0, 200
+            share, corpus_batches.chunk_table(share, n, 0.1), pretraining.make_batch_spec(cfg), n, 0, 200
         )
         real = np.mean([batch["attention_mask"].mean() for batch in batches])
         assert described.real[n] == pytest.approx(real, abs=0.03)
@@ -59,7 +59,7 @@ def test_padding_is_that_of_training_s_batches(lock, described):
 def test_packed_rows_are_those_of_the_plan(lock, described):
     rows = {"batch_size": 8, "packed_rows": 8}
     share = corpus_batches.load(lock, "train", **rows)
-    plan = packing.plan(share.text, share.document_start, seq_len=LENS[-1], slots=SLOTS, short_prob=0.1)
+    plan = packing.plan_rows(share.text, share.document_start, seq_len=LENS[-1], slots=SLOTS, short_prob=0.1)
     held = (plan.rows >= 0).sum()
     assert described.packed_examples == pytest.approx(held / len(plan.rows), rel=0.02)
     most = (plan.budgets + packing.SPECIAL).sum() / (len(plan.rows) * LENS[-1])  # where every example takes its budget

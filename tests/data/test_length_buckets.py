@@ -10,12 +10,12 @@ LENS = (8, 16, 32)
 
 def test_rows_come_each_once_short_ones_first_and_no_longer_than_they_must():
     given, met, lens = token_row_cases.rows(), [], []
-    for numbers, batch in length_buckets.in_order(given, batch_size=8, seq_lens=LENS):
+    for numbers, batch in length_buckets.batches(given, batch_size=8, seq_lens=LENS):
         lengths = batch["attention_mask"].sum(-1)
         lens.append(batch["input_ids"].shape[1])
         assert lens[-1] == min(n for n in LENS if n >= lengths.max())
         for number, length, ids in zip(numbers, lengths, batch["input_ids"], strict=True):
-            if number == length_buckets.NOBODY:
+            if number == length_buckets.EMPTY:
                 assert length == 0
                 continue
             start, end = given.starts[number : number + 2]

@@ -30,7 +30,7 @@ def share(placed_lock):
 
 @pytest.fixture(scope="module")
 def plan(share):
-    return corpus_batches.entries(share, PACKED, L)
+    return corpus_batches.epoch_table(share, PACKED, L)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def test_rows_are_full(most):
 def test_rows_of_a_corpus_hardly_hold_padding(lock):
     spec = PACKED._replace(seq_lens=(512,), max_predictions=(76,), batch_size=8, packed_rows=4)
     share = corpus_batches.load(lock, "train", **spec.row_counts())
-    plan = corpus_batches.entries(share, spec, 512)
+    plan = corpus_batches.epoch_table(share, spec, 512)
     assert (plan.budgets + packing.SPECIAL).sum() / (512 * len(plan.rows)) > 0.98
     packed = list(corpus_batches.stream(share, plan, spec, 512, 0, 50))
     assert np.mean([batch["attention_mask"] > 0 for batch in packed]) > 0.97
     alone = spec._replace(packed_rows=0)
-    apart = list(corpus_batches.stream(share, corpus_batches.entries(share, alone, 512), alone, 512, 0, 50))
+    apart = list(corpus_batches.stream(share, corpus_batches.epoch_table(share, alone, 512), alone, 512, 0, 50))
     assert np.mean([batch["attention_mask"] > 0 for batch in apart]) < 0.8  # so there was something to gain
 
 
@@ -71,7 +71,7 @@ def test_each_example_is_a_pair_of_the_corpus_with_a_true_label(batches, whole_t
     labels = []
     for batch in batches[:10]:
         assert {name: array.shape for name, array in batch.items()} == PACKED.shapes(L)
-        alone = packing.part(batch)
+        alone = packing.unpack(batch)
         assert len(alone["input_ids"]) == (batch["next_sentence_label"] >= 0).sum()
         for r in range(len(alone["input_ids"])):
             row = Row(alone, r)
@@ -88,7 +88,7 @@ def test_each_example_is_a_pair_of_the_corpus_with_a_true_label(batches, whole_t
 
 def test_masks_are_counted_by_example_and_never_hide_special_tokens(batches):
     for batch in batches[:10]:
-        alone = packing.part(batch)
+        alone = packing.unpack(batch)
         length = alone["attention_mask"].sum(axis=1)
         used = alone["masked_ids"] > 0
         expected = np.clip(np.round(0.15 * length).astype(int), 1, 20)
@@ -101,14 +101,14 @@ def test_masks_are_counted_by_example_and_never_hide_special_tokens(batches):
 
 
 def test_each_row_comes_once_an_epoch_in_a_new_order(share, plan):
-    rows_a_group = ROWS // share.num_groups
+    rows_per_group = ROWS // share.num_groups
     least = int(np.diff(plan.bounds).min())
-    number = 2 * least // rows_a_group
+    number = 2 * least // rows_per_group
     seen = collections.defaultdict(list)
-    for batch in corpus_batches.stream(share, plan, PACKED, L, 0, number + rows_a_group):
+    for batch in corpus_batches.stream(share, plan, PACKED, L, 0, number + rows_per_group):
         for r in range(ROWS):
             first = tuple(batch["example_starts"][r]), int((batch["next_sentence_label"][r] >= 0).sum())
-            seen[r // rows_a_group].append(first)
+            seen[r // rows_per_group].append(first)
     for group, shapes in seen.items():
         size = int(np.diff(plan.bounds)[group])
         epochs = [shapes[i : i + size] for i in range(0, len(shapes) - size + 1, size)]
@@ -125,7 +125,7 @@ def test_the_global_batch_is_the_same_for_any_number_of_hosts(placed_lock, batch
     shares = [
         corpus_batches.load(placed_lock, "train", **counts, process_index=i, process_count=hosts) for i in range(hosts)
     ]
-    parts = [next(corpus_batches.stream(s, corpus_batches.entries(s, PACKED, L), PACKED, L, 7, 8)) for s in shares]
+    parts = [next(corpus_batches.stream(s, corpus_batches.epoch_table(s, PACKED, L), PACKED, L, 7, 8)) for s in shares]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     assert hashing.batch_sha256(whole) == hashing.batch_sha256(batches[7])
 
@@ -168,7 +168,7 @@ def test_packed_and_alone_give_the_same_loss_and_gradients():
         gradients, expected_gradients,
     )  # fmt: skip
     # And the parts of a packed batch are those that were put together.
-    again = packing.part(packed)
+    again = packing.unpack(packed)
     order = [0, 2, 3, 1]
     for name, array in again.items():
         np.testing.assert_array_equal(array[..., : alone[name].shape[-1]], alone[name][order], err_msg=name)

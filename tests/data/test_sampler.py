@@ -22,7 +22,7 @@ def order(size, *, seed=0, epoch=0, seq_len=128, group=0):
     """The entry at each index of one group's epoch, [size]."""
     key = tf.fill([size], tf.constant(sampler.key(seed, seq_len, group), tf.uint64))
     index = tf.range(size, dtype=tf.int64)
-    return sampler.shuffled(index, tf.fill([size], np.int64(size)), sampler.mixed(key, epoch)).numpy()
+    return sampler.shuffle(index, tf.fill([size], np.int64(size)), sampler.mix(key, epoch)).numpy()
 
 
 def correlation(one, other):
@@ -77,7 +77,7 @@ def test_a_few_chunks_come_in_every_order(size):
 def epochs_of(sizes, number):
     """The Visit of each row of `number` epochs of one group, by epoch."""
     of_rows = epoch_groups.of_groups(sizes.rows[0], groups=1)
-    drawn = tf.function(lambda n: sampler.of_chunks(of_rows, sizes, n))
+    drawn = tf.function(lambda n: sampler.chunk_visits(of_rows, sizes, n))
     size = int(sizes.rows[0])
     steps = -(-size * number // epoch_groups.BATCH)
     rows = [drawn(tf.constant(n, tf.int64)) for n in range(steps)]
@@ -87,7 +87,7 @@ def epochs_of(sizes, number):
 
 def test_an_epoch_has_each_side_of_each_split_once_and_half_of_its_rows_are_random():
     several, single = 3_001, 400
-    sizes = sampler.Sizes(np.array([several]), np.array([single]))
+    sizes = sampler.GroupSizes(np.array([several]), np.array([single]))
     epochs = epochs_of(sizes, 3)
     for visit in epochs:
         is_several = visit.chunk < several
@@ -117,7 +117,7 @@ def test_chunks_that_share_rows_show_the_other_side_in_the_next_epoch():
     chunk = tf.range(number, dtype=tf.int64)
     is_single = chunk >= 18_000
     key = tf.fill([number], tf.constant(sampler.key(0, 512, 0), tf.uint64))
-    epochs = [sampler.of_examples(chunk, is_single, tf.fill([number], np.int64(e)), key) for e in range(4)]
+    epochs = [sampler.example_visits(chunk, is_single, tf.fill([number], np.int64(e)), key) for e in range(4)]
     first, second, third, _ = (sampler.Visit(*(x.numpy() for x in each)) for each in epochs)
     several = ~is_single.numpy()
     assert first.is_random[~several].all()
@@ -156,4 +156,4 @@ def test_a_mixed_key_is_splitmix64_s():
 
     states, numbers = [0, 1, 2**64 - 1, 12_345], [0, 7, -1, 2**40]
     expected = [steele((s + n * 0x9E3779B97F4A7C15) % 2**64) for s, n in zip(states, numbers, strict=True)]
-    assert sampler.mixed(tf.constant(states, tf.uint64), tf.constant(numbers, tf.int64)).numpy().tolist() == expected
+    assert sampler.mix(tf.constant(states, tf.uint64), tf.constant(numbers, tf.int64)).numpy().tolist() == expected

@@ -14,7 +14,7 @@ L, STEPS, MULTIPLE = 32, 21, 4
 
 def fed(given, **changes):
     fixed = {"seeds": (0, 5), "batch_size": 8, "num_steps": STEPS, "seq_len": L, "multiple": MULTIPLE}
-    return task_batches.Feed(given, **fixed | changes)
+    return task_batches.TaskBatches(given, **fixed | changes)
 
 
 def of_seed(batch, seed):
@@ -84,7 +84,7 @@ def test_first_fit_overfills_no_row_and_leaves_none_half_empty_before_another(le
     lengths = np.array(lengths)
     found = task_batches.first_fit(lengths, 32)
     for each, row in zip(lengths, found, strict=True):
-        np.testing.assert_array_equal(row == task_batches.NOBODY, each == 0)
+        np.testing.assert_array_equal(row == task_batches.EMPTY, each == 0)
         held = [each[row == r].sum() for r in range(6)]
         assert max(held) <= 32
         for r in range(1, 6):
@@ -124,15 +124,15 @@ def test_steps_and_rows_are_counted():
 def test_examples_to_be_judged_come_each_once_with_their_tokens(hosts):
     made, given = fed(rows()), rows(97, seed=1)
     met, tokens = [], []
-    for shares in zip(*(made.to_judge(given, hosts, host) for host in range(hosts)), strict=True):
+    for shares in zip(*(made.evaluation_batches(given, hosts, host) for host in range(hosts)), strict=True):
         numbers, places, _ = shares[0]
         batch = {name: np.concatenate([share[name] for *_, share in shares]) for name in shares[0][2]}
-        assert {name: value.shape for name, value in batch.items()} == made.shapes_to_judge()
+        assert {name: value.shape for name, value in batch.items()} == made.evaluation_shapes()
         np.testing.assert_array_equal(
-            numbers != task_batches.NOBODY, batch["attention_mask"].max(1)[:, None] > np.arange(made.slots)
+            numbers != task_batches.EMPTY, batch["attention_mask"].max(1)[:, None] > np.arange(made.slots)
         )
-        met += numbers[numbers != task_batches.NOBODY].tolist()
-        real = places != task_batches.NOBODY
+        met += numbers[numbers != task_batches.EMPTY].tolist()
+        real = places != task_batches.EMPTY
         np.testing.assert_array_equal(batch["input_ids"][real], given.ids[places[real]])
         tokens += places[real].tolist()
     assert sorted(met) == list(range(97))
@@ -141,18 +141,18 @@ def test_examples_to_be_judged_come_each_once_with_their_tokens(hosts):
 
 def test_labels_of_tokens_spans_and_numbers_keep_their_form():
     given = rows(20)
-    grid = np.array([[4, 7], [9, task_batches.NOBODY]])
+    grid = np.array([[4, 7], [9, task_batches.EMPTY]])
     lengths = given.lengths
     tags = given._replace(labels=np.arange(given.starts[-1], dtype=np.int32))
-    laid = task_batches.lay(tags, grid, 64)["labels"]
+    laid = task_batches.lay_out(tags, grid, 64)["labels"]
     wanted = [*range(given.starts[4], given.starts[5]), *range(given.starts[7], given.starts[8])]
     np.testing.assert_array_equal(laid[0], [*wanted, *[token_rows.IGNORED] * (64 - len(wanted))])
     assert (laid[1, lengths[9] :] == token_rows.IGNORED).all()
     numbers = given._replace(labels=np.linspace(-1, 5, 20, dtype=np.float32))
-    laid = task_batches.lay(numbers, grid, 64)["labels"]
+    laid = task_batches.lay_out(numbers, grid, 64)["labels"]
     assert laid.dtype == np.int32
     np.testing.assert_array_equal(laid.view(np.float32)[[0, 0, 1], [0, 1, 0]], numbers.labels[[4, 7, 9]])
     spans = given._replace(labels=np.tile(np.array([1, 2], np.int32), (20, 1)))
-    laid = task_batches.lay(spans, grid, 64)["labels"]
+    laid = task_batches.lay_out(spans, grid, 64)["labels"]
     np.testing.assert_array_equal(laid[:, 0], [[1, 2], [1, 2]])
     np.testing.assert_array_equal(laid[0, 1], lengths[4] + [1, 2])

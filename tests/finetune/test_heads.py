@@ -105,7 +105,7 @@ def test_loss_and_every_gradient_are_pytorch_s(head):
     loss = their_loss(head, found, given)
     loss.backward()
     assert float(value) == pytest.approx(loss.item(), rel=1e-5)
-    unpacked = jax.device_get(param_layout.cut(gradients, small_bert.SECTION["vocab_size"]))
+    unpacked = jax.device_get(param_layout.trim(gradients, small_bert.SECTION["vocab_size"]))
     ours = tensor_names.to_hf(small_bert.params() | {name: tree for name, tree in unpacked.items() if name != "head"})
     last = "qa_outputs" if head == "span" else "classifier"
     ours |= {f"{last}.weight": unpacked["head"]["kernel"].T, f"{last}.bias": unpacked["head"]["bias"]}
@@ -168,8 +168,8 @@ def test_dropout_of_the_head_is_the_model_s():
 def test_a_last_layer_at_first_tokens_alone_is_the_whole_one(softmax):
     made = tuned("classify", softmax=softmax)
     given = packed(batch("classify", 3), "classify")
-    encoder = {name: tree for name, tree in param_layout.apart(params(made)).items() if name != "head"}
-    bert = made.bert.clone(vocab_size=param_layout.rows(made.bert.vocab_size))
+    encoder = {name: tree for name, tree in param_layout.split_layers(params(made)).items() if name != "head"}
+    bert = made.bert.clone(vocab_size=param_layout.padded_size(made.bert.vocab_size))
     inputs = [given[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
 
     starts = given["example_starts"]

@@ -10,6 +10,6 @@ GROUPS, BATCH = 64, 256
 
 def of_groups(sizes, seed=0, seq_len=128, groups=GROUPS):
     """The Visits of one host that has all groups, each of the sizes given."""
-    share = corpus_batches.Share(range(BATCH), groups, 0, None, None, None, (), None)
+    share = corpus_batches.HostShare(range(BATCH), groups, 0, None, None, None, (), None)
     spec = placed_rows.SPEC._replace(seed=seed, batch_size=BATCH)
-    return sampler.Visits(share, spec, seq_len, np.full(groups, sizes))
+    return sampler.EpochOrder(share, spec, seq_len, np.full(groups, sizes))

@@ -43,7 +43,7 @@ def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
     torch_loss, torch_gradients = torch_loss_and_gradients(small_bert.save(tmp_path, section), batch)
     # The MLM's sum is divided by its 13 predictions plus 1e-5: a relative 8e-7.
     np.testing.assert_allclose(loss, torch_loss, rtol=3e-6)
-    gradients = tensor_names.to_hf(param_layout.apart(gradients))
+    gradients = tensor_names.to_hf(param_layout.split_layers(gradients))
     filled = {name: gradients[name][section["vocab_size"] :] for name in FILLED}
     assert not any(rows.any() for rows in filled.values())
     gradients |= {name: gradients[name][: section["vocab_size"]] for name in FILLED}

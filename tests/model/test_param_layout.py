@@ -21,7 +21,7 @@ def test_what_is_packed_comes_back(packed):
 
 def test_the_vocabulary_is_filled_up_to_whole_tiles_of_any_pod(packed):
     assert packed["embeddings"]["word"].shape[0] == packed["mlm"]["bias"].shape[0] == 256
-    assert [param_layout.rows(size) for size in (1, 256, 257, 30_522)] == [256, 256, 512, 30_720]
+    assert [param_layout.padded_size(size) for size in (1, 256, 257, 30_522)] == [256, 256, 512, 30_720]
     assert not packed["embeddings"]["word"][small_bert.SECTION["vocab_size"] :].any()
 
 
@@ -33,6 +33,6 @@ def test_another_vocabulary_that_fills_up_to_the_same_is_refused(packed):
 
 def test_a_stack_may_be_a_tuple(packed):
     loose = packed | {"layers": jax.tree.map(tuple, packed["layers"])}
-    apart = param_layout.apart(loose)
+    apart = param_layout.split_layers(loose)
     np.testing.assert_array_equal(apart["layer_1"]["up"]["kernel"], small_bert.params()["layer_1"]["up"]["kernel"])
     assert set(apart) == set(small_bert.params())
