@@ -2,7 +2,7 @@
 
 python -m tools.plan --config configs/bert.py:medium --topology v5e:4x4 [--json] [--max-batch] [--config.x.y=z]
 
-Compiles the step that trains with XLA:TPU (pyproject.toml); needs no corpus. Minutes, with progress on stderr.
+Compiles the step that trains with XLA:TPU (the extra `plan`); needs no corpus. Minutes, with progress on stderr.
 """
 
 import argparse

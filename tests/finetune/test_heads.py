@@ -13,6 +13,7 @@ from bert_tpu.data import token_rows
 from bert_tpu.finetune import heads
 from bert_tpu.huggingface import tensor_names
 from bert_tpu.model import param_layout, transformer
+from bert_tpu.training import jobs
 
 KINDS = {"classify": 3, "regress": 1, "span": 2, "tag": 5}
 B, L = 6, 24
@@ -156,7 +157,7 @@ def test_examples_that_share_rows_give_the_same_loss_and_gradients(head):
 
 def test_dropout_of_the_head_is_the_model_s():
     given = batch("classify", 3)
-    draw = heads.train.Draw(jax.random.key(0), np.int32(0))
+    draw = jobs.Draw(jax.random.key(0), np.int32(0))
     for rate, changes in ((0.0, False), (0.5, True)):
         made = tuned("classify", dropout=rate, attention_dropout=0.0)
         outputs = jax.jit(functools.partial(heads.outputs, made, params(made), given))

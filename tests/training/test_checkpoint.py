@@ -198,7 +198,8 @@ FULL_DISK = """
 import pathlib, resource, sys
 sys.path.insert(0, sys.argv[3])
 import saved_states
-from bert_tpu import checkpoint, command
+from bert_tpu.core import command
+from bert_tpu.training import checkpoint
 def main():
     checkpoint.quiet()
     directory, params_alone = pathlib.Path(sys.argv[1]), sys.argv[2] == "params"
