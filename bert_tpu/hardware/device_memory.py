@@ -1,5 +1,6 @@
-"""What is said where a device's memory is too small for a program."""
+"""Turns XLA's out-of-memory errors into a UserError that says how to fix them."""
 
+from collections.abc import Iterator
 import contextlib
 import re
 
@@ -10,25 +11,29 @@ from bert_tpu.hardware import chips
 
 
 @contextlib.contextmanager
-def explain_shortage(mend: str):
-    """Within it a program that asks for more memory than there is raises a UserError, which ends with `mend`.
+def explain_shortage(advice: str) -> Iterator[None]:
+    """Raises a UserError that ends with `advice` if the block's program needs more memory than a device has.
 
-    The compiler for TPUs finds it out beforehand and lists a page of buffers; a CPU finds it out as the program runs.
+    The compiler for TPUs detects this before the program runs, and lists a page of buffers. A CPU detects it while the
+    program runs.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as fault:
-        if not str(fault).startswith("RESOURCE_EXHAUSTED"):
+    except jax.errors.JaxRuntimeError as error:
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
             raise
-        needed, there = needed_and_available(str(fault))
-        figures = f": a program needs {needed / chips.GIB:.2f} GiB of {there / chips.GIB:.2f}" if needed else ""
-        raise command.UserError(f"a device's memory is too small{figures}; {mend}") from None
+        needed, available = needed_and_available(str(error))
+        figures = ""
+        if needed is not None and available is not None:
+            figures = f": a program needs {needed / chips.GIB:.2f} GiB of {available / chips.GIB:.2f}"
+        raise command.UserError(f"a device's memory is too small{figures}; {advice}") from None
 
 
-def needed_and_available(said: str) -> tuple[int | None, int | None]:
-    """(bytes needed, bytes there) of a compiler's message that HBM is too small; (None, None) of another one."""
+def needed_and_available(message: str) -> tuple[int, int] | tuple[None, None]:
+    """Bytes of HBM (needed, available), from the TPU compiler's message; (None, None) for another message."""
     size = r"([\d.]+)([KMG])"
     for form in (rf"Used {size} of {size} hbm", rf"required for HLO temporaries \({size}\) exceeds.*?\({size}\)"):
-        if found := re.search(form, said):
-            return tuple(round(float(found[i]) * 1024 ** " KMG".index(found[i + 1])) for i in (1, 3))
+        if match := re.search(form, message):
+            needed, available = (round(float(match[i]) * 1024 ** " KMG".index(match[i + 1])) for i in (1, 3))
+            return needed, available
     return None, None

@@ -1,4 +1,4 @@
-"""Training a WordPiece vocabulary in BERT's id layout; the same text gives the same vocabulary."""
+"""Trains a WordPiece vocabulary in BERT's id layout. The same text gives the same vocabulary."""
 
 import collections
 from collections.abc import Callable, Iterable
@@ -19,11 +19,15 @@ def train(
     alphabet_size: int = 1000,
     min_count: int = 2,
 ) -> vocab.Vocab:
-    """A vocabulary of exactly `vocab_size` pieces; ids 0-103 as in Google's vocabularies.
+    """A vocabulary of exactly `vocab_size` pieces; ids 0-103 are as in Google's vocabularies.
 
-    `read_lines()` starts the text anew and is called twice. Letters beyond the `alphabet_size`
-    most frequent become [UNK]. Raises UserError if the text cannot fill the vocabulary,
-    and before it is read if ids have no room for so many.
+    read_lines: returns the lines of the text from its start; it is called twice
+    vocab_size: pieces, at most vocab.MAX_PIECES
+    lower: text is lower-cased
+    alphabet_size: the most frequent letters that get a piece; all others become [UNK]
+    min_count: occurrences that a pair of pieces needs to be merged
+
+    Raises UserError if the text cannot fill the vocabulary, and before it reads text if vocab_size is too large.
     """
     if vocab_size > vocab.MAX_PIECES:
         raise command.UserError(
@@ -32,13 +36,13 @@ def train(
         )
     alphabet = _alphabet(read_lines(), lower, alphabet_size)
     if not alphabet:
-        raise command.UserError("the input holds no text; name files with text")
-    # The library numbers continuing letters in the order of a randomly seeded hash map and breaks
-    # ties between merges by number. Given as special pieces they get their numbers from us.
+        raise command.UserError("the input has no text; name files with text")
+    # The library numbers continuing letters in the order of a randomly seeded hash map, and breaks ties between merges
+    # by number. As special pieces they get their numbers from us.
     fixed = [*LAYOUT, *alphabet, *(f"##{c}" for c in alphabet if _continues(c))]
     if vocab_size < len(fixed):
         raise command.UserError(
-            f"vocab_size {vocab_size} cannot hold the {len(fixed)} special pieces and letters "
+            f"vocab_size {vocab_size} has no room for the {len(fixed)} special pieces and letters "
             f"of this text; ask for more than {len(fixed)}"
         )
     trainer = trainers.WordPieceTrainer(
@@ -51,21 +55,21 @@ def train(
     )
     learner = vocab.tokenizer(vocab.Vocab(LAYOUT, lower))
     learner.train_from_iterator(read_lines(), trainer)
-    found = learner.get_vocab()
-    if len(found) < vocab_size:
+    pieces = learner.get_vocab()
+    if len(pieces) < vocab_size:
         raise command.UserError(
-            f"the text yields {len(found)} pieces, not {vocab_size}; give more text or ask for at most {len(found)}"
+            f"the text yields {len(pieces)} pieces, not {vocab_size}; give more text or ask for at most {len(pieces)}"
         )
-    return vocab.Vocab(tuple(sorted(found, key=found.__getitem__)), lower)
+    return vocab.Vocab(tuple(sorted(pieces, key=pieces.__getitem__)), lower)
 
 
 def _alphabet(lines: Iterable[str], lower: bool, size: int) -> list[str]:
     """The `size` most frequent letters after normalization, sorted."""
-    raw = collections.Counter()
+    raw: collections.Counter[str] = collections.Counter()
     for line in lines:
         raw.update(line)
     rule = vocab.normalizer(lower)
-    letters = collections.Counter()
+    letters: collections.Counter[str] = collections.Counter()
     for letter, count in raw.items():
         for normal in rule.normalize_str(letter):
             letters[normal] += 0 if normal.isspace() else count
@@ -74,6 +78,6 @@ def _alphabet(lines: Iterable[str], lower: bool, size: int) -> list[str]:
 
 
 def _continues(letter: str) -> bool:
-    """Whether a word can hold `letter` past its start; punctuation and CJK stand alone."""
+    """True if `letter` can follow another in a word. Punctuation and CJK characters are words of one letter."""
     normal = vocab.normalizer(lower=False).normalize_str(f"a{letter}a")
     return len(pre_tokenizers.BertPreTokenizer().pre_tokenize_str(normal)) == 1

@@ -1,4 +1,4 @@
-"""Documented figures of TPU chips against second sources, and the least time of collectives against counts by hand."""
+"""Compares the figures of TPU chips with second sources, and the least time of collectives with counts by hand."""
 
 import jax
 import numpy as np
@@ -9,8 +9,8 @@ from bert_tpu.distributed import mesh
 from bert_tpu.hardware import chips
 
 # Matrix units a chip and their width (the pages cited in chips.py): two FLOPs a cell and cycle give the peak. v6e's
-# page and JAX say two units of 256 x 256; each has to count as two, since 1.75 GHz only comes out with four, and
-# test_cost.py shows that the compiler's cycles fit that clock.
+# page and JAX say two units of 256 x 256. Each must count as two, because 1.75 GHz only follows from four, and
+# tests/planning/test_cost.py shows that the compiler's cycles fit that clock.
 UNITS = {"v3": (4, 128), "v4": (8, 128), "v5e": (4, 128), "v5p": (8, 128), "v6e": (4, 256)}
 
 
@@ -20,13 +20,13 @@ def test_clock_and_matrix_units_give_the_peak(generation):
     assert 2 * units * width**2 * chip.clock_hz == pytest.approx(chip.flops, rel=0.005)
 
 
-def test_one_direction_of_all_links_is_what_google_gives_in_gigabits():
+def test_one_direction_of_all_links_is_googles_figure_in_gigabits():
     for generation, links, gigabits in (("v4", 6, 2400), ("v5e", 4, 1600), ("v5p", 6, 4800), ("v6e", 4, 3200)):
         assert links * chips.CHIPS[generation].link_bytes_per_s * 8 == gigabits * 1e9
 
 
-def test_the_highest_watts_follow_from_what_is_published():
-    """v5e's from v4's for each FLOP/s, v5p's from its mean and v4's spread, v6e's from v5e's and Google's 1.67."""
+def test_the_highest_watts_follow_from_published_figures():
+    """v5e's follows from v4's per FLOP/s, v5p's from its mean and v4's spread, v6e's from v5e's and Google's 1.67."""
     v4, v5e, v5p, v6e = (chips.CHIPS[one] for one in ("v4", "v5e", "v5p", "v6e"))
     assert v5e.watts[1] == round(v4.watts[1] / v4.flops * v5e.flops)
     assert v5p.watts[1] == round(v5p.watts[0] * v4.watts[1] / v4.watts[0])
@@ -64,13 +64,13 @@ def test_slices_by_name():
 
 
 @pytest.mark.parametrize("name", ["", "v5e", "v5e:", "v5e:16", "v5e:4x4x1", "v4:4x4", "v9:4x4", "v5e:0x4", "v5e:4x-4"])
-def test_what_is_no_slice_is_told_what_is(name):
+def test_a_wrong_topology_is_answered_by_right_ones(name):
     with pytest.raises(command.UserError, match=r"give one such as .*v5e:4x4"):
         chips.find(name)
 
 
 def simulated_gather_s(shape, size, speed):
-    """All-gather over a mesh without rings, axis by axis, the buffer cut so that each part takes the axes in turn."""
+    """Seconds of an all-gather over a mesh without rings, axis by axis; each part takes the axes in turn."""
     axes = [n for n in shape if n > 1]
     parts = len(axes)
     total = 0.0
@@ -78,8 +78,10 @@ def simulated_gather_s(shape, size, speed):
         slowest = 0.0
         for part in range(parts):
             order = axes[part:] + axes[:part]
-            known = size / parts / np.prod(axes) * np.prod(order[:phase])  # what a chip has of its part before
-            slowest = max(slowest, known * (order[phase] - 1) / speed)  # an end chip takes in n - 1 times that
+            known = (
+                size / parts / np.prod(axes) * np.prod(order[:phase])
+            )  # bytes of its part that a chip has before the phase
+            slowest = max(slowest, known * (order[phase] - 1) / speed)  # an end chip receives n - 1 times that
         total += slowest
     return total
 
@@ -87,44 +89,44 @@ def simulated_gather_s(shape, size, speed):
 @pytest.mark.parametrize("name", ["v5e:4x4", "v5e:2x2", "v6e:4x4", "v5p:2x2x1"])
 def test_no_schedule_gathers_faster_and_one_is_as_fast(name):
     """On equal axes, phases that keep all links busy reach the bound exactly."""
-    where, size = chips.find(name), 2**30
-    bound = chips.exchange_s(where, "all-gather", size, where.devices)
-    reached = simulated_gather_s(where.shape, size, where.chip.link_bytes_per_s)
+    slice_, size = chips.find(name), 2**30
+    bound = chips.exchange_s(slice_, "all-gather", size, slice_.devices)
+    reached = simulated_gather_s(slice_.shape, size, slice_.chip.link_bytes_per_s)
     assert bound == pytest.approx(reached, rel=2e-3)  # the rest is the hops
 
 
 def test_uneven_axes_are_bounded_from_below():
-    where, size = chips.find("v4:2x2x4"), 2**30
-    bound = chips.exchange_s(where, "all-gather", size, where.devices)
-    assert bound < simulated_gather_s(where.shape, size, where.chip.link_bytes_per_s)
+    slice_, size = chips.find("v4:2x2x4"), 2**30
+    bound = chips.exchange_s(slice_, "all-gather", size, slice_.devices)
+    assert bound < simulated_gather_s(slice_.shape, size, slice_.chip.link_bytes_per_s)
 
 
 def test_kinds_of_collectives():
-    where, size = chips.find("v5e:4x4"), 2**30
-    one = {kind: chips.exchange_s(where, kind, size, 16) for kind in ("all-gather", "reduce-scatter", "all-reduce")}
+    slice_, size = chips.find("v5e:4x4"), 2**30
+    one = {kind: chips.exchange_s(slice_, kind, size, 16) for kind in ("all-gather", "reduce-scatter", "all-reduce")}
     assert one["all-gather"] == one["reduce-scatter"] == one["all-reduce"] / 2
-    assert chips.exchange_s(where, "collective-permute", size, 16) == pytest.approx(size / 50e9, rel=1e-4)
-    # 8 chips on either side of the middle, each sends half of its GiB over, and 4 links cross.
-    assert chips.exchange_s(where, "all-to-all", size, 16) == pytest.approx(8 * size / 2 / (4 * 50e9), rel=1e-3)
+    assert chips.exchange_s(slice_, "collective-permute", size, 16) == pytest.approx(size / 50e9, rel=1e-4)
+    # Each of the 8 chips on a side of the middle sends half of its GiB across, over 4 links.
+    assert chips.exchange_s(slice_, "all-to-all", size, 16) == pytest.approx(8 * size / 2 / (4 * 50e9), rel=1e-3)
 
 
 def test_rings_double_the_links():
     size = 2**30
     for ring, mesh_of_chips in (("v5e:16x16", "v5e:8x8"), ("v4:4x4x4", "v4:2x2x2")):
         both = [chips.find(name) for name in (ring, mesh_of_chips)]
-        times = [chips.exchange_s(where, "all-reduce", size, where.devices) for where in both]
-        shares = [1 - 1 / where.chips for where in both]
+        times = [chips.exchange_s(slice_, "all-reduce", size, slice_.devices) for slice_ in both]
+        shares = [1 - 1 / slice_.chips for slice_ in both]
         assert times[1] / times[0] == pytest.approx(2 * shares[1] / shares[0], rel=0.01)
-    # Cubes alone are joined to rings: an axis of 4 in a smaller slice has two ends.
+    # Only whole cubes are connected to rings: an axis of 4 in a smaller slice has two ends.
     least = 2 * 15 / 16 * size / (3 * 50e9)
     assert chips.exchange_s(chips.find("v4:2x2x4"), "all-reduce", size, 16) == pytest.approx(least, rel=0.01)
 
 
 def test_cores_of_a_chip_exchange_without_links():
-    where = chips.find("v3:4x4")
-    assert chips.exchange_s(where, "all-reduce", 2**30, 2) == 0
-    # Both cores' gradients are one before they leave the chip.
-    assert chips.exchange_s(where, "all-reduce", 2**30, 32) == pytest.approx(2 * 15 / 16 * 2**30 / 2 / 70e9, rel=1e-3)
+    slice_ = chips.find("v3:4x4")
+    assert chips.exchange_s(slice_, "all-reduce", 2**30, 2) == 0
+    # The gradients of both cores are added before they leave the chip.
+    assert chips.exchange_s(slice_, "all-reduce", 2**30, 32) == pytest.approx(2 * 15 / 16 * 2**30 / 2 / 70e9, rel=1e-3)
 
 
 def test_a_small_message_takes_its_hops():

@@ -1,4 +1,4 @@
-"""What host_memory.keep_freed_memory saves: pages of the system's that a step asks for anew."""
+"""host_memory.keep_freed_memory saves page faults: a step asks the system for no new pages."""
 
 import json
 import mmap
@@ -25,21 +25,21 @@ def step(x):  # its temporary: 128 MB
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-found, x = [], jnp.zeros(2**19)
+counts, x = [], jnp.zeros(2**19)
 for _ in range(16):
     before = faults()
     step(x).block_until_ready()
-    found.append(faults() - before)
-print(json.dumps(found))
+    counts.append(faults() - before)
+print(json.dumps(counts))
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it tunes glibc alone")
-def test_steps_find_their_memory_where_the_last_left_it():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it tunes only glibc")
+def test_a_step_uses_the_memory_that_the_last_one_freed():
     def faults(word):
         done = subprocess.run([sys.executable, "-c", PROGRAM, word], check=True, capture_output=True, text=True)
         return json.loads(done.stdout)
 
-    kept, given_back = faults("keep"), faults("no")
-    # Even of what is kept a step now and then finds that something small stands in its way.
-    assert statistics.median(kept) < 2**27 / mmap.PAGESIZE / 10 < min(given_back)
+    kept, returned = faults("keep"), faults("no")
+    # The median, because a small block now and then splits the freed memory, even where it is kept.
+    assert statistics.median(kept) < 2**27 / mmap.PAGESIZE / 10 < min(returned)

@@ -1,6 +1,6 @@
 """Pieces are Google's on any text, training repeats itself, and only BERT tokenizers are read."""
 
-# ruff: noqa: RUF001 (letters that look like others are what is tested)
+# ruff: noqa: RUF001 (the tests need letters that look like others)
 
 import json
 import subprocess
@@ -58,21 +58,21 @@ def google_pieces(text: str, lower: bool) -> list[str]:
     """WordpieceTokenizer after BasicTokenizer: the longest piece first, from the left."""
     pieces = []
     for word in google_words(text, lower):
-        found, start = [], 0
+        word_pieces, start = [], 0
         while start < len(word) <= 200:
             prefix = "##" if start else ""
             stops = range(len(word), start, -1)
             stop = next((s for s in stops if prefix + word[start:s] in PIECES), None)
             if stop is None:
                 break
-            found.append(prefix + word[start:stop])
+            word_pieces.append(prefix + word[start:stop])
             start = stop
-        pieces += found if start == len(word) else ["[UNK]"]
+        pieces += word_pieces if start == len(word) else ["[UNK]"]
     return pieces
 
 
 def known_to_both(char: str) -> bool:
-    """Characters of 2015's Unicode, which every table in use agrees on."""
+    """True for characters of Unicode as of 2015, on which all tables in use agree."""
     return ord(char) < 0x530 or 0x2000 <= ord(char) < 0x2E00 or 0x3041 <= ord(char) < 0x9FD0
 
 
@@ -91,8 +91,8 @@ TEXTS = [
 @pytest.mark.parametrize("lower", [True, False])
 @pytest.mark.parametrize("text", TEXTS, ids=ascii)
 def test_pieces_are_googles_on_chosen_texts(text, lower):
-    made = vocab.tokenizer(vocab.Vocab(PIECES, lower))
-    assert made.encode(text, add_special_tokens=False).tokens == google_pieces(text, lower)
+    tokenizer = vocab.tokenizer(vocab.Vocab(PIECES, lower))
+    assert tokenizer.encode(text, add_special_tokens=False).tokens == google_pieces(text, lower)
 
 
 @pytest.mark.parametrize("lower", [True, False])
@@ -102,8 +102,8 @@ def test_pieces_are_googles_on_chosen_texts(text, lower):
     | strategies.text(LETTERS + " ΣΣΑʰ'.\u0301:\u00ad\u200d")
 )
 def test_pieces_are_googles_on_any_text(text, lower):
-    made = vocab.tokenizer(vocab.Vocab(PIECES, lower))
-    assert made.encode(text, add_special_tokens=False).tokens == google_pieces(text, lower)
+    tokenizer = vocab.tokenizer(vocab.Vocab(PIECES, lower))
+    assert tokenizer.encode(text, add_special_tokens=False).tokens == google_pieces(text, lower)
 
 
 @pytest.mark.parametrize("lower", [True, False])
@@ -135,14 +135,14 @@ def test_transformers_loads_a_saved_tokenizer_with_our_rules(tmp_path):
     assert again("un [MASK]", "low")["input_ids"] == pair["input_ids"]
 
 
-def test_case_of_a_bare_vocab_txt_is_told_by_its_letters(tmp_path):
+def test_case_of_a_bare_vocab_txt_follows_from_its_letters(tmp_path):
     path = tmp_path / "vocab.txt"
     for extra, lower in (("a\nb\n中\n", True), ("a\nB\n", False)):
         path.write_text("\n".join(wordpiece.LAYOUT) + "\n" + extra, encoding="utf-8")
         assert vocab.load(path).lower is vocab.load(tmp_path).lower is lower
 
 
-def test_fingerprint_tells_pieces_order_and_case_apart():
+def test_hash_depends_on_pieces_order_and_case():
     one = vocab.Vocab(PIECES, True)
     others = [one._replace(lower=False), one._replace(pieces=PIECES[::-1])]
     others.append(one._replace(pieces=(*PIECES[:-2], PIECES[-2] + PIECES[-1])))
@@ -151,7 +151,7 @@ def test_fingerprint_tells_pieces_order_and_case_apart():
 
 
 def broken(tmp_path, edit) -> str:
-    """The complaint about a saved tokenizer after `edit(directory)`."""
+    """The error message about a saved tokenizer after `edit(directory)`."""
     vocab.save(vocab.Vocab(PIECES, True), tmp_path)
     edit(tmp_path)
     with pytest.raises(command.UserError) as complaint:
@@ -187,7 +187,7 @@ def edit_json(name, **changes):
         (lambda d: [p.unlink() for p in d.glob("*o*")], "no vocab.txt"),
     ],
 )
-def test_a_directory_that_is_no_bert_tokenizer_is_refused(tmp_path, edit, words):
+def test_a_directory_without_a_bert_tokenizer_is_refused(tmp_path, edit, words):
     assert words in broken(tmp_path, edit)
 
 
@@ -201,7 +201,7 @@ def test_a_directory_that_is_no_bert_tokenizer_is_refused(tmp_path, edit, words)
         ((*PIECES, *(f"w{i}" for i in range(65_537 - len(PIECES)))), "65,537 pieces, but ids are stored in 16 bits; "),
     ],
 )
-def test_a_vocab_txt_that_is_no_bert_vocabulary_is_refused(tmp_path, pieces, words):
+def test_a_vocab_txt_without_a_bert_vocabulary_is_refused(tmp_path, pieces, words):
     path = tmp_path / "vocab.txt"
     path.write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
     with pytest.raises(command.UserError, match=r"vocab\.txt") as complaint:
@@ -223,7 +223,7 @@ SENTENCES = [f"The {a} fox of {b}land jumped; Größe {i}!" for i, (a, b) in enu
 
 
 def test_training_gives_the_same_vocabulary_in_every_process():
-    # The library's hash maps are seeded anew in each process, and its threads race.
+    # The library's hash maps are seeded differently in each process, and its threads race.
     program = (
         "import sys, json; from bert_tpu.tokenizer import vocab, wordpiece;"
         "lines = json.load(sys.stdin);"
@@ -245,22 +245,22 @@ def test_training_gives_the_same_vocabulary_in_every_process():
 
 @pytest.mark.parametrize("lower", [True, False])
 def test_a_trained_vocabulary_has_berts_layout_and_encodes_its_text(tmp_path, lower):
-    made = wordpiece.train(lambda: SENTENCES, 225, lower=lower)
-    assert len(made.pieces) == 225
-    assert made.pieces[:104] == wordpiece.LAYOUT
-    assert ("T" in made.pieces) is not lower
-    assert ("ö" in made.pieces) is not lower
-    assert "##;" not in made.pieces  # punctuation stands alone
-    codes = vocab.tokenizer(made).encode_batch(SENTENCES)
+    vocabulary = wordpiece.train(lambda: SENTENCES, 225, lower=lower)
+    assert len(vocabulary.pieces) == 225
+    assert vocabulary.pieces[:104] == wordpiece.LAYOUT
+    assert ("T" in vocabulary.pieces) is not lower
+    assert ("ö" in vocabulary.pieces) is not lower
+    assert "##;" not in vocabulary.pieces  # punctuation stands alone
+    codes = vocab.tokenizer(vocabulary).encode_batch(SENTENCES)
     assert not any("[UNK]" in code.tokens for code in codes)
-    assert any(len(piece.lstrip("#")) > 3 for piece in made.pieces[104:])
-    vocab.save(made, tmp_path)
-    assert vocab.load(tmp_path) == made
+    assert any(len(piece.lstrip("#")) > 3 for piece in vocabulary.pieces[104:])
+    vocab.save(vocabulary, tmp_path)
+    assert vocab.load(tmp_path) == vocabulary
 
 
 def test_rare_letters_beyond_the_alphabet_become_unknown():
-    made = wordpiece.train(lambda: ["abab baba", "ab 中 q"], 109, alphabet_size=2)
-    assert made.pieces[104:108] == ("a", "b", "##a", "##b")
+    vocabulary = wordpiece.train(lambda: ["abab baba", "ab 中 q"], 109, alphabet_size=2)
+    assert vocabulary.pieces[104:108] == ("a", "b", "##a", "##b")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_size_that_ids_have_no_room_for_is_refused_before_text_is_read():
 
 
 def test_the_largest_vocabulary_keeps_its_last_id_from_text_to_batch(tmp_path):
-    """65,536 pieces have the ids 0 to 65,535, all that 16 bits hold."""
+    """65,536 pieces have the ids 0 to 65,535, all values of 16 bits."""
     pieces = [*wordpiece.LAYOUT, *"abcdefghijklmnopqrstuvwxyz."]
     pieces += [f"w{i}" for i in range(65_535 - len(pieces))]
     vocab.save(vocab.Vocab((*pieces, "last"), lower=True), tmp_path / "tokenizer")
