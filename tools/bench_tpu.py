@@ -44,7 +44,7 @@ def main():
         raise command.UserError(f"no length {missing[0]} in config.data.seq_lens {args.config.data.seq_lens}")
     print(f"M cycles, {args.config_name}, batch {args.config.batch_size}\n{HEAD}", flush=True)
     for where in slices:
-        for n, one in plan.lengths(args.config, where, args.lengths).items():
+        for n, one in plan.plan_lengths(args.config, where, args.lengths).items():
             print(line(where.name, n, one), flush=True)
 
 

@@ -25,11 +25,11 @@ def main() -> None:
         raise command.UserError(f"--rows {args.rows}: give 1 or more")
     command.quiet_tensorflow()
     costs = onnx_files.write(args.model, args.workdir, args.rows)
-    table = card_sections.small(costs)
+    table = card_sections.onnx_table(costs)
     print(table)
     readme = Path(args.model) / "README.md"
     if readme.is_file() and (
-        text := model_card.with_section(readme.read_text(encoding="utf-8"), model_card.SMALL, table)
+        text := model_card.replace_section(readme.read_text(encoding="utf-8"), model_card.ONNX_HEADING, table)
     ):
         with storage.atomic_file(readme) as file:
             file.write(text.encode())

@@ -18,7 +18,7 @@ def main():
     args = parser.parse_args()
     for path in args.files:
         try:
-            found = cost.cost(path.read_text())
+            found = cost.program_cost(path.read_text())
         except ValueError as fault:
             raise command.UserError(f"{path}: {fault}") from fault
         print(f"{path}: {found.cycles / 1e6:.3f} M cycles executed, {found.text_cycles / 1e6:.3f} M in the text")

@@ -19,11 +19,11 @@ def main():
     parser.add_argument("--compare", nargs="+", default=[], metavar="W2", help="workdirs of runs to put beside it")
     parser.add_argument("--out", help="HTML to write (W/report.html)")
     args = parser.parse_args()
-    page.require()
+    page.check_installed()
     if not args.out and storage.is_bucket(args.workdir):
         raise command.UserError(f"{args.workdir} is in a bucket: give --out, a file of this machine")
     out = Path(args.out or Path(args.workdir) / "report.html")
-    written = page.write([run.read(directory) for directory in (args.workdir, *args.compare)])
+    written = page.render([run.read(directory) for directory in (args.workdir, *args.compare)])
     with storage.atomic_file(out) as file:
         file.write(written.encode())
     print(f"{out}: {len(written.encode()) / 2**10:,.0f} KiB")

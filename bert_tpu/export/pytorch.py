@@ -63,7 +63,7 @@ def _pretrained(found, measured, vocabulary, made):
     hf.save(made, params, section, vocabulary)
     [name] = architectures.PRETRAINED["architectures"]
     checked = _check_if_possible(made, name, section, functools.partial(_pretrained_logits, params, section))
-    text = model_card.pretrained(made.name, section, measured, model_card.facts(measured.config, found.name, checked))
+    text = model_card.pretrained(made.name, section, measured, model_card.export_facts(measured.config, found.name, checked))
     (made / "README.md").write_text(text, encoding="utf-8")
     return Exported(name, found, "", checked)
 
@@ -75,7 +75,7 @@ def _finetuned(tuned, measured, vocabulary, made):
     hf.save(made, params, section, vocabulary, architectures.config(cls, tuned.labels))
     checked = _check_if_possible(made, cls.name, section, functools.partial(_finetuned_logits, tuned.model, packed))
     text = model_card.finetuned(
-        made.name, cls, tuned, measured, model_card.facts(measured.config, tuned.checkpoint.name, checked)
+        made.name, cls, tuned, measured, model_card.export_facts(measured.config, tuned.checkpoint.name, checked)
     )
     (made / "README.md").write_text(text, encoding="utf-8")
     return Exported(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", checked)

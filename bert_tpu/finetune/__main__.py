@@ -23,7 +23,7 @@ def main():
         parser = command.Parser(description=__doc__.split("\n", 2)[2])
         parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, scores and predictions")
         args = config.parse(parser)
-        code = finetuning.run(args.config, storage.absolute(args.workdir), group, hours.age_s())
+        code = finetuning.run(args.config, storage.absolute(args.workdir), group, hours.process_age_s())
     sys.exit(code)
 
 

@@ -30,7 +30,7 @@ class Facts(NamedTuple):
     commoner: dict[int, float]  # sequence length -> share of the commoner NSP label in the held-out rows
 
 
-def commoner(counts) -> dict[int, float]:
+def commoner_shares(counts) -> dict[int, float]:
     """Sequence length -> share of the commoner NSP label. counts: data.label_counts of each host."""
     totals = {}
     for n, examples, random in itertools.chain.from_iterable(counts):
@@ -56,7 +56,7 @@ def read(directory) -> Facts | None:
         raise command.UserError(f"{path} is damaged: delete it") from None
 
 
-class Warning(NamedTuple):
+class Finding(NamedTuple):
     """A fault that is likely, and what to look at."""
 
     name: str
@@ -113,19 +113,19 @@ def remark(lines, facts, num_steps) -> str | None:
     return said
 
 
-def check(lines, facts) -> list[Warning]:
+def check(lines, facts) -> list[Finding]:
     """The known faults that `lines`, metrics.jsonl's up to now, show; a name comes once."""
     held = _heldout(lines)
     checks = _flat, _stuck, _rose, _too_good
     found = [warning for each in checks for warning in [each(held, facts)] if warning]
     if facts.unknown_share > UNKNOWN:
-        found.append(Warning("unknown", (
+        found.append(Finding("unknown", (
             f"{facts.unknown_share:.1%} of the corpus is [UNK]: the vocabulary is not of this text; train one on it "
             "(tools.train_tokenizer), or look whether its case or alphabet fits"
         )))  # fmt: skip
     waited = _waited(lines)
     if waited > WAIT:
-        found.append(Warning("input", (
+        found.append(Finding("input", (
             f"{waited:.0%} of a step's time is waiting for input: the host's processors are too few or busy"
         )))  # fmt: skip
     return found
@@ -158,7 +158,7 @@ def _flat(held, facts):
     if not late or late[-1]["mlm_loss"] < facts.unigram_entropy - NEAR_NATS:
         return None
     newest = late[-1]
-    return Warning("flat", (
+    return Finding("flat", (
         f"step {newest['step']:,} is long past the warm-up and the MLM loss, {newest['mlm_loss']:.2f} nats, is still "
         f"at the unigram entropy of {facts.unigram_entropy:.2f}: only frequencies are learnt; look at the learning "
         "rate (too high or too low) and at the batches (tools.show_batches)"
@@ -178,7 +178,7 @@ def _stuck(held, facts):
     if not held:
         return None
     seq_len = max(held)
-    return Warning("nsp", (
+    return Finding("nsp", (
         f"MLM is learnt but NSP is not: {held[seq_len][-1]['nsp_accuracy']:.1%} right at {seq_len} tokens, where "
         f"always the commoner label is right at {facts.commoner[seq_len]:.1%}; look whether documents keep the order "
         "of their sentences and are longer than one (tools.describe_corpus)"
@@ -193,7 +193,7 @@ def _rose(held, facts):
         above = newest["mlm_loss"] - max(curve.at(newest["step"]), curve.floor)
         lowest = min(line["mlm_loss"] for line in evaluations[:-1])
         if above > max(ROSE_NATS, ROSE_DEVIATIONS * curve.deviation) and newest["mlm_loss"] > lowest:
-            return Warning("rose", (
+            return Finding("rose", (
                 f"the held-out MLM loss at {seq_len} tokens is {newest['mlm_loss']:.2f} nats, {above:.2f} above the "
                 f"curve of the evaluations before step {newest['step']:,}, which were down to {lowest:.2f}: if the row "
                 "length changed there it should come back within some thousand steps; if not, lower the learning rate"
@@ -206,7 +206,7 @@ def _too_good(held, facts):
     for seq_len, evaluations in held.items():
         accuracy = evaluations[-1].get("mlm_accuracy")
         if _is_number(accuracy) and accuracy > TOO_GOOD:
-            return Warning("too good", (
+            return Finding("too good", (
                 f"{accuracy:.1%} of the masked pieces of held-out text are right at {seq_len} tokens, too good to be "
                 "true: its text is likely in the training text too, or is boilerplate; prepare the corpus with "
                 "--duplicates near"

@@ -40,10 +40,10 @@ class Hours:
                     self._held["seconds"][phase] -= seconds
                     self._held["seconds"]["lost"] += seconds
         self._held["starts"] += 1
-        self.saved()
+        self.mark_saved()
 
     def enter(self, phase):
-        """From now on the run is in `phase`, one of PHASES but "input", whose seconds `waited` takes from "step"."""
+        """Begins `phase`, one of PHASES but "input": `add_input_wait` takes its seconds from "step"."""
         now_s = time.monotonic()
         spent_s = now_s - self._since_s
         self._held["seconds"][self._phase] += spent_s
@@ -51,12 +51,12 @@ class Hours:
             self._held["unit_seconds"][kind] = self._held["unit_seconds"].get(kind, 0.0) + number * spent_s
         self._phase, self._since_s = phase, now_s
 
-    def waited(self, seconds):
+    def add_input_wait(self, seconds):
         """Moves so many seconds, in which the devices waited for input, from phase "step" to phase "input"."""
         self._held["seconds"]["step"] -= seconds
         self._held["seconds"]["input"] += seconds
 
-    def saved(self):
+    def mark_saved(self):
         """A checkpoint holds all that was done up to now."""
         self.enter(self._phase)
         self._saved = dict(self._held["seconds"])
@@ -83,13 +83,13 @@ class Hours:
         return f"{hours:,} h {minutes:02} min in {starts} start{'s' * (starts > 1)}: {told}{lost}"
 
 
-def told(seconds) -> str:
+def in_hours(seconds) -> str:
     """As hours: to the hundredth, or of a few minutes two digits."""
     hours = seconds / 3600
     return f"{hours:,.2f}" if hours >= 0.1 else f"{hours:.2g}"
 
 
-def age_s() -> float:
+def process_age_s() -> float:
     """Seconds since this process began; 0 where the system does not say (it is Linux that does)."""
     try:
         began = int(pathlib.Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])

@@ -14,7 +14,7 @@ BUCKET_S = 30
 NUMBERS = ("skipped", "recomputed")  # of steps, among a step's sums
 
 
-def add(total, sums):
+def add_sums(total, sums):
     """Both tables of name -> (sum, count), added up in float64."""
     held = {name: total.get(name, (0.0, 0.0)) for name in sums}
     return {name: (held[name][0] + float(s), held[name][1] + float(c)) for name, (s, c) in sums.items()}
@@ -67,7 +67,7 @@ class Log:
         beside = {"seconds": (seconds, 1), "input_wait": (input_s, seconds)}
         if self.peak_s:
             beside["mfu"] = (self.peak_s[seq_len], seconds)
-        self._sums[seq_len] = add(self._sums.get(seq_len, {}), sums | beside)
+        self._sums[seq_len] = add_sums(self._sums.get(seq_len, {}), sums | beside)
         self._begun = self._begun or (time.monotonic(), self.work(step))
         if step % self.every_steps == 0 or step == self.num_steps:
             self.write_lines(step)
@@ -108,7 +108,7 @@ class Log:
     def evaluation(self, step, totals):
         """Writes one line for each length of a held-out evaluation."""
         for seq_len, sums in sorted(totals.items()):
-            values = means(add({}, sums), self.objectives)
+            values = means(add_sums({}, sums), self.objectives)
             self._write("eval", step, values, seq_len=seq_len)
             each = "".join(f"  {name.replace('_', ' ')} {values[name]:.3f}" for name in self.objectives)
             self.say(f"{self._place(step)}  held-out {_short(seq_len, values)}{each}")
@@ -123,7 +123,7 @@ class Log:
         if self.writes:
             jsonl.append(self._samples, [json.dumps({"step": step, "samples": samples}) + "\n"])
 
-    def facts(self, facts):
+    def write_facts(self, facts):
         """Writes what the lines are held against, health.Facts."""
         if self.writes:
             health.write(self.workdir, facts)

@@ -23,7 +23,7 @@ PACKAGE = pathlib.Path(bert_tpu.__file__).parent
 
 
 @functools.cache
-def here(package=PACKAGE) -> dict[str, str]:
+def current(package=PACKAGE) -> dict[str, str]:
     """Versions that must match on all hosts, for their batches and programs to match.
 
     They are a hash of this package's code, the LIBRARIES (None for one that is not installed) and Python. Nothing is
@@ -46,7 +46,7 @@ def _installed(distributions):
     return None
 
 
-def note(directory, step, settings=None):
+def record(directory, step, settings=None):
     """Adds to W/versions.json what the run goes on with from `step`, unless that is what the last entry has.
 
     An entry has `step`, the release as `bert_tpu`, `commit` (None where nobody knows it), all of `here`, and
@@ -54,7 +54,7 @@ def note(directory, step, settings=None):
     """
     path = epath.Path(directory) / FILE
     entries = read(directory)
-    entry = {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | here() | (settings or {})
+    entry = {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | current() | (settings or {})
     if not entries or entries[-1] | entry != entries[-1]:
         storage.write_text(path, json.dumps([*entries, {"step": step} | entry], indent=1) + "\n")
 
@@ -69,7 +69,7 @@ def read(directory) -> list[dict]:
     return found if isinstance(found, list) else []  # nothing of a run hangs on it
 
 
-def told(entry) -> str:
+def describe(entry) -> str:
     """An entry in words."""
     commit = f"commit {entry['commit']}, " if entry["commit"] else ""
     settings = "".join(f"{key} {json.dumps(value)}, " for key, value in entry.items() if "." in key)

@@ -53,7 +53,7 @@ class Program(NamedTuple):
         return self.memory is not None
 
 
-def prepare():
+def use_cpu_only():
     """To be called before JAX looks for devices: it then runs on the CPU alone, and libtpu asks nobody for a pod.
 
     Raises UserError where libtpu is not installed.
@@ -64,7 +64,7 @@ def prepare():
     jax.config.update("jax_platforms", "cpu")
 
 
-def mesh_of(where):
+def make_mesh(where):
     """The mesh of a chips.Slice's devices. Raises UserError if libtpu knows no such slice."""
     from jax.experimental import topologies  # loads libtpu, which nothing else needs
 
@@ -82,7 +82,7 @@ def mesh_of(where):
 
 
 @contextlib.contextmanager
-def quiet():
+def hide_stderr():
     """While it lasts, what C++ writes on file descriptor 2 goes to a file, which is shown if an exception leaves.
 
     libtpu complains about missing host names on every machine that is no TPU VM. Python's own sys.stderr still shows.
@@ -188,7 +188,7 @@ def _ask(lowered, state, on, dumps):
 
 def _program(answer):
     memory, text = answer["memory"], answer["text"]
-    return Program(**answer | {"memory": memory and Memory(*memory), "cost": text and cost.cost(text)})
+    return Program(**answer | {"memory": memory and Memory(*memory), "cost": text and cost.program_cost(text)})
 
 
 def _text(compiled, dump):

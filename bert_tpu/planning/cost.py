@@ -49,7 +49,7 @@ class Cost(NamedTuple):
     names: collections.Counter  # operation of the source -> cycles; layers of a kind are one
 
 
-def cost(text) -> Cost:
+def program_cost(text) -> Cost:
     """The Cost of a program's text. Raises ValueError where a loop does not say how often it runs."""
     module = hlo.parse(text)
     cycles, names, loops, collectives, uncosted = 0, collections.Counter(), [], [], {}

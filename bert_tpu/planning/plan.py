@@ -41,7 +41,7 @@ class Times(NamedTuple):
         return max(self.products, self.hbm, self.cycles) + self.links + self.uncosted
 
 
-class Length(NamedTuple):
+class LengthPlan(NamedTuple):
     """The step of one sequence length. `times` and `exchanges` are absent where the program does not fit."""
 
     program: compiler.Program
@@ -58,7 +58,7 @@ class Plan(NamedTuple):
     """
 
     where: chips.Slice
-    lengths: dict[int, Length]
+    lengths: dict[int, LengthPlan]
     steps: dict[int, int]  # sequence length -> how many
     batch_size: int
     seconds_to_plan: float
@@ -101,20 +101,20 @@ def make(cfg, where) -> Plan:
     """The Plan of a config on a chips.Slice. Compiles the step of each length: minutes, with progress on stderr."""
     begun = time.monotonic()
     _, steps, price = check(cfg, where)
-    found = lengths(cfg, where, steps)
+    found = plan_lengths(cfg, where, steps)
     spent = time.monotonic() - begun
     return Plan(where, found, steps, cfg.batch_size, spent, price, cfg.plan.pue, cfg.plan.kgco2e_per_kwh)
 
 
-def lengths(cfg, where, lens) -> dict[int, Length]:
+def plan_lengths(cfg, where, lens) -> dict[int, LengthPlan]:
     """What the step takes at each of `lens`, all compiled side by side."""
     job, _, _ = check(cfg, where)
-    compiler.prepare()
-    with compiler.quiet():
-        on = compiler.mesh_of(where)
+    compiler.use_cpu_only()
+    with compiler.hide_stderr():
+        on = compiler.make_mesh(where)
         pretraining.make_batch_spec(cfg).check_division(where.devices, cfg.accumulate)
         programs = compiler.compile_all(job, on, lens, f"batch {cfg.batch_size} on {where.name}", _answers(cfg))
-    return {n: length(where, programs[n], job.flops[n]) for n in lens}
+    return {n: plan_length(where, programs[n], job.flops[n]) for n in lens}
 
 
 def _answers(cfg):
@@ -133,10 +133,10 @@ def check(cfg, where):
     return job, {n: spec.before(cfg.num_steps, n) for n in spec.used_lens()}, price
 
 
-def length(where, program, formula_flops) -> Length:
+def plan_length(where, program, formula_flops) -> LengthPlan:
     """What one compiled step takes on a slice."""
     if not program.fits:
-        return Length(program, formula_flops, None, {})
+        return LengthPlan(program, formula_flops, None, {})
     totals = collections.defaultdict(lambda: (0, 0, 0.0))
     for one in program.cost.collectives:
         runs, size, seconds = totals[one.kind]
@@ -153,7 +153,7 @@ def length(where, program, formula_flops) -> Length:
         links=sum(seconds for _, _, seconds in totals.values()),
         uncosted=2 * waited / bandwidth,
     )
-    return Length(program, formula_flops, times, dict(totals))
+    return LengthPlan(program, formula_flops, times, dict(totals))
 
 
 def as_json(name, plan) -> dict:
@@ -195,10 +195,10 @@ def largest_batch(cfg, where) -> tuple[int, str]:
     before the machine code and says what is lacking, so the search comes from above.
     """
     _, steps, _ = check(cfg, where)
-    compiler.prepare()
+    compiler.use_cpu_only()
     unit, longest = where.devices * cfg.accumulate, max(steps)
-    with compiler.quiet():
-        on = compiler.mesh_of(where)
+    with compiler.hide_stderr():
+        on = compiler.make_mesh(where)
 
         def compiled(batch):
             with cfg.unlocked():
@@ -208,7 +208,7 @@ def largest_batch(cfg, where) -> tuple[int, str]:
 
         row = row_bytes(cfg.model, longest, pretraining.make_batch_spec(cfg).predictions(longest))
         room = where.chip.usable_gib * chips.GIB * where.chips * cfg.accumulate
-        return search(compiled, unit, max(1, int(2 * room / row / unit)) * unit)
+        return search_batch(compiled, unit, max(1, int(2 * room / row / unit)) * unit)
 
 
 def row_bytes(model, L, M) -> float:
@@ -222,7 +222,7 @@ def row_bytes(model, L, M) -> float:
     return wide * model.num_layers * L * D * (34 + 5 * H * L / D) + 8 * M * model.vocab_size
 
 
-def search(compiled, unit, first) -> tuple[int, str]:
+def search_batch(compiled, unit, first) -> tuple[int, str]:
     """(largest batch that fits, sentence). compiled: batch -> Program. `first` is a multiple of `unit`, as all are."""
     points, fitting, refused, batch = {}, 0, None, first
     while refused is None or refused - fitting > max(unit, fitting // 50):

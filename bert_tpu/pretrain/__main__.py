@@ -56,7 +56,7 @@ def main():
             jax.config.update("jax_platforms", "cpu")
             replay_step(args.config, storage.absolute(args.workdir), args.replay)
             return
-        code = pretraining.run(args.config, storage.absolute(args.workdir), group, hours.age_s())
+        code = pretraining.run(args.config, storage.absolute(args.workdir), group, hours.process_age_s())
     sys.exit(code)
 
 

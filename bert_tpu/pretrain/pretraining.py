@@ -153,7 +153,7 @@ def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
         [corpus_batches.examples_per_row(share, spec), corpus_batches.label_counts(heldout)]
     )
     examples_per_row = sum(each for each, _ in of_hosts) / len(of_hosts)
-    commoner = health.commoner([counts for _, counts in of_hosts])
+    commoner = health.commoner_shares([counts for _, counts in of_hosts])
     facts = health.Facts(lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, commoner)
     warned = set()
 
@@ -161,7 +161,7 @@ def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
         books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
         if heldout:
             books.samples(finished, samples.predict(programs.samples, on, state.params, chosen, share.pieces))
-            books.facts(facts)
+            books.write_facts(facts)
         lines = books.lines()
         if said := health.remark(lines, facts, cfg.num_steps):
             books.remark(finished, said)

@@ -48,7 +48,8 @@ def impact(found, planned) -> str:
     lines = [NOT_MEASURED]
     if found.energy:
         unit = {chip.kind: f"{name} chips" for name, chip in chips.CHIPS.items()} | {energy.CPU: "CPU threads"}
-        spent = ", ".join(f"{hours.told(s)} hours of {unit[kind]}" for kind, s in found.hours["unit_seconds"].items())
+        unit_seconds = found.hours["unit_seconds"].items()
+        spent = ", ".join(f"{hours.in_hours(s)} hours of {unit[kind]}" for kind, s in unit_seconds)
         plan = found.config["plan"]
         lines = [
             f"- measured: {spent}, over {found.hours['starts']} start(s), lost steps included",
@@ -144,7 +145,7 @@ def procedure(found, checked):
         if name in config:
             told = ", ".join(f"{k} {json.dumps(public(v))}" for k, v in sorted(config[name].items()) if k != "dir")
             lines.append(f"- {name}: {told}")
-    lines += [f"- by {versions.told(entry)}" for entry in found.versions]
+    lines += [f"- by {versions.describe(entry)}" for entry in found.versions]
     return "\n".join(lines) or NOT_MEASURED
 
 
@@ -159,7 +160,7 @@ def speed(found):
     """Medians of the training lines."""
     told = [f"- {n} tokens: {rate:,.0f} examples a second" for n, rate in found.examples_per_s.items()]
     if found.hours:
-        whole = hours.told(sum(found.hours["seconds"].values()))
+        whole = hours.in_hours(sum(found.hours["seconds"].values()))
         told.append(f"- {whole} hours from start to end, restarts included")
     return "\n".join(told) or NOT_MEASURED
 
@@ -198,7 +199,7 @@ def downstream(scores):
     return "\n".join([*head, *rows])
 
 
-def small(costs):
+def onnx_table(costs):
     """A table of the ONNX files, costs: their quantization.json; scores beside float32's in brackets."""
     if not costs:
         return f"ONNX: {NOT_MEASURED.lower()} `python -m tools.export_onnx` makes and measures the files."

@@ -55,7 +55,7 @@ class Chart(NamedTuple):
     note: str = ""
 
 
-def of_pretraining(runs) -> list[Chart]:
+def pretraining_charts(runs) -> list[Chart]:
     """The charts of one run or more, less those that nothing was measured for."""
     lens = sorted({line["seq_len"] for run in runs for line in run.found.lines if "seq_len" in line})
     charts = []
@@ -65,11 +65,11 @@ def of_pretraining(runs) -> list[Chart]:
     return [chart for chart in charts if chart.lines]
 
 
-def of_tuning(runs) -> list[Chart]:
+def finetuning_charts(runs) -> list[Chart]:
     """The loss, each score of each judged split, and the steps; lines are runs, and of one run its scores' seeds."""
     of_steps = []
     for name, title, unit in (("loss", "Loss", "of training, a mean over seeds"), *STEPS):
-        drawn = [_line(letter(i), run.found.lines, "train", name, i, 0) for i, run in enumerate(runs)]
+        drawn = [_line(run_letter(i), run.found.lines, "train", name, i, 0) for i, run in enumerate(runs)]
         of_steps.append(_chart(name, title, unit, [line for line in drawn if line.steps], [], ""))
     evals = [line for run in runs for line in run.found.lines if line["kind"] == "eval"]
     told = dict.fromkeys((line.get("split"), name) for line in evals for name in line.keys() - set(OF_A_SCORE))
@@ -80,7 +80,7 @@ def of_tuning(runs) -> list[Chart]:
     return [chart for chart in (of_steps[0], *scores, *of_steps[1:]) if chart.lines]
 
 
-def letter(number) -> str:
+def run_letter(number) -> str:
     """What a run is called on a page of several: A, B, ..."""
     return chr(ord("A") + number)
 
@@ -90,7 +90,7 @@ def _of_seeds(run, number, split, name, several):
     judged = [line for line in run.found.lines if line["kind"] == "eval" and line.get("split") == split]
     for place, seed in enumerate(dict.fromkeys(line.get("seed") for line in judged)):
         mine = [line for line in judged if line.get("seed") == seed]
-        label, color = (letter(number), number) if several else (f"seed {seed}", place)
+        label, color = (run_letter(number), number) if several else (f"seed {seed}", place)
         line = _line(label, mine, "eval", name, color, color)
         if line.steps:
             yield from (line._replace(is_markers=False), line)
@@ -108,9 +108,9 @@ def _of_run(run, number, name, lens, several):
     of_all = name == "learning_rate"  # which has no length
     for place, seq_len in enumerate(lens):
         mine = [line for line in run.found.lines if line.get("seq_len") == seq_len or of_all]
-        label = f"{letter(number)} {seq_len}" if several else f"{seq_len}"
+        label = f"{run_letter(number)} {seq_len}" if several else f"{seq_len}"
         if of_all:
-            label = letter(number) if several else ""
+            label = run_letter(number) if several else ""
         color = number if several else place
         for kind in ("train", "eval"):
             line = _line(label, mine, kind, name, color, 0 if of_all else place)

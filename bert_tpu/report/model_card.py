@@ -12,7 +12,7 @@ from bert_tpu.report import card_sections
 from bert_tpu.training import workdir
 
 FACTS = "bert_tpu"  # the metadata's key
-SMALL = "Small files"  # the section of tools.export_onnx
+ONNX_HEADING = "Small files"  # the section of tools.export_onnx
 
 
 class Findings(NamedTuple):
@@ -24,10 +24,10 @@ class Findings(NamedTuple):
     small: dict  # quantization.json of tools.export_onnx
 
 
-NOTHING = Findings("", (), {}, {})
+NO_FINDINGS = Findings("", (), {}, {})
 
 
-def pretrained(name, section, found, checked, findings=NOTHING) -> str:
+def pretrained(name, section, found, checked, findings=NO_FINDINGS) -> str:
     """Of the model `name`; section: its sizes. found: evidence.Evidence. checked: what `facts` returned."""
     size = card_sections.size(section)
     limits = card_sections.LIMITS.format(positions=section["max_positions"])
@@ -46,7 +46,7 @@ def pretrained(name, section, found, checked, findings=NOTHING) -> str:
         ("Training procedure", card_sections.procedure(found, checked)),
         ("Speed", card_sections.speed(found)),
         ("Evaluation", card_sections.heldout(found) + "\n\n" + card_sections.downstream(findings.scores)),
-        (SMALL, card_sections.small(findings.small)),
+        (ONNX_HEADING, card_sections.onnx_table(findings.small)),
         ("Environmental impact", card_sections.impact(found, findings.planned)),
         ("Citation", card_sections.CITATION + "\n\n" + card_sections.DEVLIN),
     )  # fmt: skip
@@ -81,20 +81,20 @@ def finetuned(name, made, model, found, checked) -> str:
         ("Bias, risks and limits", card_sections.TUNED_LIMITS),
         ("Training procedure", card_sections.procedure(found, checked)),
         ("Evaluation", "\n".join(judged) or card_sections.NOT_MEASURED),
-        (SMALL, card_sections.small({})),
+        (ONNX_HEADING, card_sections.onnx_table({})),
         ("Environmental impact", card_sections.impact(found, {})),
         ("Citation", card_sections.CITATION + "\n\n" + card_sections.DEVLIN),
     )  # fmt: skip
 
 
-def with_section(text, heading, body) -> str:
+def replace_section(text, heading, body) -> str:
     """The card `text` with `body` below its `heading`; "" where it has no such heading."""
     before, mark, rest = text.partition(f"\n## {heading}\n\n")
     following = rest.find("\n## ")
     return f"{before}{mark}{body}\n{rest[following:]}" if following >= 0 else ""
 
 
-def facts(config, step, checked) -> dict[str, Any]:
+def export_facts(config, step, checked) -> dict[str, Any]:
     """What the metadata keeps of an export: which run's it is, the checkpoint's step, and an export.Checked or None."""
     agrees = checked and {**checked._asdict(), "difference": float(f"{checked.difference:.1e}")}
     return {"run": workdir.identity(config), "step": int(step) if step.isdigit() else None, "checked": agrees}

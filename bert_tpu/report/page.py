@@ -11,12 +11,12 @@ TEMPLATE = Path(__file__).with_name("page.html")
 LARGEST = len(svg.SERIES)
 
 
-def require():
+def check_installed():
     """Raises UserError unless what draws and fills the page is installed."""
     command.require("the report", "jinja2", "matplotlib", extra="report")
 
 
-def write(runs: list[runs_.Run]) -> str:
+def render(runs: list[runs_.Run]) -> str:
     """The HTML. Raises UserError for a fine-tuning beside a pretraining, and for more than LARGEST runs."""
     import jinja2
     import markupsafe
@@ -25,7 +25,7 @@ def write(runs: list[runs_.Run]) -> str:
         raise command.UserError("a pretraining and a fine-tuning share no curves: compare runs of one kind")
     if len(runs) > LARGEST:
         raise command.UserError(f"{len(runs)} runs are more than colours can tell apart: compare at most {LARGEST}")
-    of_kind = curves.of_tuning if runs[0].is_tuning else curves.of_pretraining
+    of_kind = curves.finetuning_charts if runs[0].is_tuning else curves.pretraining_charts
     charts = [
         chart._asdict() | {"svg": markupsafe.Markup(svg.draw(chart, f"c{i}"))} for i, chart in enumerate(of_kind(runs))
     ]
@@ -50,7 +50,7 @@ def write(runs: list[runs_.Run]) -> str:
 def _told(number, run, several):
     return {
         "name": run.name,
-        "letter": curves.letter(number) if several > 1 else "",
+        "letter": curves.run_letter(number) if several > 1 else "",
         "state": run.state,
         "sentence": _sentence(run),
         "warnings": runs_.warnings(run),

@@ -14,7 +14,7 @@ from bert_tpu.training import nonfinite, workdir
 CHECKS = 100  # of a longer run's evaluations so many are looked at for warnings
 
 
-class Told(NamedTuple):
+class DatedWarning(NamedTuple):
     """A warning of health.py, when it was first due, and whether it still is at the run's end."""
 
     step: int
@@ -81,7 +81,7 @@ def read(directory) -> Run:
     )
 
 
-def warnings(run) -> list[Told]:
+def warnings(run) -> list[DatedWarning]:
     """What health.check says of the run, as it was due then, in order; and what else hints at a fault."""
     metrics = run.found.lines
     ends = sorted({line["step"] for line in metrics if line["kind"] == "eval"})
@@ -92,7 +92,7 @@ def warnings(run) -> list[Told]:
         newest = {warning.name: warning.sentence for warning in found}
         for name, sentence in newest.items():
             first.setdefault(name, (end, sentence))
-    told = [Told(end, name in newest, newest.get(name, then)) for name, (end, then) in first.items()]
+    told = [DatedWarning(end, name in newest, newest.get(name, then)) for name, (end, then) in first.items()]
     return told + _more(run)
 
 
@@ -101,15 +101,17 @@ def _more(run):
     more = []
     if run.found.skips and run.found.skips.skipped:
         first = min(line["step"] for line in run.found.lines if line.get("skipped"))
-        more.append(Told(first, True, f"steps without a finite loss or gradient were skipped, {run.found.skips}"))
+        sentence = f"steps without a finite loss or gradient were skipped, {run.found.skips}"
+        more.append(DatedWarning(first, True, sentence))
     if run.gave_up:
         first = run.gave_up["steps"][0]["step"]
-        more.append(Told(run.gave_up["steps"][-1]["step"] + 1, True, (
+        more.append(DatedWarning(run.gave_up["steps"][-1]["step"] + 1, True, (
             f"the run gave up: {len(run.gave_up['steps'])} such steps came in a row; --replay {first} shows where it "
             "comes from"
         )))  # fmt: skip
     if lost := run.found.hours.get("lost_steps"):
-        more.append(Told(run.step, True, f"{lost:,} steps were done twice, as the run died after its last checkpoint"))
+        sentence = f"{lost:,} steps were done twice, as the run died after its last checkpoint"
+        more.append(DatedWarning(run.step, True, sentence))
     return more
 
 
@@ -133,6 +135,6 @@ def _hashes(path, config, entries):
         "tokenizer": config.get("corpus", {}).get("tokenizer_sha256"),
         "rows trained on": config.get("task", {}).get("sha256", {}).get("train"),
     }
-    code = {"code": "; ".join(map(versions.told, entries))} if entries else {}
+    code = {"code": "; ".join(map(versions.describe, entries))} if entries else {}
     files = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in ("config.json", "metrics.jsonl")}
     return {what: value for what, value in found.items() if value} | files | code

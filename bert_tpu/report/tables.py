@@ -65,7 +65,7 @@ def samples(runs) -> Samples:
         names = [f"step {line['step']:,}" for line in lines]
     else:
         lines = [run.samples[-1] if run.samples else {"step": 0, "samples": []} for run in runs]
-        names = [f"{curves.letter(number)}, step {line['step']:,}" for number, line in enumerate(lines)]
+        names = [f"{curves.run_letter(number)}, step {line['step']:,}" for number, line in enumerate(lines)]
     each = [{row["text"]: row["places"] for row in line["samples"]} for line in lines]
     texts = [
         {"text": text, "places": [
@@ -143,7 +143,7 @@ def _costs(run):
         *(rates or [("examples a second", "", "")]),
         ("steps skipped", "", str(found.skips) if found.skips else ""),
         *([("steps computed again", "exact softmax", f"{recomputed:,}")] if recomputed else []),
-        ("hours, restarts included", "", hours.told(seconds) if seconds else ""),
+        ("hours, restarts included", "", hours.in_hours(seconds) if seconds else ""),
         ("energy, kWh, an estimate", "", energy),
         ("newest checkpoint", "", newest),
     ]

@@ -54,7 +54,7 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
         run.checkpoints.check()
         again.take(sums)
         run.books.step(finished, seq_len, sums, seconds, input_s)
-        run.clock.waited(input_s)
+        run.clock.add_input_wait(input_s)
         if finished % run.books.every_steps == 0:
             run.clock.write(finished, within_s=hours.WRITE_S)
 
@@ -75,7 +75,7 @@ def hooks(run, evaluate, batches_from) -> loop.Hooks:
             nonfinite.give_up(run.directory, run.skips, state, batches, run.facts, run.group, run.mend)
         meta = {"unlogged": run.books.unlogged(), "unreported_skips": run.skips.unreported}
         run.checkpoints.save(state, run.facts | meta)
-        run.clock.saved()
+        run.clock.mark_saved()
         run.clock.write(finished)
 
     def should_stop(begun):

@@ -79,7 +79,7 @@ def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
         state, meta = start(this, on, checkpoints, training.first_params)
         first_step, writes = int(state.step), group.index == 0
         if writes:
-            versions.note(directory, first_step, workdir.recorded(cfg.to_dict()))
+            versions.record(directory, first_step, workdir.recorded(cfg.to_dict()))
         threads = os.cpu_count() * jax.process_count()
         units = energy.count_units(on.devices.flat[0].device_kind, on.size, threads)
         clock = hours.Hours(directory, writes=writes, units=units, age_s=age_s)

@@ -37,7 +37,7 @@ def claim(directory, config, *, group=None, free=()):
     """
     group, directory = group or hosts.Hosts(), epath.Path(directory)
     facts = {key: value for key, value in flat(config).items() if key not in free}
-    group.agree(facts | {"workdir": str(directory)} | versions.here())
+    group.agree(facts | {"workdir": str(directory)} | versions.current())
     with _hold(directory, config) if group.index == 0 else contextlib.nullcontext():
         group.gather(None)
         yield

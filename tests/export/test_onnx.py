@@ -41,7 +41,8 @@ def model(tmp_path_factory):
     tensors = {name: on_a_grid(x) for name, x in small_bert.safetensors.numpy.load_file(path).items()}
     path.unlink()
     small_bert.safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
-    (directory / "README.md").write_text(f"# Card\n\n## {model_card.SMALL}\n\nnot yet\n\n## Citation\n\nNobody.\n")
+    card = f"# Card\n\n## {model_card.ONNX_HEADING}\n\nnot yet\n\n## Citation\n\nNobody.\n"
+    (directory / "README.md").write_text(card)
     return directory
 
 
@@ -122,7 +123,7 @@ def test_costs_are_those_of_the_files(model, costs):
 
 def test_the_card_gets_the_table_and_keeps_the_rest(model, said):
     text = (model / "README.md").read_text()
-    assert text.startswith(f"# Card\n\n## {model_card.SMALL}\n\n| file of onnx/ ")
+    assert text.startswith(f"# Card\n\n## {model_card.ONNX_HEADING}\n\n| file of onnx/ ")
     assert text.endswith("\n\n## Citation\n\nNobody.\n")
     assert "not yet" not in text
     for each in (text, said):

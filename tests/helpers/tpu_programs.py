@@ -62,14 +62,14 @@ KINDS = (
 
 def main(directory):
     """Compiles all of them."""
-    compiler.prepare()
-    with compiler.quiet():
+    compiler.use_cpu_only()
+    with compiler.hide_stderr():
         square = jax.ShapeDtypeStruct((WIDE, WIDE), jnp.bfloat16)
         for name in ("v3:2x2", "v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"):
-            whole = mesh.replicated(compiler.mesh_of(chips.find(name)))
+            whole = mesh.replicated(compiler.make_mesh(chips.find(name)))
             jitted = jax.jit(product, in_shardings=(whole, whole), out_shardings=whole)
             save(directory, f"product-{name[: name.index(':')]}", jitted, square, square)
-        on = compiler.mesh_of(chips.find("v5e:2x2"))
+        on = compiler.make_mesh(chips.find("v5e:2x2"))
         small = jax.ShapeDtypeStruct((SIZE, SIZE), jnp.float32)
         for function in (scanned, unrolled, nested, branched):
             jitted = jax.jit(function, in_shardings=mesh.replicated(on), out_shardings=mesh.replicated(on))

@@ -21,11 +21,11 @@ TOPOLOGY, SEQ_LEN = "v5e:4x4", 128
 
 def main(out):
     """Writes the optimized text."""
-    compiler.prepare()
+    compiler.use_cpu_only()
     cfg = config.load("configs/bert.py:small")
     cfg.update_from_flattened_dict(KEYS)
-    with compiler.quiet():
-        program = compiler.compile_step(pretraining.job(cfg), compiler.mesh_of(chips.find(TOPOLOGY)), SEQ_LEN)
+    with compiler.hide_stderr():
+        program = compiler.compile_step(pretraining.job(cfg), compiler.make_mesh(chips.find(TOPOLOGY)), SEQ_LEN)
     out.write_text(program.text)
 
 

@@ -40,7 +40,7 @@ def test_phases_add_up_to_the_time_since_the_process_began(tmp_path, now):
     for _ in range(10):
         clock.enter("step")
         now(7)
-        clock.waited(1)
+        clock.add_input_wait(1)
     clock.write(10)
     assert content(tmp_path)["seconds"] == {
         "start": 10, "compile": 20, "input": 10, "step": 60, "evaluation": 0, "checkpoint": 0, "lost": 0,
@@ -52,13 +52,13 @@ def test_a_stop_after_a_save_loses_nothing_and_a_crash_what_came_since(tmp_path,
     clock = start(tmp_path, 0)
     clock.enter("step")
     now(100)
-    clock.saved()
+    clock.mark_saved()
     clock.write(10)
 
     clock = start(tmp_path, 10)
     clock.enter("step")
     now(40)
-    clock.saved()  # step 14
+    clock.mark_saved()  # step 14
     now(30)
     clock.enter("evaluation")
     now(5)
@@ -124,8 +124,8 @@ def test_only_one_process_writes(tmp_path):
     ("seconds", "said"), [(7.2, "0.002"), (90, "0.025"), (360, "0.10"), (5400, "1.50"), (4_500_000, "1,250.00")]
 )
 def test_hours_are_told_with_digits_that_say_something(seconds, said):
-    assert hours.told(seconds) == said
+    assert hours.in_hours(seconds) == said
 
 
 def test_a_process_knows_its_age():
-    assert 0 < hours.age_s() < 24 * 3600
+    assert 0 < hours.process_age_s() < 24 * 3600

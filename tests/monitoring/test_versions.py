@@ -23,15 +23,15 @@ def test_a_change_of_any_file_of_the_package_is_another_code(tmp_path, file):
     same, other = (shutil.copytree(versions.PACKAGE, tmp_path / name / "bert_tpu") for name in ("same", "other"))
     with open(other / file, "a") as source:
         source.write("\n")
-    assert versions.here(same) == versions.here()
-    assert versions.here(other)["code"] != versions.here()["code"]
+    assert versions.current(same) == versions.current()
+    assert versions.current(other)["code"] != versions.current()["code"]
 
 
 @pytest.mark.parametrize("library", ["jax", "jaxlib", "numpy", "tensorflow", "optax", "flax", "orbax"])
 def test_each_library_that_makes_batches_programs_and_checkpoints_is_named_with_its_version(library):
     module = __import__("orbax.checkpoint" if library == "orbax" else library)
     version = module.checkpoint.__version__ if library == "orbax" else module.__version__
-    assert versions.here()[library] == version
+    assert versions.current()[library] == version
 
 
 def test_the_versions_import_no_library():
@@ -49,39 +49,39 @@ def test_tensorflow_is_found_by_either_name_and_nothing_under_none(tmp_path, mon
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 9.9\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    versions.here.cache_clear()
-    found = versions.here()
-    versions.here.cache_clear()
+    versions.current.cache_clear()
+    found = versions.current()
+    versions.current.cache_clear()
     assert (found["tensorflow"], found["numpy"]) == ("9.9", None)
 
 
 def test_a_setting_that_changes_is_an_entry_with_its_step(tmp_path):
     for step, softmax in ((0, "bounded"), (5, "bounded"), (9, "exact")):
-        versions.note(tmp_path, step, {"model.softmax": softmax, "model.remat": False})
+        versions.record(tmp_path, step, {"model.softmax": softmax, "model.remat": False})
     entries = versions.read(tmp_path)
     assert [(entry["step"], entry["model.softmax"]) for entry in entries] == [(0, "bounded"), (9, "exact")]
-    assert versions.told(entries[1]).endswith(', model.softmax "exact", model.remat false, from step 9')
+    assert versions.describe(entries[1]).endswith(', model.softmax "exact", model.remat false, from step 9')
 
 
 def test_an_entry_is_added_where_the_code_is_another(tmp_path, monkeypatch):
     for step in (0, 5):
-        versions.note(tmp_path, step)
+        versions.record(tmp_path, step)
     (first,) = versions.read(tmp_path)
-    assert first == {"step": 0, "bert_tpu": __version__, "commit": first["commit"]} | versions.here()
+    assert first == {"step": 0, "bert_tpu": __version__, "commit": first["commit"]} | versions.current()
     monkeypatch.setattr(
-        versions, "here", lambda: {key: value for key, value in first.items() if key != "step"} | {"jax": "9"}
+        versions, "current", lambda: {key: value for key, value in first.items() if key != "step"} | {"jax": "9"}
     )
-    versions.note(tmp_path, 7)
+    versions.record(tmp_path, 7)
     assert versions.read(tmp_path) == [first, first | {"step": 7, "jax": "9"}]
-    assert "JAX 9, Python" in versions.told(versions.read(tmp_path)[1])
-    assert versions.told(versions.read(tmp_path)[1]).endswith("from step 7")
+    assert "JAX 9, Python" in versions.describe(versions.read(tmp_path)[1])
+    assert versions.describe(versions.read(tmp_path)[1]).endswith("from step 7")
 
 
 @pytest.mark.parametrize("damaged", ["", "[{", "{}", "7"])
 def test_a_damaged_file_stops_no_run(tmp_path, damaged):
     (tmp_path / versions.FILE).write_text(damaged)
     assert versions.read(tmp_path) == []
-    versions.note(tmp_path, 3)
+    versions.record(tmp_path, 3)
     assert [entry["step"] for entry in json.loads((tmp_path / versions.FILE).read_text())] == [3]
 
 

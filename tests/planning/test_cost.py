@@ -33,25 +33,25 @@ def body_cycles(text, name):
 @needs_libtpu
 def test_a_scan_costs_its_body_as_often_as_it_runs(texts):
     text = texts("scanned")
-    found = cost.cost(text)
+    found = cost.program_cost(text)
     ((body, trips),) = found.loops
     once = body_cycles(text, body)
     assert trips == TRIPS
     assert once > 0
     assert found.cycles == found.text_cycles + (TRIPS - 1) * once
-    assert found.cycles == pytest.approx(cost.cost(texts("unrolled")).cycles, rel=0.3)  # the same products
+    assert found.cycles == pytest.approx(cost.program_cost(texts("unrolled")).cycles, rel=0.3)  # the same products
 
 
 @needs_libtpu
 def test_loops_in_loops_multiply(texts):
-    found = cost.cost(texts("nested"))
+    found = cost.program_cost(texts("nested"))
     assert sorted(trips for _, trips in found.loops) == [3, TRIPS]
-    assert found.cycles == pytest.approx(3 * cost.cost(texts("scanned")).cycles, rel=0.2)
+    assert found.cycles == pytest.approx(3 * cost.program_cost(texts("scanned")).cycles, rel=0.2)
 
 
 @needs_libtpu
 def test_of_a_conditional_the_dearest_branch_counts(texts):
-    found, unrolled = cost.cost(texts("branched")), cost.cost(texts("unrolled"))
+    found, unrolled = cost.program_cost(texts("branched")), cost.program_cost(texts("unrolled"))
     assert found.cycles == pytest.approx(unrolled.cycles * (TRIPS + 1) / TRIPS, rel=0.2)
     assert found.text_cycles > found.cycles
 
@@ -61,7 +61,7 @@ def test_of_a_conditional_the_dearest_branch_counts(texts):
 def test_a_large_product_runs_near_the_documented_peak(texts, generation):
     """So clock, matrix units and cycles fit together: seconds made of cycles are seconds."""
     chip = chips.CHIPS[generation]
-    seconds = cost.cost(texts(f"product-{generation}")).cycles / chip.clock_hz
+    seconds = cost.program_cost(texts(f"product-{generation}")).cycles / chip.clock_hz
     assert 0.85 < 2 * WIDE**3 / seconds / (chip.flops / chip.devices) <= 1.0
 
 
@@ -80,7 +80,7 @@ def test_a_large_product_runs_near_the_documented_peak(texts, generation):
 )
 def test_collectives_of_the_compiler(texts, name, kind, nbytes, runs):
     assert {one.split("-bf16")[0].removeprefix("scanned-") for one in tpu_programs.KINDS} == set(cost.COLLECTIVES)
-    found = cost.cost(texts(name))
+    found = cost.program_cost(texts(name))
     assert found.collectives == [cost.Collective(kind, nbytes, 4, runs)]
     assert not set(found.uncosted) & set(cost.COLLECTIVES)
 
@@ -107,12 +107,12 @@ X = "%x = f32[64]{0} parameter(0)"
     ],
 )
 def test_every_form_of_replica_groups(line, expected):
-    (found,) = cost.cost(entry(X, f"ROOT %r = f32[64]{{0}} {line}")).collectives
+    (found,) = cost.program_cost(entry(X, f"ROOT %r = f32[64]{{0}} {line}")).collectives
     assert (found.nbytes, found.group) == expected
 
 
 def test_asynchronous_pairs_count_once_with_their_result():
-    found = cost.cost(
+    found = cost.program_cost(
         entry(
             X,
             "%g = (f32[64]{0}, f32[512]{0}) all-gather-start(%x), replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}",
@@ -136,7 +136,7 @@ def test_a_collective_that_other_work_carries_on_counts_once():
     )
     names = ("begun", "async_collective_fusion.1", "ended")
     inner = "".join(f"%{name} (p: f32[64]) -> f32[512] {{\n  {gather}\n}}\n\n" for name in names)
-    found = cost.cost(
+    found = cost.program_cost(
         entry(
             X,
             "%async-collective-start.1 = f32[512]{0} fusion(%x), kind=kCustom, calls=%begun",
@@ -156,7 +156,8 @@ def test_a_fusion_that_reduces_and_slices_is_a_reduce_scatter():
         "  %a = f32[512]{0} all-reduce(%p), replica_groups=[1,8]<=[8], to_apply=%add\n"
         "  ROOT %s = f32[64]{0} dynamic-slice(%a, %p)\n}\n\n"
     )
-    (found,) = cost.cost(entry(X, "ROOT %r = f32[64]{0} fusion(%x), kind=kCustom, calls=%f", more=inner)).collectives
+    text = entry(X, "ROOT %r = f32[64]{0} fusion(%x), kind=kCustom, calls=%f", more=inner)
+    (found,) = cost.program_cost(text).collectives
     assert found == cost.Collective("reduce-scatter", 2048, 8, 1)
 
 
@@ -169,7 +170,7 @@ def test_what_has_no_figure_is_listed_by_kind():
         "%r = f32[] reduce(%x, %c), to_apply=%add", "%g = f32[64] fusion(%x), kind=kCustom, calls=%f",
         "ROOT %w = f32[64] fusion(%x), kind=kLoop, calls=%f, backend_config={\"estimated_cycles\":\"12\"}",
     ]  # fmt: skip
-    found = cost.cost(entry(*lines, more=inner))
+    found = cost.program_cost(entry(*lines, more=inner))
     assert found.cycles == 12
     assert found.uncosted == {
         "scalar": cost.Uncosted(1, 4), "custom-call:tpu_custom_call": cost.Uncosted(1, 256),
@@ -179,7 +180,7 @@ def test_what_has_no_figure_is_listed_by_kind():
 
 def test_the_largest_number_is_no_figure():
     """So the compiler marks what a SparseCore does (v6e)."""
-    found = cost.cost(entry(X, 'ROOT %w = f32[64] add(%x, %x), c={"estimated_cycles":"9223372036854775807"}'))
+    found = cost.program_cost(entry(X, 'ROOT %w = f32[64] add(%x, %x), c={"estimated_cycles":"9223372036854775807"}'))
     assert (found.cycles, found.text_cycles, found.uncosted) == (0, 0, {"add": cost.Uncosted(1, 256)})
 
 

@@ -24,7 +24,7 @@ def text(tmp_path_factory):
 
 @compiled_programs.needs_libtpu
 def test_the_step_is_no_dearer_than_it_was(text):
-    found = cost.cost(text)
+    found = cost.program_cost(text)
     assert found.cycles / 1e6 <= RECORDED * 1.03
     assert found.cycles / 1e6 > RECORDED * 0.9, "much cheaper than recorded: lower RECORDED, so that it stays so"
     # Nothing was moved to where it does not count.
@@ -49,7 +49,7 @@ def test_products_are_bfloat16(text):
 @compiled_programs.needs_libtpu
 def test_no_activation_is_gathered(text):
     """Gathers may join parameters that devices updated a share of; rows stay where they are."""
-    module, found = hlo.parse(text), cost.cost(text)
+    module, found = hlo.parse(text), cost.program_cost(text)
     for inside in module.computations.values():
         for one in inside.values():
             if one.opcode.startswith("all-gather"):

@@ -168,7 +168,7 @@ def test_a_slip_is_named_at_once(words, sentence):
 def test_without_libtpu_one_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(command.UserError, match=r"needs libtpu: python -m pip install -e '\.\[plan\]'"):
-        compiler.prepare()
+        compiler.use_cpu_only()
 
 
 def test_the_range_of_a_step():
@@ -185,13 +185,13 @@ def test_the_range_of_a_step():
     ],
 )
 def test_the_table_says_whose_watts_they_are(name, said):
-    one = plan.Length(None, 0.0, TIMES, {})
+    one = plan.LengthPlan(None, 0.0, TIMES, {})
     made = plan.Plan(chips.find(name), {128: one}, {128: 1000}, 256, 1.0, price=1.0, pue=1.09, kgco2e_per_kwh=0.375)
     assert any(line.startswith("kWh") and line.endswith(said) for line in tool._whole(made))
 
 
 def noisy(fault):
-    with compiler.quiet():
+    with compiler.hide_stderr():
         os.write(2, b"noise of C++\n")
         print("progress", file=sys.stderr)
         if fault:
@@ -221,7 +221,7 @@ def test_the_largest_batch_is_found_in_few_compiles(row, first, jump):
         memory = compiler.Memory(used, 0, 0, 0, 0) if used <= limit else None
         return compiler.Program(1.0, used, limit, memory, None, None, None)
 
-    found, sentence = plan.search(compiled, unit, first)
+    found, sentence = plan.search_batch(compiled, unit, first)
     assert found % unit == 0
     assert compiled(found).fits
     assert not compiled(found + max(unit, found // 50)).fits
@@ -255,7 +255,7 @@ def test_ctrl_c_while_it_compiles_ends_it_at_once_and_leaves_nothing(tmp_path):
 
 def test_no_batch_fits():
     program = compiler.Program(1.0, 99 * 2**30, 16 * 2**30, None, None, None, None)
-    assert plan.search(lambda batch: program, 16, 64)[0] == 0
+    assert plan.search_batch(lambda batch: program, 16, 64)[0] == 0
 
 
 def test_exchanges_are_summed_by_kind():
@@ -266,7 +266,7 @@ def test_exchanges_are_summed_by_kind():
     )
     memory = compiler.Memory(100, 200, 0, 0, 0)
     where = chips.find("v5e:4x4")
-    found = plan.length(where, compiler.Program(1.0, 300, 2**34, memory, one, 1e9, None), 16 * 197e9)
+    found = plan.plan_length(where, compiler.Program(1.0, 300, 2**34, memory, one, 1e9, None), 16 * 197e9)
     each_s = chips.exchange_s(where, "all-reduce", 2**20, 16)
     assert found.exchanges["all-reduce"] == (3, 3 * 2**20, pytest.approx(3 * each_s))
     assert found.times.cycles == pytest.approx(2e-3)

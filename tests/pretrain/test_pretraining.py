@@ -216,7 +216,7 @@ def test_what_the_lines_are_held_against_can_be_read_without_the_corpus(whole, l
 def test_the_workdir_says_what_code_it_is_of(whole):
     (entry,) = versions.read(whole)
     assert entry["step"] == 0
-    assert versions.here().items() <= entry.items()
+    assert versions.current().items() <= entry.items()
 
 
 def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(given, tmp_path, monkeypatch):
@@ -265,7 +265,7 @@ def test_evaluation_is_on_a_fixed_set(given, cfg, whole):
         batches = corpus_batches.heldout(share, pretraining.make_batch_spec(other), cfg.eval.num_batches)
         sums = loop.evaluate(programs, on, params, batches)
         for line in metrics(whole)[-2:]:
-            means = log.means(log.add({}, sums[line["seq_len"]]), objective.NAMES)
+            means = log.means(log.add_sums({}, sums[line["seq_len"]]), objective.NAMES)
             assert {name: float(f"{mean:.6g}") for name, mean in means.items()}.items() <= line.items()
 
 

@@ -42,7 +42,7 @@ def run(tmp_path_factory):
     clock = hours.Hours(directory, writes=True, units={"TPU v4": 16}, age_s=3600.0)
     clock.resume(0)
     clock.write(7)
-    versions.note(directory, 0)
+    versions.record(directory, 0)
     return directory
 
 
@@ -85,7 +85,7 @@ def test_it_tells_the_last_evaluation_the_median_speed_and_the_energy(run, model
     text = (model / "README.md").read_text()
     assert "| 16 | 4.250 | 12.5% | 75.0% |" in text
     assert "16 tokens: 20 examples a second" in text
-    assert f"(commit {versions.commit(ROOT)}, code {versions.here()['code']}), JAX" in text
+    assert f"(commit {versions.commit(ROOT)}, code {versions.current()['code']}), JAX" in text
     # 16 chips for an hour, and the moments of this test
     kwh = [16 * watts / 1000 * 1.5 for watts in (170, 192)]
     assert f"{kwh[0]:.3g} .. {kwh[1]:.3g} kWh" in text
@@ -106,12 +106,12 @@ def test_it_counts_the_skipped_steps_of_the_whole_run_if_they_were_counted(run, 
     lines = [line | (changes if line["kind"] == "train" else {}) for line in LINES]
     (tmp_path / "run/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = evidence.read(tmp_path / "run", json.loads((run / "config.json").read_text()))
-    assert words in model_card.pretrained("m", small_bert.SECTION, found, model_card.facts({}, "7", None))
+    assert words in model_card.pretrained("m", small_bert.SECTION, found, model_card.export_facts({}, "7", None))
 
 
 def test_what_nobody_measured_says_so(tmp_path):
     found = evidence.read(small_bert.workdir(tmp_path / "bare"), {"model": small_bert.SECTION})
-    text = model_card.pretrained("bare", small_bert.SECTION, found, model_card.facts({}, "7", None))
+    text = model_card.pretrained("bare", small_bert.SECTION, found, model_card.export_facts({}, "7", None))
     sections = dict(re.findall(r"## (.+)\n\n((?:(?!\n## ).|\n)*?)(?=\n\n## |\Z)", text))
     for name in ("Training data", "Speed", "Environmental impact"):
         assert sections[name].strip() == "Not measured."
@@ -165,7 +165,7 @@ def test_names_of_any_form_leave_the_metadata_valid(run):
     findings = model_card.Findings(
         "", ((name, {"seeds": {"0": {}}, "summary": {"v": {"f1": {"mean": 0.5, "std": 0, "best": 1}}}}),), {}, {}
     )
-    text = model_card.pretrained("m", small_bert.SECTION, found, model_card.facts({}, "7", None), findings)
+    text = model_card.pretrained("m", small_bert.SECTION, found, model_card.export_facts({}, "7", None), findings)
     _, metadata, _ = re.split(r"^---\n", text, maxsplit=2, flags=re.MULTILINE)
     results = yaml.safe_load(metadata)["model-index"][0]["results"]
     assert results[-1]["dataset"]["name"] == name

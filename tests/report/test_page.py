@@ -94,7 +94,7 @@ def call(*words):
 
 
 def said(*directories):
-    return page.write([run.read(str(directory)) for directory in directories])
+    return page.render([run.read(str(directory)) for directory in directories])
 
 
 class Tree(html.parser.HTMLParser):
@@ -327,12 +327,12 @@ def test_runs_beside_each_other_show_what_differs(tmp_path, undrawn):
 
 def test_a_chart_tells_lengths_apart_and_a_page_of_runs_the_runs(tmp_path):
     one = run.read(write(tmp_path))
-    [loss] = [chart for chart in curves.of_pretraining([one]) if chart.title == "MLM loss"]
+    [loss] = [chart for chart in curves.pretraining_charts([one]) if chart.title == "MLM loss"]
     assert [(x.label, x.color, x.form, x.is_markers, len(x.steps)) for x in loss.lines] == [
         ("32", 0, 0, False, 20), ("32", 0, 0, True, 4), ("128", 1, 1, False, 20), ("128", 1, 1, True, 4),
     ]  # fmt: skip
     assert (loss.levels, loss.lines[1].values[-1]) == ([(6.5, None)], pytest.approx(evaluation(4000, 32)["mlm_loss"]))
-    [loss] = [chart for chart in curves.of_pretraining([one, one]) if chart.title == "MLM loss"]
+    [loss] = [chart for chart in curves.pretraining_charts([one, one]) if chart.title == "MLM loss"]
     assert {(line.label, line.color, line.form) for line in loss.lines} == {
         ("A 32", 0, 0), ("A 128", 0, 1), ("B 32", 1, 0), ("B 128", 1, 1),
     }  # fmt: skip
@@ -341,7 +341,7 @@ def test_a_chart_tells_lengths_apart_and_a_page_of_runs_the_runs(tmp_path):
 def test_long_lines_are_means_and_of_many_evaluations_the_last_is_marked(tmp_path):
     many = [line for step in range(1, 1201) for line in ({**training(step, 32), "loss": step}, evaluation(step, 32))]
     many[4]["loss"] = float("nan")
-    [line, marks] = curves.of_pretraining([run.read(write(tmp_path, many))])[0].lines
+    [line, marks] = curves.pretraining_charts([run.read(write(tmp_path, many))])[0].lines
     assert len(line.steps) == curves.MOST
     assert line.values[-1] == line.steps[-1] == pytest.approx(1198.5, abs=0.6)
     assert (len(marks.steps), marks.steps[-1]) == (curves.MARKED, 1200)
@@ -368,7 +368,7 @@ def test_a_fine_tuning_has_its_scores(tmp_path, undrawn):
     assert "beef" in words
     assert "What it would put" not in words
     assert "known faults" not in words
-    charts = curves.of_tuning([run.read(one)])
+    charts = curves.finetuning_charts([run.read(one)])
     assert [chart.title for chart in charts] == ["Loss", "accuracy, validation", "Learning rate"]
     assert {(line.label, line.values[0]) for line in charts[1].lines} == {("seed 0", 0.5), ("seed 1", 0.6)}
     assert "steps skipped not measured" in words

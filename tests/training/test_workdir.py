@@ -102,7 +102,7 @@ def test_a_card_of_an_earlier_release_still_knows_its_run():
 def test_a_run_that_another_release_began_is_refused_with_what_to_do(directory, file, release, is_tuning):
     config = CONFIG | ({"task": {"name": "rte"}} if is_tuning else {})
     (directory / "config.json").write_text(json.dumps(config))
-    versions.note(directory, 0)
+    versions.record(directory, 0)
     commit = versions.read(directory)[-1]["commit"]
     (directory / workdir.FORMAT_FILE).unlink()
     if file:
