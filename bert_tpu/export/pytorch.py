@@ -63,7 +63,9 @@ def _pretrained(found, measured, vocabulary, made):
     hf.save(made, params, section, vocabulary)
     [name] = architectures.PRETRAINED["architectures"]
     checked = _check_if_possible(made, name, section, functools.partial(_pretrained_logits, params, section))
-    text = model_card.pretrained(made.name, section, measured, model_card.export_facts(measured.config, found.name, checked))
+    text = model_card.pretrained(
+        made.name, section, measured, model_card.export_facts(measured.config, found.name, checked)
+    )
     (made / "README.md").write_text(text, encoding="utf-8")
     return Exported(name, found, "", checked)
 

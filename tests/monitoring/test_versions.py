@@ -36,7 +36,7 @@ def test_each_library_that_makes_batches_programs_and_checkpoints_is_named_with_
 
 def test_the_versions_import_no_library():
     code = (
-        "import sys\nfrom bert_tpu.monitoring import versions\nversions.here()\n"
+        "import sys\nfrom bert_tpu.monitoring import versions\nversions.current()\n"
         "assert not {'tensorflow', 'flax', 'optax', 'orbax.checkpoint'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
