@@ -62,7 +62,7 @@ def lines(lock, made, cfg, name):
     yield f"unigram entropy {lock.unigram_entropy:.3f} nats"
 
     yield "\ncleaning"
-    for reason in (*worker.COUNTS, *assemble.NAMES.values()):
+    for reason in (*worker.COUNTS, *assemble.REASONS.values()):
         yield f"  {reason.replace('_', ' '):42}{content['cleaning'][reason]:>12,}"
         yield from (f"      {' '.join(text.split())[:100]}" for text in content["samples"].get(reason, ()))
 

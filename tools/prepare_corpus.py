@@ -11,7 +11,7 @@ import time
 from etils import epath
 
 from bert_tpu.core import command
-from bert_tpu.corpus import clean, prepare, store, worker
+from bert_tpu.corpus import clean, lockfile, prepare, store, worker
 from bert_tpu.readers import sources
 
 
@@ -81,7 +81,7 @@ def main() -> None:
         )
     print(f"{lock.content['invalid_utf8']:,} invalid UTF-8 sequences replaced, {lock.content['cut_documents']:,} "
           "documents cut")  # fmt: skip
-    print(f"cleaning: {prepare.cleaning(lock.content) or 'nothing to do'}")
+    print(f"cleaning: {lockfile.cleaning_summary(lock.content) or 'nothing to do'}")
     if lock.content["heldout"]["texts"] < 2:
         print("one held-out text is too few to evaluate on: prepare into another --out with a larger --heldout")
     tokens = sum(lock.content[split]["tokens"] for split in store.SPLITS)

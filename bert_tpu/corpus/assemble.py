@@ -1,4 +1,4 @@
-"""From parts to shards: duplicates go, sources are repeated as the mix has it, and documents are dealt to shards."""
+"""Assembles parts into shards: removes duplicates, repeats sources as --mix says, and deals documents to shards."""
 
 import collections
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import itertools
 import os
 from pathlib import Path
 import tempfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 import numpy as np
@@ -18,19 +18,19 @@ from bert_tpu.corpus import dealing, duplicates, mix, selection, store, worker
 from bert_tpu.tokenizer import encoding
 
 EQUAL, SIMILAR = 1, 2
-NAMES = {EQUAL: "equal_documents", SIMILAR: "similar_documents"}
+REASONS = {EQUAL: "equal_documents", SIMILAR: "similar_documents"}  # names of the counts in corpus.json
 STREAMED = ("tokens", "sentences")  # arrays of a shard that grow part by part
 
 
-class Sifted(NamedTuple):
-    """What came of all parts."""
+class Assembled(NamedTuple):
+    """Results over all parts, for corpus.json."""
 
-    shards: dict[str, list[dict]]  # ShardInfos by split
-    unknown: dict[str, int]  # [UNK] by split
-    texts: dict[str, int]  # origins that differ, by split
-    counts: dict[str, int]
-    by_source: list[dict]  # documents and tokens of each in the shards, and its epochs
-    samples: dict[str, list[str]]
+    shards: dict[str, list[dict[str, Any]]]  # ShardInfos by split
+    unknown: dict[str, int]  # number of [UNK] by split
+    texts: dict[str, int]  # number of different origins by split
+    counts: dict[str, int]  # documents left out by reason
+    by_source: list[dict[str, Any]]  # documents and tokens of each source in the shards, and its epochs
+    samples: dict[str, list[str]]  # beginnings of documents left out by reason
 
 
 class Documents(NamedTuple):
@@ -41,7 +41,7 @@ class Documents(NamedTuple):
     source: np.ndarray
     hash: np.ndarray  # of its tokens
     is_piece: np.ndarray  # of a document that was cut when it was read
-    origin: np.ndarray  # number of the text that it is, or is a piece or a copy of
+    origin: np.ndarray  # number of its text; pieces and copies of a text have the same
     sentences: np.ndarray
     tokens: np.ndarray
 
@@ -54,23 +54,30 @@ class Deal(NamedTuple):
     shards: int
 
 
-def sift(
-    out: epath.Path, names: list[str], options: worker.Options, paths: list[str], encoder: encoding.Encoder
-) -> Sifted:
-    """Makes the shards in `out` from the parts of these names. paths: of the sources."""
-    documents = _documents(out, names)
-    fate = _fates(out, names, documents, options)
-    kept = _sums(documents.source, documents.tokens * (fate == 0), len(paths))
-    epochs = mix.epochs(mix.parse(options.mix), paths, kept)
+def assemble(
+    out: epath.Path, parts: list[str], options: worker.Options, paths: list[str], encoder: encoding.Encoder
+) -> Assembled:
+    """Writes the shards of a corpus.
+
+    out: folder with the parts, and for the shards.
+    parts: names of all parts, in order.
+    options: `duplicates`, `similarity`, `mix` and `heldout` matter here.
+    paths: of the sources.
+    encoder: decodes samples.
+    """
+    documents = _documents(out, parts)
+    fate = _fates(out, parts, documents, options)
+    kept_tokens = _sums(documents.source, documents.tokens * (fate == 0), len(paths))
+    epochs = mix.epochs(mix.parse(options.mix), paths, kept_tokens)
     copies = _copies(documents, fate, epochs[documents.source], options.heldout)
-    deals = {split: _deal(out, names, documents, times) for split, times in copies.items()}
-    shards, unknown = _write(out, names, documents, deals, encoder.unknown)
-    total = sum(copies.values())
-    return Sifted(
+    deals = {split: _deal(out, parts, documents, times) for split, times in copies.items()}
+    shards, unknown = _write(out, parts, documents, deals, encoder.unknown)
+    total = copies["train"] + copies["heldout"]
+    return Assembled(
         shards=shards,
         unknown=unknown,
         texts={split: len(np.unique(documents.origin[times > 0])) for split, times in copies.items()},
-        counts={name: int((fate == reason).sum()) for reason, name in NAMES.items()},
+        counts={name: int((fate == reason).sum()) for reason, name in REASONS.items()},
         by_source=[
             {"documents": int(count), "tokens": int(tokens), "epochs": float(times)}
             for count, tokens, times in zip(
@@ -80,108 +87,128 @@ def sift(
                 strict=True,
             )
         ],
-        samples=_samples(out, names, documents, fate, encoder),
+        samples=_samples(out, parts, documents, fate, encoder),
     )
 
 
-def _documents(out, names) -> Documents:
-    """Reads all of the parts but their tokens."""
+def _documents(out: epath.Path, parts: list[str]) -> Documents:
+    """Reads all parts except their tokens."""
     columns = []
-    with progress.bar(len(names), "documents", unit="part") as bar:
-        for part, name in enumerate(names):
-            sentences, lengths, number, source, own, piece = worker.load(
-                out, name, "sentences", "documents", "origins", "source", "hash", "piece"
+    with progress.bar(len(parts), "documents", unit="part") as bar:
+        for i, part in enumerate(parts):
+            lengths, sentences, number, source, hashes, piece = worker.load(
+                out, part, "sentences", "documents", "origins", "source", "hash", "piece"
             )
-            tokens = selection.tokens_of(store.Shard(None, sentences, lengths, None))
-            # The documents of a unit are numbered: unit and number name a text, whole or in pieces.
-            text = number.astype(np.int64) | worker.unit_of(name) << 32
-            row = np.arange(len(own))
-            columns.append([np.full(len(own), part), row, source, own, piece, text, lengths, tokens])
+            tokens = selection.tokens_per_document(lengths, sentences)
+            # The documents of a unit are numbered: unit and number identify a text, whole or in pieces.
+            text = number.astype(np.int64) | worker.unit_of(part) << 32
+            row = np.arange(len(hashes))
+            columns.append([np.full(len(hashes), i), row, source, hashes, piece, text, sentences, tokens])
             bar.update()
     columns = columns or [[np.empty(0, np.int64)] * 8]
-    part, row, source, own, piece, text, sentences, tokens = map(np.concatenate, zip(*columns, strict=True))
-    # Equal texts are one origin where equal documents are kept, too: the hash of a text's first piece shows them.
+    part_number, row, source, hashes, piece, text, sentences, tokens = map(np.concatenate, zip(*columns, strict=True))
+    # With --duplicates keep, equal texts need one origin, too: they are equal if the hashes of their first pieces are.
     _, first, of_text = np.unique(text, return_index=True, return_inverse=True)
-    _, origin = np.unique(own[first][of_text], return_inverse=True)
+    _, origin = np.unique(hashes[first][of_text], return_inverse=True)
     return Documents(
-        part, row, source.astype(np.int64), own, piece != 0, origin, sentences.astype(np.int64), tokens.astype(np.int64)
+        part=part_number,
+        row=row,
+        source=source.astype(np.int64),
+        hash=hashes,
+        is_piece=piece != 0,
+        origin=origin,
+        sentences=sentences.astype(np.int64),
+        tokens=tokens.astype(np.int64),
     )
 
 
-def _fates(out, names, documents, options):
-    """Returns 0 for each document that is kept, and the reason for each that is not."""
+def _fates(out: epath.Path, parts: list[str], documents: Documents, options: worker.Options) -> np.ndarray:
+    """Returns 0 for each document that is kept and the reason, EQUAL or SIMILAR, for each that is not; uint8 [D]."""
     fate = np.zeros(len(documents.part), np.uint8)
     if options.duplicates != "keep":
         fate[duplicates.equal(documents.hash)] = EQUAL
     if options.duplicates == "near":
         similar = duplicates.similar(
-            np.bincount(documents.part, minlength=len(names)),
-            lambda part, band: worker.load(out, names[part], f"bands/{band}")[0],
-            lambda part: worker.load(out, names[part], "sketches")[0],
+            np.bincount(documents.part, minlength=len(parts)),
+            lambda part, band: worker.load(out, parts[part], f"bands/{band}")[0],
+            lambda part: worker.load(out, parts[part], "sketches")[0],
             options.similarity,
         )
         fate[similar & (fate == 0)] = SIMILAR
     return fate
 
 
-def _copies(documents, fate, epochs, heldout):
-    """How often each document comes in each split. epochs: of each document's source."""
-    # Decided by a document's tokens, so that copies are in one split. Of a piece the others are in training.
+def _copies(documents: Documents, fate: np.ndarray, epochs: np.ndarray, heldout: float) -> dict[str, np.ndarray]:
+    """Returns how often each document comes in each split, [D] by split.
+
+    documents: all.
+    fate: 0 for the documents to keep, [D].
+    epochs: of each document's source, [D].
+    heldout: share of the documents for the evaluation split.
+    """
+    # The hash of a document's tokens decides, so that its copies are in one split. Pieces go to training.
     is_heldout = (documents.hash < heldout * 2.0**64) & ~documents.is_piece
     # A source that is read 0 times is in neither split.
     times = (fate == 0) * np.where(is_heldout, epochs > 0, mix.copies(documents.hash, epochs))
     return {split: times * (is_heldout == (split == "heldout")) for split in store.SPLITS}
 
 
-def _deal(out, names, documents, copies) -> Deal:
+def _deal(out: epath.Path, parts: list[str], documents: Documents, copies: np.ndarray) -> Deal:
     @functools.lru_cache(maxsize=1)  # large documents of one part follow each other
-    def of_part(part):
-        return worker.load(out, names[part], "sentences", "documents")
+    def load_part(part: int) -> tuple[np.ndarray, ...]:
+        return worker.load(out, parts[part], "sentences", "documents")
 
-    def lengths(document):
-        sentences, of_documents = of_part(documents.part[document])
+    def lengths(document: int) -> np.ndarray:
+        of_sentences, of_documents = load_part(documents.part[document])
         row = documents.row[document]
         start = int(of_documents[:row].sum())
-        return sentences[start : start + int(of_documents[row])]
+        return of_sentences[start : start + int(of_documents[row])]
 
     items = dealing.cut(documents.tokens, documents.sentences, copies, lengths)
     return Deal(items, *dealing.deal(items, documents.origin))
 
 
-def _samples(out, names, documents, fate, encoder):
-    """The beginnings of a few documents that are left out, for each reason."""
-    samples = {}
-    for reason, name in NAMES.items():
+def _samples(
+    out: epath.Path, parts: list[str], documents: Documents, fate: np.ndarray, encoder: encoding.Encoder
+) -> dict[str, list[str]]:
+    """Returns the beginnings of the first documents that are left out, by reason."""
+    samples: dict[str, list[str]] = {}
+    for reason, name in REASONS.items():
         for document in np.flatnonzero(fate == reason)[: worker.SAMPLES]:
-            shard = store.Shard(*worker.load(out, names[documents.part[document]], *store.Shard._fields))
-            samples.setdefault(name, []).append(worker.text(encoder, shard, documents.row[document]))
+            shard = store.Shard(*worker.load(out, parts[documents.part[document]], *store.Shard._fields))
+            samples.setdefault(name, []).append(worker.beginning(encoder, shard, documents.row[document]))
     return samples
 
 
-def _write(out, names, documents, deals, unknown_id):
-    """(ShardInfos by split, [UNK] by split) of the shards, which are in `out`.
+def _write(
+    out: epath.Path, parts: list[str], documents: Documents, deals: dict[str, Deal], unknown_id: int
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Writes the shards to `out`; returns their ShardInfos and the number of [UNK], both by split.
 
-    Tokens and sentences of a shard come from all parts. They grow in a file of their own, so that memory does not.
+    Tokens and sentences of a shard come from all parts. They are collected in files, so that memory does not grow.
     """
-    unknown, infos = collections.Counter(dict.fromkeys(deals, 0)), {}
-    with _local(out) as folder:
-        with progress.bar(len(names), "deal", unit="part") as bar:
-            for part, name in enumerate(names):
-                shard = store.Shard(*worker.load(out, name, *store.Shard._fields))
+    unknown = collections.Counter(dict.fromkeys(deals, 0))
+    infos: dict[str, list[dict[str, Any]]] = {}
+    with _stream_folder(out) as folder:
+        with progress.bar(len(parts), "deal", unit="part") as bar:
+            for number, part in enumerate(parts):
+                shard = store.Shard(*worker.load(out, part, *store.Shard._fields))
                 for split, deal in deals.items():
-                    unknown[split] += _append(folder, split, deal, documents, part, shard, unknown_id)
+                    unknown[split] += _append(folder, split, deal, documents, number, shard, unknown_id)
                 bar.update()
         with progress.bar(sum(deal.shards for deal in deals.values()), "shards", unit="shard") as bar:
             for split, deal in deals.items():
                 infos[split] = []
                 for number in range(deal.shards if len(deal.shard) else 0):
-                    infos[split].append(_finish(out, folder, split, deal, documents, number)._asdict())
+                    infos[split].append(_write_shard(out, folder, split, deal, documents, number)._asdict())
                     bar.update()
     return infos, dict(unknown)
 
 
-def _append(folder, split, deal, documents, part, shard, unknown_id) -> int:
-    """Adds what a part has for each shard of a split to the shards' files; returns the number of [UNK] in it."""
+def _append(
+    folder: Path, split: str, deal: Deal, documents: Documents, part: int, shard: store.Shard, unknown_id: int
+) -> int:
+    """Appends a part's documents (`shard`) to the files of a split's shards in `folder`; returns the number of [UNK]."""
     first, last = np.searchsorted(documents.part[deal.items.document], (part, part + 1))
     items = dealing.Items(*(column[first:last] for column in deal.items))
     order = np.argsort(deal.shard[first:last], kind="stable")
@@ -194,16 +221,18 @@ def _append(folder, split, deal, documents, part, shard, unknown_id) -> int:
         ends = np.concatenate([[0], np.cumsum(lengths[order])])[bounds]
         for number, (begin, end) in enumerate(itertools.pairwise(ends.tolist())):
             if begin < end:
-                with open(_stream(folder, split, number, name), "ab") as file:
+                with open(_stream_path(folder, split, number, name), "ab") as file:
                     file.write(values[begin:end].tobytes())
     return int(np.count_nonzero(values == unknown_id))
 
 
-def _finish(out, folder, split, deal, documents, number) -> store.ShardInfo:
-    """Writes a shard, whose tokens and sentences are in their files, and removes these."""
+def _write_shard(
+    out: epath.Path, folder: Path, split: str, deal: Deal, documents: Documents, number: int
+) -> store.ShardInfo:
+    """Writes a shard to `out` from the files of its tokens and sentences in `folder`, and removes these."""
     of_shard = deal.shard == number
-    paths = {name: _stream(folder, split, number, name) for name in STREAMED}
-    arrays = {name: np.fromfile(path, getattr(store.DTYPES, name)) for name, path in paths.items()}
+    paths = {name: _stream_path(folder, split, number, name) for name in STREAMED}
+    arrays = {name: np.fromfile(path, store.DTYPES[name]) for name, path in paths.items()}
     shard = store.Shard(
         **arrays,
         documents=deal.items.sentences[of_shard],
@@ -215,21 +244,23 @@ def _finish(out, folder, split, deal, documents, number) -> store.ShardInfo:
     return info
 
 
-def _stream(folder, split, number, name):
+def _stream_path(folder: Path, split: str, number: int, name: str) -> Path:
     return folder / f"{split}-{number:05d}.{name}.partial"
 
 
 @contextlib.contextmanager
-def _local(out) -> Iterator[Path]:
-    """Gives a folder for files that grow: `out`, or for a bucket, which takes whole files alone, a temporary one."""
+def _stream_folder(out: epath.Path) -> Iterator[Path]:
+    """Gives a folder for files that grow: `out`, where prepare.py has removed the files of a killed run.
+
+    A bucket takes only whole files, so that it needs a temporary folder.
+    """
     if not storage.is_bucket(out):
-        for left in Path(out).glob("*.partial"):
-            left.unlink()
         yield Path(os.fspath(out))
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
 
-def _sums(source, values, number):
-    return np.bincount(source, values, number).astype(np.int64)
+def _sums(source: np.ndarray, values: np.ndarray, sources: int) -> np.ndarray:
+    """Returns the sum of each source's values, int64 [sources]."""
+    return np.bincount(source, values, sources).astype(np.int64)

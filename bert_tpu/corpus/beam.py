@@ -1,107 +1,114 @@
-"""Units made into parts by an Apache Beam pipeline, on whatever machines its runner has.
+"""Turns units into parts with an Apache Beam pipeline, on the machines of its runner.
 
     units -> read, cut into parts -> spread over the workers -> clean, tokenize, write -> a record for each unit
 
-Only files come back, so that the folder must be one that all workers see: gs:// for one.
+The results come back only as files. So all workers must see the folder: it may be gs://..., for example.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import io
 import shutil
+from typing import Any
 
 from bert_tpu.core import command, storage
 from bert_tpu.corpus import input_units, worker
+from bert_tpu.readers import sources
 
 
-def check(runner: str, words: list[str]) -> None:
-    """Raises UserError unless Beam is there, with this runner, and takes these options of its own."""
+def check(runner: str, words: Sequence[str]) -> None:
+    """Raises UserError unless Beam is installed, with this runner, and takes its options `words`."""
     command.require("--runner", "apache_beam", extra="beam")
     import apache_beam  # here and below, because it takes seconds
 
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):  # its parser's help of two hundred lines
+        with contextlib.redirect_stderr(output):  # its parser prints a help of two hundred lines
             options = _options(runner, words)
             options.get_all_options()
         pipeline = apache_beam.Pipeline(options=options)
-        shutil.rmtree(pipeline.local_tempdir)  # which running it would end
+        shutil.rmtree(pipeline.local_tempdir)  # only the end of a run would remove it
     except SystemExit:
-        fault = said.getvalue().rpartition("error: ")[2].strip()
+        fault = output.getvalue().rpartition("error: ")[2].strip()
     except (AttributeError, ImportError, ValueError) as refusal:
         fault = str(refusal)
     else:
         return
-    raise command.UserError(f"--runner {runner}: {fault}; mend it, or what stands after --")
+    raise command.UserError(f"--runner {runner}: {fault}; fix --runner or the options after --")
 
 
-def write(every: list[input_units.Unit], work: input_units.Work, *, runner: str, words: list[str]) -> None:
-    """The parts and the record of every unit are in work.out; what was done before is passed over.
+def write(units: list[input_units.Unit], work: input_units.Work, *, runner: str, words: Sequence[str]) -> None:
+    """Writes the parts and the records of all units to work.out, except those that exist already.
 
-    Raises UserError for a source that does not serve, for a pipeline that failed, and for workers that do not see
+    units: all of the input.
+    work: the settings.
+    runner: name of the Beam runner.
+    words: options of Beam.
+
+    Raises UserError for a source that cannot be read, for a pipeline that failed, and for workers that do not see
     work.out.
     """
     import apache_beam as beam
 
-    for path in input_units.faults(work):
+    for path in input_units.fault_paths(work):
         path.unlink()
     pipeline = beam.Pipeline(options=_options(runner, words))
-    todo = pipeline | beam.Create(input_units.left(every, work))
-    read = todo | "read" >> beam.FlatMap(_read, work).with_outputs("told", main="parts")
+    todo = pipeline | beam.Create(input_units.unfinished(units, work))
+    read = todo | "read" >> beam.FlatMap(_read, work).with_outputs("counts", main="parts")
     written = read.parts | beam.Reshuffle() | "write" >> beam.Map(_write, work)
-    _ = (written, read.told) | beam.Flatten() | beam.GroupByKey() | "close" >> beam.Map(_close, work)
+    _ = (written, read.counts) | beam.Flatten() | beam.GroupByKey() | "record" >> beam.Map(_write_record, work)
     try:
         pipeline.run().wait_until_finish()
     except Exception as fault:  # each runner raises its own
-        said = str(fault).strip().splitlines() or [type(fault).__name__]
+        lines = str(fault).strip().splitlines() or [type(fault).__name__]
         raise command.UserError(
-            f"the pipeline failed: {said[-1]}; what is done is kept: see its log, and run the same command again"
+            f"the pipeline failed: {lines[-1]}; finished parts are saved: see its log and run the same command again"
         ) from fault
-    for path in input_units.faults(work):
+    for path in input_units.fault_paths(work):
         raise command.UserError(path.read_text())
-    if left := input_units.left(every, work):
+    if left := input_units.unfinished(units, work):
         raise command.UserError(
-            f"the pipeline is done, but {len(left)} of {len(every)} units are not in {work.out}: "
-            "name a folder that all its workers see, gs:// for one"
+            f"the pipeline is done, but {len(left)} of {len(units)} units are not in {work.out}: "
+            "name a folder that all its workers see, such as one in gs://"
         )
 
 
-def _options(runner, words):
+def _options(runner: str, words: Sequence[str]) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     return PipelineOptions(["--runner", runner, *words])
 
 
-def _read(unit: input_units.Unit, work: input_units.Work) -> Iterator:
-    """(unit, name, documents) of the parts that are not done yet, then as "told" (unit, what it holds)."""
+def _read(unit: input_units.Unit, work: input_units.Work) -> Iterator[Any]:
+    """Yields (unit number, name, documents) of each unfinished part, then (unit number, counts) to the tag "counts"."""
     from apache_beam import pvalue
 
-    told = input_units.Told()
-    with _noting(unit.number, work):
-        for name, documents in input_units.read(unit, work, told):
-            if not worker.is_done(work.out, name):
-                yield unit.number, name, documents
-        yield pvalue.TaggedOutput("told", (unit.number, told))
+    counts = input_units.UnitCounts()
+    with _storing_faults(unit.number, work):
+        for part, documents in input_units.read(unit, work, counts):
+            if not worker.is_done(work.out, part):
+                yield unit.number, part, documents
+        yield pvalue.TaggedOutput("counts", (unit.number, counts))
 
 
-def _write(part: tuple, work: input_units.Work) -> tuple[int, None]:
+def _write(part: tuple[int, str, list[sources.Document]], work: input_units.Work) -> tuple[int, None]:
     number, name, documents = part
-    with _noting(number, work):
+    with _storing_faults(number, work):
         worker.write(work.out, name, documents, work.options)
     return number, None
 
 
-def _close(unit: tuple, work: input_units.Work) -> None:
-    """All that came of a unit's parts is here; without a fault its record is written."""
-    number, came = unit
-    if not input_units.fault(work.out, number).exists():
-        input_units.close(number, work, next(told for told in came if told))
+def _write_record(unit: tuple[int, Iterable[input_units.UnitCounts | None]], work: input_units.Work) -> None:
+    """Writes a unit's record, unless it has a fault. `unit`: its number, and None for each part and its counts."""
+    number, outputs = unit
+    if not input_units.fault_path(work.out, number).exists():
+        input_units.write_record(number, work, next(counts for counts in outputs if counts))
 
 
 @contextlib.contextmanager
-def _noting(number: int, work: input_units.Work) -> Iterator[None]:
-    """A UserError is put down beside the parts: raised here, a runner would try again, and tell it in its own way."""
+def _storing_faults(number: int, work: input_units.Work) -> Iterator[None]:
+    """Writes a UserError to the unit's fault file. If it were raised, a runner would try again and change its text."""
     try:
         yield
     except command.UserError as fault:
-        storage.write_bytes(input_units.fault(work.out, number), command.sentence(fault).encode())
+        storage.write_bytes(input_units.fault_path(work.out, number), command.sentence(fault).encode())

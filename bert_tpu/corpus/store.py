@@ -1,21 +1,26 @@
 """A prepared corpus on disk: shards of token ids, a copy of the tokenizer, and a lockfile.
 
-    corpus.json               the lockfile, written last: where it is, the corpus is finished
+    corpus.json               the lockfile, written last: a corpus with a lockfile is finished
     train-00000.safetensors   shards of the training split, each an even sample of it (dealing.py)
-    heldout-00000.safetensors shards of the held-out split
+    heldout-00000.safetensors shards of the evaluation split
     vocab.txt tokenizer.json tokenizer_config.json
 
-A shard holds four arrays: `tokens` uint16 [N], without special tokens; `sentences` uint32 [S],
-the tokens of each sentence; `documents` uint32 [D], the sentences of each document; `origins`
-uint32 [D], the number of the text that each document comes from. No sentence and no document is
-empty. Copies of a text, and the pieces of one that was cut, have one origin.
+A shard has four arrays:
+
+    tokens     uint16 [N]  token ids, without special tokens
+    sentences  uint32 [S]  number of tokens of each sentence
+    documents  uint32 [D]  number of sentences of each document
+    origins    uint32 [D]  number of the text that each document comes from
+
+No sentence and no document is empty. All copies of a text, and all pieces of a text that was cut, have the same origin.
 """
 
 from collections.abc import Sequence
 import hashlib
 import json
+import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 import numpy as np
@@ -31,7 +36,7 @@ REMEDY = "fetch the corpus again or delete it and run tools.prepare_corpus"
 
 
 class Shard(NamedTuple):
-    """Documents as four arrays; the lengths of `sentences` add up to the length of `tokens`."""
+    """Documents as four arrays, described above. `sentences` adds up to N, and `documents` to S."""
 
     tokens: np.ndarray
     sentences: np.ndarray
@@ -39,69 +44,77 @@ class Shard(NamedTuple):
     origins: np.ndarray
 
 
-DTYPES = Shard(tokens=np.uint16, sentences=np.uint32, documents=np.uint32, origins=np.uint32)
+DTYPES: dict[str, np.dtype] = {
+    "tokens": np.dtype(np.uint16),
+    "sentences": np.dtype(np.uint32),
+    "documents": np.dtype(np.uint32),
+    "origins": np.dtype(np.uint32),
+}
 
 
 class ShardInfo(NamedTuple):
-    """What the lockfile says of a shard."""
+    """A shard's entry in the lockfile."""
 
     file: str
     sha256: str
-    bytes: int
+    bytes: int  # size of the file
     documents: int
-    texts: int  # origins that differ
+    texts: int  # different origins
     sentences: int
     tokens: int
 
 
 class Lock(NamedTuple):
-    """A finished corpus: where it is, and the content of its lockfile."""
+    """A finished corpus: its directory and the content of its lockfile."""
 
-    directory: epath.Path  # which may be in a bucket
-    content: dict
+    directory: epath.Path  # may be in a bucket
+    content: dict[str, Any]
 
     @property
     def sha256(self) -> str:
-        """The hash of the whole corpus, over the tokenizer and every shard."""
+        """The SHA-256 of the whole corpus: of its tokenizer and all its shards."""
         return self.content["sha256"]
 
     @property
     def tokenizer_sha256(self) -> str:
-        """`vocab.sha256` of the tokenizer that made the corpus."""
+        """The `vocab.sha256` of the corpus's tokenizer."""
         return self.content["tokenizer"]["sha256"]
 
     @property
     def vocab_size(self) -> int:
-        """The number of pieces; every id is below it."""
+        """The size of the vocabulary; every token id is smaller."""
         return self.content["tokenizer"]["vocab_size"]
 
     @property
     def unigram_entropy(self) -> float:
-        """Of the training tokens, in nats: the loss of a model that knows only frequencies."""
+        """The entropy of the training tokens' frequencies, in nats: the loss of a model that knows only these."""
         return self.content["train"]["unigram_entropy"]
 
     @property
     def splits(self) -> dict[str, list[ShardInfo]]:
-        """The shards of "train" and of "heldout", in the order of the input."""
+        """The shards of "train" and of "heldout", in the order of their numbers."""
         return {split: [ShardInfo(**shard) for shard in self.content[split]["shards"]] for split in SPLITS}
 
 
-def digest(content: dict) -> str:
-    """The SHA-256 over what a lockfile says of the tokenizer and of every shard."""
+def digest(content: dict[str, Any]) -> str:
+    """Returns the SHA-256 over a lockfile's entries for the tokenizer and all shards."""
     covered = [content["tokenizer"], *(content[split]["shards"] for split in SPLITS)]
     return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
-def read(directory: str | Path) -> Lock:
-    """The corpus in `directory`. Raises UserError if it is missing, unfinished or altered."""
-    directory = epath.Path(directory)
-    path = directory / LOCKFILE
+def read(directory: str | os.PathLike) -> Lock:
+    """Reads the lockfile of the corpus in `directory`; the shards are only checked when they are loaded.
+
+    Raises UserError if the corpus is missing, unfinished, of another format or altered.
+    """
+    folder = epath.Path(directory)
+    path = folder / LOCKFILE
     if not path.is_file():
-        what = "is not finished (no corpus.json)" if directory.is_dir() else "does not exist"
-        raise command.UserError(f"corpus {directory} {what}; run tools.prepare_corpus with --out {directory}")
+        problem = "is not finished (no corpus.json)" if folder.is_dir() else "does not exist"
+        raise command.UserError(f"corpus {folder} {problem}; run tools.prepare_corpus with --out {folder}")
     try:
         content = json.loads(path.read_text())
-        lock, version = Lock(directory, content), content["format"]
+        lock, version = Lock(folder, content), content["format"]
         sound = lock.sha256 == digest(content)
     except (ValueError, KeyError, TypeError):
         sound = False
@@ -109,24 +122,26 @@ def read(directory: str | Path) -> Lock:
         raise command.UserError(f"{path} is damaged; {REMEDY}")
     if version != FORMAT:
         raise command.UserError(
-            f"{directory} is a corpus of format {version} and this version reads format {FORMAT}; prepare it again "
+            f"{folder} is a corpus of format {version} and this version reads format {FORMAT}; prepare it again "
             "from its text with tools.prepare_corpus and another --out"
         )
-    if vocab.sha256(vocab.load(directory)) != lock.tokenizer_sha256:
-        raise command.UserError(f"the tokenizer in {directory} is not the one that made the corpus; {REMEDY}")
+    if vocab.sha256(vocab.load(folder)) != lock.tokenizer_sha256:
+        raise command.UserError(
+            f"the tokenizer in {folder} is not the one that the corpus was tokenized with; {REMEDY}"
+        )
     return lock
 
 
 def load(lock: Lock, infos: Sequence[ShardInfo]) -> Shard:
-    """The shards that `infos` names, one after the other, as one.
+    """Reads the shards of `infos` and joins them, in this order, into one Shard.
 
-    Raises UserError for a shard that is missing or does not match its SHA-256, and for ids that
+    Raises UserError for a shard that is missing or does not match its SHA-256, and for token ids that
     the vocabulary does not have. Needs the memory of the result and of one shard.
     """
     tokens, sentences, documents = (
         sum(getattr(info, name) for info in infos) for name in ("tokens", "sentences", "documents")
     )
-    whole = Shard(*map(np.empty, (tokens, sentences, documents, documents), DTYPES))
+    whole = Shard(*map(np.empty, (tokens, sentences, documents, documents), DTYPES.values()))
     start = [0] * len(whole)
     for info in infos:
         shard = _load_one(lock, info)
@@ -147,33 +162,33 @@ def _load_one(lock: Lock, info: ShardInfo) -> Shard:
     shard = Shard(**safetensors.numpy.load(raw))
     if len(shard.tokens) and shard.tokens.max() >= lock.vocab_size:
         raise command.UserError(
-            f"shard {path} holds id {shard.tokens.max()}, past its vocabulary of {lock.vocab_size}; {REMEDY}"
+            f"shard {path} has token id {shard.tokens.max()}, but its vocabulary has {lock.vocab_size} ids; {REMEDY}"
         )
     return shard
 
 
-def copy(lock: Lock, out: str | epath.Path) -> Lock:
-    """The corpus is also in `out`, in a bucket for one; its lockfile is written last."""
-    out = epath.Path(out)
-    if (out / LOCKFILE).exists() and read(out).sha256 != lock.sha256:
-        raise command.UserError(f"{out} holds another corpus; name another --out or delete it")
-    out.mkdir(parents=True, exist_ok=True)
+def copy(lock: Lock, out: str | os.PathLike) -> Lock:
+    """Copies a corpus to `out`, which may be in a bucket, the lockfile last, and returns the copy.
+
+    Raises UserError if `out` has another corpus.
+    """
+    target = epath.Path(out)
+    if (target / LOCKFILE).exists() and read(target).sha256 != lock.sha256:
+        raise command.UserError(f"{target} holds another corpus; name another --out or delete it")
+    target.mkdir(parents=True, exist_ok=True)
     paths = sorted(lock.directory.iterdir(), key=lambda path: path.name == LOCKFILE)
     sizes = [path.stat().length for path in paths]
-    with progress.bar(sum(sizes), f"to {out}") as shown:
+    with progress.bar(sum(sizes), f"to {target}") as bar:
         for path, size in zip(paths, sizes, strict=True):
-            (out / path.name).write_bytes(path.read_bytes())
-            shown.update(size)
-    return read(out)
+            (target / path.name).write_bytes(path.read_bytes())
+            bar.update(size)
+    return read(target)
 
 
-def write_shard(path: str | Path, shard: Shard) -> ShardInfo:
-    """The shard is at `path`, whole and on disk, or `path` is as it was before."""
+def write_shard(path: str | os.PathLike, shard: Shard) -> ShardInfo:
+    """Writes a shard to `path`, whole or not at all, and returns its entry for the lockfile."""
     raw = safetensors.numpy.save(
-        {
-            name: np.ascontiguousarray(array, dtype)
-            for name, array, dtype in zip(Shard._fields, shard, DTYPES, strict=True)
-        }
+        {name: np.ascontiguousarray(array, dtype) for (name, dtype), array in zip(DTYPES.items(), shard, strict=True)}
     )
     storage.write_bytes(path, raw)
     return ShardInfo(

@@ -1,13 +1,13 @@
-"""A part of a corpus: some consecutive documents, cleaned and made into ids by one worker process.
+"""Parts of a corpus: one worker process cleans and tokenizes some consecutive documents and writes them to two files.
 
-part-00012-00003.safetensors, the fourth of unit 12, has the documents that are left, in a Shard's arrays, and for each
-of them `source`, `piece`, `hash` and, where similar ones are looked for, `bands` and `sketches`. `origins` are here the
-numbers of the documents in their unit, which the pieces of one share. part-00012-00003.json, written last, has the
-counts.
+part-00012-00003.safetensors, the fourth part of unit 12, has the documents that are left, as the arrays of a Shard, and
+for each document `source`, `piece` and `hash`, and with --duplicates near also `bands` and `sketches`. Here, `origins`
+are the numbers of the documents in their unit; the pieces of one document have the same number.
+part-00012-00003.json has the counts. It is written last: a part with this file is finished.
 """
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import functools
 import itertools
 import json
@@ -27,20 +27,20 @@ from bert_tpu.corpus import clean, contamination, duplicates, selection, sentenc
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import encoding, vocab
 
-BATCH_CHARS = 1 << 18  # of documents encoded at once: bounds a worker's memory
-FILES = "part-*"  # those that `record` and `arrays` name
-DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}  # of safetensors, as parts have them
+BATCH_CHARS = 1 << 18  # characters of the documents that are encoded at once: bounds a worker's memory
+FILES = "part-*"  # matches the files of `record_path` and `arrays_path`
+DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}  # the safetensors types used in parts
 PASSAGES = "passages.safetensors"
-# What is counted: documents changed, then documents (of test text also sentences) left out.
+# Names of the counts. The first two count changed documents, the others documents, or sentences, that are left out.
 COUNTS = (
     "normalized", "licence_removed", "other_language", "empty_documents", "test_sentences", "test_documents",
     "short_documents",
 )  # fmt: skip
-SAMPLES, SAMPLE_CHARS = 2, 300  # of what a part leaves out, for each reason
+SAMPLES, SAMPLE_CHARS = 2, 300  # samples that a part stores for each reason to leave text out, and their length
 
 
 class Options(NamedTuple):
-    """What is done to the text, by the names of the command line; it decides the bytes of the corpus."""
+    """What happens to the text; the fields are options of tools.prepare_corpus. They decide the bytes of the corpus."""
 
     format: str = "auto"
     heldout: float = 0.01
@@ -53,133 +53,141 @@ class Options(NamedTuple):
     mix: tuple[str, ...] = ()
 
 
-class Books:
-    """What became of the documents: counts by name, documents read by source, and samples of what was left out."""
+class Tally:
+    """Counts of a part by name, documents read by source, and samples of the text that is left out by reason."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self.read: collections.Counter[int] = collections.Counter()
         self.samples: dict[str, list[str]] = collections.defaultdict(list)
 
-    def left_out(self, name: str, count: int, texts: Iterator[str]) -> None:
-        """`count` documents or sentences were left out; a few of them are shown."""
-        self.counts[name] += count
-        held = self.samples[name]
-        held += [text[:SAMPLE_CHARS] for text in itertools.islice(texts, SAMPLES - len(held))]
+    def leave_out(self, reason: str, count: int, texts: Iterable[str]) -> None:
+        """Counts documents or sentences that are left out and stores the beginnings of the first few of `texts`."""
+        self.counts[reason] += count
+        samples = self.samples[reason]
+        samples += [text[:SAMPLE_CHARS] for text in itertools.islice(texts, SAMPLES - len(samples))]
 
 
-def name(unit: int, number: int) -> str:
-    """What the files of a unit's part are called."""
+def part_name(unit: int, number: int) -> str:
+    """Returns the name of a unit's part, which its files have too."""
     return f"part-{unit:05d}-{number:05d}"
 
 
-def unit_of(name: str) -> int:
-    """The number of the unit that a part belongs to, from the part's name."""
-    return int(name.split("-")[1])
+def unit_of(part: str) -> int:
+    """Returns the number of the unit that a part belongs to, from the part's name."""
+    return int(part.split("-")[1])
 
 
-def record(out: str | epath.Path, name: str) -> epath.Path:
-    """The file that says, once it exists, that a part is done, and what came of it."""
-    return epath.Path(out) / f"{name}.json"
+def record_path(out: str | os.PathLike, part: str) -> epath.Path:
+    """Returns the path of a part's record: the file of its counts, which exists once the part is finished."""
+    return epath.Path(out) / f"{part}.json"
 
 
-def is_done(out: str | epath.Path, name: str) -> bool:
-    """Whether a part has its record."""
-    return record(out, name).exists()
+def is_done(out: str | os.PathLike, part: str) -> bool:
+    """Returns whether a part is finished."""
+    return record_path(out, part).exists()
 
 
-def arrays(out: str | epath.Path, name: str) -> epath.Path:
-    """The file with the part's documents."""
-    return epath.Path(out) / f"{name}.safetensors"
+def arrays_path(out: str | os.PathLike, part: str) -> epath.Path:
+    """Returns the path of the file with a part's documents."""
+    return epath.Path(out) / f"{part}.safetensors"
 
 
-def load(out: str | epath.Path, name: str, *wanted: str) -> tuple[np.ndarray, ...]:
-    """Some of a part's arrays; of `bands/3` the third band alone is read, also from a bucket."""
-    with arrays(out, name).open("rb") as file:
+def load(out: str | os.PathLike, part: str, *names: str) -> tuple[np.ndarray, ...]:
+    """Returns some of a part's arrays. The name `bands/3` reads only row 3 of `bands`, also from a bucket."""
+    with arrays_path(out, part).open("rb") as file:
         # https://huggingface.co/docs/safetensors: the header's length, the header, and the arrays' bytes.
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        start, found = file.tell(), []
-        for array, _, row in (each.partition("/") for each in wanted):
-            shape, dtype = header[array]["shape"], np.dtype(DTYPES[header[array]["dtype"]])
-            offset = header[array]["data_offsets"][0]
+        start, arrays = file.tell(), []
+        for name, _, row in (name.partition("/") for name in names):
+            shape, dtype = header[name]["shape"], np.dtype(DTYPES[header[name]["dtype"]])
+            offset = header[name]["data_offsets"][0]
             if row:
                 shape = shape[1:]
                 offset += int(row) * math.prod(shape) * dtype.itemsize
             file.seek(start + offset)
-            found.append(np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape))
-    return tuple(found)
+            arrays.append(np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype).reshape(shape))
+    return tuple(arrays)
 
 
-def write(out: str, name: str, documents: list[sources.Document], options: Options) -> None:
-    """The part's documents and then its record are in `out`; their bytes depend on nothing else.
+def write(out: str, part: str, documents: list[sources.Document], options: Options) -> None:
+    """Cleans and tokenizes documents and writes them as a part. Its bytes depend only on the arguments and on two files
+    in `out`: the tokenizer, and the passages of the benchmarks whose test text is left out, if there are any.
 
-    `out` holds the tokenizer and, if test text is to be taken out, its passages.
+    out: folder of the unfinished corpus.
+    part: name of the part.
     """
-    encoder, books = _encoder(out), Books()
-    codes, counts, origin = [], [], []
-    for document, found in _encode(encoder, documents, options, books):
-        codes += found
-        counts.append(len(found))
-        origin.append((document.source, document.piece, document.number))
-    source, piece, number = np.array(origin, np.uint32).reshape(-1, 3).T
+    encoder, tally = _encoder(out), Tally()
+    codes, counts, rows = [], [], []
+    for document, document_codes in _encode(encoder, documents, options, tally):
+        codes += document_codes
+        counts.append(len(document_codes))
+        rows.append((document.source, document.piece, document.number))
+    source, piece, number = np.array(rows, np.uint32).reshape(-1, 3).T
     shard = store.Shard(
         tokens=np.frombuffer(b"".join(codes), np.uint16),
         sentences=np.fromiter(map(len, codes), np.uint32, len(codes)) // 2,
         documents=np.array(counts, np.uint32),
         origins=number,
     )
-    shard, left = _without_tests(out, shard, encoder, books)
+    shard, left = _without_test_text(out, shard, encoder, tally)
     source, piece = source[left], piece[left]
-    long = selection.tokens_of(shard) >= options.min_tokens
-    short = selection.documents(shard, np.flatnonzero(~long))
-    books.left_out(
-        "short_documents", len(short.documents), (text(encoder, short, i) for i in range(len(short.documents)))
+    is_long = selection.tokens_per_document(shard.sentences, shard.documents) >= options.min_tokens
+    short = selection.documents(shard, np.flatnonzero(~is_long))
+    tally.leave_out(
+        "short_documents", len(short.documents), (beginning(encoder, short, i) for i in range(len(short.documents)))
     )
-    shard, source, piece = selection.documents(shard, np.flatnonzero(long)), source[long], piece[long]
-    held = shard._asdict() | {"source": source, "piece": piece.astype(np.uint8), "hash": duplicates.hashes(shard)}
+    shard, source, piece = selection.documents(shard, np.flatnonzero(is_long)), source[is_long], piece[is_long]
+    arrays = shard._asdict() | {"source": source, "piece": piece.astype(np.uint8), "hash": duplicates.hashes(shard)}
     if options.duplicates == "near":
-        held["sketches"] = duplicates.sketches(shard, held["hash"])
-        held["bands"] = duplicates.bands(held["sketches"])
-    storage.write_bytes(arrays(out, name), safetensors.numpy.save(held))
-    told = {"counts": books.counts, "read": books.read, "samples": books.samples}
-    storage.write_bytes(record(out, name), storage.json_bytes(told))
+        arrays["sketches"] = duplicates.sketches(shard, arrays["hash"])
+        arrays["bands"] = duplicates.bands(arrays["sketches"])
+    storage.write_bytes(arrays_path(out, part), safetensors.numpy.save(arrays))
+    record = {"counts": tally.counts, "read": tally.read, "samples": tally.samples}
+    storage.write_bytes(record_path(out, part), storage.json_bytes(record))
 
 
-def _without_tests(out, shard, encoder, books):
-    """The shard without the test text of benchmarks, and the numbers of the documents that are left."""
+def _without_test_text(
+    out: str, shard: store.Shard, encoder: encoding.Encoder, tally: Tally
+) -> tuple[store.Shard, np.ndarray]:
+    """Returns the shard without the test text of benchmarks, and the numbers of the documents that are left."""
     passages = _passages(out)
     if passages is None:
         return shard, np.arange(len(shard.documents))
-    dirty = contamination.found(passages, shard)
-    clean_shard, left = selection.sentences(shard, ~dirty)
+    is_test = contamination.is_test_text(passages, shard)
+    clean_shard, left = selection.sentences(shard, ~is_test)
     starts = np.cumsum(shard.sentences, dtype=np.int64) - shard.sentences
-    shown = (_decode(encoder, shard.tokens[starts[i] : starts[i] + shard.sentences[i]]) for i in np.flatnonzero(dirty))
-    books.left_out("test_sentences", int(dirty.sum()), shown)
-    books.counts["test_documents"] += len(shard.documents) - len(left)  # of which nothing is left
+    texts = (
+        _decode(encoder, shard.tokens[starts[i] : starts[i] + shard.sentences[i]]) for i in np.flatnonzero(is_test)
+    )
+    tally.leave_out("test_sentences", int(is_test.sum()), texts)
+    tally.counts["test_documents"] += len(shard.documents) - len(left)  # documents without a sentence left
     return clean_shard, left
 
 
-def text(encoder: encoding.Encoder, shard: store.Shard, number: int) -> str:
-    """The start of a document, as its tokens tell it."""
-    lengths = selection.tokens_of(shard)
+def beginning(encoder: encoding.Encoder, shard: store.Shard, number: int) -> str:
+    """Returns the beginning of a document, decoded from at most SAMPLE_CHARS tokens."""
+    lengths = selection.tokens_per_document(shard.sentences, shard.documents)
     start = int(lengths[:number].sum())
     return _decode(encoder, shard.tokens[start : start + min(SAMPLE_CHARS, int(lengths[number]))])
 
 
-def _decode(encoder, ids):
+def _decode(encoder: encoding.Encoder, ids: np.ndarray) -> str:
     return encoder.tokenizer.decode(ids.tolist(), skip_special_tokens=False)
 
 
 def start() -> None:
-    """Makes this process a worker: one thread of work, and no life of its own."""
+    """Prepares this process to be a worker: it works in one thread, ignores Ctrl-C and ends with its parent."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
     # After a kill -9 of the parent, a pool's workers would wait for work for ever.
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "start() is for child processes"
+    parent.join()
     os._exit(1)
 
 
@@ -195,26 +203,26 @@ def _passages(out: str) -> contamination.Passages | None:
 
 
 def _encode(
-    encoder: encoding.Encoder, documents: list[sources.Document], options: Options, books: Books
+    encoder: encoding.Encoder, documents: list[sources.Document], options: Options, tally: Tally
 ) -> Iterator[tuple[sources.Document, list[bytes]]]:
-    """Each document that is left after cleaning, with the ids of those of its sentences that have any."""
+    """Yields each document that is not empty after cleaning, and the ids of each sentence that has any."""
     batch, texts, chars = [], [], 0
     for i, document in enumerate(documents):
-        books.read[document.source] += 1
+        tally.read[document.source] += 1
         plain = document.plain()
         cleaned = clean.clean(plain, options.normal_form, options.keep_licence, options.language)
-        for name in cleaned.done:
-            books.left_out(name, 1, iter([plain] if name == "other_language" else []))
-        found = sentences.split(cleaned.text)
-        batch.append((document, len(found)))
-        texts += found
+        for change in cleaned.changes:
+            tally.leave_out(change, 1, [plain] if change == "other_language" else [])
+        document_sentences = sentences.split(cleaned.text)
+        batch.append((document, len(document_sentences)))
+        texts += document_sentences
         chars += len(document.text)
         if chars >= BATCH_CHARS or i == len(documents) - 1:
             codes = iter(encoder.encode(texts))
             for member, count in batch:
-                kept = [code for code in itertools.islice(codes, count) if code]
-                if kept:
-                    yield member, kept
+                document_codes = [code for code in itertools.islice(codes, count) if code]
+                if document_codes:
+                    yield member, document_codes
                 else:
-                    books.counts["empty_documents"] += 1
+                    tally.counts["empty_documents"] += 1
             batch, texts, chars = [], [], 0

@@ -46,7 +46,7 @@ def test_who_writes_about_gutenberg_loses_nothing(text):
 def test_the_normal_form_is_unicode_s_and_changes_are_told(text, form):
     made = cleaned(text, normal_form=form, keep_licence=True)
     assert made.text == (text if form == "none" else unicodedata.normalize(form, text))
-    assert made.done == (("normalized",) if made.text != text else ())
+    assert made.changes == (("normalized",) if made.text != text else ())
 
 
 def test_documents_of_another_language_are_left_out():

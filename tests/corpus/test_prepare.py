@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.corpus import input_units, prepare, sentences, store, worker
+from bert_tpu.corpus import input_units, lockfile, prepare, sentences, store, worker
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import encoding, vocab
 
@@ -186,7 +186,7 @@ def is_alive(pid: str) -> bool:
 
 def test_a_finished_corpus_is_left_alone(made, text, capsys):
     before = {path: path.stat().st_mtime_ns for path in made.iterdir()}
-    for left in (worker.record(made, worker.name(0, 0)), input_units.record(made, 0), made / prepare.PLAN):
+    for left in (worker.record_path(made, worker.part_name(0, 0)), input_units.record_path(made, 0), made / prepare.PLAN):
         left.touch()  # as if killed after the lockfile was written
     assert call(text, made) == store.read(made)
     assert "already finished" in capsys.readouterr().err
@@ -214,7 +214,7 @@ def test_an_unfinished_corpus_of_other_inputs_is_not_continued(text, tmp_path, m
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(prepare, "_finish", stop)
+        patch.setattr(lockfile, "write", stop)
         with pytest.raises(KeyboardInterrupt):
             call(text, out)
     with pytest.raises(command.UserError, match="unfinished corpus of other"):
@@ -232,7 +232,7 @@ def test_a_directory_with_other_things_is_not_written_to(text, tmp_path):
 
 
 def test_a_second_run_in_the_same_directory_is_refused(text, tmp_path):
-    with prepare._alone_in(tmp_path), pytest.raises(command.UserError, match="another run"):
+    with prepare._lock_folder(tmp_path), pytest.raises(command.UserError, match="another run"):
         call(text, tmp_path)
 
 
@@ -253,13 +253,13 @@ def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
         small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(
-        command.UserError, match=r"puts all documents \(1\) into one split; delete .* and give more doc"
+        command.UserError, match=r"puts all documents \(1\) into one split; delete .* and try more doc"
     ):
         small(tmp_path, document(0), heldout=0.5)
 
 
 def test_text_that_the_options_leave_out_is_told_as_that(tmp_path):
-    with pytest.raises(command.UserError, match=r"leave nothing of the input \(short documents 2\).* give others"):
+    with pytest.raises(command.UserError, match=r"leave nothing of the input \(short documents 2\).* try other options"):
         small(tmp_path, document(0) + "\n\n" + document(1), min_tokens=10**6)
 
 
@@ -272,7 +272,7 @@ def test_a_mix_of_no_source_is_refused_before_the_work(tmp_path):
 def test_what_is_no_text_is_told_as_that(tmp_path):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     (tmp_path / "text.txt").write_bytes(random.Random(0).randbytes(20_000))
-    with pytest.raises(command.UserError, match=r"one split \([\d,]+ sequences are no UTF-8: is it text\?\)"):
+    with pytest.raises(command.UserError, match=r"one split \([\d,]+ sequences are not UTF-8: is it text\?\)"):
         call(tmp_path, tmp_path / "out", heldout=1e-9)
     run = warm_processes.run(
         "tools.train_tokenizer", ["--input", tmp_path / "text.txt", "--vocab_size", "1100", "--out", tmp_path]

@@ -66,7 +66,7 @@ def test_a_pipeline_works_in_the_bucket_itself(cloud, tmp_path, scratch):
 
 
 def test_what_is_missing_in_a_bucket_is_named(cloud, tmp_path):
-    with pytest.raises(command.UserError, match=r"--out gs://b/corpus is in a bucket: give --scratch"):
+    with pytest.raises(command.UserError, match=r"--out gs://b/corpus is in a bucket: add --scratch"):
         made(tmp_path, "gs://b/text/*.txt", "gs://b/corpus")
     with pytest.raises(command.UserError, match=r"no file matches the input 'gs://b/text/\*.gz'"):
         made(tmp_path, "gs://b/text/*.gz", tmp_path / "out")

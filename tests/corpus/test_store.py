@@ -109,7 +109,7 @@ def test_an_unfinished_or_absent_corpus_is_refused_with_the_mend(made):
 
 def test_another_tokenizer_beside_the_corpus_is_refused(made):
     vocab.save(VOCABULARY._replace(pieces=(*VOCABULARY.pieces, "c")), made)
-    assert "not the one that made the corpus" in refused(made)
+    assert "not the one that the corpus was tokenized with" in refused(made)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,91 @@
+"""Writes a corpus's lockfile, corpus.json: its contents in numbers, and a hash of each shard."""
+
+import collections
+import json
+from typing import Any
+
+from etils import epath
+import numpy as np
+
+from bert_tpu.core import command, storage
+from bert_tpu.corpus import assemble, input_units, store, worker
+
+
+def write(
+    out: epath.Path,
+    plan: dict[str, Any],
+    unit_counts: list[input_units.UnitCounts],
+    assembled: assemble.Assembled,
+    parts: list[str],
+) -> store.Lock:
+    """Writes corpus.json over the shards in `out` and returns the finished corpus.
+
+    out: folder of the corpus.
+    plan: entries that were known before the work.
+    unit_counts: of each unit.
+    assembled: the result for all parts.
+    parts: names of all parts, whose records are in `out`.
+
+    Raises UserError if a split has no document.
+    """
+    cleaning: collections.Counter[str] = collections.Counter()
+    samples = dict(assembled.samples)
+    read: collections.Counter[int] = collections.Counter()
+    for part in parts:
+        record = json.loads(worker.record_path(out, part).read_bytes())
+        cleaning.update(record["counts"])
+        read.update({int(source): documents for source, documents in record["read"].items()})
+        for reason, texts in record["samples"].items():
+            samples[reason] = (samples.get(reason, []) + texts)[: worker.SAMPLES]
+    content = plan | {
+        "cut_documents": sum(counts.cut_documents for counts in unit_counts),
+        "invalid_utf8": sum(counts.invalid_utf8 for counts in unit_counts),
+        "cleaning": {name: cleaning[name] for name in worker.COUNTS} | assembled.counts,
+        "samples": samples,
+        "by_source": [{"read": read[i]} | source for i, source in enumerate(assembled.by_source)],
+    }
+    for split in store.SPLITS:
+        shards = assembled.shards[split]
+        sums = {k: sum(s[k] for s in shards) for k in ("documents", "sentences", "tokens")}
+        share = assembled.unknown.get(split, 0) / max(sums["tokens"], 1)
+        content[split] = sums | {"texts": assembled.texts[split], "shards": shards, "unknown_share": share}
+    _check_splits(content, out)
+    content["sha256"] = store.digest(content)
+    lock = store.Lock(out, content)
+    content["train"]["unigram_entropy"] = _entropy(lock)
+    storage.write_bytes(out / store.LOCKFILE, storage.json_bytes(content))
+    return lock
+
+
+def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
+    """Raises UserError if a split has no document."""
+    train, heldout = (content[split]["documents"] for split in store.SPLITS)
+    share = content["options"]["heldout"]
+    hint = f" ({content['invalid_utf8']:,} sequences are not UTF-8: is it text?)" if content["invalid_utf8"] else ""
+    if not train + heldout:
+        problem, needed = "the input holds no text", "files with text"
+        if any(content["cleaning"][reason] for reason in ("other_language", "short_documents", "test_documents")):
+            problem, needed = f"the options leave nothing of the input ({cleaning_summary(content)})", "other options"
+        raise command.UserError(f"{problem}{hint}; delete {out} and try {needed}")
+    if not train or not heldout:
+        better = min(5 / train, 0.5) if train else share / 2
+        helps = train + heldout > 1 and (heldout or better > share)
+        advice = f"--heldout {better:.2g}, or more documents" if helps else "more documents"
+        raise command.UserError(
+            f"--heldout {share} puts all documents ({train + heldout}) into one split{hint}; "
+            f"delete {out} and try {advice}"
+        )
+
+
+def cleaning_summary(content: dict[str, Any]) -> str:
+    """Returns in words how many documents were changed or left out, from corpus.json's content; "" if none were."""
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in content["cleaning"].items() if count)
+
+
+def _entropy(lock: store.Lock) -> float:
+    """Returns the entropy of the training tokens' frequencies, in nats. Reads and so verifies every training shard."""
+    counts = np.zeros(lock.vocab_size, np.int64)
+    for info in lock.splits["train"]:
+        counts += np.bincount(store.load(lock, [info]).tokens, minlength=lock.vocab_size)
+    p = counts[counts > 0] / counts.sum()
+    return float(-(p * np.log(p)).sum())
