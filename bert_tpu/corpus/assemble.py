@@ -208,7 +208,7 @@ def _write(
 def _append(
     folder: Path, split: str, deal: Deal, documents: Documents, part: int, shard: store.Shard, unknown_id: int
 ) -> int:
-    """Appends a part's documents (`shard`) to the files of a split's shards in `folder`; returns the number of [UNK]."""
+    """Appends a part's documents (`shard`) to the files of a split's shards in `folder`; returns its [UNK]s."""
     first, last = np.searchsorted(documents.part[deal.items.document], (part, part + 1))
     items = dealing.Items(*(column[first:last] for column in deal.items))
     order = np.argsort(deal.shard[first:last], kind="stable")

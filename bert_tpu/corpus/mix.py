@@ -73,7 +73,7 @@ def epochs(entries: Sequence[Entry], paths: Sequence[str], tokens: np.ndarray) -
     entry_tokens = np.bincount(entry_of, tokens, len(entries))
     if not all(entry_tokens):
         empty = entries[int(np.argmin(entry_tokens))].pattern
-        raise command.UserError(f"--mix: no text of {empty!r} is left that could have a share; remove its entry")
+        raise command.UserError(f"--mix: nothing is left of {empty!r} that could have a share; remove its entry")
     needed = np.array([entry.share for entry in entries]) / entry_tokens
     return (needed / needed.min())[entry_of]
 

@@ -34,7 +34,7 @@ def test_shares_are_of_the_tokens_that_are_read():
     ("words", "complaint"),
     [
         (["x"], "neither"), (["=2"], "neither"), (["*=-1"], "neither"), (["*=nan"], "neither"), (["*=1x"], "neither"),
-        (["*wiki*=50%", "*book*=40%"], "add up to 100%"), (["*wiki*=100%", "*book*=1"], "beside epochs"),
+        (["*wiki*=50%", "*book*=40%"], "add up to 100%"), (["*wiki*=100%", "*book*=1"], "not be mixed with epochs"),
         (["*wiki*=100%", "*book*=0%"], "above 0%"), (["*wiki*=100%"], "b/book.txt has no share"),
         (["*none*=2"], "no source is left for"),
     ],

@@ -186,7 +186,11 @@ def is_alive(pid: str) -> bool:
 
 def test_a_finished_corpus_is_left_alone(made, text, capsys):
     before = {path: path.stat().st_mtime_ns for path in made.iterdir()}
-    for left in (worker.record_path(made, worker.part_name(0, 0)), input_units.record_path(made, 0), made / prepare.PLAN):
+    for left in (
+        worker.record_path(made, worker.part_name(0, 0)),
+        input_units.record_path(made, 0),
+        made / prepare.PLAN,
+    ):
         left.touch()  # as if killed after the lockfile was written
     assert call(text, made) == store.read(made)
     assert "already finished" in capsys.readouterr().err
@@ -252,14 +256,12 @@ def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
     with pytest.raises(command.UserError, match=r"--heldout 0\.5, or more documents"):
         small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
     shutil.rmtree(tmp_path / "out")
-    with pytest.raises(
-        command.UserError, match=r"puts all documents \(1\) into one split; delete .* and try more doc"
-    ):
+    with pytest.raises(command.UserError, match=r"puts all documents \(1\) into one split; delete .* and try more doc"):
         small(tmp_path, document(0), heldout=0.5)
 
 
 def test_text_that_the_options_leave_out_is_told_as_that(tmp_path):
-    with pytest.raises(command.UserError, match=r"leave nothing of the input \(short documents 2\).* try other options"):
+    with pytest.raises(command.UserError, match=r"nothing of the input \(short documents 2\).* try other options"):
         small(tmp_path, document(0) + "\n\n" + document(1), min_tokens=10**6)
 
 

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 
-from helpers import warm_processes
 import numpy as np
 
 from bert_tpu.corpus import store
 from bert_tpu.tokenizer import vocab, wordpiece
+from helpers import warm_processes
 
 WORDS = [a + b + c for a in ("br", "st", "l") for b in "aeiou" for c in ("nk", "mp", "sh", "t")]
 VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, *"abcdefgh.,!", *WORDS[:50]), True)
