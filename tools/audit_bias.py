@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="a new directory")
     parser.add_argument("--tasks", nargs="+", choices=audit.OPEN, default=list(audit.OPEN), help="all, if left out")
     args = parser.parse_args()
-    checkpoint.quiet()
+    checkpoint.quiet_orbax()
     chart.require()
     with storage.atomic_directory(args.out) as out:
         tasks, skipped = audit.tasks(args.data, args.tasks)

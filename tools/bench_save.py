@@ -22,10 +22,10 @@ def waits(directory) -> tuple[list[float], int, int]:
     What is written behind the loop's back has ended before the next save begins, as it has after so many steps.
     """
     cfg = bert.get_config("medium")
-    checkpoint.quiet()
+    checkpoint.quiet_orbax()
     found = []
     with contextlib.closing(checkpoint.Checkpoints(**cfg.checkpoint, directory=directory)) as checkpoints:
-        state, _ = trainer.start(pretraining.job(cfg), mesh.make(jax.devices()), checkpoints)
+        state, _ = trainer.restore_or_init(pretraining.job(cfg), mesh.make(jax.devices()), checkpoints)
         jax.block_until_ready(state)
         for _ in range(SAVES):
             state = state._replace(step=state.step + 1)

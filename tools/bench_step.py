@@ -162,7 +162,7 @@ def our_step(job, batch, examples, steps=4):
     """Function that takes some steps of the training program and returns the sequences seen."""
     on = mesh.make(jax.devices())
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, on))()
-    run, placed = train_step.jit_step(job, on), mesh.put(batch, on)
+    run, placed = train_step.jit_step(job, on), mesh.put_batch(batch, on)
 
     def turn():
         nonlocal state

@@ -23,7 +23,7 @@ def main() -> None:
     )
     parser.add_argument("--batch_size", type=int, default=64, help="rows at a time (64)")
     args = parser.parse_args()
-    checkpoint.quiet()
+    checkpoint.quiet_orbax()
     embedder = embed.load(args.model, layer=args.layer, pool=args.pool, batch_size=args.batch_size)
     counts = embed.write(embedder, args.input, args.out)
     cut = f", {counts.cut:,} of them cut to {embedder.bert.max_positions:,} tokens" if counts.cut else ""

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="the directory to make")
     parser.add_argument("--seed", type=int, help="of a fine-tuning of several seeds (the best by the first score)")
     args = parser.parse_args()
-    checkpoint.quiet()
+    checkpoint.quiet_orbax()
     made = pytorch.export(args.workdir, args.out, args.seed)
     which = f" ({made.note})" if made.note else ""
     agree = f"; logits differ by at most {made.checked.difference:.1e} from PyTorch's" if made.checked else ""

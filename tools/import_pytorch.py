@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a directory that save_pretrained made")
     parser.add_argument("--out", required=True, help="the directory to make")
     args = parser.parse_args()
-    checkpoint.quiet()
+    checkpoint.quiet_orbax()
     with storage.atomic_directory(args.out) as made:
         pretrained = hf.load(args.model)
         vocab.save(pretrained.vocab, made / "tokenizer")

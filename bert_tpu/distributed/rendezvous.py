@@ -1,5 +1,6 @@
-"""How the processes of a run find each other: the environment tells of them, JAX's coordination service connects."""
+"""How the processes of a run find each other: the environment names them, JAX's coordination service connects them."""
 
+from collections.abc import Iterator
 import contextlib
 import ctypes
 import functools
@@ -12,22 +13,22 @@ from bert_tpu.core import command
 from bert_tpu.distributed import hosts
 
 COORDINATOR, COUNT, INDEX = ENVIRONMENT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-CONNECT_S = 300  # a pod's hosts start minutes apart where one of them has software to fetch
-# JAX's own heartbeat ends a process with a C++ stack and no host's name; it is left as the last resort.
+CONNECT_S = 300  # a pod's hosts start minutes apart if one of them has software to fetch
+# JAX's own heartbeat ends a process with a C++ stack and without a host's name, so it is left as the last resort.
 HEARTBEAT_S = 900
 
 
-def connect(timeout_s=CONNECT_S):
-    """The Hosts that the environment tells of, all connected; where it tells of none, this process alone.
+def connect(timeout_s: int = CONNECT_S) -> hosts.Hosts:
+    """Returns the Hosts that the environment names, all connected; this process alone if it names none.
 
-    To be called before JAX has touched a device. Raises UserError for half an environment and for hosts that do not
-    come within `timeout_s`.
+    Must be called before JAX touches a device. Raises UserError for an incomplete environment and for hosts that do
+    not come within `timeout_s` seconds.
     """
     address, *numbers = (os.environ.get(name, "") for name in ENVIRONMENT)
     if not any((address, *numbers)):
         return hosts.Hosts()
     if missing := [name for name in ENVIRONMENT if not os.environ.get(name)]:
-        raise command.UserError(f"{' and '.join(missing)} not set beside the others of {', '.join(ENVIRONMENT)}: set "
+        raise command.UserError(f"{' and '.join(missing)} not set, unlike the others of {', '.join(ENVIRONMENT)}: set "
                                 "all three for a run of several hosts, or none")  # fmt: skip
     if not all(number.isdecimal() for number in numbers) or not int(numbers[1]) < int(numbers[0]):
         raise command.UserError(f"{COUNT}={numbers[0]} and {INDEX}={numbers[1]}: give whole numbers, 0 <= the second "
@@ -41,7 +42,7 @@ def connect(timeout_s=CONNECT_S):
     if jax.config.jax_platforms == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     group = hosts.Hosts(index, count)
-    with _told_of_a_lost_coordinator(group.lost):
+    with _ends_when_host_0_is_lost(group):
         try:
             jax.distributed.initialize(
                 address, count, index, initialization_timeout=timeout_s, heartbeat_timeout_seconds=HEARTBEAT_S,
@@ -58,18 +59,18 @@ def connect(timeout_s=CONNECT_S):
 
 
 @contextlib.contextmanager
-def _told_of_a_lost_coordinator(lost):
-    """A client made meanwhile calls `lost` when host 0's service breaks off, instead of aborting with a C++ stack.
+def _ends_when_host_0_is_lost(group: hosts.Hosts) -> Iterator[None]:
+    """Makes a client that is created in this context end the process when host 0 is gone, without a C++ stack.
 
-    The client would hand a callback a status that Python has no type for (jaxlib 0.10.2): the exception of that ends
-    in std::terminate, which is therefore `lost` as well.
+    The client would pass its callback a status that Python has no type for (jaxlib 0.10.2). The exception from that
+    ends in std::terminate, so `group.end_without_host_0` is the handler of that as well.
     """
-    terminate = ctypes.CFUNCTYPE(None)(lost)
-    lost.__self__.kept = terminate  # ctypes holds no reference
-    with contextlib.suppress(OSError, AttributeError):  # of another C++ library: then JAX's own words must do
-        ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE(terminate)
+    group.terminate_handler = ctypes.CFUNCTYPE(None)(group.end_without_host_0)
+    with contextlib.suppress(OSError, AttributeError):  # of another C++ library: then JAX's own message must do
+        ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE(group.terminate_handler)
     make = distributed._jax.get_distributed_runtime_client
-    distributed._jax.get_distributed_runtime_client = functools.partial(make, missed_heartbeat_callback=lost)
+    ends = functools.partial(make, missed_heartbeat_callback=group.end_without_host_0)
+    distributed._jax.get_distributed_runtime_client = ends
     try:
         yield
     finally:

@@ -1,35 +1,62 @@
-"""Stopping on request: a start-up is left at once; a loop that trains saves first."""
+"""SIGTERM and Ctrl-C: a start-up ends at once; a run that trains saves a checkpoint first.
+
+The walk of a SIGTERM (a preemption, or `launch/tpu_pod.sh stop`) through the code:
+
+1. Before the first step there is nothing to save. The handler here ends the process at once with exit code 143. On a
+   pod it first tells the other hosts, which end too (hosts.Hosts.leave).
+2. From `let_loop_save` on, the handler only notes the signal's number. Nothing is interrupted.
+3. After each step has been dispatched, training/loop.py asks the hook `should_stop` (training/hooks.py). It asks
+   hosts.Hosts.should_stop. One host alone stops after this step.
+4. On a pod the thread of beats publishes the signal within BEAT_S. All hosts then agree on the first step that none of
+   them has passed, and train up to it. So they stop after the same step, whichever host got the signal.
+5. The loop waits for that step to end, evaluates if an evaluation is due, and saves a checkpoint.
+6. training/trainer.py waits until the checkpoint is complete on disk, prints "stopped; step N is saved ...", and
+   returns `exit_code()`: 143 on every host. The same command goes on from there.
+
+Ctrl-C (SIGINT) goes the same way, with exit code 130. A second SIGTERM changes nothing. A second Ctrl-C ends the
+process at once, without a checkpoint.
+"""
 
 import os
 import signal
 import sys
 import time
+from types import FrameType
+from typing import Any
 
-TWICE_S = 1.0  # a second Ctrl-C sooner than this is taken for the first one
+from bert_tpu.distributed import hosts
+
+TWICE_S = 1.0  # a second Ctrl-C sooner than this counts as the first one
 
 
-class Stop:
-    """Context that takes over SIGTERM and Ctrl-C. Until `wait_for_loop` they end the process, with nothing to save."""
+class StopSignals:
+    """Context that handles SIGTERM and Ctrl-C. Until `let_loop_save` they end the process at once.
 
-    def __init__(self, group=None):
-        """No signal has come. group: the Hosts that a start-up's end must not leave waiting."""
-        self.signal, self._loop_saves, self._group, self._noted_s = None, False, group, 0.0
+    `signal`: the number of the signal that came, or None. Where another host got one, the loop sets it.
+    """
 
-    def __enter__(self):
-        """Takes the signals over."""
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+    def __init__(self, group: hosts.Hosts | None = None) -> None:
+        """Begins without a signal. group: the hosts that must not wait for this one if a signal ends it at start-up."""
+        self.signal: int | None = None
+        self._loop_saves, self._group, self._noted_s = False, group, 0.0
+
+    def __enter__(self) -> "StopSignals":
+        """Replaces the handlers of both signals."""
+        self._handlers_before: dict[int, Any] = {
+            number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)
+        }
         return self
 
-    def __exit__(self, *_):
-        """Gives them back."""
-        for number, handler in self._before.items():
+    def __exit__(self, *_: object) -> None:
+        """Restores the handlers."""
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
-    def wait_for_loop(self):
-        """From here on a signal leaves a note for the loop, and only a second Ctrl-C ends the process at once."""
+    def let_loop_save(self) -> None:
+        """Leaves signals to the loop from now on. Only a second Ctrl-C still ends the process at once."""
         self._loop_saves = True
 
-    def _note(self, number, _):
+    def _handle(self, number: int, _: FrameType | None) -> None:
         if not self._loop_saves:
             if self._group is not None and self._group.count > 1:
                 self._group.leave(f"it got {signal.Signals(number).name} before the first step", 128 + number)
@@ -37,16 +64,16 @@ class Stop:
         now_s = time.monotonic()
         if self.signal == number == signal.SIGINT:
             if now_s - self._noted_s > TWICE_S:
-                # An exception would meet the checkpoint's writer in its midst, which can then wait for ever.
+                # An exception would interrupt the writer of the checkpoint, which can then wait for ever.
                 print("\nstopped at once; what was not saved yet is lost", file=sys.stderr, flush=True)
                 os._exit(128 + number)
             return
         self.signal, self._noted_s = number, now_s
 
-    def requested(self) -> bool:
-        """True once a signal has come."""
+    def is_requested(self) -> bool:
+        """Returns whether a signal has come."""
         return self.signal is not None
 
     def exit_code(self) -> int:
-        """128 + the signal's number, as a shell has it: 143 for SIGTERM, 130 for Ctrl-C; 0 where none came."""
+        """Returns 128 + the signal's number, as a shell does: 143 for SIGTERM, 130 for Ctrl-C; 0 without a signal."""
         return 0 if self.signal is None else 128 + self.signal

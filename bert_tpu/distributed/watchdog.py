@@ -1,86 +1,94 @@
-"""The watchdog: a run that gets no further says where it stands and ends, instead of burning chips in silence."""
+"""The watchdog: a run that makes no progress reports where it is and ends, instead of wasting chips in silence."""
 
 import faulthandler
 import sys
 import threading
 import time
+from typing import Any
 
 from bert_tpu.core import command
+from bert_tpu.distributed import hosts
 
-PATIENCE = 5  # compiling, evaluating and saving may take as many times longer than a step
+PATIENCE = 5  # compiling, evaluating and saving may take this many times longer than a step
 TICK_S = 0.25
 
 
 class Watchdog:
     """Context whose thread watches the steps of this host, and the other hosts' signs of life."""
 
-    def __init__(self, *, silent_s, stacks_s, exit_s, group):
-        """silent_s: a host that has given no sign of life for so long is taken for dead, and the run ends.
+    def __init__(self, *, silent_s: float, stacks_s: float, exit_s: float, group: hosts.Hosts) -> None:
+        """Checks the limits. Raises UserError if exit_s is less than stacks_s.
 
-        stacks_s: whenever a step has gone on for so much longer, each host prints all its threads' stacks and names
-        the host that lags; exit_s: after so long the process ends with 1. 0 turns either off.
+        silent_s: seconds without a sign of life after which a host counts as dead and the run ends
+        stacks_s: seconds without progress after which, and again after each as many more, each host prints all its
+            threads' stacks and names the host that lags; 0: never
+        exit_s: seconds without progress after which the process ends with exit code 1; 0: never
+        group: the hosts of the run
         """
         if stacks_s and exit_s and exit_s < stacks_s:
             raise command.UserError(f"watchdog.exit_s {exit_s} is less than watchdog.stacks_s {stacks_s}: give more")
         self._stacks_s, self._exit_s = stacks_s or float("inf"), exit_s or float("inf")
         self._group, self._over = group, threading.Event()
         group.silent_s = silent_s
-        self.at(0, "start")
+        self.enter_phase(0, "start")
 
-    def at(self, step, doing):
-        """The run goes on: it is at `step`, doing what `doing` says. `input` and `step` are due soonest."""
-        self._group.at(step, doing)
-        self._patience = 1 if doing in ("input", "step") else PATIENCE
-        self._since_s, self._told = time.monotonic(), 0
+    def enter_phase(self, step: int, phase: str) -> None:
+        """Notes progress: the run enters `phase` of `step`. "input" and "step" have the strictest limits."""
+        self._group.set_position(step, phase)
+        self._patience = 1 if phase in ("input", "step") else PATIENCE
+        self._since_s, self._reports = time.monotonic(), 0
 
-    def __enter__(self):
+    def __enter__(self) -> "Watchdog":
         """Starts to watch."""
         threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
         return self
 
-    def __exit__(self, *_):
-        """Watches no longer."""
+    def __exit__(self, *_: object) -> None:
+        """Stops watching."""
         self._over.set()
 
-    def _watch(self):
+    def _watch(self) -> None:
         while not self._over.wait(TICK_S):
             if sentence := self._group.silent():
-                self._group.leave(sentence, told=sentence)
+                self._group.leave(sentence, for_others=sentence)
             waited_s = (time.monotonic() - self._since_s) / self._patience
-            if waited_s > self._stacks_s * (self._told + 1):
-                self._told += 1
-                self._say_where(time.monotonic() - self._since_s)
+            if waited_s > self._stacks_s * (self._reports + 1):
+                self._reports += 1
+                self._print_stacks()
             if waited_s > self._exit_s:
-                where = stand(self._group.places(), self._group.index)
-                self._group.leave(f"nothing was finished for {time.monotonic() - self._since_s:.0f} s: {where}")
+                self._group.leave(self._describe_wait())
 
-    def _say_where(self, seconds):
-        print(
-            f"warning: nothing was finished for {seconds:.0f} s: {stand(self._group.places(), self._group.index)}; "
-            "every thread of this host:",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+    def _describe_wait(self) -> str:
+        seconds, positions = time.monotonic() - self._since_s, self._group.positions()
+        return f"nothing was finished for {seconds:.0f} s: {describe_positions(positions, self._group.index)}"
+
+    def _print_stacks(self) -> None:
+        print(f"warning: {self._describe_wait()}; every thread of this host:", file=sys.stderr, flush=True)
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
 
 
-def stand(places, index) -> str:
-    """Where each host stands, the one that lags first, in half a sentence.
+def describe_positions(positions: list[dict[str, Any]], index: int) -> str:
+    """Returns half a sentence that says where each host is, and names the host that lags, if one does.
 
-    places: of each host its `step`, what it is `doing`, and for how long it has been `silent_s`.
+    positions: one of each host, as Hosts.positions returns them: its `step`, its `phase`, and `silent_s`, the seconds
+        since its last sign of life
+    index: number of this host
     """
-    if len(places) == 1:
-        return f"at step {places[0]['step']:,} ({places[0]['doing']})"
+    if len(positions) == 1:
+        return f"at step {positions[0]['step']:,} ({positions[0]['phase']})"
 
-    def lag(host):
-        place = places[host]
-        return -int(place["silent_s"] / 3), place["step"], place["doing"] != "input"
+    def progress(host: int) -> tuple[int, int, bool]:
+        position = positions[host]
+        return -int(position["silent_s"] / 3), position["step"], position["phase"] != "input"
 
-    last = min(range(len(places)), key=lag)
-    ahead = max(range(len(places)), key=lag)
-    told = [f"host {host}{' (this one)' if host == index else ''} is at step {places[host]['step']:,} "
-            f"({places[host]['doing']})" for host in range(len(places))]  # fmt: skip
-    if lag(last) == lag(ahead):
-        return f"no host lags: {', '.join(told)}"
-    silent_s = places[last]["silent_s"]
+    last = min(range(len(positions)), key=progress)
+    first = max(range(len(positions)), key=progress)
+    each_host = ", ".join(
+        f"host {host}{' (this one)' if host == index else ''} is at step {position['step']:,} ({position['phase']})"
+        for host, position in enumerate(positions)
+    )
+    if progress(last) == progress(first):
+        return f"no host lags: {each_host}"
+    silent_s = positions[last]["silent_s"]
     silence = f", and has been silent for {silent_s:.0f} s" if silent_s >= 3 else ""
-    return f"host {last} lags{silence}: {', '.join(told)}"
+    return f"host {last} lags{silence}: {each_host}"

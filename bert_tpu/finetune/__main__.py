@@ -17,7 +17,7 @@ from bert_tpu.training import checkpoint
 
 def main():
     """Reads the command line and runs, on as many hosts as the environment tells of."""
-    checkpoint.quiet()
+    checkpoint.quiet_orbax()
     host_memory.keep_freed_memory()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__.split("\n", 2)[2])

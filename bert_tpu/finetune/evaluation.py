@@ -24,7 +24,9 @@ def outputs(programs, on, params, opened_feed, rows, *, of_tokens, shown=None) -
     """
     found, share = None, {"hosts": jax.process_count(), "host": jax.process_index()}
     for examples, tokens, batch in opened_feed.evaluation_batches(rows, **share):
-        said = np.asarray(programs.evaluate[opened_feed.seq_len](params, mesh.put(batch, on)))  # [seeds, rows, ..., C]
+        said = np.asarray(
+            programs.evaluate[opened_feed.seq_len](params, mesh.put_batch(batch, on))
+        )  # [seeds, rows, ..., C]
         if found is None:
             number = rows.starts[-1] if of_tokens else len(rows.lengths)
             found = np.empty((len(said), number, said.shape[-1]), np.float32)

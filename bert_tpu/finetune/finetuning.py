@@ -166,13 +166,15 @@ def training(opened, directory, group=None) -> trainer.Training:
         vocabulary=opened.start.vocab,
         size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(opened.tuned, jax.random.key(0))))),
         first_params=functools.partial(_first_params, opened, group or hosts.Hosts()),
-        compile=lambda on: train_step.compile(this, on, train_step.jit_outputs(this, on, outputs), shapes),
+        compile_programs=lambda mesh: train_step.compile_programs(
+            this, mesh, train_step.jit_outputs(this, mesh, outputs), shapes
+        ),
         open_data=lambda *_: trainer.Data(
             lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
             functools.partial(evaluation.evaluate, opened, directory),
         ),
         warmup=optim.WarmUp("warmup", cfg.warmup, warmup_steps(cfg)),
-        mend=MEND,
+        advice=MEND,
     )
 
 

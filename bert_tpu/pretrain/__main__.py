@@ -30,19 +30,19 @@ def replay_step(cfg, directory, step):
     jobs["in float32"] = pretraining.job(cfg)
     path, missing = nonfinite.params_of(directory, step)
     params = jax.device_get(
-        checkpoint.load_params(path, trainer.like(pretraining.job(cfg), mesh.make(jax.devices()[:1])).params)
+        checkpoint.load_params(path, trainer.abstract_state(pretraining.job(cfg), mesh.make(jax.devices()[:1])).params)
     )
     opened = pretraining.open_data(cfg, pretraining.open_corpus(cfg), pretraining.make_batch_spec(cfg), devices=1)
     seq_len, batch = next(opened.batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
-    replay.tell(jobs, params, batch, step, print, shown=lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
+    replay.report(jobs, params, batch, step, print, shown=lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
 
 
 def main():
     """Reads the command line and runs, on as many hosts as the environment tells of."""
     command.quiet_tensorflow()
-    checkpoint.quiet()
+    checkpoint.quiet_orbax()
     host_memory.keep_freed_memory()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__.split("\n", 2)[2])

@@ -87,10 +87,10 @@ def training(cfg, group=None) -> trainer.Training:
         vocabulary=vocab.load(lock.directory),
         size=sum(x.size for x in jax.tree.leaves(param_layout.shapes(cfg.model))),
         first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
-        compile=functools.partial(_compile, cfg, this, spec),
+        compile_programs=functools.partial(_compile, cfg, this, spec),
         open_data=functools.partial(open_data, cfg, lock, spec),
         warmup=optim.WarmUp("optim.warmup_steps", cfg.optim.warmup_steps, cfg.optim.warmup_steps),
-        mend=MEND,
+        advice=MEND,
     )
 
 
@@ -117,12 +117,12 @@ def open_corpus(cfg) -> store.Lock:
 def _compile(cfg, this, spec, on):
     """The programs of a run, that of the samples beside the others."""
     if not cfg.eval.num_batches:
-        return train_step.compile(this, on)
+        return train_step.compile_programs(this, on)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
     shapes = samples.shapes(spec, on.size, jax.process_count())
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(samples.compile_program, this, bert, shapes, on)
-        return train_step.compile(this, on)._replace(samples=compiling.result())
+        return train_step.compile_programs(this, on)._replace(samples=compiling.result())
 
 
 def _init_from(cfg, lock, group, like):

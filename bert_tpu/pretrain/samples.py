@@ -62,7 +62,7 @@ def compile_program(job, bert, batch_shapes, on):
         return whole.apply({"params": param_layout.split_layers(params)}, method=guesses)
 
     params = job.state_shapes.params
-    return train_step.compiled(train_step.jit_outputs(job, on, outputs), params, batch_shapes)
+    return train_step.compile_function(train_step.jit_outputs(job, on, outputs), params, batch_shapes)
 
 
 def choose_rows(batch, pieces, special, rows) -> Chosen:
@@ -87,7 +87,7 @@ def predict(program, on, params, chosen, pieces) -> list[dict[str, Any]]:
 
     All hosts call it, each with its own rows; each gets what the first one's are.
     """
-    p_BMK, ids_BMK = jax.device_get(program(params, mesh.put(chosen.batch, on)))
+    p_BMK, ids_BMK = jax.device_get(program(params, mesh.put_batch(chosen.batch, on)))
     return [
         {"text": text, "places": [
             {"truth": truth, "top": [[pieces[i], float(f"{p:.4g}")] for i, p in zip(ids, ps, strict=True)]}

@@ -39,7 +39,7 @@ def hashes(runs) -> Table:
 
 def config(runs) -> list[tuple[str, list[str], bool]]:
     """(key, each run's value as JSON, whether they differ) of all keys; paths without their folders."""
-    flat = [workdir.flat(run.found.config) for run in runs]
+    flat = [workdir.flatten(run.found.config) for run in runs]
     keys = sorted({key for one in flat for key in one})
     rows = [(key, [json.dumps(card_sections.public(one[key])) if key in one else "" for one in flat]) for key in keys]
     return [(key, values, len(set(values)) > 1) for key, values in rows]

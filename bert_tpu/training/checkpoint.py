@@ -250,7 +250,7 @@ def _reason(fault):
     return (str(fault).strip().splitlines() or [type(fault).__name__])[0][:300]
 
 
-def quiet():
+def quiet_orbax():
     """From here on Orbax prints nothing of its own: a fault is what it raises."""
     # It logs the traceback of each error that it also raises.
     for name in ("absl", "asyncio"):

@@ -1,94 +1,97 @@
-"""What happens beside the steps of a run: its books, evaluations, saves, stops, and giving up."""
+"""The work of a run around its steps: log, evaluation, checkpoint, stopping and giving up."""
 
-import contextlib
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, NoReturn
 
+from etils import epath
 import jax
 import numpy as np
 
-from bert_tpu.distributed import hosts, mesh, signals, watchdog
+from bert_tpu.distributed import hosts, signals
+from bert_tpu.distributed import watchdog as watchdogs
 from bert_tpu.monitoring import hours, log
-from bert_tpu.training import checkpoint, loop, nonfinite, recomputed
+from bert_tpu.training import checkpoint, jobs, loop, nonfinite
+
+# Step -> iterator of (sequence length, this host's rows) from that step on.
+BatchesFrom = Callable[[int], Iterator[tuple[int, jobs.Batch]]]
 
 
-class Beside(NamedTuple):
-    """All that a run has beside its steps. facts, mend: as running.Training has them."""
+class Services(NamedTuple):
+    """All that a run uses around its steps. facts, advice: as in trainer.Training."""
 
-    directory: Any
-    facts: dict
-    mend: str
+    directory: epath.Path
+    facts: dict[str, Any]
+    advice: str
     group: hosts.Hosts
-    stopping: signals.Stop
-    dog: watchdog.Watchdog
+    stop_signals: signals.StopSignals
+    watchdog: watchdogs.Watchdog
     checkpoints: checkpoint.Checkpoints
     clock: hours.Hours
-    skips: nonfinite.Skips
-    books: log.Log
+    skipped: nonfinite.SkippedSteps
+    run_log: log.Log
     profile: log.Profile
 
 
-@contextlib.contextmanager
-def open_books(cfg, training, on, directory, first_step, meta, writes):
-    """The run's Log and Profile, open while the context lasts."""
-    this, schedule, peak = training.job, training.schedule, mesh.peak_flops(on)
-    books = log.Log(
-        **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
-        batch_size=schedule.batch_size, rows=schedule.rows, objectives=training.objectives,
-        learning_rate=this.learning_rate,
-        work=lambda step: sum(schedule.before(step, n) * flops for n, flops in this.flops.items()),
-        peak_s={n: flops / peak for n, flops in this.flops.items()} if peak else {},
-        unlogged=meta["unlogged"], writes=writes,
-    )  # fmt: skip
-    profile = log.Profile(**cfg.profile, directory=directory / "profile")
-    with contextlib.closing(books), contextlib.closing(profile):
-        yield books, profile
+def make(services: Services, evaluate: Callable[[int, jobs.State], None], batches_from: BatchesFrom) -> loop.Hooks:
+    """Returns the functions that the loop of a run calls.
 
+    services: those of the run
+    evaluate: function (number of finished steps, state) that evaluates and logs the result
+    batches_from: gives a run that gives up its skipped batches once more
+    """
+    recomputed = nonfinite.RecomputedSteps()
 
-def hooks(run, evaluate, batches_from) -> loop.Hooks:
-    """What the loop calls of `run`. batches_from: function step -> iterator of this host's batches from there on."""
-    again = recomputed.Recomputed()
+    def step(finished: int, seq_len: int, sums: jobs.HostSums, seconds: float, input_s: float) -> None:
+        services.skipped.count(finished, seq_len, sums)
+        sums = jax.tree.map(np.sum, sums)  # over several trainings at once
+        services.checkpoints.check()
+        recomputed.count(sums)
+        services.run_log.step(finished, seq_len, sums, seconds, input_s)
+        services.clock.add_input_wait(input_s)
+        if finished % services.run_log.every_steps == 0:
+            services.clock.write(finished, within_s=hours.WRITE_S)
 
-    def step(finished, seq_len, sums, seconds, input_s):
-        run.skips.take(finished, seq_len, sums)
-        sums = jax.tree.map(np.sum, sums)  # of several trainings at once
-        run.checkpoints.check()
-        again.take(sums)
-        run.books.step(finished, seq_len, sums, seconds, input_s)
-        run.clock.add_input_wait(input_s)
-        if finished % run.books.every_steps == 0:
-            run.clock.write(finished, within_s=hours.WRITE_S)
-
-    def judge(finished, state):
-        for sentence in (run.skips.report(run.mend), again.remark()):
-            if sentence:
-                run.books.say(f"warning: {sentence}")
+    def report_and_evaluate(finished: int, state: jobs.State) -> None:
+        for warning in (services.skipped.report(services.advice), recomputed.report()):
+            if warning:
+                services.run_log.say(f"warning: {warning}")
         evaluate(finished, state)
 
-    def is_decisive(begun):
-        return run.skips.is_last_chance()  # so no sound step is under way when the patience is exhausted
+    def is_decisive(begun: int) -> bool:
+        # So no sound step is under way when the run gives up.
+        return services.skipped.is_last_chance()
 
-    def save(finished, state):
-        if run.skips.exhausted():
-            run.books.write_lines(finished)
-            run.books.flush()
-            batches = batches_from(run.skips.steps[0][0])
-            nonfinite.give_up(run.directory, run.skips, state, batches, run.facts, run.group, run.mend)
-        meta = {"unlogged": run.books.unlogged(), "unreported_skips": run.skips.unreported}
-        run.checkpoints.save(state, run.facts | meta)
-        run.clock.mark_saved()
-        run.clock.write(finished)
+    def save(finished: int, state: jobs.State) -> None:
+        if services.skipped.is_exhausted():
+            _give_up(services, finished, state, batches_from)
+        meta = {"unlogged": services.run_log.unlogged(), "unreported_skips": services.skipped.unreported}
+        services.checkpoints.save(state, services.facts | meta)
+        services.clock.mark_saved()
+        services.clock.write(finished)
 
-    def should_stop(begun):
-        if run.skips.exhausted():  # on all hosts at once: they have the same sums
+    def should_stop(begun: int) -> bool:
+        if services.skipped.is_exhausted():  # on all hosts at once: they have the same sums
             return True
-        if not run.group.stops(begun, run.stopping.signal):
+        if not services.group.should_stop(begun, services.stop_signals.signal):
             return False
-        run.stopping.signal = run.group.signal
+        services.stop_signals.signal = services.group.signal  # so all hosts end with the same exit code
         return True
 
-    def at(begun, doing):
-        run.dog.at(begun, doing)
-        # While a batch is fetched the devices may compute the step before: `step` gets the time that they waited.
-        run.clock.enter("step" if doing == "input" else doing)
+    def enter_phase(begun: int, phase: str) -> None:
+        services.watchdog.enter_phase(begun, phase)
+        # While a batch is fetched the devices may compute the step before. `step` gets the time that they waited.
+        services.clock.enter("step" if phase == "input" else phase)
 
-    return loop.Hooks(step, judge, save, run.profile.before, is_decisive, should_stop, at, run.books.say)
+    return loop.Hooks(
+        step, report_and_evaluate, save, services.profile.before, is_decisive, should_stop, enter_phase,
+        services.run_log.say,
+    )  # fmt: skip
+
+
+def _give_up(services: Services, finished: int, state: jobs.State, batches_from: BatchesFrom) -> NoReturn:
+    services.run_log.write_lines(finished)
+    services.run_log.flush()
+    batches = batches_from(services.skipped.steps[0][0])
+    nonfinite.give_up(
+        services.directory, services.skipped, state, batches, services.facts, services.group, services.advice
+    )

@@ -1,58 +1,89 @@
-"""A Job says what is trained; a State is all that a step changes. Neither knows BERT."""
+"""What a training is to the loop: a Job, its State, and the Schedule of its batches. None of them knows BERT."""
 
 from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
+Params = Any  # pytree of arrays; a model's are nested dictionaries
+Batch = dict[str, Any]  # name -> array [rows, ...], int32: NumPy's on a host, JAX's on the devices
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count): exact over devices, hosts, parts and batches
+HostSums = dict[str, tuple[Any, Any]]  # Sums on the host: numbers, or arrays [trainings]
 
 
 class Draw(NamedTuple):
-    """The randomness of some rows of a batch: its key, and the number of their first one in the whole batch."""
+    """The randomness of some rows of a batch.
+
+    key: of the whole step, or of its part in an accumulation
+    first_row: number of the first of these rows in the whole batch
+    """
 
     key: jax.Array
     first_row: jax.Array
+
+
+class Schedule(Protocol):
+    """The lengths and sizes of a run's batches. All of it is known before a row is read.
+
+    data.batch_spec.BatchSpec is pretraining's and data.task_batches.Feed is fine-tuning's.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a step, those of all hosts and of all trainings at once together."""
+
+    def before(self, step: int, seq_len: int) -> int:
+        """Returns how many of the steps 0 .. step - 1 have batches of `seq_len` tokens."""
+
+    def rows(self, seq_len: int) -> int:
+        """Returns the number of rows of a global batch. A packed row has several examples."""
+
+    def used_lens(self) -> tuple[int, ...]:
+        """Returns the sequence lengths, in tokens, that have at least one step; the short one is first."""
+
+    def check_division(self, devices: int, parts: int) -> None:
+        """Raises UserError unless each device gets the same number of rows in each of `parts` parts of a batch."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
     """What is trained. `params` and `batch` are pytrees of arrays; a batch's arrays have rows first."""
 
-    init: Callable[[jax.Array], Any]  # key -> params
-    loss: Callable[[Any, dict, Draw | None], Sums]  # (params, rows of a batch, None for no dropout) -> sums
-    counts: Callable[[dict], dict[str, jax.Array]]  # whole batch -> denominators; the loss is sum of sums / counts
+    init: Callable[[jax.Array], Params]  # key -> params
+    loss: Callable[[Params, Batch, Draw | None], Sums]  # (params, rows of a batch, None for no dropout) -> sums
+    counts: Callable[[Batch], dict[str, jax.Array]]  # whole batch -> denominators; the loss is sum of sums / counts
     tx: optax.GradientTransformation  # without the rate
     learning_rate: Callable[[Any], Any]  # step -> rate; the step applies it and the log prints it
     shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a global batch's shapes, int32
     flops: dict[int, float]  # sequence length -> model FLOPs of a step
     seed: int | tuple[int, ...]  # several: as many trainings at once, each array with a dimension for them in front
-    accumulate: int  # parts a batch is computed in
-    dtype: Any  # in which the loss takes its matrices
-    exact_loss: Callable | None = None  # for steps that are not finite by `loss`, where its form may be the reason
+    accumulate: int  # parts that a batch is computed in
+    dtype: Any  # type of the matrices that the loss gets
+    exact_loss: Callable[[Params, Batch, Draw | None], Sums] | None = None  # for steps that are not finite by `loss`
 
     @property
-    def several(self) -> bool:
-        """Whether it is several trainings."""
+    def has_several_seeds(self) -> bool:
+        """True if it is several trainings at once."""
         return isinstance(self.seed, tuple)
 
     @functools.cached_property
     def first(self) -> "Job":
-        """Its only training, or the first one alone."""
-        return dataclasses.replace(self, seed=self.seed[0]) if self.several else self
+        """Its only training, or the first one of several."""
+        return dataclasses.replace(self, seed=self.seed[0]) if isinstance(self.seed, tuple) else self
 
     @functools.cached_property
     def exact(self) -> "Job":
-        """The same Job by `exact_loss`."""
+        """The same Job with `exact_loss` as its loss, for a Job that has one."""
+        assert self.exact_loss is not None
         return dataclasses.replace(self, loss=self.exact_loss, exact_loss=None)
 
     @functools.cached_property
     def state_shapes(self) -> "State":
-        """Shapes and types of its State. A start asks a dozen times, and of `medium` each would cost 0.2 s."""
+        """Shapes and types of its State. A start asks a dozen times; computing them takes 0.2 s for `medium`."""
         return jax.eval_shape(lambda: new_state(self))
 
 
@@ -60,18 +91,23 @@ class State(NamedTuple):
     """All that a step changes."""
 
     step: jax.Array
-    params: Any
+    params: Params
     opt: Any
-    waits: Any = False  # whether a step by `loss` was not finite and is to be computed by `exact_loss`; never saved
+    waits: Any = False  # True if a step by `loss` was not finite and `exact_loss` is to compute it; never saved
 
 
-def new_state(job, params=None) -> State:
-    """Step 0, of `params` or those of the job's seed; of several trainings one count of steps and an array for all."""
+def new_state(job: Job, params: Params | None = None) -> State:
+    """Returns the State of step 0.
 
-    def fresh(seed):
+    job: of several trainings, all have one count of steps, and each other array has a dimension for them in front
+    params: None draws them from the job's seed
+    """
+
+    def fresh(seed: Any) -> Params:
         return job.init(jax.random.key(seed))
 
+    several = job.has_several_seeds
     if params is None:
-        params = jax.vmap(fresh)(jnp.array(job.seed)) if job.several else fresh(job.seed)
-    opt = jax.vmap(job.tx.init)(params) if job.several else job.tx.init(params)
+        params = jax.vmap(fresh)(jnp.array(job.seed)) if several else fresh(job.seed)
+    opt = jax.vmap(job.tx.init)(params) if several else job.tx.init(params)
     return State(jnp.zeros((), jnp.int32), params, opt, jnp.zeros((), bool))

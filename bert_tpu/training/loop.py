@@ -1,62 +1,74 @@
-"""The loop of every training here: steps, with what happens beside them handed in as hooks."""
+"""The loop of every training here: steps, and the hooks that a run adds around them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 import concurrent.futures
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from bert_tpu.distributed import mesh as meshes
-from bert_tpu.training.jobs import State, Sums
+from bert_tpu.training import jobs, train_step
 
 
 class Hooks(NamedTuple):
-    """What happens beside the steps; each is called with the number of finished steps, `profile` with the next one.
+    """The functions that the loop calls around its steps.
 
-    at: (step under way, what the loop turns to: "input", "step", "compile", "evaluation" or "checkpoint").
-    report: prints a sentence.
+    Each gets the number of finished steps first, but `profile`, `is_decisive`, `should_stop` and `enter_phase` get the
+    number of the step under way, counted from 1.
     """
 
-    step: Callable[[int, int, Sums, float, float], None]  # (step, seq_len, host sums, its seconds, its input wait)
-    evaluate: Callable[[int, State], None]
-    save: Callable[[int, State], None]
-    profile: Callable[[int, State], bool]  # whether the devices had to wait for it
-    is_decisive: Callable[[int], bool]  # whether the step has to be in the books before the next is dispatched
-    should_stop: Callable[[int], bool]
-    at: Callable[[int, str], None]
-    report: Callable[[str], None] = print
+    step: Callable[[int, int, jobs.HostSums, float, float], None]  # (step, seq_len, sums, its seconds, its input wait)
+    evaluate: Callable[[int, jobs.State], None]
+    save: Callable[[int, jobs.State], None]
+    profile: Callable[[int, jobs.State], bool]  # returns whether the devices had to wait for it
+    is_decisive: Callable[[int], bool]  # returns whether `step` must get its sums before the next is dispatched
+    should_stop: Callable[[int], bool]  # returns whether the run saves and ends after this step
+    enter_phase: Callable[[int, str], None]  # phase: "input", "step", "compile", "evaluation" or "checkpoint"
+    report: Callable[[str], None] = print  # prints a sentence
 
 
 class UnderWay(NamedTuple):
-    """A step that was dispatched and is not in the books yet. All moments are of time.perf_counter."""
+    """A step that was dispatched and whose sums the hooks do not have yet. Moments are of time.perf_counter."""
 
     step: int
     seq_len: int
-    batch: dict  # on the devices
-    finish: concurrent.futures.Future  # of (host sums, the moment when they were there)
+    batch: jobs.Batch  # on the devices
+    finish: concurrent.futures.Future[tuple[jobs.HostSums, float]]  # of (sums, the moment when they were ready)
     resumed_s: float  # the end of the last evaluation, save or trace before it
     asked_s: float  # when its batch was asked for
-    got_s: float  # and when it came
+    got_s: float  # when its batch came
 
 
-def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, save_every, hooks) -> State:
-    """Trains from `first_step` to `num_steps`, or until `should_stop`; saves at the end of either.
+def run(
+    programs: train_step.Programs,
+    mesh: Mesh,
+    state: jobs.State,
+    batches: Iterator[tuple[int, jobs.Batch]],
+    *,
+    first_step: int,
+    num_steps: int,
+    eval_every: int,
+    save_every: int,
+    hooks: Hooks,
+) -> jobs.State:
+    """Trains from `first_step` to `num_steps`, or until `should_stop`; saves at the end of either. Returns the state.
 
-    Step n is dispatched before the sums of step n - 1 are in the books, so the devices never wait for these.
+    Step n is dispatched before the hooks have the sums of step n - 1, so the devices never wait for the hooks.
     """
     with concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="sums") as reader:
         steps = Steps(programs, state, reader, hooks)
         for step in range(first_step + 1, num_steps + 1):
             if hooks.profile(step, steps.state):
                 steps.resume()
-            hooks.at(step, "input")
+            hooks.enter_phase(step, "input")
             asked_s = time.perf_counter()
             seq_len, batch = next(batches)
             got_s = time.perf_counter()
-            hooks.at(step, "step")
-            steps.dispatch(step, seq_len, meshes.put(batch, mesh), asked_s, got_s)
+            hooks.enter_phase(step, "step")
+            steps.dispatch(step, seq_len, meshes.put_batch(batch, mesh), asked_s, got_s)
             if hooks.is_decisive(step):
                 steps.settle()
             stopping = step == num_steps or hooks.should_stop(step)
@@ -64,10 +76,10 @@ def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, sa
             if saves or evaluates:
                 steps.settle()
                 if evaluates:
-                    hooks.at(step, "evaluation")
+                    hooks.enter_phase(step, "evaluation")
                     hooks.evaluate(step, steps.state)
                 if saves:
-                    hooks.at(step, "checkpoint")
+                    hooks.enter_phase(step, "checkpoint")
                     hooks.save(step, steps.state)
                 steps.resume()
             if stopping:
@@ -76,26 +88,34 @@ def run(programs, mesh, state, batches, *, first_step, num_steps, eval_every, sa
 
 
 class Steps:
-    """The state of a training, and the one step that is under way: dispatched, and not in the books yet.
+    """The state of a training, and the one step that is under way: dispatched, but not settled.
 
-    A step ends as its call returns, where steps are computed as they are called, as on CPUs
-    (host_memory.keep_freed_memory). Elsewhere a thread reads the sums and notes the moment when they are there.
+    Where a step is computed in its call, as on CPUs (host_memory.keep_freed_memory), it ends as the call returns.
+    Elsewhere a thread reads the sums and notes the moment when they are ready.
     """
 
-    def __init__(self, programs, state, reader, hooks):
-        """No step is under way. reader: an executor of one thread."""
+    def __init__(
+        self, programs: train_step.Programs, state: jobs.State, reader: concurrent.futures.Executor, hooks: Hooks
+    ) -> None:
+        """Begins with no step under way. reader: an executor of one thread."""
         self.state = state
-        self._programs, self._reader, self._hooks, self._exact = programs, reader, hooks, Exact(programs, hooks)
-        self._under_way, self._finished_s, self._resumed_s = None, 0.0, time.perf_counter()
+        self._programs, self._reader, self._hooks = programs, reader, hooks
+        self._exact = Exact(programs, hooks)
+        self._under_way: UnderWay | None = None
+        self._finished_s, self._resumed_s = 0.0, time.perf_counter()
 
-    def resume(self):
-        """Notes the end of an evaluation, save or trace: it belongs to no step."""
+    def resume(self) -> None:
+        """Notes the end of an evaluation, save or trace, whose time belongs to no step."""
         self._resumed_s = time.perf_counter()
 
-    def dispatch(self, step, seq_len, batch, asked_s, got_s):
-        """Begins a step on a batch that is on the devices, and settles the one before.
+    def dispatch(self, step: int, seq_len: int, batch: jobs.Batch, asked_s: float, got_s: float) -> None:
+        """Begins a step and settles the one before.
 
-        asked_s, got_s: the moments when the batch was asked for and when it came, of time.perf_counter.
+        step: its number, counted from 1
+        seq_len: tokens of a row
+        batch: on the devices
+        asked_s: moment when the batch was asked for, of time.perf_counter
+        got_s: moment when the batch came
         """
         finish = self._compute(seq_len, batch)
         if self.settle():
@@ -103,11 +123,11 @@ class Steps:
         self._under_way = UnderWay(step, seq_len, batch, finish, self._resumed_s, asked_s, got_s)
 
     def settle(self) -> bool:
-        """Hands the step under way, if there is one, to the books; returns whether it was computed again.
+        """Hands the sums of the step under way, if there is one, to the hooks; returns whether it was computed again.
 
-        Its seconds begin when the devices were free for it. Only from then on did they wait for its input.
-        A step whose sums say `recomputed` has left a state that waits (train.jit_step). The exact program computes it
-        before anything else looks at the state. A step that was dispatched ahead has changed nothing.
+        The seconds of a step begin when the devices are free for it. Only from then on do they wait for its input.
+        If its sums say `recomputed`, the state waits (train_step.jit_step): the exact program computes the step before
+        anything else looks at the state. A step that was dispatched ahead has changed nothing.
         """
         if self._under_way is None:
             return False
@@ -123,47 +143,53 @@ class Steps:
         self._hooks.step(under_way.step, under_way.seq_len, sums, ended_s - free_s, input_s)
         return is_recomputed
 
-    def _compute(self, seq_len, batch):
+    def _compute(self, seq_len: int, batch: jobs.Batch) -> concurrent.futures.Future[tuple[jobs.HostSums, float]]:
         self.state, sums = self._programs.step[seq_len](self.state, batch)
         called_s = time.perf_counter()
-        # A step that was computed as it was called has ended here, however late the thread has its turn.
+        # If the step was computed in its call it has ended here, even if the thread gets its turn much later.
         is_over = all(leaf.is_ready() for leaf in jax.tree.leaves(sums) if isinstance(leaf, jax.Array))
         return self._reader.submit(_read, sums, called_s if is_over else None)
 
 
 class Exact:
-    """The exact programs of a run, each compiled at its first use: on all hosts at once, since they read equal sums."""
+    """The exact programs of a run. Each is compiled at its first use, on all hosts at once: their sums are equal."""
 
-    def __init__(self, programs, hooks):
-        """Compiles nothing."""
-        self._run, self._hooks, self._compiled = programs, hooks, {}
+    def __init__(self, programs: train_step.Programs, hooks: Hooks) -> None:
+        """Compiles nothing yet."""
+        self._programs, self._hooks = programs, hooks
+        self._compiled: dict[int, Callable[[jobs.State, jobs.Batch], Any]] = {}
 
-    def step(self, under_way, state):
-        """Computes a step whose `state` waits: (next state, host sums, moment of its end, seconds of compilation)."""
+    def step(self, under_way: UnderWay, state: jobs.State) -> tuple[jobs.State, jobs.HostSums, float, float]:
+        """Computes a step whose `state` waits.
+
+        Returns (next state, sums, the moment of its end, seconds of compilation).
+        """
         begun_s, seq_len = time.perf_counter(), under_way.seq_len
         if seq_len not in self._compiled:
-            self._hooks.at(under_way.step, "compile")
+            assert self._programs.compile_exact  # only a job that has an exact loss has steps that wait
+            self._hooks.enter_phase(under_way.step, "compile")
             self._hooks.report(
                 f"step {under_way.step:,}: a loss or gradient is not finite in the fast form of the softmax; compiling "
                 f"the exact one for length {seq_len}, which computes such steps again ..."
             )
-            self._compiled[seq_len] = self._run.compile_exact(seq_len)
-            self._hooks.at(under_way.step, "step")
+            self._compiled[seq_len] = self._programs.compile_exact(seq_len)
+            self._hooks.enter_phase(under_way.step, "step")
         compile_s = time.perf_counter() - begun_s
         state, sums = self._compiled[seq_len](state, under_way.batch)
         return state, *_read(sums | {"recomputed": (1.0, 1.0)}), compile_s
 
 
-def _read(sums, ended_s=None):
-    """(Sums on the host, the moment when they were there): `ended_s`, or as soon as they are read."""
+def _read(sums: jobs.Sums, ended_s: float | None = None) -> tuple[jobs.HostSums, float]:
+    """Returns (sums on the host, the moment when they were ready): `ended_s`, or the moment when they are read."""
     return jax.device_get(sums), ended_s or time.perf_counter()
 
 
-def evaluate(programs, mesh, params, batches):
-    """Sums over `batches`, by sequence length, on the host."""
-    totals = {}
+def evaluate(
+    programs: train_step.Programs, mesh: Mesh, params: jobs.Params, batches: Iterable[tuple[int, jobs.Batch]]
+) -> dict[int, jobs.HostSums]:
+    """Returns sequence length -> sums over its `batches`, on the host. batches: (sequence length, this host's rows)."""
+    totals: dict[int, jobs.Sums] = {}
     for seq_len, batch in batches:
-        sums = programs.evaluate[seq_len](params, meshes.put(batch, mesh))
-        held = totals.get(seq_len)
-        totals[seq_len] = sums if held is None else jax.tree.map(jnp.add, held, sums)
+        sums = programs.evaluate[seq_len](params, meshes.put_batch(batch, mesh))
+        totals[seq_len] = jax.tree.map(jnp.add, totals[seq_len], sums) if seq_len in totals else sums
     return jax.device_get(totals)

@@ -1,33 +1,52 @@
-"""Steps whose loss or gradient is not finite: counted, reported, and after too many in a row the end of a run."""
+"""Steps whose loss or gradient is not finite: counted, reported, and the end of a run after too many in a row.
+
+A step that is not finite in the fast form of the softmax is computed again with the exact one (train_step.jit_step).
+A step that is not finite in the exact form either is skipped: it changes nothing.
+"""
 
 import base64
+from collections.abc import Iterator
 import json
+from typing import Any, NoReturn
 
 from etils import epath
 import numpy as np
 
 from bert_tpu.core import command, hashing
-from bert_tpu.training import checkpoint
+from bert_tpu.distributed import hosts
+from bert_tpu.training import checkpoint, jobs
 
 FILE, FOLDER = "nonfinite.json", "nonfinite"
-LEAST = 0.01  # share of skipped steps that a run is warned of
-NAMED = 5  # skipped steps that the warning names besides the last
-NOTHING = {"steps": 0, "skipped": [], "first": [], "last": None}
+LEAST = 0.01  # share of skipped steps from which on a run warns
+# Share of steps computed again above which a run warns. Each costs the fast step twice and the exact one.
+RECOMPUTED_SHARE = 0.01
+NAMED = 5  # first skipped steps that the warning names, next to the last one
+NOTHING: dict[str, Any] = {"steps": 0, "skipped": [], "first": [], "last": None}
 
 
-class Skips:
-    """The skipped steps: those in a row that came last, and those since the last report.
+class SkippedSteps:
+    """Counts the skipped steps: the last ones in a row, and those since the last report.
 
-    A step counts from 0 here, as in tools.show_batches.
+    `steps`: (step, sequence length) of the skipped steps in a row up to now. A step's number counts from 0 here, as in
+    tools.show_batches. `unreported`: the counts since the last report, as plain data for a checkpoint's meta.
     """
 
-    def __init__(self, *, stop_after, unreported=None):
-        """stop_after: so many in a row exhaust the run's patience; 0: none do. unreported: as `unreported` was."""
-        self.steps, self._stop_after = [], stop_after
+    def __init__(self, *, stop_after: int, unreported: dict[str, Any] | None = None) -> None:
+        """Continues from `unreported` of an earlier start.
+
+        stop_after: number of skipped steps in a row after which the run gives up; 0: never
+        """
+        self.steps: list[tuple[int, int]] = []
+        self._stop_after = stop_after
         self.unreported = unreported or dict(NOTHING)
 
-    def take(self, finished, seq_len, sums):
-        """Takes the sums of the step that is the `finished`-th, of several trainings an array of each."""
+    def count(self, finished: int, seq_len: int, sums: jobs.HostSums) -> None:
+        """Counts one step.
+
+        finished: number of the step, counted from 1
+        seq_len: tokens of a row
+        sums: of the step; of several trainings an array each
+        """
         skipped, last = np.atleast_1d(sums["skipped"][0]), self.unreported
         counts = skipped + np.array(last["skipped"] or [0.0])
         self.unreported = last | {"steps": last["steps"] + 1, "skipped": counts.tolist()}
@@ -37,43 +56,79 @@ class Skips:
         else:
             self.steps.clear()
 
-    def exhausted(self) -> bool:
-        """True from the step on that was one too many."""
+    def is_exhausted(self) -> bool:
+        """Returns whether so many steps in a row were skipped that the run gives up."""
         return 0 < self._stop_after <= len(self.steps)
 
     def is_last_chance(self) -> bool:
-        """Whether one more step would exhaust the patience."""
+        """Returns whether one more skipped step would end the run."""
         return 0 < self._stop_after <= len(self.steps) + 1
 
-    def report(self, mend) -> str:
-        """Returns a sentence on the steps since the last report where LEAST of them were skipped, else "".
+    def report(self, advice: str) -> str:
+        """Returns a warning about the steps since the last report if at least LEAST of them were skipped, else "".
 
-        Of several trainings, LEAST of the steps of one are enough. mend: as `give_up` takes it.
+        Of several trainings, LEAST of the steps of one are enough. advice: as in `give_up`.
         """
         recent, self.unreported = self.unreported, dict(NOTHING)
         steps, counts = recent["steps"], [round(count) for count in recent["skipped"]]
         if not steps or max(counts) < LEAST * steps:
             return ""
         of_all = f" of one seed, {sum(counts):,} of all {len(counts)} seeds together," if len(counts) > 1 else ""
-        named = ", ".join(f"{step:,}" for step in recent["first"])
+        first_steps = ", ".join(f"{step:,}" for step in recent["first"])
         more = f" .. {recent['last']:,}" if recent["last"] > recent["first"][-1] else ""
         return (
             f"{max(counts):,} of the last {steps:,} steps ({max(counts) / steps:.1%}){of_all} had no finite loss or "
-            f"gradient and changed nothing; the skipped steps, counted from 0, are {named}{more}; "
-            f"{mend.format(step=recent['first'][0])}"
+            f"gradient and changed nothing; the skipped steps, counted from 0, are {first_steps}{more}; "
+            f"{advice.format(step=recent['first'][0])}"
         )
 
 
-def give_up(directory, skips, state, batches, facts, group, mend):
-    """Writes W/nonfinite.json and W/nonfinite, the parameters, and raises the UserError that the run ends with.
+class RecomputedSteps:
+    """Counts the steps since the last report, and how many of them were computed again with the exact softmax."""
 
-    All hosts call it. state: as the skipped steps left it, for no sound step came after them. batches: iterator of
-    (seq_len, this host's rows) from the first skipped step on. facts: what else identifies the run: seed and hashes.
-    mend: advice for the UserError, where {step} is the first skipped step.
+    def __init__(self) -> None:
+        """Begins at 0."""
+        self._steps = self._recomputed = 0
+
+    def count(self, sums: jobs.HostSums) -> None:
+        """Counts one step by its sums. It counts as computed again only if the exact form could take it."""
+        skipped, trainings = sums["skipped"]
+        self._steps += 1
+        self._recomputed += bool(sums.get("recomputed", (0, 1))[0]) and skipped < trainings
+
+    def report(self) -> str:
+        """Returns a warning if more than RECOMPUTED_SHARE were computed again, else "". Then begins at 0 again."""
+        share = self._recomputed / max(self._steps, 1)
+        self._steps = self._recomputed = 0
+        if share <= RECOMPUTED_SHARE:
+            return ""
+        return (
+            f"{share:.1%} of the steps since the last evaluation were computed again with the exact softmax, because "
+            "the fast form could not take their scores: --config.model.softmax=exact would be faster for this run"
+        )
+
+
+def give_up(
+    directory: epath.Path,
+    skipped: SkippedSteps,
+    state: jobs.State,
+    batches: Iterator[tuple[int, jobs.Batch]],
+    facts: dict[str, Any],
+    group: hosts.Hosts,
+    advice: str,
+) -> NoReturn:
+    """Writes W/nonfinite.json and the parameters, to W/nonfinite, and raises the UserError that ends the run.
+
+    All hosts call it.
+    directory: the workdir W
+    state: as the skipped steps left it, for no sound step came after them
+    batches: iterator of (sequence length, this host's rows) from the first skipped step on
+    facts: seed and hashes, which identify the run
+    advice: end of the UserError's sentence; {step} in it stands for the first skipped step
     """
     steps = []
-    for (step, _), (seq_len, rows) in zip(skips.steps, batches, strict=False):
-        steps.append({"step": step, "seq_len": seq_len, "sha256": hashing.batch_sha256(_whole(rows, group))})
+    for (step, _), (seq_len, rows) in zip(skipped.steps, batches, strict=False):
+        steps.append({"step": step, "seq_len": seq_len, "sha256": hashing.batch_sha256(_global_batch(rows, group))})
     checkpoint.save_params(epath.Path(directory) / FOLDER, state.params)
     first, last = steps[0]["step"], steps[-1]["step"]
     if group.index == 0:
@@ -81,12 +136,12 @@ def give_up(directory, skips, state, batches, facts, group, mend):
         (epath.Path(directory) / FILE).write_text(json.dumps(content, indent=1) + "\n")
     raise command.UserError(
         f"{len(steps)} steps in a row, {first:,} to {last:,}, had a loss or a gradient that is not finite, and were "
-        f"skipped: {epath.Path(directory) / FILE} names their batches; {mend.format(step=first)}"
+        f"skipped: {epath.Path(directory) / FILE} names their batches; {advice.format(step=first)}"
     )
 
 
-def _whole(rows, group):
-    """The global batch, from each host's rows."""
+def _global_batch(rows: jobs.Batch, group: hosts.Hosts) -> dict[str, np.ndarray]:
+    """Returns the global batch, put together from each host's rows."""
     packed = {name: base64.b85encode(np.ascontiguousarray(value, "<i4")).decode() for name, value in rows.items()}
     parts = group.gather(packed)
     return {
@@ -97,16 +152,17 @@ def _whole(rows, group):
     }
 
 
-def params_of(directory, step):
-    """The parameters that `step` (from 0) was computed from or the nearest before it: (checkpoint, steps missing).
+def params_of(directory: epath.Path | str, step: int) -> tuple[epath.Path, int]:
+    """Returns (checkpoint, missing steps): the saved parameters that are nearest before `step`, counted from 0.
 
-    They are those that a run left when it gave up at this step, unless it has gone on since and has a later checkpoint;
-    or else of its newest checkpoint at or before it.
+    missing steps: 0 if `step` was computed from exactly these parameters. A run that gave up at `step` left them in
+    W/nonfinite; if it has gone on since and has a later checkpoint, the newest checkpoint at or before `step` is
+    taken, as for any other step. Raises UserError if there is none.
     """
     directory = epath.Path(directory)
     steps = [int(path.name) for path in (directory / "checkpoints").glob("*") if path.name.isdigit()]
     if (directory / FILE).exists():
-        skipped = [each["step"] for each in json.loads((directory / FILE).read_text())["steps"]]
+        skipped = [entry["step"] for entry in json.loads((directory / FILE).read_text())["steps"]]
         if step in skipped and max(steps, default=0) <= skipped[-1] + 1:
             return directory / FOLDER, 0
     earlier = [number for number in steps if number <= step]

@@ -74,7 +74,7 @@ def make_schedule(schedule, *, learning_rate, warmup_steps, num_steps):
     return optax.join_schedules([ramp, after[schedule]], [warmup_steps])
 
 
-def unreached(rate, peak, warmup, num_steps) -> str:
+def unreached_peak(rate, peak, warmup, num_steps) -> str:
     """Returns a sentence where the WarmUp `warmup` lasts as long as the run, so that `peak` is never reached; else "".
 
     rate: as `make` returns it. peak: optim.learning_rate.

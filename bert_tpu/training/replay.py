@@ -11,7 +11,7 @@ from bert_tpu.training import jobs
 WORST = 5  # rows shown of each kind
 
 
-def tell(jobs, params, batch, step, say, shown):
+def report(jobs, params, batch, step, say, shown):
     """Computes `step` with each Job of `jobs` (a name -> Job), from `params` and the global `batch`, and says all.
 
     shown: parameters or their gradient -> the same tree under the names that a person knows.

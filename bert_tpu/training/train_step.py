@@ -27,7 +27,7 @@ def shardings(job, mesh) -> jobs.State:
 
     def sharding(leaf):
         cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
-        return meshes.rows(mesh, leaf.ndim - 2 + job.several) if cut else meshes.replicated(mesh)
+        return meshes.row_sharding(mesh, leaf.ndim - 2 + job.has_several_seeds) if cut else meshes.replicated(mesh)
 
     return jax.tree.map(sharding, job.first.state_shapes)
 
@@ -57,12 +57,12 @@ def jit_step(job, mesh):
             sums = job.loss(full, part, draw)
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
-        full = collectives.gathered(params, specs, job.dtype)
+        full = collectives.gather_params(params, specs, job.dtype)
         grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate)
-        return collectives.reduced(grads, specs), jax.lax.psum(sums, meshes.AXIS)
+        return collectives.reduce_grads(grads, specs), jax.lax.psum(sums, meshes.AXIS)
 
     ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
-    on_each = meshes.on_each(mesh, gradients, ins, outs)
+    on_each = meshes.map_shards(mesh, gradients, ins, outs)
 
     def one(state, batch, seed):
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -81,7 +81,7 @@ def jit_step(job, mesh):
         return jobs.State(state.step + ~waits, *kept, waits), sums
 
     def step(state, batch):
-        if job.several:
+        if job.has_several_seeds:
             each = jax.vmap(one, (EACH, 1, 0), (EACH, 0), axis_name=TRAININGS)
             state, sums = each(state, batch, jnp.array(job.seed))
         else:
@@ -90,12 +90,13 @@ def jit_step(job, mesh):
             sums["recomputed"] = state.waits.astype(jnp.float32), jnp.ones(())
         return state, sums
 
-    return jax.jit(step, in_shardings=(placed, meshes.rows(mesh)), out_shardings=(placed, whole), donate_argnums=0)
+    ins, outs = (placed, meshes.row_sharding(mesh)), (placed, whole)
+    return jax.jit(step, in_shardings=ins, out_shardings=outs, donate_argnums=0)
 
 
 def _of_all(job, sound):
     """Whether all of several trainings are sound; to be called for each of them."""
-    return jax.lax.pmin(sound.astype(jnp.int32), TRAININGS) > 0 if job.several else sound
+    return jax.lax.pmin(sound.astype(jnp.int32), TRAININGS) > 0 if job.has_several_seeds else sound
 
 
 def jit_evaluate(job, mesh):
@@ -106,9 +107,9 @@ def jit_evaluate(job, mesh):
     specs = _specs(job, mesh)
 
     def sums(params, batch):
-        return jax.lax.psum(job.loss(collectives.gathered(params, specs, job.dtype), batch, None), meshes.AXIS)
+        return jax.lax.psum(job.loss(collectives.gather_params(params, specs, job.dtype), batch, None), meshes.AXIS)
 
-    return _jit_with_params(job, mesh, meshes.on_each(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE))
+    return _jit_with_params(job, mesh, meshes.map_shards(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE))
 
 
 def jit_outputs(job, mesh, outputs):
@@ -119,15 +120,15 @@ def jit_outputs(job, mesh, outputs):
     specs = _specs(job, mesh)
 
     def of_rows(params, batch):
-        return outputs(collectives.gathered(params, specs, job.dtype), batch)
+        return outputs(collectives.gather_params(params, specs, job.dtype), batch)
 
-    return _jit_with_params(job, mesh, meshes.on_each(mesh, of_rows, (specs, meshes.ROWS), meshes.ROWS))
+    return _jit_with_params(job, mesh, meshes.map_shards(mesh, of_rows, (specs, meshes.ROWS), meshes.ROWS))
 
 
 def _jit_with_params(job, mesh, function):
-    ins = (shardings(job, mesh).params, meshes.rows(mesh))
+    ins = (shardings(job, mesh).params, meshes.row_sharding(mesh))
     return jax.jit(
-        jax.vmap(function, (0, None)) if job.several else function,
+        jax.vmap(function, (0, None)) if job.has_several_seeds else function,
         in_shardings=ins, out_shardings=meshes.replicated(mesh),
     )  # fmt: skip
 
@@ -164,7 +165,7 @@ class Programs(NamedTuple):
     compile_exact: Callable[[int], Any] | None = None
 
 
-def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
+def compile_programs(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
     """All programs of a run, built side by side before the first step: a length that is met late fails early.
 
     evaluate: jitted (params, batch) -> anything, for batches of `eval_shapes`; else the job's sums, for its own.
@@ -173,7 +174,7 @@ def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
     step, evaluate = jit_step(job, mesh), evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         jobs = [
-            {n: pool.submit(compiled, function, given, shape) for n, shape in shapes.items()}
+            {n: pool.submit(compile_function, function, given, shape) for n, shape in shapes.items()}
             for function, given, shapes in (
                 (step, state, job.shapes),
                 (evaluate, state.params, eval_shapes or job.shapes),
@@ -182,12 +183,12 @@ def compile(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
         programs = [{n: built.result() for n, built in programs.items()} for programs in jobs]
 
     def compile_exact(seq_len):
-        return compiled(jit_step(job.exact, mesh), state, job.shapes[seq_len])
+        return compile_function(jit_step(job.exact, mesh), state, job.shapes[seq_len])
 
     return Programs(*programs, compile_exact=compile_exact)
 
 
-def compiled(function, given, shapes):
+def compile_function(function, given, shapes):
     """The jitted `function` of (what has the shapes of `given`, an int32 batch of `shapes`), compiled."""
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
     return function.lower(given, batch).compile()

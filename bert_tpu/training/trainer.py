@@ -1,17 +1,22 @@
 """A run of any training here, from its claim on a workdir to its exit code."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 import concurrent.futures
 import contextlib
 import functools
 import os
 from typing import Any, NamedTuple
 
+from etils import epath
 import jax
+from jax.sharding import Mesh, NamedSharding
+import ml_collections
 
-from bert_tpu.distributed import hosts, mesh, signals, watchdog
+from bert_tpu.distributed import hosts, signals
+from bert_tpu.distributed import mesh as meshes
+from bert_tpu.distributed import watchdog as watchdogs
 from bert_tpu.hardware import device_memory, energy
-from bert_tpu.monitoring import hours, versions
+from bert_tpu.monitoring import hours, log, versions
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import checkpoint, compile_cache, hooks, jobs, loop, nonfinite, optim, train_step, workdir
 
@@ -32,125 +37,190 @@ MINIMA = {
 
 
 class Data(NamedTuple):
-    """What a run reads, once it is open."""
+    """The data that a run reads."""
 
-    batches_from: Callable[[int], Iterator]  # step -> (sequence length, this host's rows) from there on
-    evaluate: Callable[[Any, Any, Any, Any, int], None]  # (programs, mesh, state, books, finished steps)
-    note: str = ""  # to be said before the first step
+    batches_from: hooks.BatchesFrom
+    evaluate: Callable[[train_step.Programs, Mesh, jobs.State, log.Log, int], None]  # the int: finished steps
+    note: str = ""  # printed before the first step
 
 
 class Training(NamedTuple):
     """What is trained and on what; `open_data` alone reads rows, while the programs compile."""
 
     job: jobs.Job
-    schedule: Any  # has batch_size, before(step, length), rows(length), used_lens() and check_division(devices, parts)
+    schedule: jobs.Schedule
     objectives: tuple[str, ...]  # the sums whose means add up to the loss
-    facts: dict  # seed and hashes, which make it this run
+    facts: dict[str, Any]  # seed and hashes, which identify the run
     vocabulary: vocab.Vocab
-    size: int  # parameters, as a person counts them
-    first_params: Callable[[Any], Any] | None  # shapes and places -> those of step 0; None: drawn from the seed
-    compile: Callable[[Any], train_step.Programs]  # of a mesh
-    open_data: Callable[[int, hosts.Hosts], Data]  # of a number of devices; all hosts call it
+    size: int  # number of parameters, without padding
+    first_params: Callable[[jobs.Params], jobs.Params] | None  # from shapes and shardings; None: drawn from the seed
+    compile_programs: Callable[[Mesh], train_step.Programs]
+    open_data: Callable[[int, hosts.Hosts], Data]  # from a number of devices; all hosts call it
     warmup: optim.WarmUp
-    mend: str  # advice where the loss stays other than finite; {step} is where that began
+    advice: str  # what to do if the loss stays not finite; {step} in it is the first such step
 
 
-def run(cfg, training, directory, group=None, *, free=(), age_s=0.0) -> int:
-    """Trains in `directory`, from its newest checkpoint if it has one; returns the exit code.
+def run(
+    cfg: ml_collections.ConfigDict, training: Training, directory: epath.Path, group: hosts.Hosts | None = None,
+    *, free: Collection[str] = (), age_s: float = 0.0,
+) -> int:  # fmt: skip
+    """Trains in `directory`, from its newest checkpoint if it has one; returns the exit code (distributed.signals).
 
-    group: the Hosts that all run this, each with a call of its own; None: this process alone, `age_s` old by now.
-    free: keys of the config that may differ between hosts.
+    cfg: the run's config
+    training: what the config means
+    directory: the workdir
+    group: the hosts that all call this; None: this process alone
+    free: keys of the config that may differ between hosts
+    age_s: seconds since this process began
     """
-    group, this = group or hosts.Hosts(), training.job
+    group = group or hosts.Hosts()
+    writes = group.index == 0
     compile_cache.use(cfg.compile_cache)
-    on = mesh.make(hosts.devices())
-    training.schedule.check_division(on.size, cfg.accumulate)
+    mesh = meshes.make(hosts.devices())
+    training.schedule.check_division(mesh.size, cfg.accumulate)
     with (
-        device_memory.explain_shortage(_mend(cfg)),
-        watchdog.Watchdog(**cfg.watchdog, group=group) as dog,
-        signals.Stop(group) as stopping,
+        device_memory.explain_shortage(_memory_advice(cfg)),
+        watchdogs.Watchdog(**cfg.watchdog, group=group) as watchdog,
+        signals.StopSignals(group) as stop_signals,
         workdir.claim(directory, cfg.to_dict() | training.facts, group=group, free=free),
         contextlib.closing(
             checkpoint.Checkpoints(**cfg.checkpoint, directory=directory / "checkpoints", group=group)
         ) as checkpoints,
     ):
-        if group.index == 0:
-            workdir.put_tokenizer(directory, training.vocabulary)
-        state, meta = start(this, on, checkpoints, training.first_params)
-        first_step, writes = int(state.step), group.index == 0
         if writes:
-            versions.record(directory, first_step, workdir.recorded(cfg.to_dict()))
-        threads = os.cpu_count() * jax.process_count()
-        units = energy.count_units(on.devices.flat[0].device_kind, on.size, threads)
-        clock = hours.Hours(directory, writes=writes, units=units, age_s=age_s)
-        with hooks.open_books(cfg, training, on, directory, first_step, meta, writes) as (books, profile):
+            workdir.write_tokenizer(directory, training.vocabulary)
+        state, meta = restore_or_init(training.job, mesh, checkpoints, training.first_params)
+        first_step = int(state.step)
+        if writes:
+            versions.record(directory, first_step, workdir.recorded_keys(cfg.to_dict()))
+        clock = hours.Hours(directory, writes=writes, units=_power_units(mesh), age_s=age_s)
+        with _open_log(cfg, training, mesh, directory, first_step, meta["unlogged"], writes) as (run_log, profile):
             if first_step >= cfg.num_steps:
-                books.say(f"{directory} has all {cfg.num_steps:,} steps already")
+                run_log.say(f"{directory} has all {cfg.num_steps:,} steps already")
                 return 0
             clock.resume(first_step)
-            dog.at(first_step, "compile")
+            watchdog.enter_phase(first_step, "compile")
             clock.enter("compile")
-            programs, opened = _make_ready(cfg, training, on, state, books, group)
-            stopping.wait_for_loop()
-            sides = hooks.Beside(
-                directory, training.facts, training.mend, group, stopping, dog, checkpoints, clock,
-                nonfinite.Skips(**cfg.nonfinite, unreported=meta.get("unreported_skips")), books, profile,
+            programs, data = _prepare(cfg, training, mesh, first_step, run_log, group)
+            stop_signals.let_loop_save()
+            skipped = nonfinite.SkippedSteps(**cfg.nonfinite, unreported=meta.get("unreported_skips"))
+            services = hooks.Services(
+                directory, training.facts, training.advice, group, stop_signals, watchdog, checkpoints, clock, skipped,
+                run_log, profile,
             )  # fmt: skip
             state = loop.run(
-                programs, on, state, opened.batches_from(first_step), first_step=first_step, num_steps=cfg.num_steps,
+                programs, mesh, state, data.batches_from(first_step), first_step=first_step, num_steps=cfg.num_steps,
                 eval_every=cfg.eval.every_steps, save_every=checkpoints.every_steps,
-                hooks=hooks.hooks(
-                    sides, lambda finished, state: opened.evaluate(programs, on, state, books, finished),
-                    opened.batches_from,
+                hooks=hooks.make(
+                    services, lambda finished, state: data.evaluate(programs, mesh, state, run_log, finished),
+                    data.batches_from,
                 ),
             )  # fmt: skip
-            checkpoints.wait()
-            clock.write(int(state.step))
-            books.say(clock.summary())
-            if stopping.requested() and state.step < cfg.num_steps:
-                books.say(f"stopped; step {int(state.step):,} is saved and the same command goes on from there")
-    return stopping.exit_code()
+            _finish(services, int(state.step), cfg.num_steps)
+    return stop_signals.exit_code()
 
 
-def _mend(cfg):
-    """What helps where a device's memory is too small."""
+def _finish(services: hooks.Services, step: int, num_steps: int) -> None:
+    """Waits until the last checkpoint, that of `step`, is on disk, and prints how the run ended."""
+    services.checkpoints.wait()
+    services.clock.write(step)
+    services.run_log.say(services.clock.summary())
+    if services.stop_signals.is_requested() and step < num_steps:
+        services.run_log.say(f"stopped; step {step:,} is saved and the same command goes on from there")
+
+
+def _memory_advice(cfg: ml_collections.ConfigDict) -> str:
+    """Returns what to do if a device's memory is too small."""
     fewer = "train fewer of config.seeds at once, " if "seeds" in cfg else ""
     return f"compute a batch in more parts (config.accumulate is {cfg.accumulate}), {fewer}or lower config.batch_size"
 
 
-def start(this, on, checkpoints, first_params=None) -> tuple[jobs.State, dict]:
-    """The newest checkpoint's state and meta; without one step 0, with `first_params` of the parameters' likes."""
-    abstract = like(this, on)
+def _power_units(mesh: Mesh) -> dict[str, int]:
+    """Returns the number of each kind of unit that draws power: chips, or CPU threads of all hosts."""
+    threads = (os.cpu_count() or 1) * jax.process_count()
+    return energy.count_units(mesh.devices.flat[0].device_kind, mesh.size, threads)
+
+
+@contextlib.contextmanager
+def _open_log(
+    cfg: ml_collections.ConfigDict,
+    training: Training,
+    mesh: Mesh,
+    directory: epath.Path,
+    first_step: int,
+    unlogged: dict[str, jobs.HostSums],
+    writes: bool,
+) -> Iterator[tuple[log.Log, log.Profile]]:
+    """Yields the run's Log and Profile, open while the context lasts. The last four arguments are as in log.Log."""
+    job, schedule, peak = training.job, training.schedule, meshes.peak_flops(mesh)
+    run_log = log.Log(
+        **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
+        batch_size=schedule.batch_size, rows=schedule.rows, objectives=training.objectives,
+        learning_rate=job.learning_rate,
+        work=lambda step: sum(schedule.before(step, n) * flops for n, flops in job.flops.items()),
+        peak_s={n: flops / peak for n, flops in job.flops.items()} if peak else {},
+        unlogged=unlogged, writes=writes,
+    )  # fmt: skip
+    profile = log.Profile(**cfg.profile, directory=directory / "profile")
+    with contextlib.closing(run_log), contextlib.closing(profile):
+        yield run_log, profile
+
+
+def restore_or_init(
+    job: jobs.Job,
+    mesh: Mesh,
+    checkpoints: checkpoint.Checkpoints,
+    first_params: Callable[[jobs.Params], jobs.Params] | None = None,
+) -> tuple[jobs.State, dict[str, Any]]:
+    """Returns the state and meta of the newest checkpoint, or those of step 0 if there is none.
+
+    job: what is trained
+    mesh: devices that the state is placed on
+    checkpoints: those of the run
+    first_params: function (shapes and shardings of the parameters) -> parameters of step 0; None: the job draws them
+    """
+    abstract = abstract_state(job, mesh)
     restored = checkpoints.restore(abstract)
     if restored is not None:
         return restored
-    placed = jax.tree.map(lambda x: x.sharding, abstract)
+    shardings = jax.tree.map(lambda x: x.sharding, abstract)
     params = first_params(abstract.params) if first_params else None
-    new_state = jax.jit(functools.partial(jobs.new_state, this), out_shardings=placed, donate_argnums=0)
+    new_state = jax.jit(functools.partial(jobs.new_state, job), out_shardings=shardings, donate_argnums=0)
     return new_state(params), {"unlogged": {}}
 
 
-def like(this, on):
-    """Shapes, types and places of a State: what is saved is restored as that, on whatever devices it was before."""
+def abstract_state(job: jobs.Job, mesh: Mesh) -> jobs.State:
+    """Returns a State of jax.ShapeDtypeStruct: shapes, types and shardings on `mesh`.
 
-    def placed(x, place):
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+    A checkpoint is restored as that, whatever devices it was on before.
+    """
 
-    return jax.tree.map(placed, this.state_shapes, train_step.shardings(this, on))
+    def abstract(x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+    return jax.tree.map(abstract, job.state_shapes, train_step.shardings(job, mesh))
 
 
-def _make_ready(cfg, training, on, state, books, group):
-    """The compiled programs and the Data."""
+def _prepare(
+    cfg: ml_collections.ConfigDict,
+    training: Training,
+    mesh: Mesh,
+    first_step: int,
+    run_log: log.Log,
+    group: hosts.Hosts,
+) -> tuple[train_step.Programs, Data]:
+    """Compiles the programs and opens the data at the same time."""
     lens = ", ".join(map(str, training.schedule.used_lens()))
-    books.say(
-        f"{on.size} x {on.devices.flat[0].device_kind}, {training.size:,} parameters, step {int(state.step):,} of "
+    run_log.say(
+        f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {training.size:,} parameters, step {first_step:,} of "
         f"{cfg.num_steps:,}; compiling for lengths {lens} ..."
     )
-    if sentence := optim.unreached(training.job.learning_rate, cfg.optim.learning_rate, training.warmup, cfg.num_steps):
-        books.say(f"warning: {sentence}")
+    rate, peak = training.job.learning_rate, cfg.optim.learning_rate
+    if warning := optim.unreached_peak(rate, peak, training.warmup, cfg.num_steps):
+        run_log.say(f"warning: {warning}")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        compiling = pool.submit(training.compile, on)
-        opened = training.open_data(on.size, group)  # meanwhile
-        if opened.note:
-            books.say(opened.note)
-        return compiling.result(), opened
+        compiling = pool.submit(training.compile_programs, mesh)
+        data = training.open_data(mesh.size, group)
+        if data.note:
+            run_log.say(data.note)
+        return compiling.result(), data

@@ -36,7 +36,7 @@ def claim(directory, config, *, group=None, free=()):
     format; without a checkpoint there is nothing to protect, and a mistaken config may be fixed.
     """
     group, directory = group or hosts.Hosts(), epath.Path(directory)
-    facts = {key: value for key, value in flat(config).items() if key not in free}
+    facts = {key: value for key, value in flatten(config).items() if key not in free}
     group.agree(facts | {"workdir": str(directory)} | versions.current())
     with _hold(directory, config) if group.index == 0 else contextlib.nullcontext():
         group.gather(None)
@@ -112,7 +112,7 @@ def _lock(directory):
         yield
 
 
-def put_tokenizer(directory, vocabulary):
+def write_tokenizer(directory, vocabulary):
     """The tokenizer of `vocabulary` is in `directory`/tokenizer."""
     folder = epath.Path(directory) / "tokenizer"
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,9 +161,9 @@ def has_identity(config, digits) -> bool:
     return digits in (identity(config), _digest(_decisive(config, FREE_IN_1)))
 
 
-def recorded(config) -> dict:
+def recorded_keys(config) -> dict:
     """The keys of a config that change how a step is computed, not what is learnt, for versions.json."""
-    return {key: value for key, value in flat(config).items() if key in RECORDED}
+    return {key: value for key, value in flatten(config).items() if key in RECORDED}
 
 
 def _digest(facts):
@@ -171,7 +171,7 @@ def _digest(facts):
 
 
 def _decisive(config, free=FREE):
-    return {key: value for key, value in flat(config).items() if not key.startswith(free)}
+    return {key: value for key, value in flatten(config).items() if not key.startswith(free)}
 
 
 def _compare(old, new, directory):
@@ -184,9 +184,9 @@ def _compare(old, new, directory):
             )
 
 
-def flat(tree, prefix="") -> dict:
+def flatten(tree, prefix="") -> dict:
     """Nested dictionaries as one, its keys joined by dots."""
     found = {}
     for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return found

@@ -26,7 +26,7 @@ def fault(monkeypatch, capsys):
 
     def run(words):
         monkeypatch.setattr(sys, "argv", ["pretrain", *map(str, words)])
-        monkeypatch.setattr(checkpoint, "quiet", lambda: None)  # its effect lasts until the process ends
+        monkeypatch.setattr(checkpoint, "quiet_orbax", lambda: None)  # its effect lasts until the process ends
         with pytest.raises(SystemExit) as ended:
             command.run(pretrain.main)
         assert isinstance(ended.value.code, str), "the run ended without an error"  # Python prints it and exits with 1
@@ -181,7 +181,7 @@ def own_corpus(corpus_dir, tmp_path):
 
 def test_an_error_in_the_data_needs_no_new_workdir(fault, options, own_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        train_step, "compile", lambda *_: train_step.Programs({}, {})
+        train_step, "compile_programs", lambda *_: train_step.Programs({}, {})
     )  # compiling goes on in a thread of its own
     words = tiny_runs.words(options | {"data.dir": own_corpus}, tmp_path / "run")
     shard = own_corpus / store.read(own_corpus).splits["train"][0].file

@@ -74,7 +74,7 @@ def test_a_bucket_is_claimed_and_remembers_its_config(bucket):
 
 
 def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
-    workdir.put_tokenizer(bucket, vocab.load(tokenizer_dir))
+    workdir.write_tokenizer(bucket, vocab.load(tokenizer_dir))
     assert (bucket / "tokenizer" / "vocab.txt").read_text() == (tokenizer_dir / "vocab.txt").read_text()
     clock = hours.Hours(bucket, writes=True, units={"cpu": 2})
     clock.resume(0)

@@ -23,8 +23,8 @@ NAMES = rendezvous.ENVIRONMENT
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        (("h:8476", "", ""), "JAX_NUM_PROCESSES and JAX_PROCESS_ID not set beside"),
-        (("", "4", "0"), "JAX_COORDINATOR_ADDRESS not set beside"),
+        (("h:8476", "", ""), "JAX_NUM_PROCESSES and JAX_PROCESS_ID not set, unlike the others"),
+        (("", "4", "0"), "JAX_COORDINATOR_ADDRESS not set, unlike the others"),
         (("h:8476", "4", "4"), "JAX_NUM_PROCESSES=4 and JAX_PROCESS_ID=4: give whole numbers, 0 <= the second < the"),
         (("h:8476", "four", "0"), "JAX_NUM_PROCESSES=four"),
         (("h", "4", "0"), "JAX_COORDINATOR_ADDRESS=h has no port: give HOST:8476"),
@@ -45,8 +45,8 @@ def test_one_host_needs_nobody(monkeypatch, values):
         assert (group.index, group.count) == (0, 1)
         assert group.gather(7) == [7]
         group.agree({"seed": 0})
-        assert not group.stops(1, None)
-        assert group.stops(2, 15)
+        assert not group.should_stop(1, None)
+        assert group.should_stop(2, 15)
         assert group.signal == 15
 
 
@@ -217,7 +217,7 @@ def test_hosts_of_different_pace_stop_after_the_same_step():
             while True:
                 step += 1
                 time.sleep(0.002 * (group.index + 1))  # each at its own pace, as if no collective held them together
-                if group.stops(step, 15 if group.index == 1 and step > 50 else None):
+                if group.should_stop(step, 15 if group.index == 1 and step > 50 else None):
                     return step, group.signal
 
         last = at_once([lambda g=g: run(g) for g in groups])
@@ -228,11 +228,11 @@ def test_hosts_of_different_pace_stop_after_the_same_step():
 
 def test_a_silent_host_is_named():
     with together(2) as groups:
-        groups[1].at(812, "input")
+        groups[1].set_position(812, "input")
         time.sleep(4 * hosts.BEAT_S)
         groups[0].silent_s = 6 * hosts.BEAT_S
         assert groups[0].silent() is None
-        assert groups[0].places()[1]["step"] == 812
+        assert groups[0].positions()[1]["step"] == 812
         groups[1]._over.set()  # its beats end
         time.sleep(8 * hosts.BEAT_S)
         assert re.match(r"host 1 has given no sign of life for \d s \(it was at step 812\)", groups[0].silent())
@@ -242,5 +242,5 @@ def test_asking_whether_to_stop_costs_nothing():
     with together(2) as groups:
         begun_s = time.perf_counter()
         for step in range(10_000):
-            groups[0].stops(step, None)
+            groups[0].should_stop(step, None)
         assert time.perf_counter() - begun_s < 1  # 100 us each; it is 1 on an idle machine

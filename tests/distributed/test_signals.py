@@ -16,27 +16,27 @@ def send(number):
 def test_start_up_is_left_at_once(monkeypatch, number, code):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    with signals.Stop():
+    with signals.StopSignals():
         send(number)
         assert left == [code]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_loop_is_told(number, code):
-    with signals.Stop() as stopping:
-        stopping.wait_for_loop()
-        assert not stopping.requested()
+    with signals.StopSignals() as stopping:
+        stopping.let_loop_save()
+        assert not stopping.is_requested()
         assert stopping.exit_code() == 0
         send(number)
-        assert stopping.requested()
+        assert stopping.is_requested()
         assert stopping.exit_code() == code
 
 
 def test_a_second_ctrl_c_ends_it_at_once_but_neither_a_double_press_nor_a_second_sigterm(monkeypatch, capsys):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    with signals.Stop() as stopping:
-        stopping.wait_for_loop()
+    with signals.StopSignals() as stopping:
+        stopping.let_loop_save()
         send(signal.SIGTERM)
         send(signal.SIGTERM)
         send(signal.SIGINT)
@@ -51,6 +51,6 @@ def test_a_second_ctrl_c_ends_it_at_once_but_neither_a_double_press_nor_a_second
 
 def test_signals_are_given_back():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with signals.Stop():
+    with signals.StopSignals():
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] != before
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before

@@ -11,22 +11,25 @@ from bert_tpu.core import command
 from bert_tpu.distributed import hosts, watchdog
 
 
-def place(step, doing="step", silent_s=0.3):
-    return {"step": step, "doing": doing, "silent_s": silent_s}
+def position(step, phase="step", silent_s=0.3):
+    return {"step": step, "phase": phase, "silent_s": silent_s}
 
 
 @pytest.mark.parametrize(
-    ("places", "said"),
+    ("positions", "said"),
     [
-        ([place(7, "input")], "at step 7 (input)"),
-        ([place(8), place(7, "input")], "host 1 lags: host 0 (this one) is at step 8 (step), host 1 is at step 7 (in"),
-        ([place(8), place(8, "input")], "host 1 lags: "),
-        ([place(8), place(8), place(9, silent_s=7)], "host 2 lags, and has been silent for 7 s: "),
-        ([place(8), place(8)], "no host lags: host 0 (this one) is at step 8 (step), host 1 is at step 8 (step)"),
+        ([position(7, "input")], "at step 7 (input)"),
+        (
+            [position(8), position(7, "input")],
+            "host 1 lags: host 0 (this one) is at step 8 (step), host 1 is at step 7 (in",
+        ),
+        ([position(8), position(8, "input")], "host 1 lags: "),
+        ([position(8), position(8), position(9, silent_s=7)], "host 2 lags, and has been silent for 7 s: "),
+        ([position(8), position(8)], "no host lags: host 0 (this one) is at step 8 (step), host 1 is at step 8 (step)"),
     ],
 )
-def test_the_host_that_lags_is_named(places, said):
-    assert watchdog.stand(places, 0).startswith(said)
+def test_the_host_that_lags_is_named(positions, said):
+    assert watchdog.describe_positions(positions, 0).startswith(said)
 
 
 def test_limits_out_of_order_are_refused():
@@ -41,9 +44,9 @@ def reads_a_bucket_that_does_not_answer():
     time.sleep(60)
 with watchdog.Watchdog(silent_s=30, stacks_s=float(sys.argv[1]), exit_s=float(sys.argv[2]), group=hosts.Hosts()) as dog:
     for step in range(1, 8):
-        dog.at(step, "step")
+        dog.enter_phase(step, "step")
         time.sleep(0.3)
-    dog.at(8, sys.argv[3])
+    dog.enter_phase(8, sys.argv[3])
     reads_a_bucket_that_does_not_answer()
 """
 

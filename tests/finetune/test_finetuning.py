@@ -84,7 +84,7 @@ def test_scores_are_those_of_the_answers_on_disk_and_above_the_majority(given, w
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits(given, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning.trainer.hosts.Hosts, "stops", lambda self, step, _: step == 8)
+        patch.setattr(finetuning.trainer.hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
         assert finetuning.run(configured(given), tmp_path) == 0
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["8"]
     assert finetuning.run(configured(given), tmp_path) == 0
@@ -94,7 +94,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(given, whole, tmp_path, 
 
 def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(given, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning.trainer.hosts.Hosts, "stops", lambda self, step, _: step == 8)
+        patch.setattr(finetuning.trainer.hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
         assert finetuning.run(configured(given), tmp_path) == 0
     changes = {"model.softmax": "bounded", "model.remat": True}
     assert finetuning.run(configured(given, **changes), tmp_path) == 0
@@ -123,17 +123,19 @@ def steps(given, devices, **changes):
     """Parameters after three steps."""
     opened = finetuning.open(configured(given, **{"model.dropout": 0.0, "model.attention_dropout": 0.0} | changes))
     job, on = finetuning.make_job(opened), mesh.make(jax.devices()[:devices])
-    state, _ = finetuning.trainer.start(job, on, Nothing(), finetuning.training(opened, "").first_params)
+    state, _ = finetuning.trainer.restore_or_init(job, on, Nothing(), finetuning.training(opened, "").first_params)
     step = train_step.jit_step(job, on)
     for _, (_, batch) in zip(range(3), opened.feed.batches(0), strict=False):
-        state, _ = step(state, mesh.put(batch, on))
+        state, _ = step(state, mesh.put_batch(batch, on))
     return jax.device_get(state.params)
 
 
 def test_step_0_has_the_model_s_encoder_and_a_head_of_each_seed(given):
     opened = finetuning.open(configured(given))
     job, on = finetuning.make_job(opened), mesh.make(jax.devices())
-    params = finetuning._first_params(opened, finetuning.hosts.Hosts(), finetuning.trainer.like(job, on).params)
+    params = finetuning._first_params(
+        opened, finetuning.hosts.Hosts(), finetuning.trainer.abstract_state(job, on).params
+    )
     for seed in (0, 1):
         word = params["embeddings"]["word"][seed, : small_bert.SECTION["vocab_size"]]
         np.testing.assert_array_equal(word, small_bert.params()["embeddings"]["word"])

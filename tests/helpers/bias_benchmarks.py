@@ -3,12 +3,12 @@
 import csv
 import json
 
-from helpers import small_bert
 import numpy as np
 
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.inference import fill_mask
 from bert_tpu.tokenizer import vocab
+from helpers import small_bert
 
 PRONOUNS = ("they", "his", "her", "their", "him", "them")
 MORE = ("nurse", "doctor", "pilot", "baker", "worked", "man", "woman")

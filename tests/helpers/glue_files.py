@@ -2,9 +2,10 @@
 
 import random
 
+import numpy as np
+
 from helpers import small_bert
 from helpers.token_row_cases import VOCABULARY
-import numpy as np
 
 
 def write(folder, files):

@@ -6,6 +6,7 @@ import subprocess
 import time
 
 from conftest import ROOT
+
 from helpers import quick_xla, warm_processes
 
 

@@ -90,9 +90,9 @@ def run(directory, bad, seed=0, turns=0, input_s=0.0, **changes):
     return trainer.run(cfg, trainer.Training(
         job=this, schedule=Schedule(), objectives=("mlm_loss",), facts={"seed": seed},
         vocabulary=small_bert.VOCAB, size=1, first_params=None,
-        compile=lambda on: train_step.compile(this, on, eval_shapes={SEQ_LEN: {"bad": (ROWS,)}}),
+        compile_programs=lambda mesh: train_step.compile_programs(this, mesh, eval_shapes={SEQ_LEN: {"bad": (ROWS,)}}),
         open_data=lambda *_: trainer.Data(batches_from, evaluate), warmup=optim.WarmUp("", 4, 4),
-        mend="advice for step {step}",
+        advice="advice for step {step}",
     ), directory)  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from bert_tpu.distributed import mesh
 from bert_tpu.pretrain import __main__ as pretrain
 
 FOLDER = pathlib.Path(os.environ["RECORD"])
-put, count = mesh.put, 0
+put, count = mesh.put_batch, 0
 
 
 def put_and_write(batch, on):
@@ -26,5 +26,5 @@ def put_and_write(batch, on):
     return placed
 
 
-mesh.put = put_and_write
+mesh.put_batch = put_and_write
 command.run(pretrain.main)

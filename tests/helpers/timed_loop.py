@@ -79,7 +79,7 @@ def main():
         step=lambda step, seq_len, sums, seconds, input_s: credited.append([step, seq_len, seconds, input_s]),
         evaluate=lambda step, state: time.sleep(BETWEEN_S), save=lambda step, state: time.sleep(BETWEEN_S),
         profile=lambda step, state: False, is_decisive=lambda step: False, should_stop=lambda step: False,
-        at=lambda step, doing: None,
+        enter_phase=lambda step, phase: None,
     )  # fmt: skip
     loop.run(
         programs, mesh.make(jax.devices()), state, batches(), first_step=0, num_steps=STEPS, eval_every=EVALUATE_EVERY,

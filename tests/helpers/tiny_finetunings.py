@@ -2,10 +2,9 @@
 
 import json
 
-from helpers import small_bert, squad_files
-
 from bert_tpu.core import config
 from bert_tpu.finetune import finetuning
+from helpers import small_bert, squad_files
 
 SEEDS = (3, 1)
 STEPS = 16

@@ -3,9 +3,8 @@
 import json
 import os
 
-from helpers import warm_processes
-
 from bert_tpu.core import config
+from helpers import warm_processes
 
 FILE = "configs/bert.py:micro"
 STEPS = 24

@@ -48,13 +48,13 @@ def models(tmp_path_factory):
 def imported(source, out):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["import_pytorch", "--model", str(source), "--out", str(out)])
-        patch.setattr(checkpoint, "quiet", lambda: None)  # it is for a process that ends
+        patch.setattr(checkpoint, "quiet_orbax", lambda: None)  # it is for a process that ends
         import_pytorch.main()
 
 
 def refusal(given, init_from, tmp_path, monkeypatch, **changes):
     """The sentence by which a run is refused before anything is compiled."""
-    monkeypatch.setattr(train_step, "compile", lambda *_: pytest.fail("another model was accepted"))
+    monkeypatch.setattr(train_step, "compile_programs", lambda *_: pytest.fail("another model was accepted"))
     with pytest.raises(command.UserError) as refused:
         pretraining.run(tiny_runs.configured(given, init_from=str(init_from), **changes), tmp_path / "run")
     assert "\n" not in str(refused.value)
@@ -133,7 +133,7 @@ def test_weights_that_mean_the_same_have_pytorchs_logits_at_step_0(given, models
     cfg = tiny_runs.configured(given, init_from=str(models / kind), **free)
     job, on = pretraining.job(cfg), mesh.make(jax.devices())
     checkpoints = checkpoint.Checkpoints(directory=tmp_path, **cfg.checkpoint)
-    state, _ = trainer.start(job, on, checkpoints, pretraining.training(cfg).first_params)
+    state, _ = trainer.restore_or_init(job, on, checkpoints, pretraining.training(cfg).first_params)
     checkpoints.close()
     params = param_layout.unpack(jax.device_get(state.params), cfg.model.vocab_size)
     batch = small_bert.batch()
@@ -159,7 +159,7 @@ def test_heads_that_the_model_lacks_are_those_of_a_fresh_run_and_named(given, mo
     cfg = tiny_runs.configured(given, init_from=str(tmp_path / "model"), seed=5)
     on = mesh.make(jax.devices())
     capsys.readouterr()
-    params = pretraining.training(cfg).first_params(trainer.like(pretraining.job(cfg), on).params)
+    params = pretraining.training(cfg).first_params(trainer.abstract_state(pretraining.job(cfg), on).params)
     assert capsys.readouterr().err == f"{tmp_path / 'model'} has no pooler, no mlm, no nsp: made anew from seed 5\n"
     fresh = pretraining.job(cfg).init(jax.random.key(5))
     for name in ("pooler", "mlm", "nsp"):

@@ -16,7 +16,7 @@ EPSILON = 2.0**-8  # of a number rounded to bfloat16, half of its last digit's s
 
 def on_cpu(function):
     """The function as a part of a step for CPUs, which is where products ask for the mesh."""
-    return jax.jit(mesh.on_each(mesh.make(jax.devices("cpu")[:1]), function, mesh.WHOLE, mesh.WHOLE))
+    return jax.jit(mesh.map_shards(mesh.make(jax.devices("cpu")[:1]), function, mesh.WHOLE, mesh.WHOLE))
 
 
 def drawn(seed, *shape, scale=1.0):
@@ -104,7 +104,7 @@ def traced(dtype, *device):
         return jnp.sum(matmul.from_heads(o, kernel, bias).astype(jnp.float32))
 
     given = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 12, 24), (24, 24), (24,))]
-    inside = mesh.on_each(on, jax.grad(loss, (0, 1, 2)), mesh.WHOLE, mesh.WHOLE)
+    inside = mesh.map_shards(on, jax.grad(loss, (0, 1, 2)), mesh.WHOLE, mesh.WHOLE)
     return str(jax.make_jaxpr(inside)(*given))
 
 

@@ -221,7 +221,7 @@ def test_the_workdir_says_what_code_it_is_of(whole):
 
 def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(given, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:  # a run that was stopped after step 8
-        patch.setattr(hosts.Hosts, "stops", lambda self, step, _: step == 8)
+        patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
         assert pretraining.run(configured(given), tmp_path) == 0
     changes = {"model.softmax": "exact", "model.remat": True}
     assert pretraining.run(configured(given, **changes), tmp_path) == 0
@@ -274,7 +274,7 @@ def test_init_from_gives_parameters_and_nothing_else(given, whole, tmp_path, pla
     cfg = configured(given, init_from=str(whole / place), seed=3)
     job, on = pretraining.job(cfg), mesh.make(jax.devices())
     checkpoints = checkpoint.Checkpoints(directory=tmp_path, **cfg.checkpoint)
-    state, meta = trainer.start(job, on, checkpoints, pretraining.training(cfg).first_params)
+    state, meta = trainer.restore_or_init(job, on, checkpoints, pretraining.training(cfg).first_params)
     checkpoints.close()
     theirs = arrays(whole, 15 if place else STEPS)["params"]
     jax.tree.map(np.testing.assert_array_equal, state.params, theirs)

@@ -38,7 +38,7 @@ def test_of_several_trainings_each_moves_by_the_one_rate(rule):
     step, numbers = train_step.jit_step(job, on), []
     for number in range(STEPS):
         numbers.append(np.asarray(state.params["bias"]))
-        state, sums = step(state, mesh.put(one_number_job.batch(bad, number, job.seed)[1], on))
+        state, sums = step(state, mesh.put_batch(one_number_job.batch(bad, number, job.seed)[1], on))
         np.testing.assert_array_equal(sums["skipped"][0], [number in of for of in bad])
     moved = -np.diff(numbers, axis=0)
     for training, of in enumerate(bad):

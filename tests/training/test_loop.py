@@ -221,12 +221,12 @@ def test_to_compile_the_exact_program_is_no_step_s_time_and_is_reported(monkeypa
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + sum(leaps)))
     recomputing(
         (2, 5), [], lambda: leaps.append(3600.0), step=lambda *of_step: seconds.append(of_step[3]),
-        at=lambda step, doing: phases.append((step, doing)), report=reports.append,
+        enter_phase=lambda step, phase: phases.append((step, phase)), report=reports.append,
     )  # fmt: skip
     assert leaps == [3600.0]
     assert all(0 <= each < 1800 for each in seconds)
     compiling = phases.index((2, "compile"))
     assert phases[compiling + 1] == (2, "step")
-    assert [doing for _, doing in phases].count("compile") == 1
+    assert [phase for _, phase in phases].count("compile") == 1
     (sentence,) = reports
     assert sentence.startswith("step 2: ")

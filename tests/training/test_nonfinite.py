@@ -28,7 +28,7 @@ def poison(directory, given, value):
     """Writes `value` into one parameter of the newest checkpoint, as a faulty chip would before a save."""
     cfg = tiny_runs.configured(given)
     checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", **cfg.checkpoint)
-    state, meta = trainer.start(pretraining.job(cfg), mesh.make(jax.devices()), checkpoints)
+    state, meta = trainer.restore_or_init(pretraining.job(cfg), mesh.make(jax.devices()), checkpoints)
     leaves, tree = jax.tree.flatten(state.params)
     name = jax.tree_util.keystr(jax.tree.leaves_with_path(state.params)[0][0], simple=True, separator=".")
     broken = np.array(leaves[0])
@@ -58,7 +58,7 @@ def test_a_poisoned_run_stops_and_a_replay_names_the_value(given, tmp_path):
     short = given | {"num_steps": 20}
     cfg = tiny_runs.configured(short)
     with pytest.MonkeyPatch.context() as patch:  # a run that was stopped after a few steps
-        patch.setattr(hosts.Hosts, "stops", lambda self, step, _: step == 5)
+        patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 5)
         assert pretraining.run(cfg, tmp_path) == 0
     name, first = poison(tmp_path, short, np.inf)
     with pytest.raises(command.UserError, match=rf"4 steps in a row, {first} to {first + 3}, had a loss or a grad"):
@@ -133,11 +133,11 @@ def test_replay_refuses_a_config_whose_batches_are_others(given, tmp_path, key):
 
 
 def test_skips_in_a_row_exhaust_and_a_sound_step_forgives():
-    skips = nonfinite.Skips(stop_after=3)
+    skips = nonfinite.SkippedSteps(stop_after=3)
     for finished, skipped in ((1, 1), (2, 1), (3, 0), (4, 1), (5, 1)):
-        skips.take(finished, 16, {"skipped": (skipped, 1)})
-    assert not skips.exhausted()
+        skips.count(finished, 16, {"skipped": (skipped, 1)})
+    assert not skips.is_exhausted()
     assert skips.is_last_chance()
-    skips.take(6, 32, {"skipped": (1.0, 1)})
-    assert skips.exhausted()
+    skips.count(6, 32, {"skipped": (1.0, 1)})
+    assert skips.is_exhausted()
     assert skips.steps == [(3, 16), (4, 16), (5, 32)]

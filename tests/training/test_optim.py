@@ -123,7 +123,7 @@ def test_an_unknown_rule_is_refused_by_name(change):
 @pytest.mark.parametrize(("warmup_steps", "warned"), [(49, False), (50, True), (51, True), (500, True)])
 def test_a_warm_up_as_long_as_the_run_is_named_with_the_highest_rate_of_the_run(schedule, warmup_steps, warned):
     rate = optim.make(**ORIGINAL | {"schedule": schedule, "warmup_steps": warmup_steps, "num_steps": 50}).rate
-    sentence = optim.unreached(rate, 1e-3, optim.WarmUp("optim.warmup_steps", warmup_steps, warmup_steps), 50)
+    sentence = optim.unreached_peak(rate, 1e-3, optim.WarmUp("optim.warmup_steps", warmup_steps, warmup_steps), 50)
     highest = max(float(rate(step)) for step in range(50))
     assert bool(sentence) == warned
     if warned:

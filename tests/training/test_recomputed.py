@@ -14,7 +14,7 @@ from bert_tpu.finetune import finetuning
 from bert_tpu.huggingface import hf
 from bert_tpu.pretrain import pretraining
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, jobs, recomputed, train_step, trainer, workdir
+from bert_tpu.training import checkpoint, jobs, nonfinite, train_step, trainer, workdir
 
 STEPS = 12
 KEYS = {
@@ -45,7 +45,7 @@ def start_of(given, tmp_path_factory):
         checkpoint.save_params(path, scaled(params, factor))
         # As tools.import_pytorch leaves a model: what gives the parameters their meaning lies next to them.
         (path / "config.json").write_text(json.dumps({"model": cfg.model.to_dict()}))
-        workdir.put_tokenizer(path, vocab.load(cfg.data.dir))
+        workdir.write_tokenizer(path, vocab.load(cfg.data.dir))
         return str(path)
 
     return start
@@ -107,7 +107,7 @@ def test_a_run_whose_steps_are_all_computed_again_has_the_bits_of_an_exact_one(g
 def test_a_run_that_was_stopped_behind_steps_computed_again_ends_with_the_same_bits(given, exact, tmp_path):
     start, other = exact
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hosts.Hosts, "stops", lambda self, step, _: step == 7)
+        patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 7)
         run(given | {"init_from": start}, tmp_path)
     assert tiny_runs.steps(tmp_path) == [5, 7]
     run(given | {"init_from": start}, tmp_path)
@@ -139,14 +139,14 @@ def test_a_run_is_what_step_after_step_makes_it_each_by_the_form_that_can_take_i
 def one_by_one(cfg):
     """(Last state, for each step whether it was computed again), without a loop: a step ends before the next begins."""
     training, on = pretraining.training(cfg), mesh.make(jax.devices())
-    programs = training.compile(on)
+    programs = training.compile_programs(on)
     exact = {length: programs.compile_exact(length) for length in LENGTHS}
     job = training.job
     fresh = jax.jit(lambda params: jobs.new_state(job, params), out_shardings=train_step.shardings(job, on))
-    state, again = fresh(training.first_params(trainer.like(job, on).params)), []
+    state, again = fresh(training.first_params(trainer.abstract_state(job, on).params)), []
     batches = training.open_data(on.size, hosts.Hosts()).batches_from(0)
     for seq_len, batch in (next(batches) for _ in range(cfg.num_steps)):
-        placed = mesh.put(batch, on)
+        placed = mesh.put_batch(batch, on)
         state, sums = programs.step[seq_len](state, placed)
         again.append(int(sums["recomputed"][0]))
         if again[-1]:
@@ -189,9 +189,9 @@ def test_a_step_that_no_form_can_take_is_skipped_and_counted_once(given, start_o
 
 @pytest.mark.parametrize(("again", "share"), [(1, None), (2, "2.0%"), (100, "100.0%")])
 def test_a_remark_is_made_where_more_than_one_step_in_a_hundred_was_computed_again(again, share):
-    counter = recomputed.Recomputed()
+    counter = nonfinite.RecomputedSteps()
     for step in range(100):
-        counter.take({"recomputed": (float(step < again), 1.0), "skipped": (0.0, 1.0)})
-    sentence = counter.remark()
-    assert sentence is None if share is None else sentence.startswith(f"{share} of the steps since")
-    assert counter.remark() is None  # begins anew
+        counter.count({"recomputed": (float(step < again), 1.0), "skipped": (0.0, 1.0)})
+    warning = counter.report()
+    assert warning == "" if share is None else warning.startswith(f"{share} of the steps since")
+    assert counter.report() == ""  # it begins at 0 again

@@ -51,7 +51,7 @@ def test_a_restart_between_two_evaluations_reports_the_skips_before_it_too(tmp_p
     """The run ends at step 26 and goes on from there; the evaluation of step 30 is about steps 20 to 29."""
     bad = [21, 22, 28]
     with monkeypatch.context() as patch:
-        patch.setattr(hosts.Hosts, "stops", lambda self, step, _: step == 26)
+        patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 26)
         assert one_number_job.run(tmp_path, bad, **{"eval.num_batches": 0}) == 0
     assert warnings(capsys.readouterr().err) == []
     assert one_number_job.run(tmp_path, bad, **{"eval.num_batches": 0}) == 0
@@ -94,7 +94,7 @@ def test_the_count_of_a_whole_run_is_right_over_a_restart(tmp_path, monkeypatch)
     """The run ends at step 26, which is no line's end, and goes on from there."""
     bad = [3, 21, 24, 25, 26, 39]
     with monkeypatch.context() as patch:
-        patch.setattr(hosts.Hosts, "stops", lambda self, step, _: step == 26)
+        patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 26)
         assert one_number_job.run(tmp_path, bad, **{"eval.num_batches": 0}) == 0
     assert one_number_job.run(tmp_path, bad, **{"eval.num_batches": 0}) == 0
     assert str(evidence.read(tmp_path, workdir.read_config(tmp_path)).skips) == f"{len(bad)} of {one_number_job.STEPS}"

@@ -49,7 +49,7 @@ def three_steps(devices, **changes):
     step = train_step.jit_step(job, on)
     losses = []
     for number in range(3):
-        state, sums = step(state, mesh.put(batch(job.shapes[32], number), on))
+        state, sums = step(state, mesh.put_batch(batch(job.shapes[32], number), on))
         losses.append([float(total / count) for total, count in jax.device_get(sums).values()])
     return jax.device_get(state.params), np.array(losses)
 
@@ -84,7 +84,7 @@ def test_dropout_is_the_seed_s():
     step = {seed: train_step.jit_step(dataclasses.replace(job, seed=seed), on) for seed in (0, 1)}
     losses = []
     for seed in (0, 1, 0):
-        _, sums = step[seed](fresh(), mesh.put(batch(job.shapes[32], 0), on))
+        _, sums = step[seed](fresh(), mesh.put_batch(batch(job.shapes[32], 0), on))
         losses.append(float(sums["mlm_loss"][0]))
     assert losses[0] == losses[2] != losses[1]
 
@@ -172,7 +172,7 @@ def test_a_step_that_is_not_finite_by_the_exact_loss_changes_nothing_but_the_ste
     state = jax.device_get(jax.jit(lambda: jobs.new_state(job))())
     state = jax.tree.map(np.copy, state)
     state.params["layers"]["up"]["kernel"][0, 0, 0] = np.inf
-    placed = mesh.put(batch(job.shapes[32], 0), on)
+    placed = mesh.put_batch(batch(job.shapes[32], 0), on)
     after, sums = jax.device_get(train_step.jit_step(job, on)(jax.device_put(state, mesh.replicated(on)), placed))
     assert after.step == 1
     jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt), (state.params, state.opt))
@@ -202,11 +202,11 @@ def test_a_step_that_the_fast_softmax_cannot_take_waits_for_the_exact_one(seed):
     first = jax.device_get(jax.jit(lambda: jobs.new_state(job))())
     first = jax.tree.map(np.copy, first)
     for name in ("query", "key"):  # of several trainings the last one's
-        first.params["layers"]["attention"][name]["kernel"][(-1,) * job.several] *= 1e3
+        first.params["layers"]["attention"][name]["kernel"][(-1,) * job.has_several_seeds] *= 1e3
     pieces = [batch(job.shapes[32], number) for number in (0, 1)]
-    if job.several:
+    if job.has_several_seeds:
         pieces = [jax.tree.map(lambda x: np.stack([x, x], axis=1), each) for each in pieces]
-    batches = [mesh.put(each, on) for each in pieces]
+    batches = [mesh.put_batch(each, on) for each in pieces]
     fast, exact = train_step.jit_step(job, on), train_step.jit_step(job.exact, on)
 
     def placed():
@@ -232,7 +232,7 @@ def test_the_memory_of_a_step_can_be_planned_with_either_softmax(softmax):
     section = config().model.copy_and_resolve_references()
     section.update(softmax=softmax)
     job = pretraining.job(config(model=section))
-    program = train_step.compiled(
+    program = train_step.compile_function(
         train_step.jit_step(job, mesh.make(jax.devices()[:1])), job.state_shapes, job.shapes[32]
     )
     memory, state = compiler._memory(program, job.state_shapes), job.state_shapes

@@ -67,7 +67,7 @@ def step(job, params):
     """(Sums on the host, the gradient) of one step from `params`, on one device."""
     on = mesh.make(jax.devices()[:1])
     placed = jax.device_put(jax.tree.map(np.copy, jobs.new_state(job, params)), train_step.shardings(job, on))
-    state, sums = train_step.jit_step(job, on)(placed, mesh.put(batch(job.shapes[LENGTH]), on))
+    state, sums = train_step.jit_step(job, on)(placed, mesh.put_batch(batch(job.shapes[LENGTH]), on))
     gradient = jax.tree.map(lambda old, new: (old - np.asarray(new)) / RATE, params, state.params)
     return jax.device_get(sums), gradient
 
