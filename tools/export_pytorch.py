@@ -20,7 +20,7 @@ def main() -> None:
     checkpoint.quiet_orbax()
     made = pytorch.export(args.workdir, args.out, args.seed)
     which = f" ({made.note})" if made.note else ""
-    agree = f"; logits differ by at most {made.checked.difference:.1e} from PyTorch's" if made.checked else ""
+    agree = f"; logits differ by at most {made.comparison.difference:.1e} from PyTorch's" if made.comparison else ""
     print(f"{args.out}: {made.name} from {made.checkpoint}{which}{agree}")
 
 

@@ -29,7 +29,7 @@ def main() -> None:
         (made / "config.json").write_text(config + "\n")
         checkpoint.save_params(made, param_layout.pack(hf.complete(pretrained, SEED)))
     if pretrained.absent:
-        print(f"{args.model} has no {', no '.join(pretrained.absent)}: made anew from seed {SEED}")
+        print(f"{args.model} has no {', no '.join(pretrained.absent)}: initialized from seed {SEED}")
     print(f"{args.out}: {', '.join(f'{key} {value}' for key, value in pretrained.model.items())}")
 
 

@@ -1,62 +1,69 @@
-"""What a smaller form costs: bytes, time, held-out losses or a task's scores, measured with onnxruntime on this CPU."""
+"""Measures an ONNX model with onnxruntime on this CPU: time, losses on the evaluation split, a task's outputs."""
 
+from collections.abc import Iterator
 import statistics
 import time
 
 import numpy as np
 
 from bert_tpu.core import progress
+from bert_tpu.data import token_rows
 from bert_tpu.export import onnx_graph
 
-RUNS = 30  # of the one row that is timed, the median counts
-# Tokens of a call: the MLM head's logits of 1,024 and 30,522 pieces are 125 MB.
+RUNS = 30  # of the timed row; their median counts
+# Tokens of a call: the MLM head's logits for 1,024 tokens and 30,522 pieces are 125 MB.
 CALL = 1024
 
 
-def latencies(sessions, tokens) -> list[float]:
-    """Milliseconds of one row of `tokens` tokens in each session: the median of RUNS, after one to warm up.
+def latencies(sessions: list[onnx_graph.Session], tokens: int) -> list[float]:
+    """Milliseconds of one row of `tokens` tokens in each session: the median of RUNS, after one run to warm up.
 
-    They take turns, so that other work on the machine slows all of them.
+    The sessions take turns, so that other work on the machine slows all of them.
     """
     ids = np.ones((1, tokens), np.int64)
     row = {"input_ids": ids, "attention_mask": ids, "token_type_ids": 0 * ids}
-    times = [[] for _ in sessions]
+    times: list[list[float]] = [[] for _ in sessions]
     for run in range(RUNS + 1):
-        for session, taken in zip(sessions, times, strict=True):
-            started = time.perf_counter()
+        for session, seconds in zip(sessions, times, strict=True):
+            start = time.perf_counter()
             session.run(None, row)
             if run:
-                taken.append(time.perf_counter() - started)
-    return [1000 * statistics.median(taken) for taken in times]
+                seconds.append(time.perf_counter() - start)
+    return [1000 * statistics.median(seconds) for seconds in times]
 
 
-def pretraining(session, batches, name) -> dict[str, float]:
-    """MLM loss in nats, MLM and NSP accuracy for each length, "mlm_loss 128": of a BertForPreTraining's session.
+def pretraining_scores(
+    session: onnx_graph.Session, batches: list[tuple[int, dict[str, np.ndarray]]], name: str
+) -> dict[str, float]:
+    """Returns MLM loss in nats, MLM accuracy and NSP accuracy for each length; a key is "mlm_loss 128".
 
-    batches: [(sequence length, batch as data.heldout has it)], of rows that hold one example each.
+    session: of a BertForPreTraining.
+    batches: (sequence length, batch as corpus_batches.heldout yields it), one example a row.
+    name: the title of the progress bar.
     """
-    totals = {}
-    with progress.bar(sum(len(batch["input_ids"]) for _, batch in batches), name, " rows") as shown:
+    totals: dict[int, np.ndarray] = {}
+    with progress.bar(sum(len(batch["input_ids"]) for _, batch in batches), name, " rows") as bar:
         for seq_len, batch in batches:
             total = totals.setdefault(seq_len, np.zeros(5))
             step = max(1, CALL // seq_len)
             for first in range(0, len(batch["input_ids"]), step):
                 rows = {key: value[first : first + step] for key, value in batch.items()}
                 total += _sums(session, rows)
-                shown.update(len(rows["input_ids"]))
-    found = {}
+                bar.update(len(rows["input_ids"]))
+    scores: dict[str, float] = {}
     for seq_len, (loss, right, masked, next_right, examples) in sorted(totals.items()):
-        found |= {
+        scores |= {
             f"mlm_loss {seq_len}": loss / masked,
             f"mlm_accuracy {seq_len}": right / masked,
             f"nsp_accuracy {seq_len}": next_right / examples,
         }
-    return found
+    return scores
 
 
-def _sums(session, rows):
-    """(loss, right answers and number of masked pieces, right answers and number of NSP)."""
-    mlm_BLV, nsp_BC = session.run(["logits", "seq_relationship_logits"], _inputs(rows))
+def _sums(session: onnx_graph.Session, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Sums over rows: [MLM loss, right MLM answers, masked pieces, right NSP answers, NSP examples]."""
+    inputs = {key: np.ascontiguousarray(rows[key], np.int64) for key in onnx_graph.INPUTS}
+    mlm_BLV, nsp_BC = session.run(["logits", "seq_relationship_logits"], inputs)
     places_BM, ids_BM = rows["masked_positions"], rows["masked_ids"]
     is_masked = ids_BM > 0
     row_of = np.broadcast_to(np.arange(len(ids_BM))[:, None], ids_BM.shape)
@@ -69,28 +76,27 @@ def _sums(session, rows):
     return np.array([loss_N.sum(), is_right_N.sum(), len(ids_N), is_next_right.sum(), len(nsp_BC)])
 
 
-def _inputs(rows):
-    return {key: np.ascontiguousarray(rows[key], np.int64) for key in onnx_graph.INPUTS}
+def task_outputs(session: onnx_graph.Session, rows: token_rows.Rows, head: str, name: str) -> np.ndarray:
+    """Returns the outputs of a fine-tuned model for `rows`, in their order, float32, as tasks.task.Task describes them.
+
+    session: of the model.
+    rows: of one split of the task.
+    head: the task's head; "span" and "tag" have outputs for each token.
+    name: the title of the progress bar.
+    """
+    outputs = [np.empty(0)] * len(rows.lengths)
+    with progress.bar(len(outputs), name, " rows") as bar:
+        for numbers in _by_length(rows.lengths):
+            arrays = session.run(None, _padded(rows, numbers))
+            batch_outputs = np.stack(arrays, axis=-1) if head == "span" else arrays[0]
+            for number, output in zip(numbers, batch_outputs, strict=True):
+                outputs[number] = output[: rows.lengths[number]] if head in ("span", "tag") else output[None]
+            bar.update(len(numbers))
+    return np.concatenate(outputs).astype(np.float32)
 
 
-def task(session, read, split, name) -> dict[str, float]:
-    """The scores of a fine-tuned model's session on `split` of `read`, a tasks.task.Task, the main one first."""
-    rows = read.splits[split]
-    said = [None] * len(rows.lengths)
-    with progress.bar(len(said), name, " rows") as shown:
-        for which in _by_length(rows.lengths):
-            batch = _padded(rows, which)
-            outputs = session.run(None, batch)
-            outputs = np.stack(outputs, axis=-1) if read.head == "span" else outputs[0]
-            for place, number in enumerate(which):
-                of_row = outputs[place]
-                said[number] = of_row[: rows.lengths[number]] if read.head in ("span", "tag") else of_row[None]
-            shown.update(len(which))
-    return read.score(split, np.concatenate(said).astype(np.float32))
-
-
-def _by_length(lengths):
-    """Numbers of rows, CALL tokens with padding at a time."""
+def _by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields numbers of rows of similar length, at most CALL tokens with padding at a time."""
     order = np.argsort(lengths, kind="stable")
     first = 0
     while first < len(order):
@@ -101,13 +107,13 @@ def _by_length(lengths):
         first = last
 
 
-def _padded(rows, which):
-    shape = len(which), int(rows.lengths[which].max())
+def _padded(rows: token_rows.Rows, numbers: np.ndarray) -> dict[str, np.ndarray]:
+    shape = len(numbers), int(rows.lengths[numbers].max())
     batch = {name: np.zeros(shape, np.int64) for name in onnx_graph.INPUTS}
-    for place, number in enumerate(which):
-        there = slice(rows.starts[number], rows.starts[number + 1])
+    for place, number in enumerate(numbers):
+        tokens = slice(rows.starts[number], rows.starts[number + 1])
         length = rows.lengths[number]
-        batch["input_ids"][place, :length] = rows.ids[there]
-        batch["token_type_ids"][place, :length] = rows.types[there]
+        batch["input_ids"][place, :length] = rows.ids[tokens]
+        batch["token_type_ids"][place, :length] = rows.types[tokens]
         batch["attention_mask"][place, :length] = 1
     return batch

@@ -1,11 +1,12 @@
-"""An exported directory gets onnx/: its model in every form, and quantization.json, what each costs."""
+"""Adds onnx/ to an exported directory: its model in every form, and quantization.json with the cost of each form."""
 
+from collections.abc import Callable
 import importlib.metadata
 import json
 import os
 from pathlib import Path
 import platform
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
@@ -20,8 +21,8 @@ from bert_tpu.tokenizer import vocab
 from bert_tpu.training import workdir
 
 FOLDER, COSTS = "onnx", "quantization.json"
-TOKENS = 128  # of the row that is timed, where the model takes so many
-# Under the names by which transformers.js looks for dtype "fp32", "q8" and "q4".
+TOKENS = 128  # of the timed row, or all of the model's positions if it has fewer
+# transformers.js looks for these file names for dtype "fp32", "q8" and "q4".
 FORMS = {
     "float32": ("model.onnx", onnx_quantize.float32),
     "int8": ("model_quantized.onnx", onnx_quantize.int8),
@@ -29,38 +30,40 @@ FORMS = {
 }
 
 
-def write(directory, run=None, rows=256) -> dict[str, Any]:
-    """Makes directory/onnx and returns what its quantization.json holds.
+def write(directory: str | Path, run: str | Path | None = None, rows: int = 256) -> dict[str, Any]:
+    """Writes directory/onnx and returns the content of its quantization.json.
 
-    run: the workdir of the training that `directory` is of; on at most `rows` of its held-out rows of each length, or
-    on the split that its task is judged on first, each form is then scored. Raises UserError where onnx/ exists, where
-    a package is missing, or where run and model do not fit.
+    directory: an exported model.
+    run: the workdir of the model's pretraining or fine-tuning, to score each form: on the evaluation split, or on the
+        split that the task is judged on first. Without it no form is scored.
+    rows: rows of the evaluation split for each length, at most.
+    Raises UserError if onnx/ exists, if a package is missing, or if `run` did not train this model.
     """
     command.require("ONNX", *onnx_graph.PACKAGES, extra="onnx")
     directory = Path(directory)
-    name, positions = onnx_graph.config(directory)
+    name, positions = onnx_graph.read_config(directory)
     tokens = min(TOKENS, positions)
     if (directory / FOLDER).exists():
-        raise command.UserError(f"{directory / FOLDER} exists: remove it to make it again")
-    judge, judged = _judge(directory, name, Path(run), rows) if run else (None, None)
+        raise command.UserError(f"{directory / FOLDER} exists: remove it to write it again")
+    judge = _judge(directory, name, Path(run), rows) if run else None
     with storage.atomic_directory(directory / FOLDER) as out:
         print(f"{directory}: from PyTorch to ONNX", flush=True)
-        model, difference = onnx_graph.of(directory)
-        files, sessions = [], []
-        for form, (file, make) in FORMS.items():
-            (out / file).write_bytes(make(model).SerializeToString())
+        model, difference = onnx_graph.export(directory)
+        files: list[dict[str, Any]] = []
+        sessions = []
+        for form, (file, convert) in FORMS.items():
+            (out / file).write_bytes(convert(model).SerializeToString())
             size = (out / file).stat().st_size
             print(f"{directory / FOLDER / file}: {form}, {size / 1e6:.1f} MB", flush=True)
             files.append({"file": file, "form": form, "bytes": size})
             sessions.append(onnx_graph.session(out / file))
         del model
-        for told, session, milliseconds in zip(
-            files, sessions, onnx_benchmark.latencies(sessions, tokens), strict=True
-        ):
-            told["milliseconds"] = milliseconds
-            told["scores"] = judge(session, told["form"]) if judge else {}
+        latencies = onnx_benchmark.latencies(sessions, tokens)
+        for entry, session, milliseconds in zip(files, sessions, latencies, strict=True):
+            entry["milliseconds"] = milliseconds
+            entry["scores"] = judge.score(session, entry["form"]) if judge else {}
         costs = {
-            "class": name, "difference_from_pytorch": difference, "tokens": tokens, "judged_on": judged,
+            "class": name, "difference_from_pytorch": difference, "tokens": tokens, "judged_on": judge and judge.data,
             "files": files, "machine": platform.machine(), "threads": len(os.sched_getaffinity(0)),
             "versions": _versions(),
         }  # fmt: skip
@@ -68,48 +71,59 @@ def write(directory, run=None, rows=256) -> dict[str, Any]:
     return costs
 
 
-def read(directory) -> dict[str, Any]:
-    """quantization.json of an exported directory; {} where it has none."""
+def read(directory: str | Path) -> dict[str, Any]:
+    """Reads quantization.json of an exported directory; {} if it has none."""
     return workdir.read_json(Path(directory) / FOLDER / COSTS)
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("onnx", "onnxruntime", "torch", "transformers")}
 
 
-def _judge(directory, name, run, rows):
-    """(function of a session and a form -> scores, what they are of)."""
+class Judge(NamedTuple):
+    """Scores a session of any form."""
+
+    score: Callable[[onnx_graph.Session, str], dict[str, float]]  # (session, form) -> scores
+    data: str  # the name of the scored data and the number of rows
+
+
+def _judge(directory: Path, name: str, run: Path, rows: int) -> Judge:
+    """Reads the evaluation data of the workdir `run`; UserError unless it trained the class `name` in `directory`."""
     config, pieces = workdir.read_config(run), vocab.load(directory).pieces
     vocabulary = vocab.load(run / "tokenizer")
     [pretrained] = architectures.PRETRAINED["architectures"]
     expected = architectures.FINETUNED[config["task"]["head"]].name if "task" in config else pretrained
     if expected != name or pieces != vocabulary.pieces:
-        what = "another vocabulary" if expected == name else f"a {expected}"
-        raise command.UserError(f"{run} trained {what}, {directory} is a {name}: give its own workdir")
+        trained = "another vocabulary" if expected == name else f"a {expected}"
+        raise command.UserError(f"{run} trained {trained}, {directory} is a {name}: give its own workdir")
     if "task" not in config:
         batches = _heldout(ml_collections.ConfigDict(config), rows)
-        told = ", ".join(f"{len(batch['input_ids'])} held-out rows of {n} tokens" for n, batch in batches)
-        return lambda session, form: onnx_benchmark.pretraining(session, batches, form), told
-    read = finetuning.read_task(ml_collections.ConfigDict(config), vocabulary)
-    if not read.judged:
-        raise command.UserError(f"the data of {run} have nothing to judge on: leave --workdir out")
-    finetuning.check_rows(read, config, run)
-    split = read.judged[0]
-    told = f"{read.name}, {split}, {len(read.splits[split].lengths):,} rows"
-    return lambda session, form: onnx_benchmark.task(session, read, split, form), told
+        data = ", ".join(f"{len(batch['input_ids'])} held-out rows of {n} tokens" for n, batch in batches)
+        return Judge(lambda session, form: onnx_benchmark.pretraining_scores(session, batches, form), data)
+    task = finetuning.read_task(ml_collections.ConfigDict(config), vocabulary)
+    if not task.judged:
+        raise command.UserError(f"the data of {run} have no labelled split to judge on: leave --workdir out")
+    finetuning.check_rows(task, config, run)
+    split = task.judged[0]
+    split_rows = task.splits[split]
+
+    def score(session: onnx_graph.Session, form: str) -> dict[str, float]:
+        return task.score(split, onnx_benchmark.task_outputs(session, split_rows, task.head, form))
+
+    return Judge(score, f"{task.name}, {split}, {len(split_rows.lengths):,} rows")
 
 
-def _heldout(cfg, rows):
-    """[(length, the first `rows` of the run's evaluation set)], a row for each example."""
+def _heldout(cfg: ml_collections.ConfigDict, rows: int) -> list[tuple[int, dict[str, np.ndarray]]]:
+    """Returns (length, batch of the first `rows` of the run's evaluation split) for each length, one example a row."""
     from bert_tpu.data import corpus_batches
 
     spec = pretraining.make_batch_spec(cfg)._replace(packed_rows=0)
     share = corpus_batches.load(store.read(cfg.data.dir), "heldout", batch_size=cfg.batch_size)
     whole = -(-rows // cfg.batch_size)
-    found = {}
+    by_length: dict[int, list[dict[str, np.ndarray]]] = {}
     for seq_len, batch in corpus_batches.heldout(share, spec, min(whole, cfg.eval.num_batches)):
-        found.setdefault(seq_len, []).append(batch)
+        by_length.setdefault(seq_len, []).append(batch)
     return [
-        (seq_len, {key: np.concatenate([each[key] for each in batches])[:rows] for key in batches[0]})
-        for seq_len, batches in found.items()
+        (seq_len, {key: np.concatenate([batch[key] for batch in batches])[:rows] for key in batches[0]})
+        for seq_len, batches in by_length.items()
     ]

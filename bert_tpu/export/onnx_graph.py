@@ -1,10 +1,11 @@
-"""An exported directory's model as an ONNX graph in float32, by PyTorch's exporter."""
+"""Exports the model of a Hugging Face directory as an ONNX graph in float32, with PyTorch's exporter."""
 
-import collections.abc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import contextlib
 import json
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
 import warnings
 
 import numpy as np
@@ -14,58 +15,78 @@ from bert_tpu.core import command
 from bert_tpu.export import pytorch
 from bert_tpu.huggingface import architectures
 
+if TYPE_CHECKING:
+    import onnx
+
 INPUTS = "input_ids", "attention_mask", "token_type_ids"  # int64 [batch, sequence], as transformers has them
-# Under the names by which transformers.js looks for them; ours of the class' outputs -> those.
+# Name of the output in the class of transformers -> name that transformers.js looks for.
 OUTPUTS = {
     "BertForPreTraining": {"prediction_logits": "logits", "seq_relationship_logits": "seq_relationship_logits"},
     "BertForQuestionAnswering": {"start_logits": "start_logits", "end_logits": "end_logits"},
-} | {each.name: {"logits": "logits"} for head, each in architectures.FINETUNED.items() if head != "span"}
+} | {cls.name: {"logits": "logits"} for head, cls in architectures.FINETUNED.items() if head != "span"}
 PACKAGES = "onnx", "onnxruntime", "onnxscript", "torch", "transformers"
-OPSET = 18  # what PyTorch's exporter writes of itself
-ROWS, TOKENS = 3, 24  # that PyTorch and onnxruntime are compared on
+OPSET = 18  # the default of PyTorch's exporter
+ROWS, TOKENS = 3, 24  # of the batch on which PyTorch and onnxruntime are compared
 
 
-def config(directory) -> tuple[str, int]:
-    """(class of transformers, positions) by config.json of `directory`. Raises UserError for a class not ours."""
+class Session(Protocol):
+    """The part of onnxruntime.InferenceSession that is used here."""
+
+    def run(self, outputs: Sequence[str] | None, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Returns the outputs of these names, or all of them."""
+
+    def get_outputs(self) -> list[Any]:
+        """Descriptions of the outputs, each with a `name`."""
+
+
+def read_config(directory: str | Path) -> tuple[str, int]:
+    """Reads (class of transformers, number of positions) from config.json of `directory`.
+
+    Raises UserError for a class that this project does not export.
+    """
     path = Path(directory) / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        [name], positions = found["architectures"], found["max_position_embeddings"]
+        config = json.loads(path.read_text(encoding="utf-8"))
+        [name], positions = config["architectures"], config["max_position_embeddings"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise command.UserError(f"{path} is none of an exported model: make it with tools.export_pytorch") from None
+        raise command.UserError(
+            f"{path} is not that of an exported model: write one with tools.export_pytorch"
+        ) from None
     if name not in OUTPUTS:
         raise command.UserError(f"{path} names {name}, which is none of {', '.join(OUTPUTS)}")
     return name, positions
 
 
-def of(directory):
-    """(onnx.ModelProto, the largest difference of a logit): any batch and any length up to the model's positions.
+def export(directory: str | Path) -> tuple["onnx.ModelProto", float]:
+    """Returns (the graph, the largest difference between a logit of onnxruntime and of PyTorch).
 
-    Tied weights are one initializer. Raises UserError if onnxruntime's logits differ from PyTorch's by more than
-    export.TOLERANCE.
+    The graph takes any number of rows and any length up to the model's positions. Tied weights are one initializer.
+    Raises UserError if a logit differs by more than pytorch.TOLERANCE.
     """
     import torch
     import transformers
 
-    name, _ = config(directory)
+    name, _ = read_config(directory)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    # "eager" attention is plain products and a softmax, which onnxruntime fuses; "sdpa" becomes a longer graph.
+    # "eager" attention is plain products and a softmax, which onnxruntime fuses. "sdpa" gives a longer graph.
     try:
         loaded = getattr(transformers, name).from_pretrained(directory, attn_implementation="eager").eval()
     except (safetensors.SafetensorError, OSError) as error:
-        raise command.UserError(f"{directory} holds no sound weights ({error}): export it again") from None
+        raise command.UserError(f"{directory} has no sound weights ({error}): export it again") from None
 
     class Outputs(torch.nn.Module):
-        """The logits alone, as a tuple."""
+        """A model that returns only its logits, as a tuple."""
 
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.bert = loaded
 
-        def forward(self, input_ids, attention_mask, token_type_ids):
-            said = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-            return tuple(said[key] for key in OUTPUTS[name])
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
+            outputs = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
+            return tuple(outputs[key] for key in OUTPUTS[name])
 
     batch = _batch(loaded.config)
     tensors = tuple(torch.from_numpy(batch[key]) for key in INPUTS)
@@ -75,15 +96,15 @@ def of(directory):
             Outputs().eval(), tensors, dynamo=True, verbose=False, opset_version=OPSET, input_names=INPUTS,
             output_names=tuple(OUTPUTS[name].values()), dynamic_shapes=(sizes,) * len(INPUTS),
         )  # fmt: skip
-        said = Outputs().eval()(*tensors)
-    made = program.model_proto
-    _forget(made)
-    expected = dict(zip(OUTPUTS[name].values(), (each.numpy() for each in said), strict=True))
-    return made, _compare(made, batch, expected)
+        logits = Outputs().eval()(*tensors)
+    model = cast(torch.onnx.ONNXProgram, program).model_proto  # None only where a file is named
+    _clear_notes(model)
+    expected = dict(zip(OUTPUTS[name].values(), (array.numpy() for array in logits), strict=True))
+    return model, _compare(model, batch, expected)
 
 
-def session(model):
-    """A session of onnxruntime, of a ModelProto or of a file's path, on all of the CPU's cores."""
+def session(model: "onnx.ModelProto | str | Path") -> Session:
+    """Opens a session of onnxruntime for a ModelProto or the path of a file, on all of the CPU's cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -92,8 +113,8 @@ def session(model):
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _batch(config):
-    """Rows of random pieces, two segments each, the first row full and the others padded."""
+def _batch(config: Any) -> dict[str, np.ndarray]:
+    """Rows of random pieces for a transformers config: two segments each, the first row full, the others padded."""
     rng = np.random.default_rng(0)
     shape = ROWS, min(TOKENS, config.max_position_embeddings)
     place = np.arange(shape[1])
@@ -106,31 +127,32 @@ def _batch(config):
     }
 
 
-def _compare(model, batch, expected):
-    opened = session(model)
-    names = [each.name for each in opened.get_outputs()]
-    pairs = {name: (said, expected[name]) for name, said in zip(names, opened.run(names, batch), strict=True)}
-    # One number a token, as spans have, is [B, L, 1] like any others of tokens.
-    pairs = {
-        name: tuple(x[..., None] for x in pair) if name in OUTPUTS["BertForQuestionAnswering"] else pair
-        for name, pair in pairs.items()
-    }
+def _compare(model: "onnx.ModelProto", batch: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
+    """Returns the largest difference of an output from `expected`; UserError if it is above pytorch.TOLERANCE."""
+    runtime = session(model)
+    names = [output.name for output in runtime.get_outputs()]
+    pairs = {}
+    for name, ours in zip(names, runtime.run(names, batch), strict=True):
+        theirs = expected[name]
+        # A span's output has one number a token: [B, L] becomes [B, L, 1], like every output of tokens.
+        is_span = name in OUTPUTS["BertForQuestionAnswering"]
+        pairs[name] = (ours[..., None], theirs[..., None]) if is_span else (ours, theirs)
     return pytorch.compare("onnxruntime", pairs, batch["attention_mask"].astype(bool), "written")
 
 
-def _forget(message):
-    """Clears what the exporter notes on each part of the graph: the stack, with the folders of this machine."""
+def _clear_notes(message: Any) -> None:
+    """Clears the exporter's notes on each part of the graph: stack traces, with the folders of this machine."""
     for field, value in message.ListFields():
         if field.name in ("metadata_props", "doc_string"):
             message.ClearField(field.name)
         elif field.message_type and field.name != "initializer":
-            for part in value if isinstance(value, collections.abc.Iterable) else (value,):
-                _forget(part)
+            for part in value if isinstance(value, Iterable) else (value,):
+                _clear_notes(part)
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Without the exporter's remarks on packages and on its own code."""
+def _quiet() -> Iterator[None]:
+    """Silences the exporter's remarks on packages and on its own code."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

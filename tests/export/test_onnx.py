@@ -1,4 +1,4 @@
-"""The ONNX files of an export: the same model at any length, and in fewer bits what those bits can say."""
+"""The ONNX files of an export are the same model at any length; with fewer bits they lose only what rounding loses."""
 
 import contextlib
 import io
@@ -18,12 +18,12 @@ from bert_tpu.huggingface import hf
 from bert_tpu.report import model_card
 from tools import export_onnx, push_to_hub
 
-# Rows of 31 tokens, none of them a length of which the graph was made.
+# Rows of 31 tokens. The graph was exported with other lengths.
 SHAPE = 5, 31
 
 
 def on_a_grid(x):
-    """x near by, but of 16 even levels in each block of 32 down a matrix' inputs, the lowest and the highest used."""
+    """x rounded to 16 even levels in each block of 32 along a matrix' inputs; the outer levels are both used."""
     if x.ndim != 2:
         return x
     blocks = x.reshape(*x.shape[:-1], -1, onnx_quantize.BLOCK)
@@ -35,7 +35,7 @@ def on_a_grid(x):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A directory whose weights 4 bits can say without loss, with its ONNX files."""
+    """A directory whose weights fit 4 bits without loss."""
     directory = small_bert.save(tmp_path_factory.mktemp("onnx") / "model")
     path = directory / "model.safetensors"
     tensors = {name: on_a_grid(x) for name, x in small_bert.safetensors.numpy.load_file(path).items()}
@@ -47,8 +47,8 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def said(model):
-    """What the tool said when it made the files."""
+def output(model):
+    """The tool's output when it wrote the files."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
         patch.setattr(sys, "argv", ["tool", "--model", str(model)])
         command.run(export_onnx.main)
@@ -56,8 +56,8 @@ def said(model):
 
 
 @pytest.fixture(scope="module")
-def costs(model, said):
-    del said
+def costs(model, output):
+    del output
     return onnx_files.read(model)
 
 
@@ -74,22 +74,22 @@ def batch():
 
 @pytest.fixture(scope="module")
 def expected(model, batch):
-    """PyTorch's logits of the real tokens, and those of the pairs."""
+    """PyTorch's MLM logits of the real tokens, and its NSP logits."""
     bert = transformers.BertForPreTraining.from_pretrained(model).eval()
     with torch.no_grad():
-        said = bert(**{key: torch.from_numpy(value) for key, value in batch.items()})
-    return said.prediction_logits.numpy()[batch["attention_mask"] > 0], said.seq_relationship_logits.numpy()
+        outputs = bert(**{key: torch.from_numpy(value) for key, value in batch.items()})
+    return outputs.prediction_logits.numpy()[batch["attention_mask"] > 0], outputs.seq_relationship_logits.numpy()
 
 
 def logits(model, form, batch):
-    opened = onnx_graph.session(model / "onnx" / onnx_files.FORMS[form][0])
-    mlm, nsp = opened.run(["logits", "seq_relationship_logits"], batch)
+    session = onnx_graph.session(model / "onnx" / onnx_files.FORMS[form][0])
+    mlm, nsp = session.run(["logits", "seq_relationship_logits"], batch)
     return mlm[batch["attention_mask"] > 0], nsp
 
 
 @pytest.mark.parametrize(("form", "tolerance"), [("float32", 1e-5), ("4-bit", 1e-4)])
 def test_logits_are_pytorch_s_at_any_length(model, costs, batch, expected, form, tolerance):
-    """4-bit's too: these weights lose nothing, so any difference would be another model."""
+    """4 bits lose nothing of these weights, so any difference would be another model."""
     del costs
     for ours, theirs in zip(logits(model, form, batch), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
@@ -104,34 +104,34 @@ def test_int8_is_off_by_its_rounding_alone(model, costs, batch, expected):
 
 @pytest.mark.parametrize(("form", "bytes_a_weight"), [("float32", 4), ("int8", 1), ("4-bit", 0.5)])
 def test_the_tied_matrix_is_there_once(model, costs, form, bytes_a_weight):
-    """Of every bit width: of as many bytes as embeddings take there is one initializer."""
+    """Each form has one initializer of as many bytes as the embeddings take."""
     import onnx
 
     del costs
-    held = onnx.load(model / "onnx" / onnx_files.FORMS[form][0]).graph.initializer
+    initializers = onnx.load(model / "onnx" / onnx_files.FORMS[form][0]).graph.initializer
     size = len(small_bert.PIECES) * small_bert.SECTION["hidden_size"] * bytes_a_weight
-    assert [len(each.raw_data) for each in held].count(size) == 1
+    assert [len(each.raw_data) for each in initializers].count(size) == 1
 
 
 def test_costs_are_those_of_the_files(model, costs):
     assert costs["difference_from_pytorch"] < 1e-4
-    for told in costs["files"]:
-        assert told["bytes"] == (model / "onnx" / told["file"]).stat().st_size
-        assert told["milliseconds"] > 0
-        assert told["scores"] == {}
+    for entry in costs["files"]:
+        assert entry["bytes"] == (model / "onnx" / entry["file"]).stat().st_size
+        assert entry["milliseconds"] > 0
+        assert entry["scores"] == {}
 
 
-def test_the_card_gets_the_table_and_keeps_the_rest(model, said):
+def test_the_card_gets_the_table_and_keeps_the_rest(model, output):
     text = (model / "README.md").read_text()
     assert text.startswith(f"# Card\n\n## {model_card.ONNX_HEADING}\n\n| file of onnx/ ")
     assert text.endswith("\n\n## Citation\n\nNobody.\n")
     assert "not yet" not in text
-    for each in (text, said):
+    for each in (text, output):
         assert "| model_q4.onnx | 4-bit |" in each
 
 
 def test_another_model_is_not_written(tmp_path, monkeypatch):
-    """A graph whose logits are not PyTorch's leaves nothing behind."""
+    """A graph whose logits are not PyTorch's leaves no files."""
     directory = small_bert.save(tmp_path / "model")
     run = onnx_graph.session
 
@@ -150,11 +150,11 @@ def test_another_model_is_not_written(tmp_path, monkeypatch):
 
 
 OTHER = '{"architectures": ["GPT2"], "max_position_embeddings": 8}'
-NONE = "is none of an exported model"
+NONE = "is not that of an exported model"
 
 
 @pytest.mark.parametrize(("config", "complaint"), [(None, NONE), ("{", NONE), ("[]", NONE), (OTHER, "names GPT2")])
-def test_what_is_no_export_is_refused(tmp_path, config, complaint):
+def test_a_directory_that_is_not_an_export_is_refused(tmp_path, config, complaint):
     if config:
         (tmp_path / "config.json").write_text(config)
     with pytest.raises(command.UserError, match=complaint):
@@ -173,19 +173,20 @@ def test_cut_weights_are_named(tmp_path):
     directory = small_bert.save(tmp_path / "model")
     path = directory / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(command.UserError, match="holds no sound weights"):
+    with pytest.raises(command.UserError, match="has no sound weights"):
         onnx_files.write(directory)
     assert not (directory / "onnx").exists()
 
 
-def test_files_that_are_there_are_not_made_again(model, costs):
-    with pytest.raises(command.UserError, match="onnx exists: remove it to make it again"):
+def test_existing_files_are_not_written_again(model, costs):
+    with pytest.raises(command.UserError, match="onnx exists: remove it to write it again"):
         onnx_files.write(model)
     assert onnx_files.read(model) == costs
 
 
-def test_no_folder_of_this_machine_is_in_a_file(model, said):
-    """The exporter notes the stack of each node, and a stack is full of home folders."""
+def test_no_folder_of_this_machine_is_in_a_file(model, output):
+    """The exporter notes the stack trace of each node, and a stack trace is full of home folders."""
+    del output
     folders = {str(ROOT), str(pathlib.Path(transformers.__file__).parent), str(model.parent)}
     for path in push_to_hub.files(model):
         content = path.read_bytes()

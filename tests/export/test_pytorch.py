@@ -1,4 +1,4 @@
-"""An export is what PyTorch computes too, or it does not exist; an import is its inverse."""
+"""An export exists only if PyTorch computes the same from it; an import is its inverse."""
 
 import json
 import sys
@@ -39,9 +39,9 @@ def call(tool, monkeypatch, *args):
     command.run(tool.main)
 
 
-def test_export_is_whole_and_says_what_was_checked(run, tmp_path):
-    checked = pytorch.export(run, tmp_path / "model").checked
-    assert 0 < checked.difference < 1e-5
+def test_export_is_complete_and_its_card_has_the_facts(run, tmp_path):
+    comparison = pytorch.export(run, tmp_path / "model").comparison
+    assert 0 < comparison.difference < 1e-5
     assert {path.name for path in (tmp_path / "model").iterdir()} == FILES
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     readme = (tmp_path / "model" / "README.md").read_text()
@@ -49,13 +49,13 @@ def test_export_is_whole_and_says_what_was_checked(run, tmp_path):
         "L2 H64 A4",
         f"{small_bert.STEP} steps",
         "c0ffee",
-        f"{checked.difference:.1e}",
+        f"{comparison.difference:.1e}",
         transformers.__version__,
     ]
     for fact in facts:
         assert fact in readme
-    held = hf.load(tmp_path / "model").params
-    jax.tree.map(np.testing.assert_array_equal, held, small_bert.params())
+    params = hf.load(tmp_path / "model").params
+    jax.tree.map(np.testing.assert_array_equal, params, small_bert.params())
 
 
 def break_kernel(tensors):
@@ -130,7 +130,7 @@ def test_existing_directory_is_left_alone_unless_empty(run, tmp_path):
 
 def test_export_without_pytorch_says_so(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert pytorch.export(run, tmp_path / "model").checked is None
+    assert pytorch.export(run, tmp_path / "model").comparison is None
     warning = "warning: torch not installed, so the export is not compared with PyTorch\n"
     assert capsys.readouterr().err == warning
     assert "not checked against PyTorch" in (tmp_path / "model" / "README.md").read_text()
@@ -142,7 +142,7 @@ def test_import_inverts_export_bit_for_bit(exported, run, tmp_path, monkeypatch,
     jax.tree.map(np.testing.assert_array_equal, imported, checkpoint.load_params(run))
     assert workdir.read_config(tmp_path / "imported")["model"] == small_bert.SECTION | hf.HERE
     assert vocab.load(tmp_path / "imported" / "tokenizer") == small_bert.VOCAB
-    assert "made anew" not in capsys.readouterr().out
+    assert "initialized" not in capsys.readouterr().out
     call(export_pytorch, monkeypatch, "--workdir", tmp_path / "imported", "--out", tmp_path / "again")
     for name in FILES - {"README.md"}:
         assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
@@ -154,7 +154,7 @@ def test_imported_encoder_gets_the_same_fresh_heads_each_time(exported, tmp_path
     vocab.save(small_bert.VOCAB, tmp_path / "encoder")
     for out in ("one", "two"):
         call(import_pytorch, monkeypatch, "--model", tmp_path / "encoder", "--out", tmp_path / out)
-        assert "has no pooler, no mlm, no nsp: made anew from seed 0" in capsys.readouterr().out
+        assert "has no pooler, no mlm, no nsp: initialized from seed 0" in capsys.readouterr().out
     one, two = (checkpoint.load_params(tmp_path / out) for out in ("one", "two"))
     jax.tree.map(np.testing.assert_array_equal, one, two)
     np.testing.assert_array_equal(one["layers"]["up"]["kernel"][1], small_bert.params()["layer_1"]["up"]["kernel"])
@@ -162,17 +162,17 @@ def test_imported_encoder_gets_the_same_fresh_heads_each_time(exported, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("tool", "given"),
+    ("tool", "options"),
     [
         (export_pytorch, ["--workdir", "nowhere"]),
         (import_pytorch, ["--model", "nowhere"]),
         (import_pytorch, []),
     ],
 )
-def test_faults_end_in_one_sentence_and_status_1(tmp_path, monkeypatch, tool, given):
+def test_faults_end_in_one_sentence_and_status_1(tmp_path, monkeypatch, tool, options):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"^error: [^\n]+$"):
-        call(tool, monkeypatch, *given, "--out", "out")
+        call(tool, monkeypatch, *options, "--out", "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -107,7 +107,7 @@ def test_question_answering_says_what_the_run_said(made):
 @pytest.mark.parametrize("head", HEADS)
 def test_export_says_what_it_is(made, head):
     each = made(head)
-    checked = each.exported.checked
+    checked = each.exported.comparison
     assert 0 < checked.difference < 1e-5
     config = workdir.read_config(each.run)
     readme = (each.model / "README.md").read_text(encoding="utf-8")
