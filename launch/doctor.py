@@ -1,11 +1,14 @@
-"""One host of a pod looks at itself, while all others do the same, and prints a line of JSON for launch/verdict.py.
+"""Checks one host of a pod while all others do the same, and prints a line of JSON for launch/doctor_report.py.
 
     python launch/doctor.py --host I --hosts N --coordinator ADDRESS:PORT --bucket gs://B [--corpus DIR]
 
-A check that fails is reported as {"fault": "what a person would say"}; the exit code is 0 all the same.
+A failed check is reported as {"fault": "a sentence"}; the exit code is 0 all the same.
 """
 
+from __future__ import annotations
+
 import argparse
+from collections.abc import Callable
 import concurrent.futures
 import contextlib
 import gc
@@ -21,166 +24,177 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any, TextIO
 import uuid
 
-HERE = pathlib.Path(__file__).resolve()
-PAYLOAD = 8 << 20  # bytes; large enough that the figure is the bandwidth's and not the round trip's
-NAME = re.compile(r"[\w.-]+")
-ROUNDS = 8  # exchanges with worker 0, of which the quickest tells the clocks' difference best
-IN_CHILDREN = ("devices", "bucket", "tensorflow")  # what may hang, or takes a device for itself
+SCRIPT = pathlib.Path(__file__).resolve()
+ROOT = SCRIPT.parent.parent
+PAYLOAD = 8 << 20  # bytes; large enough that bandwidth, not the round trip, determines the figure
+ROUNDS = 8  # exchanges with worker 0; the quickest measures the clocks' difference best
+CHILD_CHECKS = ("devices", "bucket", "tensorflow")  # they may hang, or take a device for themselves
 
 
-def main():
-    """Prints the report; with --only, one check's."""
+def main() -> None:
+    """Prints the report of all checks, or with --only the result of one."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--host", type=int, required=True)
-    parser.add_argument("--hosts", type=int, required=True)
-    parser.add_argument("--coordinator", required=True)
-    parser.add_argument("--bucket", required=True)
-    parser.add_argument("--corpus")
-    parser.add_argument("--wait_s", type=float, default=60, help="for the other hosts to begin")
-    parser.add_argument("--pins", type=pathlib.Path, default=HERE.parent.parent, help="requirements and constraints")
-    parser.add_argument("--only", choices=IN_CHILDREN, help=argparse.SUPPRESS)
+    parser.add_argument("--host", type=int, required=True, help="number of this host")
+    parser.add_argument("--hosts", type=int, required=True, help="number of hosts of the pod")
+    parser.add_argument("--coordinator", required=True, help="ADDRESS:PORT of worker 0")
+    parser.add_argument("--bucket", required=True, help="bucket to write to, gs://B")
+    parser.add_argument("--corpus", help="folder of the prepared corpus on this host")
+    parser.add_argument("--wait_s", type=float, default=60, help="seconds to wait for the other hosts")
+    parser.add_argument("--pins", type=pathlib.Path, default=ROOT, help="folder of requirements and constraints")
+    parser.add_argument("--only", choices=CHILD_CHECKS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
-        gc.disable()  # a child imports, answers and ends: a sixth of its time would go to looking for garbage
-    checks = {"devices": devices, "bucket": lambda: bucket(args), "tensorflow": tensorflow}
-    print(json.dumps(reported(checks[args.only]) if args.only else report(args)))
+        gc.disable()  # a child imports, answers and ends; garbage collection would take a sixth of its time
+    checks = {"devices": read_devices, "bucket": lambda: measure_bucket(args), "tensorflow": read_tensorflow}
+    print(json.dumps(run_check(checks[args.only]) if args.only else report(args)))
 
 
-def report(args) -> dict:
-    """All checks of this host. The port is first: the others wait for it."""
-    port = reported(lambda: meet(args))
+def report(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the results of all checks of this host. The port is first, because the other hosts wait for it."""
+    port = run_check(lambda: check_port(args))
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        children = {name: pool.submit(in_child, name) for name in IN_CHILDREN}
+        children = {name: pool.submit(run_in_child, name) for name in CHILD_CHECKS}
         return {
             "host": args.host,
             "name": socket.gethostname(),
             "python": platform.python_version(),
             "port": port,
-            "commit": reported(lambda: (HERE.parent.parent / "COMMIT").read_text().strip()),
-            "versions": reported(lambda: versions(args.pins)),
+            "commit": run_check(lambda: (ROOT / "COMMIT").read_text().strip()),
+            "versions": run_check(lambda: read_versions(args.pins)),
             "disk_gib": round(shutil.disk_usage(pathlib.Path.home()).free / 2**30, 1),
-            "memory_gib": reported(memory_gib),
-            "corpus": reported(lambda: corpus(args.corpus)) if args.corpus else None,
+            "memory_gib": run_check(free_memory_gib),
+            "corpus": run_check(lambda: corpus_hash(args.corpus)) if args.corpus else None,
             **{name: child.result() for name, child in children.items()},
         }
 
 
-def reported(check):
-    """What `check` returns, or its fault in one line."""
+def run_check(check: Callable[[], Any]) -> Any:
+    """Returns the result of `check`, or {"fault": one line} if it raises."""
     try:
         return check()
     except FileNotFoundError as fault:
-        return {"fault": f"{fault.filename or fault} is not there"}
-    except Exception as fault:  # a doctor reports whatever is wrong
+        return {"fault": f"{fault.filename or fault} is missing"}
+    except Exception as fault:  # any fault at all belongs into the report
         lines = str(fault).strip().splitlines() or [type(fault).__name__]
         return {"fault": lines[0][:300]}
 
 
-def in_child(name):
-    """One check in a process of its own, given three minutes."""
-    command = [sys.executable, str(HERE), *sys.argv[1:], "--only", name]
+def run_in_child(name: str) -> Any:
+    """Returns the result of the check called `name`, run in its own process with a limit of three minutes."""
+    command = [sys.executable, str(SCRIPT), *sys.argv[1:], "--only", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         return json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         return {"fault": "no answer within three minutes"}
     except (IndexError, ValueError):
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        return {"fault": said[-1][:300]}
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        return {"fault": lines[-1][:300]}
 
 
-def meet(args) -> dict:
-    """Worker 0 listens where a run's coordinator will, and every other host asks it for the time.
+def check_port(args: argparse.Namespace) -> dict[str, float]:
+    """Listens at the coordinator's port on worker 0; on every other host, asks worker 0 for its time.
 
-    Returns `skew_s`, this host's clock less worker 0's. Raises if somebody does not come within `wait_s`.
+    Returns `skew_s`, this host's clock minus worker 0's. Raises TimeoutError if a host does not connect in `wait_s`.
     """
     address, port = args.coordinator.rsplit(":", 1)
     if args.host:
-        return {"skew_s": round(ask_time(address, int(port), args.host, args.wait_s), 4)}
-    come = listen(int(port), args.hosts - 1, args.wait_s)
-    missing = sorted(set(range(1, args.hosts)) - come)
+        return {"skew_s": round(measure_skew(address, int(port), args.host, args.wait_s), 4)}
+    visitors = listen(int(port), args.hosts - 1, args.wait_s)
+    missing = sorted(set(range(1, args.hosts)) - visitors)
     if missing:
         names = ", ".join(map(str, missing))
-        raise TimeoutError(f"nobody came to port {port} from worker {names} within {args.wait_s:g} s")
+        raise TimeoutError(f"no connection to port {port} from worker {names} within {args.wait_s:g} s")
     return {"skew_s": 0.0}
 
 
-def listen(port, awaited, wait_s) -> set:
-    """The numbers of the hosts that came to `port`; returns when all have, or `wait_s` is over."""
-    come, all_here = set(), threading.Event()
+def listen(port: int, expected: int, wait_s: float) -> set[int]:
+    """Returns the numbers of the hosts that connected to `port`, after `expected` hosts or `wait_s` seconds."""
+    visitors: set[int] = set()
+    complete = threading.Event()
 
-    def serve(connection):
-        with connection, connection.makefile("rw") as lines, contextlib.suppress(OSError, ValueError):
-            for line in lines:  # a host's number, once for each exchange
-                print(repr(time.time()), file=lines, flush=True)
-                come.add(int(line))
-        if len(come) >= awaited:
-            all_here.set()
+    def serve(connection: socket.socket) -> None:
+        with connection, connection.makefile("rw") as stream, contextlib.suppress(OSError, ValueError):
+            for line in stream:  # the host's number, once per exchange
+                print(repr(time.time()), file=stream, flush=True)
+                visitors.add(int(line))
+        if len(visitors) >= expected:
+            complete.set()
 
-    def accept(server):
+    def accept(server: socket.socket) -> None:
         while True:
             try:
                 connection, _ = server.accept()
-            except OSError:  # closed
+            except OSError:  # the server was closed
                 return
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     try:
         server = socket.create_server(("", port))
     except OSError as fault:
-        raise OSError(f"port {port} is taken on worker 0 ({fault.strerror}): is a run alive there?") from fault
+        raise OSError(f"port {port} is in use on worker 0 ({fault.strerror}): is a run alive there?") from fault
     with server:
         threading.Thread(target=accept, args=(server,), daemon=True).start()
-        if awaited:
-            all_here.wait(wait_s)
-        return set(come)
+        if expected:
+            complete.wait(wait_s)
+        return set(visitors)
 
 
-def ask_time(address, port, number, wait_s) -> float:
-    """The clock here less the one at `address`, in seconds, to within half of the quickest round trip."""
-    until = time.monotonic() + wait_s
+def measure_skew(address: str, port: int, number: int, wait_s: float) -> float:
+    """Returns this host's clock minus the clock at `address` in seconds, to within half of the quickest round trip.
+
+    address, port: of worker 0, which is tried again until it answers.
+    number: number of this host.
+    wait_s: seconds after which TimeoutError is raised.
+    """
+    deadline = time.monotonic() + wait_s
     while True:
         try:
-            with socket.create_connection((address, port), timeout=5) as connection, connection.makefile("rw") as lines:
-                return min((exchange(lines, number) for _ in range(ROUNDS)), key=lambda pair: pair[0])[1]
-        except (OSError, ValueError) as fault:  # not listening yet, or somebody else listens
-            if time.monotonic() > until:
+            with socket.create_connection((address, port), timeout=5) as peer, peer.makefile("rw") as stream:
+                return min((exchange(stream, number) for _ in range(ROUNDS)), key=lambda pair: pair[0])[1]
+        except (OSError, ValueError) as fault:  # nobody listens yet, or another program listens
+            if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"cannot reach worker 0 at {address}:{port} within {wait_s:g} s ({fault or type(fault).__name__})"
                 ) from fault
             time.sleep(0.2)
 
 
-def exchange(lines, number):
-    """(seconds of the round trip, this clock less theirs)."""
-    sent, began = time.time(), time.perf_counter()
-    print(number, file=lines, flush=True)
-    theirs = float(lines.readline())
-    took = time.perf_counter() - began
-    return took, sent + took / 2 - theirs
+def exchange(stream: TextIO, number: int) -> tuple[float, float]:
+    """Sends this host's `number` to worker 0 and reads its time. Returns (round trip, this clock minus its) in s."""
+    sent, start = time.time(), time.perf_counter()
+    print(number, file=stream, flush=True)
+    remote = float(stream.readline())
+    duration = time.perf_counter() - start
+    return duration, sent + duration / 2 - remote
 
 
-def devices() -> dict:
-    """What JAX sees on this host; on a pod this starts the chips of all hosts together."""
+def read_devices() -> dict[str, Any]:
+    """Returns platform, kind and count of this host's devices in JAX. On a pod this starts the chips of all hosts."""
     import jax
 
     local = jax.local_devices()
     return {"platform": local[0].platform, "kind": local[0].device_kind, "count": len(local)}
 
 
-def bucket(args) -> dict:
-    """MB/s of writing an object and of reading it back, by the way that checkpoints take; the object is deleted."""
+def measure_bucket(args: argparse.Namespace) -> dict[str, float]:
+    """Writes an object to the bucket with the library that checkpoints use, reads it back and deletes it.
+
+    Returns the speeds in MB/s. Raises OSError if other bytes come back.
+    """
     from etils import epath
 
-    if args.bucket.startswith("gs://"):
-        from google.cloud import storage  # Orbax looks at the bucket itself before it writes, and needs leave to
+    scheme = "gs://"
+    if args.bucket.startswith(scheme):
+        from google.cloud import storage  # Orbax reads the bucket's metadata before it writes, and needs permission to
 
-        storage.Client().get_bucket(args.bucket.removeprefix("gs://"))
+        storage.Client().get_bucket(args.bucket[len(scheme) :])
     path = epath.Path(args.bucket) / f"doctor-{uuid.uuid4().hex}-{args.host}"
     payload = os.urandom(PAYLOAD)
-    began = time.perf_counter()
+    start = time.perf_counter()
     path.write_bytes(payload)
     written = time.perf_counter()
     try:
@@ -191,13 +205,13 @@ def bucket(args) -> dict:
     if not same:
         raise OSError("an object came back from the bucket with other bytes")
     return {
-        "write_mb_s": round(PAYLOAD / 1e6 / (written - began), 1),
+        "write_mb_s": round(PAYLOAD / 1e6 / (written - start), 1),
         "read_mb_s": round(PAYLOAD / 1e6 / (read - written), 1),
     }
 
 
-def tensorflow() -> dict:
-    """The TensorFlow packages that are installed, and the kinds of devices that TensorFlow sees."""
+def read_tensorflow() -> dict[str, list[str]]:
+    """Returns the installed TensorFlow packages and the kinds of devices that TensorFlow uses."""
     names = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly")
     installed = {dist.metadata["Name"].lower().replace("_", "-") for dist in importlib.metadata.distributions()}
     import tensorflow as tf
@@ -206,38 +220,40 @@ def tensorflow() -> dict:
     return {"packages": [name for name in names if name in installed], "devices": kinds}
 
 
-def versions(folder) -> dict:
-    """[Installed version or None, pinned version] by name, of each pinned package that is installed or needed.
+def read_versions(folder: pathlib.Path) -> dict[str, list[str | None]]:
+    """Returns {name: [installed version or None, pinned version]} of each pinned package that is installed or required.
 
-    folder: it has constraints.txt, with the pins, and requirements.txt, with the packages that a run needs.
+    folder: has constraints.txt, with the pins, and requirements.txt, with the packages that a run requires.
     """
-    needed = {NAME.match(line)[0].lower() for line in lines_of(folder / "requirements.txt")}
-    versions = {}
-    for line in lines_of(folder / "constraints.txt"):
-        name, _, pinned = line.partition("==")
+    required = {re.split(r"[^\w.-]", line)[0].lower() for line in read_lines(folder / "requirements.txt")}
+    versions: dict[str, list[str | None]] = {}
+    for line in read_lines(folder / "constraints.txt"):
+        name, _, pin = line.partition("==")
         try:
             installed = importlib.metadata.version(name).split("+")[0]  # 2.13.0+cpu is a build of 2.13.0
         except importlib.metadata.PackageNotFoundError:
             installed = None
-        if installed or name.lower() in needed:
-            versions[name.lower().replace("_", "-")] = [installed, pinned]
+        if installed or name.lower() in required:
+            versions[name.lower().replace("_", "-")] = [installed, pin]
     return versions
 
 
-def lines_of(path) -> list:
-    """The lines of a requirements file without blank ones and comments."""
+def read_lines(path: pathlib.Path) -> list[str]:
+    """Returns the lines of a requirements file without comments and blank lines."""
     lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
     return [line for line in lines if line]
 
 
-def memory_gib() -> float:
-    """Memory that programs can still have."""
-    kib = re.search(r"^MemAvailable: +(\d+) kB", pathlib.Path("/proc/meminfo").read_text(), re.MULTILINE)[1]
-    return round(int(kib) / 2**20, 1)
+def free_memory_gib() -> float:
+    """Returns the memory that is available to programs, in GiB."""
+    match = re.search(r"^MemAvailable: +(\d+) kB", pathlib.Path("/proc/meminfo").read_text(), re.MULTILINE)
+    if not match:
+        raise OSError("/proc/meminfo has no MemAvailable")
+    return round(int(match[1]) / 2**20, 1)
 
 
-def corpus(directory) -> str:
-    """The corpus' hash, as its lockfile has it."""
+def corpus_hash(directory: str) -> str:
+    """Returns the corpus' hash from its lockfile."""
     from etils import epath
 
     return json.loads((epath.Path(directory) / "corpus.json").read_text())["sha256"]

@@ -1,41 +1,42 @@
 # shellcheck shell=bash disable=SC2034,SC2153
-# What is done on the hosts of a pod that stands: setup, doctor, run, status, logs, stop. tpu_pod.sh sources this file.
+# Commands for the hosts of a pod that exists: setup, doctor, run, status, logs, stop. tpu_pod.sh sources this file.
 
-CODE=bert_tpu/code/launch  # on a host, below its home
-# JAX's own choice has moved (8482 since 0.8.1); 8476 is what Cloud's documents open between a pod's hosts.
+CODE=bert_tpu/code/launch  # on a host, relative to its home
+# JAX's own default has changed (8482 since 0.8.1); Google Cloud's documents open 8476 between a pod's hosts.
 PORT=8476
 
-# Ships the commit $1 and makes every host ready for it. Returns 1, with the reason said, where that does not succeed.
+# Copies commit $1 to every host and installs what it needs. Returns 1, after printing the reason, if a host fails.
 setup_hosts() {
   local commit=$1 tar="bert_tpu-$1.tar.gz" folder=$TMP unpack
-  [ -z "$DRY_RUN" ] || folder=/tmp # what is printed can be pasted later
-  here git -C "$REPO" archive --format=tar.gz --output="$folder/$tar" "$commit"
-  # Alone first: the first connection of all makes an ssh key, which four at once would fight over.
-  ssh_to 0 true 2>"$TMP/err.0" || { say "worker 0: $(host_fault 0 $?)"; return 1; }
+  [ -z "$DRY_RUN" ] || folder=/tmp # $TMP is gone by the time that somebody pastes the printed commands
+  local_command git -C "$REPO" archive --format=tar.gz --output="$folder/$tar" "$commit"
+  # Worker 0 first: the very first connection creates an ssh key, and four connections at once would each create one.
+  ssh_to 0 true 2>"$TMP/err.0" || { say "worker 0: $(host_error 0 $?)"; return 1; }
   cloud compute tpus tpu-vm scp "$folder/$tar" "$NAME:" "${PLACE[@]}" --quiet --worker=all 2>"$TMP/err" ||
-    { say "cannot copy the code to $NAME: $(sentence "$TMP/err")"; return 1; }
+    { say "cannot copy the code to $NAME: $(explain_error "$TMP/err")"; return 1; }
   unpack="d=bert_tpu/$commit; mkdir -p \$d && tar -xzf $tar -C \$d && rm $tar &&"
-  on_hosts "$unpack bash \$d/launch/host_setup.sh $commit $CORPUS"
-  all_well
+  run_on_hosts "$unpack bash \$d/launch/host_setup.sh $commit $CORPUS"
+  report_failures
 }
 
 setup() {
   local commit
-  need_ready
+  require_ready
   commit=$(git -C "$REPO" rev-parse HEAD 2>/dev/null) ||
-    fail "$REPO is no git checkout: the pod runs a commit, so clone the repository with git"
+    fail "$REPO is not a git checkout: the pod runs a commit, so clone the repository with git"
   [ -z "$(git -C "$REPO" status --porcelain)" ] ||
-    say "note: what you have not committed is not shipped; the pod gets commit ${commit:0:12}"
+    say "note: uncommitted changes are not copied; the pod gets commit ${commit:0:12}"
   say "setting up $HOSTS hosts with commit ${commit:0:12}; the first time takes some minutes"
   setup_hosts "$commit" ||
-    fail "the setup did not come to its end on every host; mend that and run it again, what is done is kept"
+    fail "the setup did not finish on every host; fix the fault above and run setup again, it keeps finished parts"
   say "every host is ready; next: launch/tpu_pod.sh doctor"
 }
 
-# Fills RUN_STATE, RUN_CODE, RUN_SECONDS, RUN_SUM and RUN_LINE, an entry a host; returns 1 where a host does not answer.
-ask_hosts() {
+# Asks every host about its run. Fills RUN_STATE, RUN_CODE, RUN_SECONDS, RUN_SUM and RUN_LINE, one entry per host.
+# Returns 1 if a host does not answer.
+read_runs() {
   local i
-  on_hosts "bash $CODE/host_run.sh state"
+  run_on_hosts "bash $CODE/host_run.sh state"
   RUN_STATE=() RUN_CODE=() RUN_SECONDS=() RUN_SUM=() RUN_LINE=()
   [ -z "$DRY_RUN" ] || return 0
   for ((i = 0; i < HOSTS; i++)); do
@@ -43,52 +44,53 @@ ask_hosts() {
     if [ "$(cat "$TMP/code.$i")" = 0 ]; then
       IFS=$'\t' read -r "RUN_STATE[i]" "RUN_CODE[i]" "RUN_SECONDS[i]" "RUN_SUM[i]" "RUN_LINE[i]" <"$TMP/out.$i" || :
     else
-      [ "$(cat "$TMP/code.$i")" != 127 ] || RUN_STATE[i]=bare # a new host: bash finds no host_run.sh
-      RUN_LINE[i]=$(host_fault "$i" "$(cat "$TMP/code.$i")")
+      [ "$(cat "$TMP/code.$i")" != 127 ] || RUN_STATE[i]=bare # a new host: it has no host_run.sh
+      RUN_LINE[i]=$(host_error "$i" "$(cat "$TMP/code.$i")")
     fi
   done
   case " ${RUN_STATE[*]} " in *" unknown "* | *" bare "*) return 1 ;; esac
 }
 
-# Sets COUNTED to how many hosts are in run state $1.
+# Sets COUNT to the number of hosts in run state $1.
 count_hosts() {
   local i
-  COUNTED=0
+  COUNT=0
   for ((i = 0; i < ${#RUN_STATE[@]}; i++)); do
-    [ "${RUN_STATE[$i]}" != "$1" ] || COUNTED=$((COUNTED + 1))
+    [ "${RUN_STATE[$i]}" != "$1" ] || COUNT=$((COUNT + 1))
   done
 }
 
-# Checks the words of a run and adds what the env file knows: the corpus' place and a lasting cache of programs.
-run_words() {
-  local word next="" workdir="" dir="" cache=""
+# Checks the arguments for pretraining and sets RUN_ARGS to them, with what the env file knows unless they set it:
+# the corpus' folder on the hosts, and a cache of compiled programs in the bucket, where it outlives the pod.
+prepare_run_args() {
+  local word option="" workdir="" corpus_set="" cache_set=""
   for word in "$@"; do
-    case $next$word in
-      --workdir) next=--workdir= ; continue ;;
+    case $option$word in
+      --workdir) option=--workdir= ; continue ;;
       --workdir=*) workdir=${word#--workdir=} ;;
-      --config.data.dir=*) dir=given ;;
-      --config.compile_cache=*) cache=given ;;
+      --config.data.dir=*) corpus_set=yes ;;
+      --config.compile_cache=*) cache_set=yes ;;
     esac
-    next=""
+    option=""
   done
-  [ -n "$workdir" ] || fail "no workdir: write launch/tpu_pod.sh $COMMAND -- --config configs/bert.py:medium" \
-    "--workdir $BUCKET/runs/medium"
+  [ -n "$workdir" ] || fail "--workdir is missing: write launch/tpu_pod.sh $COMMAND -- --config" \
+    "configs/bert.py:medium --workdir $BUCKET/runs/medium"
   [[ $workdir == gs://* ]] ||
-    fail "the workdir $workdir is on the hosts' disks, which go with the pod: give one in the bucket, such as" \
+    fail "the workdir $workdir is on the hosts' disks, which are deleted with the pod: use one in the bucket, such as" \
       "--workdir $BUCKET/runs/medium"
-  WORDS=("$@")
-  [ -n "$cache" ] || WORDS+=("--config.compile_cache=$BUCKET/compile_cache")
-  [ -n "$dir" ] || [ -z "$CORPUS" ] || WORDS+=("--config.data.dir=../corpus")
-  WORDS_SUM=$(printf '%s\n' "${WORDS[@]}" | cksum | cut -d' ' -f1) # as host_run.sh has it
+  RUN_ARGS=("$@")
+  [ -n "$cache_set" ] || RUN_ARGS+=("--config.compile_cache=$BUCKET/compile_cache")
+  [ -n "$corpus_set" ] || [ -z "$CORPUS" ] || RUN_ARGS+=("--config.data.dir=../corpus")
+  RUN_ARGS_SUM=$(printf '%s\n' "${RUN_ARGS[@]}" | cksum | cut -d' ' -f1) # computed as host_run.sh computes it
 }
 
-# Starts WORDS on every host; where one host refuses, the others are stopped again.
+# Starts pretraining with RUN_ARGS on every host. If one host refuses, stops the others and returns 1.
 start_hosts() {
-  local words
-  words=$(printf '%q ' "${WORDS[@]}")
+  local quoted
+  quoted=$(printf '%q ' "${RUN_ARGS[@]}")
   STARTING=yes
-  on_hosts "bash $CODE/host_run.sh start ${ADDRESSES[0]}:$PORT $HOSTS $words"
-  if ! all_well; then
+  run_on_hosts "bash $CODE/host_run.sh start ${ADDRESSES[0]}:$PORT $HOSTS $quoted"
+  if ! report_failures; then
     stop_hosts by-watch
     STARTING=""
     return 1
@@ -96,69 +98,76 @@ start_hosts() {
   STARTING=""
 }
 
+# Asks every host to stop its run. $1: by-hand or by-watch.
 stop_hosts() {
-  on_hosts "bash $CODE/host_run.sh stop $1"
+  run_on_hosts "bash $CODE/host_run.sh stop $1"
 }
 
 run() {
-  run_words "$@"
-  need_ready
-  ask_hosts || { status_lines; fail "not every host answers; nothing was started"; }
+  prepare_run_args "$@"
+  require_ready
+  read_runs || { print_runs; fail "not every host answers; nothing was started"; }
   count_hosts running
-  [ "$COUNTED" = 0 ] || fail "a run is alive on $COUNTED of $HOSTS hosts already: launch/tpu_pod.sh status shows it," \
-    "stop ends it after a save"
+  [ "$COUNT" = 0 ] || fail "a run is alive on $COUNT of $HOSTS hosts already: see it with launch/tpu_pod.sh status," \
+    "or save and end it with launch/tpu_pod.sh stop"
   [ -n "$NO_DOCTOR" ] || doctor
-  start_hosts || fail "the run did not start on every host, so it was stopped on the others; nothing runs"
+  start_hosts || fail "the run did not start on every host, so it was stopped on the others; nothing is running"
   [ -n "$DRY_RUN" ] || sleep "$SETTLE_S"
-  ask_hosts || :
+  read_runs || :
   [ -n "$DRY_RUN" ] && return
-  status_lines
+  print_runs
   count_hosts failed
-  [ "$COUNTED" = 0 ] || fail "the run ended at once; the lines above say why, launch/tpu_pod.sh logs says more"
-  say "running on its own: this terminal may be closed. launch/tpu_pod.sh logs follows it, watch keeps it alive"
+  [ "$COUNT" = 0 ] || fail "the run ended at once; the lines above name the reason, launch/tpu_pod.sh logs prints more"
+  say "the run goes on without this terminal, which may be closed. launch/tpu_pod.sh logs prints its log," \
+    "launch/tpu_pod.sh watch keeps it alive"
 }
 
-status_lines() {
-  local i shown
+# Prints one line per host: number, state, duration and last line of the log.
+print_runs() {
+  local i state
   for ((i = 0; i < ${#RUN_STATE[@]}; i++)); do
     case ${RUN_STATE[$i]} in
-      failed) shown="failed (code ${RUN_CODE[$i]})" ;;
-      lost) shown="gone (killed, or the host was restarted)" ;;
-      bare) shown="not set up" ;;
-      unknown) shown="no answer" ;;
-      *) shown=${RUN_STATE[$i]} ;;
+      failed) state="failed (code ${RUN_CODE[$i]})" ;;
+      lost) state="gone (killed, or the host was restarted)" ;;
+      bare) state="not set up" ;;
+      unknown) state="no answer" ;;
+      *) state=${RUN_STATE[$i]} ;;
     esac
-    printf 'worker %s  %s  %s  %s\n' "$i" "$shown" "$(clock "${RUN_SECONDS[$i]}")" "${RUN_LINE[$i]}"
+    printf 'worker %s  %s  %s  %s\n' "$i" "$state" "$(clock "${RUN_SECONDS[$i]}")" "${RUN_LINE[$i]}"
   done
 }
 
+# Prints $1 seconds as H:MM:SS.
 clock() {
   printf '%d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60))
 }
 
 status() {
-  look || fail "$(sentence "$TMP/err")"
+  read_pod || fail "$(explain_error "$TMP/err")"
   if [ "$STATE" = ABSENT ] && [ "$CREATE" = queued ]; then
-    look_at_request || fail "$(sentence "$TMP/err")"
+    read_request || fail "$(explain_error "$TMP/err")"
     if [ "$REQUEST" != ABSENT ]; then
-      echo "the request for $NAME is in Cloud's queue: $REQUEST; it costs nothing until there are chips"
+      echo "the request for $NAME is in Google Cloud's queue: $REQUEST; it costs nothing until there are chips"
       return
     fi
   fi
   [ -n "$DRY_RUN" ] || case $STATE in
-    ABSENT) echo "there is no pod $NAME in $ZONE: nothing runs and nothing costs" ;;
-    PREEMPTED | TERMINATED) echo "Cloud has taken $NAME back ($STATE): watch makes it again, delete clears it away" ;;
-    *) echo "$NAME in $ZONE: $STATE, $ACCELERATOR ($CHIPS chips, $HOSTS hosts), $CAPACITY; it costs money until delete" ;;
+    ABSENT) echo "there is no pod $NAME in $ZONE: nothing is running and nothing costs money" ;;
+    PREEMPTED | TERMINATED)
+      echo "Google Cloud has taken $NAME back ($STATE): watch creates it again, delete removes it" ;;
+    *)
+      echo "$NAME in $ZONE: $STATE, $ACCELERATOR ($CHIPS chips, $HOSTS hosts), $CAPACITY; it costs money until you" \
+        "delete it" ;;
   esac
   [ "$STATE" = READY ] || return 0
-  ask_hosts || :
-  status_lines
+  read_runs || :
+  print_runs
 }
 
-# The logs of all hosts, each line with its host's number, until the runs end or Ctrl-C.
+# Prints the logs of all hosts, each line with its host's number, until the runs end or Ctrl-C.
 logs() {
   local i
-  need_ready
+  require_ready
   set -m
   for ((i = 0; i < HOSTS; i++)); do
     if [ -n "$DRY_RUN" ]; then
@@ -173,25 +182,27 @@ logs() {
 }
 
 stop() {
-  need_ready
+  require_ready
   stop_hosts by-hand
-  all_well || fail "not every host could be asked"
-  [ -n "$DRY_RUN" ] || say "asked: the run saves a checkpoint and ends; the pod stays and costs money until it is deleted"
+  report_failures || fail "not every host received the request to stop; run stop again"
+  [ -n "$DRY_RUN" ] || say "the run was asked to save a checkpoint and end; the pod stays and costs money until you" \
+    "delete it"
 }
 
 doctor() {
-  need_ready
-  doctor_hosts || fail "the pod is not fit for a run; the lines above say what to mend"
+  require_ready
+  check_pod || fail "the pod is not fit for a run; fix the faults listed above"
 }
 
-# Every host looks at itself at once; the verdict is printed as a table. Returns 1 if anything is wrong.
-doctor_hosts() {
+# Runs doctor.py on every host at once and prints its report as a table. Returns 1 if anything is wrong.
+check_pod() {
   local probe
-  say "every host looks at itself: chips, versions, port, clock, bucket"
+  say "every host checks its chips, versions, port, clock and bucket"
   probe="cd bert_tpu/code 2>/dev/null || exit 127; ../venv/bin/python launch/doctor.py --host \$WORKER --hosts $HOSTS"
   probe+=" --coordinator ${ADDRESSES[0]}:$PORT --bucket $BUCKET${CORPUS:+ --corpus ../corpus}"
-  on_hosts "$probe"
+  run_on_hosts "$probe"
   [ -z "$DRY_RUN" ] || return 0
-  all_well || return 1
-  cat "$TMP"/out.[0-9]* | "$LOCAL_PYTHON" "$HERE/verdict.py" --hosts "$HOSTS" --chips "$CHIPS" --kind "$KIND" >&2
+  report_failures || return 1
+  cat "$TMP"/out.[0-9]* |
+    "$LOCAL_PYTHON" "$HERE/doctor_report.py" --hosts "$HOSTS" --chips "$CHIPS" --kind "$KIND" >&2
 }

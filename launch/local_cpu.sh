@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The whole flow on one machine's CPU: launch/local_cpu.sh DIR TEXT-GLOB [TASK]
-# Makes tokenizer, corpus, run and model in a folder of DIR for each text; what is finished is kept. TASK: a folder with
-# train.jsonl and validation.jsonl, of lines {"text": ..., "label": ...}, to fine-tune the model on. BIAS: a folder with
-# the benchmarks of tools.audit_bias; without it only the sentences that need no file are asked.
+# Writes tokenizer, corpus, run and model to a folder of DIR, one folder per text. Finished parts are kept.
+# TASK: a folder with train.jsonl and validation.jsonl, of lines {"text": ..., "label": ...}, for fine-tuning.
+# Environment: BIAS, a folder with the benchmarks of tools.audit_bias (without it the audit uses only the sentences that
+# need no file); PY, the Python to use.
 set -euo pipefail
 dir=$1 text=$2 task=${3:-$1/task} py=${PY:-python} bias=${BIAS:-}
-key() { printf %s "$1" | cksum | cut -d' ' -f1; }  # a folder's name for what was given
+key() { printf %s "$1" | cksum | cut -d' ' -f1; }  # a name for the folder that belongs to input $1
 say() { printf '\n== %s\n' "$*"; }
 
 docs=$dir/text/docs.txt
@@ -16,7 +17,7 @@ if [ "$text" = "$docs" ]; then
     "$py" -m tools.collect_docs --out "$docs"
   fi
 else
-  # Another text means another vocabulary and another run.
+  # Another text needs another vocabulary and another run.
   work=$dir/$(key "$text")
 fi
 if [ ! -e "$work/tokenizer/vocab.txt" ]; then
@@ -36,21 +37,21 @@ if [ "$task" = "$dir/task" ] && [ ! -e "$task/validation.jsonl" ]; then
   "$py" -m tools.collect_task --out "$task"
 fi
 tuned=$work/tuned-$(key "$task")
-say "fine-tuning on it"
+say "fine-tuning on the task"
 "$py" -m bert_tpu.finetune --config configs/pairs.py --config.init_from="$work/model" \
   --config.data.train="$task/train.jsonl" --config.data.validation="$task/validation.jsonl" \
   --config.optim.learning_rate=1e-3 --config.model.dtype=float32 --workdir "$tuned"
 [ -e "$tuned-model" ] || "$py" -m tools.export_pytorch --workdir "$tuned" --out "$tuned-model"
-say "both models in ONNX, and what fewer bits cost"
+say "export of both models to ONNX, and their scores with fewer bits"
 [ -e "$work/model/onnx" ] || "$py" -m tools.export_onnx --model "$work/model" --workdir "$work/run"
 [ -e "$tuned-model/onnx" ] || "$py" -m tools.export_onnx --model "$tuned-model" --workdir "$tuned"
 say "bias"
 if [ -n "$bias" ]; then
-  audit=$work/audit-$(key "$bias") asked=(--data "$bias")
+  audit=$work/audit-$(key "$bias") benchmarks=(--data "$bias")
 else
-  audit=$work/audit asked=(--data "$work" --tasks templates)
+  audit=$work/audit benchmarks=(--data "$work" --tasks templates)
 fi
-[ -e "$audit" ] || "$py" -m tools.audit_bias --model "$work/model" --out "$audit" "${asked[@]}"
+[ -e "$audit" ] || "$py" -m tools.audit_bias --model "$work/model" --out "$audit" "${benchmarks[@]}"
 say "model card"
 "$py" -m tools.model_card --model "$work/model" --workdir "$work/run" --bias "$audit" --scores "$tuned"
 say "report"

@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2034
-# The env file: KEY=VALUE lines that are matched and assigned, never executed. tpu_pod.sh sources this file.
+# Reads the env file: KEY=VALUE lines that are matched and assigned, never executed. tpu_pod.sh sources this file.
 
 SETTINGS="PROJECT ZONE NAME ACCELERATOR RUNTIME CAPACITY CREATE BUCKET CORPUS NETWORK SUBNETWORK SERVICE_ACCOUNT"
-NEEDED="PROJECT ZONE NAME ACCELERATOR BUCKET"
-LC_ALL=C  # so that [a-z] means these letters and no others
+REQUIRED="PROJECT ZONE NAME ACCELERATOR BUCKET"
+LC_ALL=C  # so that [a-z] matches ASCII letters only
 
-# Sets PATTERN to what a value of setting $1 must look like, and EXAMPLE to one that does.
+# Sets PATTERN to the pattern of a value of setting $1, and EXAMPLE to a value that matches it.
 pattern_of() {
   case $1 in
     PROJECT) PATTERN='[a-z][a-z0-9-]{4,28}[a-z0-9]' EXAMPLE=my-project-123 ;;
@@ -24,8 +24,8 @@ pattern_of() {
   esac
 }
 
-# Prints the setting that is spelled most like $1.
-nearest() {
+# Prints the setting with the smallest edit distance to $1.
+nearest_setting() {
   awk -v word="$1" -v known="$SETTINGS" '
     function distance(a, b,   i, j, d, cost) {
       for (i = 0; i <= length(a); i++) d[i, 0] = i
@@ -48,64 +48,66 @@ nearest() {
     }'
 }
 
-# Sets $1 to $2 if it is of that setting's form; $3 says where it stands.
-set_one() {
-  local key=$1 value=$2 where=$3
+# Sets variable $1 to value $2 if the value matches the setting's pattern. $3: file and line, for the error.
+assign_setting() {
+  local key=$1 value=$2 place=$3
   if ! [[ $key =~ ^[A-Za-z_]{1,40}$ ]]; then
-    fail "$where: $(printf %q "${key:0:40}") is no setting; the names are ${SETTINGS// /, }"
+    fail "$place: $(printf %q "${key:0:40}") is not a setting; the settings are ${SETTINGS// /, }"
   fi
   case " $SETTINGS " in
     *" $key "*) ;;
-    *) fail "$where: there is no setting $key; did you mean $(nearest "$key")?" ;;
+    *) fail "$place: there is no setting $key; did you mean $(nearest_setting "$key")?" ;;
   esac
-  [ -n "$value" ] || [[ " $NEEDED " == *" $key "* ]] || return 0 # as if it were left out
-  [ -z "${!key}" ] || fail "$where: $key is given twice; keep one of the two lines"
+  [ -n "$value" ] || [[ " $REQUIRED " == *" $key "* ]] || return 0 # an empty optional setting counts as left out
+  [ -z "${!key}" ] || fail "$place: $key is set twice; keep one of the two lines"
   pattern_of "$key"
   if ! [[ $value =~ ^($PATTERN)$ ]]; then
-    fail "$where: $key cannot be $(printf %q "${value:0:80}"); give something like $key=$EXAMPLE"
+    fail "$place: $key cannot be $(printf %q "${value:0:80}"); use a value like $key=$EXAMPLE"
   fi
   printf -v "$key" %s "$value"
 }
 
-# Reads the env file $1 into the settings, or exits with a sentence that names the line.
+# Reads the env file $1 into the settings. Exits with an error that names the line if one is wrong.
 read_settings() {
   local file=$1 line key value number=0 quotes='^"(.*)"$|^'"'(.*)'"'$'
   local pair='^[[:space:]]*([^=]*[^=[:space:]])?[[:space:]]*=[[:space:]]*(.*[^[:space:]])?[[:space:]]*$'
-  [ -f "$file" ] || fail "no $file: copy launch/tpu_pod.env.example there and fill it in, or name yours with --env"
+  [ -f "$file" ] ||
+    fail "there is no file $file: copy launch/tpu_pod.env.example there and fill it in, or name your file with --env"
   for key in $SETTINGS; do printf -v "$key" %s ""; done
   while IFS= read -r line || [ -n "$line" ]; do
     number=$((number + 1))
     line=${line%$'\r'}
     [[ $line =~ ^[[:space:]]*(#.*)?$ ]] && continue
-    [[ $line =~ $pair ]] || fail "$file line $number: $(printf %q "${line:0:40}") is no NAME=VALUE"
+    [[ $line =~ $pair ]] || fail "$file line $number: $(printf %q "${line:0:40}") is not a NAME=VALUE line"
     key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
     [[ $value =~ ^([^#]*[^#[:space:]])[[:space:]]+#.*$ ]] && value=${BASH_REMATCH[1]}
     [[ $value =~ $quotes ]] && value=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
-    set_one "$key" "$value" "$file line $number"
+    assign_setting "$key" "$value" "$file line $number"
   done <"$file"
-  for key in $NEEDED; do
+  for key in $REQUIRED; do
     pattern_of "$key"
-    [ -n "${!key}" ] || fail "$file gives no $key: add a line such as $key=$EXAMPLE"
+    [ -n "${!key}" ] || fail "$file does not set $key: add a line such as $key=$EXAMPLE"
   done
   CAPACITY=${CAPACITY:-on-demand} CREATE=${CREATE:-queued}
-  derive
+  derive_settings
 }
 
-# Sets what follows from ACCELERATOR: RUNTIME where it is not given, CHIPS, HOSTS, and KIND, as JAX calls a device.
-# Runtimes: https://docs.cloud.google.com/tpu/docs/runtimes. Sizes: https://docs.cloud.google.com/tpu/docs/v5e and
-# its neighbours: v2 to v4 and v5p count cores, two a chip, v5e and v6e chips. A host of a pod has four chips; v5e and
-# v6e also come as one chip and as one host of eight.
-derive() {
+# Sets the variables that follow from ACCELERATOR: CHIPS, HOSTS, KIND (JAX's name of the device) and, if it is not set,
+# RUNTIME. Runtimes: https://docs.cloud.google.com/tpu/docs/runtimes
+# Sizes: https://docs.cloud.google.com/tpu/docs/v5e and the pages of the other generations. The number in the name
+# counts cores for v2 to v4 and v5p (two per chip), and chips for v5e and v6e. A host of a pod has four chips; v5e and
+# v6e also come as one chip and as one host with eight.
+derive_settings() {
   local count=${ACCELERATOR#*-}
   case $ACCELERATOR in
     v5litepod-1 | v6e-1) CHIPS=1 HOSTS=1 ;;
     v5litepod-* | v6e-*)
       CHIPS=$count HOSTS=$(((count + 3) / 4))
       if [ "$count" -le 8 ]; then HOSTS=1; fi
-      [ $((count % 4)) = 0 ] || fail "there is no $ACCELERATOR: hosts have 4 chips, so give 1 or a multiple of 4" ;;
+      [ $((count % 4)) = 0 ] || fail "there is no $ACCELERATOR: a host has 4 chips, so use 1 or a multiple of 4" ;;
     *)
       CHIPS=$((count / 2)) HOSTS=$((count / 8))
-      [ $((count % 8)) = 0 ] || fail "there is no $ACCELERATOR: hosts have 8 cores, so give a multiple of 8" ;;
+      [ $((count % 8)) = 0 ] || fail "there is no $ACCELERATOR: a host has 8 cores, so use a multiple of 8" ;;
   esac
   case $ACCELERATOR in
     v6e-*) KIND="TPU v6 lite" RUNTIME=${RUNTIME:-v2-alpha-tpuv6e} ;;

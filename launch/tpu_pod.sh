@@ -1,25 +1,26 @@
 #!/usr/bin/env bash
-# One TPU pod, from a laptop:
-#   launch/tpu_pod.sh create                                 make it: costs money from then until delete
-#   launch/tpu_pod.sh setup                                  ship the commit, Python and the pinned packages to each host
-#   launch/tpu_pod.sh doctor                                 chips, versions, port, clocks, bucket: fit for a run?
-#   launch/tpu_pod.sh run [--no-doctor] -- WORD...           python -m bert_tpu.pretrain WORD... on all hosts, detached
-#   launch/tpu_pod.sh status                                 the pod, and the last line of each host's run
-#   launch/tpu_pod.sh logs [--no-follow]                     what every host says
-#   launch/tpu_pod.sh watch -- WORD...                       the same run kept alive until it has finished
-#   launch/tpu_pod.sh stop                                   save and end the run; the pod stays
-#   launch/tpu_pod.sh delete [--yes]                         end the pod and its costs; the bucket stays
-# Each takes --env FILE (default launch/tpu_pod.env) and --dry-run, which prints every cloud command and runs none.
+# Runs pretraining on one TPU pod, from a laptop:
+#   launch/tpu_pod.sh create                             create the pod; it costs money from then until delete
+#   launch/tpu_pod.sh setup                              copy the commit and install Python and the pinned packages
+#   launch/tpu_pod.sh doctor                             check chips, versions, port, clocks and bucket
+#   launch/tpu_pod.sh run [--no-doctor] -- ARG...        start python -m bert_tpu.pretrain ARG... on all hosts, detached
+#   launch/tpu_pod.sh status                             print the pod's state and the last line of each host's log
+#   launch/tpu_pod.sh logs [--no-follow]                 print the logs of all hosts
+#   launch/tpu_pod.sh watch [--no-doctor] -- ARG...      keep the same run alive until it has finished
+#   launch/tpu_pod.sh stop                               save a checkpoint and end the run; the pod stays
+#   launch/tpu_pod.sh delete [--yes]                     delete the pod, which ends its costs; the bucket stays
+# Every command takes --env FILE (default launch/tpu_pod.env) and --dry-run, which prints the cloud commands and runs
+# none of them.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034  # for the sourced files
 REPO=$(dirname "$HERE")
 DRY_RUN="" YES="" NO_DOCTOR="" NO_FOLLOW="" STARTING="" WATCHING="" COMMAND=""
 LOCAL_PYTHON=${PYTHON:-python3}
-# Seconds between two looks, and before the first look at a run; tests shorten them.
+# Seconds between two looks at the pod, and before the first look at a new run. Tests shorten them.
 POLL_S=${TPU_POD_POLL_S:-60} SETTLE_S=${TPU_POD_SETTLE_S:-10}
 
-# Nothing is so in a dry run, whose commands say enough.
+# Prints a message, but not in a dry run: nothing happens there, so the message would be wrong.
 say() {
   [ -n "$DRY_RUN" ] || printf '%s\n' "$*" >&2
 }
@@ -38,47 +39,48 @@ fail() {
 # shellcheck source=launch/watch.sh
 . "$HERE/watch.sh"
 
-# What an interruption leaves behind, in words; what this script itself has begun on the hosts is taken back.
+# Handles Ctrl-C and SIGTERM: stops a run that was just being started, and prints what still exists and costs money.
 interrupted() {
   trap '' INT TERM
-  exec 2>&3 # the command that was interrupted may have led it elsewhere
+  exec 2>&3 # the interrupted command may have redirected it
   local pid pids
   pids=$(jobs -p)
-  disown -a || : # or bash tells of each that it was terminated
-  for pid in $pids; do kill -- "-$pid" 2>/dev/null || :; done # each leads a group of its own
+  disown -a || : # otherwise bash prints "Terminated" for each job
+  for pid in $pids; do kill -- "-$pid" 2>/dev/null || :; done # each job leads its own process group
   say ""
   if [ -n "$STARTING" ]; then
     say "interrupted while the run was starting: stopping it on every host"
     stop_hosts by-hand
-    sleep 2 # a host that was just about to start has done so by then
+    sleep 2 # a host that was about to start has started by then
     stop_hosts by-hand
   fi
   case $COMMAND in
-    create) say "interrupted: Cloud may go on making $NAME, and it costs money once it is there" ;;
-    delete) say "interrupted: Cloud may or may not have deleted $NAME; while it is there it costs money" ;;
+    create) say "interrupted: Google Cloud may still create $NAME, and it costs money from then on" ;;
+    delete) say "interrupted: Google Cloud may or may not have deleted $NAME; it costs money as long as it exists" ;;
     logs) exit 130 ;;
-    watch) say "no longer watching: a run on the hosts goes on by itself, and $NAME costs money while it is there" ;;
-    *) say "interrupted: $NAME costs money while it is there" ;;
+    watch) say "watch has ended: a run on the hosts continues, and $NAME costs money as long as it exists" ;;
+    *) say "interrupted: $NAME costs money as long as it exists" ;;
   esac
-  say "launch/tpu_pod.sh status shows what exists, launch/tpu_pod.sh delete ends it"
+  say "launch/tpu_pod.sh status prints what exists, launch/tpu_pod.sh delete deletes it"
   exit 130
 }
 
-# Asks Cloud for the pod, and waits until it is there (watch waits by itself). Returns 1 with the reason in $TMP/err where Cloud refuses.
-# https://docs.cloud.google.com/tpu/docs/queued-resources; a node and its request share the name.
-make_pod() {
-  local words=("${PLACE[@]}" "--accelerator-type=$ACCELERATOR")
-  [ "$CAPACITY" = on-demand ] || words+=(--spot)
-  [ -z "$NETWORK" ] || words+=("--network=$NETWORK")
-  [ -z "$SUBNETWORK" ] || words+=("--subnetwork=$SUBNETWORK")
-  # What the hosts may do is then up to the service account's roles alone:
+# Creates the pod. A queued request is waited for, but not by watch, which waits in its own loop.
+# Returns 1, with the reason in $TMP/err, if Google Cloud refuses.
+# https://docs.cloud.google.com/tpu/docs/queued-resources; a node and its request have the same name.
+create_pod() {
+  local options=("${PLACE[@]}" "--accelerator-type=$ACCELERATOR")
+  [ "$CAPACITY" = on-demand ] || options+=(--spot)
+  [ -z "$NETWORK" ] || options+=("--network=$NETWORK")
+  [ -z "$SUBNETWORK" ] || options+=("--subnetwork=$SUBNETWORK")
+  # With this scope the service account's roles alone limit what the hosts may do:
   # https://docs.cloud.google.com/compute/docs/access/service-accounts#scopes_best_practice
-  words+=(--scopes=https://www.googleapis.com/auth/cloud-platform)
-  [ -z "$SERVICE_ACCOUNT" ] || words+=("--service-account=$SERVICE_ACCOUNT")
+  options+=(--scopes=https://www.googleapis.com/auth/cloud-platform)
+  [ -z "$SERVICE_ACCOUNT" ] || options+=("--service-account=$SERVICE_ACCOUNT")
   if [ "$CREATE" = direct ]; then
-    cloud compute tpus tpu-vm create "$NAME" "${words[@]}" --version="$RUNTIME" 2>"$TMP/err" || return 1
+    cloud compute tpus tpu-vm create "$NAME" "${options[@]}" --version="$RUNTIME" 2>"$TMP/err" || return 1
   else
-    cloud compute tpus queued-resources create "$NAME" --node-id="$NAME" "${words[@]}" \
+    cloud compute tpus queued-resources create "$NAME" --node-id="$NAME" "${options[@]}" \
       --runtime-version="$RUNTIME" 2>"$TMP/err" || return 1
     [ -n "$DRY_RUN$WATCHING" ] || await_request || return 1
   fi
@@ -86,16 +88,16 @@ make_pod() {
 
 # Waits for the queued request. Returns 1, with the reason in $TMP/err, if it ends without a pod.
 await_request() {
-  local told=""
+  local previous=""
   while :; do
-    look_at_request || return 1
-    [ "$REQUEST" = "$told" ] || say "the request for $NAME: $REQUEST"
-    told=$REQUEST
+    read_request || return 1
+    [ "$REQUEST" = "$previous" ] || say "the request for $NAME: $REQUEST"
+    previous=$REQUEST
     case $REQUEST in
       ACTIVE) return 0 ;;
       FAILED | SUSPENDED | SUSPENDING | ABSENT)
         echo "ERROR: the request for $NAME ended as $REQUEST; gcloud compute tpus queued-resources describe $NAME" \
-          "${PLACE[*]} says why, and launch/tpu_pod.sh delete clears it away" >"$TMP/err"
+          "${PLACE[*]} prints the reason, and launch/tpu_pod.sh delete removes the request" >"$TMP/err"
         return 1 ;;
     esac
     sleep "$POLL_S"
@@ -103,26 +105,27 @@ await_request() {
 }
 
 create() {
-  local what
+  local pod
   if [ -z "$DRY_RUN" ]; then
-    look || fail "$(sentence "$TMP/err")"
-    [ "$STATE" = ABSENT ] || fail "$NAME is there already ($STATE): launch/tpu_pod.sh status shows it, delete ends it"
-    [ "$CREATE" = direct ] || look_at_request || fail "$(sentence "$TMP/err")"
+    read_pod || fail "$(explain_error "$TMP/err")"
+    [ "$STATE" = ABSENT ] ||
+      fail "$NAME exists already ($STATE): launch/tpu_pod.sh status prints its state, delete deletes it"
+    [ "$CREATE" = direct ] || read_request || fail "$(explain_error "$TMP/err")"
     [ "$CREATE" = direct ] || [ "$REQUEST" = ABSENT ] ||
-      fail "a request for $NAME is in Cloud's queue already ($REQUEST): wait for it, or delete it first"
+      fail "a request for $NAME is in Google Cloud's queue already ($REQUEST): wait for it, or delete it first"
   fi
-  what="$NAME: $ACCELERATOR ($CHIPS chips on $HOSTS hosts), $CAPACITY, in $ZONE"
-  [ -z "$DRY_RUN" ] || printf '# %s\n' "$what" >&2
-  say "asking Cloud for $what; this takes minutes"
-  make_pod || fail "$(sentence "$TMP/err")"
-  need_ready
-  say "$NAME is there and costs money until launch/tpu_pod.sh delete; next: launch/tpu_pod.sh setup"
+  pod="$NAME: $ACCELERATOR ($CHIPS chips on $HOSTS hosts), $CAPACITY, in $ZONE"
+  [ -z "$DRY_RUN" ] || printf '# %s\n' "$pod" >&2
+  say "asking Google Cloud for $pod; this takes minutes"
+  create_pod || fail "$(explain_error "$TMP/err")"
+  require_ready
+  say "$NAME is ready and costs money until launch/tpu_pod.sh delete; next: launch/tpu_pod.sh setup"
 }
 
-# Deletes the node, and its request where there is one. Returns 1 with the reason in $TMP/err.
-remove_pod() {
+# Deletes the node and, if there is one, its request. Returns 1, with the reason in $TMP/err, if that fails.
+delete_pod() {
   if [ "$CREATE" = queued ]; then
-    # --force: with the node that belongs to it.
+    # --force: together with its node.
     cloud compute tpus queued-resources delete "$NAME" "${PLACE[@]}" --force --quiet 2>"$TMP/err" && return
   else
     cloud compute tpus tpu-vm delete "$NAME" "${PLACE[@]}" --quiet 2>"$TMP/err" && return
@@ -131,31 +134,31 @@ remove_pod() {
 }
 
 delete() {
-  local answer="" exists
+  local answer="" state
   if [ -z "$DRY_RUN" ]; then
-    look || fail "$(sentence "$TMP/err")"
-    exists=$STATE
+    read_pod || fail "$(explain_error "$TMP/err")"
+    state=$STATE
     if [ "$CREATE" = queued ]; then
-      look_at_request || fail "$(sentence "$TMP/err")"
-      [ "$exists" != ABSENT ] || exists=$REQUEST
+      read_request || fail "$(explain_error "$TMP/err")"
+      [ "$state" != ABSENT ] || state=$REQUEST
     fi
-    if [ "$exists" = ABSENT ]; then
-      say "there is no pod $NAME in $ZONE: nothing to delete, nothing costs"
+    if [ "$state" = ABSENT ]; then
+      say "there is no pod $NAME in $ZONE: nothing to delete, nothing costs money"
       return
     fi
     if [ -z "$YES" ]; then
-      printf 'Delete %s in %s (%s) and whatever runs on it? The bucket stays. [y/N] ' "$NAME" "$ZONE" "$exists" >&2
+      printf 'Delete %s in %s (%s) and any run on it? The bucket stays. [y/N] ' "$NAME" "$ZONE" "$state" >&2
       read -r answer || :
       case $answer in
         y | Y | yes) ;;
         *)
           say ""
-          fail "nothing was deleted; answer y, or give --yes in a script" ;;
+          fail "nothing was deleted; answer y, or use --yes in a script" ;;
       esac
     fi
   fi
-  remove_pod || fail "$(sentence "$TMP/err")"
-  [ -n "$DRY_RUN" ] || say "$NAME is deleted; what lies in $BUCKET stays, and is paid for until you delete it too"
+  delete_pod || fail "$(explain_error "$TMP/err")"
+  [ -n "$DRY_RUN" ] || say "$NAME is deleted; the objects in $BUCKET stay and cost money until you delete them too"
 }
 
 usage() {
@@ -168,7 +171,7 @@ main() {
   case $COMMAND in
     create | setup | doctor | run | status | logs | watch | stop | delete) shift ;;
     "" | -h | --help | help) usage; exit 0 ;;
-    *) fail "there is no command $COMMAND; launch/tpu_pod.sh --help lists them" ;;
+    *) fail "there is no command $COMMAND; launch/tpu_pod.sh --help lists the commands" ;;
   esac
   while [ $# -gt 0 ]; do
     case $1 in
@@ -181,16 +184,18 @@ main() {
       --env=*) file=${1#--env=} ;;
       --) shift; break ;;
       -h | --help) usage; exit 0 ;;
-      *) fail "$COMMAND takes no $1; what pretraining is to get comes after --, and --help lists the options" ;;
+      *) fail "$COMMAND has no option $1; put the arguments for pretraining after --, and see --help for the options" ;;
     esac
     shift
   done
   case $COMMAND in
     run | watch)
       for word; do
-        case $word in --dry-run | --no-doctor | --env | --env=*) fail "$word is for $COMMAND: give it before --" ;; esac
+        case $word in
+          --dry-run | --no-doctor | --env | --env=*) fail "$word is an option of $COMMAND: put it before --" ;;
+        esac
       done ;;
-    *) [ $# -eq 0 ] || fail "$COMMAND takes nothing after --" ;;
+    *) [ $# -eq 0 ] || fail "$COMMAND takes no arguments after --" ;;
   esac
   read_settings "$file"
   PLACE=("--zone=$ZONE" "--project=$PROJECT")

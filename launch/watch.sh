@@ -1,204 +1,215 @@
 # shellcheck shell=bash disable=SC2034,SC2153
-# Keeping one run alive: looks at the pod and its hosts, and brings back what is missing. tpu_pod.sh sources this file.
+# Keeps one run alive: checks the pod and its hosts, and restores what is missing. tpu_pod.sh sources this file.
 #
-# The same words start the run each time, so it goes on in its workdir from the newest checkpoint; bert_tpu refuses to
-# overwrite a newer one, and a host refuses a second run beside one that lives.
+# Every start uses the same arguments, so the run continues in its workdir from the newest checkpoint. bert_tpu refuses
+# to overwrite a newer checkpoint, and a host refuses to start a second run.
 
-SOUND_S=600     # a run that lived this long was no failure of its words
-FAILED_MOST=3   # failures in a row
-BLIND_MOST=10   # looks in a row at which Cloud or a host gave no answer
-WAITED_MOST=300 # looks in a row at a pod that is neither ready nor gone, and tries to get one while a zone is full
+HEALTHY_S=600     # after this many seconds a run does not count as a failed start
+MAX_FAILURES=3    # in a row
+MAX_NO_ANSWERS=10 # checks in a row in which Google Cloud or a host gave no answer
+MAX_WAITS=300     # checks in a row of a pod that is neither ready nor gone, and tries to get one in a full zone
 
+# Prints a message with the time.
 note() {
   say "$(date '+%d %b %H:%M')  $*"
 }
 
 watch() {
-  run_words "$@"
-  COMMIT=$(git -C "$REPO" rev-parse HEAD 2>/dev/null) || fail "$REPO is no git checkout: clone the repository with git"
+  prepare_run_args "$@"
+  COMMIT=$(git -C "$REPO" rev-parse HEAD 2>/dev/null) ||
+    fail "$REPO is not a git checkout: clone the repository with git"
   if [ -n "$DRY_RUN" ]; then
     watch_dry
     return
   fi
-  WATCHING=yes OURS="" SEEN="" TOLD="" BLIND=0 WAITED=0 MIXED=0 FAILED=0
+  # REPLACING: watch deleted the pod and creates a new one. RUN_SEEN: watch has started the run or seen it alive.
+  # LAST_NOTE: the last printed line, which is not repeated. The others count checks or failures in a row.
+  WATCHING=yes REPLACING="" RUN_SEEN="" LAST_NOTE="" NO_ANSWERS=0 WAITS=0 PARTIAL_RUNS=0 FAILURES=0
   while :; do
     watch_once
-    # Twice as long after each failure, up to sixteen times.
-    sleep "$(awk -v s="$POLL_S" -v n=$((FAILED + BLIND < 4 ? FAILED + BLIND : 4)) 'BEGIN { print s * 2 ^ n }')"
+    # The pause doubles with each failure, up to sixteen times its length.
+    sleep "$(awk -v s="$POLL_S" -v n=$((FAILURES + NO_ANSWERS < 4 ? FAILURES + NO_ANSWERS : 4)) \
+      'BEGIN { print s * 2 ^ n }')"
   done
 }
 
 watch_dry() {
-  need_ready
-  ask_hosts
+  require_ready
+  read_runs
   printf '# after a preemption:\n' >&2
-  remove_pod
-  make_pod
+  delete_pod
+  create_pod
   setup_hosts "$COMMIT"
-  doctor_hosts
+  check_pod
   start_hosts
 }
 
 watch_once() {
-  look || { blind "$(sentence "$TMP/err")"; return; }
+  read_pod || { count_no_answer "$(explain_error "$TMP/err")"; return; }
   case $STATE in
-    READY) tend_run ;;
+    READY) handle_ready_pod ;;
     PREEMPTED | TERMINATED)
-      note "Cloud has taken $NAME back ($STATE)"
-      make_again ;;
-    ABSENT) tend_absence ;;
+      note "Google Cloud has taken $NAME back ($STATE)"
+      replace_pod ;;
+    ABSENT) handle_absent_pod ;;
     STOPPED | STOPPING | HIDDEN | HIDING)
-      fail "$NAME is $STATE by somebody's hand: gcloud compute tpus tpu-vm start $NAME ${PLACE[*]}, then watch again" ;;
-    *) waiting "$NAME is $STATE" ;;
+      fail "somebody has stopped or hidden $NAME ($STATE): run gcloud compute tpus tpu-vm start $NAME ${PLACE[*]}," \
+        "then watch again" ;;
+    *) count_wait "$NAME is $STATE" ;;
   esac
 }
 
-# Something did not answer; after many times in a row that is the end.
-blind() {
-  BLIND=$((BLIND + 1))
+# Counts a check without an answer, for reason $1. Exits after MAX_NO_ANSWERS in a row.
+count_no_answer() {
+  NO_ANSWERS=$((NO_ANSWERS + 1))
   note "$1"
-  [ "$BLIND" -lt "$BLIND_MOST" ] || fail "no answer $BLIND_MOST times in a row; $NAME may still run and cost money:" \
-    "launch/tpu_pod.sh status, then watch again or delete"
+  [ "$NO_ANSWERS" -lt "$MAX_NO_ANSWERS" ] || fail "no answer $MAX_NO_ANSWERS times in a row; $NAME may still run and" \
+    "cost money: see launch/tpu_pod.sh status, then watch again or delete it"
 }
 
-waiting() {
-  WAITED=$((WAITED + 1))
-  [ "$1" = "$TOLD" ] || note "$1"
-  TOLD=$1
-  [ "$WAITED" -lt "$WAITED_MOST" ] || fail "$1, and no change after $WAITED_MOST looks: delete the pod and create it again"
+# Counts a check in which the pod had to be waited for, for reason $1. Exits after MAX_WAITS in a row.
+count_wait() {
+  WAITS=$((WAITS + 1))
+  [ "$1" = "$LAST_NOTE" ] || note "$1"
+  LAST_NOTE=$1
+  [ "$WAITS" -lt "$MAX_WAITS" ] ||
+    fail "$1, and nothing has changed in $MAX_WAITS checks: delete the pod and create it again"
 }
 
-# There is no node: still queued, taken by Cloud, deleted here on the way to a new one, or deleted by somebody.
-tend_absence() {
+# Counts a failure, for reason $1. Exits after MAX_FAILURES in a row.
+count_failure() {
+  FAILURES=$((FAILURES + 1))
+  note "$1"
+  [ "$FAILURES" -lt "$MAX_FAILURES" ] || fail "this was failure $FAILURES in a row, so watch gives up; $NAME costs" \
+    "money as long as it exists: launch/tpu_pod.sh logs prints more, delete deletes it"
+}
+
+# There is no node: its request is queued, Google Cloud has taken it, watch is replacing it, or somebody deleted it.
+handle_absent_pod() {
   if [ "$CREATE" = queued ]; then
-    look_at_request || { blind "$(sentence "$TMP/err")"; return; }
+    read_request || { count_no_answer "$(explain_error "$TMP/err")"; return; }
     case $REQUEST in
       ABSENT) ;;
       FAILED | SUSPENDED | SUSPENDING)
-        note "Cloud has ended the request for $NAME ($REQUEST)"
-        make_again
+        note "Google Cloud has ended the request for $NAME ($REQUEST)"
+        replace_pod
         return ;;
       *)
-        waiting "the request for $NAME: $REQUEST"
+        count_wait "the request for $NAME: $REQUEST"
         return ;;
     esac
   fi
-  [ -n "$OURS" ] || fail "there is no pod $NAME, and watch did not delete it: nothing runs and nothing costs." \
-    "launch/tpu_pod.sh create makes one"
-  make_again
+  [ -n "$REPLACING" ] || fail "there is no pod $NAME, and watch did not delete it: nothing is running and nothing" \
+    "costs money. Create one with launch/tpu_pod.sh create"
+  replace_pod
 }
 
-# A new pod in place of the one that was lost. A full zone is waited for; any other refusal counts as a failure.
-make_again() {
-  OURS=yes SEEN=""
-  remove_pod || { failed_once "$(sentence "$TMP/err")"; return; }
+# Deletes a lost pod and creates a new one. A full zone is waited for; any other refusal counts as a failure.
+replace_pod() {
+  REPLACING=yes RUN_SEEN=""
+  delete_pod || { count_failure "$(explain_error "$TMP/err")"; return; }
   note "asking for $NAME again"
-  if make_pod; then
-    WAITED=0
+  if create_pod; then
+    WAITS=0
     return
   fi
-  local why
-  why=$(sentence "$TMP/err")
-  case $why in
-    *"no free"*) waiting "$why" ;;
-    *) failed_once "$why" ;;
+  local reason
+  reason=$(explain_error "$TMP/err")
+  case $reason in
+    *"no free"*) count_wait "$reason" ;;
+    *) count_failure "$reason" ;;
   esac
 }
 
-failed_once() {
-  FAILED=$((FAILED + 1))
-  note "$1"
-  [ "$FAILED" -lt "$FAILED_MOST" ] || fail "this was failure $FAILED in a row, so watch gives up; what exists costs" \
-    "money: launch/tpu_pod.sh logs says more, delete ends it"
-}
-
-# The pod stands: its run goes on, has ended, or has to be started.
-tend_run() {
-  [ "${#ADDRESSES[@]}" -eq "$HOSTS" ] || { waiting "$NAME has ${#ADDRESSES[@]} of $HOSTS hosts"; return; }
-  OURS="" WAITED=0
-  ask_hosts || :
+# The pod is ready: its run is alive, has ended, or must be started.
+handle_ready_pod() {
+  [ "${#ADDRESSES[@]}" -eq "$HOSTS" ] || { count_wait "$NAME has ${#ADDRESSES[@]} of $HOSTS hosts"; return; }
+  REPLACING="" WAITS=0
+  read_runs || :
   count_hosts unknown
-  if [ "$COUNTED" -gt 0 ]; then
-    blind "$COUNTED of $HOSTS hosts do not answer: $(lines_of unknown)"
+  if [ "$COUNT" -gt 0 ]; then
+    count_no_answer "$COUNT of $HOSTS hosts do not answer: $(lines_of unknown)"
     return
   fi
-  BLIND=0
+  NO_ANSWERS=0
   count_hosts running
-  if [ "$COUNTED" -gt 0 ]; then
-    tend_living "$COUNTED"
+  if [ "$COUNT" -gt 0 ]; then
+    handle_live_run "$COUNT"
     return
   fi
-  MIXED=0
+  PARTIAL_RUNS=0
   count_hosts finished
-  if [ "$COUNTED" = "$HOSTS" ] && ours_all; then
+  if [ "$COUNT" = "$HOSTS" ] && all_ran_these_args; then
     note "the run has finished: $(lines_of finished)"
     say "$NAME is idle now and costs money until launch/tpu_pod.sh delete"
     exit 0
   fi
-  if [ -n "$SEEN" ]; then
-    tend_dead
+  if [ -n "$RUN_SEEN" ]; then
+    handle_dead_run
   fi
   begin_run
 }
 
-# $1 hosts run. All must be ours; where only some do, the others have died and these end by themselves, or are ended.
-tend_living() {
+# The run is alive on $1 hosts. Exits if it is another run. If it has died on the other hosts, it usually ends by itself
+# on the rest; after three checks it is stopped there.
+handle_live_run() {
   local i
   for ((i = 0; i < HOSTS; i++)); do
-    [ "${RUN_STATE[$i]}" != running ] || [ "${RUN_SUM[$i]}" = "$WORDS_SUM" ] ||
-      fail "another run is alive on $NAME, with other words or another compile cache: give watch the words of that" \
-        "run, or end it with launch/tpu_pod.sh stop"
+    [ "${RUN_STATE[$i]}" != running ] || [ "${RUN_SUM[$i]}" = "$RUN_ARGS_SUM" ] ||
+      fail "another run is alive on $NAME, with other arguments or another compile cache: call watch with the" \
+        "arguments of that run, or end it with launch/tpu_pod.sh stop"
   done
-  SEEN=yes
+  RUN_SEEN=yes
   if [ "$1" = "$HOSTS" ]; then
-    MIXED=0
-    [ "${RUN_SECONDS[0]}" -lt "$SOUND_S" ] || FAILED=0
-    [ "${RUN_LINE[0]}" = "$TOLD" ] || note "${RUN_LINE[0]}"
-    TOLD=${RUN_LINE[0]}
+    PARTIAL_RUNS=0
+    [ "${RUN_SECONDS[0]}" -lt "$HEALTHY_S" ] || FAILURES=0
+    [ "${RUN_LINE[0]}" = "$LAST_NOTE" ] || note "${RUN_LINE[0]}"
+    LAST_NOTE=${RUN_LINE[0]}
     return
   fi
-  MIXED=$((MIXED + 1))
-  if [ "$MIXED" -ge 3 ]; then
+  PARTIAL_RUNS=$((PARTIAL_RUNS + 1))
+  if [ "$PARTIAL_RUNS" -ge 3 ]; then
     note "only $1 of $HOSTS hosts still run: stopping them, to start all again"
     stop_hosts by-watch
   fi
 }
 
-# A run that watch has seen alive is not: by hand, which ends the watch, or by a fault, which counts.
-tend_dead() {
+# A run that was alive is not any more. Exits if it was stopped by hand; otherwise counts a failure.
+handle_dead_run() {
   local i longest=0
-  SEEN=""
+  RUN_SEEN=""
   count_hosts stopped
-  [ "$COUNTED" = 0 ] || fail "the run was stopped with launch/tpu_pod.sh stop, so watch ends too; $NAME costs money" \
-    "until it is deleted, and the same watch command goes on from the last checkpoint"
+  [ "$COUNT" = 0 ] || fail "the run was stopped with launch/tpu_pod.sh stop, so watch ends too; $NAME costs money" \
+    "until you delete it, and the same watch command continues from the last checkpoint"
   for ((i = 0; i < HOSTS; i++)); do
     [ "${RUN_SECONDS[$i]}" -le "$longest" ] || longest=${RUN_SECONDS[$i]}
   done
-  [ "$longest" -lt "$SOUND_S" ] || FAILED=0
-  failed_once "the run ended after $(clock "$longest"): $(lines_of failed)$(lines_of lost)"
+  [ "$longest" -lt "$HEALTHY_S" ] || FAILURES=0
+  count_failure "the run ended after $(clock "$longest"): $(lines_of failed)$(lines_of lost)"
 }
 
+# Starts the run, after the setup of a new pod and the doctor.
 begin_run() {
   count_hosts bare
-  if [ "$COUNTED" -gt 0 ]; then
+  if [ "$COUNT" -gt 0 ]; then
     note "setting up $HOSTS hosts with commit ${COMMIT:0:12}"
-    setup_hosts "$COMMIT" || { failed_once "the setup failed"; return; }
+    setup_hosts "$COMMIT" || { count_failure "the setup failed"; return; }
   fi
-  [ -n "$NO_DOCTOR" ] || doctor_hosts || { failed_once "the doctor found a fault"; return; }
+  [ -n "$NO_DOCTOR" ] || check_pod || { count_failure "the doctor reports a fault"; return; }
   note "starting the run"
-  start_hosts || { failed_once "the run did not start on every host"; return; }
-  SEEN=yes
+  start_hosts || { count_failure "the run did not start on every host"; return; }
+  RUN_SEEN=yes
 }
 
-# True if every host's last run had these words.
-ours_all() {
+# True if every host's last run had these arguments.
+all_ran_these_args() {
   local i
   for ((i = 0; i < HOSTS; i++)); do
-    [ "${RUN_SUM[$i]}" = "$WORDS_SUM" ] || return 1
+    [ "${RUN_SUM[$i]}" = "$RUN_ARGS_SUM" ] || return 1
   done
 }
 
-# What the hosts in run state $1 say, in one line.
+# Prints the last log line of each host in run state $1, as one line.
 lines_of() {
   local i
   for ((i = 0; i < HOSTS; i++)); do

@@ -146,27 +146,27 @@ def whole_text(placed_lock):
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory):
-    """What a pod gets, as a git checkout of its own: the tests run the working tree, committed or not."""
+    """A git checkout of the files that a pod receives, from the working tree, committed or not."""
     from helpers import fake_cloud
 
     return fake_cloud.checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="session")
-def standing(checkout, tmp_path_factory):
-    """A folder with a pod that is created and set up, to be copied."""
+def ready_pod(checkout, tmp_path_factory):
+    """The folder of a Cloud whose pod is created and set up, to be copied by Cloud.up."""
     from helpers import fake_cloud
 
-    with contextlib.closing(fake_cloud.Cloud(checkout, tmp_path_factory.mktemp("standing"))) as made:
-        made.do("create")
-        made.do("setup")
-    return made.folder
+    with contextlib.closing(fake_cloud.Cloud(checkout, tmp_path_factory.mktemp("ready_pod"))) as cloud:
+        cloud.do("create")
+        cloud.do("setup")
+    return cloud.folder
 
 
 @pytest.fixture
-def cloud(checkout, standing, tmp_path):
-    """A Cloud without a pod; what still runs on its hosts ends with the test."""
+def cloud(checkout, ready_pod, tmp_path):
+    """A Cloud without a pod. Runs on its hosts are killed after the test."""
     from helpers import fake_cloud
 
-    with contextlib.closing(fake_cloud.Cloud(checkout, tmp_path, standing)) as made:
-        yield made
+    with contextlib.closing(fake_cloud.Cloud(checkout, tmp_path, ready_pod)) as cloud:
+        yield cloud

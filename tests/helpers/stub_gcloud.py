@@ -1,16 +1,17 @@
-"""A gcloud for tests: keeps one pod in a folder, records every call, and plays what Cloud does on a bad day.
+"""A gcloud for tests: keeps one pod in a folder, records every call, and plays Google Cloud's faults.
 
-The folder is in STUB_DIR. `calls.jsonl` has the words of each call; `state.json` the pod and what is to be played:
+The folder is STUB_DIR. Its `calls.jsonl` has the arguments of each call, and `state.json` has the pod and the faults:
 
-    node, request     null, or {"state": ..., "hosts": number}: the TPU VM and the queued resource
-    refuse            for the next calls of create: null or a refusal, as gcloud prints it
-    requests          the states that a queued request goes through, one for each look
-    preempt_at        the training steps at which the pod is taken back, as the next look finds
-    hosts             how many hosts a new pod has
-    ssh_fails         the workers that cannot be reached
-    down              what every look is answered with instead
+    logged_in         whether somebody is logged in
+    node              null, or {"state": ..., "hosts": number}: the TPU VM
+    request           null, or {"states": [...]}: the queued resource
+    refuse            for each of the next calls of create: null, or the error that gcloud prints
+    requests          the states of a new queued request, one for each `describe`
+    preempt_at        training steps at which Google Cloud takes the pod back; the next `describe` reports it
+    hosts             number of hosts of a new pod
+    ssh_fails         workers that cannot be reached
 
-A worker is a folder, the HOME of what ssh runs in it, on this machine.
+A worker is a folder. A command that ssh runs on it runs on this machine, with that folder as HOME.
 """
 
 import contextlib
@@ -21,12 +22,12 @@ import signal
 import sys
 import time
 
-# Started some hundred times in a suite: glob and shutil are imported where needed, pathlib nowhere.
+# The tests start this file hundreds of times, so glob and shutil are imported only where needed, and pathlib nowhere.
 
-HERE = os.environ["STUB_DIR"]
+STUB_DIR = os.environ["STUB_DIR"]
 PLACE = {"--zone", "--project"}
 CREATE = {"--accelerator-type", "--spot", "--network", "--subnetwork", "--scopes", "--service-account"}
-# The flags that we may use, as the commands' reference has them: https://docs.cloud.google.com/sdk/gcloud/reference
+# The flags that launch/ may use, from the reference of the commands: https://docs.cloud.google.com/sdk/gcloud/reference
 FLAGS = {
     "auth list": {"--filter", "--format"},
     "storage rsync": {"--recursive", "--delete-unmatched-destination-objects"},
@@ -43,170 +44,169 @@ FLAGS = {
 
 @contextlib.contextmanager
 def state():
-    """The pod's state; what is changed in it is kept."""
-    with open(f"{HERE}/lock", "w") as lock:
+    """Yields the content of state.json under a lock, and writes it back."""
+    with open(f"{STUB_DIR}/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with open(f"{HERE}/state.json") as file:
-            held = json.load(file)
+        with open(f"{STUB_DIR}/state.json") as file:
+            cloud = json.load(file)
         try:
-            yield held
+            yield cloud
         finally:
-            with open(f"{HERE}/state.new", "w") as file:
-                json.dump(held, file)
-            os.replace(f"{HERE}/state.new", f"{HERE}/state.json")  # in one step: the test may kill us, or read
+            with open(f"{STUB_DIR}/state.new", "w") as file:
+                json.dump(cloud, file)
+            os.replace(
+                f"{STUB_DIR}/state.new", f"{STUB_DIR}/state.json"
+            )  # atomically: the test may kill this process, or be reading
 
 
 def refuse(text, code=1):
-    """Ends as gcloud does."""
+    """Prints an error and exits, as gcloud does."""
     print(text, file=sys.stderr)
     sys.exit(code)
 
 
 def not_found(kind, name, flags):
-    """What gcloud says of a thing that is not there."""
+    """Exits with gcloud's error for a missing resource."""
     place = f"projects/{flags['--project']}/locations/{flags['--zone']}"
     refuse(f"ERROR: (gcloud.compute.tpus) NOT_FOUND: Resource '{place}/{kind}/{name}' was not found")
 
 
 def clear_hosts():
-    """Ends what runs on the hosts at once, and wipes their disks."""
+    """Kills the runs on the hosts and deletes the hosts' disks."""
     import glob
     import shutil
 
-    for path in glob.glob(f"{glob.escape(HERE)}/hosts/*/bert_tpu/run/pid"):
+    for path in glob.glob(f"{glob.escape(STUB_DIR)}/hosts/*/bert_tpu/run/pid"):
         with contextlib.suppress(OSError, ValueError):
-            os.kill(number(path), signal.SIGKILL)
+            os.kill(read_number(path), signal.SIGKILL)
     time.sleep(0.1)
-    shutil.rmtree(f"{HERE}/hosts", ignore_errors=True)
+    shutil.rmtree(f"{STUB_DIR}/hosts", ignore_errors=True)
 
 
-def number(path):
-    """What a file of one number says."""
+def read_number(path):
+    """Returns the number in a file."""
     with open(path) as file:
         return int(file.read())
 
 
-def new_node(held):
-    """A pod with empty hosts."""
-    held["node"] = {"state": held.get("node_state", "READY"), "hosts": held["hosts"]}
-    for worker in range(held["hosts"]):
-        os.makedirs(f"{HERE}/hosts/{worker}")
+def new_node(cloud):
+    """Creates a pod with empty hosts."""
+    cloud["node"] = {"state": "READY", "hosts": cloud["hosts"]}
+    for worker in range(cloud["hosts"]):
+        os.makedirs(f"{STUB_DIR}/hosts/{worker}")
 
 
-def create(held, name, flags, *, queued):
-    """Makes the node, or the request for it."""
-    refusal = held["refuse"].pop(0) if held["refuse"] else None
+def create(cloud, name, flags, *, queued):
+    """Creates the node, or with `queued` the request for it."""
+    refusal = cloud["refuse"].pop(0) if cloud["refuse"] else None
     if refusal:
         refuse(refusal)
-    if held["request" if queued else "node"]:
+    if cloud["request" if queued else "node"]:
         refuse(f"ERROR: (gcloud.compute.tpus) ALREADY_EXISTS: Resource '{name}' already exists")
     if queued:
-        held["request"] = {"states": list(held["requests"])}
+        cloud["request"] = {"states": list(cloud["requests"])}
     else:
-        new_node(held)
+        new_node(cloud)
 
 
-def describe_node(held, name, flags):
-    """Prints state and addresses, as the format asks; takes the pod back when its looks are over."""
-    node = held["node"]
-    if held.get("down"):
-        refuse(held["down"])
+def describe_node(cloud, name, flags):
+    """Prints the state and addresses of the node, after it was preempted if a step of `preempt_at` is reached."""
+    node = cloud["node"]
     if not node:
         not_found("nodes", name, flags)
-    if held["preempt_at"] and last_step() >= held["preempt_at"][0]:
-        held["preempt_at"].pop(0)
+    if cloud["preempt_at"] and last_step() >= cloud["preempt_at"][0]:
+        cloud["preempt_at"].pop(0)
         node["state"], node["hosts"] = "PREEMPTED", 0
-        if held["request"]:
-            held["request"] = {"states": ["SUSPENDED"]}
+        if cloud["request"]:
+            cloud["request"] = {"states": ["SUSPENDED"]}
         clear_hosts()
     assert flags["--format"] == "value(state,networkEndpoints[].ipAddress)"
     print(node["state"], ";".join(f"10.0.0.{2 + i}" for i in range(node["hosts"])), sep="\t")
 
 
 def last_step():
-    """The last step that a run in the bucket tells of."""
+    """Returns the last training step of all runs in the bucket."""
     import glob
 
-    return max(map(number, glob.glob(f"{glob.escape(HERE)}/bucket/*/runs/*/step")), default=0)
+    return max(map(read_number, glob.glob(f"{glob.escape(STUB_DIR)}/bucket/*/runs/*/step")), default=0)
 
 
-def describe_request(held, name, flags):
-    """Prints the request's state, and moves it on."""
-    if not held["request"]:
+def describe_request(cloud, name, flags):
+    """Prints the request's state, and moves on to its next one."""
+    if not cloud["request"]:
         not_found("queuedResources", name, flags)
     assert flags["--format"] == "value(state.state)"
-    states = held["request"]["states"]
+    states = cloud["request"]["states"]
     print(states[0])
-    if states[0] == "ACTIVE" and not held["node"]:
-        new_node(held)
+    if states[0] == "ACTIVE" and not cloud["node"]:
+        new_node(cloud)
     if len(states) > 1:
         states.pop(0)
 
 
-def delete(held, name, flags, *, queued):
-    """Ends the node, and its request."""
-    if not held["request" if queued else "node"]:
+def delete(cloud, name, flags, *, queued):
+    """Deletes the node, and with `queued` its request."""
+    if not cloud["request" if queued else "node"]:
         not_found("queuedResources" if queued else "nodes", name, flags)
     clear_hosts()
-    held["node"] = None
+    cloud["node"] = None
     if queued:
-        held["request"] = None
+        cloud["request"] = None
 
 
-def ssh(held, flags):
-    """The command to become, in the worker's folder."""
+def ssh(cloud, flags):
+    """Returns the command to run, after changing to the worker's folder."""
     worker = int(flags["--worker"])
-    if worker in held["ssh_fails"]:
+    if worker in cloud["ssh_fails"]:
         refuse(f"ERROR: (gcloud.compute.tpus.tpu-vm.ssh) connect to host 10.0.0.{2 + worker} port 22: timed out", 255)
-    os.environ["HOME"] = home = f"{HERE}/hosts/{worker}"
+    os.environ["HOME"] = home = f"{STUB_DIR}/hosts/{worker}"
     os.chdir(home)
     return ["bash", "-c", flags["--command"]]
 
 
-def copy(held, words):
-    """Copies a file to every worker's home."""
+def copy(cloud, file, target):
+    """Copies a file to the home of every worker."""
     import shutil
 
-    file, target = words
     assert target.endswith(":")
-    for worker in range(held["node"]["hosts"]):
-        shutil.copy(file, f"{HERE}/hosts/{worker}")
+    for worker in range(cloud["node"]["hosts"]):
+        shutil.copy(file, f"{STUB_DIR}/hosts/{worker}")
 
 
 def main():
-    """One call."""
-    words = sys.argv[1:]
-    with open(f"{HERE}/calls.jsonl", "a") as calls:
-        calls.write(json.dumps(words) + "\n")
-    verb = next((known for known in FLAGS if words[: len(known.split())] == known.split()), None)
-    assert verb, f"gcloud has no {words}"
-    rest = words[len(verb.split()) :]
-    flags = dict(word.partition("=")[::2] for word in rest if word.startswith("--"))
+    """Plays one call of gcloud."""
+    args = sys.argv[1:]
+    with open(f"{STUB_DIR}/calls.jsonl", "a") as calls:
+        calls.write(json.dumps(args) + "\n")
+    verb = next((verb for verb in FLAGS if args[: len(verb.split())] == verb.split()), None)
+    assert verb, f"gcloud has no {args}"
+    rest = args[len(verb.split()) :]
+    flags = dict(arg.partition("=")[::2] for arg in rest if arg.startswith("--"))
     assert flags.keys() <= FLAGS[verb], f"gcloud {verb} takes no {flags.keys() - FLAGS[verb]}"
-    names = [word for word in rest if not word.startswith("--")]
+    names = [arg for arg in rest if not arg.startswith("--")]
     if verb == "storage rsync":
         import shutil
 
         bucket, target = names
-        shutil.copytree(f"{HERE}/bucket/{bucket.removeprefix('gs://')}", target, dirs_exist_ok=True)
+        shutil.copytree(f"{STUB_DIR}/bucket/{bucket.removeprefix('gs://')}", target, dirs_exist_ok=True)
         return
     command = None
-    with state() as held:
+    with state() as cloud:
         match verb.split():
             case ["auth", _]:
-                print("me@example.com" if held["logged_in"] else "")
+                print("me@example.com" if cloud["logged_in"] else "")
             case [*_, "tpu-vm", "ssh"]:
-                command = ssh(held, flags)
+                command = ssh(cloud, flags)
             case [*_, "tpu-vm", "scp"]:
-                copy(held, names)
+                copy(cloud, *names)
             case [*_, "tpu-vm", "describe"]:
-                describe_node(held, *names, flags)
+                describe_node(cloud, *names, flags)
             case [*_, "describe"]:
-                describe_request(held, *names, flags)
+                describe_request(cloud, *names, flags)
             case [*_, kind, "create"]:
-                create(held, *names, flags, queued=kind != "tpu-vm")
+                create(cloud, *names, flags, queued=kind != "tpu-vm")
             case [*_, kind, "delete"]:
-                delete(held, *names, flags, queued=kind != "tpu-vm")
+                delete(cloud, *names, flags, queued=kind != "tpu-vm")
     if command:
         os.execvp(command[0], command)
 

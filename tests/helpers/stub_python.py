@@ -1,7 +1,10 @@
-"""Stands in for the Python of a host: trains by counting, in the bucket of the stub's folder, and the doctor is well.
+"""Stands in for Python on a host: `train` counts in the bucket of the stub's folder, `examine` reports a sound host.
 
-What its worker was given is appended to `starts.jsonl`. STUB_DIR/play.json has `steps`, `step_s`, `die`, the exit
-codes of the first starts of worker 0, and `holds`, steps at which a run that began before them goes on no more.
+Each start of a worker is appended to `starts.jsonl`. STUB_DIR/play.json has
+
+    steps, step_s     number of training steps, and seconds of each
+    exit_codes        exit codes of the first starts of worker 0
+    stall_at          steps after which a run stalls; a run that starts from such a step does not stall there
 """
 
 import json
@@ -11,48 +14,49 @@ import signal
 import sys
 import time
 
-HERE = pathlib.Path(os.environ["STUB_DIR"])
+STUB_DIR = pathlib.Path(os.environ["STUB_DIR"])
 
 
-def train(words):
-    """Counts on from the newest checkpoint of the workdir to the last step; SIGTERM ends with 143."""
-    play = json.loads((HERE / "play.json").read_text())
+def train(args):
+    """Counts from the newest checkpoint of the workdir to the last step. SIGTERM ends it with 143."""
+    play = json.loads((STUB_DIR / "play.json").read_text())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     number = int(os.environ["JAX_PROCESS_ID"])
-    workdir = words[words.index("--workdir") + 1].removeprefix("gs://")
-    step = HERE / "bucket" / workdir / "step"
-    step.parent.mkdir(parents=True, exist_ok=True)
-    first = int(step.read_text()) if step.exists() else 0
+    workdir = args[args.index("--workdir") + 1].removeprefix("gs://")
+    checkpoint = STUB_DIR / "bucket" / workdir / "step"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    first = int(checkpoint.read_text()) if checkpoint.exists() else 0
     start = {name: os.environ[name] for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")}
-    with open(HERE / "starts.jsonl", "a") as starts:
-        starts.write(json.dumps(start | {"words": words, "first": first, "cwd": os.getcwd()}) + "\n")
-    died = sum(json.loads(line)["JAX_PROCESS_ID"] == "0" for line in (HERE / "starts.jsonl").read_text().splitlines())
-    if died <= len(play["die"]) and number == 0:
+    starts = STUB_DIR / "starts.jsonl"
+    with open(starts, "a") as file:
+        file.write(json.dumps(start | {"args": args, "first": first, "cwd": os.getcwd()}) + "\n")
+    count = sum(json.loads(line)["JAX_PROCESS_ID"] == "0" for line in starts.read_text().splitlines())
+    if number == 0 and count <= len(play["exit_codes"]):
         print("error: the config has a fault", file=sys.stderr)
-        sys.exit(play["die"][died - 1])
-    for now in range(first + 1, play["steps"] + 1):
+        sys.exit(play["exit_codes"][count - 1])
+    for step in range(first + 1, play["steps"] + 1):
         time.sleep(play["step_s"])
-        print(f"step {now}/{play['steps']}", flush=True)
+        print(f"step {step}/{play['steps']}", flush=True)
         if number == 0:
-            assert not step.exists() or int(step.read_text()) < now, "a newer checkpoint would be overwritten"
-            temporary = step.with_suffix(".tmp")
-            temporary.write_text(str(now))
-            temporary.replace(step)
-        while now in play["holds"]:
+            assert not checkpoint.exists() or int(checkpoint.read_text()) < step, "this overwrites a newer checkpoint"
+            temporary = checkpoint.with_suffix(".tmp")
+            temporary.write_text(str(step))
+            temporary.replace(checkpoint)
+        while step in play["stall_at"]:
             time.sleep(1)
 
 
-def examine(words):
-    """A line of a sound host."""
-    flags = dict(zip(words[::2], words[1::2], strict=True))
-    print((HERE / "doctor.json").read_text().replace('"HOST"', flags["--host"]))
+def examine(args):
+    """Prints the doctor's report of a sound host."""
+    flags = dict(zip(args[::2], args[1::2], strict=True))
+    print((STUB_DIR / "doctor.json").read_text().replace('"HOST"', flags["--host"]))
 
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["-m", "bert_tpu.pretrain", *words]:
-            train(words)
-        case ["launch/doctor.py", *words]:
-            examine(words)
-        case other:
-            sys.exit(f"the stand-in knows no {other}")
+        case ["-m", "bert_tpu.pretrain", *args]:
+            train(args)
+        case ["launch/doctor.py", *args]:
+            examine(args)
+        case args:
+            sys.exit(f"stub_python.py has no command {args}")

@@ -1,4 +1,4 @@
-"""The doctor for real: four processes as hosts, ports of this machine, a folder as the bucket; then the verdict."""
+"""The doctor with four processes as hosts, ports of this machine and a folder as the bucket; then its report."""
 
 import argparse
 import concurrent.futures
@@ -17,15 +17,9 @@ from helpers import warm_processes
 from helpers.fake_cloud import REPORT
 import pytest
 
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"launch/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-doctor, verdict = load("doctor"), load("verdict")
+SPEC = importlib.util.spec_from_file_location("doctor", ROOT / "launch/doctor.py")
+doctor = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(doctor)
 
 
 def free_port():
@@ -33,10 +27,13 @@ def free_port():
         return server.getsockname()[1]
 
 
-def judge(reports, *, hosts=4, chips=16, kind="TPU v5 lite"):
-    """Exit code and table of launch/verdict.py, as a laptop runs it: without site-packages."""
+def run_report(reports, *, hosts=4, chips=16, kind="TPU v5 lite"):
+    """Returns exit code and table of launch/doctor_report.py, run without site-packages, as on a laptop."""
     done = subprocess.run(
-        [sys.executable, "-IS", ROOT / "launch/verdict.py", f"--hosts={hosts}", f"--chips={chips}", f"--kind={kind}"],
+        [
+            sys.executable, "-IS", ROOT / "launch/doctor_report.py",
+            f"--hosts={hosts}", f"--chips={chips}", f"--kind={kind}",
+        ],
         input="".join(json.dumps(report) + "\n" for report in reports), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert not done.stderr, done.stderr
@@ -45,16 +42,16 @@ def judge(reports, *, hosts=4, chips=16, kind="TPU v5 lite"):
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory, corpus_dir):
-    """The reports of four hosts, and the bucket they were given.
+    """The reports of four hosts, and their bucket.
 
-    Worker 1's clock is 30 s ahead, worker 2 has other pins, worker 3 has no bucket; what else they report is sound.
+    Worker 1's clock is 30 s ahead, worker 2 has other pins and worker 3 has no bucket. The rest is sound.
     """
     folder = tmp_path_factory.mktemp("doctor")
     bucket = folder / "bucket"
     bucket.mkdir()
     (folder / "requirements.txt").write_text("jax>=0.9\nno-such-package\n")
     (folder / "constraints.txt").write_text("# pins\njax==0.9.0\nno-such-package==1.0\nunneeded-package==1.0\n")
-    runner = folder / "run.py"  # a host with an odd clock
+    runner = folder / "run.py"  # starts the doctor with a clock that is ahead
     runner.write_text(
         "import runpy, sys, time\nreal, ahead = time.time, float(sys.argv[1])\ntime.time = lambda: real() + ahead\n"
         f"sys.argv = ['{ROOT}/launch/doctor.py', *sys.argv[2:]]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
@@ -76,19 +73,19 @@ def four(tmp_path_factory, corpus_dir):
     assert [host.wait(200) for host in hosts] == [0] * 4
     reports = []
     for host in hosts:
-        with host.stdout as said:
-            reports.append(json.load(said))
+        with host.stdout as output:
+            reports.append(json.load(output))
     return reports, bucket
 
 
-def test_four_hosts_find_each_other_and_the_one_with_an_odd_clock(four):
+def test_four_hosts_measure_their_clocks(four):
     skews = [report["port"]["skew_s"] for report in four[0]]
     assert skews[0] == 0
     assert abs(skews[1] - 30) < 0.2
     assert max(abs(skews[2]), abs(skews[3])) < 0.2
 
 
-def test_devices_are_those_of_jax(four):
+def test_devices_are_reported_as_jax_sees_them(four):
     assert all(report["devices"] == {"platform": "cpu", "kind": "cpu", "count": 4} for report in four[0])
 
 
@@ -100,10 +97,10 @@ def test_versions_are_compared_with_the_pins(four, lock):
     assert all(report["corpus"] == lock.sha256 for report in reports)
 
 
-def test_the_bucket_is_written_read_and_left_clean(four):
+def test_the_bucket_is_written_read_and_cleaned(four):
     reports, bucket = four
     assert all(report["bucket"]["write_mb_s"] > 0 < report["bucket"]["read_mb_s"] for report in reports[:3])
-    assert "is not there" in reports[3]["bucket"]["fault"]
+    assert "is missing" in reports[3]["bucket"]["fault"]
     assert not list(bucket.iterdir())
 
 
@@ -111,53 +108,53 @@ def test_tensorflow_is_the_cpu_build(four):
     assert all(report["tensorflow"] == {"packages": ["tensorflow-cpu"], "devices": ["CPU"]} for report in four[0])
 
 
-def test_the_verdict_on_these_four_names_each_fault_and_its_host(four):
-    code, table = judge(four[0], kind="cpu")
+def test_the_report_of_these_four_names_each_fault_and_its_host(four):
+    code, table = run_report(four[0], kind="cpu")
     rows = {line.split()[0]: line for line in table.splitlines() if not line.startswith(" ")}
     failed = {name for name, row in rows.items() if row.split()[1] == "FAIL"}
-    # No commit: the working tree was not set up by launch/host_setup.sh.
+    # The commit fails because launch/host_setup.sh has not set up the working tree.
     assert (code, failed) == (1, {"versions", "commit", "clocks", "bucket"})
     assert "worker 1: +30.0" in rows["clocks"]
     assert "worker 2: jax 0.10.2 (pinned 0.9.0), no-such-package missing (pinned 1.0)" in rows["versions"]
     assert "worker 3: " in rows["bucket"]
-    assert table.count("mend: ") == 4
+    assert table.count("fix: ") == 4
 
 
-def meet(host, port, *, hosts=2, wait_s=1.0):
-    return doctor.meet(argparse.Namespace(host=host, hosts=hosts, coordinator=f"127.0.0.1:{port}", wait_s=wait_s))
+def check_port(host, port, *, hosts=2, wait_s=1.0):
+    return doctor.check_port(argparse.Namespace(host=host, hosts=hosts, coordinator=f"127.0.0.1:{port}", wait_s=wait_s))
 
 
-def test_a_port_that_nobody_opens_is_a_fault():
+def test_a_closed_port_is_a_fault():
     with pytest.raises(TimeoutError, match="cannot reach worker 0 at 127"):
-        meet(1, free_port())
+        check_port(1, free_port())
 
 
-def test_a_port_that_is_taken_is_a_fault_on_both_sides():
+def test_a_port_in_use_is_a_fault():
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"port {port} is taken on worker 0"):
-            meet(0, port)
+        with pytest.raises(OSError, match=f"port {port} is in use on worker 0"):
+            check_port(0, port)
 
 
-def test_a_host_that_does_not_come_is_named():
+def test_a_missing_host_is_named():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(meet, 0, port, hosts=4)
-        pool.submit(meet, 2, port, hosts=4).result()
-        with pytest.raises(TimeoutError, match=r"nobody came .* from worker 1, 3 within 1 s"):
+        first = pool.submit(check_port, 0, port, hosts=4)
+        pool.submit(check_port, 2, port, hosts=4).result()
+        with pytest.raises(TimeoutError, match=r"no connection .* from worker 1, 3 within 1 s"):
             first.result()
 
 
-def test_a_stranger_at_the_port_does_no_harm():
+def test_another_client_at_the_port_does_no_harm():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(meet, 0, port, wait_s=5)
+        first = pool.submit(check_port, 0, port, wait_s=5)
         until = time.monotonic() + 5
         while time.monotonic() < until:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as stranger:
                 stranger.sendall(b"GET / HTTP/1.1\n")
                 break
-        assert pool.submit(meet, 1, port).result()["skew_s"] < 0.2
+        assert pool.submit(check_port, 1, port).result()["skew_s"] < 0.2
         assert first.result() == {"skew_s": 0.0}
 
 
@@ -166,28 +163,28 @@ def sound():
 
 
 def test_sound_hosts_pass():
-    code, table = judge(sound())
+    code, table = run_report(sound())
     assert code == 0
     assert "FAIL" not in table
-    assert "mend" not in table
+    assert "fix:" not in table
 
 
 @pytest.mark.parametrize(
     ("kind", "chips", "count", "seen"),
     [
-        ("TPU v3", 16, 8, "TPU v3"),  # two devices a chip
+        ("TPU v3", 16, 8, "TPU v3"),  # two devices per chip
         ("TPU v4", 16, 4, "TPU v4"),
         ("TPU v5", 16, 4, "TPU v5p"),
         ("TPU v6 lite", 16, 4, "TPU v6 lite"),
     ],
 )
-def test_each_generation_has_its_devices(kind, chips, count, seen):
+def test_each_generation_has_its_number_of_devices(kind, chips, count, seen):
     reports = sound()
     for report in reports:
         report["devices"] = {"platform": "tpu", "kind": seen, "count": count}
-    assert judge(reports, chips=chips, kind=kind)[0] == 0
+    assert run_report(reports, chips=chips, kind=kind)[0] == 0
     reports[3]["devices"]["count"] -= 1
-    code, table = judge(reports, chips=chips, kind=kind)
+    code, table = run_report(reports, chips=chips, kind=kind)
     assert code == 1
     assert f"worker 3: {count - 1} x {seen}, not {count} x {kind}" in table
 
@@ -201,7 +198,7 @@ def test_each_generation_has_its_devices(kind, chips, count, seen):
             "worker 2: 1 x cpu, not 4 x TPU v5 lite",
         ),
         ("chips", {"devices": {"fault": "no answer within three minutes"}}, "worker 2: no answer within three minutes"),
-        ("python", {"python": "3.10.12"}, "worker 2: Python 3.10.12, 3.11 is the least"),
+        ("python", {"python": "3.10.12"}, "worker 2: Python 3.10.12, but at least 3.11 is needed"),
         ("versions", {"versions": {"jax": ["0.9.0", "0.10.2"]}}, "worker 2: jax 0.9.0 (pinned 0.10.2)"),
         ("versions", {"versions": {"jax": ["0.9.0", "0.9.0"]}}, "worker 2: jax 0.9.0, elsewhere 0.10.2"),
         ("commit", {"commit": "beef"}, "worker 2: commit beef, elsewhere c0ffee"),
@@ -213,7 +210,7 @@ def test_each_generation_has_its_devices(kind, chips, count, seen):
         (
             "tensorflow",
             {"tensorflow": {"packages": ["tensorflow-cpu"], "devices": ["CPU", "TPU"]}},
-            "worker 2: TensorFlow holds CPU, TPU",
+            "worker 2: TensorFlow uses CPU, TPU",
         ),
         ("room", {"disk_gib": 0.5}, "worker 2: 0.5 GiB of disk left"),
         ("room", {"memory_gib": 1}, "worker 2: 1 GiB of memory left"),
@@ -222,15 +219,15 @@ def test_each_generation_has_its_devices(kind, chips, count, seen):
 def test_one_fault_fails_one_row_and_names_the_host(row, change, sentence):
     reports = sound()
     reports[2] |= change
-    code, table = judge(reports)
+    code, table = run_report(reports)
     failed = [line for line in table.splitlines() if line.split()[1] == "FAIL"]
     assert code == 1
     assert [line.split()[0] for line in failed] == [row]
     assert sentence in failed[0]
-    assert table.splitlines()[table.splitlines().index(failed[0]) + 1].strip().startswith("mend: ")
+    assert table.splitlines()[table.splitlines().index(failed[0]) + 1].strip().startswith("fix: ")
 
 
 def test_a_host_without_a_report_fails():
-    code, table = judge(sound()[:3])
+    code, table = run_report(sound()[:3])
     assert code == 1
     assert "worker 3: no report" in table

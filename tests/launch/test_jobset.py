@@ -1,4 +1,4 @@
-"""The manifest for Kubernetes agrees with itself, with what it is built from, and with launch/tpu_pod.sh."""
+"""The manifest for Kubernetes agrees with itself, with the image and with launch/tpu_pod.sh."""
 
 import math
 import re
@@ -9,14 +9,14 @@ import yaml
 
 from bert_tpu.core import command, config
 
-# https://docs.cloud.google.com/kubernetes-engine/docs/concepts/tpus: 4 chips a host in a slice of several hosts.
+# https://docs.cloud.google.com/kubernetes-engine/docs/concepts/tpus: 4 chips per host in a slice of several hosts.
 CHIPS = 4
 
 
 @pytest.fixture(scope="module")
 def jobset():
-    (found,) = yaml.safe_load_all((ROOT / "launch/jobset.yaml").read_text())
-    return found
+    (document,) = yaml.safe_load_all((ROOT / "launch/jobset.yaml").read_text())
+    return document
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,8 @@ def pod(job):
 
 @pytest.fixture(scope="module")
 def container(pod):
-    (found,) = pod["containers"]
-    return found
+    (only,) = pod["containers"]
+    return only
 
 
 def env_of(container):
@@ -53,7 +53,7 @@ def test_pods_processes_and_chips_fill_the_topology(job, pod, container):
     assert chips == CHIPS * job["completions"]
 
 
-def test_the_coordinator_is_the_first_pod_by_the_name_that_jobset_gives_it(jobset, container):
+def test_the_coordinator_is_the_first_pod_by_its_jobset_name(jobset, container):
     name, (replicated,), network = (
         jobset["metadata"]["name"],
         jobset["spec"]["replicatedJobs"],
@@ -77,9 +77,9 @@ def test_a_process_is_numbered_by_its_completion_index(job, container):
     assert path == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 
 
-def test_the_environment_is_what_the_launcher_gives(container):
-    given = set(re.findall(r"JAX_[A-Z_]+(?==)", (ROOT / "launch/host_run.sh").read_text()))
-    assert env_of(container).keys() == given
+def test_the_environment_has_the_launchers_variables(container):
+    names = set(re.findall(r"JAX_[A-Z_]+(?==)", (ROOT / "launch/host_run.sh").read_text()))
+    assert env_of(container).keys() == names
 
 
 def test_one_lost_pod_restarts_all_and_a_stop_has_time_to_save(jobset, job, pod):
@@ -89,7 +89,7 @@ def test_one_lost_pod_restarts_all_and_a_stop_has_time_to_save(jobset, job, pod)
     assert pod["terminationGracePeriodSeconds"] >= 60
 
 
-def test_the_words_are_a_config_and_a_workdir_in_the_bucket(container, monkeypatch):
+def test_the_arguments_are_a_config_and_a_workdir_in_the_bucket(container, monkeypatch):
     monkeypatch.chdir(ROOT)
     parser = command.Parser()
     parser.add_argument("--workdir")
@@ -99,12 +99,12 @@ def test_the_words_are_a_config_and_a_workdir_in_the_bucket(container, monkeypat
     assert args.config.data.dir in mounts
 
 
-def test_volumes_are_those_that_are_mounted(pod):
+def test_every_volume_is_mounted(pod):
     mounted = {m["name"] for c in [*pod["containers"], *pod["initContainers"]] for m in c["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_the_image_has_what_the_run_needs():
+def test_the_image_has_the_files_of_a_run():
     text = (ROOT / "launch/Dockerfile").read_text()
     copied = [word for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
     assert {"bert_tpu", "configs", "pyproject.toml", "constraints.txt"} <= set(copied)

@@ -1,11 +1,11 @@
-"""launch/tpu_pod.sh against a gcloud that records its calls and plays Cloud's bad days; hosts run their scripts."""
+"""launch/tpu_pod.sh with a stub gcloud that records its calls and plays Google Cloud's faults; hosts run scripts."""
 
 import shlex
 import shutil
 import signal
 import subprocess
 
-from helpers.fake_cloud import ENV, WORDS, wait_for
+from helpers.fake_cloud import ENV, RUN_ARGS, wait_for
 import pytest
 
 PLACE = ["--zone=us-central1-a", "--project=my-project-123"]
@@ -17,8 +17,8 @@ def test_create_asks_for_the_pod_of_the_env_file(cloud):
     assert "costs money" in cloud.do("create")
     (created,) = [words for verb, words in cloud.calls() if verb == "tpu-vm create"]
     assert created[0] == "bert"
-    wanted = {*PLACE, "--accelerator-type=v5litepod-16", "--spot", "--version=v2-alpha-tpuv5-lite"}
-    assert wanted <= set(created)
+    options = {*PLACE, "--accelerator-type=v5litepod-16", "--spot", "--version=v2-alpha-tpuv5-lite"}
+    assert options <= set(created)
     assert cloud.state()["node"]["state"] == "READY"
 
 
@@ -31,9 +31,9 @@ def test_on_demand_is_not_spot(cloud):
 def test_a_queued_pod_is_waited_for(cloud):
     cloud.env = ENV | {"CREATE": "queued"}
     cloud.state(requests=["WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"])
-    said = cloud.do("create")
-    assert said.index("WAITING_FOR_RESOURCES") < said.index("PROVISIONING") < said.index("ACTIVE")
-    assert said.count("WAITING_FOR_RESOURCES") == 1
+    output = cloud.do("create")
+    assert output.index("WAITING_FOR_RESOURCES") < output.index("PROVISIONING") < output.index("ACTIVE")
+    assert output.count("WAITING_FOR_RESOURCES") == 1
     ((_, words),) = [call for call in cloud.calls() if call[0] == "queued-resources create"]
     assert {"--node-id=bert", "--runtime-version=v2-alpha-tpuv5-lite", "--spot"} <= set(words)
 
@@ -51,13 +51,13 @@ def test_a_queued_pod_is_waited_for(cloud):
 )
 def test_hosts_chips_and_runtime_follow_from_the_type(cloud, accelerator, hosts, chips, runtime):
     cloud.env = ENV | {"ACCELERATOR": accelerator}
-    said = cloud.do("create", "--dry-run")
-    assert f"({chips} chips on {hosts} hosts)" in said
-    assert f"--version={runtime}" in said
+    output = cloud.do("create", "--dry-run")
+    assert f"({chips} chips on {hosts} hosts)" in output
+    assert f"--version={runtime}" in output
 
 
 @pytest.mark.parametrize(
-    ("refusal", "mend"),
+    ("refusal", "fix"),
     [
         (QUOTA, "console.cloud.google.com/iam-admin/quotas?project=my-project-123"),
         (FULL, "us-central1-a has no free v5litepod-16 at the moment"),
@@ -66,19 +66,19 @@ def test_hosts_chips_and_runtime_follow_from_the_type(cloud, accelerator, hosts,
         ("ERROR: (gcloud) PERMISSION_DENIED: Permission 'tpu.nodes.create' denied", "roles/tpu.admin"),
         ("ERROR: Cloud TPU API has not been used in project 1 before", "gcloud services enable tpu.googleapis.com"),
         ("ERROR: (gcloud) There was a problem refreshing tokens. $ gcloud auth login", "run gcloud auth login"),
-        ("ERROR: (gcloud) something new", "Cloud refused: ERROR: (gcloud) something new"),
+        ("ERROR: (gcloud) something new", "Google Cloud refused: ERROR: (gcloud) something new"),
     ],
 )
-def test_a_refusal_is_a_sentence_with_its_mend(cloud, refusal, mend):
+def test_a_refusal_is_explained_with_its_fix(cloud, refusal, fix):
     cloud.state(refuse=[refusal])
-    said = cloud.do("create", code=1)
-    assert mend in said.splitlines()[-1]
-    assert said.splitlines()[-1].startswith("error: ")
+    output = cloud.do("create", code=1)
+    assert fix in output.splitlines()[-1]
+    assert output.splitlines()[-1].startswith("error: ")
 
 
 def test_a_pod_that_is_there_is_not_created_again(cloud):
     cloud.do("create")
-    assert "bert is there already (READY)" in cloud.do("create", code=1)
+    assert "bert exists already (READY)" in cloud.do("create", code=1)
     assert cloud.verbs() == ["tpu-vm create"]
 
 
@@ -88,20 +88,20 @@ def test_a_half_created_pod_is_named(cloud):
 
 
 @pytest.mark.parametrize(
-    ("state", "mend"),
+    ("state", "fix"),
     [
         ("CREATING", "not ready yet"),
-        ("PREEMPTED", "Cloud has taken bert back"),
+        ("PREEMPTED", "Google Cloud has taken bert back"),
         ("UNKNOWN", "delete it and create it again"),
     ],
 )
-def test_a_pod_in_another_state_is_not_set_up(cloud, state, mend):
+def test_a_pod_in_another_state_is_not_set_up(cloud, state, fix):
     cloud.state(node={"state": state, "hosts": 4})
-    assert mend in cloud.do("setup", code=1)
+    assert fix in cloud.do("setup", code=1)
     assert "tpu-vm ssh" not in [verb for verb, _ in cloud.calls()]
 
 
-def test_without_gcloud_or_login_the_mend_is_said(cloud):
+def test_without_gcloud_or_login_the_fix_is_printed(cloud):
     bare = cloud.folder / "few"
     bare.mkdir()
     for name in ("bash", "dirname", "mktemp", "rm", "awk", "sed", "cat"):
@@ -119,11 +119,11 @@ def test_setup_ships_the_commit_and_is_repeatable(cloud):
         code = cloud.folder / f"hosts/{worker}/bert_tpu/code"
         assert (code / "COMMIT").read_text().strip() == commit
         assert (code / "launch/host_run.sh").read_bytes() == (cloud.checkout / "launch/host_run.sh").read_bytes()
-    made = (cloud.folder / "uv.log").read_text().splitlines()
-    assert sum("venv --quiet --python 3.11" in line for line in made) == 4
-    assert sum("pip install" in line and "--extra tpu" in line for line in made) == 4
+    calls = (cloud.folder / "uv.log").read_text().splitlines()
+    assert sum("venv --quiet --python 3.11" in line for line in calls) == 4
+    assert sum("pip install" in line and "--extra tpu" in line for line in calls) == 4
     cloud.do("setup")
-    assert (cloud.folder / "uv.log").read_text().splitlines() == made
+    assert (cloud.folder / "uv.log").read_text().splitlines() == calls
 
 
 def test_setup_copies_the_corpus_to_every_host_and_run_names_it(cloud):
@@ -134,17 +134,17 @@ def test_setup_copies_the_corpus_to_every_host_and_run_names_it(cloud):
     (cloud.folder / "bucket/my-bucket/corpus/corpus.json").write_text("{}")
     cloud.do("setup")
     assert len(list(cloud.folder.glob("hosts/*/bert_tpu/corpus/corpus.json"))) == 4
-    cloud.do("run", *WORDS)
+    cloud.do("run", *RUN_ARGS)
     cloud.ended()
-    assert all("--config.data.dir=../corpus" in start["words"] for start in cloud.lines("starts.jsonl"))
+    assert all("--config.data.dir=../corpus" in start["args"] for start in cloud.lines("starts.jsonl"))
 
 
 def test_a_host_out_of_reach_is_named(cloud):
     cloud.do("create")
     cloud.state(ssh_fails=[2])
-    said = cloud.do("setup", code=1)
-    assert "worker 2: cannot be reached by ssh" in said
-    assert "worker 1:" not in said
+    output = cloud.do("setup", code=1)
+    assert "worker 2: cannot be reached by ssh" in output
+    assert "worker 1:" not in output
 
 
 def test_delete_asks(cloud):
@@ -170,7 +170,7 @@ def test_delete_takes_a_queued_request_along(cloud):
 
 
 def test_dry_run_prints_commands_and_runs_none(cloud):
-    words = {"run": WORDS, "watch": WORDS}
+    words = {"run": RUN_ARGS, "watch": RUN_ARGS}
     for create in ("direct", "queued"):
         cloud.env = ENV | {"CREATE": create}
         for command in ("create", "setup", "doctor", "run", "status", "logs", "watch", "stop", "delete"):
@@ -179,27 +179,29 @@ def test_dry_run_prints_commands_and_runs_none(cloud):
             assert printed, command
             assert all(set(PLACE) <= set(line) for line in printed)
             others = [line for line in lines if not line.startswith(("gcloud ", "git ", "# "))]
-            assert not others, "something is said to be so, and is not"
+            assert not others, "a dry run must not report what it has not done"
     assert not cloud.lines("calls.jsonl")
     assert not (cloud.folder / "hosts").exists()
 
 
 @pytest.mark.parametrize("word", ["--dry-run", "--no-doctor", "--env=x"])
-def test_a_word_for_the_launcher_among_pretraining_s_is_refused(cloud, word):
+def test_a_launcher_option_after_the_dashes_is_refused(cloud, word):
     for command in ("run", "watch"):
-        assert f"error: {word} is for {command}: give it before --" in cloud.do(command, *WORDS, word, code=1)
+        assert f"error: {word} is an option of {command}: put it before --" in cloud.do(
+            command, *RUN_ARGS, word, code=1
+        )
     assert not cloud.calls()
 
 
 @pytest.mark.parametrize(
-    ("command", "at", "said"),
+    ("command", "at", "message"),
     [
-        (["create"], "create", "interrupted: Cloud may go on making bert, and it costs money once it is there"),
-        (["delete", "--yes"], "delete", "interrupted: Cloud may or may not have deleted bert"),
-        (["setup"], "scp", "interrupted: bert costs money while it is there"),
+        (["create"], "create", "interrupted: Google Cloud may still create bert, and it costs money from then on"),
+        (["delete", "--yes"], "delete", "interrupted: Google Cloud may or may not have deleted bert"),
+        (["setup"], "scp", "interrupted: bert costs money as long as it exists"),
     ],
 )
-def test_ctrl_c_says_what_exists_whatever_it_meets(cloud, command, at, said):
+def test_ctrl_c_prints_what_exists(cloud, command, at, message):
     if command != ["create"]:
         cloud.up()
     busy = cloud.folder / "busy"
@@ -214,33 +216,33 @@ if {at!r} in sys.argv:
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert said in err
-    assert "launch/tpu_pod.sh status shows what exists" in err
+    assert message in err
+    assert "launch/tpu_pod.sh status prints what exists" in err
     assert "Terminated" not in err
 
 
-def test_status_says_what_is_there_and_whether_it_costs(cloud):
-    assert "nothing costs" in cloud.do("status")
+def test_status_prints_what_exists_and_whether_it_costs_money(cloud):
+    assert "nothing costs money" in cloud.do("status")
     cloud.env = ENV | {"CREATE": "queued"}
     cloud.state(request={"states": ["WAITING_FOR_RESOURCES"]})
-    assert "in Cloud's queue: WAITING_FOR_RESOURCES" in cloud.do("status")
+    assert "in Google Cloud's queue: WAITING_FOR_RESOURCES" in cloud.do("status")
     cloud.up()
-    said = cloud.do("status")
-    assert "bert in us-central1-a: READY, v5litepod-16 (16 chips, 4 hosts), spot; it costs money" in said
-    assert said.count("idle") == 4
+    output = cloud.do("status")
+    assert "bert in us-central1-a: READY, v5litepod-16 (16 chips, 4 hosts), spot; it costs money" in output
+    assert output.count("idle") == 4
     cloud.state(ssh_fails=[1])
     assert "worker 1  no answer" in cloud.do("status")
     cloud.state(node={"state": "PREEMPTED", "hosts": 0})
-    assert "Cloud has taken bert back" in cloud.do("status")
+    assert "Google Cloud has taken bert back" in cloud.do("status")
 
 
 def test_a_printed_command_can_be_pasted(cloud):
-    """What --dry-run prints of `run` is what `run` calls."""
+    """The commands that `run --dry-run` prints are those that `run` calls."""
     cloud.up()
-    printed = cloud.do("run", "--no-doctor", "--dry-run", *WORDS, "--config.a=two 'words'").splitlines()
+    printed = cloud.do("run", "--no-doctor", "--dry-run", *RUN_ARGS, "--config.a=two 'words'").splitlines()
     starts = [line for line in printed if " start " in shlex.split(line)[-1]]
     assert len(starts) == 4
-    cloud.do("run", "--no-doctor", *WORDS, "--config.a=two 'words'")
+    cloud.do("run", "--no-doctor", *RUN_ARGS, "--config.a=two 'words'")
     called = [["gcloud", *words] for words in cloud.lines("calls.jsonl") if " start " in words[-1]]
     address = "ADDRESS-OF-WORKER-0", "10.0.0.2"
     assert sorted(shlex.split(line.replace(*address)) for line in starts) == sorted(called)

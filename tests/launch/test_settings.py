@@ -1,4 +1,4 @@
-"""The env file is read and never executed: what is no value is refused with a sentence that says the mend."""
+"""The env file is read and never executed; a wrong value is refused with an error that names a correct one."""
 
 import pathlib
 import re
@@ -15,7 +15,7 @@ VALID = ENV | {
     "RUNTIME": "v2-alpha-tpuv5-lite", "CORPUS": "gs://my-bucket/corpora/wiki", "NETWORK": "default",
     "SUBNETWORK": "default", "SERVICE_ACCOUNT": "trainer@my-project-123.iam.gserviceaccount.com",
 }  # fmt: skip
-# Reads each file that is named on stdin, and prints its settings, or the refusal, ended by a zero byte.
+# Reads each file named on stdin, and prints its settings or the error, ended by a zero byte.
 READER = """
 set -euo pipefail
 fail() { printf 'error: %s' "$*"; exit 1; }
@@ -28,7 +28,7 @@ done
 
 
 class Reader:
-    """One bash that reads many files, in a folder that an executed value would leave a mark in."""
+    """One bash that reads many files. An executed value would create the file `mark` in its folder."""
 
     def __init__(self, folder):
         self.folder, self.file = folder, folder / "pod.env"
@@ -38,22 +38,22 @@ class Reader:
         )  # fmt: skip
 
     def read(self, text):
-        """What the settings are, or the refusal."""
+        """Returns the settings in an env file of `text`, or the error."""
         self.file.write_bytes(text.encode() if isinstance(text, str) else text)
         self.process.stdin.write(f"{self.file}\n".encode())
         self.process.stdin.flush()
-        said = bytearray()
+        output = bytearray()
         while (byte := self.process.stdout.read(1)) != b"\0":
-            assert byte, said
-            said += byte
-        return said.decode(errors="replace")
+            assert byte, output
+            output += byte
+        return output.decode(errors="replace")
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    made = Reader(tmp_path_factory.mktemp("settings"))
-    with made.process:
-        yield made
+    bash = Reader(tmp_path_factory.mktemp("settings"))
+    with bash.process:
+        yield bash
 
 
 def lines(values):
@@ -74,8 +74,8 @@ def test_values_arrive_and_others_are_empty(reader):
 
 
 def test_comments_quotes_spaces_and_windows_lines(reader):
-    written = ' PROJECT = "my-project-123"   # who pays\r\n' + lines({k: v for k, v in VALID.items() if k != "PROJECT"})
-    assert reader.read(f"# a comment\n\n   # another\n{written}") == reader.read(lines(VALID))
+    text = ' PROJECT = "my-project-123"   # who pays\r\n' + lines({k: v for k, v in VALID.items() if k != "PROJECT"})
+    assert reader.read(f"# a comment\n\n   # another\n{text}") == reader.read(lines(VALID))
 
 
 ATTACKS = (
@@ -89,31 +89,31 @@ ATTACKS = (
 @pytest.mark.parametrize("name", NAMES)
 def test_an_attack_is_refused_with_an_example(reader, name):
     for attack in ATTACKS:
-        said = reader.read(lines(VALID | {name: attack}))
-        assert re.search(rf"error: .* line \d+: {name} cannot be .*; give something like {name}=\S+$", said), (
+        output = reader.read(lines(VALID | {name: attack}))
+        assert re.search(rf"error: .* line \d+: {name} cannot be .*; use a value like {name}=\S+$", output), (
             attack,
-            said,
+            output,
         )
     assert not (reader.folder / "mark").exists()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_empty_value_is_as_none(reader, name):
-    said, blank = (reader.read(lines(VALID | {name: value})) for value in ("", "  "))
-    assert said == blank
+def test_an_empty_value_counts_as_left_out(reader, name):
+    output, blank = (reader.read(lines(VALID | {name: value})) for value in ("", "  "))
+    assert output == blank
     if name in ENV and name not in ("CAPACITY", "CREATE"):
-        assert f"{name} cannot be ''; give something like" in said
+        assert f"{name} cannot be ''; use a value like" in output
     else:
         left_out = {key: value for key, value in VALID.items() if key != name}
-        assert said == reader.read(lines(left_out))
+        assert output == reader.read(lines(left_out))
 
 
 @pytest.mark.parametrize(
     ("accelerator", "unit"), [("v3-3", "a multiple of 8"), ("v4-17", "a multiple of 8"), ("v5litepod-13", "of 4")]
 )
-def test_a_size_that_no_slice_has_is_refused(reader, accelerator, unit):
-    said = reader.read(lines(VALID | {"ACCELERATOR": accelerator}))
-    assert re.search(rf"error: there is no {accelerator}: hosts have .*{unit}$", said)
+def test_an_impossible_number_of_chips_is_refused(reader, accelerator, unit):
+    output = reader.read(lines(VALID | {"ACCELERATOR": accelerator}))
+    assert re.search(rf"error: there is no {accelerator}: a host has .*{unit}$", output)
 
 
 SHELL = strategies.sampled_from(
@@ -127,10 +127,10 @@ SAFE = re.compile(r"[A-Za-z0-9:/@._-]*")
 @given(name=strategies.sampled_from(NAMES) | strategies.text(max_size=12), parts=TEXT)
 def test_nothing_of_a_file_is_executed_and_no_odd_byte_gets_through(reader, name, parts):
     text = (lines(VALID) if name not in NAMES else lines({k: v for k, v in VALID.items() if k != name})) + f"{name}="
-    said = reader.read((text + "".join(parts)).encode(errors="surrogatepass"))
+    output = reader.read((text + "".join(parts)).encode(errors="surrogatepass"))
     assert not (reader.folder / "mark").exists()
-    if not said.startswith("error: "):
-        values = dict(line.split("=", 1) for line in said.splitlines())
+    if not output.startswith("error: "):
+        values = dict(line.split("=", 1) for line in output.splitlines())
         assert values.keys() == set(NAMES)
         assert all(SAFE.fullmatch(value) for value in values.values())
 
@@ -141,31 +141,31 @@ def test_nothing_of_a_file_is_executed_and_no_odd_byte_gets_through(reader, name
         ("ZOME=us-central1-a", "there is no setting ZOME; did you mean ZONE?"),
         ("ACELERATOR=v4-8", "did you mean ACCELERATOR?"),
         ("bucket=gs://x", "did you mean BUCKET?"),
-        ("PROJECT ZONE=x", "is no setting; the names are PROJECT, ZONE, "),
-        ("NAME[$(touch $MARK)]=x", "is no setting"),
-        ("NAME", "is no NAME=VALUE"),
-        ("export ZONE=us-central1-a", "is no setting"),
-        ("NAME=other", "NAME is given twice"),
+        ("PROJECT ZONE=x", "is not a setting; the settings are PROJECT, ZONE, "),
+        ("NAME[$(touch $MARK)]=x", "is not a setting"),
+        ("NAME", "is not a NAME=VALUE line"),
+        ("export ZONE=us-central1-a", "is not a setting"),
+        ("NAME=other", "NAME is set twice"),
     ],
 )
 def test_a_wrong_line_is_named(reader, line, sentence):
-    said = reader.read(lines(VALID) + line)
-    assert f"line {len(VALID) + 1}: " in said
-    assert sentence in said
+    output = reader.read(lines(VALID) + line)
+    assert f"line {len(VALID) + 1}: " in output
+    assert sentence in output
     assert not (reader.folder / "mark").exists()
 
 
 @pytest.mark.parametrize("name", ["PROJECT", "ZONE", "NAME", "ACCELERATOR", "BUCKET"])
 def test_a_missing_setting_is_named(reader, name):
-    said = reader.read(lines({key: value for key, value in VALID.items() if key != name}))
-    assert f"gives no {name}: add a line such as {name}=" in said
+    output = reader.read(lines({key: value for key, value in VALID.items() if key != name}))
+    assert f"does not set {name}: add a line such as {name}=" in output
 
 
 def test_a_missing_file_is_named(reader):
     reader.file.unlink(missing_ok=True)
     reader.process.stdin.write(f"{pathlib.Path('/nowhere/pod.env')}\n".encode())
     reader.process.stdin.flush()
-    said = b""
-    while not said.endswith(b"\0"):
-        said += reader.process.stdout.read(1)
-    assert b"copy launch/tpu_pod.env.example" in said
+    output = b""
+    while not output.endswith(b"\0"):
+        output += reader.process.stdout.read(1)
+    assert b"copy launch/tpu_pod.env.example" in output
