@@ -1,4 +1,4 @@
-"""Cleaning takes out what it names and leaves the rest as it was."""
+"""Cleaning removes only the text that it is asked to remove."""
 
 import unicodedata
 
@@ -24,13 +24,13 @@ def cleaned(text, normal_form="NFC", keep_licence=False, language=""):
     "start", [START, START.replace("THE", "THIS"), "***START OF THIS PROJECT GUTENBERG ETEXT X***"]
 )
 @pytest.mark.parametrize("end", [END, "End of the Project Gutenberg EBook of X, by Y"])
-def test_of_a_gutenberg_book_the_book_is_left(start, end):
+def test_the_licence_around_a_gutenberg_book_is_removed(start, end):
     text = f"{HEAD}{start}\n\nChapter 1\nIt began.\n\n{end}\nLicence.\n"
     assert cleaned(text) == ("Chapter 1\nIt began.", ("licence_removed",))
     assert cleaned(text, keep_licence=True) == (text, ())
 
 
-def test_a_piece_of_a_book_loses_the_end_that_it_has():
+def test_a_piece_of_a_book_loses_its_part_of_the_licence():
     assert cleaned(f"{HEAD}{START}\nIt began.").text == "It began."
     assert cleaned(f"It ended.\n{END}\nLicence").text == "It ended."
 
@@ -38,25 +38,25 @@ def test_a_piece_of_a_book_loses_the_end_that_it_has():
 @pytest.mark.parametrize(
     "text", ["He read about Project Gutenberg's START OF an era.", "a *** START OF THE PROJECT GUTENBERG EBOOK X ***"]
 )
-def test_who_writes_about_gutenberg_loses_nothing(text):
+def test_text_about_project_gutenberg_stays(text):
     assert cleaned(text) == (text, ())
 
 
 @hypothesis.given(strategies.text(), strategies.sampled_from(clean.FORMS))
-def test_the_normal_form_is_unicode_s_and_changes_are_told(text, form):
-    made = cleaned(text, normal_form=form, keep_licence=True)
-    assert made.text == (text if form == "none" else unicodedata.normalize(form, text))
-    assert made.changes == (("normalized",) if made.text != text else ())
+def test_the_normal_form_is_unicode_s_and_changes_are_reported(text, form):
+    document = cleaned(text, normal_form=form, keep_licence=True)
+    assert document.text == (text if form == "none" else unicodedata.normalize(form, text))
+    assert document.changes == (("normalized",) if document.text != text else ())
 
 
 def test_documents_of_another_language_are_left_out():
     assert cleaned(ENGLISH, language="en") == (ENGLISH, ())
     assert cleaned(GERMAN, language="en") == ("", ("other_language",))
     assert cleaned(GERMAN, language="de").text == GERMAN
-    assert cleaned(" \n", language="en") == (" \n", ())  # is counted as empty
+    assert cleaned(" \n", language="en") == (" \n", ())  # counted later as empty
 
 
 @pytest.mark.parametrize(("form", "language"), [("NFX", ""), ("NFC", "english"), ("NFC", "e")])
-def test_an_option_that_does_not_serve_is_named(form, language):
+def test_an_invalid_option_is_named(form, language):
     with pytest.raises(command.UserError, match=f"{language or form}"):
         clean.check(form, language)

@@ -1,4 +1,4 @@
-"""Sentences that are test text are found, and those that only look like it are not."""
+"""Sentences that are test text are detected, and sentences that only look like it are not."""
 
 import json
 
@@ -30,7 +30,7 @@ def passages(tmp_path, encoder):
     return contamination.gather(contamination.files(tmp_path), encoder.encode)
 
 
-def found(passages, encoder, text):
+def detected(passages, encoder, text):
     codes = encoder.encode(sentences.split(text))
     lengths = np.array([len(code) // 2 for code in codes], np.uint32)
     shard = store.Shard(
@@ -39,21 +39,21 @@ def found(passages, encoder, text):
     return contamination.is_test_text(passages, shard).tolist()
 
 
-def test_a_run_of_test_text_or_a_whole_short_sentence_is_found(passages, encoder):
+def test_a_run_of_test_text_or_a_whole_short_sentence_is_detected(passages, encoder):
     inside = " ".join([*WORDS[9:12], *WORDS[:16], WORDS[24]]) + "."
-    assert found(passages, encoder, inside.upper()) == [True]
-    assert found(passages, encoder, f"{SHORT} {LONG}") == [True, True]
+    assert detected(passages, encoder, inside.upper()) == [True]
+    assert detected(passages, encoder, f"{SHORT} {LONG}") == [True, True]
 
 
 def test_less_than_a_run_a_part_of_a_sentence_and_training_text_are_not(passages, encoder):
     nearly = " ".join([*WORDS[:15], WORDS[24], *WORDS[16:20]]) + "."
     longer = " ".join(WORDS[5:15]) + "."
     for text in (nearly, longer, TINY, " ".join(WORDS[::-1])):
-        assert found(passages, encoder, text) == [False]
+        assert detected(passages, encoder, text) == [False]
 
 
 def test_a_run_does_not_reach_over_the_end_of_a_sentence(passages, encoder):
-    assert found(passages, encoder, " ".join(WORDS[:12]) + ". " + " ".join(WORDS[12:20]).capitalize() + ".") == [
+    assert detected(passages, encoder, " ".join(WORDS[:12]) + ". " + " ".join(WORDS[12:20]).capitalize() + ".") == [
         False, False,
     ]  # fmt: skip
 
@@ -62,9 +62,9 @@ def test_every_kind_of_file_is_read(tmp_path, encoder):
     (tmp_path / "a.csv").write_text(f'1,"{LONG}"\n')
     (tmp_path / "b.jsonl").write_text(json.dumps([SHORT]) + "\n\n")
     (tmp_path / "c.txt").write_text("\ufeff" + " ".join(WORDS[10:19]) + ".\r\n")
-    made = contamination.gather(contamination.files(tmp_path), encoder.encode)
+    passages = contamination.gather(contamination.files(tmp_path), encoder.encode)
     for text in (LONG, SHORT, " ".join(WORDS[10:19]) + "."):
-        assert found(made, encoder, text) == [True]
+        assert detected(passages, encoder, text) == [True]
 
 
 def test_a_folder_without_test_data_and_broken_json_are_named(tmp_path, encoder):

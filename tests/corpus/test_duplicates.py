@@ -1,4 +1,4 @@
-"""Similar documents are found, whatever parts they are in, and others are not."""
+"""Similar documents are detected in any parts, and other documents are not."""
 
 import itertools
 
@@ -20,51 +20,51 @@ def jaccard(one, other):
 
 
 def similar(rows, sizes, threshold):
-    """By parts of these sizes."""
+    """Calls duplicates.similar for rows that are spread over parts of these sizes."""
     sketches = []
     left = iter(rows)
     for size in sizes:
-        made = shard(list(itertools.islice(left, size)))
-        sketches.append(duplicates.sketches(made, duplicates.hashes(made)))
-    bands = [duplicates.bands(each) for each in sketches]
+        part = shard(list(itertools.islice(left, size)))
+        sketches.append(duplicates.sketches(part, duplicates.hashes(part)))
+    bands = [duplicates.bands(of_part) for of_part in sketches]
     return duplicates.similar(
-        [len(each) for each in sketches], lambda part, band: bands[part][band], sketches.__getitem__, threshold
+        [len(of_part) for of_part in sketches], lambda part, band: bands[part][band], sketches.__getitem__, threshold
     )
 
 
 @pytest.fixture(scope="module")
 def rows():
-    """Pairs of documents, the second a copy of the first with some tokens changed, and their similarities."""
+    """Pairs of documents: each second one is a copy of the one before it, with 0 to 5% of the tokens changed."""
     draw = np.random.default_rng(0)
-    made = []
+    documents = []
     for pair in range(60):
         one = draw.integers(0, 5000, draw.integers(150, 400))
         other = one.copy()
         places = draw.choice(len(one), len(one) * (pair % 6) // 100, replace=False)
         other[places] = draw.integers(0, 5000, len(places))
-        made += [one, other]
-    return made
+        documents += [one, other]
+    return documents
 
 
 def test_a_sketch_estimates_jaccard_s_similarity(rows):
-    made = shard(rows)
-    sketches = duplicates.sketches(made, duplicates.hashes(made))
+    whole = shard(rows)
+    sketches = duplicates.sketches(whole, duplicates.hashes(whole))
     estimates = np.mean(sketches[::2] == sketches[1::2], axis=1)
     errors = [e - jaccard(rows[2 * i], rows[2 * i + 1]) for i, e in enumerate(estimates)]
     assert abs(np.mean(errors)) < 0.02
     assert np.std(errors) < 2 * np.sqrt(0.25 / duplicates.PERMUTATIONS)
 
 
-def test_the_later_of_two_similar_documents_is_named(rows):
+def test_the_later_of_two_similar_documents_is_marked(rows):
     near = [jaccard(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
-    found = similar(rows, [50, 7, 63], 0.8)
-    assert not found[::2].any()
-    for value, hit in zip(near, found[1::2], strict=True):
+    is_similar = similar(rows, [50, 7, 63], 0.8)
+    assert not is_similar[::2].any()
+    for value, hit in zip(near, is_similar[1::2], strict=True):
         if value > 0.92:
             assert hit
         if value < 0.65:
             assert not hit
-    assert 0.2 < found[1::2].mean() < 0.8  # both cases were there
+    assert 0.2 < is_similar[1::2].mean() < 0.8  # both cases occur
 
 
 def test_the_answer_does_not_depend_on_the_parts(rows):
@@ -72,10 +72,10 @@ def test_the_answer_does_not_depend_on_the_parts(rows):
     assert np.array_equal(first, similar(rows, [1, 40, 40, 39], 0.8))
 
 
-def test_equal_documents_are_told_from_the_first_of_them():
+def test_all_equal_documents_but_the_first_are_marked():
     rows = [np.arange(n % 3 + 1) for n in range(9)]
-    own = duplicates.hashes(shard(rows))
-    assert duplicates.equal(own).tolist() == [False] * 3 + [True] * 6
+    hashes = duplicates.hashes(shard(rows))
+    assert duplicates.equal(hashes).tolist() == [False] * 3 + [True] * 6
 
 
 def test_documents_shorter_than_a_run_are_similar_only_when_equal():

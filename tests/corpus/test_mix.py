@@ -1,4 +1,4 @@
-"""Sources are read as often as the mix has it."""
+"""Sources are read as often as --mix says."""
 
 import numpy as np
 import pytest
@@ -20,13 +20,13 @@ def test_epochs_are_those_of_the_first_entry_that_matches():
 
 
 def test_shares_are_of_the_tokens_that_are_read():
-    made = epochs("*wiki*=50%", "*book*=50%")
-    assert made == [1, 1, 4]
-    weighted = np.array(made) * [300, 100, 100]
+    result = epochs("*wiki*=50%", "*book*=50%")
+    assert result == [1, 1, 4]
+    weighted = np.array(result) * [300, 100, 100]
     assert weighted[2] / weighted.sum() == 0.5
-    made = epochs("*wiki*=95%", "*book*=5%")
-    assert min(made) == 1
-    weighted = np.array(made) * [300, 100, 100]
+    result = epochs("*wiki*=95%", "*book*=5%")
+    assert min(result) == 1
+    weighted = np.array(result) * [300, 100, 100]
     assert weighted[2] / weighted.sum() == pytest.approx(0.05)
 
 
@@ -39,7 +39,7 @@ def test_shares_are_of_the_tokens_that_are_read():
         (["*none*=2"], "no source is left for"),
     ],
 )  # fmt: skip
-def test_a_mix_that_cannot_be_is_named(words, complaint):
+def test_an_impossible_mix_is_named(words, complaint):
     with pytest.raises(command.UserError, match=complaint):
         epochs(*words)
 
@@ -50,11 +50,11 @@ def test_a_share_of_nothing_is_named():
 
 
 def test_a_fraction_of_an_epoch_takes_that_fraction_of_the_documents():
-    own = np.random.default_rng(0).integers(0, 2**64, 10_000, np.uint64)
-    made = mix.copies(own, np.full(10_000, 1.25))
-    assert set(made.tolist()) == {1, 2}
-    assert made.mean() == pytest.approx(1.25, abs=0.02)
-    assert np.array_equal(made, mix.copies(own, np.full(10_000, 1.25)))
-    # Not by what decides on the held-out split, or it would be all of one.
-    low = own < 2**63
-    assert made[low].mean() == pytest.approx(1.25, abs=0.03)
+    hashes = np.random.default_rng(0).integers(0, 2**64, 10_000, np.uint64)
+    times = mix.copies(hashes, np.full(10_000, 1.25))
+    assert set(times.tolist()) == {1, 2}
+    assert times.mean() == pytest.approx(1.25, abs=0.02)
+    assert np.array_equal(times, mix.copies(hashes, np.full(10_000, 1.25)))
+    # Documents with low hashes are in the evaluation split; they must not all have the same number of copies.
+    low = hashes < 2**63
+    assert times[low].mean() == pytest.approx(1.25, abs=0.03)

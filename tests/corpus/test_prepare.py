@@ -1,4 +1,4 @@
-"""A corpus holds its input, each document once, and comes out the same however it was made."""
+"""A corpus contains its input, and its bytes are the same with any number of workers and after any kill."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ from bert_tpu.tokenizer import encoding, vocab
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    """1,200 documents in a file, a fifth of them twice, and the tokenizer beside it."""
+    """1,200 documents in a file, a sixth of them copies, and the tokenizer."""
     directory = tmp_path_factory.mktemp("text")
     texts = [document(i % 1000) for i in range(1200)]
     (directory / "text.txt").write_text("\n\n".join(texts))
@@ -35,20 +35,20 @@ def text(tmp_path_factory):
 
 
 def call(text, out, **options) -> store.Lock:
-    given = {"workers": 2, "heldout": 0.05, "duplicates": "keep"} | options
-    return prepare.prepare([str(text / "text.txt")], str(text / "tokenizer"), str(out), **given)
+    options = {"workers": 2, "heldout": 0.05, "duplicates": "keep"} | options
+    return prepare.prepare([str(text / "text.txt")], str(text / "tokenizer"), str(out), **options)
 
 
 @pytest.fixture(scope="module")
-def made(text, tmp_path_factory):
+def corpus(text, tmp_path_factory):
     """The corpus of `text`."""
-    out = tmp_path_factory.mktemp("made") / "corpus"
+    out = tmp_path_factory.mktemp("prepared") / "corpus"
     call(text, out)
     return out
 
 
-def test_both_splits_together_are_the_tokenized_input(made):
-    lock = store.read(made)
+def test_both_splits_together_are_the_tokenized_input(corpus):
+    lock = store.read(corpus)
     encode = vocab.tokenizer(VOCABULARY).encode
     expected = [[encode(sentence).ids for sentence in sentences.split(document(i % 1000))] for i in range(1200)]
     train, heldout = contents(lock, "train"), contents(lock, "heldout")
@@ -58,8 +58,8 @@ def test_both_splits_together_are_the_tokenized_input(made):
     assert train == [d for d in expected if d not in chosen]
 
 
-def test_no_document_is_in_both_splits_though_many_come_twice(made):
-    lock = store.read(made)
+def test_no_document_is_in_both_splits_though_many_come_twice(corpus):
+    lock = store.read(corpus)
     train, heldout = contents(lock, "train"), contents(lock, "heldout")
     assert any(train.count(d) == 2 for d in train[:50])
     assert any(heldout.count(d) == 2 for d in heldout)
@@ -79,17 +79,17 @@ def test_copies_that_differ_only_in_what_the_tokenizer_drops_share_a_split(tmp_p
     assert not flat["train"] & flat["heldout"]
 
 
-def test_the_lockfile_counts_what_the_shards_hold(made, text):
-    lock = store.read(made)
+def test_the_lockfile_counts_what_the_shards_hold(corpus, text):
+    lock = store.read(corpus)
     for split in store.SPLITS:
         shard = store.load(lock, lock.splits[split])
-        said = lock.content[split]
-        assert said["tokens"] == len(shard.tokens) == shard.sentences.sum()
-        assert said["sentences"] == len(shard.sentences) == shard.documents.sum()
-        assert said["documents"] == len(shard.documents)
+        summary = lock.content[split]
+        assert summary["tokens"] == len(shard.tokens) == shard.sentences.sum()
+        assert summary["sentences"] == len(shard.sentences) == shard.documents.sum()
+        assert summary["documents"] == len(shard.documents)
         assert shard.sentences.min() > 0
         assert shard.documents.min() > 0
-        assert said["unknown_share"] == np.mean(shard.tokens == 100) > 0
+        assert summary["unknown_share"] == np.mean(shard.tokens == 100) > 0
         if split == "train":
             _, counts = np.unique(shard.tokens, return_counts=True)
             p = counts / counts.sum()
@@ -102,7 +102,7 @@ def test_the_lockfile_counts_what_the_shards_hold(made, text):
     assert lock.content["by_source"] == [{"read": 1200, "documents": 1200, "epochs": 1.0, "tokens": tokens}]
     names = {info.file for split in store.SPLITS for info in lock.splits[split]}
     tokenizer = {"vocab.txt", "tokenizer.json", "tokenizer_config.json"}
-    assert set(files(made)) == names | tokenizer | {store.LOCKFILE}
+    assert set(files(corpus)) == names | tokenizer | {store.LOCKFILE}
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(text, tmp_path, monkeypatch):
@@ -110,8 +110,8 @@ def test_bytes_do_not_depend_on_the_number_of_workers(text, tmp_path, monkeypatc
     for workers in (1, 2):
         call(text, tmp_path / str(workers), workers=workers)
     assert files(tmp_path / "1") == files(tmp_path / "2")
-    found = sources.find([str(text / "text.txt")])
-    assert found[0].bytes / input_units.part_chars(found) > input_units.PARTS / 2
+    inputs = sources.find([str(text / "text.txt")])
+    assert inputs[0].bytes / input_units.part_chars(inputs) > input_units.PARTS / 2
 
 
 def test_encoding_word_by_word_equals_encoding_whole_sentences(monkeypatch):
@@ -129,7 +129,7 @@ def test_encoding_word_by_word_equals_encoding_whole_sentences(monkeypatch):
 
 
 def test_an_encoder_that_forgets_does_not_disturb_another_thread(monkeypatch):
-    """Which may have its turn while the tokenizer works."""
+    """The other thread may run while the tokenizer works."""
     encoder, tokenizer = encoding.Encoder(VOCABULARY), vocab.tokenizer(VOCABULARY)
 
     def interrupted(words, **options):
@@ -144,7 +144,7 @@ def test_an_encoder_that_forgets_does_not_disturb_another_thread(monkeypatch):
     assert encoder.encode(["brank lamp stush"])[0].startswith(expected[0])
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_bytes(made, text, tmp_path):
+def test_a_run_killed_again_and_again_ends_with_the_same_bytes(corpus, text, tmp_path):
     out = tmp_path / "out"
     kills, done = 0, {}
     for wanted in (1, 3):
@@ -153,12 +153,12 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(made, text, tmp_p
         with pytest.raises(command.UserError, match="not finished"):
             store.read(out)
         now = {path: path.stat().st_mtime_ns for path in out.glob("part-*.json")}
-        assert done.items() <= now.items()  # what was done was not done again
+        assert done.items() <= now.items()  # finished parts were not written again
         done = now
     assert kills == 2
     assert done
     subprocess.run(arguments(text, out), check=True, capture_output=True)
-    assert files(out) == files(made)
+    assert files(out) == files(corpus)
 
 
 def test_workers_end_with_a_killed_parent(text, tmp_path):
@@ -184,32 +184,32 @@ def is_alive(pid: str) -> bool:
     return state != "Z"
 
 
-def test_a_finished_corpus_is_left_alone(made, text, capsys):
-    before = {path: path.stat().st_mtime_ns for path in made.iterdir()}
+def test_a_finished_corpus_is_left_alone(corpus, text, capsys):
+    before = {path: path.stat().st_mtime_ns for path in corpus.iterdir()}
     for left in (
-        worker.record_path(made, worker.part_name(0, 0)),
-        input_units.record_path(made, 0),
-        made / prepare.PLAN,
+        worker.record_path(corpus, worker.part_name(0, 0)),
+        input_units.record_path(corpus, 0),
+        corpus / prepare.PLAN,
     ):
         left.touch()  # as if killed after the lockfile was written
-    assert call(text, made) == store.read(made)
+    assert call(text, corpus) == store.read(corpus)
     assert "already finished" in capsys.readouterr().err
-    assert {path: path.stat().st_mtime_ns for path in made.iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in corpus.iterdir()} == before
 
 
-def test_a_finished_corpus_of_other_options_or_inputs_is_not_overwritten(made, text, tmp_path):
-    before = files(made)
+def test_a_finished_corpus_of_other_options_or_inputs_is_not_overwritten(corpus, text, tmp_path):
+    before = files(corpus)
     with pytest.raises(command.UserError, match="other inputs, options"):
-        call(text, made, heldout=0.06)
+        call(text, corpus, heldout=0.06)
     with pytest.raises(command.UserError, match="other inputs, options"):
-        call(text, made, format="file")
+        call(text, corpus, format="file")
     path = text / "text.txt"
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     os.utime(path)
     with pytest.raises(command.UserError, match="older than"):
-        call(text, made)
+        call(text, corpus)
     os.utime(path, ns=times)
-    assert files(made) == before
+    assert files(corpus) == before
 
 
 def test_an_unfinished_corpus_of_other_inputs_is_not_continued(text, tmp_path, monkeypatch):
@@ -252,7 +252,7 @@ def test_an_input_without_tokens_is_refused(tmp_path, content):
         small(tmp_path, content)
 
 
-def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
+def test_a_split_without_documents_is_refused_with_the_fix(tmp_path):
     with pytest.raises(command.UserError, match=r"--heldout 0\.5, or more documents"):
         small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
     shutil.rmtree(tmp_path / "out")
@@ -260,18 +260,18 @@ def test_a_split_without_documents_is_refused_with_the_mend(tmp_path):
         small(tmp_path, document(0), heldout=0.5)
 
 
-def test_text_that_the_options_leave_out_is_told_as_that(tmp_path):
+def test_the_error_names_options_that_leave_out_all_text(tmp_path):
     with pytest.raises(command.UserError, match=r"nothing of the input \(short documents 2\).* try other options"):
         small(tmp_path, document(0) + "\n\n" + document(1), min_tokens=10**6)
 
 
-def test_a_mix_of_no_source_is_refused_before_the_work(tmp_path):
+def test_a_mix_without_a_matching_source_is_refused_before_the_work(tmp_path):
     with pytest.raises(command.UserError, match=r"no source is left for '\*none\*'"):
         small(tmp_path, document(0), mix=("*none*=2",))
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_no_text_is_told_as_that(tmp_path):
+def test_the_error_asks_whether_the_input_is_text(tmp_path):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     (tmp_path / "text.txt").write_bytes(random.Random(0).randbytes(20_000))
     with pytest.raises(command.UserError, match=r"one split \([\d,]+ sequences are not UTF-8: is it text\?\)"):
@@ -283,11 +283,14 @@ def test_what_is_no_text_is_told_as_that(tmp_path):
     assert re.search(r"^[\d,]{4,} sequences of the input are no UTF-8 and were replaced$", run.stdout, re.M)
 
 
-def test_a_vocabulary_finds_no_place_before_the_work(tmp_path):
+def test_an_impossible_out_for_a_vocabulary_is_named_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     words = ["tools.train_tokenizer", "--input", str(tmp_path / "file"), "--vocab_size", "400"]
-    code, said = ended([*words, "--out", str(tmp_path / "file")])
-    assert (code, said) == (1, f"error: {tmp_path / 'file'} is a file where a directory is needed; name another path\n")
+    code, message = ended([*words, "--out", str(tmp_path / "file")])
+    assert (code, message) == (
+        1,
+        f"error: {tmp_path / 'file'} is a file where a directory is needed; name another path\n",
+    )
 
 
 @pytest.mark.parametrize("options", [{"heldout": 0.0}, {"heldout": 1.0}, {"workers": 0}])
@@ -296,7 +299,7 @@ def test_an_option_out_of_its_range_is_refused(text, tmp_path, options):
         call(text, tmp_path / "out", **options)
 
 
-def test_empty_and_long_documents_are_counted_and_pieces_never_held_out(tmp_path, monkeypatch):
+def test_empty_and_long_documents_are_counted_and_pieces_never_evaluated_on(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "DOCUMENT_CHARS", 4000)
     long = "\n".join(document(i) for i in range(500, 540))
     texts = ["\u200b", *(document(i) for i in range(40)), long, "\u200b\u200b"]
@@ -324,12 +327,12 @@ def test_a_fault_is_one_sentence_on_stderr_and_exit_1(text, tmp_path):
         [*good, "--wrokers", "2"],
         [*good, "--input", "tfds:no_such_data_set"],
     ):
-        code, said = ended(bad)
-        last = said.splitlines()[-1]
+        code, message = ended(bad)
+        last = message.splitlines()[-1]
         assert code == 1
         assert last.startswith("error: ")
-        assert "Traceback" not in said
-        assert "; " in last  # the mend
+        assert "Traceback" not in message
+        assert "; " in last  # the fix
 
 
 def test_the_commands_lead_from_text_to_a_corpus(text, tmp_path):
@@ -337,8 +340,8 @@ def test_the_commands_lead_from_text_to_a_corpus(text, tmp_path):
     inputs = ["--input", str(text / "*.txt")]
     train = ["tools.train_tokenizer", *inputs]
     assert ended([*train, "--vocab_size", "180", "--out", tokenizer])[0] == 0
-    made = [sys.executable, "-m", "tools.prepare_corpus", *inputs, "--tokenizer", tokenizer]
-    run = subprocess.run([*made, "--out", out], capture_output=True, text=True, check=True)
+    argv = [sys.executable, "-m", "tools.prepare_corpus", *inputs, "--tokenizer", tokenizer]
+    run = subprocess.run([*argv, "--out", out], capture_output=True, text=True, check=True)
     lock = store.read(out)
     assert lock.vocab_size == 180
     assert lock.content["train"]["unknown_share"] == 0

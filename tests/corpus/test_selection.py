@@ -1,4 +1,4 @@
-"""Documents and sentences picked out of arrays are those of lists."""
+"""Documents and sentences picked out of arrays equal those picked out of lists."""
 
 import hypothesis
 from hypothesis import strategies
@@ -28,8 +28,8 @@ def equal(one, other):
 @hypothesis.given(DOCUMENTS, strategies.data())
 def test_documents_come_as_often_and_in_the_order_asked_for(documents, data):
     chosen = data.draw(strategies.lists(strategies.integers(0, len(documents) - 1))) if documents else []
-    made = selection.documents(shard(documents), np.array(chosen, np.int64))
-    assert equal(made, shard([documents[i] for i in chosen], chosen))
+    result = selection.documents(shard(documents), np.array(chosen, np.int64))
+    assert equal(result, shard([documents[i] for i in chosen], chosen))
     lengths = selection.tokens_per_document(shard(documents).sentences, shard(documents).documents)
     assert lengths.tolist() == [sum(map(len, document)) for document in documents]
 
@@ -37,22 +37,24 @@ def test_documents_come_as_often_and_in_the_order_asked_for(documents, data):
 @hypothesis.given(DOCUMENTS, strategies.randoms(use_true_random=False))
 def test_documents_without_a_sentence_left_are_gone(documents, draw):
     kept = [[draw.random() < 0.5 for _ in document] for document in documents]
-    made, left = selection.sentences(shard(documents), np.array([k for each in kept for k in each], bool))
+    result, left = selection.sentences(
+        shard(documents), np.array([k for of_document in kept for k in of_document], bool)
+    )
     expected = [
-        [sentence for sentence, k in zip(document, each, strict=True) if k]
-        for document, each in zip(documents, kept, strict=True)
+        [sentence for sentence, k in zip(document, of_document, strict=True) if k]
+        for document, of_document in zip(documents, kept, strict=True)
     ]
-    assert equal(made, shard([document for document in expected if document], left))
+    assert equal(result, shard([document for document in expected if document], left))
     assert left.tolist() == [i for i, document in enumerate(expected) if document]
 
 
 @hypothesis.given(DOCUMENTS, strategies.integers(1, 5))
-def test_runs_lie_within_their_rows_and_equal_runs_alone_have_equal_hashes(documents, width):
+def test_runs_are_inside_their_rows_and_only_equal_runs_have_equal_hashes(documents, width):
     rows = [sentence for document in documents for sentence in document]
-    found, owner = hashing.hash_windows(shard(documents).tokens, shard(documents).sentences, width)
+    hashes, owner = hashing.hash_windows(shard(documents).tokens, shard(documents).sentences, width)
     runs = [(i, tuple(row[a : a + width])) for i, row in enumerate(rows) for a in range(len(row) - width + 1)]
     assert owner.tolist() == [i for i, _ in runs]
     by_run = {}
-    for (_, run), value in zip(runs, found.tolist(), strict=True):
+    for (_, run), value in zip(runs, hashes.tolist(), strict=True):
         assert by_run.setdefault(run, value) == value
     assert len(set(by_run.values())) == len(by_run)

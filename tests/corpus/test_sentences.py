@@ -1,4 +1,4 @@
-"""Documents fall into sentences where a reader would end them, and no character gets lost."""
+"""Documents are split where a reader would end a sentence, and no character is lost."""
 
 import subprocess
 import sys
@@ -44,19 +44,19 @@ def test_a_newline_ends_a_sentence_and_blank_lines_are_none():
     | strategies.text("aA. !?\"'“”()…\n\t1", max_size=200)
 )
 def test_no_character_is_lost_and_no_sentence_is_blank(document):
-    found = sentences.split(document)
-    assert "".join("".join(found).split()) == "".join(document.split())
-    assert all(sentence.strip() == sentence != "" for sentence in found)
-    assert not any("\n" in sentence for sentence in found)
+    parts = sentences.split(document)
+    assert "".join("".join(parts).split()) == "".join(document.split())
+    assert all(sentence.strip() == sentence != "" for sentence in parts)
+    assert not any("\n" in sentence for sentence in parts)
 
 
 @pytest.mark.parametrize("run", ["?!", "x", '."', "word "])
 def test_a_run_of_marks_takes_time_in_proportion_to_its_length(run):
     text = run * (300_000 // len(run))
     start = time.perf_counter()
-    found = sentences.split(text)
+    parts = sentences.split(text)
     assert time.perf_counter() - start < 20  # quadratic time would be 100 s and more
-    assert "".join(found).replace(" ", "") == text.replace(" ", "")
+    assert "".join(parts).replace(" ", "") == text.replace(" ", "")
 
 
 def test_pieces_keep_every_character_and_are_cut_after_spaces():

@@ -1,4 +1,4 @@
-"""A corpus is read as it was written, or refused by the name of what is wrong with it."""
+"""A corpus is read as it was written; a damaged one is refused with a message that names the damage."""
 
 import errno
 import json
@@ -21,15 +21,15 @@ SHARDS = {
 
 
 @pytest.fixture
-def made(tmp_path):
-    """The directory of a small finished corpus."""
+def folder(tmp_path):
+    """The folder of a small finished corpus."""
     vocab.save(VOCABULARY, tmp_path)
     infos = {name: store.write_shard(tmp_path / name, s)._asdict() for name, s in SHARDS.items()}
     content = {
         "format": store.FORMAT,
         "tokenizer": {"sha256": vocab.sha256(VOCABULARY), "vocab_size": 106, "lower": True},
         "train": {"shards": [infos[n] for n in infos if "train" in n], "unigram_entropy": 1.0},
-        "heldout": {"shards": [infos[n] for n in infos if "held" in n]},
+        "heldout": {"shards": [infos[n] for n in infos if "heldout" in n]},
     }
     write_lock(tmp_path, content)
     return tmp_path
@@ -47,7 +47,7 @@ def edit_lock(directory, edit):
 
 
 def refused(directory) -> str:
-    """The complaint about a corpus when all of it is read."""
+    """The message of the UserError when all of a corpus is read."""
     with pytest.raises(command.UserError) as complaint:
         read_all(directory)
     return str(complaint.value)
@@ -58,8 +58,8 @@ def read_all(directory):
     return store.load(lock, lock.splits["train"])
 
 
-def test_shards_come_back_joined_in_the_order_asked_for(made):
-    lock = store.read(made)
+def test_shards_come_back_joined_in_the_order_asked_for(folder):
+    lock = store.read(folder)
     first, second = lock.splits["train"]
     whole = store.load(lock, [second, first])
     assert [array.dtype for array in whole] == [np.uint16, np.uint32, np.uint32, np.uint32]
@@ -70,14 +70,14 @@ def test_shards_come_back_joined_in_the_order_asked_for(made):
         [2, 1, 0],
     ]
     assert (first.documents, first.texts, first.sentences, first.tokens) == (1, 1, 2, 3)
-    assert first.bytes == (made / first.file).stat().st_size
+    assert first.bytes == (folder / first.file).stat().st_size
     assert (lock.vocab_size, lock.unigram_entropy) == (106, 1.0)
     assert lock.tokenizer_sha256 == vocab.sha256(VOCABULARY)
     assert [len(array) for array in store.load(lock, [])] == [0, 0, 0, 0]
 
 
-def test_the_hash_of_a_corpus_covers_each_shard_and_the_tokenizer(made):
-    content = store.read(made).content
+def test_the_hash_of_a_corpus_covers_each_shard_and_the_tokenizer(folder):
+    content = store.read(folder).content
     hashes = {store.digest(content)}
     for split in store.SPLITS:
         content[split]["shards"][0]["sha256"] = "0"
@@ -88,28 +88,28 @@ def test_the_hash_of_a_corpus_covers_each_shard_and_the_tokenizer(made):
 
 
 @pytest.mark.parametrize("name", [name for name in SHARDS if "train" in name])
-def test_a_damaged_or_missing_shard_is_named(made, name):
-    raw = bytearray((made / name).read_bytes())
+def test_a_damaged_or_missing_shard_is_named(folder, name):
+    raw = bytearray((folder / name).read_bytes())
     raw[-1] ^= 1
-    (made / name).write_bytes(raw)
-    assert name in refused(made)
-    assert "damaged" in refused(made)
-    (made / name).write_bytes(raw[:-1])
-    assert name in refused(made)
-    (made / name).unlink()
-    assert name in refused(made)
-    assert "missing" in refused(made)
+    (folder / name).write_bytes(raw)
+    assert name in refused(folder)
+    assert "damaged" in refused(folder)
+    (folder / name).write_bytes(raw[:-1])
+    assert name in refused(folder)
+    (folder / name).unlink()
+    assert name in refused(folder)
+    assert "missing" in refused(folder)
 
 
-def test_an_unfinished_or_absent_corpus_is_refused_with_the_mend(made):
-    assert "does not exist; run tools.prepare_corpus" in refused(made / "nowhere")
-    (made / store.LOCKFILE).unlink()
-    assert "is not finished" in refused(made)
+def test_an_unfinished_or_absent_corpus_is_refused_with_the_fix(folder):
+    assert "does not exist; run tools.prepare_corpus" in refused(folder / "nowhere")
+    (folder / store.LOCKFILE).unlink()
+    assert "is not finished" in refused(folder)
 
 
-def test_another_tokenizer_beside_the_corpus_is_refused(made):
-    vocab.save(VOCABULARY._replace(pieces=(*VOCABULARY.pieces, "c")), made)
-    assert "not the one that the corpus was tokenized with" in refused(made)
+def test_another_tokenizer_in_the_corpus_is_refused(folder):
+    vocab.save(VOCABULARY._replace(pieces=(*VOCABULARY.pieces, "c")), folder)
+    assert "not the one that the corpus was tokenized with" in refused(folder)
 
 
 @pytest.mark.parametrize(
@@ -124,29 +124,29 @@ def test_another_tokenizer_beside_the_corpus_is_refused(made):
         lambda content: content["train"].update(shards="none"),
     ],
 )
-def test_an_altered_lockfile_is_refused(made, edit):
-    edit_lock(made, edit)
-    assert store.LOCKFILE in refused(made)
+def test_an_altered_lockfile_is_refused(folder, edit):
+    edit_lock(folder, edit)
+    assert store.LOCKFILE in refused(folder)
 
 
-def test_a_corpus_of_the_first_format_is_refused_by_name(made):
-    edit_lock(made, lambda content: content.update(format=1))
-    assert "is a corpus of format 1 and this version reads format 2; prepare it again" in refused(made)
+def test_a_corpus_of_the_first_format_is_refused_by_name(folder):
+    edit_lock(folder, lambda content: content.update(format=1))
+    assert "is a corpus of format 1 and this version reads format 2; prepare it again" in refused(folder)
 
 
-def test_a_cut_lockfile_is_refused(made):
-    (made / store.LOCKFILE).write_bytes((made / store.LOCKFILE).read_bytes()[:-9])
-    assert store.LOCKFILE in refused(made)
+def test_a_cut_lockfile_is_refused(folder):
+    (folder / store.LOCKFILE).write_bytes((folder / store.LOCKFILE).read_bytes()[:-9])
+    assert store.LOCKFILE in refused(folder)
 
 
-def test_ids_outside_of_the_vocabulary_are_refused(made):
-    content = store.read(made).content
+def test_ids_outside_of_the_vocabulary_are_refused(folder):
+    content = store.read(folder).content
     name = "train-00000.safetensors"
-    bad = store.write_shard(made / name, store.Shard([104, 106], [2], [1], [0]))
+    bad = store.write_shard(folder / name, store.Shard([104, 106], [2], [1], [0]))
     content["train"]["shards"][0] = bad._asdict()
-    write_lock(made, content)
-    assert name in refused(made)
-    assert "106" in refused(made)
+    write_lock(folder, content)
+    assert name in refused(folder)
+    assert "106" in refused(folder)
 
 
 def test_equal_shards_give_equal_bytes(tmp_path):
@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_partial_one(tmp_path, monkeypatc
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space") as fault:
         storage.write_bytes(path, b"new")
-    said = command.sentence(pickle.loads(pickle.dumps(fault.value)))  # as from a worker
-    assert said == f"the disk is full ({path}); free some space and run the same command again"
+    message = command.sentence(pickle.loads(pickle.dumps(fault.value)))  # as from a worker
+    assert message == f"the disk is full ({path}); free some space and run the same command again"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

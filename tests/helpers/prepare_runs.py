@@ -1,4 +1,4 @@
-"""Tests prepare corpora of drawn documents, kill such runs, and read what they leave."""
+"""Functions that prepare corpora from random documents, kill such runs, and read the results."""
 
 import random
 import signal
@@ -17,14 +17,14 @@ VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, *"abcdefgh.,!", *WORDS[:50]), True)
 
 
 def document(seed: int) -> str:
-    """Some hundred words in sentences and paragraphs."""
+    """Returns a document of about a hundred words, in sentences and paragraphs."""
     draw = random.Random(seed)
     names = (" ".join(draw.choices(WORDS, k=9)).capitalize() for _ in range(12))
     return "\n".join(f"{name}. {next(names)}!" for name in names)
 
 
 def arguments(text, out) -> list[str]:
-    """Of a process that begins with nothing."""
+    """Returns the command line of tools.prepare_corpus in a fresh process."""
     return [sys.executable, "-m", *words(text, out)]
 
 
@@ -39,7 +39,7 @@ def files(directory) -> dict[str, bytes]:
 
 
 def contents(lock, split) -> list[list[list[int]]]:
-    """Documents of sentences of ids."""
+    """Returns a split's documents, which are lists of sentences, which are lists of ids."""
     shard = store.load(lock, lock.splits[split])
     tokens = np.split(shard.tokens, np.cumsum(shard.sentences)[:-1])
     ends = np.cumsum(shard.documents).tolist()
@@ -48,7 +48,7 @@ def contents(lock, split) -> list[list[list[int]]]:
 
 
 def kill_when(text, out, pattern, number) -> bool:
-    """Prepares until `out` has so many files of the pattern, and then kills it; False if it ended before."""
+    """Kills a run once `out` has `number` files that match `pattern`; returns False if the run ended before."""
     run = subprocess.Popen(arguments(text, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while run.poll() is None and len(list(out.glob(pattern))) < number:
         time.sleep(0.001)
@@ -57,6 +57,6 @@ def kill_when(text, out, pattern, number) -> bool:
 
 
 def ended(words) -> tuple[int, str]:
-    """Exit code and standard error of `python -m WORD...`."""
+    """Returns the exit code and the standard error of `python -m WORD...`."""
     run = warm_processes.run(words[0], words[1:])
     return run.returncode, run.stderr
