@@ -1,4 +1,4 @@
-"""Shards are even samples of a corpus, whatever its files: arithmetic on sizes, up to gigabytes, without text."""
+"""Shards are even samples of a corpus with any files. The tests need no text, only sizes, up to gigabytes."""
 
 from helpers import epoch_groups
 import numpy as np
@@ -11,17 +11,17 @@ from bert_tpu.data import corpus_batches, sampler
 SENTENCE = 25  # tokens
 TARGETS = (29, 125, 509)  # of rows of 32, 128 and 512 tokens
 RNG = np.random.default_rng(0)
-PIECE = 900_000  # tokens of a piece of a long document, as sources.py reads it
+PIECE = 900_000  # tokens of the pieces into which sources.py cuts a long document
 
 
 def documents(sizes):
-    """(tokens, origins) of documents of these sizes; those longer than PIECE are read as pieces."""
+    """Returns (tokens, origins) of documents of these sizes; documents longer than PIECE come as pieces."""
     pieces = [[min(PIECE, size - start) for start in range(0, size, PIECE)] for size in sizes]
     return np.concatenate(pieces), np.repeat(np.arange(len(sizes)), list(map(len, pieces)))
 
 
 def dealt(tokens, origins, copies=None):
-    """(Items, shard of each, number of shards) of documents of sentences of SENTENCE tokens."""
+    """Returns (Items, shard of each, number of shards) for documents whose sentences have SENTENCE tokens."""
     tokens = np.maximum(tokens // SENTENCE, 1) * SENTENCE
     copies = np.ones(len(tokens), np.int64) if copies is None else copies
     items = dealing.cut(tokens, tokens // SENTENCE, copies, lambda i: np.full(tokens[i] // SENTENCE, SENTENCE))
@@ -39,7 +39,7 @@ def infos(items, shard, shards, origins):
 
 
 def rows_of(items, target):
-    """The rows that each item's chunks have in an epoch, on average: 4 for 3 chunks of several sentences, else 1."""
+    """Returns the average rows of each item in an epoch: 4 for 3 chunks of several sentences, else 1 a chunk."""
     chunks = -(-items.tokens // target)
     return np.where(items.sentences > 1, chunks * 4 / 3, 1)
 
@@ -62,7 +62,7 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [256, 96, 7])
-def test_no_text_is_shown_a_tenth_more_often_than_another(name, batch):
+def test_no_text_comes_a_tenth_more_often_than_another(name, batch):
     tokens, origins = documents(NAMES[name])
     items, shard, shards = dealt(tokens, origins)
     groups = corpus_batches.deal(infos(items, shard, shards, origins), batch)
@@ -94,7 +94,7 @@ def test_copies_and_pieces_are_dealt_apart_and_know_their_origin():
 
 
 def test_the_share_of_a_source_in_a_batch_is_that_of_a_shuffle():
-    # 40 MB: chapters of novels, then articles, as they lie in the input.
+    # 40 MB: chapters of novels, then articles, in the order of the input.
     sizes = np.concatenate([RNG.integers(2_000, 8_000, 700), np.exp(RNG.normal(6.2, 1, 8_000)).astype(int)])
     items, shard, shards = dealt(*documents(sizes))
     groups = 64

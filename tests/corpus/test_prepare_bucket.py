@@ -1,4 +1,4 @@
-"""A corpus goes to a bucket, comes from text in one, and training reads it there: gs:// is a folder here."""
+"""A bucket can have the text, the corpus and the scratch folder, and training reads from it. Here gs:// is a folder."""
 
 from etils.epath import gpath
 from helpers import fake_bucket, prepare_runs
@@ -23,25 +23,28 @@ def cloud(tmp_path, monkeypatch):
     return tmp_path / "cloud" / "b"
 
 
-def made(tmp_path, inputs, out, **options):
+def prepared(tmp_path, inputs, out, **options):
     return prepare.prepare([inputs], tmp_path / "tokenizer", out, workers=1, heldout=0.1, **options)
 
 
 def test_a_corpus_in_a_bucket_is_the_one_on_a_disk(cloud, tmp_path):
-    lock = made(tmp_path, "gs://b/text/*.txt", "gs://b/corpus", scratch=str(tmp_path / "scratch"))
+    lock = prepared(tmp_path, "gs://b/text/*.txt", "gs://b/corpus", scratch=str(tmp_path / "scratch"))
     assert str(lock.directory) == "gs://b/corpus"
-    here = made(tmp_path, str(cloud / "text" / "*.txt"), tmp_path / "here")
-    assert lock.sha256 == here.sha256
+    local = prepared(tmp_path, str(cloud / "text" / "*.txt"), tmp_path / "local")
+    assert lock.sha256 == local.sha256
     assert prepare_runs.files(cloud / "corpus") == prepare_runs.files(tmp_path / "scratch")
-    assert corpus_stats.verify(store.read("gs://b/corpus")) == corpus_stats.verify(here)
+    assert corpus_stats.verify(store.read("gs://b/corpus")) == corpus_stats.verify(local)
     shares = [
-        corpus_batches.load(store.read(place), "train", batch_size=4) for place in ("gs://b/corpus", tmp_path / "here")
+        corpus_batches.load(store.read(place), "train", batch_size=4) for place in ("gs://b/corpus", tmp_path / "local")
     ]
     assert all(np.array_equal(a, b) for a, b in zip(*(share.text for share in shares), strict=True))
-    # Again, and over another corpus.
-    assert made(tmp_path, "gs://b/text/*.txt", "gs://b/corpus", scratch=str(tmp_path / "scratch")).sha256 == lock.sha256
+    # A second run changes nothing; another corpus is not overwritten.
+    assert (
+        prepared(tmp_path, "gs://b/text/*.txt", "gs://b/corpus", scratch=str(tmp_path / "scratch")).sha256
+        == lock.sha256
+    )
     with pytest.raises(command.UserError, match="gs://b/corpus holds another corpus"):
-        made(tmp_path, "gs://b/text/0.txt", "gs://b/corpus", scratch=str(tmp_path / "other"))
+        prepared(tmp_path, "gs://b/text/0.txt", "gs://b/corpus", scratch=str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize("scratch", ["", "gs://b/scratch"])
@@ -52,27 +55,27 @@ def test_a_pipeline_works_in_the_bucket_itself(cloud, tmp_path, scratch):
     options["decontaminate"] = str(tmp_path / "glue")
     lock = prepare.prepare(["gs://b/text/*.txt"], tmp_path / "tokenizer", "gs://b/corpus", **options)
     assert str(lock.directory) == "gs://b/corpus"
-    here = made(
-        tmp_path, "gs://b/text/*.txt", tmp_path / "here", duplicates="near", decontaminate=str(tmp_path / "glue")
+    local = prepared(
+        tmp_path, "gs://b/text/*.txt", tmp_path / "local", duplicates="near", decontaminate=str(tmp_path / "glue")
     )
-    assert lock.content == here.content
-    assert prepare_runs.files(cloud / "corpus") == prepare_runs.files(tmp_path / "here")
+    assert lock.content == local.content
+    assert prepare_runs.files(cloud / "corpus") == prepare_runs.files(tmp_path / "local")
     if scratch:
-        assert prepare_runs.files(cloud / "scratch") == prepare_runs.files(tmp_path / "here")
-    # Again: it is finished, and the other text is another corpus.
+        assert prepare_runs.files(cloud / "scratch") == prepare_runs.files(tmp_path / "local")
+    # A second run changes nothing; the corpus of another text is not overwritten.
     assert prepare.prepare(["gs://b/text/*.txt"], tmp_path / "tokenizer", "gs://b/corpus", **options) == lock
     with pytest.raises(command.UserError, match="finished corpus of other inputs"):
         prepare.prepare(["gs://b/text/0.txt"], tmp_path / "tokenizer", "gs://b/corpus", **options)
 
 
-def test_what_is_missing_in_a_bucket_is_named(cloud, tmp_path):
+def test_missing_options_and_files_of_a_bucket_are_named(cloud, tmp_path):
     with pytest.raises(command.UserError, match=r"--out gs://b/corpus is in a bucket: add --scratch"):
-        made(tmp_path, "gs://b/text/*.txt", "gs://b/corpus")
+        prepared(tmp_path, "gs://b/text/*.txt", "gs://b/corpus")
     with pytest.raises(command.UserError, match=r"no file matches the input 'gs://b/text/\*.gz'"):
-        made(tmp_path, "gs://b/text/*.gz", tmp_path / "out")
+        prepared(tmp_path, "gs://b/text/*.gz", tmp_path / "out")
     with pytest.raises(command.UserError, match="corpus gs://b/none does not exist"):
         store.read("gs://b/none")
-    made(tmp_path, "gs://b/text/*.txt", "gs://b/corpus", scratch=str(tmp_path / "scratch"))
+    prepared(tmp_path, "gs://b/text/*.txt", "gs://b/corpus", scratch=str(tmp_path / "scratch"))
     next((cloud / "corpus").glob("train-*")).unlink()
     with pytest.raises(command.UserError, match=r"shard gs://b/corpus/train-00000\.safetensors is missing"):
         corpus_stats.verify(store.read("gs://b/corpus"))
