@@ -1,7 +1,7 @@
-"""Readers of text in several formats: from an open file to paragraphs, with None behind each document."""
+"""Readers of text in several formats: from an open file to its paragraphs, with None after each document."""
 
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 import io
 import json
@@ -9,21 +9,21 @@ from xml.etree import ElementTree
 
 from bert_tpu.core import command
 
-LINE_BYTES = 1 << 20  # a longer line is taken in pieces of this size
-RECORD_BYTES = 64 << 20  # a JSON line can only be parsed whole: it must fit
+LINE_BYTES = 1 << 20  # a longer line is read in pieces of this size
+RECORD_BYTES = 64 << 20  # of a JSON line at most: it must be parsed whole
 
 
 @dataclass
 class Counts:
-    """What was met on the way; grows while documents are read."""
+    """Counts that grow while documents are read."""
 
-    read_bytes: int = 0  # of the files as they are on disk
-    invalid_utf8: int = 0  # sequences that U+FFFD replaced
-    cut_documents: int = 0
+    read_bytes: int = 0  # of the files on disk, compressed where they are
+    invalid_utf8: int = 0  # sequences that were replaced by U+FFFD
+    cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
 
 
 def lines(file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_BYTES) -> Iterator[tuple[int, str]]:
-    """The lines of a file with their numbers; one longer than `limit` bytes comes in pieces."""
+    """The lines of a file with their numbers, from 1; a line of more than `limit` bytes comes in pieces."""
     number, rest = 1, b""
     while line := rest + file.readline(limit - len(rest)):
         if number == 1 and not rest:
@@ -37,7 +37,7 @@ def lines(file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_
 
 
 def _cut(line: bytes) -> tuple[bytes, bytes]:
-    """`line` in two, at its last space or else between two of its last characters."""
+    """Cuts `line` in two after its last space; if there is none, between two of its last characters."""
     if space := line.rfind(b" ") + 1:
         return line[:space], line[space:]
     for stop in range(len(line) - 1, len(line) - 5, -1):
@@ -47,7 +47,7 @@ def _cut(line: bytes) -> tuple[bytes, bytes]:
 
 
 def decode(raw: bytes, counts: Counts) -> str:
-    """UTF-8 as text; what is none is replaced and counted."""
+    """Decodes UTF-8. Replaces and counts invalid bytes."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -79,9 +79,9 @@ def _jsonl(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str |
         except (ValueError, KeyError, TypeError, RecursionError):
             raise command.UserError(
                 f"{path} line {number} is not a JSON object with a string under 'text' in at most "
-                f"{RECORD_BYTES >> 20} MiB; mend the line, or set --format if this is no JSON lines"
+                f"{RECORD_BYTES >> 20} MiB; correct the line, or set --format if these are not JSON lines"
             ) from None
-        # JSON can spell half a surrogate pair, which no tokenizer takes.
+        # JSON can spell half a surrogate pair, which no tokenizer accepts.
         yield from paragraphs(decode(text.encode(errors="surrogatepass"), counts))
 
 
@@ -90,8 +90,8 @@ def _wiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | 
     for number, line in lines(file, path, counts):
         opens = line.startswith("<doc id=" if inside else "<doc ")
         if opens == inside and (opens or line.strip()):
-            what = "a <doc> inside another" if inside else "text outside of <doc>"
-            raise command.UserError(f"{path} line {number} has {what}; extract it again, or set --format text")
+            problem = "a <doc> inside another" if inside else "text outside of <doc>"
+            raise command.UserError(f"{path} line {number} has {problem}; extract it again, or set --format text")
         if opens:
             inside = True
         elif inside and line.strip() == "</doc>":
@@ -104,7 +104,7 @@ def _wiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | 
 
 
 def _mediawiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
-    """The markup of every article of a dump, whole: not a redirect, and of the main namespace.
+    """The markup of every article of a dump: every page of the main namespace that is not a redirect.
 
     https://www.mediawiki.org/wiki/Help:Export#Export_format
     """
@@ -118,32 +118,34 @@ def _mediawiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[s
                 if text and element.findtext(f"{space}ns") == "0" and element.find(f"{space}redirect") is None:
                     yield text
                     yield None
-                root.clear()  # else all pages would stay in memory
+                root.clear()  # otherwise all pages stay in memory
     except ElementTree.ParseError as fault:
-        raise command.UserError(f"{path} is no whole MediaWiki dump ({fault}); fetch it again") from None
+        raise command.UserError(f"{path} is not a whole MediaWiki dump ({fault}); fetch it again") from None
 
 
-READERS = {"text": _text, "file": _one, "jsonl": _jsonl, "wiki": _wiki, "mediawiki": _mediawiki}
+Reader = Callable[[io.BufferedReader, str, Counts], Iterator[str | None]]
+READERS: dict[str, Reader] = {"text": _text, "file": _one, "jsonl": _jsonl, "wiki": _wiki, "mediawiki": _mediawiki}
 
 
 def texts(raws: Iterable[bytes | str], counts: Counts) -> Iterator[str | None]:
-    """The paragraphs of documents that come whole."""
-    for raw in raws:
-        raw = raw.encode(errors="surrogatepass") if isinstance(raw, str) else raw
+    """The paragraphs of documents, each in memory as a whole."""
+    for document in raws:
+        raw = document.encode(errors="surrogatepass") if isinstance(document, str) else document
         counts.read_bytes += len(raw)
         yield from paragraphs(decode(raw, counts))
 
 
 def paragraphs(text: str) -> Iterator[str | None]:
-    """The paragraphs of one document that is in memory, and its end."""
+    """The paragraphs of one document in memory, then None."""
     for line in text.split("\n"):
         yield from pieces(line, LINE_BYTES)
     yield None
 
 
 def pieces(line: str, limit: int) -> list[str]:
-    """`line` in pieces of at most `limit` characters, cut after a space where there is one."""
-    cut, start = [], 0
+    """Cuts `line` into pieces of at most `limit` characters, after a space where possible."""
+    cut: list[str] = []
+    start = 0
     while len(line) - start > limit:
         stop = line.rfind(" ", start, start + limit) + 1 or start + limit
         cut.append(line[start:stop])

@@ -1,4 +1,4 @@
-"""Parquet files as a text source: the strings of one column, a document each."""
+"""Parquet files as a text source: each string of one column is a document."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ ROWS = 1024  # read at once
 
 
 def texts(path: str) -> Iterator[str]:
-    """The column `text` of a file, in order; empty values are left out. Raises UserError that names the file."""
+    """The values of the column `text` in order, without empty ones. Raises UserError that names the file."""
     command.require(path, "pyarrow", extra="corpus")
     from pyarrow import lib, parquet
 
@@ -23,5 +23,5 @@ def texts(path: str) -> Iterator[str]:
                 raise command.UserError(f"{path} has no column {COLUMN!r} but {', '.join(names)}: rename one")
             for batch in file.iter_batches(ROWS, columns=[COLUMN]):
                 yield from filter(None, batch.column(0).to_pylist())
-    except (lib.ArrowException, OSError, UnicodeDecodeError) as fault:
-        raise command.UserError(f"{path} is damaged or no Parquet file ({fault}); fetch or make it again") from None
+    except (lib.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise command.UserError(f"{path} is damaged or not a Parquet file ({error}); fetch or make it again") from None

@@ -1,7 +1,7 @@
 """Text sources: files of several formats, compressed or not, as one stream of documents."""
 
 import bz2
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import fnmatch
 import glob
@@ -10,7 +10,7 @@ import io
 import lzma
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import zlib
 
 from etils import epath
@@ -22,16 +22,16 @@ from bert_tpu.readers.formats import Counts
 FORMATS = ("auto", *formats.READERS)
 HELP = (
     "text: a paragraph a line, blank lines between documents; file: a document a file; jsonl: "
-    "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; auto tells by name and first line"
+    "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; auto: by name and first line"
 )
-DOCUMENT_CHARS = 4 << 20  # a longer document becomes several
-STARTS = {"<doc ": "wiki", "<mediawiki": "mediawiki"}  # of the first line
-OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error)  # what the unpackers raise
+DOCUMENT_CHARS = 4 << 20  # a longer document is cut into several
+STARTS = {"<doc ": "wiki", "<mediawiki": "mediawiki"}  # how the first line begins
+OPENERS: dict[str, Callable[[io.BufferedReader], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error)  # raised by the decompressors
 
 
 class Source(NamedTuple):
-    """An input as it was when it was found: a file, or a data set `tfds:NAME`."""
+    """An input: a file, or a data set `tfds:NAME`, with its size and time when it was listed."""
 
     path: str
     bytes: int
@@ -39,13 +39,13 @@ class Source(NamedTuple):
 
 
 class Document(NamedTuple):
-    """A document, one paragraph a line; or a piece of one that was too long."""
+    """A document, one paragraph a line; or a piece of a document that was too long."""
 
     text: str
-    piece: bool
-    source: int  # its number among the sources
-    number: int  # among the documents of the call that reads it; the pieces of one have the same
-    is_markup: bool  # Wikipedia's, to be made plain
+    piece: bool  # True: a piece
+    source: int  # number of its source
+    number: int  # within one call of `documents`; the pieces of a document share it
+    is_markup: bool  # Wikipedia's, which `plain` removes
 
     def plain(self) -> str:
         """The text without markup."""
@@ -57,19 +57,18 @@ class Document(NamedTuple):
 
 
 def find(patterns: list[str]) -> list[Source]:
-    """The files that match any of the globs (`**` goes down), each once, sorted by path.
+    """The files that match any of the globs (`**` for all folders below), each once, sorted by path.
 
-    `tfds:NAME` stands for the training split of a data set. Raises UserError for a pattern that
-    matches nothing.
+    `tfds:NAME` means the training split of a data set. Raises UserError for a pattern that matches nothing.
     """
-    found = {}
+    matched = {}
     for pattern in patterns:
         if pattern.startswith(tfds.PREFIX):
             source = Source(*tfds.find(pattern), mtime_ns=0)
-            found[source.path] = source
+            matched[source.path] = source
             continue
         if storage.is_bucket(pattern):
-            found |= {source.path: source for source in _in_bucket(pattern)}
+            matched |= {source.path: source for source in _in_bucket(pattern)}
             continue
         matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
         files = [os.path.normpath(path) for path in sorted(matches) if os.path.isfile(path)]
@@ -77,28 +76,31 @@ def find(patterns: list[str]) -> list[Source]:
             raise command.UserError(f"no file matches the input {pattern!r}; check it (for a directory give 'DIR/*')")
         for path in files:
             stat = os.stat(path)
-            found.setdefault(os.path.realpath(path), Source(path, stat.st_size, stat.st_mtime_ns))
-    return sorted(found.values())
+            matched.setdefault(os.path.realpath(path), Source(path, stat.st_size, stat.st_mtime_ns))
+    return sorted(matched.values())
 
 
 def _in_bucket(pattern: str) -> list[Source]:
-    """The files of a bucket that match; a glob in the last part of the path alone."""
+    """The files of a bucket that match. Only the last part of the path may have a glob."""
     path = epath.Path(pattern)
     matches = [path] if path.is_file() else [p for p in path.parent.iterdir() if fnmatch.fnmatch(p.name, path.name)]
-    found = [Source(os.fspath(p), p.stat().length, p.stat().mtime * 10**9) for p in matches if p.is_file()]
-    if not found:
-        raise command.UserError(f"no file matches the input {pattern!r}; in a bucket a * may stand in a file's name")
-    return found
+    files = [Source(os.fspath(p), p.stat().length, p.stat().mtime * 10**9) for p in matches if p.is_file()]
+    if not files:
+        raise command.UserError(f"no file matches the input {pattern!r}; in a bucket only a file's name may have a *")
+    return files
 
 
 def documents(
     sources: Sequence[Source], counts: Counts, *, text_format: str = "auto", first: int = 0
 ) -> Iterator[Document]:
-    """Every document of every source in order, in memory that does not grow with the input.
+    """Every document of every source, in order. Memory does not grow with the input.
 
-    first: the number of the first of these sources among all that there are.
-    Raises UserError naming the file, and the line where there is one, for a damaged archive or a
-    malformed record: nothing is skipped in silence.
+    sources: to read
+    counts: of what is read; grows on the way
+    text_format: one of FORMATS
+    first: number of the first of these sources among all sources
+
+    Raises UserError for a damaged archive or a malformed record, with the file and the line. Skips nothing silently.
     """
     document = 0
     for number, source in enumerate(sources, first):
@@ -116,24 +118,24 @@ def documents(
         counts.read_bytes = before + source.bytes
 
 
-def _file(path: str, counts: Counts, format: str) -> Iterator[str | None]:
-    """The paragraphs of a file; None ends a document."""
+def _file(path: str, counts: Counts, form: str) -> Iterator[str | None]:
+    """The paragraphs of a file, with None after each document. form: a key of formats.READERS."""
     start = counts.read_bytes
     with _naming(path), epath.Path(path).open("rb") as raw, _unpack(raw, path) as file:
-        for paragraph in formats.READERS[format](file, path, counts):
+        for paragraph in formats.READERS[form](file, path, counts):
             counts.read_bytes = start + raw.tell()
             yield paragraph
 
 
 @contextlib.contextmanager
 def _naming(path: str) -> Iterator[None]:
-    """A damaged archive is named by a UserError."""
+    """Raises a UserError that names `path` if the block meets a damaged archive."""
     try:
         yield
-    except DAMAGE as fault:
-        if getattr(fault, "errno", None) is not None:  # the system's, not the archive's
+    except DAMAGE as error:
+        if getattr(error, "errno", None) is not None:  # an error of the system, not of the archive
             raise
-        raise command.UserError(f"{path} is damaged or cut short ({fault}); fetch or make it again") from None
+        raise command.UserError(f"{path} is damaged or cut short ({error}); fetch or make it again") from None
 
 
 def _unpack(raw: io.BufferedReader, path: str) -> io.BufferedReader:
@@ -141,35 +143,36 @@ def _unpack(raw: io.BufferedReader, path: str) -> io.BufferedReader:
     if opener is None:
         return raw
     if epath.Path(path).stat().length == 0:
-        raise EOFError("it is empty")  # gzip takes it for a file without text
+        raise EOFError("it is empty")  # gzip would take an empty file for a file without text
     return io.BufferedReader(opener(raw), formats.LINE_BYTES)
 
 
 def _detect(path: str) -> str:
-    """The format of a file, by its name without the archive's suffix, then by its first line."""
+    """The format of a file by its name without the archive's suffix; if that is unknown, by its first line."""
     name = Path(path).with_suffix("") if Path(path).suffix in OPENERS else Path(path)
     if name.suffix in (".jsonl", ".json", ".ndjson"):
         return "jsonl"
     with _naming(path), epath.Path(path).open("rb") as raw, _unpack(raw, path) as file:
         first = next((line for _, line in formats.lines(file, path, Counts()) if line.strip()), "")
-    return next((format for start, format in STARTS.items() if first.startswith(start)), "text")
+    return next((form for start, form in STARTS.items() if first.startswith(start)), "text")
 
 
 def _group(paragraphs: Iterator[str | None], counts: Counts) -> Iterator[tuple[str, bool, bool]]:
-    """(text, whether it is a piece, whether it ends its document) of documents of paragraphs.
+    """(text, True for a piece, True at the document's end), from paragraphs with None after each document.
 
     A document of more than DOCUMENT_CHARS is cut and counted.
     """
-    held, size, cut = [], 0, False
+    parts: list[str] = []
+    size, cut = 0, False
     for paragraph in paragraphs:
         if paragraph is None:
-            if held:
-                yield "\n".join(held), cut, True
-            held, size, cut = [], 0, False
+            if parts:
+                yield "\n".join(parts), cut, True
+            parts, size, cut = [], 0, False
             continue
-        if held and size + len(paragraph) > DOCUMENT_CHARS:
-            yield "\n".join(held), True, False
+        if parts and size + len(paragraph) > DOCUMENT_CHARS:
+            yield "\n".join(parts), True, False
             counts.cut_documents += not cut
-            held, size, cut = [], 0, True
-        held.append(paragraph)
+            parts, size, cut = [], 0, True
+        parts.append(paragraph)
         size += len(paragraph) + 1

@@ -1,21 +1,24 @@
 """TensorFlow Datasets: text, one example a document, `tfds:wikipedia/20230601.en`, and tables, `tfds:glue/rte`.
 
-What is not given as a query, `tfds:pg19?feature=book_text&split=train&data_dir=gs://bucket/tfds`, is: the feature
-`text`, the split `train`, and the folder that TFDS_DATA_DIR names.
+A name may have a query: `tfds:pg19?feature=book_text&split=train&data_dir=gs://bucket/tfds`. The defaults are the
+feature `text`, the split `train`, and the folder in the environment variable TFDS_DATA_DIR.
 """
 
 from collections.abc import Iterator
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 import urllib.parse
 
 from bert_tpu.core import command
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
 
 PREFIX = "tfds:"
 
 
 class Query(NamedTuple):
-    """What is wanted of a data set."""
+    """The part of a data set to read."""
 
     feature: str = "text"
     split: str = "train"
@@ -23,16 +26,16 @@ class Query(NamedTuple):
 
 
 def find(name: str) -> tuple[str, int]:
-    """The name, version and query included, of a data set that is prepared already, and its size in bytes."""
+    """(full name with version and query, size in bytes) of a data set that is prepared."""
     builder, query = _open(name)
     config = f"/{builder.builder_config.name}" if builder.builder_config else ""
-    given = {key: value for key, value in query._asdict().items() if value != getattr(Query(), key)}
-    words = f"?{urllib.parse.urlencode(given, safe='/:')}" if given else ""
+    options = {key: value for key, value in query._asdict().items() if value != getattr(Query(), key)}
+    words = f"?{urllib.parse.urlencode(options, safe='/:')}" if options else ""
     return f"{PREFIX}{builder.name}{config}:{builder.version}{words}", int(builder.info.dataset_size)
 
 
 def texts(name: str) -> Iterator[bytes]:
-    """The feature of every example of the split, in the order of its files; read as a stream."""
+    """The feature of every example of the split, in the order of its files. Reads it as a stream."""
     import tensorflow_datasets as tfds
 
     builder, query = _open(name)
@@ -44,7 +47,7 @@ def texts(name: str) -> Iterator[bytes]:
 
 
 def is_prepared(name: str) -> bool:
-    """Whether a data set of this name is prepared already."""
+    """True if a data set of this name is prepared."""
     try:
         _find(name)
     except command.UserError:
@@ -52,36 +55,36 @@ def is_prepared(name: str) -> bool:
     return True
 
 
-def tables(name: str, features: tuple[str, ...]) -> dict[str, dict[str, list]]:
-    """The features of every split, row by row in the order of its files: text as str, a class by its name.
+def tables(name: str, features: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
+    """{split: {feature: values}}, rows in the order of the files. Text is a str, a class is its name.
 
-    What has no class (in TensorFlow Datasets, -1) is None. Raises UserError where a feature is missing.
+    A row without a class (-1 in TensorFlow Datasets) has None. Raises UserError if a feature is missing.
     """
     builder, query = _find(name)
     import tensorflow_datasets as tfds
 
     if (query.feature, query.split) != (Query().feature, Query().split):
-        raise command.UserError(f"{name}: after the ? of a task stands only data_dir; mend the name")
+        raise command.UserError(f"{name}: a task accepts only data_dir after the ?; correct the name")
     if missing := [feature for feature in features if feature not in builder.info.features]:
         raise command.UserError(f"{name} has no feature {missing[0]!r} but {', '.join(builder.info.features)}")
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True))
-    found = {}
+    columns: dict[str, dict[str, list[Any]]] = {}
     for split in builder.info.splits:
         data = builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=decoders)
-        found[split] = {feature: [] for feature in features}
+        columns[split] = {feature: [] for feature in features}
         for batch in data.ragged_batch(1000):
             for feature in features:
                 ragged = hasattr(batch[feature], "to_list")
                 values = batch[feature].to_list() if ragged else batch[feature].numpy().tolist()
-                found[split][feature] += [_plain(value, builder.info.features[feature]) for value in values]
-    return found
+                columns[split][feature] += [_plain(value, builder.info.features[feature]) for value in values]
+    return columns
 
 
-def _plain(value, feature):
-    """A value of TensorFlow Datasets as Python has it."""
+def _plain(value: Any, feature: Any) -> Any:
+    """A value of TensorFlow Datasets as a Python value."""
     if isinstance(value, list):
-        return [_plain(each, feature.feature) for each in value]
+        return [_plain(item, feature.feature) for item in value]
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if hasattr(feature, "int2str"):
@@ -89,8 +92,8 @@ def _plain(value, feature):
     return value
 
 
-def _open(name: str):
-    """(builder, Query) of a text source; UserError where they do not serve."""
+def _open(name: str) -> tuple["DatasetBuilder", Query]:
+    """(builder, Query) of a text source. Raises UserError if it has no such split, or no such feature of text."""
     builder, query = _find(name)
     import tensorflow_datasets as tfds
 
@@ -104,27 +107,27 @@ def _open(name: str):
     return builder, query
 
 
-def _find(name: str):
-    """(builder, Query) of a data set that is prepared; UserError where there is none."""
+def _find(name: str) -> tuple["DatasetBuilder", Query]:
+    """(builder, Query) of a prepared data set. Raises UserError if there is none."""
     plain, _, words = name.removeprefix(PREFIX).partition("?")
     try:
         query = Query(**dict(urllib.parse.parse_qsl(words, strict_parsing=True)) if words else {})
     except (TypeError, ValueError):
         known = ", ".join(Query._fields)
-        raise command.UserError(f"{name}: after the ? stand KEY=VALUE, joined by &, of the keys {known}") from None
+        raise command.UserError(f"{name}: after the ? write KEY=VALUE, joined by &, with the keys {known}") from None
     try:
         import tensorflow_datasets as tfds
     except ImportError:
         raise command.UserError(
             f"{name} needs tensorflow_datasets: python -m pip install tensorflow-datasets"
         ) from None
-    mend = "check the name and TFDS_DATA_DIR, or prepare it by `tfds build`"
+    advice = "check the name and TFDS_DATA_DIR, or prepare it by `tfds build`"
     try:
         # Read here, because the library reads the variable only when it is imported.
         directory = query.data_dir or os.environ.get("TFDS_DATA_DIR")
         builder = tfds.builder(plain, data_dir=directory, try_gcs=False)
     except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError):
-        raise command.UserError(f"there is no data set {name}; {mend}") from None
+        raise command.UserError(f"there is no data set {name}; {advice}") from None
     if not builder.info.splits:
-        raise command.UserError(f"{name} is not on this machine; {mend}")
+        raise command.UserError(f"{name} is not on this machine; {advice}")
     return builder, query

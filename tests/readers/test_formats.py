@@ -1,4 +1,4 @@
-"""A MediaWiki dump gives its articles, a Parquet file its column, whole and in order, or says why not."""
+"""A MediaWiki dump gives its articles and a Parquet file its column, whole and in order, or an error says why not."""
 
 import bz2
 import tracemalloc
@@ -24,13 +24,13 @@ DUMP = f'<mediawiki xmlns="{SPACE}" version="0.11">\n<siteinfo/>\n' + "".join(
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
-def test_of_a_dump_the_articles_come_in_order(tmp_path, suffix):
+def test_a_dump_gives_its_articles_in_order(tmp_path, suffix):
     path = tmp_path / f"dump.xml{suffix}"
     path.write_bytes(PACKERS[suffix](DUMP.encode()))
     counts = sources.Counts()
-    found = list(sources.documents(sources.find([str(path)]), counts))
-    assert [document.plain() for document in found] == ["One line.\nAnd “another”.", "Second; é & 中 🤗.", "Third."]
-    assert all(document.is_markup for document in found)
+    documents = list(sources.documents(sources.find([str(path)]), counts))
+    assert [document.plain() for document in documents] == ["One line.\nAnd “another”.", "Second; é & 中 🤗.", "Third."]
+    assert all(document.is_markup for document in documents)
     assert counts.read_bytes == path.stat().st_size
 
 
@@ -43,7 +43,7 @@ def test_a_dump_of_many_streams_is_read_to_its_end(tmp_path):
 @pytest.mark.parametrize("keep", [0.2, 0.6, 0.99])
 def test_a_dump_that_was_cut_short_is_named(tmp_path, keep):
     (tmp_path / "dump.xml").write_text(DUMP[: int(len(DUMP) * keep)])
-    assert "no whole MediaWiki dump" in complaint(tmp_path / "dump.xml")
+    assert "not a whole MediaWiki dump" in complaint(tmp_path / "dump.xml")
     raw = bz2.compress(DUMP.encode())
     (tmp_path / "dump.xml.bz2").write_bytes(raw[: int(len(raw) * keep)])
     assert "cut short" in complaint(tmp_path / "dump.xml.bz2")
@@ -72,4 +72,4 @@ def test_a_parquet_column_gives_its_strings(tmp_path):
     parquet.write_table(pyarrow.table({"body": ["x"]}), tmp_path / "b.parquet")
     assert "has no column 'text' but body" in complaint(tmp_path / "b.parquet")
     path.write_bytes(path.read_bytes()[:-20])
-    assert "no Parquet file" in complaint(path)
+    assert "not a Parquet file" in complaint(path)

@@ -1,4 +1,4 @@
-"""Every format, compressed or not, gives its documents whole and in order, or says why not."""
+"""Every format, compressed or not, gives its documents whole and in order, or an error says why not."""
 
 import json
 import tracemalloc
@@ -58,7 +58,7 @@ def test_globs_find_each_file_once_in_a_stable_order(tmp_path, monkeypatch):
         sources.find([*patterns, f"{tmp_path}/nothing*"])
 
 
-def test_a_file_with_the_letters_of_a_glob_in_its_name_is_found(tmp_path):
+def test_a_name_with_the_letters_of_a_glob_is_a_file(tmp_path):
     (tmp_path / "a[1].txt").write_text("a")
     assert read(tmp_path / "a[1].txt")[0] == ["a"]
 
@@ -88,7 +88,7 @@ def test_an_archive_that_was_cut_short_is_named(tmp_path, suffix, keep):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
-def test_an_archive_that_is_none_is_named(tmp_path, suffix):
+def test_a_renamed_text_file_is_not_taken_for_an_archive(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"plain text that somebody renamed, long enough for any header")
     assert "damaged" in complaint(path)
@@ -149,10 +149,10 @@ def test_a_long_json_document_is_cut_at_white_space(tmp_path):
     text = "word " * 2_000_000
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n" + JSONL)
     counts = sources.Counts()
-    found = list(sources.documents(sources.find([str(tmp_path / "a.jsonl")]), counts))
-    assert [document.piece for document in found] == [True, True, True, False, False, False]
-    assert "".join(d.text.replace("\n", "") for d in found[:3]) == text
-    assert set(" ".join(d.text for d in found[:3]).split()) == {"word"}
+    documents = list(sources.documents(sources.find([str(tmp_path / "a.jsonl")]), counts))
+    assert [document.piece for document in documents] == [True, True, True, False, False, False]
+    assert "".join(d.text.replace("\n", "") for d in documents[:3]) == text
+    assert set(" ".join(d.text for d in documents[:3]).split()) == {"word"}
     assert counts.cut_documents == 1
 
 

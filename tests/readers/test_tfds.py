@@ -1,4 +1,4 @@
-"""TensorFlow data sets, built by the library itself, give their texts in order, or say what is wrong with the name."""
+"""TensorFlow data sets give their texts in order, or an error says what is wrong with the name."""
 
 from helpers.text_sources import DOCUMENTS, read
 import numpy as np
@@ -26,17 +26,17 @@ def test_a_data_set_gives_its_texts_in_order(tmp_path, monkeypatch):
 
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     Tiny(data_dir=tmp_path).download_and_prepare(file_format="tfrecord")
-    found = sources.find(["tfds:tiny"])
-    assert found == sources.find(["tfds:tiny:1.0.0"]) == sources.find([found[0].path])
+    listed = sources.find(["tfds:tiny"])
+    assert listed == sources.find(["tfds:tiny:1.0.0"]) == sources.find([listed[0].path])
     counts = sources.Counts()
-    assert [document.text for document in sources.documents(found, counts)] == DOCUMENTS
-    assert counts.read_bytes == found[0].bytes > 0
+    assert [document.text for document in sources.documents(listed, counts)] == DOCUMENTS
+    assert counts.read_bytes == listed[0].bytes > 0
     for name in ("tfds:no_such_data_set", "tfds:wikipedia/20230601.en", "tfds:tiny:2.0.0", "tfds:"):
         with pytest.raises(command.UserError, match=name):
             sources.find([name])
 
 
-def test_a_data_set_s_feature_and_split_are_those_asked_for(tmp_path, monkeypatch):
+def test_a_query_selects_feature_and_split(tmp_path, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class Books(tfds.core.GeneratorBasedBuilder):
@@ -52,8 +52,8 @@ def test_a_data_set_s_feature_and_split_are_those_asked_for(tmp_path, monkeypatc
             return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
         def _split_generators(self, dl_manager):
-            each = [{"book_text": text, "title": f"t{i}", "year": i} for i, text in enumerate(DOCUMENTS)]
-            return {"train": enumerate(each[:1]), "test": enumerate(each[1:])}
+            examples = [{"book_text": text, "title": f"t{i}", "year": i} for i, text in enumerate(DOCUMENTS)]
+            return {"train": enumerate(examples[:1]), "test": enumerate(examples[1:])}
 
         def _generate_examples(self):
             raise NotImplementedError
@@ -62,8 +62,8 @@ def test_a_data_set_s_feature_and_split_are_those_asked_for(tmp_path, monkeypatc
     Books(data_dir=tmp_path).download_and_prepare(file_format="tfrecord")
     name = f"tfds:books?feature=book_text&data_dir={tmp_path}"
     assert read(name)[0] == DOCUMENTS[:1]
-    (found,) = sources.find([f"{name}&split=test"])
-    assert [d.text for d in sources.documents(sources.find([found.path]), sources.Counts())] == DOCUMENTS[1:]
+    (source,) = sources.find([f"{name}&split=test"])
+    assert [d.text for d in sources.documents(sources.find([source.path]), sources.Counts())] == DOCUMENTS[1:]
     for words, complaint in (
         (f"tfds:books?data_dir={tmp_path}", "one of book_text, title"),
         (f"{name}&split=dev", "no split 'dev' but train, test"),

@@ -1,4 +1,4 @@
-"""Of Wikipedia's markup the prose is left."""
+"""wikitext keeps the prose of Wikipedia's markup and drops the rest."""
 
 import hypothesis
 from hypothesis import strategies
@@ -44,7 +44,7 @@ PROSE = [
 ]
 
 
-def test_prose_is_left_and_lists_tables_headings_references_and_files_are_not():
+def test_prose_stays_and_lists_tables_headings_references_and_files_go():
     assert wikitext.text(PAGE).split("\n") == PROSE
 
 

@@ -297,8 +297,8 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
         ("rtee", {}, "no task 'rtee' in GLUE; take one of cola, sst2"),
         ("rte", {"x": ""}, "holds none of train.tsv, dev.tsv, test.tsv, nor does RTE in it"),
         ("rte", {"RTE/train.tsv": f"{HEAD}0\ta\tb\tneutral\n"}, r"RTE/train.tsv line 2 has the label 'neutral'"),
-        ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tentailment\n1\ta\n"}, "dev.tsv line 3 has not the 4 columns"),
-        ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tc\tentailment\n"}, "dev.tsv line 2 has not the 4 columns"),
+        ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tentailment\n1\ta\n"}, "dev.tsv line 3 does not have the 4 columns"),
+        ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tc\tentailment\n"}, "dev.tsv line 2 does not have the 4 columns"),
         (
             "rte",
             {"RTE/dev.tsv": "index\tsentence1\tlabel\n0\ta\tentailment\n"},
@@ -309,14 +309,18 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
         ("rte", {"RTE/test.tsv": "index\tsentence1\tsentence2\n"}, "test.tsv has no rows"),
         ("rte", {"RTE/test.tsv": f"{HEAD}0\ta\tb\tentailment\n"}, "test.tsv has a column 'label', but a test split"),
         ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\t".encode() + b"\xff\tentailment\n"}, "dev.tsv line 2 is not UTF-8"),
-        ("qqp", {"QQP/test.tsv": "id\tquestion1\tquestion2\n0\ta\n1\ta\tb\n"}, "QQP/test.tsv line 2 has not the 3"),
+        (
+            "qqp",
+            {"QQP/test.tsv": "id\tquestion1\tquestion2\n0\ta\n1\ta\tb\n"},
+            "QQP/test.tsv line 2 does not have the 3",
+        ),
         (
             "stsb",
             {"STS-B/dev.tsv": "sentence1\tsentence2\tscore\na\tb\t5.1\n"},
             "line 2 has the label '5.1', which is no number from 0 to 5",
         ),
         ("stsb", {"STS-B/dev.tsv": "sentence1\tsentence2\tscore\na\tb\tnan\n"}, "line 2 has the label 'nan'"),
-        ("cola", {"CoLA/dev.tsv": "sentence\tlabel\na\t1\n"}, "dev.tsv line 1 has not the 4 columns"),
+        ("cola", {"CoLA/dev.tsv": "sentence\tlabel\na\t1\n"}, "dev.tsv line 1 does not have the 4 columns"),
         ("sst2", {"SST-2/dev.tsv": "sentence\tlabel\na\t1\n"}, "max_length 4 has no room"),
     ],
 )
