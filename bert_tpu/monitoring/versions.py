@@ -1,12 +1,14 @@
-"""What code a run has been trained by: its hosts agree on it, and W/versions.json keeps it."""
+"""Versions of the code that trains a run: all hosts compare them, and W/versions.json keeps them."""
 
 import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import subprocess
+from typing import Any
 
 from etils import epath
 
@@ -14,7 +16,7 @@ import bert_tpu
 from bert_tpu.core import storage
 
 FILE = "versions.json"
-# What makes a batch's bytes, a program and a checkpoint, each by the names of its distributions.
+# The libraries that decide a batch's bytes, a program and a checkpoint: import name -> names of its distributions.
 LIBRARIES = {
     "jax": ("jax",), "jaxlib": ("jaxlib",), "numpy": ("numpy",), "tensorflow": ("tensorflow-cpu", "tensorflow"),
     "optax": ("optax",), "flax": ("flax",), "orbax": ("orbax-checkpoint",),
@@ -23,21 +25,21 @@ PACKAGE = pathlib.Path(bert_tpu.__file__).parent
 
 
 @functools.cache
-def current(package=PACKAGE) -> dict[str, str]:
-    """Versions that must match on all hosts, for their batches and programs to match.
+def current(package: pathlib.Path = PACKAGE) -> dict[str, str | None]:
+    """Versions that must match on all hosts, so that their batches and programs match.
 
-    They are a hash of this package's code, the LIBRARIES (None for one that is not installed) and Python. Nothing is
-    imported for them.
+    They are a hash of this package's code, Python, and the LIBRARIES (None for one that is not installed). The function
+    reads the libraries' metadata and imports none of them.
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(path.read_bytes())
-    libraries = {name: _installed(distributions) for name, distributions in LIBRARIES.items()}
+    libraries = {name: _installed_version(distributions) for name, distributions in LIBRARIES.items()}
     return {"code": digest.hexdigest()[:16], "python": platform.python_version()} | libraries
 
 
-def _installed(distributions):
-    """The version of the first of `distributions` that is installed; None where none is."""
+def _installed_version(distributions: tuple[str, ...]) -> str | None:
+    """The version of the first of `distributions` that is installed; None if none is."""
     for name in distributions:
         try:
             return importlib.metadata.version(name)
@@ -46,31 +48,33 @@ def _installed(distributions):
     return None
 
 
-def record(directory, step, settings=None):
-    """Adds to W/versions.json what the run goes on with from `step`, unless that is what the last entry has.
+def record(directory: str | os.PathLike, step: int, settings: dict[str, Any] | None = None) -> None:
+    """Adds the versions that train the run from `step` to W/versions.json, unless the last entry has the same.
 
-    An entry has `step`, the release as `bert_tpu`, `commit` (None where nobody knows it), all of `here`, and
+    An entry has `step`, the release as `bert_tpu`, `commit` (None if unknown), the versions of `current`, and
     `settings`: dotted keys of the config that change how a step is computed.
     """
     path = epath.Path(directory) / FILE
     entries = read(directory)
-    entry = {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | current() | (settings or {})
+    entry: dict[str, Any] = (
+        {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | current() | (settings or {})
+    )
     if not entries or entries[-1] | entry != entries[-1]:
         storage.write_text(path, json.dumps([*entries, {"step": step} | entry], indent=1) + "\n")
 
 
-def read(directory) -> list[dict]:
-    """The entries of W/versions.json, the oldest first; [] where there is none, or no readable one."""
+def read(directory: str | os.PathLike) -> list[dict[str, Any]]:
+    """The entries of W/versions.json, the oldest first; [] if the file is missing or damaged."""
     path = epath.Path(directory) / FILE
     try:
-        found = json.loads(path.read_text()) if path.exists() else []
+        entries = json.loads(path.read_text()) if path.exists() else []
     except ValueError:
-        found = None
-    return found if isinstance(found, list) else []  # nothing of a run hangs on it
+        entries = None
+    return entries if isinstance(entries, list) else []  # a run does not depend on the file
 
 
-def describe(entry) -> str:
-    """An entry in words."""
+def describe(entry: dict[str, Any]) -> str:
+    """An entry of W/versions.json in words."""
     commit = f"commit {entry['commit']}, " if entry["commit"] else ""
     settings = "".join(f"{key} {json.dumps(value)}, " for key, value in entry.items() if "." in key)
     return (
@@ -80,12 +84,15 @@ def describe(entry) -> str:
 
 
 @functools.cache
-def commit(checkout) -> str | None:
-    """Of a folder that is a git checkout, or that launch/ unpacked from one; "-dirty" behind it where files differ."""
+def commit(checkout: pathlib.Path) -> str | None:
+    """The commit of a git checkout, or of a folder that launch/ unpacked from one; None if unknown.
+
+    The hash ends in "-dirty" if files of the checkout differ from the commit.
+    """
     if (checkout / "COMMIT").exists():
         return (checkout / "COMMIT").read_text().strip()
     if not (checkout / ".git").exists():
-        return None  # installed; a folder above may be a checkout of something else
+        return None  # the package is installed; a folder above it may be a checkout of something else
     words = ["git", "-C", str(checkout), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=10)

@@ -1,4 +1,4 @@
-"""What a run is warned of: each fault provokes its own warning, and a sound run none."""
+"""The health checks: each fault causes its own warning, and a sound run causes none."""
 
 from helpers import tiny_runs
 from hypothesis import given, settings, strategies
@@ -13,7 +13,7 @@ STEPS = range(10_000, 1_000_001, 10_000)
 
 
 def evaluation(step, seq_len=128, **changes):
-    """As a sound run has it: a power law from the unigram entropy down, with an evaluation's noise."""
+    """A line of a sound run: its loss is a power law that begins at the unigram entropy, with an evaluation's noise."""
     loss = 1.6 + 60 * step**-0.3 + 0.005 * np.sin(step * (1 + seq_len))
     line = {"step": step, "kind": "eval", "seq_len": seq_len, "mlm_loss": loss, "mlm_accuracy": 1 - loss / 7}
     return line | {"nsp_accuracy": 0.52 + 0.4 * (1 - 10_000 / (step + 10_000))} | changes
@@ -30,10 +30,10 @@ def sound(until=1_000_000):
 
 
 def names(lines, facts=FACTS):
-    return [warning.name for warning in health.check(lines, facts)]
+    return [finding.name for finding in health.check(lines, facts)]
 
 
-def test_a_sound_run_is_warned_of_nothing_at_any_time():
+def test_a_sound_run_causes_no_warning_at_any_time():
     assert all(names(sound(until)) == [] for until in STEPS)
 
 
@@ -46,9 +46,9 @@ def test_a_loss_at_the_unigram_entropy_long_after_warmup():
 def test_nsp_at_chance_while_mlm_falls():
     stuck = [line | ({"nsp_accuracy": 0.525} if line["kind"] == "eval" else {}) for line in sound(100_000)]
     assert names(stuck) == ["nsp"]
-    [told] = health.check(stuck, FACTS)
-    assert "52.5%" in told.sentence
-    assert "51.0%" in told.sentence
+    [finding] = health.check(stuck, FACTS)
+    assert "52.5%" in finding.sentence
+    assert "51.0%" in finding.sentence
     one_learns = [line | ({"nsp_accuracy": 0.9} if line["seq_len"] == 512 else {}) for line in stuck]
     assert names(one_learns) == []
 
@@ -69,37 +69,37 @@ def test_a_vocabulary_that_does_not_know_the_text():
     assert names(sound(20_000), FACTS._replace(unknown_share=0.04)) == ["unknown"]
 
 
-def test_input_that_is_waited_for_since_the_last_evaluation_but_one():
+def test_waits_for_input_since_the_last_evaluation_but_one():
     waiting = [line | ({"input_wait": 0.3} if line["kind"] == "train" else {}) for line in sound(50_000)]
     assert names(waiting) == ["input"]
     assert names([*waiting, *(line for line in sound(80_000) if line["step"] > 50_000)]) == []
 
 
-def test_the_share_of_waiting_is_one_of_all_the_time_whatever_the_lengths():
+def test_the_share_of_waiting_is_of_all_the_time_whatever_the_lengths():
     """Waiting is 21% of 9 steps of 10 ms, and nothing of 1 step of 110 ms: 18.9 of 200 ms, below the limit of 10%."""
-    each = [(128, 0.21, 9, 100.0), (512, 0.0, 1, 1 / 0.11)]
+    lengths = [(128, 0.21, 9, 100.0), (512, 0.0, 1, 1 / 0.11)]
     lines = [
         {"step": 10, "kind": "train", "seq_len": n, "input_wait": wait, "steps": steps, "examples_per_sec": rate}
-        for n, wait, steps, rate in each
+        for n, wait, steps, rate in lengths
     ]
     assert names(lines) == []
     lines[1]["steps"] = 0.5  # 18.9 of 145 ms
-    [warning] = health.check(lines, FACTS)
-    assert warning.sentence.startswith("13% of a step's time is waiting for input")
+    [finding] = health.check(lines, FACTS)
+    assert finding.sentence.startswith("13% of a step's time is waiting for input")
 
 
-def test_the_curve_is_the_one_that_made_the_points():
+def test_the_fit_returns_the_curve_that_the_points_are_on():
     steps = np.arange(1, 30) * 1e4
-    found = health.fit(steps, 1.5 + 40 * steps**-0.25)
-    assert (found.floor, found.drop, found.exponent) == pytest.approx((1.5, 40, 0.25), rel=1e-6)
+    curve = health.fit(steps, 1.5 + 40 * steps**-0.25)
+    assert (curve.floor, curve.drop, curve.exponent) == pytest.approx((1.5, 40, 0.25), rel=1e-6)
     assert health.fit(steps[:3], steps[:3]) is None
 
 
 def test_the_remark_says_how_far_below_the_entropy_and_where_the_curve_ends():
-    said = health.remark(sound(500_000), FACTS, 1_000_000)
+    text = health.remark(sound(500_000), FACTS, 1_000_000)
     loss, end = evaluation(500_000)["mlm_loss"], 1.6 + 60 * 1e6**-0.3
-    assert f"{6.9 - loss:.2f} nats below the unigram entropy of 6.90" in said
-    assert float(said.split()[-2]) == pytest.approx(end, abs=0.05)
+    assert f"{6.9 - loss:.2f} nats below the unigram entropy of 6.90" in text
+    assert float(text.split()[-2]) == pytest.approx(end, abs=0.05)
 
 
 NUMBERS = strategies.one_of(strategies.none(), strategies.floats(), strategies.integers(-5, 10**7), strategies.text())
@@ -130,12 +130,12 @@ def run(corpus_dir, tmp_path_factory, workdir, **changes):
 
 def test_a_run_that_learns_nothing_says_so_once(corpus_dir, tmp_path_factory, tmp_path, capsys):
     run(corpus_dir, tmp_path_factory, tmp_path, **{"optim.learning_rate": 0.0})
-    said = capsys.readouterr().err
-    assert said.count("warning: step 4 is long past the warm-up and the MLM loss") == 1
-    assert said.count("above the unigram entropy of") == 4
+    output = capsys.readouterr().err
+    assert output.count("warning: step 4 is long past the warm-up and the MLM loss") == 1
+    assert output.count("above the unigram entropy of") == 4
 
 
-def test_a_corpus_of_unknown_words_is_told_of_at_the_first_evaluation(
+def test_a_corpus_of_unknown_words_causes_a_warning_at_the_first_evaluation(
     corpus_dir, tmp_path_factory, tmp_path, capsys, monkeypatch
 ):
     open_corpus = pretraining.open_corpus

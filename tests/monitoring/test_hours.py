@@ -1,4 +1,4 @@
-"""How the hours went adds up over restarts, and what a crash cost is told."""
+"""The hours of the phases add up over restarts, and steps lost in a crash are counted."""
 
 import json
 
@@ -10,12 +10,12 @@ from bert_tpu.monitoring import hours
 
 @pytest.fixture
 def now(monkeypatch):
-    """A clock that stands still until a test sets it on."""
-    held = [1000.0]
-    monkeypatch.setattr(hours.time, "monotonic", lambda: held[0])
+    """A clock that stops until a test moves it forward."""
+    time_s = [1000.0]
+    monkeypatch.setattr(hours.time, "monotonic", lambda: time_s[0])
 
     def later(seconds):
-        held[0] += seconds
+        time_s[0] += seconds
 
     return later
 
@@ -48,7 +48,7 @@ def test_phases_add_up_to_the_time_since_the_process_began(tmp_path, now):
     assert clock.summary() == "0 h 02 min in 1 start: step 60.0%, compile 20.0%, start 10.0%, input 10.0%"
 
 
-def test_a_stop_after_a_save_loses_nothing_and_a_crash_what_came_since(tmp_path, now):
+def test_a_stop_after_a_save_loses_nothing_and_a_crash_loses_the_time_since_then(tmp_path, now):
     clock = start(tmp_path, 0)
     clock.enter("step")
     now(100)
@@ -63,21 +63,21 @@ def test_a_stop_after_a_save_loses_nothing_and_a_crash_what_came_since(tmp_path,
     clock.enter("evaluation")
     now(5)
     clock.write(17)  # and then it was killed
-    now(1000)  # nobody ran
+    now(1000)  # no process ran
 
     clock = start(tmp_path, 14, age_s=2.0)
     clock.enter("step")
     now(23)
     clock.write(17)
-    told = content(tmp_path)
-    assert (told["starts"], told["lost_steps"]) == (3, 3)
-    assert told["seconds"] == {
+    written = content(tmp_path)
+    assert (written["starts"], written["lost_steps"]) == (3, 3)
+    assert written["seconds"] == {
         "start": 2, "compile": 0, "input": 0, "step": 163, "evaluation": 0, "checkpoint": 0, "lost": 35,
     }  # fmt: skip
     assert clock.summary().endswith("in 3 starts: step 81.5%, lost 17.5%, start 1.0% (3 steps done twice)")
 
 
-def test_writes_are_rare_where_that_is_asked(tmp_path, now):
+def test_writes_are_as_rare_as_asked(tmp_path, now):
     clock = start(tmp_path, 0)
     clock.write(1, within_s=10)
     now(9)
@@ -88,7 +88,7 @@ def test_writes_are_rare_where_that_is_asked(tmp_path, now):
     assert content(tmp_path)["unsaved"]["step"] == 3
 
 
-def test_what_computes_counts_in_every_phase_and_start_lost_steps_too(tmp_path, now):
+def test_unit_seconds_count_every_phase_of_every_start_and_lost_steps(tmp_path, now):
     clock = start(tmp_path, 0, age_s=4.0)
     now(6)
     clock.write(3)  # and dies with three steps unsaved
@@ -100,7 +100,7 @@ def test_what_computes_counts_in_every_phase_and_start_lost_steps_too(tmp_path, 
     assert content(tmp_path)["unit_seconds"] == {"cpu": 2 * (4 + 6), "TPU v4": 16 * (1 + 2)}
 
 
-def test_input_that_came_while_a_step_was_computed_is_no_wait(tmp_path):
+def test_input_that_arrives_while_a_step_is_computed_is_no_wait(tmp_path):
     """Steps are computed in the background, and each takes longer than its input: the device waits for little of it."""
     input_s = 0.02
     turns = round(2 * input_s * timed_loop.turns_a_second())  # on each of eight devices
@@ -109,8 +109,8 @@ def test_input_that_came_while_a_step_was_computed_is_no_wait(tmp_path):
     assert seconds["step"] > one_number_job.STEPS * input_s
     assert 0 <= seconds["input"] < 0.5 * one_number_job.STEPS * input_s
     waits = [line["input_wait"] for line in tiny_runs.metrics(tmp_path)]
-    told = sum(waits) / len(waits)
-    assert seconds["input"] / (seconds["input"] + seconds["step"]) == pytest.approx(told, abs=0.1)
+    logged = sum(waits) / len(waits)
+    assert seconds["input"] / (seconds["input"] + seconds["step"]) == pytest.approx(logged, abs=0.1)
 
 
 def test_only_one_process_writes(tmp_path):
@@ -121,10 +121,10 @@ def test_only_one_process_writes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(7.2, "0.002"), (90, "0.025"), (360, "0.10"), (5400, "1.50"), (4_500_000, "1,250.00")]
+    ("seconds", "text"), [(7.2, "0.002"), (90, "0.025"), (360, "0.10"), (5400, "1.50"), (4_500_000, "1,250.00")]
 )
-def test_hours_are_told_with_digits_that_say_something(seconds, said):
-    assert hours.in_hours(seconds) == said
+def test_hours_have_significant_digits(seconds, text):
+    assert hours.in_hours(seconds) == text
 
 
 def test_a_process_knows_its_age():

@@ -1,4 +1,4 @@
-"""The books: means of sums, lines that a restart neither loses nor doubles, and a live line for whoever looks on."""
+"""The log: means of sums, lines that a restart neither loses nor doubles, and a live line on a terminal."""
 
 import contextlib
 import json
@@ -14,17 +14,17 @@ from bert_tpu.core import progress
 from bert_tpu.monitoring import log
 
 
-def books(directory, **changes):
-    given = dict(
+def new_log(directory, **changes):
+    options = dict(
         workdir=directory, every_steps=4, tensorboard=False, first_step=0, num_steps=10, batch_size=8, rows=lambda _: 8,
         objectives=("mlm_loss", "nsp_loss"), learning_rate=lambda step: step / 100, work=lambda step: step, peak_s={},
         unlogged={}, writes=True,
     )  # fmt: skip
-    return log.Log(**given | changes)
+    return log.Log(**options | changes)
 
 
 def sums(step):
-    """Of step n: n predictions, each with loss 1 / n, and 8 rows with loss 2."""
+    """The sums of step n: n predictions, each with loss 1 / n, and 8 rows with loss 2."""
     return {"mlm_loss": (1.0, step), "nsp_loss": (16.0, 8), "mlm_accuracy": (step / 4, step), "nsp_accuracy": (6, 8)}
 
 
@@ -38,7 +38,7 @@ def lines(directory):
 
 
 def test_means_weigh_predictions_not_steps(tmp_path):
-    take(books(tmp_path), 1, 2, 3, 4)
+    take(new_log(tmp_path), 1, 2, 3, 4)
     (line,) = lines(tmp_path)
     assert line == {
         "step": 4, "kind": "train", "seq_len": 16, "loss": 2.4, "mlm_loss": 0.4, "nsp_loss": 2.0,
@@ -47,8 +47,8 @@ def test_means_weigh_predictions_not_steps(tmp_path):
     }  # fmt: skip
 
 
-def test_skipped_steps_are_counted_and_a_line_of_nothing_else_is_no_fault(tmp_path, capsys):
-    log = books(tmp_path)
+def test_skipped_steps_are_counted_and_a_line_may_have_nothing_else(tmp_path, capsys):
+    log = new_log(tmp_path)
     nothing = dict.fromkeys(sums(1), (0.0, 0.0))
     for step in range(1, 9):
         skipped = step > 2
@@ -61,7 +61,7 @@ def test_skipped_steps_are_counted_and_a_line_of_nothing_else_is_no_fault(tmp_pa
 
 
 def test_last_step_has_a_line_and_lengths_have_their_own(tmp_path):
-    log = books(tmp_path)
+    log = new_log(tmp_path)
     take(log, 5, 7)
     take(log, 6, seq_len=32)
     take(log, 8, 9, 10)
@@ -69,25 +69,25 @@ def test_last_step_has_a_line_and_lengths_have_their_own(tmp_path):
 
 
 def test_mfu_is_the_share_of_the_peak(tmp_path):
-    take(books(tmp_path, peak_s={16: 0.2}), 1, 2, 3, 4)
+    take(new_log(tmp_path, peak_s={16: 0.2}), 1, 2, 3, 4)
     assert lines(tmp_path)[0]["mfu"] == 0.4
 
 
-def test_a_restart_goes_on_in_the_middle_of_a_line(tmp_path):
+def test_a_restart_continues_in_the_middle_of_a_line(tmp_path):
     (tmp_path / "whole").mkdir()
-    take(books(tmp_path / "whole"), *range(1, 11))
-    log = books(tmp_path)
+    take(new_log(tmp_path / "whole"), *range(1, 11))
+    log = new_log(tmp_path)
     take(log, *range(1, 7))
     unlogged = json.loads(json.dumps(log.unlogged()))
     take(log, 7, 8, 9)  # and then it was killed
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "kin')
-    take(books(tmp_path, first_step=6, unlogged=unlogged), 7, 8, 9, 10)
+    take(new_log(tmp_path, first_step=6, unlogged=unlogged), 7, 8, 9, 10)
     assert lines(tmp_path) == lines(tmp_path / "whole")
 
 
 def test_only_one_process_writes(tmp_path, capsys):
-    log = books(tmp_path, writes=False)
+    log = new_log(tmp_path, writes=False)
     take(log, *range(1, 11))
     log.evaluation(10, {16: sums(10)})
     log.say("something")
@@ -97,60 +97,60 @@ def test_only_one_process_writes(tmp_path, capsys):
 
 
 def test_a_log_file_gets_whole_lines(tmp_path, capsys):
-    log = books(tmp_path)
+    log = new_log(tmp_path)
     take(log, *range(1, 5))
     log.evaluation(4, {16: sums(4)})
     log.close()
-    train, held = capsys.readouterr().err.splitlines()
+    train, evaluation = capsys.readouterr().err.splitlines()
     assert train.startswith("step  4/10  16: loss 2.400  mlm 25.0%  nsp 75.0%  16 seq/s")
-    assert held == "step  4/10  held-out 16: loss 2.250  mlm 25.0%  nsp 75.0%  mlm loss 0.250  nsp loss 2.000"
+    assert evaluation == "step  4/10  held-out 16: loss 2.250  mlm 25.0%  nsp 75.0%  mlm loss 0.250  nsp loss 2.000"
 
 
 @contextlib.contextmanager
 def screen():
-    """Standard error is a terminal of 60 columns; yields a function that reads what it has been sent."""
+    """Makes standard error a terminal of 60 columns; yields a function that reads the terminal's output."""
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 60))
 
-    def shown():
+    def output():
         text = b""
-        while select.select([controller], [], [], 0.2)[0]:  # the kernel passes it on in its own time
+        while select.select([controller], [], [], 0.2)[0]:  # the kernel needs some time to pass it on
             text += os.read(controller, 65536)
         return text.decode()
 
     with open(terminal, "w") as stderr, contextlib.redirect_stderr(stderr):
-        yield shown
+        yield output
     os.close(controller)
 
 
 def test_live_line_is_written_over_and_fits(tmp_path, monkeypatch):
     now_s = 1000.0
     monkeypatch.setattr(log.time, "monotonic", lambda: now_s)
-    with screen() as shown:
-        book = books(tmp_path, num_steps=40_000, work=lambda step: step if step <= 4 else 4 + 10 * (step - 4))
+    with screen() as output:
+        run_log = new_log(tmp_path, num_steps=40_000, work=lambda step: step if step <= 4 else 4 + 10 * (step - 4))
         for step in range(1, 5):
             now_s += 1.0
-            take(book, step)
-        book.evaluation(4, {16: sums(4)})
-        book.close()
-        texts = shown().split(progress.CLEAR)
+            take(run_log, step)
+        run_log.evaluation(4, {16: sums(4)})
+        run_log.close()
+        texts = output().split(progress.CLEAR)
     assert texts[2].startswith("step      2/40,000  ")
-    # A unit of work a second so far, and 10 x 39,996 of them to go: the long rows at the end are reckoned with.
+    # One unit of work a second so far, and 10 x 39,996 units to go: the estimate counts the long rows at the end.
     assert texts[4] == "step      4/40,000  111:06:00 left  16: loss 2.400  mlm 25.0%"[:59]
     assert texts[5].startswith("step      4/40,000  held-out 16: loss 2.250")
     assert texts[5].endswith("\r\n")
 
 
-def test_live_line_is_left_before_what_follows(tmp_path):
-    with screen() as shown:
-        book = books(tmp_path)
-        take(book, 1)
-        book.close()
+def test_live_line_ends_before_later_output(tmp_path):
+    with screen() as output:
+        run_log = new_log(tmp_path)
+        take(run_log, 1)
+        run_log.close()
         print("error: something", file=sys.stderr, flush=True)
-        assert shown().endswith("\r\nerror: something\r\n")
+        assert output().endswith("\r\nerror: something\r\n")
 
 
-def test_live_line_takes_no_time_from_quick_steps(tmp_path):
-    with screen() as shown:
-        take(books(tmp_path, num_steps=100, every_steps=100), *range(1, 41))
-        assert shown().count(progress.CLEAR) < 10
+def test_live_line_is_drawn_seldom_for_quick_steps(tmp_path):
+    with screen() as output:
+        take(new_log(tmp_path, num_steps=100, every_steps=100), *range(1, 41))
+        assert output().count(progress.CLEAR) < 10

@@ -1,4 +1,4 @@
-"""What a run's files say of the code that trained it."""
+"""versions.json says which code trained a run."""
 
 import json
 import shutil
@@ -18,8 +18,8 @@ def git(folder, *words):
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("file", ["model.py", "tasks/glue.py"])
-def test_a_change_of_any_file_of_the_package_is_another_code(tmp_path, file):
+@pytest.mark.parametrize("file", ["model/transformer.py", "tasks/glue.py"])
+def test_a_change_of_any_file_of_the_package_changes_the_code_hash(tmp_path, file):
     same, other = (shutil.copytree(versions.PACKAGE, tmp_path / name / "bert_tpu") for name in ("same", "other"))
     with open(other / file, "a") as source:
         source.write("\n")
@@ -28,7 +28,7 @@ def test_a_change_of_any_file_of_the_package_is_another_code(tmp_path, file):
 
 
 @pytest.mark.parametrize("library", ["jax", "jaxlib", "numpy", "tensorflow", "optax", "flax", "orbax"])
-def test_each_library_that_makes_batches_programs_and_checkpoints_is_named_with_its_version(library):
+def test_each_library_that_decides_batches_programs_and_checkpoints_has_its_version(library):
     module = __import__("orbax.checkpoint" if library == "orbax" else library)
     version = module.checkpoint.__version__ if library == "orbax" else module.__version__
     assert versions.current()[library] == version
@@ -43,19 +43,19 @@ def test_the_versions_import_no_library():
     assert done.returncode == 0, done.stderr
 
 
-def test_tensorflow_is_found_by_either_name_and_nothing_under_none(tmp_path, monkeypatch):
-    """A distribution's metadata alone, in a folder before all others."""
+def test_tensorflow_has_two_distribution_names_and_a_missing_library_is_none(tmp_path, monkeypatch):
+    """The only folder of sys.path has nothing but one distribution's metadata."""
     folder = tmp_path / "tensorflow-9.9.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 9.9\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     versions.current.cache_clear()
-    found = versions.current()
+    libraries = versions.current()
     versions.current.cache_clear()
-    assert (found["tensorflow"], found["numpy"]) == ("9.9", None)
+    assert (libraries["tensorflow"], libraries["numpy"]) == ("9.9", None)
 
 
-def test_a_setting_that_changes_is_an_entry_with_its_step(tmp_path):
+def test_a_changed_setting_adds_an_entry_with_its_step(tmp_path):
     for step, softmax in ((0, "bounded"), (5, "bounded"), (9, "exact")):
         versions.record(tmp_path, step, {"model.softmax": softmax, "model.remat": False})
     entries = versions.read(tmp_path)
@@ -63,7 +63,7 @@ def test_a_setting_that_changes_is_an_entry_with_its_step(tmp_path):
     assert versions.describe(entries[1]).endswith(', model.softmax "exact", model.remat false, from step 9')
 
 
-def test_an_entry_is_added_where_the_code_is_another(tmp_path, monkeypatch):
+def test_other_code_adds_an_entry(tmp_path, monkeypatch):
     for step in (0, 5):
         versions.record(tmp_path, step)
     (first,) = versions.read(tmp_path)
@@ -100,6 +100,6 @@ def test_the_commit_is_that_of_the_checkout_alone(tmp_path):
     assert versions.commit(outer) == git(outer, "rev-parse", "HEAD") + "-dirty"
 
 
-def test_the_commit_is_what_the_launcher_unpacked(tmp_path):
+def test_the_commit_is_the_one_that_the_launcher_unpacked(tmp_path):
     (tmp_path / "COMMIT").write_text("c0ffee\n")
     assert versions.commit(tmp_path) == "c0ffee"
