@@ -1,4 +1,4 @@
-"""How often each source is read: set by --mix as epochs, or as shares of the training tokens."""
+"""Decides how often each source is read: --mix sets epochs, or shares of the training tokens."""
 
 from collections.abc import Sequence
 import fnmatch

@@ -40,7 +40,7 @@ SAMPLES, SAMPLE_CHARS = 2, 300  # samples that a part stores for each reason to 
 
 
 class Options(NamedTuple):
-    """What happens to the text; the fields are options of tools.prepare_corpus. They decide the bytes of the corpus."""
+    """Settings for the text, named like the options of tools.prepare_corpus. They decide the bytes of the corpus."""
 
     format: str = "auto"
     heldout: float = 0.01
