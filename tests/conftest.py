@@ -1,4 +1,4 @@
-"""Eight CPU devices for every test, a strict world, and a small corpus made by the real tools."""
+"""Sets up eight CPU devices for every test, and provides a small corpus prepared by the real code."""
 
 import os
 import signal
@@ -7,17 +7,17 @@ from helpers import quick_xla
 
 from bert_tpu.core import storage
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` hands it down; tests of Ctrl-C need it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's `&` sets this; tests of Ctrl-C need it back
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Before JAX and TensorFlow are imported: they read these once.
+# Before JAX and TensorFlow are imported, because they read these only once.
 os.environ["XLA_FLAGS"] = quick_xla.flags(devices=8)
 os.environ["JAX_PLATFORMS"] = "cpu"
-if "PYTEST_XDIST_WORKER" not in os.environ:  # one for all workers
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = quick_xla.folder()
+if "PYTEST_XDIST_WORKER" not in os.environ:  # one cache for all workers
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = quick_xla.make_cache_folder()
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow then loads none
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TensorFlow then loads no Keras at all
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # tests run side by side
@@ -40,30 +40,30 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def pytest_configure(config):
-    """One server of warm processes for all of xdist's workers, which are started after this."""
+    """Starts one server of warm processes for all of xdist's workers, which start after this."""
     if config.getoption("tx", None):
         warm_processes.begin()
 
 
 def pytest_collection_finish():
-    """What quick.py began ends: all is imported."""
+    """Enables garbage collection, which quick_xla disabled, now that all modules are imported."""
     command.collect_garbage()
 
 
 def write_text(path, *, documents, seed=0):
-    """Documents of made-up words with Zipf's frequencies; each has favourites, so that NSP can be learnt."""
+    """Writes documents of artificial words with Zipf's frequencies; favourite words of each let a model learn NSP."""
     random.seed(seed)
     syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
     words = ["".join(random.choices(syllables, k=random.randint(1, 4))) for _ in range(600)]
     weights = [1 / rank for rank in range(1, len(words) + 1)]
     with open(path, "w", encoding="utf-8") as file:
         for _ in range(documents):
-            own = random.choices(words, k=30)
+            favourites = random.choices(words, k=30)
             for _ in range(random.randint(1, 12)):
                 sentences = []
                 for _ in range(random.randint(1, 6)):
                     length = random.randint(1, 25)
-                    chosen = random.choices(words, weights, k=length) + random.choices(own, k=length // 2)
+                    chosen = random.choices(words, weights, k=length) + random.choices(favourites, k=length // 2)
                     sentences.append(" ".join(chosen).capitalize() + ".")
                 file.write(" ".join(sentences) + "\n")
             file.write("\n")
@@ -71,7 +71,7 @@ def write_text(path, *, documents, seed=0):
 
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory):
-    """About a megabyte of text, several shards of it."""
+    """A file with about a megabyte of text, enough for several shards."""
     path = tmp_path_factory.mktemp("text") / "text.txt"
     write_text(path, documents=1000)
     return path
@@ -79,7 +79,7 @@ def text_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tokenizer_dir(text_file, tmp_path_factory):
-    """A vocabulary of 400 pieces learnt from the text."""
+    """A folder with a vocabulary of 400 pieces, trained on the text."""
     directory = tmp_path_factory.mktemp("tokenizer")
     lines = text_file.read_text().splitlines()
     vocab.save(wordpiece.train(lambda: lines, 400), directory)
@@ -88,10 +88,10 @@ def tokenizer_dir(text_file, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def corpus_dir(text_file, tokenizer_dir, tmp_path_factory):
-    """The text as a prepared corpus of a few shards."""
+    """A folder with the text as a prepared corpus of a few shards."""
     directory = tmp_path_factory.mktemp("corpus") / "corpus"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dealing, "LEAST_TOKENS", 1 << 14)  # as if it were a large corpus
+        patch.setattr(dealing, "LEAST_TOKENS", 1 << 14)  # several shards, as in a large corpus
         prepare.prepare([str(text_file)], tokenizer_dir, directory, heldout=0.1, workers=1)
     return directory
 
@@ -104,10 +104,10 @@ def lock(corpus_dir):
 
 @pytest.fixture(scope="session")
 def placed_lock(tmp_path_factory):
-    """A corpus in which no token comes twice, so that an id tells its place: id = FIRST_PLACED + place.
+    """The lockfile of a corpus in which no token occurs twice, so that an id gives its place: FIRST_PLACED + place.
 
-    Eight shards of 12 documents; sentences of 1 to 60 tokens, some of 200. All shards have the same lengths in another
-    order, as even as tools.prepare_corpus makes them.
+    It has eight shards of 12 documents, with sentences of 1 to 60 tokens and some of 200. All shards have the same
+    lengths in another order, so they are as even as those of tools.prepare_corpus.
     """
     directory = tmp_path_factory.mktemp("placed")
     rng = np.random.default_rng(0)
@@ -124,7 +124,7 @@ def placed_lock(tmp_path_factory):
             shard = store.Shard(tokens, sentences, documents, origins)
             splits[split].append(store.write_shard(directory / f"{split}-{number:05d}.safetensors", shard))
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"[unused{i}]" for i in range(FIRST_PLACED - 5))]
-    # Every third piece goes on with the word before it, for whole-word masking.
+    # Every third piece continues the word before it, for whole-word masking.
     pieces += [f"{'##' if i % 3 == 0 else ''}{i}" for i in range(start - FIRST_PLACED)]
     vocabulary = vocab.Vocab(tuple(pieces), lower=True)
     vocab.save(vocabulary, directory)

@@ -1,4 +1,4 @@
-"""The whole flow by its commands, as a user types them, on a small text."""
+"""The whole flow on a small text, by the commands that a user types."""
 
 import hashlib
 import html
@@ -24,7 +24,7 @@ SMALL = [
 
 
 def run(*command, code=0):
-    """Standard output and error of `python -m command`, which must exit with `code`."""
+    """Returns standard output and errors of `python -m command`, which must exit with `code`."""
     env = os.environ | {"XLA_FLAGS": quick_xla.flags(devices=1), "PYTHONPATH": ""}  # one device, as on a laptop
     done = warm_processes.run(command[0], command[1:], env=env)
     assert done.returncode == code, done.stderr
@@ -33,20 +33,21 @@ def run(*command, code=0):
 
 @pytest.fixture(scope="module")
 def flow(text_file, tmp_path_factory):
-    """A directory with tokenizer, corpus, run and model, made by the commands."""
+    """A folder with tokenizer, corpus, run and model, written by the commands."""
     root = tmp_path_factory.mktemp("flow")
     run("tools.train_tokenizer", "--input", text_file, "--vocab_size", 400, "--out", root / "tokenizer")
     run(
         "tools.prepare_corpus", "--input", text_file, "--tokenizer", root / "tokenizer", "--out", root / "corpus",
         "--heldout", 0.1,
     )  # fmt: skip
-    _, said = run(*pretrain(root, "run"))
-    (root / "said").write_text(said)
+    _, errors = run(*pretrain(root, "run"))
+    (root / "errors").write_text(errors)
     run("tools.export_pytorch", "--workdir", root / "run", "--out", root / "model")
     return root
 
 
 def pretrain(root, name, *flags):
+    """Returns the command of a pretraining run in the workdir root/name."""
     return (
         "bert_tpu.pretrain", "--config", "configs/demo.py", f"--config.data.dir={root / 'corpus'}",
         f"--config.compile_cache={root / 'cache'}", "--workdir", root / name, *SMALL, *flags,
@@ -58,16 +59,16 @@ def metrics(workdir):
 
 
 def test_the_loss_falls(flow):
-    heldout = [line for line in metrics(flow / "run") if line["kind"] == "eval" and line["seq_len"] == 32]
-    assert [line["step"] for line in heldout] == [20, 40]
-    assert heldout[1]["mlm_loss"] < heldout[0]["mlm_loss"]
+    evaluations = [line for line in metrics(flow / "run") if line["kind"] == "eval" and line["seq_len"] == 32]
+    assert [line["step"] for line in evaluations] == [20, 40]
+    assert evaluations[1]["mlm_loss"] < evaluations[0]["mlm_loss"]
 
 
-def test_a_run_says_only_what_is_ours(flow):
-    ours = ("step ", "1 x cpu", "0 h ")  # the steps, the start, and where the hours went
-    slow = "is waiting for input"  # which a busy machine may make true
-    said = (flow / "said").read_text().splitlines()
-    assert [line for line in said if not line.startswith(ours) and slow not in line] == []
+def test_a_run_prints_only_its_own_lines(flow):
+    ours = ("step ", "1 x cpu", "0 h ")  # lines of the steps, the start and the hours
+    slow = "is waiting for input"  # a busy machine may print this warning
+    lines = (flow / "errors").read_text().splitlines()
+    assert [line for line in lines if not line.startswith(ours) and slow not in line] == []
 
 
 def test_the_export_has_the_hubs_names(flow):
@@ -78,8 +79,8 @@ def test_the_export_has_the_hubs_names(flow):
 
 
 def test_masks_are_filled(flow):
-    said, _ = run("tools.fill_mask", "--model", flow / "model", "Ba be [MASK] bi.")
-    assert "[MASK]" in said
+    output, _ = run("tools.fill_mask", "--model", flow / "model", "Ba be [MASK] bi.")
+    assert "[MASK]" in output
     _, fault = run("tools.fill_mask", "--model", flow / "model", "no mask here", code=1)
     assert fault.startswith("error: ")
     assert fault.count("\n") == 1
@@ -97,19 +98,19 @@ def test_an_export_comes_back_bit_for_bit_and_trains_on(flow):
     assert last[0]["mlm_loss"] < first[0]["mlm_loss"]  # it did not start from scratch
 
 
-def test_batches_can_be_looked_at(flow):
+def test_batches_can_be_shown(flow):
     command = ("tools.show_batches", "--config", "configs/demo.py", f"--config.data.dir={flow / 'corpus'}", *SMALL)
-    said, _ = run(*command, "--steps", "38:40", "--rows", "1", "--json")
-    lines = [json.loads(line) for line in said.splitlines()]
+    output, _ = run(*command, "--steps", "38:40", "--rows", "1", "--json")
+    lines = [json.loads(line) for line in output.splitlines()]
     assert [(line["step"], line["seq_len"], len(line["rows"])) for line in lines] == [(38, 32, 1), (39, 64, 1)]
     assert set(lines[0]["rows"][0]) == {
         "input_ids", "token_type_ids", "attention_mask", "masked_positions", "masked_ids", "next_sentence_label",
     }  # fmt: skip
-    said, _ = run(*command, "--steps", "38:40", "--rows", "0", "--json", "--hosts", "2")
-    assert [json.loads(line)["sha256"] for line in said.splitlines()] == [line["sha256"] for line in lines]
-    said, _ = run(*command, "--steps", "0")
-    assert "B is random" in said
-    assert "[MASK](" in said
+    output, _ = run(*command, "--steps", "38:40", "--rows", "0", "--json", "--hosts", "2")
+    assert [json.loads(line)["sha256"] for line in output.splitlines()] == [line["sha256"] for line in lines]
+    output, _ = run(*command, "--steps", "0")
+    assert "B is random" in output
+    assert "[MASK](" in output
 
 
 def test_curves_are_drawn(flow):
@@ -118,26 +119,26 @@ def test_curves_are_drawn(flow):
     assert curve.read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_belongs_to_another_run_is_refused(flow, tmp_path):
+def test_files_of_another_run_are_refused(flow, tmp_path):
     shutil.copy(flow / "run" / "metrics.jsonl", tmp_path)
     config = json.loads((flow / "run" / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"corpus": {"sha256": "c0ffee"}}))
     plot = ("tools.plot_metrics", "--workdir", tmp_path, "--corpus", flow / "corpus", "--out", tmp_path / "curve.png")
-    _, said = run(*plot, code=1)
-    assert said.startswith(f"error: {tmp_path} has not read the corpus in {flow / 'corpus'}: ")
+    _, errors = run(*plot, code=1)
+    assert errors.startswith(f"error: {tmp_path} has not read the corpus in {flow / 'corpus'}: ")
     assert not (tmp_path / "curve.png").exists()
     (tmp_path / "metrics.jsonl").write_text('{"step": 3, "kind": "eval", "split": "validation", "accuracy": 0.5}\n')
-    _, said = run(*plot, code=1)
-    assert said.startswith(f"error: {tmp_path}/metrics.jsonl, line 1, is no pretraining's: ")
+    _, errors = run(*plot, code=1)
+    assert errors.startswith(f"error: {tmp_path}/metrics.jsonl, line 1, is no pretraining's: ")
     assert not (tmp_path / "curve.png").exists()
-    words = ("--config", "configs/glue.py:rte", f"--config.data.dir={flow / 'corpus'}")
-    _, said = run("tools.show_batches", *words, code=1)
-    assert said.startswith("error: config has no key epochs: its keys are ")
+    args = ("--config", "configs/glue.py:rte", f"--config.data.dir={flow / 'corpus'}")
+    _, errors = run("tools.show_batches", *args, code=1)
+    assert errors.startswith("error: config has no key epochs: its keys are ")
 
 
 def test_a_run_has_its_report(flow):
-    said, _ = run("tools.report", "--workdir", flow / "run")
-    assert said.startswith(f"{flow / 'run' / 'report.html'}: ")
+    output, _ = run("tools.report", "--workdir", flow / "run")
+    assert output.startswith(f"{flow / 'run' / 'report.html'}: ")
     text = (flow / "run" / "report.html").read_text()
     assert text.count("<figure>") == 8
     assert "Finished: step 40 of 40." in text
@@ -147,13 +148,13 @@ def test_a_run_has_its_report(flow):
 
 
 def test_onnx_scores_as_the_run_did(flow):
-    """On the run's own evaluation rows, all of them."""
-    said = onnx_files.write(flow / "model", flow / "run", rows=10_000)["files"][0]["scores"]
+    """The scores agree on all of the run's own evaluation rows."""
+    scores = onnx_files.write(flow / "model", flow / "run", rows=10_000)["files"][0]["scores"]
     lines = [json.loads(line) for line in (flow / "run" / "metrics.jsonl").read_text().splitlines()]
     last = {line["seq_len"]: line for line in lines if line["kind"] == "eval"}
     names = "mlm_loss", "mlm_accuracy", "nsp_accuracy"
     expected = {f"{name} {seq_len}": line[name] for seq_len, line in last.items() for name in names}
-    assert said == pytest.approx(expected, abs=2e-3)
+    assert scores == pytest.approx(expected, abs=2e-3)
     run("tools.model_card", "--model", flow / "model", "--workdir", flow / "run")
     text = (flow / "model" / "README.md").read_text()
     assert "| model_q4.onnx | 4-bit |" in text

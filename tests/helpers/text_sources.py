@@ -1,4 +1,4 @@
-"""Tests share these documents, and read them back from the files that they wrote."""
+"""Documents that several tests write to files, and functions that read such files."""
 
 import bz2
 import gzip
@@ -14,15 +14,16 @@ WIKI = "".join(f'<doc id="{i}" url="u" title="t">\n{text}\n\n</doc>\n' for i, te
 PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
 
 
-def read(path, format="auto"):
-    """The texts of the documents that match `path`, and the counts."""
+def read(path, text_format="auto"):
+    """Returns the texts of the documents in the files that match `path`, and the counts."""
     counts = sources.Counts()
-    found = sources.documents(sources.find([str(path)]), counts, text_format=format)
-    return [document.text.strip("\n") for document in found], counts
+    documents = sources.documents(sources.find([str(path)]), counts, text_format=text_format)
+    return [document.text.strip("\n") for document in documents], counts
 
 
-def complaint(path, format="auto") -> str:
+def complaint(path, text_format="auto"):
+    """Returns the message of the error that `read` raises, which must name `path`."""
     with pytest.raises(command.UserError) as raised:
-        read(path, format)
+        read(path, text_format)
     assert str(path) in str(raised.value)
     return str(raised.value)
