@@ -13,7 +13,7 @@ import pytest
 from bert_tpu.core import command
 from bert_tpu.data import batch_spec
 from bert_tpu.model import activation, param_layout, transformer
-from bert_tpu.pretrain import objective, pretraining
+from bert_tpu.pretrain import mlm_nsp, pretraining
 from bert_tpu.training import jobs
 from configs import bert, demo
 
@@ -99,7 +99,7 @@ def test_gelu_in_bfloat16_is_erf_to_a_hundredth_of_what_bfloat16_resolves():
 
 def test_the_mlm_loss_is_a_mean_over_the_batchs_predictions_plus_a_hundred_thousandth():
     batch = {"masked_ids": jnp.array([[7, 8, 0], [9, 0, 0]]), "next_sentence_label": jnp.array([0, 1])}
-    counts = objective.counts(batch)
+    counts = mlm_nsp.counts(batch)
     assert float(counts["mlm_loss"]) == pytest.approx(3 + 1e-5, abs=1e-7)
     assert float(counts["nsp_loss"]) == 2
 

@@ -10,17 +10,15 @@ from etils import epath
 import numpy as np
 
 from bert_tpu.core import command, storage
+from bert_tpu.monitoring import metrics, power_law
+from bert_tpu.monitoring.metrics import Metric
 
 FILE = "health.json"
 NEAR_NATS = 0.05  # a loss this near to the unigram entropy, or above: the model has learnt word frequencies alone
 FALLEN_NATS = 0.3  # a loss this far below the unigram entropy: the model learns words
-STUCK, STUCK_TIMES = 0.02, 3  # NSP at most this far above the commoner label, in as many evaluations in a row
+STUCK, STUCK_TIMES = 0.02, 3  # at most this far above the commoner label, in as many evaluations in a row
 ROSE_NATS, ROSE_DEVIATIONS = 0.1, 4  # a rise above the fitted curve: in nats, and in deviations of its residuals
-# BERT-large is right at some 70% of the masked pieces of clean text. No compact model comes near that.
-TOO_GOOD = 0.8
 UNKNOWN, WAIT = 0.01, 0.1  # largest sound shares of [UNK] in the text, and of a step's time spent on input
-FEWEST = 4  # evaluations that a fit needs
-EXPONENTS = np.linspace(0.1, 1.5, 29)
 
 Line = dict[str, Any]  # of metrics.jsonl
 Evaluations = dict[int, list[Line]]  # by sequence length, each list in the order of its steps
@@ -33,6 +31,12 @@ class Facts(NamedTuple):
     unknown_share: float  # [UNK] among its tokens
     warmup_steps: int
     commoner: dict[int, float]  # sequence length -> share of the commoner NSP label in the evaluation split
+    metrics: tuple[Metric, ...] = metrics.BEFORE  # those of the run's objective
+
+    @property
+    def language_model(self) -> Metric | None:
+        """The loss that the unigram entropy is the baseline of."""
+        return next((metric for metric in self.metrics if metric.baseline == metrics.UNIGRAM_ENTROPY), None)
 
 
 def commoner_shares(counts: Iterable[Iterable[Sequence[int]]]) -> dict[int, float]:
@@ -46,7 +50,8 @@ def commoner_shares(counts: Iterable[Iterable[Sequence[int]]]) -> dict[int, floa
 
 def write(directory: str | os.PathLike, facts: Facts) -> None:
     """Writes `facts` to W/health.json, so that the run can be checked when its corpus is gone."""
-    storage.write_text(epath.Path(directory) / FILE, json.dumps(facts._asdict(), indent=1) + "\n")
+    content = facts._asdict() | {"metrics": [metric._asdict() for metric in facts.metrics]}
+    storage.write_text(epath.Path(directory) / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def read(directory: str | os.PathLike) -> Facts | None:
@@ -55,7 +60,10 @@ def read(directory: str | os.PathLike) -> Facts | None:
     if not path.exists():
         return None
     try:
-        facts = Facts(**json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        if "metrics" in content:  # not in runs of before they were listed
+            content["metrics"] = tuple(Metric(**metric) for metric in content["metrics"])
+        facts = Facts(**content)
         return facts._replace(commoner={int(n): share for n, share in facts.commoner.items()})
     except (ValueError, TypeError, AttributeError):
         raise command.UserError(f"{path} is damaged: delete it") from None
@@ -68,54 +76,17 @@ class Finding(NamedTuple):
     sentence: str
 
 
-class Curve(NamedTuple):
-    """A fitted loss = floor + drop x step ** -exponent, and the standard deviation of its residuals, in nats."""
-
-    floor: float
-    drop: float
-    exponent: float
-    deviation: float
-
-    def at(self, step: int) -> float:
-        """The predicted loss at `step`."""
-        return self.floor + self.drop * step**-self.exponent
-
-
-def fit(steps: Sequence[int], losses: Sequence[float]) -> Curve | None:
-    """Fits a falling power law with a floor of 0 or more by least squares; None for fewer than FEWEST points.
-
-    The form is that of Kaplan et al. 2020, arXiv:2001.08361, with the irreducible part of Henighan et al. 2020,
-    arXiv:2010.14701. The fit tries each exponent in turn; the other two parameters are linear.
-    """
-    if len(steps) < FEWEST:
-        return None
-    x, y = np.asarray(steps, float), np.asarray(losses, float)
-    least, best = np.inf, None
-    for exponent in EXPONENTS:
-        falling = x**-exponent
-        design = np.stack([np.ones_like(falling), falling], axis=1)
-        (floor, drop), *_ = np.linalg.lstsq(design, y, rcond=None)
-        if floor < 0:
-            floor, drop = 0.0, float(falling @ y / (falling @ falling))
-        residuals = y - floor - drop * falling
-        squares = residuals @ residuals
-        if best is None or squares < least:
-            deviation = float(np.sqrt(squares / max(1, len(x) - 3)))
-            least, best = squares, Curve(float(floor), float(drop), float(exponent), deviation)
-    return best
-
-
 def remark(lines: Iterable[Line], facts: Facts, num_steps: int) -> str | None:
     """Compares the newest loss of the shortest rows with the unigram entropy, and says where a fitted curve ends."""
-    evaluations = _by_length(lines)
-    if not evaluations:
+    loss, evaluations = facts.language_model, _by_length(lines, facts)
+    if not loss or not evaluations:
         return None
     shortest = evaluations[min(evaluations)]
     newest = shortest[-1]
-    below = facts.unigram_entropy - newest["mlm_loss"]
+    below = facts.unigram_entropy - newest[loss.name]
     side = "below" if below >= 0 else "above"
-    text = f"MLM loss {abs(below):.2f} nats {side} the unigram entropy of {facts.unigram_entropy:.2f}"
-    curve = _curve(shortest, facts)
+    text = f"{loss.label} {abs(below):.2f} nats {side} the unigram entropy of {facts.unigram_entropy:.2f}"
+    curve = _curve(shortest, loss, facts)
     if curve and newest["step"] < num_steps:
         text += f"; a curve through the evaluations so far ends at {curve.at(num_steps):.2f} nats"
     return text
@@ -124,7 +95,7 @@ def remark(lines: Iterable[Line], facts: Facts, num_steps: int) -> str | None:
 def check(lines: Iterable[Line], facts: Facts) -> list[Finding]:
     """The known faults in `lines`, the lines of metrics.jsonl up to now; each name at most once."""
     lines = list(lines)
-    evaluations = _by_length(lines)
+    evaluations = _by_length(lines, facts)
     checks: list[Callable[[Evaluations, Facts], Finding | None]] = [_flat, _stuck, _rose, _too_good]
     findings = [finding for check in checks if (finding := check(evaluations, facts))]
     if facts.unknown_share > UNKNOWN:
@@ -132,7 +103,7 @@ def check(lines: Iterable[Line], facts: Facts) -> list[Finding]:
             f"{facts.unknown_share:.1%} of the corpus is [UNK]: the vocabulary does not fit this text; train one on it "
             "(tools.train_tokenizer), or check that its case and alphabet are the text's"
         )))  # fmt: skip
-    waiting = _input_share(lines)
+    waiting = _input_share(lines, facts)
     if waiting > WAIT:
         findings.append(Finding("input", (
             f"{waiting:.0%} of a step's time is waiting for input: the host's processors are too few or too busy"
@@ -140,11 +111,12 @@ def check(lines: Iterable[Line], facts: Facts) -> list[Finding]:
     return findings
 
 
-def _by_length(lines: Iterable[Line]) -> Evaluations:
+def _by_length(lines: Iterable[Line], facts: Facts) -> Evaluations:
     """The evaluations that have a finite loss."""
+    keys = ["step", "seq_len", *([facts.language_model.name] if facts.language_model else [])]
     evaluations: Evaluations = {}
     for line in lines:
-        if line.get("kind") == "eval" and all(_is_number(line.get(key)) for key in ("step", "seq_len", "mlm_loss")):
+        if line.get("kind") == "eval" and all(_is_number(line.get(key)) for key in keys):
             evaluations.setdefault(line["seq_len"], []).append(line)
     return evaluations
 
@@ -157,54 +129,65 @@ def _past_warmup(evaluations: list[Line], facts: Facts, times: int = 1) -> list[
     return [line for line in evaluations if line["step"] > times * facts.warmup_steps]
 
 
-def _curve(evaluations: list[Line], facts: Facts) -> Curve | None:
+def _curve(evaluations: list[Line], loss: Metric, facts: Facts) -> power_law.Curve | None:
     past = _past_warmup(evaluations, facts)
-    return fit([line["step"] for line in past], [line["mlm_loss"] for line in past])
+    return power_law.fit([line["step"] for line in past], [line[loss.name] for line in past])
 
 
 def _flat(evaluations: Evaluations, facts: Facts) -> Finding | None:
+    loss = facts.language_model
     late = _past_warmup(evaluations[min(evaluations)], facts, times=3) if evaluations else []
-    if not late or late[-1]["mlm_loss"] < facts.unigram_entropy - NEAR_NATS:
+    if not loss or not late or late[-1][loss.name] < facts.unigram_entropy - NEAR_NATS:
         return None
     newest = late[-1]
     return Finding("flat", (
-        f"step {newest['step']:,} is long past the warm-up and the MLM loss, {newest['mlm_loss']:.2f} nats, is still "
-        f"at the unigram entropy of {facts.unigram_entropy:.2f}: the model has learnt word frequencies alone; look at "
-        "the learning rate (too high or too low) and at the batches (tools.show_batches)"
+        f"step {newest['step']:,} is long past the warm-up and the {loss.label}, {newest[loss.name]:.2f} nats, is "
+        f"still at the unigram entropy of {facts.unigram_entropy:.2f}: the model has learnt word frequencies alone; "
+        "look at the learning rate (too high or too low) and at the batches (tools.show_batches)"
     ))  # fmt: skip
 
 
 def _stuck(evaluations: Evaluations, facts: Facts) -> Finding | None:
+    labels = [metric for metric in facts.metrics if metric.baseline == metrics.COMMONER_LABEL]
+    findings = (_stuck_at_commoner(evaluations, facts, metric) for metric in labels)
+    return next((finding for finding in findings if finding), None)
+
+
+def _stuck_at_commoner(evaluations: Evaluations, facts: Facts, metric: Metric) -> Finding | None:
     """A finding only if all lengths agree: NSP is hard in short rows, which alone prove nothing."""
+    loss = facts.language_model
     for seq_len, lines in evaluations.items():
-        accuracies = [line.get("nsp_accuracy") for line in lines[-STUCK_TIMES:]]
+        accuracies = [line.get(metric.name) for line in lines[-STUCK_TIMES:]]
         chance = facts.commoner.get(seq_len)
         numbers = [accuracy for accuracy in accuracies if _is_number(accuracy)]
         if len(numbers) < STUCK_TIMES or chance is None:
             return None
-        has_learnt = lines[-1]["mlm_loss"] < facts.unigram_entropy - FALLEN_NATS
+        has_learnt = not loss or lines[-1][loss.name] < facts.unigram_entropy - FALLEN_NATS
         if not has_learnt or max(numbers) > chance + STUCK:
             return None
     if not evaluations:
         return None
     seq_len = max(evaluations)
-    return Finding("nsp", (
-        f"the model learns MLM but not NSP: {evaluations[seq_len][-1]['nsp_accuracy']:.1%} right at {seq_len} tokens, "
-        f"where always the commoner label is right at {facts.commoner[seq_len]:.1%}; check that documents keep the "
-        "order of their sentences and have more than one (tools.describe_corpus)"
+    learns = f"learns {loss.task} but not {metric.task}" if loss else f"does not learn {metric.task}"
+    return Finding(metric.name.removesuffix("_accuracy"), (
+        f"the model {learns}: {evaluations[seq_len][-1][metric.name]:.1%} right at {seq_len} tokens, "
+        f"where always the commoner label is right at {facts.commoner[seq_len]:.1%}; {metric.advice}"
     ))  # fmt: skip
 
 
 def _rose(evaluations: Evaluations, facts: Facts) -> Finding | None:
+    loss = facts.language_model
+    if not loss:
+        return None
     for seq_len, lines in sorted(evaluations.items(), reverse=True):
-        curve, newest = _curve(lines[:-1], facts), lines[-1]
+        curve, newest = _curve(lines[:-1], loss, facts), lines[-1]
         if not curve:
             continue
-        above = newest["mlm_loss"] - max(curve.at(newest["step"]), curve.floor)
-        lowest = min(line["mlm_loss"] for line in lines[:-1])
-        if above > max(ROSE_NATS, ROSE_DEVIATIONS * curve.deviation) and newest["mlm_loss"] > lowest:
+        above = newest[loss.name] - max(curve.at(newest["step"]), curve.floor)
+        lowest = min(line[loss.name] for line in lines[:-1])
+        if above > max(ROSE_NATS, ROSE_DEVIATIONS * curve.deviation) and newest[loss.name] > lowest:
             return Finding("rose", (
-                f"the held-out MLM loss at {seq_len} tokens is {newest['mlm_loss']:.2f} nats, {above:.2f} above the "
+                f"the held-out {loss.label} at {seq_len} tokens is {newest[loss.name]:.2f} nats, {above:.2f} above the "
                 f"curve of the evaluations before step {newest['step']:,}, the lowest of which was {lowest:.2f}; it "
                 "should fall again within some thousand steps if the row length changed there; if not, lower the "
                 "learning rate"
@@ -213,22 +196,22 @@ def _rose(evaluations: Evaluations, facts: Facts) -> Finding | None:
 
 
 def _too_good(evaluations: Evaluations, facts: Facts) -> Finding | None:
-    del facts
-    for seq_len, lines in evaluations.items():
-        accuracy = lines[-1].get("mlm_accuracy")
-        if _is_number(accuracy) and accuracy > TOO_GOOD:
-            return Finding("too good", (
-                f"{accuracy:.1%} of the masked pieces of held-out text are right at {seq_len} tokens, too good to be "
-                "true: the training text probably contains the same text, or the text is boilerplate; prepare the "
-                "corpus with --duplicates near"
-            ))  # fmt: skip
+    limited = [(metric, metric.too_good) for metric in facts.metrics if metric.too_good is not None]
+    for metric, limit in limited:
+        for seq_len, lines in evaluations.items():
+            accuracy = lines[-1].get(metric.name)
+            if _is_number(accuracy) and accuracy > limit:
+                return Finding("too good", (
+                    f"{accuracy:.1%} {metric.unit.removeprefix('% ')} of held-out text are right at {seq_len} tokens, "
+                    f"too good to be true: {metric.advice}"
+                ))  # fmt: skip
     return None
 
 
-def _input_share(lines: Iterable[Line]) -> float:
+def _input_share(lines: Iterable[Line], facts: Facts) -> float:
     """Share of the steps' time spent waiting for input, since the last evaluation but one."""
     lines = list(lines)
-    ends = sorted({line["step"] for rows in _by_length(lines).values() for line in rows})
+    ends = sorted({line["step"] for rows in _by_length(lines, facts).values() for line in rows})
     since = ends[-2] if len(ends) > 1 else 0
     late = [
         line for line in lines

@@ -8,6 +8,7 @@ import functools
 import sys
 
 import jax
+import ml_collections
 
 from bert_tpu.core import command, config
 from bert_tpu.corpus import store
@@ -16,7 +17,7 @@ from bert_tpu.distributed import hosts
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
 from bert_tpu.monitoring import health
-from bert_tpu.pretrain import objective, samples
+from bert_tpu.pretrain import mlm, mlm_nsp, objective, samples
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
 
@@ -40,7 +41,7 @@ MINIMA = trainer.MINIMA | {
 
 def job(cfg) -> jobs.Job:
     """The Job of a config, of which every key is checked. Reads no data: a run can be planned before it has any."""
-    config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS))
+    config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS), optional=("objective",))
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
@@ -49,6 +50,7 @@ def job(cfg) -> jobs.Job:
     config.check_minima(cfg, MINIMA)
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
+    objective = find_objective(cfg)
     return jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
         loss=functools.partial(objective.loss, bert),
@@ -62,6 +64,17 @@ def job(cfg) -> jobs.Job:
         dtype=cfg.model.dtype,
         exact_loss=None if bert.softmax == "exact" else functools.partial(objective.loss, bert.clone(softmax="exact")),
     )
+
+
+def find_objective(cfg: ml_collections.ConfigDict) -> objective.Objective:
+    """The objective that the config's key `objective` names; MLM + NSP if it has no such key."""
+    name = cfg.get("objective", "mlm_nsp")
+    match name:
+        case "mlm_nsp":
+            return mlm_nsp.OBJECTIVE
+        case "mlm":
+            return mlm.OBJECTIVE
+    raise command.UserError(f"config.objective is {name!r}: give mlm_nsp or mlm")
 
 
 def make_batch_spec(cfg) -> batch_spec.BatchSpec:
@@ -82,7 +95,7 @@ def training(cfg, group=None) -> trainer.Training:
     return trainer.Training(
         job=this,
         schedule=spec,
-        objectives=objective.NAMES,
+        objectives=find_objective(cfg).losses,
         facts={"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}},
         vocabulary=vocab.load(lock.directory),
         size=sum(x.size for x in jax.tree.leaves(param_layout.shapes(cfg.model))),
@@ -154,7 +167,13 @@ def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
     )
     examples_per_row = sum(each for each, _ in of_hosts) / len(of_hosts)
     commoner = health.commoner_shares([counts for _, counts in of_hosts])
-    facts = health.Facts(lock.unigram_entropy, lock.content["train"]["unknown_share"], cfg.optim.warmup_steps, commoner)
+    facts = health.Facts(
+        unigram_entropy=lock.unigram_entropy,
+        unknown_share=lock.content["train"]["unknown_share"],
+        warmup_steps=cfg.optim.warmup_steps,
+        commoner=commoner,
+        metrics=find_objective(cfg).metrics,
+    )
     warned = set()
 
     def evaluate(programs, on, state, books, finished):

@@ -15,7 +15,7 @@ import pytest
 from bert_tpu.core import command, config, hashing
 from bert_tpu.data import batch_spec, corpus_batches, packing
 from bert_tpu.model import param_layout, transformer
-from bert_tpu.pretrain import objective, pretraining
+from bert_tpu.pretrain import mlm_nsp, pretraining
 
 L, E, ROWS = 128, 16, 24
 PACKED = batch_spec.check(
@@ -152,7 +152,7 @@ def test_packed_and_alone_give_the_same_loss_and_gradients():
             start, filled = start + n, filled + m
 
     def total(params, batch):
-        sums, counts = objective.loss(bert, params, batch, None), objective.counts(batch)
+        sums, counts = mlm_nsp.loss(bert, params, batch, None), mlm_nsp.counts(batch)
         return sum(sums[name][0] / counts[name] for name in counts), sums
 
     run = jax.jit(jax.value_and_grad(total, has_aux=True))

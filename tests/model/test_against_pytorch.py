@@ -11,7 +11,7 @@ import transformers
 
 from bert_tpu.huggingface import hf, tensor_names
 from bert_tpu.model import param_layout, transformer
-from bert_tpu.pretrain import objective
+from bert_tpu.pretrain import mlm_nsp
 
 
 def torch_loss_and_gradients(directory, batch):
@@ -36,7 +36,7 @@ def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
     bert, batch = transformer.Bert(**section), small_bert.batch()
 
     def total(params):
-        sums, counts = objective.loss(bert, params, batch, None), objective.counts(batch)
+        sums, counts = mlm_nsp.loss(bert, params, batch, None), mlm_nsp.counts(batch)
         return sum(sums[name][0] / counts[name] for name in counts)
 
     loss, gradients = jax.jit(jax.value_and_grad(total))(param_layout.pack(small_bert.params(section)))

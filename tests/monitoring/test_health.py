@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies
 import numpy as np
 import pytest
 
-from bert_tpu.monitoring import health
+from bert_tpu.monitoring import health, power_law
 from bert_tpu.pretrain import pretraining
 
 FACTS = health.Facts(unigram_entropy=6.9, unknown_share=0.001, warmup_steps=10_000, commoner={128: 0.52, 512: 0.51})
@@ -90,9 +90,9 @@ def test_the_share_of_waiting_is_of_all_the_time_whatever_the_lengths():
 
 def test_the_fit_returns_the_curve_that_the_points_are_on():
     steps = np.arange(1, 30) * 1e4
-    curve = health.fit(steps, 1.5 + 40 * steps**-0.25)
+    curve = power_law.fit(steps, 1.5 + 40 * steps**-0.25)
     assert (curve.floor, curve.drop, curve.exponent) == pytest.approx((1.5, 40, 0.25), rel=1e-6)
-    assert health.fit(steps[:3], steps[:3]) is None
+    assert power_law.fit(steps[:3], steps[:3]) is None
 
 
 def test_the_remark_says_how_far_below_the_entropy_and_where_the_curve_ends():

@@ -20,7 +20,7 @@ from bert_tpu.core import progress
 from bert_tpu.data import corpus_batches
 from bert_tpu.distributed import hosts, mesh
 from bert_tpu.monitoring import health, log, versions
-from bert_tpu.pretrain import objective, pretraining
+from bert_tpu.pretrain import mlm_nsp, pretraining
 from bert_tpu.training import checkpoint, loop, train_step, trainer
 
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
@@ -265,7 +265,7 @@ def test_evaluation_is_on_a_fixed_set(given, cfg, whole):
         batches = corpus_batches.heldout(share, pretraining.make_batch_spec(other), cfg.eval.num_batches)
         sums = loop.evaluate(programs, on, params, batches)
         for line in metrics(whole)[-2:]:
-            means = log.means(log.add_sums({}, sums[line["seq_len"]]), objective.NAMES)
+            means = log.means(log.add_sums({}, sums[line["seq_len"]]), mlm_nsp.OBJECTIVE.losses)
             assert {name: float(f"{mean:.6g}") for name, mean in means.items()}.items() <= line.items()
 
 

@@ -1,0 +1,48 @@
+"""The objective MLM: the mean cross entropy of a batch's masked pieces, without next sentence prediction."""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+
+from bert_tpu.model import param_layout, transformer
+from bert_tpu.monitoring import metrics
+from bert_tpu.pretrain import objective
+from bert_tpu.training import jobs
+
+LOSS, ACCURACY = metrics.MLM_LOSS.name, metrics.MLM_ACCURACY.name
+
+
+def counts(batch: jobs.Batch) -> dict[str, jax.Array]:
+    """The number of predictions, plus 1e-5 as in run_pretraining.py."""
+    return {LOSS: jnp.sum(batch["masked_ids"] > 0) + 1e-5}
+
+
+def loss(bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None) -> jobs.Sums:
+    """Cross entropies in nats and hits of the masked pieces, each as (sum, count)."""
+    return sums(outputs(bert, params, batch, draw), batch)
+
+
+def outputs(
+    bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None
+) -> transformer.Losses:
+    """Losses and hits of the masked pieces, and logits of the pairs."""
+    losses = bert.clone(vocab_size=param_layout.padded_size(bert.vocab_size)).apply(
+        {"params": param_layout.split_layers(params)},
+        batch["input_ids"], batch["token_type_ids"], batch["attention_mask"], batch["masked_positions"],
+        batch["masked_ids"], batch.get("example_starts"), draw=draw, method="losses",
+    )  # fmt: skip
+    return cast(transformer.Losses, losses)
+
+
+def sums(heads: transformer.Losses, batch: jobs.Batch) -> jobs.Sums:
+    """Sums over the masked pieces. Unused slots, those with id 0, have no weight."""
+    weights = (batch["masked_ids"] > 0).astype(jnp.float32)
+    count = jnp.sum(weights)
+    return {
+        LOSS: (jnp.sum(weights * heads.mlm_BM), count),
+        ACCURACY: (jnp.sum(weights * heads.mlm_hits_BM), count),
+    }
+
+
+OBJECTIVE = objective.Objective((LOSS,), (metrics.MLM_LOSS, metrics.MLM_ACCURACY), loss, counts)

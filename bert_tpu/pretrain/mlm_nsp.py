@@ -1,0 +1,48 @@
+"""BERT's objective MLM + NSP: the mean MLM loss of a batch plus its mean NSP loss."""
+
+import jax
+import jax.numpy as jnp
+
+from bert_tpu.model import transformer
+from bert_tpu.monitoring import metrics
+from bert_tpu.pretrain import mlm, objective
+from bert_tpu.training import jobs
+
+NSP_LOSS, NSP_ACCURACY = "nsp_loss", metrics.NSP_ACCURACY.name
+
+
+def counts(batch: jobs.Batch) -> dict[str, jax.Array]:
+    """The number of predictions, as in mlm.py, and of examples."""
+    labels = batch["next_sentence_label"]
+    examples = jnp.float32(labels.shape[0]) if labels.ndim == 1 else jnp.sum(_weights(batch))
+    return mlm.counts(batch) | {NSP_LOSS: examples}
+
+
+def loss(bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None) -> jobs.Sums:
+    """Cross entropies in nats and hits of both heads, each as (sum, count).
+
+    Examples that share a row have one label each; unused slots, those with label -1, have no weight.
+    """
+    heads, labels, weights = mlm.outputs(bert, params, batch, draw), batch["next_sentence_label"], _weights(batch)
+    label_scores = jnp.take_along_axis(heads.nsp, labels[..., None], axis=-1, mode="clip")[..., 0]
+    losses = jax.nn.logsumexp(heads.nsp, axis=-1) - label_scores
+    hits = (label_scores >= jnp.max(heads.nsp, axis=-1)).astype(jnp.float32)
+    count = jnp.sum(weights)
+    return mlm.sums(heads, batch) | {
+        NSP_LOSS: (jnp.sum(weights * losses), count),
+        NSP_ACCURACY: (jnp.sum(weights * hits), count),
+    }
+
+
+def _weights(batch: jobs.Batch) -> jax.Array:
+    """1 for each example, 0 for an unused slot: [rows], or [rows, slots] if examples share rows."""
+    labels = batch["next_sentence_label"]
+    return jnp.ones(labels.shape, jnp.float32) if labels.ndim == 1 else (labels >= 0).astype(jnp.float32)
+
+
+OBJECTIVE = objective.Objective(
+    losses=(*mlm.OBJECTIVE.losses, NSP_LOSS),
+    metrics=(*mlm.OBJECTIVE.metrics, metrics.NSP_ACCURACY),
+    loss=loss,
+    counts=counts,
+)
