@@ -1,16 +1,16 @@
-"""BERT pretraining as its authors did it, in nine sizes, or in the size of a model that is trained on.
+"""Pretrains BERT by its authors' recipe, in nine sizes, or continues a model in its own size.
 
 python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS
 python -m bert_tpu.pretrain --config configs/bert.py:like --workdir W --config.data.dir=CORPUS --config.init_from=MODEL
 
-The default is the recipe of google-research/bert: 1,000,000 steps of 256 rows, 900,000 at 128 tokens and then
-100,000 at 512. For `medium` that is 7.6 EFLOP of products; how long 16 chips take was not measured yet.
+The default is the recipe of google-research/bert: 1,000,000 steps of 256 rows, 900,000 at 128 tokens and then 100,000
+at 512. For `medium` this takes 7.6 EFLOP of matrix products. Its hours on 16 chips have not been measured yet.
 """
 
 import ml_collections
 
-# layers, hidden size; heads are hidden / 64 and the feed-forward is 4 x hidden. The names are this project's own
-# (Google's Mini is 4/256), so artefacts carry the sizes as well.
+# (layers, hidden size). There are hidden size / 64 heads, and the feed-forward size is 4 x the hidden size. The names
+# are this project's own (Google's Mini is 4/256), so exported models also have the sizes in their names.
 VARIANTS = {
     "micro": (2, 128),
     "mini": (4, 128),
@@ -22,17 +22,15 @@ VARIANTS = {
     "large": (10, 768),
     "pro": (12, 768),
 }
-
-
-LIKE = "like"  # the variant whose sizes, each None here, are those of the model in `init_from`
+LIKE = "like"  # the variant with the sizes of the model in `init_from`; here each of them is None
 SIZES = (
     "vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size", "max_positions", "type_vocab_size",
     "activation", "layer_norm_eps",
 )  # fmt: skip
 
 
-def get_config(variant="medium"):
-    """The config of one of VARIANTS, or of LIKE."""
+def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
+    """Returns the config of one of VARIANTS, or of LIKE."""
     if variant not in (*VARIANTS, LIKE):
         raise ValueError(f"configs/bert.py has no variant {variant!r}: choose from {', '.join(VARIANTS)}, {LIKE}")
     if variant == LIKE:
@@ -44,9 +42,9 @@ def get_config(variant="medium"):
         dict(
             seed=0,
             batch_size=256,
-            accumulate=1,  # parts a batch is computed in, where memory asks for it
+            accumulate=1,  # compute a batch in this number of parts, to save memory
             num_steps=1_000_000,
-            init_from="",  # a Hugging Face directory, workdir, checkpoint or imported model to continue from
+            init_from="",  # model to continue: a Hugging Face directory, workdir, checkpoint or imported model
             compile_cache="~/.cache/bert_tpu",
             model=dict(
                 vocab_size=30_522,
@@ -57,7 +55,7 @@ def get_config(variant="medium"):
                 max_positions=512,
                 type_vocab_size=2,
                 activation="gelu",
-                softmax="bounded",  # fewer passes; "exact" does not compute steps again whose scores are too far apart
+                softmax="bounded",  # fewer passes; a step whose scores are too far apart is repeated with "exact"
                 dropout=0.1,
                 attention_dropout=0.1,
                 layer_norm_eps=1e-12,
@@ -73,8 +71,8 @@ def get_config(variant="medium"):
                 short_prob=0.1,
                 mask_rate=0.15,
                 whole_word=False,
-                packed_rows=0,  # of a 512-token step whose examples share rows; configs/fast.py has them
-                packed_examples=16,
+                packed_rows=0,  # rows of a 512-token step whose examples share rows; 0: no sharing; see configs/fast.py
+                packed_examples=16,  # in a row, at most
             ),
             optim=dict(
                 name="bert_adamw",
@@ -91,15 +89,15 @@ def get_config(variant="medium"):
             eval=dict(every_steps=10_000, num_batches=16),
             log=dict(every_steps=100, tensorboard=True),
             profile=dict(first_step=0, num_steps=0),
-            nonfinite=dict(stop_after=20),  # steps in a row; 0: never
+            nonfinite=dict(stop_after=20),  # skipped steps in a row before the run stops; 0: never stop
             watchdog=dict(silent_s=30, stacks_s=300, exit_s=600),
             plan=dict(
-                # US dollars a chip and hour, on demand, in the cheapest US region, in 2025: put in your own.
-                # https://cloud.google.com/tpu/pricing
+                # US dollars for a chip and hour, on demand, in the cheapest US region, in 2025. Set your own prices.
+                # Source: https://cloud.google.com/tpu/pricing
                 price=dict(v3=2.00, v4=3.22, v5e=1.20, v5p=4.20, v6e=2.70),
-                pue=1.09,  # Google's fleet in 2024: https://datacenters.google/efficiency
-                # USA in 2022, 827.5 lb CO2e/MWh (823.1 is CO2 alone): eGRID2022, https://www.epa.gov/egrid
-                kgco2e_per_kwh=0.375,  # yours may be far from it
+                pue=1.09,  # power usage effectiveness of Google's fleet in 2024: https://datacenters.google/efficiency
+                # USA in 2022: 827.5 lb CO2e/MWh (823.1 of CO2 alone). Source: eGRID2022, https://www.epa.gov/egrid
+                kgco2e_per_kwh=0.375,  # your grid may differ by a lot
             ),
         )
     )

@@ -1,18 +1,20 @@
-"""GLUE, a task at a time.
+"""Fine-tunes on one task of GLUE.
 
 python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
 
-MODEL: a Hugging Face directory, a workdir of a pretraining or an imported model. GLUE: a folder of the official TSV
+MODEL is a Hugging Face directory, a workdir of a pretraining or an imported model. GLUE is a folder of the official TSV
 files, or tfds:glue/rte. On a CPU add --config.model.dtype=float32.
 """
+
+import ml_collections
 
 from configs import tuning
 
 TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
-def get_config(task="rte"):
-    """The config of one of TASKS."""
+def get_config(task: str = "rte") -> ml_collections.ConfigDict:
+    """Returns the config of one of TASKS."""
     if task not in TASKS:
         raise ValueError(f"configs/glue.py has no task {task!r}: choose from {', '.join(TASKS)}")
     return tuning.get_config("glue", task=task, dir="")

@@ -1,14 +1,16 @@
-"""Texts or pairs of one's own, in CSV, TSV or JSON lines.
+"""Fine-tunes on your own texts or pairs of texts, in CSV, TSV or JSON lines.
 
 python -m bert_tpu.finetune --config configs/pairs.py --workdir W --config.init_from=MODEL
 --config.data.train=train.csv --config.data.validation=valid.csv
 """
 
+import ml_collections
+
 from configs import tuning
 
 
-def get_config(head="classify"):
-    """The config for classes, or for numbers ("regress"). The columns' names are keys of its `data`."""
+def get_config(head: str = "classify") -> ml_collections.ConfigDict:
+    """Returns the config for classes, or for numbers ("regress"). Its `data` has the names of the columns."""
     if head not in ("classify", "regress"):
         raise ValueError(f"configs/pairs.py has no head {head!r}: choose classify or regress")
     return tuning.get_config(

@@ -1,28 +1,28 @@
-"""What every fine-tuning starts from; configs/glue.py, squad.py, ner.py and pairs.py say what is a task's own.
+"""The base of every fine-tuning config; configs/glue.py, squad.py, ner.py and pairs.py add their task's values.
 
-The recipe is that of the BERT paper (appendix A.3): 3 epochs of 32 rows at 2e-5 to 5e-5, a tenth of the steps warm-up,
-then linear decay.
+The recipe is that of the BERT paper (Devlin et al. 2019, appendix A.3): 3 epochs of 32 rows at 2e-5 to 5e-5, warm-up in
+a tenth of the steps, then linear decay.
 """
 
 import ml_collections
 
 
-def get_config(reader, **data):
-    """The config of a task that bert_tpu/tasks/`reader`.py reads with the arguments `data`."""
+def get_config(reader: str, **data: object) -> ml_collections.ConfigDict:
+    """Returns the config of a task that bert_tpu/tasks/`reader`.py reads with the arguments `data`."""
     return ml_collections.ConfigDict(
         dict(
-            seeds=(0,),  # several train at once, in one program
+            seeds=(0,),  # several seeds train at once, in one program
             batch_size=32,
             accumulate=1,
-            num_steps=0,  # 0: so many as the epochs have
+            num_steps=0,  # 0: as many as `epochs` takes
             epochs=3.0,
             warmup=0.1,  # share of the steps
-            max_length=128,  # tokens of an example, which is cut to it, and of the rows that examples share
+            max_length=128,  # tokens of an example, which is cut if it is longer, and of the rows that examples share
             init_from="",
             compile_cache="~/.cache/bert_tpu",
             reader=reader,
             data=data,
-            # "bounded" saves nothing at 128 tokens, and a seed whose step it cannot take would change the form of all.
+            # "bounded" saves nothing at 128 tokens, and one seed that needs "exact" would force it on all seeds.
             model=dict(dropout=0.1, attention_dropout=0.1, softmax="exact", dtype="bfloat16", remat=False),
             optim=dict(
                 name="adamw",

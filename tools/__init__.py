@@ -1,3 +1,3 @@
-"""The commands beside training: python -m tools.NAME."""
+"""Commands around training: python -m tools.NAME."""
 
-import bert_tpu  # noqa: F401  before anything that a command imports: it makes that quicker
+import bert_tpu  # noqa: F401  first, because it makes a command's imports quicker

@@ -1,15 +1,15 @@
-"""How biased a model is, by four published measures: tables, a picture, and a file for machines.
+"""Measures the social bias of one or several models by four published measures.
 
 python -m tools.audit_bias --model DIR [--model DIR2 ...] --data DIR --out OUT [--tasks crows stereoset ...]
 
-A model is any BERT of Hugging Face with an MLM head, or a pretraining's workdir; several stand side by side. The data's
-DIR has some of the benchmarks' official files, in folders or not: crows_pairs_anonymized.csv (CrowS-Pairs); dev.json or
-stereoset/dev*.json (StereoSet); all_sentences.tsv and occupations-stats.tsv (Winogender). What is missing is said and
-skipped; `templates`, occupations of a man and a woman, needs none. OUT gets bias.json, bias.md and bias.png. Needs no
-PyTorch.
+A model is any BERT of Hugging Face with an MLM head, or a pretraining's workdir. The tables compare all models. The
+folder of --data has some of the benchmarks' official files, also in folders below it: crows_pairs_anonymized.csv
+(CrowS-Pairs); dev.json or stereoset/dev*.json (StereoSet); all_sentences.tsv and occupations-stats.tsv (Winogender). A
+task whose file is missing is named and skipped. The task `templates`, occupations of a man and a woman, needs no file.
+
+OUT gets bias.json, bias.md with the tables, and bias.png. No PyTorch is needed.
 """
 
-import argparse
 import json
 import sys
 
@@ -19,12 +19,14 @@ from bert_tpu.training import checkpoint
 
 
 def main() -> None:
-    """Reads the files and the models, scores, writes OUT and prints its tables."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2], formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", required=True, help="may be given several times")
-    parser.add_argument("--data", required=True, metavar="DIR", help="with the benchmarks' files")
-    parser.add_argument("--out", required=True, help="a new directory")
-    parser.add_argument("--tasks", nargs="+", choices=audit.OPEN, default=list(audit.OPEN), help="all, if left out")
+    """Reads the files, scores the models, writes OUT and prints its tables."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument(
+        "--model", action="append", required=True, help="a model's directory; repeat the option for several models"
+    )
+    parser.add_argument("--data", required=True, metavar="DIR", help="folder of the benchmarks' files")
+    parser.add_argument("--out", required=True, help="new directory for the results")
+    parser.add_argument("--tasks", nargs="+", choices=audit.OPEN, default=list(audit.OPEN), help="default: all")
     args = parser.parse_args()
     checkpoint.quiet_orbax()
     chart.require()
@@ -32,12 +34,12 @@ def main() -> None:
         tasks, skipped = audit.tasks(args.data, args.tasks)
         for name, reason in skipped.items():
             print(f"{name} is skipped: {reason}", file=sys.stderr)
-        made = audit.audit(args.model, tasks, skipped)
-        (out / "bias.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
-        (out / "bias.md").write_text(markdown.markdown(made), encoding="utf-8")
+        results = audit.audit(args.model, tasks, skipped)
+        (out / "bias.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (out / "bias.md").write_text(markdown.markdown(results), encoding="utf-8")
         with (out / "bias.png").open("wb") as file:
-            chart.draw(made, file)
-    print(markdown.markdown(made))
+            chart.draw(results, file)
+    print(markdown.markdown(results))
 
 
 if __name__ == "__main__":

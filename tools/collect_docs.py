@@ -2,10 +2,12 @@
 
 python -m tools.collect_docs --out docs.txt
 
-The demo's corpus: prose from docstrings and README files that are on the machine already, so nothing is downloaded.
+This is the demo's corpus: prose from docstrings and README files of packages that are installed. Nothing is
+downloaded.
 """
 
 import ast
+from collections.abc import Iterable
 import concurrent.futures
 import importlib.metadata
 import pathlib
@@ -17,35 +19,36 @@ import tqdm
 
 from bert_tpu.core import command
 
-MIN_PARAGRAPH = 40  # characters; shorter ones are headings, signatures and bullets
+MIN_PARAGRAPH = 40  # characters; shorter blocks are headings, signatures and bullets
 RULE = re.compile(r"^\W+$", re.MULTILINE)  # a line without a letter, such as one under a heading
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def closure(names):
-    """The installed distributions that `names` need, themselves included, in alphabetical order."""
-    found, waiting = {}, list(names)
+def closure(names: Iterable[str]) -> list[importlib.metadata.Distribution]:
+    """Returns the distributions `names` and all that they need, as far as installed, in alphabetical order."""
+    distributions: dict[str, importlib.metadata.Distribution] = {}
+    waiting = list(names)
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
-        if name in found:
+        if name in distributions:
             continue
         try:
-            found[name] = importlib.metadata.distribution(name)
+            distributions[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # needed on another platform only
-        needs = map(requirements.Requirement, found[name].requires or ())
+        needs = map(requirements.Requirement, distributions[name].requires or ())
         waiting += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
-    return [found[name] for name in sorted(found)]
+    return [distributions[name] for name in sorted(distributions)]
 
 
-def files(distribution):
-    """Its Python modules and manuals, tests left out."""
+def files(distribution: importlib.metadata.Distribution) -> list[str]:
+    """Returns the paths of the Python modules and manuals of a distribution, without its tests."""
     paths = sorted(file for file in distribution.files or () if file.suffix in (".py", ".md", ".rst"))
     return [str(file.locate()) for file in paths if not re.search(r"(^|[/_])tests?([/_.]|$)", str(file))]
 
 
-def prose(path):
-    """Paragraphs of the docstrings, or of the whole file where it is a manual; each on one line."""
+def prose(path: str) -> list[str]:
+    """Returns the paragraphs of a module's docstrings, or of a manual; each paragraph is one line."""
     text = pathlib.Path(path).read_text(encoding="utf-8", errors="ignore")
     docs = [text]
     if path.endswith(".py"):
@@ -60,35 +63,40 @@ def prose(path):
     return [" ".join(block.split()) for block in blocks if is_prose(block)]
 
 
-def is_prose(block):
-    """True for running text; false for examples, tables, rules and lists of values."""
+def is_prose(block: str) -> bool:
+    """True for running text; False for examples, tables, rules and lists of values."""
     letters = sum(c.isalpha() or c.isspace() for c in block)
     return len(block) >= MIN_PARAGRAPH and letters > 0.85 * len(block) and not re.search(r">>>|```|^\s*[|+]", block)
 
 
-def collect(requirements_file, out):
-    """`out` holds the text of all packages that `requirements_file` brings; returns (bytes, files read)."""
+def collect(requirements_file: str, out: str) -> tuple[int, int]:
+    """Writes the text of all packages that `requirements_file` needs to `out`; returns (characters, files read)."""
     lines = pathlib.Path(requirements_file).read_text().splitlines()
     names = [requirements.Requirement(line).name for line in lines if line.strip() and line[0] not in "#-"]
     paths = [path for distribution in closure(names) for path in files(distribution)]
-    out, seen, size = pathlib.Path(out), set(), 0
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
+    path, size = pathlib.Path(out), 0
+    seen: set[str] = set()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
     with concurrent.futures.ProcessPoolExecutor() as pool, partial.open("w", encoding="utf-8") as file:
-        found = pool.map(prose, paths, chunksize=64)
-        for paragraphs in tqdm.tqdm(found, "documentation", len(paths), unit="file", mininterval=1):
+        results = pool.map(prose, paths, chunksize=64)
+        for paragraphs in tqdm.tqdm(results, "documentation", len(paths), unit="file", mininterval=1):
             new = [p for p in dict.fromkeys(paragraphs) if p not in seen]
             seen.update(new)
             if new:
                 size += file.write("\n".join(new) + "\n\n")
-    partial.replace(out)
+    partial.replace(path)
     return size, len(paths)
 
 
-def main():
-    """Collects and reports."""
-    parser = command.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requirements", default="requirements.txt", help="whose packages to read")
+def main() -> None:
+    """Collects and prints how much."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument(
+        "--requirements",
+        default="requirements.txt",
+        help="file of requirements whose packages are read (requirements.txt)",
+    )
     parser.add_argument("--out", required=True, help="text file to write")
     args = parser.parse_args()
     size, count = collect(args.requirements, args.out)

@@ -1,9 +1,9 @@
-"""Writes a small task of classes: which package a paragraph of documentation comes from.
+"""Writes a small classification task: which package does a paragraph of documentation come from?
 
 python -m tools.collect_task --out DIR
 
-DIR/train.jsonl and DIR/validation.jsonl, from docstrings and manuals of packages that are installed, so nothing is
-downloaded. A module's paragraphs are all in one of the two files.
+Writes DIR/train.jsonl and DIR/validation.jsonl from docstrings and manuals of packages that are installed. Nothing is
+downloaded. All paragraphs of a module are in the same file.
 """
 
 import concurrent.futures
@@ -19,26 +19,27 @@ from tools import collect_docs
 
 PACKAGES = ("flax", "jax", "keras", "numpy")
 ROWS = {"train": 500, "validation": 100}  # of each package
-HELD_OUT = 6  # one module of so many is for validation
+VALIDATION = 6  # one module of so many is for validation
 
 
-def collect(out):
-    """Leaves both files in `out`; returns the rows of each."""
+def collect(out: str) -> dict[str, int]:
+    """Writes both files to the folder `out`; returns the number of rows of each."""
     modules = []
     for package in PACKAGES:
-        (found,) = [each for each in collect_docs.closure([package]) if each.name.lower() == package]
-        modules += [(package, path) for path in collect_docs.files(found)]
-    seen, split = set(), {name: {package: [] for package in PACKAGES} for name in ROWS}
+        (distribution,) = [each for each in collect_docs.closure([package]) if each.name.lower() == package]
+        modules += [(package, path) for path in collect_docs.files(distribution)]
+    seen: set[str] = set()
+    split: dict[str, dict[str, list[str]]] = {name: {package: [] for package in PACKAGES} for name in ROWS}
     with concurrent.futures.ProcessPoolExecutor() as pool:
-        found = pool.map(collect_docs.prose, [path for _, path in modules], chunksize=64)
-        for (package, path), paragraphs in zip(modules, tqdm.tqdm(found, "paragraphs", len(modules)), strict=True):
+        results = pool.map(collect_docs.prose, [path for _, path in modules], chunksize=64)
+        for (package, path), paragraphs in zip(modules, tqdm.tqdm(results, "paragraphs", len(modules)), strict=True):
             new = [p for p in dict.fromkeys(paragraphs) if p not in seen]
             seen.update(new)
             name = path.split("site-packages")[-1]
-            held_out = int.from_bytes(hashlib.sha256(name.encode()).digest()) % HELD_OUT == 0
-            split["validation" if held_out else "train"][package] += new
-    out = pathlib.Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+            is_validation = int.from_bytes(hashlib.sha256(name.encode()).digest()) % VALIDATION == 0
+            split["validation" if is_validation else "train"][package] += new
+    folder = pathlib.Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
     sizes = {}
     for name, number in ROWS.items():
         rng = random.Random(0)
@@ -49,15 +50,15 @@ def collect(out):
         ]
         rng.shuffle(rows)
         lines = [json.dumps({"text": text, "label": package}) + "\n" for text, package in rows]
-        storage.write_text(out / f"{name}.jsonl", "".join(lines))
+        storage.write_text(folder / f"{name}.jsonl", "".join(lines))
         sizes[name] = len(rows)
     return sizes
 
 
-def main():
-    """Collects and reports."""
-    parser = command.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True, help="directory to make")
+def main() -> None:
+    """Collects and prints how much."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("--out", required=True, help="directory to write to")
     args = parser.parse_args()
     sizes = collect(args.out)
     print(

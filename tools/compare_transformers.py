@@ -1,17 +1,18 @@
-"""Fine-tunings of GLUE done again by transformers on PyTorch, and both scores side by side.
+"""Repeats fine-tunings of GLUE with transformers on PyTorch and prints both scores.
 
 python -m tools.compare_transformers W/rte W/mrpc ...
 
-W/rte: a finished fine-tuning from a Hugging Face directory. transformers tokenizes the same texts itself and trains
-BertForSequenceClassification from the same weights and fresh heads, on the same rows in the same order, at the same
-rates; dropout alone, if there is any, draws its own. What it scores is kept in W/rte/transformers.json, a seed at a
-time, so that a run that was stopped goes on with the next one.
+W/rte is the workdir of a finished fine-tuning of a Hugging Face directory. transformers tokenizes the same texts and
+trains BertForSequenceClassification from the same weights and new heads, on the same rows in the same order, at the
+same rates. Only dropout, if there is any, draws other numbers. The scores of each finished seed are saved in
+W/rte/transformers.json. A run that was stopped goes on with the next seed.
 """
 
-import argparse
+from collections.abc import Iterable, Iterator
 import json
 import pathlib
 import statistics
+from typing import TYPE_CHECKING, Any
 
 import jax
 import ml_collections
@@ -24,13 +25,18 @@ from bert_tpu.huggingface import pretrained
 from bert_tpu.tasks import glue
 from bert_tpu.training import workdir
 
-KEPT = "transformers.json"
+if TYPE_CHECKING:
+    import torch
+
+SAVED = "transformers.json"
 
 
-def main():
-    """Trains what is not kept yet and prints the table."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2], formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workdirs", nargs="+", type=pathlib.Path, metavar="WORKDIR")
+def main() -> None:
+    """Trains the seeds that are not saved yet and prints the table."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument(
+        "workdirs", nargs="+", type=pathlib.Path, metavar="WORKDIR", help="workdirs of fine-tunings of GLUE"
+    )
     args = parser.parse_args()
     lines = [line for directory in args.workdirs for line in _lines(directory)]
     print("| task | split | score | bert_tpu | transformers | difference | in standard errors |")
@@ -38,47 +44,54 @@ def main():
     print("\n".join(lines))
 
 
-def _lines(directory):
-    """The rows of the table that a workdir makes; UserError for one that is no finished fine-tuning of GLUE."""
-    held, path = workdir.read_config(directory), directory / "scores.json"
-    if held.get("reader") != "glue" or not path.exists():
-        raise command.UserError(f"{directory} is no finished fine-tuning of GLUE: finish it, or give another")
-    if not pretrained.is_hugging_face(held["init_from"]):
-        raise command.UserError(f"{directory} started from {held['init_from']}, no Hugging Face directory: export it")
+def _lines(directory: pathlib.Path) -> Iterator[str]:
+    """Yields the table's rows for a workdir. Raises UserError if it is not a finished fine-tuning of GLUE."""
+    config, path = workdir.read_config(directory), directory / "scores.json"
+    if config.get("reader") != "glue" or not path.exists():
+        raise command.UserError(f"{directory} is not a finished fine-tuning of GLUE: finish it, or give another")
+    if not pretrained.is_hugging_face(config["init_from"]):
+        raise command.UserError(
+            f"{directory} started from {config['init_from']}, which is not a Hugging Face directory: export it"
+        )
     ours, theirs = json.loads(path.read_text())["seeds"], {}
-    if (directory / KEPT).exists():
-        theirs = json.loads((directory / KEPT).read_text())
+    if (directory / SAVED).exists():
+        theirs = json.loads((directory / SAVED).read_text())
     if len(theirs) < len(ours):
-        opened = finetuning.open(_config(held))
-        for place, seed in enumerate(held["seeds"]):
+        opened = finetuning.open(_without_facts(config))
+        for place, seed in enumerate(config["seeds"]):
             if str(seed) not in theirs:
                 theirs[str(seed)] = _train(opened, place, f"{directory.name}, seed {seed}")
-                storage.write_text(directory / KEPT, json.dumps(theirs, indent=1) + "\n")
+                storage.write_text(directory / SAVED, json.dumps(theirs, indent=1) + "\n")
     for split, scores in next(iter(theirs.values())).items():
         for name in scores:
-            a, b = ([of[seed][split][name] for seed in ours] for of in (ours, theirs))
+            a, b = ([scores_of[seed][split][name] for seed in ours] for scores_of in (ours, theirs))
             yield f"| {directory.name} | {split} | {name} | {_cells(a, b)} |"
 
 
-def _config(held):
-    """The config of a workdir, without the facts that a run adds to it."""
+def _without_facts(config: dict[str, Any]) -> ml_collections.ConfigDict:
+    """Returns the config of a workdir without the facts that a run adds to it."""
     facts = ("task", "bert")
     return ml_collections.ConfigDict(
-        {k: tuple(v) if isinstance(v, list) else v for k, v in held.items() if k not in facts}
+        {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k not in facts}
     )
 
 
-def _cells(a, b):
-    """Both means with their standard errors over seeds, and the difference also in standard errors of itself."""
+def _cells(a: list[float], b: list[float]) -> str:
+    """Both means with their standard errors over seeds, their difference, and the difference in standard errors."""
     means = [statistics.fmean(x) for x in (a, b)]
     errors = [statistics.stdev(x) / len(x) ** 0.5 if len(x) > 1 else 0.0 for x in (a, b)]
     difference, error = means[0] - means[1], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
-    each = [f"{mean:.4f} ± {error:.4f}" for mean, error in zip(means, errors, strict=True)]
-    return " | ".join([*each, f"{difference:+.4f}", f"{difference / error:+.2f}" if error else "-"])
+    cells = [f"{mean:.4f} ± {error:.4f}" for mean, error in zip(means, errors, strict=True)]
+    return " | ".join([*cells, f"{difference:+.4f}", f"{difference / error:+.2f}" if error else "-"])
 
 
-def _train(opened, place, title):
-    """The scores of each judged split, of the seed at this place, by transformers."""
+def _train(opened: finetuning.Opened, place: int, title: str) -> dict[str, dict[str, float]]:
+    """Trains one seed with transformers and returns its scores for each judged split.
+
+    opened: our fine-tuning.
+    place: of the seed in the config's `seeds`.
+    title: of the progress bar.
+    """
     import torch
     import transformers
 
@@ -90,12 +103,12 @@ def _train(opened, place, title):
     tables = glue.tables(cfg.data.task, cfg.data.dir, [cfg.data.dir])
     optimizer, schedule = _optimizer(cfg, model)
 
-    def encode(split, numbers):
+    def encode(split: str, numbers: Iterable[int]) -> transformers.BatchEncoding:
         sides = [[side[i] for i in numbers] for side in tables[split].texts]
         return tokenizer(*sides, padding="longest", truncation=True, max_length=cfg.max_length, return_tensors="pt")
 
     model.train()
-    with progress.bar(cfg.num_steps, title, "step") as shown:
+    with progress.bar(cfg.num_steps, title, "step") as bar:
         for order in opened.feed.order[:, place]:
             numbers = order[order != task_batches.EMPTY]
             labels = torch.from_numpy(task.splits["train"].labels[numbers])
@@ -105,21 +118,21 @@ def _train(opened, place, title):
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-            shown.update()
+            bar.update()
     model.eval()
     scores = {}
     for split in task.judged:
         if split not in tables:
-            continue  # the diagnostics, which are another task's
+            continue  # GLUE's diagnostics, which belong to another task
         number = len(task.splits[split].lengths)
         with torch.no_grad():
-            said = [model(**encode(split, range(i, min(i + 64, number)))).logits for i in range(0, number, 64)]
-        scores[split] = task.score(split, torch.cat(said).numpy())
+            logits = [model(**encode(split, range(i, min(i + 64, number)))).logits for i in range(0, number, 64)]
+        scores[split] = task.score(split, torch.cat(logits).numpy())
     return scores
 
 
-def _model(opened, seed):
-    """Their model of the same weights, with what our seed draws: the head, and a pooler where there was none."""
+def _model(opened: finetuning.Opened, seed: int) -> "torch.nn.Module":
+    """Returns transformers' model of the same weights, with our seed's new head, and pooler if the model has none."""
     import torch
     import transformers
 
@@ -137,14 +150,16 @@ def _model(opened, seed):
     return model
 
 
-def _optimizer(cfg, model):
-    """AdamW and its rate: optim.make's "adamw" and "linear". UserError for another."""
+def _optimizer(cfg: ml_collections.ConfigDict, model: "torch.nn.Module") -> tuple[Any, Any]:
+    """Returns AdamW and its schedule, like the names "adamw" and "linear" of training.optim. UserError for others."""
     import torch
     import transformers
 
     o = cfg.optim
     if (o.name, o.schedule) != ("adamw", "linear") or not o.clip_norm:
-        raise command.UserError("only adamw with the linear schedule and clip_norm is done again; tune with those")
+        raise command.UserError(
+            "only adamw with the linear schedule and clip_norm can be repeated; fine-tune with those"
+        )
     whole = {name: p for name, p in model.named_parameters() if not name.endswith("bias") and "LayerNorm" not in name}
     rest = [p for name, p in model.named_parameters() if name not in whole]
     groups = [{"params": list(whole.values()), "weight_decay": o.weight_decay}, {"params": rest, "weight_decay": 0.0}]

@@ -1,9 +1,11 @@
-"""What a finished demo shows: held-out losses beside the unigram entropy, and masks filled by PyTorch.
+"""Prints the results of a finished demo: losses next to the unigram entropy, and masks filled by PyTorch.
 
 python -m tools.demo_report --workdir W --corpus DIR --model DIR
 """
 
+from collections.abc import Iterable, Iterator
 import pathlib
+from typing import Any
 
 import ml_collections
 
@@ -12,7 +14,7 @@ from bert_tpu.corpus import store
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import workdir as workdirs
 
-# Two that documentation answers, two for prose.
+# Two from documentation, two from prose.
 SENTENCES = (
     "The function returns a [MASK] of the input array.",
     "Raises an error if the [MASK] is not valid.",
@@ -21,29 +23,30 @@ SENTENCES = (
 )
 
 
-def evaluations(workdir):
-    """The last held-out line of each length in metrics.jsonl."""
+def evaluations(workdir: str) -> dict[int, dict[str, Any]]:
+    """Returns the last evaluation line of each length in metrics.jsonl."""
     metrics = jsonl.read(pathlib.Path(workdir) / "metrics.jsonl")
     return {line["seq_len"]: line for line in metrics if line["kind"] == "eval"}
 
 
-def commoner(workdir, corpus_dir):
-    """Share of the commoner NSP label in the held-out batches, by length: what a constant answer scores.
+def constant_accuracy(workdir: str, corpus_dir: str) -> dict[int, float]:
+    """Returns the NSP accuracy of a constant answer for each length: the share of the commoner label.
 
-    Over one half, because a chunk of one sentence always gets a random B, and short rows have many of those.
+    It is above one half, because a chunk of one sentence always gets a random B, and short rows have many such chunks.
     """
     from bert_tpu.data import corpus_batches
 
     cfg = ml_collections.ConfigDict(workdirs.read_config(workdir))
     share = corpus_batches.load(store.read(corpus_dir), "heldout", batch_size=cfg.batch_size)
-    labels = {}
+    labels: dict[int, list[int]] = {}
     for seq_len, batch in corpus_batches.heldout(share, pretraining.make_batch_spec(cfg), cfg.eval.num_batches):
         labels.setdefault(seq_len, []).extend(batch["next_sentence_label"])
-    return {n: max(sum(given), len(given) - sum(given)) / len(given) for n, given in labels.items()}
+    shares = {n: sum(values) / len(values) for n, values in labels.items()}
+    return {n: max(share, 1 - share) for n, share in shares.items()}
 
 
-def fill(directory, sentences, top_k=5):
-    """Rows (sentence, guesses) by transformers' pipeline on PyTorch."""
+def fill(directory: str, sentences: Iterable[str], top_k: int = 5) -> Iterator[tuple[str, str]]:
+    """Yields (sentence, its `top_k` guesses with probabilities) from transformers' pipeline on PyTorch."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -53,19 +56,19 @@ def fill(directory, sentences, top_k=5):
         yield sentence, ", ".join(f"{guess['token_str']} {guess['score']:.2f}" for guess in pipeline(sentence))
 
 
-def main():
+def main() -> None:
     """Prints both tables."""
-    parser = command.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", required=True, help="of the pretraining")
-    parser.add_argument("--corpus", required=True, help="that it read")
-    parser.add_argument("--model", required=True, help="exported directory")
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("--workdir", required=True, help="workdir of the pretraining")
+    parser.add_argument("--corpus", required=True, help="corpus of the pretraining")
+    parser.add_argument("--model", required=True, help="directory written by tools.export_pytorch")
     args = parser.parse_args()
     if not (pathlib.Path(args.model) / "config.json").exists():
-        raise command.UserError(f"{args.model} holds no model: make it with tools.export_pytorch")
+        raise command.UserError(f"{args.model} has no model: write it with tools.export_pytorch")
     command.quiet_tensorflow()
     lock = store.read(args.corpus)
     print(f"unigram entropy of the training text: {lock.unigram_entropy:.3f} nats")
-    constant = commoner(args.workdir, args.corpus)
+    constant = constant_accuracy(args.workdir, args.corpus)
     for seq_len, line in sorted(evaluations(args.workdir).items()):
         print(f"held-out text at {seq_len} tokens, step {line['step']:,}")
         print(f"  MLM loss      {line['mlm_loss']:.3f} nats, {line['mlm_accuracy']:.1%} of the masked pieces right")

@@ -1,7 +1,9 @@
-"""Vectors of lines of text: python -m tools.embed --model DIR --input FILE --out X.npy
+"""Writes a vector for each line of a text.
 
-DIR is any BERT of Hugging Face or a workdir. X.npy has a row for each line of FILE; X.jsonl a line, with --pool tokens
-the pieces and a vector for each. Needs no PyTorch.
+python -m tools.embed --model DIR --input FILE --out X.npy
+
+DIR is any BERT of Hugging Face or a workdir. X.npy gets a row for each line of FILE; X.jsonl a line of JSON. With
+--pool tokens a line of X.jsonl has the pieces of the text and a vector for each. No PyTorch is needed.
 """
 
 from bert_tpu.core import command
@@ -10,18 +12,21 @@ from bert_tpu.training import checkpoint
 
 
 def main() -> None:
-    """Reads the flags, embeds, and says how much."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2])
+    """Embeds the lines and prints how many there were."""
+    parser = command.Parser(description=__doc__)
     parser.add_argument("--model", required=True, help="a Hugging Face directory, a workdir or an imported model")
-    parser.add_argument("--input", required=True, help="a text each line, UTF-8; - for stdin")
+    parser.add_argument("--input", required=True, help="UTF-8 file with a text on each line; - for stdin")
     parser.add_argument("--out", required=True, help="X.npy or X.jsonl")
     parser.add_argument(
-        "--layer", type=int, default=-1, help="0: embeddings; n: after layer n; -1: after the last (-1)"
+        "--layer", type=int, default=-1, help="0: embeddings; n: output of layer n; -1: of the last (default)"
     )
     parser.add_argument(
-        "--pool", choices=embed.POOLS, default="mean", help="[CLS], mean of all tokens, each token (mean)"
+        "--pool",
+        choices=embed.POOLS,
+        default="mean",
+        help="vector of [CLS], mean over all tokens (default), or each token's",
     )
-    parser.add_argument("--batch_size", type=int, default=64, help="rows at a time (64)")
+    parser.add_argument("--batch_size", type=int, default=64, help="rows computed at a time (default: 64)")
     args = parser.parse_args()
     checkpoint.quiet_orbax()
     embedder = embed.load(args.model, layer=args.layer, pool=args.pool, batch_size=args.batch_size)

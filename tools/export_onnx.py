@@ -1,12 +1,13 @@
-"""A model in ONNX, whole and smaller: python -m tools.export_onnx --model DIR [--workdir W] [--rows N]
+"""Writes an exported model as ONNX files in float32, int8 and 4 bits, and measures each.
 
-DIR, which tools.export_pytorch made, gets onnx/model.onnx (float32), onnx/model_quantized.onnx (int8) and
-onnx/model_q4.onnx (4-bit weights), as transformers.js looks for them, and onnx/quantization.json: bytes and
-milliseconds of each, and with the workdir that the model was trained in what it loses of its held-out losses or of its
-task's scores. The model card gets the same table.
+python -m tools.export_onnx --model DIR [--workdir W] [--rows N]
+
+DIR is a directory written by tools.export_pytorch. It gets onnx/model.onnx (float32), onnx/model_quantized.onnx (int8)
+and onnx/model_q4.onnx (4-bit weights), the names that transformers.js looks for, and onnx/quantization.json with the
+bytes and milliseconds of each file. With the workdir in which the model was trained, each file's losses on the
+evaluation split, or its task's scores, are measured too. The model card gets the same table.
 """
 
-import argparse
 from pathlib import Path
 
 from bert_tpu.core import command, storage
@@ -15,11 +16,11 @@ from bert_tpu.report import card_sections, model_card
 
 
 def main() -> None:
-    """Reads the flags, exports, measures and prints the table."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2], formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, metavar="DIR", help="of tools.export_pytorch")
-    parser.add_argument("--workdir", metavar="W", help="of its pretraining or fine-tuning")
-    parser.add_argument("--rows", type=int, default=256, help="held-out rows of each length, at most (256)")
+    """Exports, measures, and prints the table."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("--model", required=True, metavar="DIR", help="directory written by tools.export_pytorch")
+    parser.add_argument("--workdir", metavar="W", help="workdir of the model's pretraining or fine-tuning")
+    parser.add_argument("--rows", type=int, default=256, help="evaluation rows for each length, at most (default: 256)")
     args = parser.parse_args()
     if args.rows < 1:
         raise command.UserError(f"--rows {args.rows}: give 1 or more")
@@ -31,8 +32,7 @@ def main() -> None:
     if readme.is_file() and (
         text := model_card.replace_section(readme.read_text(encoding="utf-8"), model_card.ONNX_HEADING, table)
     ):
-        with storage.atomic_file(readme) as file:
-            file.write(text.encode())
+        storage.write_text(readme, text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Words for [MASK]: python -m tools.fill_mask --model DIR "text with [MASK]" ["more [MASK]" ...]
+"""Prints the likeliest words for each [MASK] in a text.
 
-DIR is what tools.export_pytorch made, or any BERT of Hugging Face with an MLM head. Needs no PyTorch.
+python -m tools.fill_mask --model DIR "text with [MASK]" ["more [MASK]" ...]
+
+DIR is a directory written by tools.export_pytorch, or any BERT of Hugging Face with an MLM head. No PyTorch is needed.
 """
 
 from bert_tpu.core import command
@@ -8,11 +10,11 @@ from bert_tpu.inference import fill_mask
 
 
 def main() -> None:
-    """Reads the flags and prints a table for each [MASK] of each text."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2])
-    parser.add_argument("--model", required=True, help="model.safetensors, config.json and vocab.txt")
-    parser.add_argument("--top_k", type=int, default=5, help="pieces a [MASK] (5)")
-    parser.add_argument("text", nargs="+", help="a text with one or several [MASK]")
+    """Prints a table for each [MASK] of each text."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("--model", required=True, help="directory with model.safetensors, config.json and vocab.txt")
+    parser.add_argument("--top_k", type=int, default=5, help="pieces for each [MASK] (default: 5)")
+    parser.add_argument("text", nargs="+", help="text with one or several [MASK]")
     args = parser.parse_args()
     filler = fill_mask.load(args.model)
     for text in args.text:

@@ -1,7 +1,9 @@
-"""A PyTorch model to a checkpoint: python -m tools.import_pytorch --model DIR --out CKPT
+"""Imports a PyTorch model of Hugging Face as a checkpoint.
 
-DIR holds any BERT of Hugging Face. CKPT is what --config.init_from takes, and what tools.export_pytorch takes
-as its --workdir; CKPT/config.json holds the config's `model` section, CKPT/tokenizer the vocabulary.
+python -m tools.import_pytorch --model DIR --out CKPT
+
+DIR has any BERT of Hugging Face. --config.init_from takes CKPT, and so does --workdir of tools.export_pytorch.
+CKPT/config.json has the config's `model` section, CKPT/tokenizer the vocabulary.
 """
 
 import json
@@ -12,22 +14,22 @@ from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import checkpoint
 
-SEED = 0  # of the heads that an encoder comes without
+SEED = 0  # for the heads that the model lacks
 
 
 def main() -> None:
-    """Reads the flags and imports."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2])
-    parser.add_argument("--model", required=True, help="a directory that save_pretrained made")
-    parser.add_argument("--out", required=True, help="the directory to make")
+    """Imports and prints the model's sizes."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("--model", required=True, help="directory written by save_pretrained")
+    parser.add_argument("--out", required=True, help="directory to create")
     args = parser.parse_args()
     checkpoint.quiet_orbax()
-    with storage.atomic_directory(args.out) as made:
+    with storage.atomic_directory(args.out) as folder:
         pretrained = hf.load(args.model)
-        vocab.save(pretrained.vocab, made / "tokenizer")
+        vocab.save(pretrained.vocab, folder / "tokenizer")
         config = json.dumps({"model": pretrained.model}, indent=1, sort_keys=True)
-        (made / "config.json").write_text(config + "\n")
-        checkpoint.save_params(made, param_layout.pack(hf.complete(pretrained, SEED)))
+        (folder / "config.json").write_text(config + "\n")
+        checkpoint.save_params(folder, param_layout.pack(hf.complete(pretrained, SEED)))
     if pretrained.absent:
         print(f"{args.model} has no {', no '.join(pretrained.absent)}: initialized from seed {SEED}")
     print(f"{args.out}: {', '.join(f'{key} {value}' for key, value in pretrained.model.items())}")

@@ -1,13 +1,15 @@
-"""The model card of an export, written again with what was found since.
+"""Writes the model card of an export again, with later results.
 
 python -m tools.model_card --model DIR --workdir W [--bias OUT] [--scores V ...] [--plan FILE]
 
-DIR/README.md is then the card of the run W: its figures, and those of tools.audit_bias, of fine-tunings of the model,
-of tools.plan --json, and of DIR/onnx where tools.export_onnx made it. What nobody measured says so.
+DIR/README.md becomes the card of the run W. It has the figures of W, and those of tools.audit_bias, of fine-tunings of
+the model, of tools.plan --json, and of DIR/onnx if tools.export_onnx wrote it. The card names each figure that nobody
+measured.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 
@@ -19,20 +21,20 @@ from bert_tpu.report import evidence, model_card
 from bert_tpu.training import workdir
 
 
-def main():
-    """Reads the flags and writes."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2])
-    parser.add_argument("--model", required=True, help="directory that tools.export_pytorch made of a pretraining")
-    parser.add_argument("--workdir", required=True, help="of that pretraining")
-    parser.add_argument("--bias", help="directory that tools.audit_bias made")
-    parser.add_argument("--scores", nargs="*", default=[], help="workdirs of fine-tunings of the model")
-    parser.add_argument("--plan", help="file of what tools.plan --json printed")
+def main() -> None:
+    """Writes the card."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("--model", required=True, help="directory of a pretraining, written by tools.export_pytorch")
+    parser.add_argument("--workdir", required=True, help="workdir of that pretraining")
+    parser.add_argument("--bias", help="directory written by tools.audit_bias")
+    parser.add_argument("--scores", nargs="*", default=[], help="workdirs of the model's fine-tunings")
+    parser.add_argument("--plan", help="file with the output of tools.plan --json")
     args = parser.parse_args()
     readme, config = Path(args.model) / "README.md", workdir.read_config(args.workdir)
     if "task" in config:
         raise command.UserError(f"{args.workdir} is a fine-tuning's, whose card its export wrote: give a pretraining's")
-    kept = _kept(readme)
-    if not workdir.has_identity(config, kept.get("run")):
+    facts = _export_facts(readme)
+    if not workdir.has_identity(config, facts.get("run")):
         raise command.UserError(
             f"{args.model} was not exported from {args.workdir}: give the workdir that it came from"
         )
@@ -43,54 +45,55 @@ def main():
         planned=_plan(args.plan) if args.plan else {},
         small=onnx_files.read(args.model),
     )
-    found = evidence.read(args.workdir, config)
-    with storage.atomic_file(readme) as made:
-        made.write(model_card.pretrained(Path(args.model).resolve().name, model.model, found, kept, findings).encode())
+    run = evidence.read(args.workdir, config)
+    text = model_card.pretrained(Path(args.model).resolve().name, model.model, run, facts, findings)
+    storage.write_text(readme, text)
     print(f"{readme}: written")
 
 
-def _kept(readme):
-    """What the export said of itself in the card's metadata."""
+def _export_facts(readme: Path) -> dict[str, Any]:
+    """Returns the facts that the export wrote to the card's metadata."""
     if not readme.is_file():
         raise command.UserError(f"there is no {readme}: export the model with tools.export_pytorch")
-    kept = huggingface_hub.ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict().get(model_card.FACTS)
-    if not kept:
+    facts = huggingface_hub.ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict().get(model_card.FACTS)
+    if not facts:
         raise command.UserError(f"{readme} was not written by tools.export_pytorch: export the model again")
-    return kept
+    return facts
 
 
-def _bias(directory, model):
-    """The audit's tables, if these very weights were audited."""
-    audited = [each["weights_sha256"] for each in _json(Path(directory) / "bias.json")["models"]]
+def _bias(directory: str, model: hf.Pretrained) -> str:
+    """Returns the audit's tables. Raises UserError if other weights were audited."""
+    audited = [entry["weights_sha256"] for entry in _json(Path(directory) / "bias.json")["models"]]
     if audit.weights_sha256(model) not in audited:
         raise command.UserError(f"{directory} is the audit of another model: give the one of --model")
     return _read(Path(directory) / "bias.md")
 
 
-def _scores(directory):
+def _scores(directory: str) -> tuple[str, dict[str, Any]]:
+    """Returns (task, content of scores.json) of a fine-tuning's workdir."""
     config = workdir.read_config(directory)
     if "task" not in config:
-        raise command.UserError(f"{directory} is no fine-tuning's workdir: give one that bert_tpu.finetune made")
+        raise command.UserError(f"{directory} is not a fine-tuning's workdir: give one written by bert_tpu.finetune")
     return config["task"]["name"], _json(Path(directory) / "scores.json")
 
 
-def _plan(path):
+def _plan(path: str) -> dict[str, Any]:
     planned = _json(path)
     if not isinstance(planned, dict) or not {"topology", "chips", "kgco2e_low", "kgco2e_high"} <= planned.keys():
-        raise command.UserError(f"{path} is no plan: give what tools.plan --json printed")
+        raise command.UserError(f"{path} is not a plan: give a file with the output of tools.plan --json")
     return planned
 
 
-def _json(path):
+def _json(path: str | Path) -> Any:
     try:
         return json.loads(_read(path))
     except ValueError:
-        raise command.UserError(f"{path} is no JSON: make it again") from None
+        raise command.UserError(f"{path} is not JSON: write it again") from None
 
 
-def _read(path):
+def _read(path: str | Path) -> str:
     if not Path(path).is_file():
-        raise command.UserError(f"there is no {path}: make it, or leave out its flag")
+        raise command.UserError(f"there is no {path}: write it, or leave out its option")
     return Path(path).read_text(encoding="utf-8")
 
 

@@ -1,11 +1,12 @@
-"""What a run would need on TPUs that are not there: memory, time, money, energy. Of the times all are estimates.
+"""Plans a run for TPUs that are not present: memory, time, cost and energy. All times are estimates.
 
 python -m tools.plan --config configs/bert.py:medium --topology v5e:4x4 [--json] [--max-batch] [--config.x.y=z]
 
-Compiles the step that trains with XLA:TPU (the extra `plan`); needs no corpus. Minutes, with progress on stderr.
+Compiles the training step with XLA:TPU, which needs the extra `plan` but no corpus. This takes minutes, with progress
+on stderr.
 """
 
-import argparse
+from collections.abc import Iterator, Sequence
 import importlib.metadata
 import json
 
@@ -17,115 +18,113 @@ from bert_tpu.pretrain import pretraining
 LABEL = 44  # columns
 
 
-def main():
+def main() -> None:
     """Prints one plan."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command.Parser(description=__doc__)
     parser.add_argument("--topology", required=True, help=f"GENERATION:CHIPSxCHIPS, such as {', '.join(chips.NAMES)}")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument("--max-batch", action="store_true", help="find the largest batch_size that fits")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--max-batch", action="store_true", help="only find the largest batch_size that fits")
     args = pretraining.parse(parser)
-    where = chips.find(args.topology)
+    topology = chips.find(args.topology)
     if args.max_batch:
-        batch, reason = plan.largest_batch(args.config, where)
-        said = {"config": args.config_name, "topology": where.name, "max_batch": batch}
-        print(json.dumps(said) if args.json else f"largest batch_size on {where.name}: {batch:,} ({reason})")
+        batch, reason = plan.largest_batch(args.config, topology)
+        result = {"config": args.config_name, "topology": topology.name, "max_batch": batch}
+        print(json.dumps(result) if args.json else f"largest batch_size on {topology.name}: {batch:,} ({reason})")
         return
-    made = plan.make(args.config, where)
-    print(json.dumps(plan.as_json(args.config_name, made)) if args.json else table(args.config_name, made))
+    run_plan = plan.make(args.config, topology)
+    print(json.dumps(plan.as_json(args.config_name, run_plan)) if args.json else table(args.config_name, run_plan))
 
 
-def table(name, made) -> str:
-    """A plan to read."""
-    where, lengths = made.where, made.lengths
-    device = "core" if where.chip.devices > 1 else "chip"
+def table(name: str, run_plan: plan.Plan) -> str:
+    """Returns a plan as a table. name: of the config."""
+    topology, lengths = run_plan.where, run_plan.lengths
+    device = "core" if topology.chip.devices > 1 else "chip"
     version = importlib.metadata.version("libtpu")
-    rows = f"{made.batch_size:,} rows, {made.batch_size // where.devices:,} a {device}"
+    rows = f"{run_plan.batch_size:,} rows, {run_plan.batch_size // topology.devices:,} a {device}"
     head = [
-        f"{name} on {where.name}: {where.chips} x {where.chip.kind}, {rows}",
-        f"Nothing has run. Memory and cycles: what XLA:TPU (libtpu {version}) says of the compiled step.",
-        "Times and all that follows from them: ESTIMATES from documented speeds.",
+        f"{name} on {topology.name}: {topology.chips} x {topology.chip.kind}, {rows}",
+        f"Nothing has run. Memory and cycles are those that XLA:TPU (libtpu {version}) reports for the compiled step.",
+        "Times, and all figures computed from them, are ESTIMATES from documented speeds.",
         "",
         _line("", *(f"{n} tokens" for n in lengths)),
     ]
-    cells = [_cells(where, one, made.batch_size) for one in lengths.values()]
+    cells = [_cells(topology, length_plan, run_plan.batch_size) for length_plan in lengths.values()]
     labels = list(dict.fromkeys(label for column in cells for label in column))
     body = [_line(label, *(column.get(label, "-") for column in cells)) for label in labels]
-    return "\n".join([*head, *body, "", *_uncosted(lengths), *_whole(made)])
+    return "\n".join([*head, *body, "", *_uncosted(lengths), *_totals(run_plan)])
 
 
-def _line(label, *values):
+def _line(label: str, *values: str) -> str:
     return f"{label:<{LABEL}}" + "".join(f"{value:>22}" for value in values)
 
 
-def _cells(where, one, batch_size):
-    """Label -> text, of one length's column."""
-    program, chip, gib = one.program, where.chip, 1 / chips.GIB
+def _cells(topology: chips.Slice, length_plan: plan.LengthPlan, batch_size: int) -> dict[str, str]:
+    """Returns label -> text of one length's column."""
+    program, times, chip, gib = length_plan.program, length_plan.times, topology.chip, 1 / chips.GIB
     spare = (program.limit_bytes - program.used_bytes) * gib
     unit = "core" if chip.devices > 1 else "chip"
     cells = {
         "fits": f"yes, {spare:.2f} GiB left" if program.fits else f"NO, {-spare:.2f} GiB short",
         f"HBM of a {unit}, GiB": f"{program.used_bytes * gib:.2f} of {program.limit_bytes * gib:.2f}",
     }
-    if not program.fits:
+    if times is None:
         return cells
-    memory, times = program.memory, one.times
+    memory = program.memory
     parts = {
         "parameters": memory.params, "optimizer": memory.opt, "activations, gradients, copies": memory.temporaries,
         "program, batch": memory.program + memory.rest,
     }  # fmt: skip
-    counted, formula = program.flops * where.devices, one.formula_flops
+    counted, formula = program.flops * topology.devices, length_plan.formula_flops
+    more = f"{counted / formula - 1:+.1%}"
     cells |= {f"  {label}": f"{size * gib:.3f}" for label, size in parts.items()} | {
-        "GFLOP of a chip, model's products": f"{formula / where.chips / 1e9:.1f}",
-        "  as the compiler counts, elementwise too": f"{counted / where.chips / 1e9:.1f} ({_more(counted, formula)})",
+        "GFLOP of a chip, model's products": f"{formula / topology.chips / 1e9:.1f}",
+        "  as the compiler counts, elementwise too": f"{counted / topology.chips / 1e9:.1f} ({more})",
         f"M cycles executed by a {unit}": f"{program.cost.cycles / 1e6:.2f}",
     }
-    for kind, (runs, size, seconds) in sorted(one.exchanges.items()):
+    for kind, (runs, size, seconds) in sorted(length_plan.exchanges.items()):
         cells[f"{kind}, MiB (how many), ms on links"] = f"{size / 2**20:.1f} ({runs}), {seconds * 1e3:.2f}"
     return cells | {
         "step, ms: products at peak FLOP/s": f"{times.products * 1e3:.2f}",
         "  HBM: the state read and written once": f"{times.hbm * 1e3:.2f}",
         f"  cycles at {chip.clock_hz / 1e9:.2f} GHz": f"{times.cycles * 1e3:.2f}",
         "  collectives on the links": f"{times.links * 1e3:.2f}",
-        "  what has no figure, through HBM": f"{times.uncosted * 1e3:.2f}",
+        "  instructions without a figure, through HBM": f"{times.uncosted * 1e3:.2f}",
         "  ESTIMATE, all at once .. one by one": f"{times.low * 1e3:.2f} .. {times.high * 1e3:.2f}",
         "examples/s, ESTIMATE": f"{batch_size / times.high:,.0f} .. {batch_size / times.low:,.0f}",
     }
 
 
-def _more(counted, formula):
-    return f"{counted / formula - 1:+.1%}"
+def _uncosted(lengths: dict[int, plan.LengthPlan]) -> Iterator[str]:
+    for n, length_plan in lengths.items():
+        if not length_plan.program.fits:
+            continue
+        cost = length_plan.program.cost
+        yield f"without a figure at {n}: " + ", ".join(f"{kind} x {part.runs}" for kind, part in cost.uncosted.items())
+        if cost.loops:
+            yield f"  loops at {n}: " + ", ".join(f"{body} x {trips}" for body, trips in cost.loops)
 
 
-def _uncosted(lengths):
-    for n, one in lengths.items():
-        if one.program.fits:
-            said = ", ".join(f"{kind} x {each.runs}" for kind, each in one.program.cost.uncosted.items())
-            yield f"without a figure at {n}: {said}"
-        if one.program.fits and one.program.cost.loops:
-            yield f"  loops at {n}: " + ", ".join(f"{body} x {trips}" for body, trips in one.program.cost.loops)
-
-
-def _whole(made):
-    """The schedule's sums."""
-    steps = ", ".join(f"{count:,} steps at {n}" for n, count in made.steps.items())
-    if made.hours is None:
+def _totals(run_plan: plan.Plan) -> list[str]:
+    """Returns the lines of the schedule's totals."""
+    steps = ", ".join(f"{count:,} steps at {n}" for n, count in run_plan.steps.items())
+    if run_plan.hours is None:
         return ["", f"{steps}: does not fit; --max-batch finds the largest batch that does"]
-    chip, chip_hours = made.where.chip, tuple(hours * made.where.chips for hours in made.hours)
+    chip, chip_hours = run_plan.where.chip, [hours * run_plan.where.chips for hours in run_plan.hours]
     source = "measured" if chip.watts_measured else "the fleet's mean .. an estimated maximum"
     watts = f"{chip.watts[0]:.0f} .. {chip.watts[1]:.0f} W a chip ({source})"
     return [
         "",
         f"{steps}, ESTIMATE from all at once to one by one (no evaluation, checkpoint or restart in it):",
-        _line("hours", _range(made.hours)),
+        _line("hours", _range(run_plan.hours)),
         _line("chip-hours", _range(chip_hours)),
-        _line("cost", _range(made.cost)) + f"   at {made.price:.2f} a chip-hour",
-        _line("kWh", _range(made.kwh)) + f"   {watts}, hosts not in, PUE {made.pue}",
-        _line("kg CO2e", _range(made.kgco2e)) + f"   at {made.kgco2e_per_kwh} kg/kWh",
-        f"planned in {made.seconds_to_plan:.0f} s",
+        _line("cost", _range(run_plan.cost)) + f"   at {run_plan.price:.2f} a chip-hour",
+        _line("kWh", _range(run_plan.kwh)) + f"   {watts}, hosts not in, PUE {run_plan.pue}",
+        _line("kg CO2e", _range(run_plan.kgco2e)) + f"   at {run_plan.kgco2e_per_kwh} kg/kWh",
+        f"planned in {run_plan.seconds_to_plan:.0f} s",
     ]
 
 
-def _range(pair):
+def _range(pair: Sequence[float]) -> str:
     return " .. ".join(f"{value:,.1f}" if value >= 10 else f"{value:.2g}" for value in pair)
 
 

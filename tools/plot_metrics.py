@@ -1,25 +1,28 @@
-"""Draws a pretraining's curves from metrics.jsonl.
+"""Draws the curves of a pretraining from its metrics.jsonl.
 
 python -m tools.plot_metrics --workdir W --out curve.png [--corpus DIR]
 """
 
 import pathlib
+from typing import Any
 
 from bert_tpu.core import command, jsonl
 from bert_tpu.corpus import store
 from bert_tpu.training import workdir
 
+Curves = dict[tuple[str, int], list[dict[str, Any]]]  # (kind, sequence length) -> lines of metrics.jsonl
 PANELS = (("mlm_loss", "MLM loss (nats)"), ("nsp_accuracy", "NSP accuracy"))
 
 
-def read(directory):
-    """Lines of metrics.jsonl by (kind, length). UserError where there are none, or one that is no pretraining's."""
+def read(directory: str) -> Curves:
+    """Reads the lines of metrics.jsonl. Raises UserError if there are none, or if they are not a pretraining's."""
     path = pathlib.Path(directory) / "metrics.jsonl"
-    curves, needed = {}, {"step", "kind", "seq_len", *(name for name, _ in PANELS)}
+    curves: Curves = {}
+    needed = {"step", "kind", "seq_len", *(name for name, _ in PANELS)}
     for number, line in enumerate(jsonl.read(path), 1):
         if not needed <= line.keys():
             raise command.UserError(
-                f"{path}, line {number:,}, is no pretraining's: take python -m tools.report for another run"
+                f"{path}, line {number:,}, is not a pretraining's: use python -m tools.report for another run"
             )
         curves.setdefault((line["kind"], line["seq_len"]), []).append(line)
     if not curves:
@@ -27,16 +30,21 @@ def read(directory):
     return curves
 
 
-def entropy(directory, of_run):
-    """The unigram entropy of the corpus in `directory`; UserError where the run has read another."""
+def entropy(directory: str, of_run: str) -> float:
+    """Returns the unigram entropy of the corpus in `directory`, in nats. UserError if the run read another corpus."""
     lock = store.read(directory)
     if lock.sha256 != workdir.read_config(of_run).get("corpus", {}).get("sha256"):
-        raise command.UserError(f"{of_run} has not read the corpus in {directory}: give its own, or no --corpus")
+        raise command.UserError(f"{of_run} did not read the corpus in {directory}: give its own, or no --corpus")
     return lock.unigram_entropy
 
 
-def draw(curves, out, entropy=None):
-    """A PNG of MLM loss and NSP accuracy over steps: lines are training means, dots held-out text."""
+def draw(curves: Curves, out: str, entropy: float | None = None) -> None:
+    """Writes a PNG of MLM loss and NSP accuracy over steps: lines are training means, dots are evaluations.
+
+    curves: as `read` returns them.
+    out: the file.
+    entropy: the corpus' unigram entropy in nats, drawn as a dashed line.
+    """
     import matplotlib
 
     matplotlib.use("agg")
@@ -44,16 +52,16 @@ def draw(curves, out, entropy=None):
 
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for axis, (name, title) in zip(axes, PANELS, strict=True):
-        for (kind, seq_len), of_length in sorted(curves.items(), reverse=True):
+        for (kind, seq_len), points in sorted(curves.items(), reverse=True):
             color = "tab:blue" if seq_len == min(n for _, n in curves) else "tab:orange"
-            style = (
-                {"linewidth": 1.2, "marker": "." if len(of_length) == 1 else None}
+            style: dict[str, Any] = (
+                {"linewidth": 1.2, "marker": "." if len(points) == 1 else None}
                 if kind == "train"
                 else {"marker": "o", "markersize": 4, "linestyle": "none"}
             )
             label = f"{'training' if kind == 'train' else 'held-out'}, {seq_len} tokens"
-            steps = [line["step"] for line in of_length]
-            axis.plot(steps, [line[name] for line in of_length], color=color, label=label, **style)
+            steps = [line["step"] for line in points]
+            axis.plot(steps, [line[name] for line in points], color=color, label=label, **style)
         axis.set(xlabel="step", title=title)
         axis.grid(alpha=0.3)
     if entropy:
@@ -62,18 +70,18 @@ def draw(curves, out, entropy=None):
     figure.savefig(out, dpi=120)
 
 
-def main():
+def main() -> None:
     """Reads and draws."""
-    parser = command.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", required=True, help="of the run")
-    parser.add_argument("--out", required=True, help="PNG to write")
-    parser.add_argument("--corpus", help="that it read, for the line of the unigram entropy")
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("--workdir", required=True, help="workdir of the run")
+    parser.add_argument("--out", required=True, help="PNG file to write")
+    parser.add_argument("--corpus", help="corpus of the run, to draw the unigram entropy")
     args = parser.parse_args()
     if not args.out.endswith(".png"):
-        raise command.UserError(f"--out {args.out} is no PNG: give a name that ends in .png")
+        raise command.UserError(f"--out {args.out} is not a PNG: give a name that ends in .png")
     curves = read(args.workdir)
     pathlib.Path(args.out).parent.mkdir(parents=True, exist_ok=True)
-    draw(curves, args.out, args.corpus and entropy(args.corpus, args.workdir))
+    draw(curves, args.out, entropy(args.corpus, args.workdir) if args.corpus else None)
     print(f"{args.out}: {sum(map(len, curves.values()))} lines of {args.workdir}/metrics.jsonl")
 
 

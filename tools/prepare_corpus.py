@@ -1,10 +1,13 @@
-"""Makes a corpus: python -m tools.prepare_corpus --input 'text/*.xz' --tokenizer T --out C [--runner R -- ...]
+"""Prepares a corpus from documents.
 
-Splits documents into sentences, tokenizes them in several processes and writes shards of ids and
-corpus.json. A run that was killed goes on where it was when the same command is given again. With
---runner, Apache Beam reads and tokenizes, on many machines perhaps; its own options stand after --.
+python -m tools.prepare_corpus --input 'text/*.xz' --tokenizer T --out C [--runner R -- ...]
+
+Splits documents into sentences, tokenizes them in several processes, and writes shards of ids and corpus.json. If it
+is killed, the same command continues. With --runner, Apache Beam reads and tokenizes, on one or many machines; Beam's
+own options follow --.
 """
 
+import argparse
 import sys
 import time
 
@@ -15,51 +18,57 @@ from bert_tpu.corpus import clean, lockfile, prepare, store, worker
 from bert_tpu.readers import sources
 
 
-def parsed():
-    """The command line, and what stands behind its --."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2])
+def parse_args() -> tuple[argparse.Namespace, list[str]]:
+    """Returns the arguments of the command line, and the words after --."""
+    parser = command.Parser(description=__doc__)
     parser.add_argument(
         "--input",
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="text files, also .gz .xz .bz2, or tfds:NAME (found in TFDS_DATA_DIR)",
+        help="text files, also .gz .xz .bz2, or tfds:NAME (in TFDS_DATA_DIR)",
     )
-    parser.add_argument("--tokenizer", required=True, help="a vocab.txt or a directory of tokenizer files")
-    parser.add_argument("--out", required=True, help="the directory of the corpus")
-    parser.add_argument("--scratch", default="", metavar="DIR", help="where to make a corpus whose --out is gs://...")
-    parser.add_argument("--workers", type=int, help="processes; the default is one a core")
-    parser.add_argument("--heldout", type=float, default=0.01, help="share of documents kept from training (0.01)")
+    parser.add_argument("--tokenizer", required=True, help="vocab.txt or directory of tokenizer files")
+    parser.add_argument("--out", required=True, help="directory of the corpus")
+    parser.add_argument("--scratch", default="", metavar="DIR", help="local directory to work in if --out is gs://...")
+    parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
+    parser.add_argument("--heldout", type=float, default=0.01, help="share of documents for evaluation (default: 0.01)")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
-    parser.add_argument("--normal_form", choices=clean.FORMS, default="NFC", help="Unicode's normal form (NFC)")
-    parser.add_argument("--keep_licence", action="store_true", help="leave Project Gutenberg's licence around a book")
+    parser.add_argument("--normal_form", choices=clean.FORMS, default="NFC", help="Unicode normal form (default: NFC)")
+    parser.add_argument("--keep_licence", action="store_true", help="do not remove Project Gutenberg's licence")
     parser.add_argument(
-        "--language", default="", metavar="CODE", help="leave out documents not in this one, such as en"
+        "--language", default="", metavar="CODE", help="leave out documents not in this language, such as en"
     )
-    parser.add_argument("--min_tokens", type=int, default=1, help="leave out documents of fewer tokens (1)")
+    parser.add_argument("--min_tokens", type=int, default=1, help="leave out documents of fewer tokens (default: 1)")
     parser.add_argument(
         "--duplicates", choices=prepare.DUPLICATES, default="exact",
-        help="leave out equal documents, also similar ones (near), or none (keep)",
+        help="leave out equal documents (default), also similar ones (near), or none (keep)",
     )  # fmt: skip
-    parser.add_argument("--similarity", type=float, default=0.8, help="from which on documents are similar (0.8)")
-    parser.add_argument("--decontaminate", default="", metavar="DIR", help="leave out test text of these benchmarks")
+    parser.add_argument(
+        "--similarity", type=float, default=0.8, help="documents of at least this similarity are similar (default: 0.8)"
+    )
+    parser.add_argument(
+        "--decontaminate", default="", metavar="DIR", help="leave out text that is in the test files of this folder"
+    )
     parser.add_argument(
         "--mix", nargs="+", default=(), metavar="GLOB=TIMES",
-        help="how often to read sources: '*books*=2' (epochs), or for all of them '*books*=30%%' (share of tokens)",
+        help="how often to read sources: '*books*=2' (epochs), or '*books*=30%%' (share of tokens) for all sources",
     )  # fmt: skip
     parser.add_argument(
-        "--runner", default="", help="of Apache Beam: FnApiRunner (this machine), DataflowRunner, FlinkRunner, ..."
+        "--runner",
+        default="",
+        help="runner of Apache Beam: FnApiRunner (this machine), DataflowRunner, FlinkRunner, ...",
     )
     words = [*sys.argv[1:], "--"]
     return parser.parse_args(words[: words.index("--")]), words[words.index("--") + 1 : -1]
 
 
 def main() -> None:
-    """Prepares the corpus that the command line asks for and says what is in it."""
-    args, beam_options = parsed()
-    # What an earlier run has done must not count as this run's speed.
-    here = epath.Path(args.scratch or args.out)
-    fresh = not any((here / name).exists() for name in (prepare.PLAN, store.LOCKFILE))
+    """Prepares the corpus and prints its counts."""
+    args, beam_options = parse_args()
+    # The work of an earlier run must not count for this run's speed.
+    folder = epath.Path(args.scratch or args.out)
+    fresh = not any((folder / name).exists() for name in (prepare.PLAN, store.LOCKFILE))
     start = time.perf_counter()
     lock = prepare.prepare(
         args.input,

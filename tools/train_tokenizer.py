@@ -1,7 +1,9 @@
-"""Makes a vocabulary: python -m tools.train_tokenizer --input 'text/*.xz' --vocab_size N --out T
+"""Trains a WordPiece vocabulary.
 
-Trains a WordPiece vocabulary in BERT's id layout, the same one for the same text every time, and
-writes vocab.txt, tokenizer.json and tokenizer_config.json.
+python -m tools.train_tokenizer --input 'text/*.xz' --vocab_size N --out T
+
+Writes vocab.txt, tokenizer.json and tokenizer_config.json. The ids have BERT's layout. The same text always gives the
+same vocabulary.
 """
 
 from collections.abc import Iterator
@@ -11,46 +13,54 @@ from bert_tpu.core import command, progress
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import vocab, wordpiece
 
-SAMPLE_BYTES = 1 << 30  # more text no longer changes a vocabulary, and its words need the memory
+SAMPLE_BYTES = 1 << 30  # more text hardly changes a vocabulary, and its words need memory
 
 
 def main() -> None:
-    """Trains the vocabulary that the command line asks for."""
-    parser = command.Parser(description=__doc__.split("\n", 2)[2])
+    """Trains the vocabulary and prints its size."""
+    parser = command.Parser(description=__doc__)
     parser.add_argument(
         "--input",
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="text files, also .gz .xz .bz2, or tfds:NAME (found in TFDS_DATA_DIR); "
-        "of more than 1 GiB on disk every n-th document is read",
+        help="text files, also .gz .xz .bz2, or tfds:NAME (in TFDS_DATA_DIR); "
+        "of more than 1 GiB on disk only every n-th document is used",
     )
-    parser.add_argument("--vocab_size", type=int, required=True, help="pieces, special ones too")
-    parser.add_argument("--out", required=True, help="the directory of the tokenizer")
+    parser.add_argument("--vocab_size", type=int, required=True, help="number of pieces, special ones included")
+    parser.add_argument("--out", required=True, help="directory of the tokenizer")
     parser.add_argument("--cased", action="store_true", help="keep case and accents")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
     args = parser.parse_args()
     out = Path(args.out)
     if (out / "vocab.txt").exists():
-        raise command.UserError(f"{out} holds a vocabulary already; delete it or name another --out")
-    found = sources.find(args.input)
+        raise command.UserError(f"{out} has a vocabulary already: delete it or give another --out")
+    inputs = sources.find(args.input)
     counts = {name: sources.Counts() for name in ("letters", "words")}
     passes = iter(counts.items())
-    out.mkdir(parents=True, exist_ok=True)  # better found out before the work
-    made = wordpiece.train(lambda: lines(found, args.format, *next(passes)), args.vocab_size, lower=not args.cased)
-    vocab.save(made, out)
-    if odd := counts["letters"].invalid_utf8:
-        print(f"{odd:,} sequences of the input are no UTF-8 and were replaced")
-    print(f"{args.out}: {len(made.pieces):,} pieces, {'un' if made.lower else ''}cased")
+    out.mkdir(parents=True, exist_ok=True)  # an error is better before the work than after it
+    vocabulary = wordpiece.train(
+        lambda: lines(inputs, args.format, *next(passes)), args.vocab_size, lower=not args.cased
+    )
+    vocab.save(vocabulary, out)
+    if invalid := counts["letters"].invalid_utf8:
+        print(f"{invalid:,} sequences of the input are not UTF-8 and were replaced")
+    print(f"{args.out}: {len(vocabulary.pieces):,} pieces, {'un' if vocabulary.lower else ''}cased")
 
 
-def lines(found: list[sources.Source], format: str, name: str, counts: sources.Counts) -> Iterator[str]:
-    """The paragraphs of every n-th document, n such that about SAMPLE_BYTES on disk are used; `counts` goes along."""
-    size = sum(source.bytes for source in found)
+def lines(inputs: list[sources.Source], text_format: str, name: str, counts: sources.Counts) -> Iterator[str]:
+    """Yields the paragraphs of every n-th document, with n such that about SAMPLE_BYTES on disk are used.
+
+    inputs: the files to read.
+    text_format: of sources.FORMATS.
+    name: the title of the progress bar.
+    counts: is updated with the bytes read and the invalid sequences.
+    """
+    size = sum(source.bytes for source in inputs)
     every = size // SAMPLE_BYTES + 1
-    with progress.bar(size, name) as shown:
-        for i, document in enumerate(sources.documents(found, counts, text_format=format)):
-            progress.goto(shown, counts.read_bytes)
+    with progress.bar(size, name) as bar:
+        for i, document in enumerate(sources.documents(inputs, counts, text_format=text_format)):
+            progress.goto(bar, counts.read_bytes)
             if i % every == 0:
                 yield from document.plain().split("\n")
 

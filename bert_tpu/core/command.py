@@ -16,13 +16,28 @@ class UserError(Exception):
     """An error that the user can fix; its message is one sentence that says how."""
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Wraps each paragraph of a description, but no command line. argparse itself joins all paragraphs."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip().split("\n\n")
+        fill = super()._fill_text
+        return "\n\n".join(p if p.startswith("python -m ") else fill(p, width, indent) for p in paragraphs)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises UserError for wrong arguments, so that the command exits with 1."""
 
     def __init__(self, **options: Any):
-        """Sets `prog` to the command as it is typed, python -m MODULE, which Python 3.14 does by default."""
+        """Sets `prog` to the command as it is typed, python -m MODULE, which Python 3.14 does by default.
+
+        options: of argparse.ArgumentParser. A tool passes its docstring as `description`.
+        """
         spec = sys.modules["__main__"].__spec__
-        super().__init__(**({"prog": f"python -m {spec.name.removesuffix('.__main__')}"} if spec else {}) | options)
+        defaults: dict[str, Any] = {"formatter_class": _HelpFormatter}
+        if spec:
+            defaults["prog"] = f"python -m {spec.name.removesuffix('.__main__')}"
+        super().__init__(**defaults | options)
 
     def parse_known_args(  # type: ignore[override]  # typeshed declares three overloads
         self, args: Sequence[str] | None = None, namespace: Any = None

@@ -280,7 +280,7 @@ def test_the_error_asks_whether_the_input_is_text(tmp_path):
         "tools.train_tokenizer", ["--input", tmp_path / "text.txt", "--vocab_size", "1100", "--out", tmp_path]
     )
     assert run.returncode == 0
-    assert re.search(r"^[\d,]{4,} sequences of the input are no UTF-8 and were replaced$", run.stdout, re.M)
+    assert re.search(r"^[\d,]{4,} sequences of the input are not UTF-8 and were replaced$", run.stdout, re.M)
 
 
 def test_an_impossible_out_for_a_vocabulary_is_named_before_the_work(tmp_path):

@@ -109,10 +109,10 @@ def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, t
         (
             "glue",
             [*base, "--tasks", "sst2", "--grid", "--config.epochs=1"],
-            "--config.epochs=1: it is what --grid varies",
+            "--config.epochs=1: --grid varies it",
         ),
         ("glue", [*base, "--tasks", "sst2", "--config.warmup=3"], "config.warmup is 3.0"),
-        ("compare", [*pair, "--tasks", "sst2", "rtee"], "rtee is no config and none of GLUE's tasks, cola,"),
+        ("compare", [*pair, "--tasks", "sst2", "rtee"], "rtee is neither a config file nor one of GLUE's tasks, cola,"),
         ("compare", [*pair[:4], *own, "--tasks", "configs/pairs.py"], "configs/pairs.py has no labelled split beside"),
         ("compare", [*pair[:1], "modle", *pair[2:], "--tasks", "sst2"], "there is no modle"),
         ("compare", [*pair, "--tasks", "sst2", "--config.init_from=M"], "the two models are given without a flag"),

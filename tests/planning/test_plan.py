@@ -187,7 +187,7 @@ def test_the_range_of_a_step():
 def test_the_table_says_whose_watts_they_are(name, said):
     one = plan.LengthPlan(None, 0.0, TIMES, {})
     made = plan.Plan(chips.find(name), {128: one}, {128: 1000}, 256, 1.0, price=1.0, pue=1.09, kgco2e_per_kwh=0.375)
-    assert any(line.startswith("kWh") and line.endswith(said) for line in tool._whole(made))
+    assert any(line.startswith("kWh") and line.endswith(said) for line in tool._totals(made))
 
 
 def noisy(fault):

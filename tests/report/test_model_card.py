@@ -176,7 +176,7 @@ def test_names_of_any_form_leave_the_metadata_valid(run):
     [
         (["--bias", "nowhere"], "there is no nowhere/bias.json: make it"),
         (["--bias", "{run}/other"], "is the audit of another model"),
-        (["--scores", "{run}"], "is no fine-tuning's workdir"),
+        (["--scores", "{run}"], "is not a fine-tuning's workdir"),
         (["--plan", "{run}/metrics.jsonl"], "is no JSON"),
     ],
 )
@@ -240,7 +240,9 @@ def test_cut_weights_are_not_pushed(model, tmp_path, monkeypatch, capsys):
 def test_a_file_of_other_things_is_no_plan(run, model, tmp_path, monkeypatch, capsys):
     (tmp_path / "plan.json").write_text('{"a": 1}')
     args = "--model", model, "--workdir", run, "--plan", tmp_path / "plan.json"
-    assert "is no plan: give what tools.plan --json printed" in fault(model_card_tool, monkeypatch, capsys, *args)
+    assert "is not a plan: give a file with the output of tools.plan --json" in fault(
+        model_card_tool, monkeypatch, capsys, *args
+    )
 
 
 @pytest.mark.parametrize("name", ["hours.json", "health.json"])

@@ -1,4 +1,4 @@
-"""A whole fine-tuning and the one that transformers does again come to the same scores, and what cannot be is named."""
+"""A fine-tuning and its repetition by transformers have the same scores; one that cannot be repeated is refused."""
 
 import json
 import random
@@ -22,7 +22,7 @@ KEYS = {
 
 
 def write(folder):
-    """STS-B's files: two sentences are as alike as they have words in common; some pairs are longer than a row."""
+    """Writes STS-B's files. Sentences are as similar as they have words in common; some pairs are longer than a row."""
     drawn = random.Random(0)
     words = [word for word in small_bert.WORDS.split() if word.isalpha()]
     (folder / "STS-B").mkdir(parents=True)
@@ -38,7 +38,7 @@ def write(folder):
 
 
 def tuned(root, model):
-    """The workdir of a finished fine-tuning."""
+    """Returns the workdir of a finished fine-tuning."""
     cfg = config.load("configs/glue.py:stsb")
     cfg.update_from_flattened_dict(KEYS | {"init_from": str(model), "data.dir": str(write(root / "glue"))})
     assert finetuning.run(cfg, root / "stsb") == 0
@@ -52,38 +52,38 @@ def done(tmp_path_factory):
 
 
 def without_pooler(directory):
-    """A model such as BertForMaskedLM has, in float16: each seed draws its own pooler."""
+    """Writes a model without a pooler, like a BertForMaskedLM, in float16: each seed draws a pooler."""
     path = small_bert.save(directory) / "model.safetensors"
     tensors = safetensors.numpy.load_file(path)
     kept = {name: x.astype(np.float16) for name, x in tensors.items() if not re.search("pooler|seq_relationship", name)}
     safetensors.numpy.save_file(kept, path, metadata={"format": "pt"})
-    said = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps(said | {"torch_dtype": "float16"}))
+    content = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(content | {"torch_dtype": "float16"}))
     return directory
 
 
 @pytest.mark.parametrize("kind", ["whole", "without pooler"])
-def test_transformers_trained_on_the_same_comes_to_the_same_scores(done, tmp_path, kind):
+def test_transformers_trained_on_the_same_rows_has_the_same_scores(done, tmp_path, kind):
     done = done if kind == "whole" else tuned(tmp_path, without_pooler(tmp_path / "model"))
     lines = list(compare_transformers._lines(done))
     ours = json.loads((done / "scores.json").read_text())["seeds"]
-    theirs = json.loads((done / compare_transformers.KEPT).read_text())
+    theirs = json.loads((done / compare_transformers.SAVED).read_text())
     assert list(theirs) == list(ours) == ["2", "0"]
     for seed, splits in ours.items():
         assert theirs[seed]["validation"]["pearson"] == pytest.approx(splits["validation"]["pearson"], abs=2e-4)
         # Rounding may change the places of two rows whose scores are nearly equal.
         assert theirs[seed]["validation"]["spearman"] == pytest.approx(splits["validation"]["spearman"], abs=5e-3)
-    # The seeds are two heads and two orders of rows: a comparison of one with the other would show.
+    # The seeds have different heads and orders of rows, so a comparison of one with the other would fail.
     pearson = [splits["validation"]["pearson"] for splits in ours.values()]
     assert abs(pearson[0] - pearson[1]) > 5e-3
     mean = sum(pearson) / 2
     assert lines[0].startswith(f"| stsb | validation | pearson | {mean:.4f} ± {abs(pearson[0] - pearson[1]) / 2:.4f} |")
 
 
-def test_what_is_kept_is_not_trained_again(done, tmp_path, monkeypatch):
+def test_a_saved_seed_is_not_trained_again(done, tmp_path, monkeypatch):
     directory = shutil.copytree(done, tmp_path / "stsb")
-    kept, new = ({"validation": {"pearson": x}} for x in (0.25, 0.75))
-    (directory / compare_transformers.KEPT).write_text(json.dumps({"2": kept}))
+    saved, new = ({"validation": {"pearson": x}} for x in (0.25, 0.75))
+    (directory / compare_transformers.SAVED).write_text(json.dumps({"2": saved}))
     trained = []
     monkeypatch.setattr(compare_transformers, "_train", lambda opened, place, title: trained.append(title) or new)
     for _ in range(2):
@@ -93,25 +93,25 @@ def test_what_is_kept_is_not_trained_again(done, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "complaint"),
     [
-        ({"reader": "table"}, "is no finished fine-tuning of GLUE"),
-        ({"init_from": "elsewhere"}, "started from elsewhere, no Hugging Face directory"),
+        ({"reader": "table"}, "is not a finished fine-tuning of GLUE"),
+        ({"init_from": "elsewhere"}, "started from elsewhere, which is not a Hugging Face directory"),
         ({"optim": {"name": "lamb"}}, "only adamw with the linear schedule"),
     ],
 )
-def test_what_cannot_be_done_again_is_named(done, tmp_path, change, said):
+def test_a_workdir_that_cannot_be_repeated_is_refused(done, tmp_path, change, complaint):
     directory = shutil.copytree(done, tmp_path / "stsb")
-    (directory / compare_transformers.KEPT).unlink(missing_ok=True)
-    held = json.loads((directory / "config.json").read_text())
+    (directory / compare_transformers.SAVED).unlink(missing_ok=True)
+    content = json.loads((directory / "config.json").read_text())
     if "optim" in change:
-        change = {"optim": held["optim"] | change["optim"]}
-    (directory / "config.json").write_text(json.dumps(held | change))
-    with pytest.raises(command.UserError, match=said):
+        change = {"optim": content["optim"] | change["optim"]}
+    (directory / "config.json").write_text(json.dumps(content | change))
+    with pytest.raises(command.UserError, match=complaint):
         list(compare_transformers._lines(directory))
 
 
-def test_a_fine_tuning_that_has_not_finished_is_named(done, tmp_path):
+def test_an_unfinished_fine_tuning_is_refused(done, tmp_path):
     directory = shutil.copytree(done, tmp_path / "stsb")
     (directory / "scores.json").unlink()
     with pytest.raises(command.UserError, match="finish it"):

@@ -1,4 +1,4 @@
-"""How long the training loop waits for a checkpoint of `medium`, on this machine's disk; for tools.bench."""
+"""Measures how long the training loop waits for a checkpoint of `medium` on this machine's disk, for tools.bench."""
 
 import contextlib
 import pathlib
@@ -13,31 +13,31 @@ from bert_tpu.training import checkpoint, trainer
 from configs import bert
 
 SAVES = 7
-SHARE = 0.02  # of the time between two saves
+SHARE = 0.02  # of the time between two saves that the loop may wait
 
 
-def waits(directory) -> tuple[list[float], int, int]:
-    """Seconds that each save keeps the loop waiting, the bytes of a state, and the steps from one save to the next.
+def waits(directory: pathlib.Path) -> tuple[list[float], int, int]:
+    """Returns (seconds that the loop waits for each save, bytes of a state, steps between two saves).
 
-    What is written behind the loop's back has ended before the next save begins, as it has after so many steps.
+    The writing in the background has ended before the next save begins, as it has in a run after so many steps.
     """
     cfg = bert.get_config("medium")
     checkpoint.quiet_orbax()
-    found = []
+    seconds = []
     with contextlib.closing(checkpoint.Checkpoints(**cfg.checkpoint, directory=directory)) as checkpoints:
         state, _ = trainer.restore_or_init(pretraining.job(cfg), mesh.make(jax.devices()), checkpoints)
         jax.block_until_ready(state)
         for _ in range(SAVES):
             state = state._replace(step=state.step + 1)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             checkpoints.save(state, {})
-            found.append(time.perf_counter() - begun)
+            seconds.append(time.perf_counter() - start)
             checkpoints.wait()
-    return found, sum(x.nbytes for x in jax.tree.leaves(state)), cfg.checkpoint.every_steps
+    return seconds, sum(x.nbytes for x in jax.tree.leaves(state)), cfg.checkpoint.every_steps
 
 
-def line(directory) -> str:
-    """The median wait in words, and from what time of a step on it is under SHARE of the time between two saves."""
+def line(directory: str) -> str:
+    """Describes the median wait, and the time of a step from which it is under SHARE of the time between two saves."""
     seconds, size, every = waits(pathlib.Path(directory))
     median = statistics.median(seconds)
     least_ms = 1e3 * median / every / SHARE
