@@ -1,6 +1,6 @@
 """Measures our training steps and those of transformers on this machine, in turns, for tools.bench."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import functools
 import multiprocessing
@@ -95,7 +95,8 @@ def tuning(lengths: np.ndarray) -> Step:
     )
     ((_, packed),) = train_batches.batches(0)
     ((_, padded),) = length_buckets.batches(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
-    job = finetuning.make_job(finetuning.Opened(cfg, None, tuned, None, train_batches))
+    unused: Any = None  # make_job reads neither the loaded model nor the task
+    job = finetuning.make_job(finetuning.Opened(cfg, unused, tuned, unused, train_batches))
     sizes = their_sizes(ml_collections.ConfigDict(section))
     labelled = padded | {"labels": labels}
     with in_process(torch_step, "BertForSequenceClassification", sizes, labelled, theirs) as peer:
@@ -148,7 +149,7 @@ def faster_types() -> tuple[str, str]:
     return _faster(ours), _faster({name: functools.partial(torch.matmul, x, x) for name, x in ones.items()})
 
 
-def _faster(functions: dict[str, Callable[[], Any]]) -> str:
+def _faster(functions: Mapping[str, Callable[[], Any]]) -> str:
     """The type whose function has the shortest turn; bfloat16 only if it is shorter by a tenth at least.
 
     functions: type -> multiplication. They take turns for a second. Measured one after the other, for ten milliseconds
@@ -200,7 +201,7 @@ def our_step(job: jobs.Job, batch: dict[str, np.ndarray], examples: int, steps: 
     return turn
 
 
-def their_sizes(section: ml_collections.ConfigDict) -> dict[str, int]:
+def their_sizes(section: ml_collections.ConfigDict) -> dict[str, Any]:
     """The sizes in a `model` section, under the names of transformers' config."""
     return {
         "vocab_size": section.vocab_size, "hidden_size": section.hidden_size, "num_hidden_layers": section.num_layers,
@@ -209,7 +210,7 @@ def their_sizes(section: ml_collections.ConfigDict) -> dict[str, int]:
 
 
 def torch_step(
-    name: str, sizes: dict[str, int], inputs: dict[str, np.ndarray], dtype: str, steps: int = 4
+    name: str, sizes: dict[str, Any], inputs: dict[str, np.ndarray], dtype: str, steps: int = 4
 ) -> Callable[[], int]:
     """Returns a function that trains transformers' class `name` for `steps` steps, with AdamW and dropout 0.1.
 

@@ -52,15 +52,15 @@ def main() -> None:
 
 def line(name: str, seq_len: int, length_plan: plan.LengthPlan) -> str:
     """One row of the table. name: of the topology."""
-    program, times = length_plan.program, length_plan.times
-    if times is None:
+    cost, times = length_plan.program.cost, length_plan.times
+    if cost is None or times is None:
         return f"{name:<10} {seq_len:>6}   does not fit"
-    cycles, key, comparison = program.cost.cycles / 1e6, (name, seq_len), " " * 26
+    cycles, key, comparison = cost.cycles / 1e6, (name, seq_len), " " * 26
     if key in PEER:
         is_met = "yes" if cycles <= MUST[key] else "NO "
         comparison = f"{PEER[key]:8.2f} {PEER[key] / cycles:6.2f} {MUST[key]:5.1f}  {is_met:<3}"
     exchanged_mib = sum(size for _, size, _ in length_plan.exchanges.values()) / 2**20
-    uncosted = ", ".join(f"{kind} {part.runs}" for kind, part in program.cost.uncosted.items())
+    uncosted = ", ".join(f"{kind} {part.runs}" for kind, part in cost.uncosted.items())
     return (
         f"{name:<10} {seq_len:>6} {cycles:6.2f} {comparison}   {exchanged_mib:12.1f}, {times.links * 1e3:8.2f}        "
         f"{uncosted}"

@@ -67,19 +67,19 @@ def _cells(topology: chips.Slice, length_plan: plan.LengthPlan, batch_size: int)
         "fits": f"yes, {spare:.2f} GiB left" if program.fits else f"NO, {-spare:.2f} GiB short",
         f"HBM of a {unit}, GiB": f"{program.used_bytes * gib:.2f} of {program.limit_bytes * gib:.2f}",
     }
-    if times is None:
+    memory, cost, flops = program.memory, program.cost, program.flops
+    if times is None or memory is None or cost is None or flops is None:  # it does not fit
         return cells
-    memory = program.memory
     parts = {
         "parameters": memory.params, "optimizer": memory.opt, "activations, gradients, copies": memory.temporaries,
         "program, batch": memory.program + memory.rest,
     }  # fmt: skip
-    counted, formula = program.flops * topology.devices, length_plan.formula_flops
+    counted, formula = flops * topology.devices, length_plan.formula_flops
     more = f"{counted / formula - 1:+.1%}"
     cells |= {f"  {label}": f"{size * gib:.3f}" for label, size in parts.items()} | {
         "GFLOP of a chip, model's products": f"{formula / topology.chips / 1e9:.1f}",
         "  as the compiler counts, elementwise too": f"{counted / topology.chips / 1e9:.1f} ({more})",
-        f"M cycles executed by a {unit}": f"{program.cost.cycles / 1e6:.2f}",
+        f"M cycles executed by a {unit}": f"{cost.cycles / 1e6:.2f}",
     }
     for kind, (runs, size, seconds) in sorted(length_plan.exchanges.items()):
         cells[f"{kind}, MiB (how many), ms on links"] = f"{size / 2**20:.1f} ({runs}), {seconds * 1e3:.2f}"
@@ -96,9 +96,9 @@ def _cells(topology: chips.Slice, length_plan: plan.LengthPlan, batch_size: int)
 
 def _uncosted(lengths: dict[int, plan.LengthPlan]) -> Iterator[str]:
     for n, length_plan in lengths.items():
-        if not length_plan.program.fits:
-            continue
         cost = length_plan.program.cost
+        if cost is None:  # it does not fit
+            continue
         yield f"without a figure at {n}: " + ", ".join(f"{kind} x {part.runs}" for kind, part in cost.uncosted.items())
         if cost.loops:
             yield f"  loops at {n}: " + ", ".join(f"{body} x {trips}" for body, trips in cost.loops)
@@ -107,19 +107,20 @@ def _uncosted(lengths: dict[int, plan.LengthPlan]) -> Iterator[str]:
 def _totals(run_plan: plan.Plan) -> list[str]:
     """Returns the lines of the schedule's totals."""
     steps = ", ".join(f"{count:,} steps at {n}" for n, count in run_plan.steps.items())
-    if run_plan.hours is None:
+    hours, cost, kwh, kgco2e = run_plan.hours, run_plan.cost, run_plan.kwh, run_plan.kgco2e
+    if hours is None or cost is None or kwh is None or kgco2e is None:
         return ["", f"{steps}: does not fit; --max-batch finds the largest batch that does"]
-    chip, chip_hours = run_plan.where.chip, [hours * run_plan.where.chips for hours in run_plan.hours]
+    chip, chip_hours = run_plan.where.chip, [bound * run_plan.where.chips for bound in hours]
     source = "measured" if chip.watts_measured else "the fleet's mean .. an estimated maximum"
     watts = f"{chip.watts[0]:.0f} .. {chip.watts[1]:.0f} W a chip ({source})"
     return [
         "",
         f"{steps}, ESTIMATE from all at once to one by one (no evaluation, checkpoint or restart in it):",
-        _line("hours", _range(run_plan.hours)),
+        _line("hours", _range(hours)),
         _line("chip-hours", _range(chip_hours)),
-        _line("cost", _range(run_plan.cost)) + f"   at {run_plan.price:.2f} a chip-hour",
-        _line("kWh", _range(run_plan.kwh)) + f"   {watts}, hosts not in, PUE {run_plan.pue}",
-        _line("kg CO2e", _range(run_plan.kgco2e)) + f"   at {run_plan.kgco2e_per_kwh} kg/kWh",
+        _line("cost", _range(cost)) + f"   at {run_plan.price:.2f} a chip-hour",
+        _line("kWh", _range(kwh)) + f"   {watts}, hosts not in, PUE {run_plan.pue}",
+        _line("kg CO2e", _range(kgco2e)) + f"   at {run_plan.kgco2e_per_kwh} kg/kWh",
         f"planned in {run_plan.seconds_to_plan:.0f} s",
     ]
 
