@@ -48,11 +48,11 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
         "--similarity", type=float, default=0.8, help="documents of at least this similarity are similar (default: 0.8)"
     )
     parser.add_argument(
-        "--decontaminate", default="", metavar="DIR", help="leave out text that is in the test files of this folder"
+        "--decontaminate", default="", metavar="DIR", help="leave out sentences that are in the benchmarks of this folder"
     )
     parser.add_argument(
         "--mix", nargs="+", default=(), metavar="GLOB=TIMES",
-        help="how often to read sources: '*books*=2' (epochs), or '*books*=30%%' (share of tokens) for all sources",
+        help="how often to read sources: '*books*=2' (epochs) or, for all sources, '*books*=30%%' (share of tokens)",
     )  # fmt: skip
     parser.add_argument(
         "--runner",

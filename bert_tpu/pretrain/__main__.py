@@ -45,7 +45,7 @@ def main():
     checkpoint.quiet_orbax()
     host_memory.keep_freed_memory()
     with rendezvous.connect() as group:
-        parser = command.Parser(description=__doc__.split("\n", 2)[2])
+        parser = command.Parser(description=__doc__)
         parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, metrics and events")
         parser.add_argument(
             "--replay", type=int, metavar="STEP",
