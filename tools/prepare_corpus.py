@@ -48,7 +48,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
         "--similarity", type=float, default=0.8, help="documents of at least this similarity are similar (default: 0.8)"
     )
     parser.add_argument(
-        "--decontaminate", default="", metavar="DIR", help="leave out sentences that are in the benchmarks of this folder"
+        "--decontaminate", default="", metavar="DIR", help="leave out sentences of the benchmarks in this folder"
     )
     parser.add_argument(
         "--mix", nargs="+", default=(), metavar="GLOB=TIMES",
