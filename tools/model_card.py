@@ -39,11 +39,11 @@ def main() -> None:
             f"{args.model} was not exported from {args.workdir}: give the workdir that it came from"
         )
     model = hf.load(args.model)
-    findings = model_card.Findings(
+    findings = model_card.LaterResults(
         bias=_bias(args.bias, model) if args.bias else "",
         scores=tuple(_scores(path) for path in args.scores),
-        planned=_plan(args.plan) if args.plan else {},
-        small=onnx_files.read(args.model),
+        plan=_plan(args.plan) if args.plan else {},
+        onnx=onnx_files.read(args.model),
     )
     run = evidence.read(args.workdir, config)
     text = model_card.pretrained(Path(args.model).resolve().name, model.model, run, facts, findings)

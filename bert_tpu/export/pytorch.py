@@ -67,7 +67,7 @@ def _export_pretrained(newest: epath.Path, run: evidence.Evidence, vocabulary: v
     hf.save(folder, params, section, vocabulary)
     [name] = architectures.PRETRAINED["architectures"]
     comparison = _check_if_possible(folder, name, section, functools.partial(_pretrained_logits, params, section))
-    facts = model_card.export_facts(run.config, newest.name, comparison)
+    facts = model_card.export_facts(run.config, newest.name, comparison and comparison._asdict())
     text = model_card.pretrained(folder.name, section, run, facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return Export(name, newest, "", comparison)
@@ -82,8 +82,9 @@ def _export_finetuned(
     hf.save(folder, params, section, vocabulary, architectures.config(cls, tuned.labels))
     logits = functools.partial(_finetuned_logits, tuned.model, packed)
     comparison = _check_if_possible(folder, cls.name, section, logits)
-    facts = model_card.export_facts(run.config, tuned.checkpoint.name, comparison)
-    text = model_card.finetuned(folder.name, cls, tuned, run, facts)
+    facts = model_card.export_facts(run.config, tuned.checkpoint.name, comparison and comparison._asdict())
+    model = model_card.FinetunedModel(cls.name, cls.use, section, tuned.labels, tuned.seed, tuned.reason, tuned.scores)
+    text = model_card.finetuned(folder.name, model, run, facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return Export(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", comparison)
 

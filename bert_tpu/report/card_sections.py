@@ -1,18 +1,21 @@
-"""The sections of a model card, each Markdown of what was measured."""
+"""The sections of a model card as Markdown, from a run's measurements."""
 
+from collections.abc import Iterable, Iterator, Mapping
 import json
 import re
+from typing import Any, NamedTuple
 
 from bert_tpu.hardware import chips, energy
 from bert_tpu.monitoring import hours, versions
 from bert_tpu.readers import tfds
+from bert_tpu.report import evidence
 
 NOT_MEASURED = "Not measured."
-NAMED = 10  # sources
+MOST_SOURCES = 10  # that a card names
 USES = """\
-Meant for: filling masks, and as the encoder to fine-tune for classes or numbers of texts and pairs, tags of words,
-spans of paragraphs, and inference between sentences. Not meant for: writing text, facts about the world, or decisions
-about people, for which it has been neither made nor judged."""
+Intended for: filling masks, and as the encoder to fine-tune for classification or regression of texts and pairs,
+tagging of words, answers in paragraphs, and inference between sentences. Not intended for: writing text, facts about
+the world, or decisions about people; the model was neither trained nor evaluated for these."""
 START = """\
 ```python
 from transformers import AutoTokenizer, BertForPreTraining, pipeline
@@ -29,10 +32,10 @@ model = {cls}.from_pretrained("{name}")
 tokenizer = AutoTokenizer.from_pretrained("{name}")
 ```"""
 LIMITS = """\
-It reads at most {positions:,} tokens at a time, knows the words of its training text alone, and repeats what that text
-says of people, prejudice included."""
-TUNED_LIMITS = "What the base model has learnt of its text, this one has too. Bias: not measured."
-CITATION = "The recipe is BERT's:"
+The model reads at most {positions:,} tokens at a time, knows only the words of its training text, and repeats what
+that text says about people, prejudice included."""
+TUNED_LIMITS = "This model keeps what the base model has learnt from its text, prejudice included. Bias: not measured."
+CITATION = "The training recipe is BERT's:"
 DEVLIN = """\
     @inproceedings{devlin2019bert,
       title = {{BERT}: Pre-training of Deep Bidirectional Transformers for Language Understanding},
@@ -43,185 +46,210 @@ DEVLIN = """\
     }"""
 
 
-def impact(found, planned) -> str:
-    """The section on energy and carbon: of the run as measured, beside what a plan foresaw."""
+class Score(NamedTuple):
+    """A score of fine-tunings of the model."""
+
+    task: str
+    split: str
+    metric: str
+    summary: dict[str, Any]  # over the seeds: "mean", "std", "best" and "interval"
+    seeds: int
+
+
+def impact(run: evidence.Evidence, plan: Mapping[str, Any]) -> str:
+    """The section on energy and carbon: as measured, and as planned. plan: the JSON of tools.plan; {} for none."""
     lines = [NOT_MEASURED]
-    if found.energy:
+    if run.energy:
         unit = {chip.kind: f"{name} chips" for name, chip in chips.CHIPS.items()} | {energy.CPU: "CPU threads"}
-        unit_seconds = found.hours["unit_seconds"].items()
+        unit_seconds = run.hours["unit_seconds"].items()
         spent = ", ".join(f"{hours.in_hours(s)} hours of {unit[kind]}" for kind, s in unit_seconds)
-        plan = found.config["plan"]
+        prices = run.config["plan"]
         lines = [
-            f"- measured: {spent}, over {found.hours['starts']} start(s), lost steps included",
-            f"- energy, an estimate: {_range(found.energy.kwh)} kWh, by documented idle or mean and highest watts, "
-            f"hosts and network not in, PUE {plan['pue']}",
-            f"- carbon, an estimate: {_range(found.energy.kgco2e)} kg CO2e at {plan['kgco2e_per_kwh']} kg/kWh, a "
-            "figure of the config that may be far from the region's",
+            f"- measured: {spent}, over {run.hours['starts']} start(s), lost steps included",
+            f"- energy, an estimate: {_range(run.energy.kwh)} kWh, from documented watts (idle or mean .. highest) "
+            f"and PUE {prices['pue']}, without hosts and network",
+            f"- carbon, an estimate: {_range(run.energy.kgco2e)} kg CO2e at {prices['kgco2e_per_kwh']} kg/kWh, the "
+            "config's figure, which may be far from the region's",
         ]
-    if planned:
-        low, high = planned["kgco2e_low"], planned["kgco2e_high"]
-        told = f"{_range((low, high))} kg CO2e" if low is not None else "it does not fit"
-        lines.append(f"- planned on {planned['topology']}, all {planned['chips']} chips: {told}")
+    if plan:
+        low, high = plan["kgco2e_low"], plan["kgco2e_high"]
+        carbon = f"{_range((low, high))} kg CO2e" if low is not None else "the step does not fit in memory"
+        lines.append(f"- planned on {plan['topology']}, all {plan['chips']} chips: {carbon}")
     return "\n".join(lines)
 
 
-def size(section):
-    """L2 H128 A2."""
+def size(section: Mapping[str, Any]) -> str:
+    """The encoder's size, such as L2 H128 A2. section: the `model` section of a config."""
     return f"L{section['num_layers']} H{section['hidden_size']} A{section['num_heads']}"
 
 
-def details(section, heads, checked):
-    """Sizes, and how far PyTorch agrees; checked: as card.facts has it."""
+def details(section: Mapping[str, Any], heads: str, facts: Mapping[str, Any]) -> str:
+    """The sizes, and the difference from PyTorch.
+
+    section: the `model` section of a config
+    heads: their names
+    facts: as model_card.export_facts returns them
+    """
     lines = [
         f"- layers, hidden size, attention heads: {size(section)}; feed-forward {section['intermediate_size']:,}, "
         f"positions {section['max_positions']:,}, vocabulary {section['vocab_size']:,}; activation "
         f"{section['activation']}, norm after each block",
         f"- heads: {heads}",
     ]
-    if checked["checked"]:
-        found = checked["checked"]
+    if facts["checked"]:
+        comparison = facts["checked"]
+        rows = f"{comparison['rows']} rows of up to {section['max_positions']:,} tokens"
         lines += [
-            f"- checked against PyTorch: {found['rows']} rows of up to {section['max_positions']:,} tokens, float32; "
-            f"no logit differs by more than {found['difference']:.1e} ({found['versions']})"
+            f"- checked against PyTorch: {rows}, float32; no logit differs by more than "
+            f"{comparison['difference']:.1e} ({comparison['versions']})"
         ]
     else:
-        lines += ["- not checked against PyTorch: it was not installed"]
+        lines += ["- not checked against PyTorch, which was not installed"]
     return "\n".join(lines)
 
 
-def bias(tables):
-    """The tables of tools.audit_bias, or that there are none."""
+def bias(tables: str) -> str:
+    """The tables of tools.audit_bias; if they are empty, the command that writes them."""
     deeper = re.sub(r"^#", "###", tables.strip(), flags=re.MULTILINE)  # below the card's own headings
-    return deeper or f"Bias: {NOT_MEASURED.lower()} `python -m tools.audit_bias` does."
+    return deeper or f"Bias: {NOT_MEASURED.lower()} `python -m tools.audit_bias` measures it."
 
 
-def training_data(found):
-    """What the corpus' lockfile says."""
-    if "corpus" not in found.config:
+def training_data(run: evidence.Evidence) -> str:
+    """The corpus, as its lockfile describes it."""
+    if "corpus" not in run.config:
         return NOT_MEASURED
-    lines = [f"- corpus: sha256 {found.config['corpus']['sha256']}"]
-    if found.lock:
-        train, heldout = found.lock.content["train"], found.lock.content["heldout"]
+    lines = [f"- corpus: sha256 {run.config['corpus']['sha256']}"]
+    if run.lock:
+        content = run.lock.content
+        train, heldout = content["train"], content["heldout"]
+        cleaning = ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in content["cleaning"].items() if n)
         lines += [
             f"- {train['documents']:,} documents, {train['sentences']:,} sentences, {train['tokens']:,} tokens, "
-            f"{train['unknown_share']:.2%} of them [UNK]; {heldout['documents']:,} documents more were held out",
-            f"- sources: {_named(found.lock.content['sources'])}",
-            "- cleaning: "
-            + (", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in found.lock.content["cleaning"].items() if n)
-               or "nothing was left out or changed"),
-        ]  # fmt: skip
+            f"{train['unknown_share']:.2%} of them [UNK]",
+            f"- held out for evaluation: {heldout['documents']:,} documents",
+            f"- sources: {_source_names(content['sources'])}",
+            f"- cleaning: {cleaning or 'nothing was left out or changed'}",
+        ]
     return "\n".join(lines)
 
 
-def _named(sources):
-    """The public names of sources, as far as a reader has patience."""
+def _source_names(sources: list[dict[str, Any]]) -> str:
+    """The public names of the first MOST_SOURCES sources, and the number of the others."""
     names = [public(source["path"]) for source in sources]
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MOST_SOURCES:,} more" if len(names) > MOST_SOURCES else ""
+    return ", ".join(names[:MOST_SOURCES]) + more
 
 
-def public(value):
-    """Returns what may be published of a value of a config: of a path its last part, of a tfds: name all but data_dir.
+def public(value: Any) -> Any:
+    """The part of a config's value that may be published: the last part of a path, a tfds: name without data_dir.
 
-    The folders of a path name users and machines. Values that are no text stay as they are.
+    The folders of a path name users and machines. Values that are not text are returned unchanged.
     """
     if not isinstance(value, str):
         return value
     if value.startswith(tfds.PREFIX):
-        name, _, words = value.partition("?")
-        words = [word for word in words.split("&") if word and not word.startswith("data_dir=")]
+        name, _, query = value.partition("?")
+        words = [word for word in query.split("&") if word and not word.startswith("data_dir=")]
         return "?".join([name, "&".join(words)] if words else [name])
     return value.rstrip("/").rpartition("/")[-1]
 
 
-def procedure(found, checked):
-    """Steps, the sections of the config that decide what is learnt, and the code that did it."""
-    config = found.config
-    lines = [f"- trained for {checked['step']:,} steps"] if checked["step"] is not None else []
+def procedure(run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
+    """The steps, the sections of the config that decide what is learnt, and the versions of the code.
+
+    facts: as model_card.export_facts returns them
+    """
+    config = run.config
+    lines = [f"- trained for {facts['step']:,} steps"] if facts["step"] is not None else []
     if "num_steps" in config:
         lines += [f"- planned: {config['num_steps']:,} steps of {config['batch_size']:,} examples"]
-    lines += _skips(found.skips)
+    lines += _skips(run.skips)
     for name in ("optim", "data", "model"):
         if name in config:
-            told = ", ".join(f"{k} {json.dumps(public(v))}" for k, v in sorted(config[name].items()) if k != "dir")
-            lines.append(f"- {name}: {told}")
-    lines += [f"- by {versions.describe(entry)}" for entry in found.versions]
+            values = ", ".join(f"{k} {json.dumps(public(v))}" for k, v in sorted(config[name].items()) if k != "dir")
+            lines.append(f"- {name}: {values}")
+    lines += [f"- trained by {versions.describe(entry)}" for entry in run.versions]
     return "\n".join(lines) or NOT_MEASURED
 
 
-def _skips(skips):
+def _skips(skips: evidence.Skips | None) -> list[str]:
     if skips is None:
         return [f"- steps skipped for a loss or gradient that is not finite: {NOT_MEASURED.lower()}"]
     lines = [f"- steps skipped for a loss or gradient that is not finite: {skips}"]
     return lines + ([f"- steps computed again with the exact softmax: {skips.recomputed:,}"] * (skips.recomputed > 0))
 
 
-def speed(found):
-    """Medians of the training lines."""
-    told = [f"- {n} tokens: {rate:,.0f} examples a second" for n, rate in found.examples_per_s.items()]
-    if found.hours:
-        whole = hours.in_hours(sum(found.hours["seconds"].values()))
-        told.append(f"- {whole} hours from start to end, restarts included")
-    return "\n".join(told) or NOT_MEASURED
+def speed(run: evidence.Evidence) -> str:
+    """The median speed at each sequence length, and the hours."""
+    lines = [f"- {n} tokens: {rate:,.0f} examples a second" for n, rate in run.examples_per_s.items()]
+    if run.hours:
+        whole = hours.in_hours(sum(run.hours["seconds"].values()))
+        lines.append(f"- {whole} hours from start to end, restarts included")
+    return "\n".join(lines) or NOT_MEASURED
 
 
-def heldout(found):
-    """The last evaluation of each length."""
-    if not found.heldout:
+def heldout(run: evidence.Evidence) -> str:
+    """A table of the last evaluation at each sequence length."""
+    if not run.heldout:
         return f"Held-out text: {NOT_MEASURED.lower()}"
     rows = [
         f"| {n} | {line['mlm_loss']:.3f} | {line['mlm_accuracy']:.1%} | {line['nsp_accuracy']:.1%} |"
-        for n, line in sorted(found.heldout.items())
+        for n, line in sorted(run.heldout.items())
     ]
-    table = ["| held-out, tokens | MLM loss, nats | MLM accuracy | NSP accuracy |", "| --- | --- | --- | --- |", *rows]
-    if found.lock:
-        table += ["", f"The unigram entropy of the training text is {found.lock.unigram_entropy:.3f} nats."]
+    head = ["| held-out text, tokens | MLM loss, nats | MLM accuracy | NSP accuracy |", "| --- | --- | --- | --- |"]
+    table = [*head, *rows]
+    if run.lock:
+        table += ["", f"The unigram entropy of the training text is {run.lock.unigram_entropy:.3f} nats."]
     return "\n".join(table)
 
 
-def summaries(scores):
-    """(task, split, metric, {"mean", "std", "best", "interval"}, seeds) of every score."""
-    for task, told in scores:
-        for split, metrics in told["summary"].items():
+def scores(tunings: Iterable[tuple[str, dict[str, Any]]]) -> Iterator[Score]:
+    """Yields every score. tunings: (task, scores.json) of each fine-tuning."""
+    for task, content in tunings:
+        for split, metrics in content["summary"].items():
             for metric, summary in metrics.items():
-                yield task, split, metric, summary, len(told["seeds"])
+                yield Score(task, split, metric, summary, len(content["seeds"]))
 
 
-def downstream(scores):
-    """Scores of fine-tunings, [(task, scores.json)]."""
-    if not scores:
+def downstream(tunings: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """A table of the scores of fine-tunings. tunings: (task, scores.json) of each."""
+    if not tunings:
         return f"Fine-tuned: {NOT_MEASURED.lower()}"
     rows = [
         f"| {task}, {split} | {metric} | {s['mean']:.4f} | {s['std']:.4f} | {s['best']:.4f} | {seeds} |"
-        for task, split, metric, s, seeds in summaries(scores)
+        for task, split, metric, s, seeds in scores(tunings)
     ]
     head = ["| fine-tuned | metric | mean | deviation | best | seeds |", "| --- | --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *rows])
 
 
-def onnx_table(costs):
-    """A table of the ONNX files, costs: their quantization.json; scores beside float32's in brackets."""
+def onnx_table(costs: Mapping[str, Any]) -> str:
+    """A table of the ONNX files, with the difference of each score from float32's in brackets.
+
+    costs: quantization.json of tools.export_onnx; {} if it did not run
+    """
     if not costs:
-        return f"ONNX: {NOT_MEASURED.lower()} `python -m tools.export_onnx` makes and measures the files."
-    whole = costs["files"][0]["scores"]
-    names = [name.replace("_", " ").replace("mlm", "MLM").replace("nsp", "NSP") for name in whole]
+        return f"ONNX: {NOT_MEASURED.lower()} `python -m tools.export_onnx` writes and measures the files."
+    float32_scores = costs["files"][0]["scores"]
+    names = [name.replace("_", " ").replace("mlm", "MLM").replace("nsp", "NSP") for name in float32_scores]
     head = ["file of onnx/", "form", "MB", f"ms for {costs['tokens']} tokens", *names]
     rows = [" | ".join(head), " | ".join("---" for _ in head)]
-    for told in costs["files"]:
-        scores = [f"{score:.4f}" + _apart(score - whole[name]) for name, score in told["scores"].items()]
-        size, time = f"{told['bytes'] / 1e6:.1f}", f"{told['milliseconds']:.1f}"
-        rows.append(" | ".join([told["file"], told["form"], size, time, *scores]))
-    on = f", scores on {costs['judged_on']}" if costs["judged_on"] else ""
+    for file in costs["files"]:
+        cells = [f"{score:.4f}" + _difference(score - float32_scores[name]) for name, score in file["scores"].items()]
+        megabytes, time = f"{file['bytes'] / 1e6:.1f}", f"{file['milliseconds']:.1f}"
+        rows.append(" | ".join([file["file"], file["form"], megabytes, time, *cells]))
+    judged_on = f"; scores on {costs['judged_on']}" if costs["judged_on"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in costs["versions"].items())
     return "\n".join([f"| {row} |" for row in rows]) + (
-        f"\n\nOf one row, on {costs['threads']} threads ({costs['machine']}){on}; in brackets what is beside float32. "
-        f"float32 differs by at most {costs['difference_from_pytorch']:.1e} from PyTorch's logits ({versions})."
+        f"\n\nTimes of one row on {costs['threads']} threads ({costs['machine']}){judged_on}; in brackets the "
+        f"difference from float32. The float32 logits differ from PyTorch's by at most "
+        f"{costs['difference_from_pytorch']:.1e} ({versions})."
     )
 
 
-def _apart(difference):
+def _difference(difference: float) -> str:
     return f" ({difference:+.4f})" if difference else ""
 
 
-def _range(pair):
+def _range(pair: tuple[float, float]) -> str:
     return " .. ".join(f"{value:.3g}" for value in pair)

@@ -1,7 +1,8 @@
-"""What a run measured of itself, gathered from its workdir for the model card; absent where there is nothing."""
+"""Gathers a run's measurements from its workdir, for the report and the model card."""
 
+import os
 import statistics
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -13,7 +14,7 @@ from bert_tpu.training import workdir
 
 
 class Skips(NamedTuple):
-    """Steps of a run up to its last training line, those of several seeds added up."""
+    """Counts of steps up to the last training line. `skipped` and `recomputed` are sums over the seeds."""
 
     steps: int  # of each seed
     seeds: int
@@ -27,28 +28,28 @@ class Skips(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Of one workdir. Parts that it does not hold are empty or None."""
+    """Measurements of one workdir. A field is empty or None if the workdir does not have it."""
 
-    config: dict
-    lines: list[dict]  # metrics.jsonl's
-    heldout: dict[int, dict]  # sequence length -> the last evaluation's line
+    config: dict[str, Any]
+    lines: list[dict[str, Any]]  # of metrics.jsonl
+    heldout: dict[int, dict[str, Any]]  # sequence length -> line of the last evaluation
     examples_per_s: dict[int, float]  # sequence length -> median of the training lines
-    skips: Skips | None  # None where the lines do not count skipped steps
-    hours: dict  # hours.json, of a run before 2026-11 without "unit_seconds"
+    skips: Skips | None  # None if the lines do not count skipped steps
+    hours: dict[str, Any]  # hours.json; runs before 2026-11 have no "unit_seconds"
     energy: energy.Energy | None
-    versions: list[dict]  # as versions.read has them
-    lock: store.Lock | None  # where the corpus still lies at the config's data.dir, unchanged
+    versions: list[dict[str, Any]]  # the entries of versions.read
+    lock: store.Lock | None  # None if data.dir no longer has the same corpus
 
 
-def read(directory, config) -> Evidence:
-    """Of the workdir `directory`, whose config.json is `config`."""
-    directory = epath.Path(directory)
-    metrics = jsonl.read(directory / "metrics.jsonl")
-    by_length = {}
+def read(directory: str | os.PathLike, config: dict[str, Any]) -> Evidence:
+    """The measurements in the workdir `directory`. config: its config.json."""
+    folder = epath.Path(directory)
+    metrics = jsonl.read(folder / "metrics.jsonl")
+    by_length: dict[int, list[float]] = {}
     for line in metrics:
         if line.get("kind") == "train" and "examples_per_sec" in line:
             by_length.setdefault(line["seq_len"], []).append(line["examples_per_sec"])
-    hours = workdir.read_json(directory / "hours.json")
+    hours = workdir.read_json(folder / "hours.json")
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
@@ -58,12 +59,12 @@ def read(directory, config) -> Evidence:
         skips=_skips(metrics, config),
         hours=hours,
         energy=energy.from_seconds(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
-        versions=versions.read(directory),
+        versions=versions.read(folder),
         lock=_lock(config),
     )
 
 
-def _skips(metrics, config):
+def _skips(metrics: list[dict[str, Any]], config: dict[str, Any]) -> Skips | None:
     training = [line for line in metrics if line.get("kind") == "train"]
     if not training or not all("skipped" in line for line in training):
         return None
@@ -71,11 +72,11 @@ def _skips(metrics, config):
     return Skips(max(line["step"] for line in training), len(config.get("seeds", ())) or 1, skipped, recomputed)
 
 
-def _lock(config):
+def _lock(config: dict[str, Any]) -> store.Lock | None:
     if "corpus" not in config:
         return None
     try:
         lock = store.read(config["data"]["dir"])
-    except command.UserError:  # moved or gone since: the hash is all that is known
+    except command.UserError:  # the corpus was moved or deleted: only its hash is known
         return None
     return lock if lock.sha256 == config["corpus"]["sha256"] else None

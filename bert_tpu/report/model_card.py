@@ -1,123 +1,162 @@
-"""The README.md of an exported model as a model card: what was measured, and "not measured" where nothing was.
+"""Writes the model card, the README.md of an exported model: measured values, and "not measured" for all others.
 
-The form is the Hub's: YAML metadata, by huggingface_hub's own classes, and sections of Markdown. The metadata's key
-`bert_tpu` keeps what only the export knows, so that tools.model_card can write the card again with later findings.
+The format is the Hub's: YAML metadata, by huggingface_hub's own classes, and sections of Markdown. The metadata's key
+`bert_tpu` keeps what only the export knows, so that tools.model_card can write the card again with later results.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import huggingface_hub
 
-from bert_tpu.report import card_sections
+from bert_tpu.report import card_sections, evidence
 from bert_tpu.training import workdir
 
 FACTS = "bert_tpu"  # the metadata's key
 ONNX_HEADING = "Small files"  # the section of tools.export_onnx
 
 
-class Findings(NamedTuple):
-    """What was found after the export, as the tools that found it wrote it; empty where they did not run."""
+class LaterResults(NamedTuple):
+    """Output of the tools that measure an exported model. A field is empty if its tool did not run."""
 
     bias: str  # the tables of tools.audit_bias
-    scores: tuple[tuple[str, dict], ...]  # (task, its scores.json)
-    planned: dict  # tools.plan --json
-    small: dict  # quantization.json of tools.export_onnx
+    scores: tuple[tuple[str, dict[str, Any]], ...]  # (task, scores.json) of each fine-tuning
+    plan: dict[str, Any]  # tools.plan --json
+    onnx: dict[str, Any]  # quantization.json of tools.export_onnx
 
 
-NO_FINDINGS = Findings("", (), {}, {})
+NO_RESULTS = LaterResults("", (), {}, {})
 
 
-def pretrained(name, section, found, checked, findings=NO_FINDINGS) -> str:
-    """Of the model `name`; section: its sizes. found: evidence.Evidence. checked: what `facts` returned."""
+class FinetunedModel(NamedTuple):
+    """The model of one seed of a fine-tuning."""
+
+    architecture: str  # the class in transformers
+    use: str  # the Hub's name for its purpose
+    section: dict[str, Any]  # the `model` section of a config
+    labels: tuple[str, ...]
+    seed: int
+    reason: str  # for this seed
+    scores: dict[str, dict[str, float]]  # split -> metric -> score
+
+
+def pretrained(
+    name: str,
+    section: Mapping[str, Any],
+    run: evidence.Evidence,
+    facts: Mapping[str, Any],
+    later: LaterResults = NO_RESULTS,
+) -> str:
+    """The card of a pretrained model.
+
+    name: the model's directory or its name on the Hub
+    section: the `model` section of the config
+    run: the measurements of the pretraining
+    facts: as `export_facts` returns them
+    later: results of other tools
+    """
     size = card_sections.size(section)
     limits = card_sections.LIMITS.format(positions=section["max_positions"])
+    kept: dict[str, Any] = {FACTS: facts}
     data = huggingface_hub.ModelCardData(
         library_name="transformers", pipeline_tag="fill-mask", model_name=f"BERT {size}",
-        tags=["bert", "masked-lm", "next-sentence-prediction"], eval_results=_results(found, findings) or None,
-        **{FACTS: checked},
+        tags=["bert", "masked-lm", "next-sentence-prediction"], eval_results=_results(run, later) or None,
+        **kept,
     )  # fmt: skip
-    return _written(
+    return _card(
         data, f"BERT {size}",
-        ("Model details", card_sections.details(section, "masked language model, next sentence prediction", checked)),
+        ("Model details", card_sections.details(section, "masked language model, next sentence prediction", facts)),
         ("Uses", card_sections.USES),
         ("How to get started", card_sections.START.format(name=name)),
-        ("Bias, risks and limits", "\n\n".join([limits, card_sections.bias(findings.bias)])),
-        ("Training data", card_sections.training_data(found)),
-        ("Training procedure", card_sections.procedure(found, checked)),
-        ("Speed", card_sections.speed(found)),
-        ("Evaluation", card_sections.heldout(found) + "\n\n" + card_sections.downstream(findings.scores)),
-        (ONNX_HEADING, card_sections.onnx_table(findings.small)),
-        ("Environmental impact", card_sections.impact(found, findings.planned)),
+        ("Bias, risks and limits", "\n\n".join([limits, card_sections.bias(later.bias)])),
+        ("Training data", card_sections.training_data(run)),
+        ("Training procedure", card_sections.procedure(run, facts)),
+        ("Speed", card_sections.speed(run)),
+        ("Evaluation", card_sections.heldout(run) + "\n\n" + card_sections.downstream(later.scores)),
+        (ONNX_HEADING, card_sections.onnx_table(later.onnx)),
+        ("Environmental impact", card_sections.impact(run, later.plan)),
         ("Citation", card_sections.CITATION + "\n\n" + card_sections.DEVLIN),
     )  # fmt: skip
 
 
-def finetuned(name, made, model, found, checked) -> str:
-    """Of the model `name`: `model`, a Finetuned, as the class `made`."""
-    config, section = found.config, model.section
+def finetuned(name: str, model: FinetunedModel, run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
+    """The card of a fine-tuned model.
+
+    name: the model's directory or its name on the Hub
+    model: one seed's model
+    run: the measurements of the fine-tuning
+    facts: as `export_facts` returns them
+    """
+    config, section = run.config, model.section
     task, size = config["task"], card_sections.size(section)
     results = [
-        _result(made.use, task["name"], metric, value, split)
+        _result(model.use, task["name"], metric, value, split)
         for split, scores in model.scores.items()
         for metric, value in scores.items()
     ]
+    kept: dict[str, Any] = {FACTS: facts}
     data = huggingface_hub.ModelCardData(
-        library_name="transformers", pipeline_tag=made.use, model_name=f"BERT {size}, {task['name']}", tags=["bert"],
-        eval_results=results or None, **{FACTS: checked},
+        library_name="transformers", pipeline_tag=model.use, model_name=f"BERT {size}, {task['name']}", tags=["bert"],
+        eval_results=results or None, **kept,
     )  # fmt: skip
-    facts = [
+    lines = [
         f"- task: {task['name']}, training rows sha256 {task['sha256']['train']}",
         f"- labels: {', '.join(model.labels)}",
         f"- base model: {card_sections.public(config['init_from'])}",
         f"- seed: {model.seed}, {model.reason}",
     ]
-    judged = [
-        f"- {split}: {', '.join(f'{k} {v:.4g}' for k, v in each.items())}" for split, each in model.scores.items()
+    scores = [
+        f"- {split}: {', '.join(f'{k} {v:.4g}' for k, v in values.items())}" for split, values in model.scores.items()
     ]
-    return _written(
+    return _card(
         data, f"BERT {size}, {task['name']}",
-        ("Model details", card_sections.details(section, made.name, checked) + "\n" + "\n".join(facts)),
-        ("How to get started", card_sections.START_TUNED.format(name=name, cls=made.name)),
+        ("Model details", card_sections.details(section, model.architecture, facts) + "\n" + "\n".join(lines)),
+        ("How to get started", card_sections.START_TUNED.format(name=name, cls=model.architecture)),
         ("Bias, risks and limits", card_sections.TUNED_LIMITS),
-        ("Training procedure", card_sections.procedure(found, checked)),
-        ("Evaluation", "\n".join(judged) or card_sections.NOT_MEASURED),
+        ("Training procedure", card_sections.procedure(run, facts)),
+        ("Evaluation", "\n".join(scores) or card_sections.NOT_MEASURED),
         (ONNX_HEADING, card_sections.onnx_table({})),
-        ("Environmental impact", card_sections.impact(found, {})),
+        ("Environmental impact", card_sections.impact(run, {})),
         ("Citation", card_sections.CITATION + "\n\n" + card_sections.DEVLIN),
     )  # fmt: skip
 
 
-def replace_section(text, heading, body) -> str:
-    """The card `text` with `body` below its `heading`; "" where it has no such heading."""
+def replace_section(text: str, heading: str, body: str) -> str:
+    """The card `text` with `body` as the section below `heading`; "" if the card has no such heading."""
     before, mark, rest = text.partition(f"\n## {heading}\n\n")
     following = rest.find("\n## ")
     return f"{before}{mark}{body}\n{rest[following:]}" if following >= 0 else ""
 
 
-def export_facts(config, step, checked) -> dict[str, Any]:
-    """What the metadata keeps of an export: which run's it is, the checkpoint's step, and an export.Checked or None."""
-    agrees = checked and {**checked._asdict(), "difference": float(f"{checked.difference:.1e}")}
-    return {"run": workdir.identity(config), "step": int(step) if step.isdigit() else None, "checked": agrees}
+def export_facts(config: dict[str, Any], step: str, comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Facts about an export for the card's metadata: the run's identity, the checkpoint's step, and the comparison.
+
+    config: config.json of the run
+    step: name of the checkpoint
+    comparison: fields of export.pytorch.Comparison, of our logits with PyTorch's; None if PyTorch is not installed
+    """
+    checked = comparison and {**comparison, "difference": float(f"{comparison['difference']:.1e}")}
+    return {"run": workdir.identity(config), "step": int(step) if step.isdigit() else None, "checked": checked}
 
 
-def _written(data, title, *parts):
+def _card(data: huggingface_hub.ModelCardData, title: str, *parts: tuple[str, str]) -> str:
     body = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in parts)
     return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{body}\n"
 
 
-def _results(found, findings):
+def _results(run: evidence.Evidence, later: LaterResults) -> list[huggingface_hub.EvalResult]:
     results = [
         _result("fill-mask", f"heldout-{n}-tokens", metric, line[metric], "heldout")
-        for n, line in sorted(found.heldout.items())
+        for n, line in sorted(run.heldout.items())
         for metric in ("mlm_loss", "mlm_accuracy", "nsp_accuracy")
     ]
     return results + [
-        _result("text-classification", task, metric, summary["mean"], split)
-        for task, split, metric, summary, _ in card_sections.summaries(findings.scores)
+        _result("text-classification", score.task, score.metric, score.summary["mean"], score.split)
+        for score in card_sections.scores(later.scores)
     ]
 
 
-def _result(use, name, metric, value, split):
+def _result(use: str, name: str, metric: str, value: float, split: str) -> huggingface_hub.EvalResult:
     return huggingface_hub.EvalResult(
         task_type=use, dataset_type=name, dataset_name=name, dataset_split=split, metric_type=metric,
         metric_value=float(f"{value:.6g}"),

@@ -1,7 +1,8 @@
-"""What a run's report tells of, gathered from its workdir."""
+"""Gathers from a workdir what the HTML report of a run shows."""
 
 import hashlib
-from typing import NamedTuple
+import os
+from typing import Any, NamedTuple
 
 from etils import epath
 import numpy as np
@@ -11,130 +12,138 @@ from bert_tpu.monitoring import health, versions
 from bert_tpu.report import evidence
 from bert_tpu.training import nonfinite, workdir
 
-CHECKS = 100  # of a longer run's evaluations so many are looked at for warnings
+CHECKS = 100  # evaluations at which the health checks are repeated; a longer run's are thinned to as many
 
 
 class DatedWarning(NamedTuple):
-    """A warning of health.py, when it was first due, and whether it still is at the run's end."""
+    """A warning, and when it appeared."""
 
-    step: int
-    holds: bool
+    step: int  # of its first appearance
+    persists: bool  # True if it still applies at the run's end
     sentence: str
 
 
 class Run(NamedTuple):
-    """One workdir. What it does not hold is empty or None."""
+    """The content of one workdir. A field is empty or None if the workdir does not have it."""
 
     name: str  # the workdir, without the folders above it
-    found: evidence.Evidence
+    evidence: evidence.Evidence
     facts: health.Facts | None
-    samples: list[dict]  # samples.jsonl's lines
-    scores: dict  # scores.json
-    gave_up: dict  # nonfinite.json, where no sound step came after it
-    hashes: dict[str, str]  # what -> SHA-256
+    samples: list[dict[str, Any]]  # lines of samples.jsonl
+    scores: dict[str, Any]  # scores.json
+    gave_up: dict[str, Any]  # nonfinite.json; empty if the run took finite steps after it
+    hashes: dict[str, str]  # name -> SHA-256
     checkpoint: int | None  # step of the newest
 
     @property
     def is_tuning(self) -> bool:
-        """Whether it is a fine-tuning's."""
-        return "task" in self.found.config
+        """True for a fine-tuning, False for a pretraining."""
+        return "task" in self.evidence.config
 
     @property
     def step(self) -> int:
-        """The last one that a line tells of."""
-        return max(line["step"] for line in self.found.lines)
+        """The last step in metrics.jsonl."""
+        return max(line["step"] for line in self.evidence.lines)
 
     @property
     def num_steps(self) -> int | None:
-        """How many it is to have."""
-        return self.found.config.get("num_steps")
+        """The number of steps in the config."""
+        return self.evidence.config.get("num_steps")
 
     @property
     def state(self) -> str:
-        """One of "finished", "diverged" and "unfinished": whether that one still goes on, nobody can tell."""
+        """One of "finished", "diverged" and "unfinished"; the workdir does not say if an unfinished run is running."""
         if self.gave_up:
             return "diverged"
         return "finished" if self.num_steps is not None and self.step >= self.num_steps else "unfinished"
 
 
-def read(directory) -> Run:
-    """The run of a pretraining's or a fine-tuning's workdir; UserError where that holds none, or not a line yet."""
+def read(directory: str | os.PathLike) -> Run:
+    """Reads the workdir of a pretraining or a fine-tuning. Raises UserError if it has no run, or no metrics yet."""
     path = epath.Path(directory)
     config = workdir.read_config(path)
-    found = evidence.read(path, config)
-    for number, line in enumerate(found.lines, 1):
+    records = evidence.read(path, config)
+    for number, line in enumerate(records.lines, 1):
         if not (isinstance(line.get("step"), int) and line.get("kind") in ("train", "eval")):
-            raise command.UserError(f"{path}/metrics.jsonl, line {number:,}, is no line of a run: delete it")
-    if not found.lines:
+            raise command.UserError(f"{path}/metrics.jsonl: line {number:,} is not a line of a run: delete it")
+    if not records.lines:
         raise command.UserError(
             f"{path} has no line in metrics.jsonl yet: wait for the first, after log.every_steps steps"
         )
     return Run(
         name=storage.absolute(directory).name,
-        found=found,
-        facts=None if "task" in config else health.read(path) or _facts(found),
+        evidence=records,
+        facts=None if "task" in config else health.read(path) or _facts_of_corpus(records),
         samples=[line for line in jsonl.read(path / "samples.jsonl") if line.get("samples")],
         scores=workdir.read_json(path / "scores.json"),
-        gave_up=_gave_up(path, found.lines),
-        hashes=_hashes(path, config, found.versions),
+        gave_up=_read_gave_up(path, records.lines),
+        hashes=_hashes(path, config, records.versions),
         checkpoint=max((int(p.name) for p in path.glob("checkpoints/*") if p.name.isdigit()), default=None),
     )
 
 
-def warnings(run) -> list[DatedWarning]:
-    """What health.check says of the run, as it was due then, in order; and what else hints at a fault."""
-    metrics = run.found.lines
-    ends = sorted({line["step"] for line in metrics if line["kind"] == "eval"})
-    ends = [ends[i] for i in np.unique(np.linspace(0, len(ends) - 1, min(len(ends), CHECKS)).astype(int))]
-    first, newest = {}, {}
-    for end in sorted({*ends, run.step}) if run.facts else ():
-        found = health.check([line for line in metrics if line["step"] <= end], run.facts)
-        newest = {warning.name: warning.sentence for warning in found}
+def warnings(run: Run) -> list[DatedWarning]:
+    """Warnings of the health checks in the order of their steps, then signs of other faults.
+
+    Repeats the checks for each evaluation, because the workdir keeps no warnings.
+    """
+    if run.facts is None:
+        return _more(run)
+    metrics = run.evidence.lines
+    steps = sorted({line["step"] for line in metrics if line["kind"] == "eval"})
+    steps = [steps[i] for i in np.unique(np.linspace(0, len(steps) - 1, min(len(steps), CHECKS)).astype(int))]
+    first: dict[str, tuple[int, str]] = {}
+    newest: dict[str, str] = {}
+    for end in sorted({*steps, run.step}):
+        findings = health.check([line for line in metrics if line["step"] <= end], run.facts)
+        newest = {finding.name: finding.sentence for finding in findings}
         for name, sentence in newest.items():
             first.setdefault(name, (end, sentence))
-    told = [DatedWarning(end, name in newest, newest.get(name, then)) for name, (end, then) in first.items()]
-    return told + _more(run)
+    dated = [DatedWarning(step, name in newest, newest.get(name, then)) for name, (step, then) in first.items()]
+    return dated + _more(run)
 
 
-def _more(run):
-    """Skipped steps, an end without a finite loss, steps done twice."""
+def _more(run: Run) -> list[DatedWarning]:
+    """Warnings of skipped steps, of a run that gave up, and of steps done twice."""
     more = []
-    if run.found.skips and run.found.skips.skipped:
-        first = min(line["step"] for line in run.found.lines if line.get("skipped"))
-        sentence = f"steps without a finite loss or gradient were skipped, {run.found.skips}"
+    if run.evidence.skips and run.evidence.skips.skipped:
+        first = min(line["step"] for line in run.evidence.lines if line.get("skipped"))
+        sentence = f"steps without a finite loss or gradient were skipped, {run.evidence.skips}"
         more.append(DatedWarning(first, True, sentence))
     if run.gave_up:
-        first = run.gave_up["steps"][0]["step"]
-        more.append(DatedWarning(run.gave_up["steps"][-1]["step"] + 1, True, (
-            f"the run gave up: {len(run.gave_up['steps'])} such steps came in a row; --replay {first} shows where it "
-            "comes from"
+        steps = run.gave_up["steps"]
+        more.append(DatedWarning(steps[-1]["step"] + 1, True, (
+            f"the run gave up after {len(steps)} such steps in a row; --replay {steps[0]['step']} shows which value is "
+            "not finite"
         )))  # fmt: skip
-    if lost := run.found.hours.get("lost_steps"):
-        sentence = f"{lost:,} steps were done twice, as the run died after its last checkpoint"
+    if lost := run.evidence.hours.get("lost_steps"):
+        sentence = f"{lost:,} steps were done twice, because the run died after its last checkpoint"
         more.append(DatedWarning(run.step, True, sentence))
     return more
 
 
-def _facts(found):
-    """As far as the corpus tells them: of a run before there was health.json."""
-    if not found.lock:
+def _facts_of_corpus(records: evidence.Evidence) -> health.Facts | None:
+    """Facts of a run that wrote no health.json, from its corpus; without the shares of the commoner label."""
+    if not records.lock:
         return None
-    share, warmup = found.lock.content["train"]["unknown_share"], found.config["optim"]["warmup_steps"]
-    return health.Facts(found.lock.unigram_entropy, share, warmup, {})
+    unknown_share = records.lock.content["train"]["unknown_share"]
+    return health.Facts(records.lock.unigram_entropy, unknown_share, records.config["optim"]["warmup_steps"], {})
 
 
-def _gave_up(path, metrics):
-    told = workdir.read_json(path / nonfinite.FILE)
-    sound = [line["step"] for line in metrics if line["kind"] == "train" and "loss" in line]
-    return {} if not told or max(sound, default=0) > told["steps"][-1]["step"] + 1 else told
+def _read_gave_up(path: epath.Path, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    content = workdir.read_json(path / nonfinite.FILE)
+    finite_steps = [line["step"] for line in metrics if line["kind"] == "train" and "loss" in line]
+    if not content or max(finite_steps, default=0) > content["steps"][-1]["step"] + 1:
+        return {}
+    return content
 
 
-def _hashes(path, config, entries):
-    found = {
+def _hashes(path: epath.Path, config: dict[str, Any], entries: list[dict[str, Any]]) -> dict[str, str]:
+    hashes = {
         "corpus": config.get("corpus", {}).get("sha256"),
         "tokenizer": config.get("corpus", {}).get("tokenizer_sha256"),
         "rows trained on": config.get("task", {}).get("sha256", {}).get("train"),
     }
     code = {"code": "; ".join(map(versions.describe, entries))} if entries else {}
     files = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in ("config.json", "metrics.jsonl")}
-    return {what: value for what, value in found.items() if value} | files | code
+    return {name: value for name, value in hashes.items() if value} | files | code

@@ -1,4 +1,4 @@
-"""A model card: valid metadata by the Hub's own reader, measured figures alone, and its code runs."""
+"""A model card: the Hub reads its metadata, all figures are measured, and its code runs."""
 
 import json
 import re
@@ -33,7 +33,7 @@ LINES = (
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A workdir that measured something, its last line cut as by kill -9."""
+    """A workdir with measurements. Its last line is cut, as after kill -9."""
     directory = small_bert.workdir(tmp_path_factory.mktemp("card") / "run")
     config = json.loads((directory / "config.json").read_text())
     config |= {"plan": {"pue": 1.5, "kgco2e_per_kwh": 0.5, "price": {}}, "num_steps": 9, "batch_size": 4}
@@ -59,17 +59,17 @@ def other(run):
     (run / "other" / "bias.json").write_text('{"models": [{"weights_sha256": "c0ffee"}]}')
 
 
-def say(tool, monkeypatch, capsys, *args):
-    """What a tool said on its command line."""
+def output(tool, monkeypatch, capsys, *args):
+    """Runs a tool with these arguments; returns what it printed."""
     monkeypatch.setattr(sys, "argv", ["tool", *map(str, args)])
     command.run(tool.main)
     return capsys.readouterr().out
 
 
 def fault(tool, monkeypatch, capsys, *args):
-    """The one sentence with which it refused."""
+    """Runs a tool that refuses its arguments; returns the sentence that it ends with."""
     with pytest.raises(SystemExit) as ended:
-        say(tool, monkeypatch, capsys, *args)
+        output(tool, monkeypatch, capsys, *args)
     assert "\n" not in ended.value.code
     return ended.value.code
 
@@ -77,11 +77,11 @@ def fault(tool, monkeypatch, capsys, *args):
 def test_the_hub_reads_its_metadata(model):
     data = huggingface_hub.ModelCard.load(model / "README.md").data
     assert (data.library_name, data.pipeline_tag) == ("transformers", "fill-mask")
-    found = {result.metric_type: result.metric_value for result in data.eval_results}
-    assert found == {"mlm_loss": 4.25, "mlm_accuracy": 0.125, "nsp_accuracy": 0.75}
+    metrics = {result.metric_type: result.metric_value for result in data.eval_results}
+    assert metrics == {"mlm_loss": 4.25, "mlm_accuracy": 0.125, "nsp_accuracy": 0.75}
 
 
-def test_it_tells_the_last_evaluation_the_median_speed_and_the_energy(run, model):
+def test_it_has_the_last_evaluation_the_median_speed_and_the_energy(run, model):
     text = (model / "README.md").read_text()
     assert "| 16 | 4.250 | 12.5% | 75.0% |" in text
     assert "16 tokens: 20 examples a second" in text
@@ -105,13 +105,13 @@ def test_it_counts_the_skipped_steps_of_the_whole_run_if_they_were_counted(run, 
     shutil.copytree(run, tmp_path / "run")
     lines = [line | (changes if line["kind"] == "train" else {}) for line in LINES]
     (tmp_path / "run/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = evidence.read(tmp_path / "run", json.loads((run / "config.json").read_text()))
-    assert words in model_card.pretrained("m", small_bert.SECTION, found, model_card.export_facts({}, "7", None))
+    measured = evidence.read(tmp_path / "run", json.loads((run / "config.json").read_text()))
+    assert words in model_card.pretrained("m", small_bert.SECTION, measured, model_card.export_facts({}, "7", None))
 
 
-def test_what_nobody_measured_says_so(tmp_path):
-    found = evidence.read(small_bert.workdir(tmp_path / "bare"), {"model": small_bert.SECTION})
-    text = model_card.pretrained("bare", small_bert.SECTION, found, model_card.export_facts({}, "7", None))
+def test_it_names_what_was_not_measured(tmp_path):
+    measured = evidence.read(small_bert.workdir(tmp_path / "bare"), {"model": small_bert.SECTION})
+    text = model_card.pretrained("bare", small_bert.SECTION, measured, model_card.export_facts({}, "7", None))
     sections = dict(re.findall(r"## (.+)\n\n((?:(?!\n## ).|\n)*?)(?=\n\n## |\Z)", text))
     for name in ("Training data", "Speed", "Environmental impact"):
         assert sections[name].strip() == "Not measured."
@@ -128,7 +128,7 @@ def test_its_code_runs(model, monkeypatch, capsys):
     assert "token_str" in capsys.readouterr().out
 
 
-def test_later_findings_enter_and_the_exports_own_words_stay(run, model, tmp_path, monkeypatch, capsys):
+def test_later_results_are_added_and_the_facts_of_the_export_stay(run, model, tmp_path, monkeypatch, capsys):
     tuned = tmp_path / "tuned"
     tuned.mkdir()
     (tuned / "config.json").write_text(json.dumps({"task": {"name": "rte"}}))
@@ -141,7 +141,7 @@ def test_later_findings_enter_and_the_exports_own_words_stay(run, model, tmp_pat
     planned = {"topology": "v4:2x2x4", "chips": 16, "kgco2e_low": 1.5, "kgco2e_high": 2.25}
     (tmp_path / "plan.json").write_text(json.dumps(planned))
     before = (model / "README.md").read_text()
-    say(
+    output(
         model_card_tool, monkeypatch, capsys, "--model", model, "--workdir", run, "--bias", tmp_path, "--scores", tuned,
         "--plan", tmp_path / "plan.json",
     )  # fmt: skip
@@ -160,19 +160,19 @@ def test_later_findings_enter_and_the_exports_own_words_stay(run, model, tmp_pat
 
 
 def test_names_of_any_form_leave_the_metadata_valid(run):
-    found = evidence.read(run, json.loads((run / "config.json").read_text()))
+    measured = evidence.read(run, json.loads((run / "config.json").read_text()))
     name = 'a: "b" #c\n---\n- d'
-    findings = model_card.Findings(
+    later = model_card.LaterResults(
         "", ((name, {"seeds": {"0": {}}, "summary": {"v": {"f1": {"mean": 0.5, "std": 0, "best": 1}}}}),), {}, {}
     )
-    text = model_card.pretrained("m", small_bert.SECTION, found, model_card.export_facts({}, "7", None), findings)
+    text = model_card.pretrained("m", small_bert.SECTION, measured, model_card.export_facts({}, "7", None), later)
     _, metadata, _ = re.split(r"^---\n", text, maxsplit=2, flags=re.MULTILINE)
     results = yaml.safe_load(metadata)["model-index"][0]["results"]
     assert results[-1]["dataset"]["name"] == name
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "words"),
     [
         (["--bias", "nowhere"], "there is no nowhere/bias.json: make it"),
         (["--bias", "{run}/other"], "is the audit of another model"),
@@ -180,10 +180,10 @@ def test_names_of_any_form_leave_the_metadata_valid(run):
         (["--plan", "{run}/metrics.jsonl"], "is no JSON"),
     ],
 )
-def test_what_is_no_finding_is_refused(run, model, monkeypatch, capsys, flags, said):
+def test_files_of_another_kind_are_refused(run, model, monkeypatch, capsys, flags, words):
     before = (model / "README.md").read_bytes()
     flags = [flag.format(run=run) for flag in flags]
-    assert said in fault(model_card_tool, monkeypatch, capsys, "--model", model, "--workdir", run, *flags)
+    assert words in fault(model_card_tool, monkeypatch, capsys, "--model", model, "--workdir", run, *flags)
     assert (model / "README.md").read_bytes() == before
 
 
@@ -192,23 +192,23 @@ def test_another_run_s_workdir_is_refused(run, model, tmp_path, monkeypatch, cap
     config = json.loads((run / "config.json").read_text())
     config["seed"] = 9
     (tmp_path / "config.json").write_text(json.dumps(config))
-    said = fault(model_card_tool, monkeypatch, capsys, "--model", model, "--workdir", tmp_path)
-    assert said.endswith(f"{model} was not exported from {tmp_path}: give the workdir that it came from")
+    sentence = fault(model_card_tool, monkeypatch, capsys, "--model", model, "--workdir", tmp_path)
+    assert sentence.endswith(f"{model} was not exported from {tmp_path}: give the workdir that it came from")
     assert (model / "README.md").read_bytes() == before
 
 
-def test_a_card_of_other_making_is_refused(run, tmp_path, monkeypatch, capsys):
+def test_a_card_of_another_author_is_refused(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
     assert "was not written by tools.export_pytorch" in fault(
         model_card_tool, monkeypatch, capsys, "--model", tmp_path, "--workdir", run
     )
 
 
-def test_pushing_says_what_it_would_do_and_asks_nobody(model, monkeypatch, capsys):
-    monkeypatch.setattr(huggingface_hub, "HfApi", None)  # whoever asks the network fails
-    said = say(push_to_hub, monkeypatch, capsys, "--model", model, "--repo", "me/bert")
-    assert "model.safetensors" in said
-    assert f"{len(list(model.iterdir()))} files" in said
+def test_pushing_prints_its_plan_without_a_network(model, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub, "HfApi", None)  # any use of the network fails
+    printed = output(push_to_hub, monkeypatch, capsys, "--model", model, "--repo", "me/bert")
+    assert "model.safetensors" in printed
+    assert f"{len(list(model.iterdir()))} files" in printed
 
 
 def test_pushing_takes_the_token_from_the_environment_alone(model, monkeypatch, capsys):
@@ -219,10 +219,10 @@ def test_pushing_takes_the_token_from_the_environment_alone(model, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    ("repo", "said"), [("bert", "give USER/NAME"), ("me/a..b", "--repo me/a..b"), ("a/b/c", "--repo")]
+    ("repo", "words"), [("bert", "give USER/NAME"), ("me/a..b", "--repo me/a..b"), ("a/b/c", "--repo")]
 )
-def test_a_name_that_the_hub_would_refuse_is_refused_here(model, monkeypatch, capsys, repo, said):
-    assert said in fault(push_to_hub, monkeypatch, capsys, "--model", model, "--repo", repo)
+def test_a_name_that_the_hub_would_refuse_is_refused_here(model, monkeypatch, capsys, repo, words):
+    assert words in fault(push_to_hub, monkeypatch, capsys, "--model", model, "--repo", repo)
 
 
 def test_half_an_export_is_not_pushed(tmp_path, monkeypatch, capsys):
@@ -237,7 +237,7 @@ def test_cut_weights_are_not_pushed(model, tmp_path, monkeypatch, capsys):
     assert "model.safetensors is not sound" in fault(push_to_hub, monkeypatch, capsys, "--model", cut, "--repo", "me/b")
 
 
-def test_a_file_of_other_things_is_no_plan(run, model, tmp_path, monkeypatch, capsys):
+def test_a_file_of_another_kind_is_refused_as_a_plan(run, model, tmp_path, monkeypatch, capsys):
     (tmp_path / "plan.json").write_text('{"a": 1}')
     args = "--model", model, "--workdir", run, "--plan", tmp_path / "plan.json"
     assert "is not a plan: give a file with the output of tools.plan --json" in fault(
@@ -257,7 +257,7 @@ FOLDERS = "ada-lovelace", "secret-project", "their-texts"
 
 @pytest.fixture(scope="module")
 def private(text_file, tmp_path_factory):
-    """A workdir whose corpus and texts lie in somebody's home, and its export with every finding that there may be."""
+    """A home directory with texts, a corpus, a workdir, and its export with the results of all tools."""
     home = tmp_path_factory.mktemp("home").joinpath(*FOLDERS)
     home.mkdir(parents=True)
     shutil.copy(text_file, home / "novel.txt")
@@ -289,7 +289,7 @@ def private(text_file, tmp_path_factory):
     return home
 
 
-def test_no_folder_of_its_maker_is_in_what_is_uploaded(private):
+def test_uploaded_files_do_not_contain_folders_of_the_author(private):
     card = (private / "model" / "README.md").read_text()
     assert "- sources: novel.txt\n" in card
     assert "skipped, there is no" in card
@@ -300,7 +300,7 @@ def test_no_folder_of_its_maker_is_in_what_is_uploaded(private):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "part"),
     [
         ("/home/ada/texts/novel.txt", "novel.txt"), ("~/models/mine/", "mine"), ("gs://bucket/ada/x.gz", "x.gz"),
         ("../ada/model", "model"), ("label", "label"), (128, 128), ("tfds:glue/rte", "tfds:glue/rte"),
@@ -308,5 +308,5 @@ def test_no_folder_of_its_maker_is_in_what_is_uploaded(private):
         ("tfds:pg19?data_dir=/home/ada/tfds", "tfds:pg19"),
     ],
 )  # fmt: skip
-def test_of_a_path_the_last_part_is_public_and_of_a_public_name_all(value, shown):
-    assert card_sections.public(value) == shown
+def test_the_last_part_of_a_path_is_public_and_a_public_name_is_whole(value, part):
+    assert card_sections.public(value) == part

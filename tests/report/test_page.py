@@ -1,4 +1,4 @@
-"""The report of a run: what its files say is on the page, what they do not say is named, and a browser shows it."""
+"""The report of a run: the page has what the files say, names what is missing, and a browser draws it."""
 
 import html.parser
 import json
@@ -23,7 +23,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr", "--v=0",
 )  # fmt: skip
 PHONE, TALL = 390, 5000
-COLOR = (0x00, 0x72, 0xB2)  # of the first line, in light
+COLOR = (0x00, 0x72, 0xB2)  # of the first line, in the light scheme
 HOSTILE = '<script>alert("1")</script> & <b>'
 VOID = {"meta", "link", "path", "circle", "rect", "br", "use"}
 
@@ -35,9 +35,9 @@ def evaluation(step, seq_len, **changes):
 
 
 def training(step, seq_len):
-    beside = {"learning_rate": 1e-3 * (1 - step / STEPS), "grad_norm": 2.0, "input_wait": 0.01, "skipped": 0.0}
+    measured = {"learning_rate": 1e-3 * (1 - step / STEPS), "grad_norm": 2.0, "input_wait": 0.01, "skipped": 0.0}
     rates = {"examples_per_sec": 6400 / seq_len, "tokens_per_sec": 6400.0}
-    return evaluation(step, seq_len) | {"kind": "train"} | beside | rates
+    return evaluation(step, seq_len) | {"kind": "train"} | measured | rates
 
 
 LINES = [
@@ -60,11 +60,11 @@ HOURS = {"seconds": {"step": 30.0, "compile": 10.0}, "unit_seconds": {"cpu": 720
 
 
 def write(directory, lines=LINES, **files):
-    """A workdir of such lines and files; None leaves one out."""
+    """Writes a workdir with these lines and files; a file that is None is left out."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    given = {"config": CONFIG, "hours": HOURS, "health": FACTS._asdict()} | files
-    for name, content in given.items():
+    contents = {"config": CONFIG, "hours": HOURS, "health": FACTS._asdict()} | files
+    for name, content in contents.items():
         if content is not None and name != "samples":
             (directory / f"{name}.json").write_text(json.dumps(content))
     samples = files.get("samples", SAMPLES)
@@ -74,7 +74,7 @@ def write(directory, lines=LINES, **files):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """(page, path) of a finished run, by the command."""
+    """(page, path) of a finished run, written by the command."""
     directory = write(tmp_path_factory.mktemp("report") / "run")
     call("--workdir", directory)
     path = directory / "report.html"
@@ -83,7 +83,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Charts cost time and say nothing of words."""
+    """Draws no charts: they take time, and the tests of words do not need them."""
     monkeypatch.setattr(svg, "draw", lambda chart, name: f"<svg>{chart.title}</svg>")
 
 
@@ -93,35 +93,35 @@ def call(*words):
         report.main()
 
 
-def said(*directories):
+def rendered(*directories):
     return page.render([run.read(str(directory)) for directory in directories])
 
 
 class Tree(html.parser.HTMLParser):
-    """The text of a page, and what its elements are and name."""
+    """The text of a page, its tags, their ids, and the names and URLs that they refer to."""
 
     def __init__(self, text):
         super().__init__()
-        self.text, self.tags, self.ids, self.refers, self.open = [], [], [], [], []
+        self.text, self.tags, self.ids, self.references, self.unclosed = [], [], [], [], []
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.ids += [value for name, value in attributes if name == "id"]
-        self.refers += re.findall(r"#([\w-]+)\)", " ".join(f"{value}" for _, value in attributes))
-        self.refers += [value for name, value in attributes if name in ("href", "xlink:href", "src")]
+        self.references += re.findall(r"#([\w-]+)\)", " ".join(f"{value}" for _, value in attributes))
+        self.references += [value for name, value in attributes if name in ("href", "xlink:href", "src")]
         if tag not in VOID:
-            self.open.append(tag)
+            self.unclosed.append(tag)
 
     def handle_startendtag(self, tag, attributes):
         self.handle_starttag(tag, attributes)
         if tag not in VOID:
-            self.open.pop()
+            self.unclosed.pop()
 
     def handle_endtag(self, tag):
         if tag not in VOID:
-            assert self.open.pop() == tag
+            assert self.unclosed.pop() == tag
 
     def handle_data(self, data):
         self.text.append(data)
@@ -130,66 +130,68 @@ class Tree(html.parser.HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def test_a_page_is_sound_and_needs_nothing_but_itself(whole):
+def test_a_page_is_sound_and_loads_no_other_file(whole):
     tree = Tree(whole[0])
-    assert tree.open == []
+    assert tree.unclosed == []
     assert len(tree.ids) == len(set(tree.ids))
-    refers = {name.removeprefix("#") for name in tree.refers}
-    assert refers <= {*tree.ids, "data:,"}
+    references = {name.removeprefix("#") for name in tree.references}
+    assert references <= {*tree.ids, "data:,"}
     assert "script" not in tree.tags
     assert not re.findall(r"https?://(?!www.w3.org)", whole[0])
-    assert not re.findall(r"#[0-9a-f]{6}", whole[0][whole[0].index("</style>") :]), "a colour that knows no darkness"
+    assert not re.findall(r"#[0-9a-f]{6}", whole[0][whole[0].index("</style>") :]), (
+        "a colour without a counterpart in the dark scheme"
+    )
 
 
 def test_a_page_is_the_same_when_written_again(whole):
-    assert said(whole[1].parent) == whole[0]
+    assert rendered(whole[1].parent) == whole[0]
 
 
-def test_a_page_says_what_the_files_say(whole):
+def test_a_page_has_the_content_of_the_files(whole):
     words = Tree(whole[0]).words()
-    for each in (
+    for text in (
         "Finished: step 4,000 of 4,000. Held-out MLM loss 2.87 nats below the unigram entropy of 6.50.",
-        "None of the known faults was found.", "held-out MLM loss, nats 32 tokens 3.632 128 tokens 2.632",
+        "The checks detected no fault.", "held-out MLM loss, nats 32 tokens 3.632 128 tokens 2.632",
         "newest checkpoint not measured",
         "unigram entropy 6.500", "commoner label, 32 60.0%", "examples a second 32 tokens 200 128 tokens 50",
         "step 0.50 75.0%", "compile 0.17 25.0%", "energy, kWh, an estimate 0.0021 to 0.013",
         "the [MASK] sat cat dog 50% a 12% ##s <1%", "✓ cat 50%", "optim.learning_rate 0.001", "c0ffee",
     ):  # fmt: skip
-        assert each in words, each
+        assert text in words, text
     for title in ("Loss", "MLM loss", "MLM accuracy", "NSP accuracy", "Learning rate", "Throughput"):
         assert f'aria-label="{title}"' in whole[0]
 
 
-def test_what_a_file_says_is_never_markup(tmp_path, undrawn, monkeypatch):
+def test_the_content_of_a_file_is_never_markup(tmp_path, undrawn, monkeypatch):
     monkeypatch.setattr(svg, "draw", lambda chart, name: "")
     places = [{"truth": HOSTILE, "top": [[HOSTILE, 0.5]]}]
     samples = [{"step": 4000, "samples": [{"text": HOSTILE, "places": places}]}]
     config = CONFIG | {HOSTILE: HOSTILE, "corpus": {"sha256": HOSTILE}}
-    tree = Tree(said(write(tmp_path / "<i>run", samples=samples, config=config)))
+    tree = Tree(rendered(write(tmp_path / "<i>run", samples=samples, config=config)))
     assert not {"script", "i"} & set(tree.tags)
     assert tree.words().count(HOSTILE) == 5  # text, truth, guess, key, hash
     assert "<i>run" in tree.words()
 
 
-def test_the_code_of_each_start_is_told(tmp_path, undrawn):
+def test_a_page_has_the_versions_of_each_start(tmp_path, undrawn):
     entry = {"step": 0, "bert_tpu": "0.1", "commit": None, "code": "c0de", "jax": "1", "python": "3"}
     entries = [entry, entry | {"step": 9, "commit": "ab<i>"}]
-    words = Tree(said(write(tmp_path, versions=entries))).words()
+    words = Tree(rendered(write(tmp_path, versions=entries))).words()
     assert "bert_tpu 0.1 (code c0de), JAX 1, Python 3, from step 0; bert_tpu 0.1 (commit ab<i>, code c0de)" in words
 
 
 def test_a_chart_s_title_is_never_markup():
     line = curves.Line("", [1, 2], [1.0, 2.0], 0, 0, False)
-    drawn = svg.draw(curves.Chart(f'"{HOSTILE}"', "", [line], [], False, False), "c0")
-    assert Tree(drawn).tags[0] == "svg"
-    assert "script" not in Tree(drawn).tags
+    drawing = svg.draw(curves.Chart(f'"{HOSTILE}"', "", [line], [], False, False), "c0")
+    assert Tree(drawing).tags[0] == "svg"
+    assert "script" not in Tree(drawing).tags
 
 
-def test_what_was_not_measured_is_said_to_be(tmp_path, undrawn):
+def test_missing_measurements_are_named(tmp_path, undrawn):
     lines = [{"step": 1, "kind": "train", "seq_len": 32, "loss": 9.0}]
-    words = Tree(said(write(tmp_path, lines, config={}, hours=None, health=None, samples=[]))).words()
-    assert "Not finished: step 1 is the last that it tells of." in words
-    for what in (
+    words = Tree(rendered(write(tmp_path, lines, config={}, hours=None, health=None, samples=[]))).words()
+    assert "Not finished: step 1 is the last one logged." in words
+    for name in (
         "size",
         "held-out MLM loss, nats",
         "held-out NSP accuracy",
@@ -197,34 +199,34 @@ def test_what_was_not_measured_is_said_to_be(tmp_path, undrawn):
         "energy, kWh, an estimate",
         "steps skipped",
     ):
-        assert f"{what} not measured" in words
+        assert f"{name} not measured" in words
     assert "Where the hours went not measured" in words
     assert "not measured: the run wrote no samples.jsonl" in words
-    assert "Most faults could not be looked for" in words
+    assert "Most checks were not possible" in words
 
 
-def test_a_line_that_a_kill_cut_is_left_out(tmp_path, undrawn, whole):
+def test_a_line_cut_by_a_kill_is_left_out(tmp_path, undrawn, whole):
     directory = write(tmp_path / "run")
     for name in ("metrics.jsonl", "samples.jsonl"):
         with (directory / name).open("a") as file:
             file.write('{"step": 4200, "kind": "train", "samples": [{"text": "x"}')
-    assert run.read(directory).found.lines == run.read(whole[1].parent).found.lines
+    assert run.read(directory).evidence.lines == run.read(whole[1].parent).evidence.lines
     assert run.read(directory).samples == SAMPLES
-    said(directory)
+    rendered(directory)
 
 
 @pytest.mark.parametrize(
-    ("steps", "shown"),
+    ("steps", "expected"),
     [([], []), ([7], [7]), ([1, 2], [1, 2]), (range(1, 4), [1, 2, 3]), (range(1, 1001), [1, 2, 11, 101, 1000])],
 )
-def test_few_evaluations_stand_for_many(tmp_path, steps, shown):
+def test_many_evaluations_are_thinned_to_a_few(tmp_path, steps, expected):
     lines = [{"step": step, "samples": [{"text": "x", "places": []}]} for step in steps]
     one = run.read(write(tmp_path, samples=lines))
-    assert tables.samples([one]).names == [f"step {step:,}" for step in shown]
+    assert tables.samples([one]).names == [f"step {step:,}" for step in expected]
 
 
 def broken(tmp_path, name):
-    """A workdir that has something wrong with it."""
+    """Writes a workdir with the fault `name`."""
     directory = write(tmp_path / name)
     path = directory / "metrics.jsonl"
     match name:
@@ -247,12 +249,12 @@ def broken(tmp_path, name):
         ("empty", "holds no run"),
         ("unstarted", "has no line in metrics.jsonl yet: wait"),
         ("damaged", "metrics.jsonl is damaged at line 1: restore"),
-        ("strange", "line 1, is no line of a run: delete it"),
+        ("strange", "line 1 is not a line of a run: delete it"),
         ("tuned", "compare runs of one kind"),
         ("many", "compare at most 6"),
     ],
 )
-def test_what_can_be_mended_is_said_in_a_sentence(tmp_path, name, words):
+def test_one_sentence_names_the_fault_and_the_fix(tmp_path, name, words):
     good = write(tmp_path / "good")
     others = [good] * 6 if name == "many" else [broken(tmp_path, name)]
     with pytest.raises(command.UserError, match=words):
@@ -260,12 +262,12 @@ def test_what_can_be_mended_is_said_in_a_sentence(tmp_path, name, words):
     assert not (tmp_path / "out.html").exists()
 
 
-def test_a_folder_is_no_page(tmp_path):
+def test_a_folder_is_refused_as_the_page(tmp_path):
     with pytest.raises(command.UserError, match=f"{tmp_path} is a directory"):
         call("--workdir", write(tmp_path / "run"), "--out", tmp_path)
 
 
-def test_a_bucket_takes_no_page():
+def test_a_bucket_is_refused_as_the_place_of_the_page():
     with pytest.raises(command.UserError, match="give --out"):
         call("--workdir", "gs://bucket/run")
 
@@ -279,20 +281,20 @@ def test_a_bucket_takes_no_page():
         (LINES, [2199, 2200], "Finished: step 4,000"),  # by a later start
     ],
 )
-def test_where_a_run_stands(tmp_path, undrawn, lines, gave_up, sentence):
+def test_the_state_of_a_run(tmp_path, undrawn, lines, gave_up, sentence):
     steps = {"nonfinite": {"steps": [{"step": step} for step in gave_up]}} if gave_up else {}
-    assert sentence in Tree(said(write(tmp_path, lines, **steps))).words()
+    assert sentence in Tree(rendered(write(tmp_path, lines, **steps))).words()
 
 
-def test_a_warning_says_when_it_was_due_and_whether_it_is_still(tmp_path):
+def test_a_warning_has_its_first_step_and_whether_it_persists(tmp_path):
     flat = [line | ({"mlm_loss": 6.6} if line["step"] <= 2000 else {}) for line in LINES]
-    [told] = run.warnings(run.read(write(tmp_path / "flat", flat)))
-    assert (told.step, told.holds) == (1000, False)
-    [told] = run.warnings(run.read(write(tmp_path / "worse", [x | {"mlm_loss": 6.6} for x in LINES])))
-    assert (told.step, told.holds) == (1000, True)
+    [warning] = run.warnings(run.read(write(tmp_path / "flat", flat)))
+    assert (warning.step, warning.persists) == (1000, False)
+    [warning] = run.warnings(run.read(write(tmp_path / "worse", [x | {"mlm_loss": 6.6} for x in LINES])))
+    assert (warning.step, warning.persists) == (1000, True)
     skipped = [line | ({"skipped": 3.0} if line["kind"] == "train" and line["step"] == 400 else {}) for line in LINES]
-    [told] = run.warnings(run.read(write(tmp_path / "skipped", skipped)))
-    assert told == (400, True, "steps without a finite loss or gradient were skipped, 6 of 4,000")
+    [warning] = run.warnings(run.read(write(tmp_path / "skipped", skipped)))
+    assert warning == (400, True, "steps without a finite loss or gradient were skipped, 6 of 4,000")
 
 
 @pytest.mark.parametrize(
@@ -305,27 +307,27 @@ def test_a_warning_says_when_it_was_due_and_whether_it_is_still(tmp_path):
 )
 def test_a_page_counts_the_skipped_steps_of_the_whole_run(tmp_path, undrawn, changes, words):
     lines = [line | (changes if line["kind"] == "train" else {}) for line in LINES]
-    assert words in Tree(said(write(tmp_path, lines))).words()
+    assert words in Tree(rendered(write(tmp_path, lines))).words()
 
 
 def test_one_line_without_the_count_leaves_the_skipped_steps_unmeasured(tmp_path, undrawn):
     lines = [LINES[0] | {"skipped": 2.0}, {key: value for key, value in LINES[2].items() if key != "skipped"}]
-    assert "steps skipped not measured" in Tree(said(write(tmp_path, lines))).words()
+    assert "steps skipped not measured" in Tree(rendered(write(tmp_path, lines))).words()
 
 
-def test_runs_beside_each_other_show_what_differs(tmp_path, undrawn):
+def test_a_page_of_two_runs_has_the_differences(tmp_path, undrawn):
     other = CONFIG | {"optim": CONFIG["optim"] | {"learning_rate": 5e-4}}
     places = [{"truth": "cat", "top": [["mouse", 0.25]]}]
     samples = [{"step": 9, "samples": [{"text": "the [MASK] sat", "places": places}]}]
     a, b = write(tmp_path / "a"), write(tmp_path / "b", PART, config=other, samples=samples)
-    words = Tree(said(a, b)).words()
+    words = Tree(rendered(a, b)).words()
     assert "what differs A B optim.learning_rate 0.001 0.0005 All" in words
     assert "held-out MLM loss, nats 32 tokens 3.632 3.894" in words
     assert "truth A, step 4,000 B, step 9 the [MASK] sat cat ✓ cat 50% a 12% ##s <1% mouse 25%" in words
-    assert "The configurations are equal." in Tree(said(a, a)).words()
+    assert "The configurations are equal." in Tree(rendered(a, a)).words()
 
 
-def test_a_chart_tells_lengths_apart_and_a_page_of_runs_the_runs(tmp_path):
+def test_colours_are_lengths_in_one_run_and_runs_in_several(tmp_path):
     one = run.read(write(tmp_path))
     [loss] = [chart for chart in curves.pretraining_charts([one]) if chart.title == "MLM loss"]
     assert [(x.label, x.color, x.form, x.is_markers, len(x.steps)) for x in loss.lines] == [
@@ -338,7 +340,7 @@ def test_a_chart_tells_lengths_apart_and_a_page_of_runs_the_runs(tmp_path):
     }  # fmt: skip
 
 
-def test_long_lines_are_means_and_of_many_evaluations_the_last_is_marked(tmp_path):
+def test_long_lines_are_means_and_the_last_of_many_evaluations_has_a_marker(tmp_path):
     many = [line for step in range(1, 1201) for line in ({**training(step, 32), "loss": step}, evaluation(step, 32))]
     many[4]["loss"] = float("nan")
     [line, marks] = curves.pretraining_charts([run.read(write(tmp_path, many))])[0].lines
@@ -362,24 +364,24 @@ TUNING = {
 
 def test_a_fine_tuning_has_its_scores(tmp_path, undrawn):
     one = write(tmp_path / "a", TUNED, **TUNING)
-    words = Tree(said(one)).words()
+    words = Tree(rendered(one)).words()
     assert "Finished: step 20 of 20." in words
     assert "accuracy, validation mean of 2 seeds 0.5500 deviation 0.0700 commonest class 0.5000" in words
     assert "beef" in words
-    assert "What it would put" not in words
-    assert "known faults" not in words
+    assert "Predictions for masked words" not in words
+    assert "The checks detected" not in words
     charts = curves.finetuning_charts([run.read(one)])
     assert [chart.title for chart in charts] == ["Loss", "accuracy, validation", "Learning rate"]
     assert {(line.label, line.values[0]) for line in charts[1].lines} == {("seed 0", 0.5), ("seed 1", 0.6)}
     assert "steps skipped not measured" in words
-    assert "Whether steps were skipped or done twice was not measured" in words
+    assert "Skipped steps and steps done twice were not measured" in words
     skipped = [line | ({"skipped": 3.0} if line["kind"] == "train" else {}) for line in TUNED]
     config = TUNING["config"] | {"seeds": [0, 1]}
-    words = Tree(said(write(tmp_path / "c", skipped, **TUNING | {"config": config}))).words()
+    words = Tree(rendered(write(tmp_path / "c", skipped, **TUNING | {"config": config}))).words()
     assert f"steps skipped {3 * sum(line['kind'] == 'train' for line in TUNED)} of 2 x " in words
-    unjudged = write(tmp_path / "b", TUNED[:1], **TUNING | {"scores": None})
-    assert "scores not measured" in Tree(said(unjudged)).words()
-    assert "2 fine-tunings compared" in Tree(said(one, unjudged)).words()
+    unscored = write(tmp_path / "b", TUNED[:1], **TUNING | {"scores": None})
+    assert "scores not measured" in Tree(rendered(unscored)).words()
+    assert "2 fine-tunings compared" in Tree(rendered(one, unscored)).words()
 
 
 FRAME = """<!doctype html><body style="margin: 0">
@@ -397,7 +399,7 @@ frame.srcdoc = %s;
 </script>"""
 
 
-def test_a_browser_draws_the_curves_on_a_phone_and_complains_of_nothing(whole, tmp_path):
+def test_a_browser_draws_the_curves_on_a_phone_without_complaints(whole, tmp_path):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser:
         pytest.skip("no Chromium")
@@ -416,6 +418,6 @@ def test_a_browser_draws_the_curves_on_a_phone_and_complains_of_nothing(whole, t
     shot = np.asarray(Image.open(tmp_path / "shot.png").convert("RGB")).astype(int)
     for left, top, right, bottom in measured["boxes"]:
         assert 0 <= left < right <= PHONE
-        seen = shot[round(top) : round(bottom), round(left) : round(right)]
-        drawn = np.argwhere(np.abs(seen - COLOR).max(axis=-1) < 40)
-        assert np.ptp(drawn[:, 1]) > 0.6 * (right - left), "no curve from side to side"
+        box = shot[round(top) : round(bottom), round(left) : round(right)]
+        pixels = np.argwhere(np.abs(box - COLOR).max(axis=-1) < 40)
+        assert np.ptp(pixels[:, 1]) > 0.6 * (right - left), "no curve from side to side"
