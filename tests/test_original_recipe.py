@@ -107,7 +107,7 @@ def test_the_mlm_loss_is_a_mean_over_the_batchs_predictions_plus_a_hundred_thous
 def test_the_heads_see_the_gathered_places_only():
     cfg = demo.get_config()
     shapes = pretraining.make_batch_spec(cfg).shapes(128)
-    job = pretraining.job(cfg)
+    job = pretraining.make_job(cfg)
     state = jax.eval_shape(lambda: jobs.new_state(job))
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
     jaxpr = str(jax.make_jaxpr(lambda p, b: job.loss(p, b, None))(state.params, batch))
@@ -119,7 +119,7 @@ def test_the_heads_see_the_gathered_places_only():
 def test_bfloat16_products_take_bfloat16_and_sums_float32():
     cfg = demo.get_config()
     cfg.model.dtype = "bfloat16"
-    job = pretraining.job(cfg)
+    job = pretraining.make_job(cfg)
     state = jax.eval_shape(lambda: jobs.new_state(job))
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[128].items()}
     jaxpr = jax.make_jaxpr(lambda p, b: job.loss(p, b, None))(state.params, batch)

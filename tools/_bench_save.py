@@ -25,7 +25,7 @@ def waits(directory: pathlib.Path) -> tuple[list[float], int, int]:
     checkpoint.quiet_orbax()
     seconds = []
     with contextlib.closing(checkpoint.Checkpoints(**cfg.checkpoint, directory=directory)) as checkpoints:
-        state, _ = trainer.restore_or_init(pretraining.job(cfg), mesh.make(jax.devices()), checkpoints)
+        state, _ = trainer.restore_or_init(pretraining.make_job(cfg), mesh.make(jax.devices()), checkpoints)
         jax.block_until_ready(state)
         for _ in range(SAVES):
             state = state._replace(step=state.step + 1)

@@ -72,7 +72,7 @@ def pretrain() -> Step:
     names = ("input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label")
     inputs = {name: with_labels[name] for name in names}
     with in_process(torch_step, "BertForPreTraining", their_sizes(cfg.model), inputs, theirs) as peer:
-        return Step(cfg.model.dtype, theirs, alternate(our_step(pretraining.job(cfg), batch, 32), peer))
+        return Step(cfg.model.dtype, theirs, alternate(our_step(pretraining.make_job(cfg), batch, 32), peer))
 
 
 def tuning(lengths: np.ndarray) -> Step:

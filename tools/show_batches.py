@@ -96,7 +96,7 @@ def main() -> None:
     command.quiet_tensorflow()
 
     cfg = args.config
-    pretraining.job(cfg)  # raises UserError for a wrong key
+    pretraining.make_job(cfg)  # raises UserError for a wrong key
     pieces = vocab.load(store.read(cfg.data.dir).directory).pieces if cfg.data.dir else ()
     for step, seq_len, batch in batches(cfg, *span(args.steps), args.hosts):
         count, digest = min(args.rows, len(batch["input_ids"])), hashing.batch_sha256(batch)

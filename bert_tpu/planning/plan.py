@@ -125,7 +125,7 @@ def _answers(cfg):
 
 def check(cfg, where):
     """The Job of a config, the number of steps by length, and the price of a chip; UserError where one is unsound."""
-    job, spec = pretraining.job(cfg), pretraining.make_batch_spec(cfg)
+    job, spec = pretraining.make_job(cfg), pretraining.make_batch_spec(cfg)
     config.check_keys(cfg.plan.price, "config.plan.price", chips.CHIPS)
     price = cfg.plan.price[where.generation]
     if price < 0:
@@ -204,7 +204,7 @@ def largest_batch(cfg, where) -> tuple[int, str]:
             with cfg.unlocked():
                 cfg.batch_size = batch
             what = f"batch {batch:,} on {where.name}"
-            return compiler.compile_all(pretraining.job(cfg), on, (longest,), what, _answers(cfg))[longest]
+            return compiler.compile_all(pretraining.make_job(cfg), on, (longest,), what, _answers(cfg))[longest]
 
         row = row_bytes(cfg.model, longest, pretraining.make_batch_spec(cfg).predictions(longest))
         room = where.chip.usable_gib * chips.GIB * where.chips * cfg.accumulate

@@ -7,6 +7,7 @@ import sys
 
 from etils import epath
 import jax
+import ml_collections
 
 from bert_tpu.core import command, storage
 from bert_tpu.distributed import mesh, rendezvous
@@ -17,30 +18,35 @@ from bert_tpu.pretrain import pretraining
 from bert_tpu.training import checkpoint, nonfinite, replay, trainer, workdir
 
 
-def replay_step(cfg, directory, step):
-    """Prints what one `step` of the run in `directory`, which must be that of `cfg`, computes, also in float32."""
+def replay_step(cfg: ml_collections.ConfigDict, directory: epath.Path, step: int) -> None:
+    """Computes one `step` of the run in `directory` again, as configured and in float32, and prints the results.
+
+    Raises UserError if the run has another config than `cfg`.
+    """
     workdir.check_format(directory)
     workdir.check(directory, cfg.to_dict() | pretraining.training(cfg).facts)
     cfg = cfg.copy_and_resolve_references().unlock()
     cfg.eval.num_batches = 0
     if not 0 <= step < cfg.num_steps:
         raise command.UserError(f"--replay {step}: the run has steps 0 to {cfg.num_steps - 1:,}")
-    jobs = {f"as configured ({cfg.model.dtype})": pretraining.job(cfg)}
+    jobs = {f"as configured ({cfg.model.dtype})": pretraining.make_job(cfg)}
     cfg.model.dtype = "float32"
-    jobs["in float32"] = pretraining.job(cfg)
+    jobs["in float32"] = pretraining.make_job(cfg)
     path, missing = nonfinite.params_of(directory, step)
     params = jax.device_get(
-        checkpoint.load_params(path, trainer.abstract_state(pretraining.job(cfg), mesh.make(jax.devices()[:1])).params)
+        checkpoint.load_params(
+            path, trainer.abstract_state(pretraining.make_job(cfg), mesh.make(jax.devices()[:1])).params
+        )
     )
-    opened = pretraining.open_data(cfg, pretraining.open_corpus(cfg), pretraining.make_batch_spec(cfg), devices=1)
-    seq_len, batch = next(opened.batches_from(step))
+    data = pretraining.open_data(cfg, pretraining.open_corpus(cfg), pretraining.make_batch_spec(cfg), devices=1)
+    seq_len, batch = next(data.batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
     replay.report(jobs, params, batch, step, print, shown=lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
 
 
-def main():
-    """Reads the command line and runs, on as many hosts as the environment tells of."""
+def main() -> None:
+    """Reads the command line and trains, on as many hosts as the environment describes (distributed.rendezvous)."""
     command.quiet_tensorflow()
     checkpoint.quiet_orbax()
     host_memory.keep_freed_memory()

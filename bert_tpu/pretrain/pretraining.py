@@ -3,11 +3,15 @@
 python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
 """
 
+import argparse
+from collections.abc import Sequence
 import concurrent.futures
 import functools
 import sys
 
+from etils import epath
 import jax
+from jax.sharding import Mesh
 import ml_collections
 
 from bert_tpu.core import command, config
@@ -16,21 +20,21 @@ from bert_tpu.data import batch_spec, packing
 from bert_tpu.distributed import hosts
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
-from bert_tpu.monitoring import health
+from bert_tpu.monitoring import health, log
 from bert_tpu.pretrain import mlm, mlm_nsp, objective, samples
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
 
 SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
-# Keys of the sections that nothing takes before the workdir is claimed; `model`, `data` and `optim` are called at once.
+# Keys of the sections that are used only after the workdir is claimed. `make_job` uses `model`, `data`, `optim` before.
 SECTIONS = trainer.SECTIONS | {
     "eval": ("every_steps", "num_batches"),
     "plan": ("price", "pue", "kgco2e_per_kwh"),
 }
 LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
-MEND = (
+ADVICE = (
     "--replay {step} shows where it comes from; a lower optim.learning_rate in a new --workdir, with a checkpoint of "
-    "this one as init_from, often mends it"
+    "this one as init_from, often fixes it"
 )
 MINIMA = trainer.MINIMA | {
     "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
@@ -39,8 +43,8 @@ MINIMA = trainer.MINIMA | {
 }  # fmt: skip
 
 
-def job(cfg) -> jobs.Job:
-    """The Job of a config, of which every key is checked. Reads no data: a run can be planned before it has any."""
+def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
+    """The Job of a config. Checks every key. Reads no data, so that a run can be planned before its corpus exists."""
     config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS), optional=("objective",))
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
@@ -50,11 +54,11 @@ def job(cfg) -> jobs.Job:
     config.check_minima(cfg, MINIMA)
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
-    objective = find_objective(cfg)
+    target = find_objective(cfg)
     return jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
-        loss=functools.partial(objective.loss, bert),
-        counts=objective.counts,
+        loss=functools.partial(target.loss, bert),
+        counts=target.counts,
         tx=rule,
         learning_rate=rate,
         shapes={n: spec.shapes(n) for n in lens},
@@ -62,7 +66,7 @@ def job(cfg) -> jobs.Job:
         seed=cfg.seed,
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
-        exact_loss=None if bert.softmax == "exact" else functools.partial(objective.loss, bert.clone(softmax="exact")),
+        exact_loss=None if bert.softmax == "exact" else functools.partial(target.loss, bert.clone(softmax="exact")),
     )
 
 
@@ -77,40 +81,42 @@ def find_objective(cfg: ml_collections.ConfigDict) -> objective.Objective:
     raise command.UserError(f"config.objective is {name!r}: give mlm_nsp or mlm")
 
 
-def make_batch_spec(cfg) -> batch_spec.BatchSpec:
+def make_batch_spec(cfg: ml_collections.ConfigDict) -> batch_spec.BatchSpec:
     """Returns the checked spec of a config's batches."""
-    given = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
-    return batch_spec.check(config.call(batch_spec.BatchSpec, cfg.data, "data", **given))
+    scalars = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
+    return batch_spec.check(config.call(batch_spec.BatchSpec, cfg.data, "data", **scalars))
 
 
-def run(cfg, directory, group=None, age_s=0.0) -> int:
-    """Trains `cfg` in `directory`, as running.run says."""
+def run(
+    cfg: ml_collections.ConfigDict, directory: epath.Path, group: hosts.Hosts | None = None, age_s: float = 0.0
+) -> int:
+    """Trains `cfg` in the workdir `directory`; returns the exit code. Arguments are those of trainer.run."""
     workdir.check_format(directory)
     return trainer.run(cfg, training(cfg, group), directory, group, free=LOCAL, age_s=age_s)
 
 
-def training(cfg, group=None) -> trainer.Training:
-    """What a run of `cfg` is; its corpus is opened. group: the Hosts that train it; None: this process alone."""
-    this, spec, lock = job(cfg), make_batch_spec(cfg), open_corpus(cfg)
+def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -> trainer.Training:
+    """The training that `cfg` describes. Opens its corpus. group: the hosts that train; None: this process alone."""
+    job, spec, lock = make_job(cfg), make_batch_spec(cfg), open_corpus(cfg)
     return trainer.Training(
-        job=this,
+        job=job,
         schedule=spec,
         objectives=find_objective(cfg).losses,
         facts={"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}},
         vocabulary=vocab.load(lock.directory),
         size=sum(x.size for x in jax.tree.leaves(param_layout.shapes(cfg.model))),
         first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
-        compile_programs=functools.partial(_compile, cfg, this, spec),
+        compile_programs=functools.partial(_compile, cfg, job, spec),
         open_data=functools.partial(open_data, cfg, lock, spec),
         warmup=optim.WarmUp("optim.warmup_steps", cfg.optim.warmup_steps, cfg.optim.warmup_steps),
-        advice=MEND,
+        advice=ADVICE,
     )
 
 
-def open_corpus(cfg) -> store.Lock:
-    """The corpus that `cfg.data.dir` names, once its vocabulary is the model's."""
+def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
+    """Opens the corpus in `cfg.data.dir`. Raises UserError if its vocabulary is not the model's."""
     if not cfg.data.dir:
-        raise command.UserError("no corpus: give --config.data.dir=DIR, a folder that tools.prepare_corpus made")
+        raise command.UserError("no corpus: give --config.data.dir=DIR, a folder written by tools.prepare_corpus")
     lock = store.read(cfg.data.dir)
     if lock.vocab_size != cfg.model.vocab_size:
         raise command.UserError(
@@ -121,52 +127,65 @@ def open_corpus(cfg) -> store.Lock:
         )
     if cfg.eval.num_batches and lock.content["heldout"]["texts"] < 2:
         raise command.UserError(
-            f"the corpus in {cfg.data.dir} has no two held-out texts to evaluate on: give "
+            f"the corpus in {cfg.data.dir} has fewer than two held-out texts to evaluate on: give "
             "--config.eval.num_batches=0, or prepare it again with a larger --heldout"
         )
     return lock
 
 
-def _compile(cfg, this, spec, on):
-    """The programs of a run, that of the samples beside the others."""
+def _compile(
+    cfg: ml_collections.ConfigDict, job: jobs.Job, spec: batch_spec.BatchSpec, mesh: Mesh
+) -> train_step.Programs:
+    """The programs of a run. That of the samples is compiled at the same time as the others."""
     if not cfg.eval.num_batches:
-        return train_step.compile_programs(this, on)
+        return train_step.compile_programs(job, mesh)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
-    shapes = samples.shapes(spec, on.size, jax.process_count())
+    shapes = samples.shapes(spec, mesh.size, jax.process_count())
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        compiling = pool.submit(samples.compile_program, this, bert, shapes, on)
-        return train_step.compile_programs(this, on)._replace(samples=compiling.result())
+        compiling = pool.submit(samples.compile_program, job, bert, shapes, mesh)
+        return train_step.compile_programs(job, mesh)._replace(samples=compiling.result())
 
 
-def _init_from(cfg, lock, group, like):
-    """The parameters of `cfg.init_from`, which must mean the same in `cfg.model`, in the places of `like`."""
+def _init_from(cfg: ml_collections.ConfigDict, lock: store.Lock, group: hosts.Hosts, like: jobs.Params) -> jobs.Params:
+    """The parameters of `cfg.init_from`, sharded as `like`. Raises UserError if they do not fit cfg.model."""
     pretrained.check_same(cfg.init_from, cfg.model, vocab.load(lock.directory))
     start = pretrained.load(cfg.init_from)
     if start.absent and group.index == 0:
         absent = ", no ".join(start.absent)
-        print(f"{cfg.init_from} has no {absent}: made anew from seed {cfg.seed}", file=sys.stderr)
+        print(f"{cfg.init_from} has no {absent}: drawn from seed {cfg.seed}", file=sys.stderr)
     return pretrained.place(param_layout.pack(hf.complete(start, cfg.seed)), like, group)
 
 
-def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
-    """The batches of a run on so many devices, and its evaluation. group: the Hosts, which all call it."""
+def open_data(
+    cfg: ml_collections.ConfigDict, lock: store.Lock, spec: batch_spec.BatchSpec, devices: int,
+    group: hosts.Hosts | None = None,
+) -> trainer.Data:  # fmt: skip
+    """The batches of a run, and its evaluation.
+
+    cfg: the run's config
+    lock: its corpus
+    spec: of its batches
+    devices: number of JAX devices, of all hosts
+    group: the hosts, which all call this; None: this process alone
+    """
     from bert_tpu.data import corpus_batches
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     share = corpus_batches.load(lock, "train", **spec.row_counts(), **host)
-    heldout = []
+    heldout: list[tuple[int, jobs.Batch]] = []
+    chosen = None
     if cfg.eval.num_batches:
-        of_heldout = corpus_batches.load(lock, "heldout", **spec.row_counts(), **host)
-        heldout = list(corpus_batches.heldout(of_heldout, spec, cfg.eval.num_batches))
+        heldout_share = corpus_batches.load(lock, "heldout", **spec.row_counts(), **host)
+        heldout = list(corpus_batches.heldout(heldout_share, spec, cfg.eval.num_batches))
         [rows, *_] = samples.shapes(spec, devices, host["process_count"])["input_ids"]
         chosen = samples.choose_rows(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
 
-    # What is printed of the data is about all hosts' data.
-    of_hosts = (group or hosts.Hosts()).gather(
+    # Printed figures are of the data of all hosts.
+    by_host = (group or hosts.Hosts()).gather(
         [corpus_batches.examples_per_row(share, spec), corpus_batches.label_counts(heldout)]
     )
-    examples_per_row = sum(each for each, _ in of_hosts) / len(of_hosts)
-    commoner = health.commoner_shares([counts for _, counts in of_hosts])
+    examples_per_row = sum(examples for examples, _ in by_host) / len(by_host)
+    commoner = health.commoner_shares([counts for _, counts in by_host])
     facts = health.Facts(
         unigram_entropy=lock.unigram_entropy,
         unknown_share=lock.content["train"]["unknown_share"],
@@ -174,27 +193,27 @@ def open_data(cfg, lock, spec, devices, group=None) -> trainer.Data:
         commoner=commoner,
         metrics=find_objective(cfg).metrics,
     )
-    warned = set()
+    warned: set[str] = set()
 
-    def evaluate(programs, on, state, books, finished):
-        books.evaluation(finished, loop.evaluate(programs, on, state.params, heldout))
-        if heldout:
-            books.samples(finished, samples.predict(programs.samples, on, state.params, chosen, share.pieces))
+    def evaluate(programs: train_step.Programs, mesh: Mesh, state: jobs.State, books: log.Log, finished: int) -> None:
+        books.evaluation(finished, loop.evaluate(programs, mesh, state.params, heldout))
+        if chosen is not None:
+            books.samples(finished, samples.predict(programs.samples, mesh, state.params, chosen, share.pieces))
             books.write_facts(facts)
         lines = books.lines()
-        if said := health.remark(lines, facts, cfg.num_steps):
-            books.remark(finished, said)
-        for warning in health.check(lines, facts):
-            if warning.name not in warned:
-                warned.add(warning.name)
-                books.say(f"warning: {warning.sentence}")
+        if sentence := health.remark(lines, facts, cfg.num_steps):
+            books.remark(finished, sentence)
+        for finding in health.check(lines, facts):
+            if finding.name not in warned:
+                warned.add(finding.name)
+                books.say(f"warning: {finding.sentence}")
 
     note = packing.note(examples_per_row, spec, devices * cfg.accumulate) if examples_per_row else ""
     return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, note)
 
 
-def parse(parser, argv=None):
-    """Parses as config.parse; sizes that the config leaves open are those of the model in `init_from`."""
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses as config.parse does. Sizes that are None in the config are set to those of the model in `init_from`."""
     args = config.parse(parser, argv)
     args.config = pretrained.sized(args.config)
     return args

@@ -219,6 +219,6 @@ def test_a_workdir_of_another_corpus_or_config_is_refused(fault, options, lock, 
 def test_evaluation_without_evaluation_text_is_refused(options, lock, monkeypatch):
     bare = lock.content | {"heldout": lock.content["heldout"] | {"texts": 1}}  # one text, perhaps in two pieces
     monkeypatch.setattr(store, "read", lambda directory: lock._replace(content=bare))
-    with pytest.raises(command.UserError, match=r"no two held-out texts .* give --config.eval.num_batches=0"):
+    with pytest.raises(command.UserError, match=r"fewer than two held-out texts .* give --config.eval.num_batches=0"):
         pretraining.open_corpus(tiny_runs.configured(options))
     pretraining.open_corpus(tiny_runs.configured(options, **{"eval.num_batches": 0}))

@@ -25,7 +25,7 @@ def main(out):
     cfg = config.load("configs/bert.py:small")
     cfg.update_from_flattened_dict(KEYS)
     with compiler.hide_stderr():
-        program = compiler.compile_step(pretraining.job(cfg), compiler.make_mesh(chips.find(TOPOLOGY)), SEQ_LEN)
+        program = compiler.compile_step(pretraining.make_job(cfg), compiler.make_mesh(chips.find(TOPOLOGY)), SEQ_LEN)
     out.write_text(program.text)
 
 

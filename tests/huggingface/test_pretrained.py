@@ -131,7 +131,7 @@ def test_another_tokenizer_of_the_same_size_is_refused(given, models, tmp_path, 
 def test_weights_that_mean_the_same_have_pytorchs_logits_at_step_0(given, models, tmp_path, kind):
     free = {"model.dropout": 0.0, "model.softmax": "exact", "model.remat": True, "seed": 5}
     cfg = tiny_runs.configured(given, init_from=str(models / kind), **free)
-    job, on = pretraining.job(cfg), mesh.make(jax.devices())
+    job, on = pretraining.make_job(cfg), mesh.make(jax.devices())
     checkpoints = checkpoint.Checkpoints(directory=tmp_path, **cfg.checkpoint)
     state, _ = trainer.restore_or_init(job, on, checkpoints, pretraining.training(cfg).first_params)
     checkpoints.close()
@@ -159,9 +159,9 @@ def test_heads_that_the_model_lacks_are_those_of_a_fresh_run_and_named(given, mo
     cfg = tiny_runs.configured(given, init_from=str(tmp_path / "model"), seed=5)
     on = mesh.make(jax.devices())
     capsys.readouterr()
-    params = pretraining.training(cfg).first_params(trainer.abstract_state(pretraining.job(cfg), on).params)
-    assert capsys.readouterr().err == f"{tmp_path / 'model'} has no pooler, no mlm, no nsp: made anew from seed 5\n"
-    fresh = pretraining.job(cfg).init(jax.random.key(5))
+    params = pretraining.training(cfg).first_params(trainer.abstract_state(pretraining.make_job(cfg), on).params)
+    assert capsys.readouterr().err == f"{tmp_path / 'model'} has no pooler, no mlm, no nsp: drawn from seed 5\n"
+    fresh = pretraining.make_job(cfg).init(jax.random.key(5))
     for name in ("pooler", "mlm", "nsp"):
         jax.tree.map(np.testing.assert_array_equal, params[name], fresh[name])
     jax.tree.map(np.testing.assert_array_equal, params["layers"], param_layout.pack(small_bert.params())["layers"])

@@ -79,7 +79,7 @@ def test_json_has_the_agreed_keys_and_no_more(planned):
 
 @needs_libtpu
 def test_what_the_compiler_says_is_near_what_the_sizes_say(planned):
-    job = pretraining.job(tiny_runs.configured(TINY))
+    job = pretraining.make_job(tiny_runs.configured(TINY))
     size = transformer.Bert(**tiny_runs.configured(TINY).model, parent=None, name=None)
     for n, one in planned["lengths"].items():
         products = flops.train(size, 8, int(n), job.shapes[int(n)]["masked_ids"][1]) / CHIPS / 1e9

@@ -255,7 +255,7 @@ def test_tensorboard_shows_the_same_values(whole):
 def test_evaluation_is_on_a_fixed_set(given, cfg, whole):
     """The held-out lines of the last step come out again, of parameters that were read back, under another seed."""
     other = configured(given, seed=1)
-    job, on = pretraining.job(other), mesh.make(jax.devices())
+    job, on = pretraining.make_job(other), mesh.make(jax.devices())
     lock = pretraining.open_corpus(cfg)
     share = corpus_batches.load(lock, "heldout", batch_size=cfg.batch_size)
     evaluate = train_step.jit_evaluate(job, on)
@@ -272,7 +272,7 @@ def test_evaluation_is_on_a_fixed_set(given, cfg, whole):
 @pytest.mark.parametrize("place", ["", "checkpoints/15"])
 def test_init_from_gives_parameters_and_nothing_else(given, whole, tmp_path, place):
     cfg = configured(given, init_from=str(whole / place), seed=3)
-    job, on = pretraining.job(cfg), mesh.make(jax.devices())
+    job, on = pretraining.make_job(cfg), mesh.make(jax.devices())
     checkpoints = checkpoint.Checkpoints(directory=tmp_path, **cfg.checkpoint)
     state, meta = trainer.restore_or_init(job, on, checkpoints, pretraining.training(cfg).first_params)
     checkpoints.close()

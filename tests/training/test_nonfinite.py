@@ -28,7 +28,7 @@ def poison(directory, given, value):
     """Writes `value` into one parameter of the newest checkpoint, as a faulty chip would before a save."""
     cfg = tiny_runs.configured(given)
     checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", **cfg.checkpoint)
-    state, meta = trainer.restore_or_init(pretraining.job(cfg), mesh.make(jax.devices()), checkpoints)
+    state, meta = trainer.restore_or_init(pretraining.make_job(cfg), mesh.make(jax.devices()), checkpoints)
     leaves, tree = jax.tree.flatten(state.params)
     name = jax.tree_util.keystr(jax.tree.leaves_with_path(state.params)[0][0], simple=True, separator=".")
     broken = np.array(leaves[0])

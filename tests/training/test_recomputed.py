@@ -41,7 +41,7 @@ def start_of(given, tmp_path_factory):
     def start(factor):
         path = tmp_path_factory.mktemp("start")
         cfg = tiny_runs.configured(given)
-        params = jax.device_get(pretraining.job(cfg).init(jax.random.key(0)))
+        params = jax.device_get(pretraining.make_job(cfg).init(jax.random.key(0)))
         checkpoint.save_params(path, scaled(params, factor))
         # As tools.import_pytorch leaves a model: what gives the parameters their meaning lies next to them.
         (path / "config.json").write_text(json.dumps({"model": cfg.model.to_dict()}))

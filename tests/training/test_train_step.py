@@ -43,7 +43,7 @@ def batch(shapes, seed):
 
 def three_steps(devices, **changes):
     """Parameters and losses after three steps."""
-    job = pretraining.job(config(**changes))
+    job = pretraining.make_job(config(**changes))
     on = mesh.make(jax.devices()[:devices])
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=mesh.replicated(on))()
     step = train_step.jit_step(job, on)
@@ -78,7 +78,7 @@ def test_dropout_masks_are_the_same_on_any_number_of_devices(plain):
 def test_dropout_is_the_seed_s():
     model_section = config().model.copy_and_resolve_references()
     model_section.update(dropout=0.1)
-    job = pretraining.job(config(model=model_section))
+    job = pretraining.make_job(config(model=model_section))
     on = mesh.make(jax.devices()[:1])
     fresh = jax.jit(lambda: jobs.new_state(job))  # of seed 0
     step = {seed: train_step.jit_step(dataclasses.replace(job, seed=seed), on) for seed in (0, 1)}
@@ -95,7 +95,7 @@ def test_remat_keeps_the_update(plain):
     params, losses = three_steps(1, model=model_section)
     np.testing.assert_allclose(losses, plain[1], rtol=1e-6)
     jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5), params, plain[0])
-    job = pretraining.job(config(model=model_section))
+    job = pretraining.make_job(config(model=model_section))
     shapes = jax.eval_shape(lambda: jobs.new_state(job))
     jaxpr = jax.make_jaxpr(jax.grad(lambda p: job.loss(p, batch(job.shapes[32], 0), None)["mlm_loss"][0]))(
         jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes.params)
@@ -154,7 +154,7 @@ def test_dropout_keeps_the_expectation():
 
 
 def test_metrics_weigh_predictions_not_rows():
-    job = pretraining.job(config())
+    job = pretraining.make_job(config())
     params = jax.jit(lambda: jobs.new_state(job))().params
     whole = batch(job.shapes[32], 0)
     halves = [jax.tree.map(lambda x, h=h: x[h * 16 : h * 16 + 16], whole) for h in (0, 1)]
@@ -167,7 +167,7 @@ def test_metrics_weigh_predictions_not_rows():
 
 
 def test_a_step_that_is_not_finite_by_the_exact_loss_changes_nothing_but_the_step():
-    job = pretraining.job(config()).exact
+    job = pretraining.make_job(config()).exact
     on = mesh.make(jax.devices())
     state = jax.device_get(jax.jit(lambda: jobs.new_state(job))())
     state = jax.tree.map(np.copy, state)
@@ -197,7 +197,7 @@ def test_dropout_of_steps_and_seeds_has_nothing_in_common():
 @pytest.mark.parametrize("seed", [0, (0, 1)], ids=["one training", "several"])
 def test_a_step_that_the_fast_softmax_cannot_take_waits_for_the_exact_one(seed):
     """Of several trainings one is enough. Meanwhile no other step changes anything."""
-    job = dataclasses.replace(pretraining.job(config()), seed=seed)
+    job = dataclasses.replace(pretraining.make_job(config()), seed=seed)
     on = mesh.make(jax.devices())
     first = jax.device_get(jax.jit(lambda: jobs.new_state(job))())
     first = jax.tree.map(np.copy, first)
@@ -231,7 +231,7 @@ def test_a_step_that_the_fast_softmax_cannot_take_waits_for_the_exact_one(seed):
 def test_the_memory_of_a_step_can_be_planned_with_either_softmax(softmax):
     section = config().model.copy_and_resolve_references()
     section.update(softmax=softmax)
-    job = pretraining.job(config(model=section))
+    job = pretraining.make_job(config(model=section))
     program = train_step.compile_function(
         train_step.jit_step(job, mesh.make(jax.devices()[:1])), job.state_shapes, job.shapes[32]
     )

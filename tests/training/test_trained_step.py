@@ -36,7 +36,7 @@ def job_of(section, dtype, softmax, is_packed):
     cfg.data.packed_rows = ROWS if is_packed else 0
     cfg.update(batch_size=ROWS)
     assert cfg.model.dropout == cfg.model.attention_dropout == 0.1
-    return dataclasses.replace(pretraining.job(cfg), tx=optax.identity(), learning_rate=lambda step: RATE)
+    return dataclasses.replace(pretraining.make_job(cfg), tx=optax.identity(), learning_rate=lambda step: RATE)
 
 
 def batch(shapes):

@@ -1,0 +1,58 @@
+"""Each objective trains, and its losses and metrics reach the lines, the health checks and the reports of a run."""
+
+from helpers import small_bert, tiny_runs
+import numpy as np
+import pytest
+
+from bert_tpu.core import command, config
+from bert_tpu.model import param_layout, transformer
+from bert_tpu.monitoring import health, metrics
+from bert_tpu.pretrain import mlm, mlm_nsp, pretraining
+from bert_tpu.training import checkpoint
+
+
+@pytest.fixture(scope="module")
+def mlm_run(corpus_dir, tmp_path_factory):
+    """The workdir of a run without next sentence prediction."""
+    cfg = tiny_runs.configured(tiny_runs.keys(corpus_dir, tmp_path_factory), num_steps=12).unlock()
+    cfg.objective = "mlm"
+    directory = tmp_path_factory.mktemp("mlm")
+    assert pretraining.run(cfg.lock(), directory) == 0
+    return directory
+
+
+def test_lines_of_mlm_alone_have_its_metrics_and_no_others(mlm_run):
+    lines = tiny_runs.metrics(mlm_run)
+    assert {line["kind"] for line in lines} == {"train", "eval"}
+    assert all(line["loss"] == line["mlm_loss"] for line in lines)
+    assert all("mlm_accuracy" in line for line in lines)
+    assert not any(key.startswith("nsp") for line in lines for key in line)
+
+
+def test_health_json_names_the_metrics_of_the_objective(mlm_run):
+    assert health.read(mlm_run).metrics == (metrics.MLM_LOSS, metrics.MLM_ACCURACY)
+
+
+def test_mlm_alone_leaves_the_nsp_head_without_a_gradient(mlm_run):
+    """Its bias is 0 in the beginning, and weight decay does not touch it."""
+    params = checkpoint.load_params(mlm_run)
+    assert not np.any(params["nsp"]["bias"])
+    assert np.any(params["mlm"]["bias"])
+
+
+def test_both_objectives_have_the_same_mlm_sums():
+    bert, packed = transformer.Bert(**small_bert.SECTION), param_layout.pack(small_bert.params())
+    batch = small_bert.batch()
+    alone, both = (objective.loss(bert, packed, batch, None) for objective in (mlm, mlm_nsp))
+    assert both.keys() - alone.keys() == {"nsp_loss", "nsp_accuracy"}
+    for name, pair in alone.items():
+        np.testing.assert_array_equal(pair, both[name])
+
+
+def test_a_config_selects_its_objective_and_a_wrong_name_is_refused():
+    assert pretraining.find_objective(config.load("configs/bert.py:micro")) is mlm_nsp.OBJECTIVE
+    cfg = config.load("configs/mlm.py:micro")
+    assert pretraining.find_objective(cfg) is mlm.OBJECTIVE
+    cfg.objective = "rtd"
+    with pytest.raises(command.UserError, match=r"config.objective is 'rtd': give mlm_nsp or mlm"):
+        pretraining.find_objective(cfg)
