@@ -53,9 +53,8 @@ $(VENV)/libtpu: $(VENV)/ready pyproject.toml
 	touch $@
 
 test: $(VENV)/ready $(VENV)/libtpu
-	@# Copies of one process that has imported everything; four for two cores, since tests of pods and of watching wait.
-	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest --tx "4*popen//python=$(PY) -IS tests/helpers/warm_processes.py" --dist loadfile \
-		--no-loadscope-reorder
+	@# Four workers on two cores, since tests of pods and of watching wait.
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/ready
 	$(PY) -m tools.bench $(if $(TEXT),--text '$(TEXT)')

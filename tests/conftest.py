@@ -23,6 +23,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # tests run side by side
 
 import contextlib
+import gc
 import pathlib
 import random
 
@@ -30,7 +31,6 @@ from helpers import warm_processes
 import numpy as np
 import pytest
 
-from bert_tpu.core import command
 from bert_tpu.corpus import dealing, prepare, store
 from bert_tpu.data import chunks
 from bert_tpu.tokenizer import vocab, wordpiece
@@ -40,14 +40,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def pytest_configure(config):
-    """Starts one server of warm processes for all of xdist's workers, which start after this."""
-    if config.getoption("tx", None):
+    """Starts the process that commands are copies of, but not in the main process of xdist, which runs no test."""
+    if not config.getoption("numprocesses", None):
         warm_processes.begin()
 
 
 def pytest_collection_finish():
     """Enables garbage collection, which quick_xla disabled, now that all modules are imported."""
-    command.collect_garbage()
+    gc.enable()
 
 
 def write_text(path, *, documents, seed=0):

@@ -1,7 +1,8 @@
 """How a command ends: 0 when done, 1 with one sentence about an error, 130 on Ctrl-C."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import difflib
 import errno
 import gc
@@ -9,6 +10,7 @@ import importlib.util
 import os
 import signal
 import sys
+import threading
 from typing import Any, NoReturn
 
 
@@ -80,12 +82,26 @@ def quiet_tensorflow() -> None:
     os.environ.update(settings | os.environ)
 
 
-def collect_garbage() -> None:
-    """Turns garbage collection on, but never again for the objects that exist now: all that was imported."""
-    gc.freeze()
-    # New objects before a collection. Tracing makes many that stay: at Python's 700, a start takes 7% longer.
-    gc.set_threshold(20_000)
-    gc.enable()
+@contextlib.contextmanager
+def imports() -> Iterator[None]:
+    """Context for the imports of a command, at the top of its file: a third less time, and no traceback on Ctrl-C.
+
+    Imported objects stay, so it turns garbage collection off, which would search them again and again: 0.4 s for JAX.
+    Ctrl-C ends the process at once, because there is nothing to clean up yet.
+    """
+    is_enabled, handler = gc.isenabled(), signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()  # no other thread may set a handler
+    gc.disable()
+    if is_main and handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+        gc.freeze()
+        if is_enabled:
+            gc.enable()
 
 
 def run(main: Callable[[], None]) -> None:
@@ -93,9 +109,7 @@ def run(main: Callable[[], None]) -> None:
 
     Any other exception is a bug of ours and keeps its traceback.
     """
-    collect_garbage()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set while the command was imported: bert_tpu/__init__.py
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.set_threshold(20_000)  # new objects before a collection; at Python's 700, a start takes 7% longer by tracing
     try:
         main()
     except BrokenPipeError:  # the reader of our output has closed it, for example `| head`

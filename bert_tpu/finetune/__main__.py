@@ -5,14 +5,17 @@ python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.in
 
 import sys
 
-from etils import epath
+from bert_tpu.core import command
 
-from bert_tpu.core import command, config, storage
-from bert_tpu.distributed import rendezvous
-from bert_tpu.finetune import finetuning
-from bert_tpu.hardware import host_memory
-from bert_tpu.monitoring import hours
-from bert_tpu.training import checkpoint
+with command.imports():
+    from etils import epath
+
+    from bert_tpu.core import config, storage
+    from bert_tpu.distributed import rendezvous
+    from bert_tpu.finetune import finetuning
+    from bert_tpu.hardware import host_memory
+    from bert_tpu.monitoring import hours
+    from bert_tpu.training import checkpoint
 
 
 def main():

@@ -12,26 +12,26 @@ import pytest
 from bert_tpu.core import command
 
 
-@pytest.fixture
-def importing():
-    """Sets the process as it is while a command imports; resets it afterwards."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gc.disable()
-    yield
-    gc.enable()
-    signal.signal(signal.SIGINT, handler)
+def settings():
+    return gc.isenabled(), signal.getsignal(signal.SIGINT)
 
 
-def test_a_command_collects_garbage_and_hears_ctrl_c(importing):
-    seen = []
-    command.run(lambda: seen.extend([gc.isenabled(), signal.getsignal(signal.SIGINT)]))
-    assert seen == [True, signal.default_int_handler]
+def test_imports_of_a_command_collect_no_garbage_and_end_with_ctrl_c():
+    before = settings()
+    assert before == (True, signal.default_int_handler)
+    with command.imports():
+        assert settings() == (False, signal.SIG_DFL)
+    assert settings() == before
+    with pytest.raises(ImportError), command.imports():
+        raise ImportError
+    assert settings() == before
 
 
-def test_a_command_ignores_ctrl_c_where_its_parent_does(importing):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    command.run(lambda: None)
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+def test_a_command_ignores_ctrl_c_where_its_parent_does():
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with command.imports():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.signal(signal.SIGINT, handler) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize("name", ["bert_tpu.pretrain", "bert_tpu.finetune", "tools.plan", "tools.fill_mask"])
