@@ -13,9 +13,12 @@ OUT gets bias.json, bias.md with the tables, and bias.png. No PyTorch is needed.
 import json
 import sys
 
-from bert_tpu.bias import audit, chart, markdown
-from bert_tpu.core import command, storage
-from bert_tpu.training import checkpoint
+from bert_tpu.core import command
+
+with command.imports():
+    from bert_tpu.bias import audit, chart, markdown
+    from bert_tpu.core import storage
+    from bert_tpu.training import checkpoint
 
 
 def main() -> None:

@@ -13,15 +13,17 @@ import subprocess
 import sys
 import tempfile
 
-import numpy as np
-
 from bert_tpu.core import command
-from bert_tpu.corpus import prepare, store
-from bert_tpu.pretrain import pretraining
-from bert_tpu.readers import sources
-from bert_tpu.tokenizer import vocab, wordpiece
-from configs import bert
-from tools import _bench_save, _bench_step, collect_docs
+
+with command.imports():
+    import numpy as np
+
+    from bert_tpu.corpus import prepare, store
+    from bert_tpu.pretrain import pretraining
+    from bert_tpu.readers import sources
+    from bert_tpu.tokenizer import vocab, wordpiece
+    from configs import bert
+    from tools import _bench_save, _bench_step, collect_docs
 
 PARTS = ("data", "prepare", "step", "tuning", "save")
 

@@ -13,9 +13,11 @@ its MLM loss over all positions, 8/512, batch 256, under jax 0.10.2 and libtpu 0
 import sys
 
 from bert_tpu.core import command
-from bert_tpu.hardware import chips
-from bert_tpu.planning import plan
-from bert_tpu.pretrain import pretraining
+
+with command.imports():
+    from bert_tpu.hardware import chips
+    from bert_tpu.planning import plan
+    from bert_tpu.pretrain import pretraining
 
 # (topology, length) -> M cycles: PEER has those of Hugging Face, MUST this project's limits.
 PEER = {

@@ -14,10 +14,11 @@ import pathlib
 import re
 import warnings
 
-from packaging import requirements
-import tqdm
-
 from bert_tpu.core import command
+
+with command.imports():
+    from packaging import requirements
+    import tqdm
 
 MIN_PARAGRAPH = 40  # characters; shorter blocks are headings, signatures and bullets
 RULE = re.compile(r"^\W+$", re.MULTILINE)  # a line without a letter, such as one under a heading

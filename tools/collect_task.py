@@ -12,10 +12,13 @@ import json
 import pathlib
 import random
 
-import tqdm
+from bert_tpu.core import command
 
-from bert_tpu.core import command, storage
-from tools import collect_docs
+with command.imports():
+    import tqdm
+
+    from bert_tpu.core import storage
+    from tools import collect_docs
 
 PACKAGES = ("flax", "jax", "keras", "numpy")
 ROWS = {"train": 500, "validation": 100}  # of each package

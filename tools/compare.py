@@ -12,13 +12,16 @@ import pathlib
 import sys
 from typing import NamedTuple
 
-import numpy as np
+from bert_tpu.core import command
 
-from bert_tpu.core import command, config
-from bert_tpu.finetune import evaluation, finetuning, heads, sweep
-from bert_tpu.tasks import metrics
-from bert_tpu.tasks.task import Task
-from configs import glue
+with command.imports():
+    import numpy as np
+
+    from bert_tpu.core import config
+    from bert_tpu.finetune import evaluation, finetuning, heads, sweep
+    from bert_tpu.tasks import metrics
+    from bert_tpu.tasks.task import Task
+    from configs import glue
 
 
 def main() -> None:

@@ -14,16 +14,19 @@ import pathlib
 import statistics
 from typing import TYPE_CHECKING, Any
 
-import jax
-import ml_collections
-import numpy as np
+from bert_tpu.core import command
 
-from bert_tpu.core import command, progress, storage
-from bert_tpu.data import task_batches
-from bert_tpu.finetune import finetuning
-from bert_tpu.huggingface import pretrained
-from bert_tpu.tasks import glue
-from bert_tpu.training import workdir
+with command.imports():
+    import jax
+    import ml_collections
+    import numpy as np
+
+    from bert_tpu.core import progress, storage
+    from bert_tpu.data import task_batches
+    from bert_tpu.finetune import finetuning
+    from bert_tpu.huggingface import pretrained
+    from bert_tpu.tasks import glue
+    from bert_tpu.training import workdir
 
 if TYPE_CHECKING:
     import torch

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator
 import pathlib
 from typing import Any
 
-import ml_collections
+from bert_tpu.core import command
 
-from bert_tpu.core import command, jsonl
-from bert_tpu.corpus import store
-from bert_tpu.pretrain import pretraining
-from bert_tpu.training import workdir as workdirs
+with command.imports():
+    import ml_collections
+
+    from bert_tpu.core import jsonl
+    from bert_tpu.corpus import store
+    from bert_tpu.pretrain import pretraining
+    from bert_tpu.training import workdir as workdirs
 
 # Two from documentation, two from prose.
 SENTENCES = (

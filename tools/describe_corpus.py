@@ -8,15 +8,18 @@ frequent pieces, the share of padding with and without packing, and the number o
 
 from collections.abc import Iterator
 
-import ml_collections
-import numpy as np
+from bert_tpu.core import command
 
-from bert_tpu.core import command, config
-from bert_tpu.corpus import assemble, store, worker
-from bert_tpu.data import corpus_stats
-from bert_tpu.pretrain import pretraining
-from bert_tpu.tokenizer import vocab
-from configs import fast
+with command.imports():
+    import ml_collections
+    import numpy as np
+
+    from bert_tpu.core import config
+    from bert_tpu.corpus import assemble, store, worker
+    from bert_tpu.data import corpus_stats
+    from bert_tpu.pretrain import pretraining
+    from bert_tpu.tokenizer import vocab
+    from configs import fast
 
 PACKED = fast.get_config().data
 TOP = 20  # pieces printed

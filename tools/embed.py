@@ -7,8 +7,10 @@ DIR is any BERT of Hugging Face or a workdir. X.npy gets a row for each line of 
 """
 
 from bert_tpu.core import command
-from bert_tpu.inference import embed
-from bert_tpu.training import checkpoint
+
+with command.imports():
+    from bert_tpu.inference import embed
+    from bert_tpu.training import checkpoint
 
 
 def main() -> None:

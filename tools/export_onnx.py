@@ -10,9 +10,12 @@ evaluation split, or its task's scores, are measured too. The model card gets th
 
 from pathlib import Path
 
-from bert_tpu.core import command, storage
-from bert_tpu.export import onnx_files
-from bert_tpu.report import card_sections, model_card
+from bert_tpu.core import command
+
+with command.imports():
+    from bert_tpu.core import storage
+    from bert_tpu.export import onnx_files
+    from bert_tpu.report import card_sections, model_card
 
 
 def main() -> None:

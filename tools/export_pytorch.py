@@ -7,8 +7,10 @@ with its head. If PyTorch and transformers are installed, nothing is written unl
 """
 
 from bert_tpu.core import command
-from bert_tpu.export import pytorch
-from bert_tpu.training import checkpoint
+
+with command.imports():
+    from bert_tpu.export import pytorch
+    from bert_tpu.training import checkpoint
 
 
 def main() -> None:

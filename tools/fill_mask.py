@@ -6,7 +6,9 @@ DIR is a directory written by tools.export_pytorch, or any BERT of Hugging Face 
 """
 
 from bert_tpu.core import command
-from bert_tpu.inference import fill_mask
+
+with command.imports():
+    from bert_tpu.inference import fill_mask
 
 
 def main() -> None:

@@ -13,10 +13,13 @@ import pathlib
 import shutil
 import sys
 
-from bert_tpu.core import command, config, storage
-from bert_tpu.finetune import evaluation, finetuned, finetuning, sweep
-from bert_tpu.tasks import glue_submission, glue_table
-from configs import glue
+from bert_tpu.core import command
+
+with command.imports():
+    from bert_tpu.core import config, storage
+    from bert_tpu.finetune import evaluation, finetuned, finetuning, sweep
+    from bert_tpu.tasks import glue_submission, glue_table
+    from configs import glue
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ A file has the text that `compiled.as_text()` of JAX returns.
 import pathlib
 
 from bert_tpu.core import command
-from bert_tpu.planning import cost
+
+with command.imports():
+    from bert_tpu.planning import cost
 
 
 def main() -> None:

@@ -8,11 +8,14 @@ CKPT/config.json has the config's `model` section, CKPT/tokenizer the vocabulary
 
 import json
 
-from bert_tpu.core import command, storage
-from bert_tpu.huggingface import hf
-from bert_tpu.model import param_layout
-from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint
+from bert_tpu.core import command
+
+with command.imports():
+    from bert_tpu.core import storage
+    from bert_tpu.huggingface import hf
+    from bert_tpu.model import param_layout
+    from bert_tpu.tokenizer import vocab
+    from bert_tpu.training import checkpoint
 
 SEED = 0  # for the heads that the model lacks
 

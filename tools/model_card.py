@@ -11,14 +11,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+from bert_tpu.core import command
 
-from bert_tpu.bias import audit
-from bert_tpu.core import command, storage
-from bert_tpu.export import onnx_files
-from bert_tpu.huggingface import hf
-from bert_tpu.report import evidence, model_card
-from bert_tpu.training import workdir
+with command.imports():
+    import huggingface_hub
+
+    from bert_tpu.bias import audit
+    from bert_tpu.core import storage
+    from bert_tpu.export import onnx_files
+    from bert_tpu.huggingface import hf
+    from bert_tpu.report import evidence, model_card
+    from bert_tpu.training import workdir
 
 
 def main() -> None:

@@ -11,9 +11,11 @@ import importlib.metadata
 import json
 
 from bert_tpu.core import command
-from bert_tpu.hardware import chips
-from bert_tpu.planning import plan
-from bert_tpu.pretrain import pretraining
+
+with command.imports():
+    from bert_tpu.hardware import chips
+    from bert_tpu.planning import plan
+    from bert_tpu.pretrain import pretraining
 
 LABEL = 44  # columns
 

@@ -6,9 +6,12 @@ python -m tools.plot_metrics --workdir W --out curve.png [--corpus DIR]
 import pathlib
 from typing import Any
 
-from bert_tpu.core import command, jsonl
-from bert_tpu.corpus import store
-from bert_tpu.training import workdir
+from bert_tpu.core import command
+
+with command.imports():
+    from bert_tpu.core import jsonl
+    from bert_tpu.corpus import store
+    from bert_tpu.training import workdir
 
 Curves = dict[tuple[str, int], list[dict[str, Any]]]  # (kind, sequence length) -> lines of metrics.jsonl
 PANELS = (("mlm_loss", "MLM loss (nats)"), ("nsp_accuracy", "NSP accuracy"))

@@ -11,11 +11,13 @@ import argparse
 import sys
 import time
 
-from etils import epath
-
 from bert_tpu.core import command
-from bert_tpu.corpus import clean, lockfile, prepare, store, worker
-from bert_tpu.readers import sources
+
+with command.imports():
+    from etils import epath
+
+    from bert_tpu.corpus import clean, lockfile, prepare, store, worker
+    from bert_tpu.readers import sources
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:

@@ -9,11 +9,12 @@ HF_TOKEN alone.
 import os
 from pathlib import Path
 
-import huggingface_hub
-from huggingface_hub import errors, utils
-import safetensors
-
 from bert_tpu.core import command
+
+with command.imports():
+    import huggingface_hub
+    from huggingface_hub import errors, utils
+    import safetensors
 
 NEEDED = ("config.json", "model.safetensors", "README.md", "tokenizer.json")
 

@@ -8,8 +8,11 @@ suits a phone and print. --compare adds other runs of the same kind.
 
 from pathlib import Path
 
-from bert_tpu.core import command, storage
-from bert_tpu.report import page, run
+from bert_tpu.core import command
+
+with command.imports():
+    from bert_tpu.core import storage
+    from bert_tpu.report import page, run
 
 
 def main() -> None:

@@ -8,14 +8,17 @@ import itertools
 import json
 from typing import Any
 
-import ml_collections
-import numpy as np
+from bert_tpu.core import command
 
-from bert_tpu.core import command, hashing
-from bert_tpu.corpus import store
-from bert_tpu.data import packing
-from bert_tpu.pretrain import pretraining
-from bert_tpu.tokenizer import vocab
+with command.imports():
+    import ml_collections
+    import numpy as np
+
+    from bert_tpu.core import hashing
+    from bert_tpu.corpus import store
+    from bert_tpu.data import packing
+    from bert_tpu.pretrain import pretraining
+    from bert_tpu.tokenizer import vocab
 
 Batch = dict[str, np.ndarray]
 

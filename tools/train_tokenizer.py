@@ -9,9 +9,12 @@ same vocabulary.
 from collections.abc import Iterator
 from pathlib import Path
 
-from bert_tpu.core import command, progress
-from bert_tpu.readers import sources
-from bert_tpu.tokenizer import vocab, wordpiece
+from bert_tpu.core import command
+
+with command.imports():
+    from bert_tpu.core import progress
+    from bert_tpu.readers import sources
+    from bert_tpu.tokenizer import vocab, wordpiece
 
 SAMPLE_BYTES = 1 << 30  # more text hardly changes a vocabulary, and its words need memory
 

@@ -5,17 +5,20 @@ python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config
 
 import sys
 
-from etils import epath
-import jax
-import ml_collections
+from bert_tpu.core import command
 
-from bert_tpu.core import command, storage
-from bert_tpu.distributed import mesh, rendezvous
-from bert_tpu.hardware import host_memory
-from bert_tpu.model import param_layout
-from bert_tpu.monitoring import hours
-from bert_tpu.pretrain import pretraining
-from bert_tpu.training import checkpoint, nonfinite, replay, trainer, workdir
+with command.imports():
+    from etils import epath
+    import jax
+    import ml_collections
+
+    from bert_tpu.core import storage
+    from bert_tpu.distributed import mesh, rendezvous
+    from bert_tpu.hardware import host_memory
+    from bert_tpu.model import param_layout
+    from bert_tpu.monitoring import hours
+    from bert_tpu.pretrain import pretraining
+    from bert_tpu.training import checkpoint, nonfinite, replay, trainer, workdir
 
 
 def replay_step(cfg: ml_collections.ConfigDict, directory: epath.Path, step: int) -> None:
