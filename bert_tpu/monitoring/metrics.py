@@ -17,6 +17,16 @@ class Metric(NamedTuple):
     advice: str = ""  # what to check if the metric stays at its baseline, or is too good
 
     @property
+    def column(self) -> str:
+        """The label, with the unit unless it is a share: "MLM loss, nats"."""
+        return self.label if self.is_share else f"{self.label}, {self.unit}"
+
+    @property
+    def form(self) -> str:
+        """The format of a value in tables."""
+        return "{:.1%}" if self.is_share else "{:.3f}"
+
+    @property
     def task(self) -> str:
         """The label without the kind of metric: "MLM"."""
         return self.label.rpartition(" ")[0]

@@ -192,12 +192,12 @@ def heldout(run: evidence.Evidence) -> str:
     """A table of the last evaluation at each sequence length."""
     if not run.heldout:
         return f"Held-out text: {NOT_MEASURED.lower()}"
-    rows = [
-        f"| {n} | {line['mlm_loss']:.3f} | {line['mlm_accuracy']:.1%} | {line['nsp_accuracy']:.1%} |"
-        for n, line in sorted(run.heldout.items())
-    ]
-    head = ["| held-out text, tokens | MLM loss, nats | MLM accuracy | NSP accuracy |", "| --- | --- | --- | --- |"]
-    table = [*head, *rows]
+    rows = [["held-out text, tokens", *(metric.column for metric in run.metrics)], ["---"] * (1 + len(run.metrics))]
+    for n, line in sorted(run.heldout.items()):
+        rows.append(
+            [f"{n}", *(metric.form.format(line[metric.name]) if metric.name in line else "" for metric in run.metrics)]
+        )
+    table = [f"| {' | '.join(row)} |" for row in rows]
     if run.lock:
         table += ["", f"The unigram entropy of the training text is {run.lock.unigram_entropy:.3f} nats."]
     return "\n".join(table)

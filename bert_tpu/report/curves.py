@@ -6,16 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bert_tpu.monitoring import metrics
+from bert_tpu.monitoring.metrics import Metric
 from bert_tpu.report import run as runs_
 
 MOST = 300  # points of a line; a longer line has the means of as many groups of neighbours
 MARKED = 40  # markers of a row of evaluations; of more, some are left out, but not the last
-PRETRAINING = (
-    ("loss", "Loss", "nats, MLM and NSP together"),
-    ("mlm_loss", "MLM loss", "nats"),
-    ("mlm_accuracy", "MLM accuracy", "% of the masked pieces"),
-    ("nsp_accuracy", "NSP accuracy", "% of the pairs"),
-)
 STEPS = (
     ("learning_rate", "Learning rate", ""),
     ("grad_norm", "Norm of the gradient", "before clipping"),
@@ -23,7 +19,7 @@ STEPS = (
     ("input_wait", "Waiting for input", "% of the steps' time"),
     ("mfu", "Model FLOPs utilization", "% of the devices' peak"),
 )
-SHARES = ("mlm_accuracy", "nsp_accuracy", "input_wait", "mfu")
+SHARES = ("input_wait", "mfu")  # of STEPS
 LABELS = ("step", "kind", "split", "seed")  # keys of a line of scores that are not scores
 FROM_ZERO = ("learning_rate", "tokens_per_sec", "input_wait", "mfu")
 
@@ -61,10 +57,16 @@ class Chart(NamedTuple):
 def pretraining_charts(runs: Sequence[runs_.Run]) -> list[Chart]:
     """The charts of one or more pretrainings, without those that have no lines."""
     lens = sorted({line["seq_len"] for run in runs for line in run.evidence.lines if "seq_len" in line})
+    of_runs = {metric.name: metric for run in runs for metric in run.evidence.metrics}
+    tasks = dict.fromkeys(metric.task for metric in of_runs.values())
+    total = f"nats, {' and '.join(tasks)} together" if len(tasks) > 1 else "nats"
+    of_metrics = [(metric.name, metric.label, metric.unit) for metric in of_runs.values()]
     charts = []
-    for name, title, unit in (*PRETRAINING, *STEPS):
+    for name, title, unit in (("loss", "Loss", total), *of_metrics, *STEPS):
         lines = [line for i, run in enumerate(runs) for line in _lines_of_run(run, i, name, lens, len(runs) > 1)]
-        charts.append(_chart(name, title, unit, lines, *_levels(runs, name, lens)))
+        levels, note = _levels(runs, of_runs[name], lens) if name in of_runs else ([], "")
+        is_share = of_runs[name].is_share if name in of_runs else name in SHARES
+        charts.append(_chart(name, title, unit, lines, is_share, levels, note))
     return [chart for chart in charts if chart.lines]
 
 
@@ -76,13 +78,13 @@ def finetuning_charts(runs: Sequence[runs_.Run]) -> list[Chart]:
     of_steps = []
     for name, title, unit in (("loss", "Loss", "of training, a mean over seeds"), *STEPS):
         lines = [_line(run_letter(i), run.evidence.lines, "train", name, i, 0) for i, run in enumerate(runs)]
-        of_steps.append(_chart(name, title, unit, [line for line in lines if line.steps], [], ""))
+        of_steps.append(_chart(name, title, unit, [line for line in lines if line.steps], name in SHARES))
     evals = [line for run in runs for line in run.evidence.lines if line["kind"] == "eval"]
     names = dict.fromkeys((line.get("split"), name) for line in evals for name in line.keys() - set(LABELS))
     scores = []
     for split, name in sorted(names):
         lines = [line for i, run in enumerate(runs) for line in _lines_of_seeds(run, i, split, name, len(runs) > 1)]
-        scores.append(_chart("", f"{name.replace('_', ' ')}, {split}", "", lines, [], ""))
+        scores.append(_chart("", f"{name.replace('_', ' ')}, {split}", "", lines, False))
     return [chart for chart in (of_steps[0], *scores, *of_steps[1:]) if chart.lines]
 
 
@@ -102,10 +104,12 @@ def _lines_of_seeds(run: runs_.Run, number: int, split: str | None, name: str, s
             yield from (line._replace(is_markers=False), line)
 
 
-def _chart(name: str, title: str, unit: str, lines: list[Line], levels: list[Level], note: str) -> Chart:
+def _chart(
+    name: str, title: str, unit: str, lines: list[Line], is_share: bool, levels: Sequence[Level] = (), note: str = ""
+) -> Chart:
     if len({line.label for line in lines}) == 1:
         lines = [line._replace(label="") for line in lines]
-    return Chart(title, unit, lines, levels, name in SHARES, name in FROM_ZERO, note)
+    return Chart(title, unit, lines, list(levels), is_share, name in FROM_ZERO, note)
 
 
 def _lines_of_run(run: runs_.Run, number: int, name: str, lens: list[int], several: bool) -> Iterator[Line]:
@@ -125,8 +129,8 @@ def _lines_of_run(run: runs_.Run, number: int, name: str, lens: list[int], sever
             return
 
 
-def _line(label: str, metrics: Iterable[dict[str, Any]], kind: str, name: str, color: int, form: int) -> Line:
-    points = {line["step"]: line[name] for line in metrics if line["kind"] == kind and _is_number(line.get(name))}
+def _line(label: str, lines: Iterable[dict[str, Any]], kind: str, name: str, color: int, form: int) -> Line:
+    points = {line["step"]: line[name] for line in lines if line["kind"] == kind and _is_number(line.get(name))}
     thinned = _some if kind == "eval" else _means
     return Line(label, thinned(list(points)), thinned(list(points.values())), color, form, kind == "eval")
 
@@ -147,14 +151,14 @@ def _some(values: list[float]) -> list[float]:
     return [values[i] for i in np.linspace(0, len(values) - 1, MARKED).round().astype(int)]
 
 
-def _levels(runs: Sequence[runs_.Run], name: str, lens: list[int]) -> tuple[list[Level], str]:
-    """The levels of a chart, and the note on them."""
+def _levels(runs: Sequence[runs_.Run], metric: Metric, lens: list[int]) -> tuple[list[Level], str]:
+    """The levels of a metric's chart, its baseline, and the note on them."""
     known = [run.facts for run in runs if run.facts]
-    if name == "mlm_loss" and known:
+    if metric.baseline == metrics.UNIGRAM_ENTROPY and known:
         entropies = dict.fromkeys(facts.unigram_entropy for facts in known)
         nats = " and ".join(f"{entropy:.2f}" for entropy in entropies)
         return [Level(entropy, None) for entropy in entropies], f"Dashed: the unigram entropy of the text, {nats} nats."
-    if name == "nsp_accuracy" and len(runs) == 1 and known and known[0].commoner:
+    if metric.baseline == metrics.COMMONER_LABEL and len(runs) == 1 and known and known[0].commoner:
         shares = known[0].commoner
         levels = [Level(shares[n], i) for i, n in enumerate(lens) if n in shares]
         accuracies = ", ".join(f"{shares[n]:.1%} at {n} tokens" for n in lens if n in shares)

@@ -9,7 +9,8 @@ from etils import epath
 from bert_tpu.core import command, jsonl
 from bert_tpu.corpus import store
 from bert_tpu.hardware import energy
-from bert_tpu.monitoring import versions
+from bert_tpu.monitoring import health, metrics, versions
+from bert_tpu.monitoring.metrics import Metric
 from bert_tpu.training import workdir
 
 
@@ -39,33 +40,37 @@ class Evidence(NamedTuple):
     energy: energy.Energy | None
     versions: list[dict[str, Any]]  # the entries of versions.read
     lock: store.Lock | None  # None if data.dir no longer has the same corpus
+    metrics: tuple[Metric, ...] = metrics.BEFORE  # of a pretraining's objective
 
 
 def read(directory: str | os.PathLike, config: dict[str, Any]) -> Evidence:
     """The measurements in the workdir `directory`. config: its config.json."""
     folder = epath.Path(directory)
-    metrics = jsonl.read(folder / "metrics.jsonl")
+    lines = jsonl.read(folder / "metrics.jsonl")
+    facts = health.read(folder)
+    names = facts.metrics if facts else metrics.BEFORE
     by_length: dict[int, list[float]] = {}
-    for line in metrics:
+    for line in lines:
         if line.get("kind") == "train" and "examples_per_sec" in line:
             by_length.setdefault(line["seq_len"], []).append(line["examples_per_sec"])
     hours = workdir.read_json(folder / "hours.json")
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
-        lines=metrics,
-        heldout={line["seq_len"]: line for line in metrics if line.get("kind") == "eval" and "mlm_loss" in line},
+        lines=lines,
+        heldout={line["seq_len"]: line for line in lines if line.get("kind") == "eval" and names[0].name in line},
         examples_per_s={n: statistics.median(rates) for n, rates in sorted(by_length.items())},
-        skips=_skips(metrics, config),
+        skips=_skips(lines, config),
         hours=hours,
         energy=energy.from_seconds(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
         versions=versions.read(folder),
         lock=_lock(config),
+        metrics=names,
     )
 
 
-def _skips(metrics: list[dict[str, Any]], config: dict[str, Any]) -> Skips | None:
-    training = [line for line in metrics if line.get("kind") == "train"]
+def _skips(lines: list[dict[str, Any]], config: dict[str, Any]) -> Skips | None:
+    training = [line for line in lines if line.get("kind") == "train"]
     if not training or not all("skipped" in line for line in training):
         return None
     skipped, recomputed = (round(sum(line.get(key, 0) for line in training)) for key in ("skipped", "recomputed"))

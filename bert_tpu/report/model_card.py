@@ -146,9 +146,10 @@ def _card(data: huggingface_hub.ModelCardData, title: str, *parts: tuple[str, st
 
 def _results(run: evidence.Evidence, later: LaterResults) -> list[huggingface_hub.EvalResult]:
     results = [
-        _result("fill-mask", f"heldout-{n}-tokens", metric, line[metric], "heldout")
+        _result("fill-mask", f"heldout-{n}-tokens", metric.name, line[metric.name], "heldout")
         for n, line in sorted(run.heldout.items())
-        for metric in ("mlm_loss", "mlm_accuracy", "nsp_accuracy")
+        for metric in run.metrics
+        if metric.name in line
     ]
     return results + [
         _result("text-classification", score.task, score.metric, score.summary["mean"], score.split)

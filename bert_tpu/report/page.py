@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_tpu.core import command
-from bert_tpu.monitoring import health
+from bert_tpu.monitoring import health, metrics
 from bert_tpu.report import curves, svg, tables
 from bert_tpu.report import run as runs_
 
@@ -59,7 +59,7 @@ def _heading(number: int, run: runs_.Run, num_runs: int) -> dict[str, Any]:
         "warnings": runs_.warnings(run),
         "counted": run.evidence.skips is not None and bool(run.evidence.hours),
         "checked": run.facts is not None,
-        "knows_commoner": bool(run.facts and run.facts.commoner),
+        "lacks_commoner": _lacks_commoner(run),
     }
 
 
@@ -75,3 +75,9 @@ def _sentence(run: runs_.Run) -> str:
             text = f"Not finished: step {run.step:,}{total} is the last one logged."
     remark = run.facts and health.remark(run.evidence.lines, run.facts, run.num_steps or run.step)
     return f"{text} Held-out {remark}." if remark else text
+
+
+def _lacks_commoner(run: runs_.Run) -> bool:
+    """True if a metric is to be compared with the commoner label, whose share is unknown."""
+    is_needed = any(metric.baseline == metrics.COMMONER_LABEL for metric in run.evidence.metrics)
+    return is_needed and not (run.facts and run.facts.commoner)

@@ -5,7 +5,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from bert_tpu.monitoring import hours
+from bert_tpu.monitoring import hours, metrics
 from bert_tpu.report import card_sections, curves
 from bert_tpu.report import run as runs_
 from bert_tpu.training import workdir
@@ -106,16 +106,13 @@ def _pretraining_figures(run: runs_.Run) -> list[Row]:
     commoner = run.facts.commoner if run.facts else {}
     section = run.evidence.config.get("model")
     figures = [("size", "", card_sections.size(section) if section else "")]
-    for key, name, form in (
-        ("mlm_loss", "held-out MLM loss, nats", "{:.3f}"),
-        ("mlm_accuracy", "held-out MLM accuracy", "{:.1%}"),
-        ("nsp_accuracy", "held-out NSP accuracy", "{:.1%}"),
-    ):
-        rows = [(name, f"{n} tokens", _number(line.get(key), form)) for n, line in evaluations]
+    for metric in run.evidence.metrics:
+        name = f"held-out {metric.column}"
+        rows = [(name, f"{n} tokens", _number(line.get(metric.name), metric.form)) for n, line in evaluations]
         figures += rows or [(name, "", "")]
-        if key == "mlm_loss" and run.facts:
+        if metric.baseline == metrics.UNIGRAM_ENTROPY and run.facts:
             figures.append((name, "unigram entropy", f"{run.facts.unigram_entropy:.3f}"))
-        if key == "nsp_accuracy":
+        if metric.baseline == metrics.COMMONER_LABEL:
             figures += [(name, f"commoner label, {n}", f"{share:.1%}") for n, share in sorted(commoner.items())]
     return figures + _costs(run)
 
@@ -125,8 +122,8 @@ def _finetuning_figures(run: runs_.Run) -> list[Row]:
     config = run.evidence.config
     start = card_sections.public(config.get("init_from", ""))
     figures = [("task", "", config["task"].get("name", "")), ("started from", "", start)]
-    for split, metrics in run.scores.get("summary", {}).items():
-        for metric, summary in metrics.items():
+    for split, by_metric in run.scores.get("summary", {}).items():
+        for metric, summary in by_metric.items():
             name = f"{metric.replace('_', ' ')}, {split}"
             seeds = len(run.scores.get("seeds", ()))
             figures.append((name, f"mean of {seeds} seeds" if seeds > 1 else "", f"{summary['mean']:.4f}"))

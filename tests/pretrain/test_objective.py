@@ -8,6 +8,8 @@ from bert_tpu.core import command, config
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.monitoring import health, metrics
 from bert_tpu.pretrain import mlm, mlm_nsp, pretraining
+from bert_tpu.report import card_sections, curves, model_card, page
+from bert_tpu.report import run as runs
 from bert_tpu.training import checkpoint
 
 
@@ -31,6 +33,22 @@ def test_lines_of_mlm_alone_have_its_metrics_and_no_others(mlm_run):
 
 def test_health_json_names_the_metrics_of_the_objective(mlm_run):
     assert health.read(mlm_run).metrics == (metrics.MLM_LOSS, metrics.MLM_ACCURACY)
+
+
+def test_reports_of_mlm_alone_show_its_metrics_and_no_others(mlm_run):
+    run = runs.read(str(mlm_run))
+    titles = [chart.title for chart in curves.pretraining_charts([run])]
+    assert titles[:3] == ["Loss", "MLM loss", "MLM accuracy"]
+    assert "NSP accuracy" not in titles
+    html = page.render([run])
+    assert "held-out MLM accuracy" in html
+    assert "NSP" not in html
+    table = card_sections.heldout(run.evidence)
+    assert table.startswith("| held-out text, tokens | MLM loss, nats | MLM accuracy |\n| --- | --- | --- |\n| 16 | ")
+    no_export = {"run": None, "step": 12, "checked": None}
+    card = model_card.pretrained("m", small_bert.SECTION, run.evidence, no_export)
+    assert "heldout-32-tokens" in card
+    assert "nsp_accuracy" not in card
 
 
 def test_mlm_alone_leaves_the_nsp_head_without_a_gradient(mlm_run):

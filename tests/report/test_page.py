@@ -63,7 +63,8 @@ def write(directory, lines=LINES, **files):
     """Writes a workdir with these lines and files; a file that is None is left out."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    contents = {"config": CONFIG, "hours": HOURS, "health": FACTS._asdict()} | files
+    old_facts = {key: value for key, value in FACTS._asdict().items() if key != "metrics"}  # not listed before 2026-12
+    contents = {"config": CONFIG, "hours": HOURS, "health": old_facts} | files
     for name, content in contents.items():
         if content is not None and name != "samples":
             (directory / f"{name}.json").write_text(json.dumps(content))
