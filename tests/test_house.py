@@ -181,3 +181,10 @@ def test_requirements_are_listed_once_in_ranges_and_pinned_in_one_file():
     pinned = {line.partition("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     named = {re.match(r"[\w.-]+", line)[0].lower() for line in project["dependencies"] + extras}
     assert named - pinned == {"bert_tpu", "libtpu"}  # jax[tpu] asks for another libtpu than the extra `plan`
+
+
+def test_the_page_on_architecture_has_the_table_of_folders():
+    text = (ROOT / "docs/architecture.md").read_text()
+    for folder, allowed in MAY_IMPORT.items():
+        purpose = ast.get_docstring(ast.parse((ROOT / "bert_tpu" / folder / "__init__.py").read_text()))
+        assert f"| `{folder}` | {purpose} | {allowed or 'nothing of ours'} |" in text

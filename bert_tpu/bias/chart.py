@@ -103,7 +103,7 @@ def _stereoset(axis: "Axes", models: list[dict[str, Any]]) -> None:
     _bars(axis, labels, estimates, neutral=0)
     axis.axhline(50, color="0.25", linewidth=1, linestyle="--", zorder=1)
     axis.set_ylim(0, 100)
-    axis.set_title("StereoSet, within sentences (stereotype: 50 is no preference)", fontsize=10)
+    axis.set_title("StereoSet, within sentences (stereotype: 50 means no preference)", fontsize=10)
 
 
 def _nats(axis: "Axes", models: list[dict[str, Any]]) -> None:

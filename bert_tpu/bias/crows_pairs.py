@@ -34,7 +34,7 @@ class Pair(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Scores in per cent; 50 is no preference. None if there is no such pair."""
+    """Scores in per cent; 50 means no preference. None if there is no such pair."""
 
     metric: bootstrap.Estimate | None
     stereotype: bootstrap.Estimate | None

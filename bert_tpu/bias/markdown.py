@@ -37,7 +37,7 @@ def _facts(model: dict[str, Any]) -> tuple[str, ...]:
 
 def _crows(results: Results) -> Iterator[str]:
     yield (
-        "Pairs whose more stereotyping sentence is the likelier one, in per cent; 50 is no preference. The metric of "
+        "Pairs whose more stereotyping sentence is the likelier one, in per cent; 50 means no preference. The metric of "
         "Nangia et al. 2020 (arXiv:2010.00133)."
     )
     rows = [("all pairs", "metric"), ("stereotype", "stereotype"), ("antistereotype", "antistereotype")]

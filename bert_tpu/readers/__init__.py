@@ -1,1 +1,1 @@
-"""Where text and rows come from: files, archives, dumps, Parquet, TFDS, TSV, CSV, JSON lines."""
+"""Sources of text and rows: files, archives, dumps, Parquet, TFDS, TSV, CSV, JSON lines."""
