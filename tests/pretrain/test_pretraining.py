@@ -1,4 +1,4 @@
-"""A training run: nothing stops it for good, and what it writes is what it did."""
+"""A pretraining run continues after any interruption without a changed bit, and its files record what it did."""
 
 import contextlib
 import json
@@ -27,20 +27,20 @@ SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 
 
 @pytest.fixture(scope="module")
-def given(corpus_dir, tmp_path_factory):
+def options(corpus_dir, tmp_path_factory):
     return tiny_runs.keys(corpus_dir, tmp_path_factory)
 
 
 @pytest.fixture
-def cfg(given):
-    return configured(given)
+def cfg(options):
+    return configured(options)
 
 
 @pytest.fixture(scope="module")
-def whole(given, tmp_path_factory):
-    """The workdir of a run that nothing disturbed."""
+def whole(options, tmp_path_factory):
+    """The workdir of a run without interruption."""
     directory = tmp_path_factory.mktemp("whole")
-    assert pretraining.run(configured(given, **{"log.tensorboard": True}), directory) == 0
+    assert pretraining.run(configured(options, **{"log.tensorboard": True}), directory) == 0
     return directory
 
 
@@ -60,7 +60,7 @@ def assert_same_run(directory, whole):
 
 @pytest.fixture(scope="module")
 def compiled():
-    """A list that grows by each program that is not in the compilation cache."""
+    """A list that grows by one event for each program that is missing in the compilation cache."""
     missed = []
     jax.monitoring.register_event_listener(
         lambda event, **_: missed.append(event) if event == "/jax/compilation_cache/cache_misses" else None
@@ -69,14 +69,14 @@ def compiled():
 
 
 def wait_until(moment, process):
-    """Returns once `moment()` holds; looks a thousand times a second, to meet short moments."""
+    """Returns once `moment()` is true. Checks it a thousand times a second, because some moments are short."""
     while not moment():
         assert process.poll() is None, "the run ended before the moment to stop it"
         time.sleep(0.001)
 
 
-def test_kill_in_the_middle_of_a_save_changes_no_bit(given, whole, tmp_path, compiled):
-    process = start(given, tmp_path, stderr=subprocess.PIPE)
+def test_kill_in_the_middle_of_a_save_changes_no_bit(options, whole, tmp_path, compiled):
+    process = start(options, tmp_path, stderr=subprocess.PIPE)
     wait_until(lambda: any(tmp_path.glob("checkpoints/*[05]/params")), process)
     wait_until(lambda: any(tmp_path.glob("checkpoints/*.orbax-checkpoint-tmp/params*")), process)
     process.kill()
@@ -87,14 +87,14 @@ def test_kill_in_the_middle_of_a_save_changes_no_bit(given, whole, tmp_path, com
     with (tmp_path / "metrics.jsonl").open("a") as lines:
         lines.write('{"step": 2')  # a line that was cut off
     del compiled[:]
-    assert pretraining.run(configured(given), tmp_path) == 0
+    assert pretraining.run(configured(options), tmp_path) == 0
     assert compiled == []
     assert_same_run(tmp_path, whole)
 
 
 @contextlib.contextmanager
 def signals(monkeypatch, number, *at):
-    """Sends this process a signal when the run's books take each step of `at`."""
+    """Sends this process a signal when the log takes each step of `at`."""
     take = log.Log.step
 
     def signalled(self, step, *rest):
@@ -112,63 +112,63 @@ def test_a_signal_saves_and_a_damaged_checkpoint_costs_only_its_steps(cfg, whole
     for number, code, at in ((signal.SIGTERM, 143, 6), (signal.SIGINT, 130, 13)):
         with signals(monkeypatch, number, at):
             assert pretraining.run(cfg, tmp_path) == code
-        assert steps(tmp_path)[-1] == at + 1  # the step that was under way
+        assert steps(tmp_path)[-1] == at + 1  # the step that was being computed
         assert f"stopped; step {at + 1} is saved" in capsys.readouterr().err
-    assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 2  # the signal cut the window in two
+    assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 2  # the signal divided the profile in two
     damaged = tmp_path / "checkpoints" / "14"
     next((damaged / "params").rglob("manifest.ocdbt")).write_bytes(b"")
     assert pretraining.run(cfg, tmp_path) == 0
-    said = capsys.readouterr().err
-    assert f"warning: {damaged} cannot be read" in said
-    assert ", step 10 of 24;" in said
+    output = capsys.readouterr().err
+    assert f"warning: {damaged} cannot be read" in output
+    assert ", step 10 of 24;" in output
     assert_same_run(tmp_path, whole)
     assert pretraining.run(cfg, tmp_path) == 0
     assert "has all 24 steps already" in capsys.readouterr().err
     assert_same_run(tmp_path, whole)
 
 
-def test_sigterm_while_it_compiles_ends_it_at_once(given, tmp_path):
-    process = start(given | {"compile_cache": "", "model.num_layers": 6}, tmp_path, stderr=subprocess.PIPE)
+def test_sigterm_while_it_compiles_ends_it_at_once(options, tmp_path):
+    process = start(options | {"compile_cache": "", "model.num_layers": 6}, tmp_path, stderr=subprocess.PIPE)
     assert "compiling" in process.stderr.readline()
     process.terminate()
     sent_s = time.monotonic()
     assert process.wait() == 143
     assert time.monotonic() - sent_s < 5
-    with process.stderr as said:
-        assert said.read() == ""
+    with process.stderr as output:
+        assert output.read() == ""
     assert steps(tmp_path) == []
 
 
-def test_terminal_shows_the_run_and_nobody_else_s_notes(given, tmp_path):
+def test_terminal_shows_only_messages_of_the_run(options, tmp_path):
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, 100))
-    process = start(given, tmp_path, stdout=terminal, stderr=terminal)
+    process = start(options, tmp_path, stdout=terminal, stderr=terminal)
     os.close(terminal)
-    shown = b""
-    with contextlib.suppress(OSError):  # how Linux ends the reading from a terminal that nobody holds any more
+    raw = b""
+    with contextlib.suppress(OSError):  # Linux raises it at the end of a terminal that no process has open
         while piece := os.read(controller, 65536):
-            shown += piece
+            raw += piece
     os.close(controller)
     assert process.wait() == 0
-    texts = shown.decode().replace("\n", "\r").replace(progress.CLEAR, "\r").split("\r")
-    place, held = r"step +[\d,]+/24", r"loss \d+\.\d{3}  mlm \d+\.\d%  nsp \d+\.\d%"
+    texts = raw.decode().replace("\n", "\r").replace(progress.CLEAR, "\r").split("\r")
+    place, losses = r"step +[\d,]+/24", r"loss \d+\.\d{3}  mlm \d+\.\d%  nsp \d+\.\d%"
     forms = (
         r"8 x cpu, [\d,]+ parameters, step 0 of 24; compiling for lengths 16, 32 \.\.\.",
-        rf"{place}(  0:00:\d\d left)?(  |  16: {held}  [\d,]+ seq/s)",
+        rf"{place}(  0:00:\d\d left)?(  |  16: {losses}  [\d,]+ seq/s)",
         r"0 h 0\d min in 1 start: (\w+ \d+\.\d%(, )?){6}",
-        rf"{place}  held-out (16|32): {held}  mlm loss \d\.\d{{3}}  nsp loss \d\.\d{{3}}",
+        rf"{place}  held-out (16|32): {losses}  mlm loss \d\.\d{{3}}  nsp loss \d\.\d{{3}}",
         rf"{place}  MLM loss \d\.\d\d nats (above|below) the unigram entropy of \d\.\d\d(; a curve .* nats)?",
         r"warning: (step 24 is long past the warm-up|\d+% of a step's time is waiting for input).*",
     )
-    found = [[text for text in texts if re.fullmatch(form, text)] for form in forms]
-    assert [text for text in texts if text and not any(text in those for those in found)] == []
-    assert len(found[0]) == 1
-    assert len(found[1]) >= 2
-    assert len(found[2]) == 1
-    assert len(found[3]) == 4
+    matches = [[text for text in texts if re.fullmatch(form, text)] for form in forms]
+    assert [text for text in texts if text and not any(text in of_form for of_form in matches)] == []
+    assert len(matches[0]) == 1
+    assert len(matches[1]) >= 2
+    assert len(matches[2]) == 1
+    assert len(matches[3]) == 4
 
 
-def test_lines_hold_the_contract_s_keys_at_the_right_steps(whole):
+def test_lines_have_the_documented_keys_at_the_right_steps(whole):
     means = ("loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
     keys = {
         "train": {
@@ -193,7 +193,7 @@ def test_lines_hold_the_contract_s_keys_at_the_right_steps(whole):
     assert all(line["loss"] == pytest.approx(line["mlm_loss"] + line["nsp_loss"], abs=1e-4) for line in lines)
     assert all(0 <= line["input_wait"] <= 1 for line in lines if line["kind"] == "train")
     rates = {line["step"]: line["learning_rate"] for line in lines if line["kind"] == "train"}
-    assert rates[24] == pytest.approx(1e-3 * (1 - 23 / 24), rel=1e-4)  # of the last update, the first being 0
+    assert rates[24] == pytest.approx(1e-3 * (1 - 23 / 24), rel=1e-4)  # the rate of the last update, number 23
 
 
 def test_each_evaluation_shows_the_same_rows(whole):
@@ -206,31 +206,31 @@ def test_each_evaluation_shows_the_same_rows(whole):
     assert all(len(place["top"]) == 3 for place in places[0])
 
 
-def test_what_the_lines_are_held_against_can_be_read_without_the_corpus(whole, lock):
+def test_figures_for_the_checks_can_be_read_without_the_corpus(whole, lock):
     facts = health.read(whole)
     assert facts[:3] == (lock.unigram_entropy, lock.content["train"]["unknown_share"], KEYS["optim.warmup_steps"])
     assert facts.commoner.keys() == {16, 32}
     assert all(0.5 <= share <= 1 for share in facts.commoner.values())
 
 
-def test_the_workdir_says_what_code_it_is_of(whole):
+def test_the_workdir_names_its_code(whole):
     (entry,) = versions.read(whole)
     assert entry["step"] == 0
     assert versions.current().items() <= entry.items()
 
 
-def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(given, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:  # a run that was stopped after step 8
+def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(options, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:  # stops the run after step 8
         patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
-        assert pretraining.run(configured(given), tmp_path) == 0
+        assert pretraining.run(configured(options), tmp_path) == 0
     changes = {"model.softmax": "exact", "model.remat": True}
-    assert pretraining.run(configured(given, **changes), tmp_path) == 0
+    assert pretraining.run(configured(options, **changes), tmp_path) == 0
     assert steps(tmp_path)[-1] == STEPS
-    found = [
+    recorded = [
         {key: value for key, value in entry.items() if key in ("step", *changes)} for entry in versions.read(tmp_path)
     ]
-    before = {"model.softmax": configured(given).model.softmax, "model.remat": False}
-    assert found == [{"step": 0} | before, {"step": 8} | changes]
+    before = {"model.softmax": configured(options).model.softmax, "model.remat": False}
+    assert recorded == [{"step": 0} | before, {"step": 8} | changes]
 
 
 def test_tensorboard_shows_the_same_values(whole):
@@ -238,7 +238,7 @@ def test_tensorboard_shows_the_same_values(whole):
     from tensorboard.util import tensor_util
 
     events = event_accumulator.EventAccumulator(str(whole), size_guidance={"tensors": 0}).Reload()
-    found = {
+    written = {
         (tag, event.step): float(tensor_util.make_ndarray(event.tensor_proto))
         for tag in events.Tags()["tensors"]
         for event in events.Tensors(tag)
@@ -249,32 +249,32 @@ def test_tensorboard_shows_the_same_values(whole):
         for name, value in line.items()
         if name not in ("step", "kind", "seq_len")
     }
-    assert found == expected
+    assert written == expected
 
 
-def test_evaluation_is_on_a_fixed_set(given, cfg, whole):
-    """The held-out lines of the last step come out again, of parameters that were read back, under another seed."""
-    other = configured(given, seed=1)
-    job, on = pretraining.make_job(other), mesh.make(jax.devices())
+def test_evaluation_is_on_a_fixed_set(options, cfg, whole):
+    """Parameters that were read back give the evaluation lines of the last step again, with another seed."""
+    other = configured(options, seed=1)
+    job, devices = pretraining.make_job(other), mesh.make(jax.devices())
     lock = pretraining.open_corpus(cfg)
     share = corpus_batches.load(lock, "heldout", batch_size=cfg.batch_size)
-    evaluate = train_step.jit_evaluate(job, on)
+    evaluate = train_step.jit_evaluate(job, devices)
     programs = train_step.Programs(step={}, evaluate={16: evaluate, 32: evaluate})
     params = checkpoint.load_params(whole)
     for _ in range(2):
         batches = corpus_batches.heldout(share, pretraining.make_batch_spec(other), cfg.eval.num_batches)
-        sums = loop.evaluate(programs, on, params, batches)
+        sums = loop.evaluate(programs, devices, params, batches)
         for line in metrics(whole)[-2:]:
             means = log.means(log.add_sums({}, sums[line["seq_len"]]), mlm_nsp.OBJECTIVE.losses)
             assert {name: float(f"{mean:.6g}") for name, mean in means.items()}.items() <= line.items()
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints/15"])
-def test_init_from_gives_parameters_and_nothing_else(given, whole, tmp_path, place):
-    cfg = configured(given, init_from=str(whole / place), seed=3)
-    job, on = pretraining.make_job(cfg), mesh.make(jax.devices())
+def test_init_from_gives_parameters_only(options, whole, tmp_path, place):
+    cfg = configured(options, init_from=str(whole / place), seed=3)
+    job, devices = pretraining.make_job(cfg), mesh.make(jax.devices())
     checkpoints = checkpoint.Checkpoints(directory=tmp_path, **cfg.checkpoint)
-    state, meta = trainer.restore_or_init(job, on, checkpoints, pretraining.training(cfg).first_params)
+    state, meta = trainer.restore_or_init(job, devices, checkpoints, pretraining.training(cfg).first_params)
     checkpoints.close()
     theirs = arrays(whole, 15 if place else STEPS)["params"]
     jax.tree.map(np.testing.assert_array_equal, state.params, theirs)
