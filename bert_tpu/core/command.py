@@ -1,4 +1,4 @@
-"""How a command ends: 0 when done, 1 with one sentence about an error, 130 on Ctrl-C."""
+"""Starts a command and ends it: with 0 when done, 1 after one sentence about an error, 130 on Ctrl-C."""
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What an objective of pretraining is: the losses that training minimizes, and the metrics that reports show."""
+"""An objective of pretraining: the losses that training minimizes, and the metrics that reports show."""
 
 from collections.abc import Callable
 from typing import NamedTuple

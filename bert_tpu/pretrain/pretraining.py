@@ -1,4 +1,4 @@
-"""MLM + NSP pretraining: a config becomes a Job, and the Job a run.
+"""Pretraining: turns a config into a Job, and the Job into a run.
 
 python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
 """
@@ -195,18 +195,18 @@ def open_data(
     )
     warned: set[str] = set()
 
-    def evaluate(programs: train_step.Programs, mesh: Mesh, state: jobs.State, books: log.Log, finished: int) -> None:
-        books.evaluation(finished, loop.evaluate(programs, mesh, state.params, heldout))
+    def evaluate(programs: train_step.Programs, mesh: Mesh, state: jobs.State, run_log: log.Log, finished: int) -> None:
+        run_log.evaluation(finished, loop.evaluate(programs, mesh, state.params, heldout))
         if chosen is not None:
-            books.samples(finished, samples.predict(programs.samples, mesh, state.params, chosen, share.pieces))
-            books.write_facts(facts)
-        lines = books.lines()
+            run_log.samples(finished, samples.predict(programs.samples, mesh, state.params, chosen, share.pieces))
+            run_log.write_facts(facts)
+        lines = run_log.lines()
         if sentence := health.remark(lines, facts, cfg.num_steps):
-            books.remark(finished, sentence)
+            run_log.remark(finished, sentence)
         for finding in health.check(lines, facts):
             if finding.name not in warned:
                 warned.add(finding.name)
-                books.say(f"warning: {finding.sentence}")
+                run_log.say(f"warning: {finding.sentence}")
 
     note = packing.note(examples_per_row, spec, devices * cfg.accumulate) if examples_per_row else ""
     return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, note)

@@ -121,7 +121,7 @@ def predict(
 
 
 def _windows(batch: dict[str, np.ndarray], row: int, pieces: Sequence[str], special: vocab.Ids) -> list[Window]:
-    """For each group of 1 to PLACES neighbouring masks, the longest part around it that begins and ends with a word."""
+    """The longest part around each group of 1 to PLACES neighbouring masks that begins and ends with a word."""
     ids, windows = batch["input_ids"][row].tolist(), []
     places_and_ids = zip(batch["masked_positions"][row].tolist(), batch["masked_ids"][row].tolist(), strict=True)
     truths = {place: pieces[true] for place, true in places_and_ids if true and ids[place] == special.mask}

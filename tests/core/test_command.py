@@ -1,4 +1,4 @@
-"""How a command starts: it imports without garbage collection, and Ctrl-C during that prints no traceback."""
+"""The start of a command: it imports without garbage collection, and Ctrl-C during that prints no traceback."""
 
 import gc
 import re
