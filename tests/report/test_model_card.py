@@ -174,10 +174,10 @@ def test_names_of_any_form_leave_the_metadata_valid(run):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--bias", "nowhere"], "there is no nowhere/bias.json: make it"),
+        (["--bias", "nowhere"], "there is no nowhere/bias.json: write it"),
         (["--bias", "{run}/other"], "is the audit of another model"),
         (["--scores", "{run}"], "is not a fine-tuning's workdir"),
-        (["--plan", "{run}/metrics.jsonl"], "is no JSON"),
+        (["--plan", "{run}/metrics.jsonl"], "is not JSON"),
     ],
 )
 def test_files_of_another_kind_are_refused(run, model, monkeypatch, capsys, flags, words):
