@@ -37,7 +37,7 @@ def waits(directory: pathlib.Path) -> tuple[list[float], int, int]:
 
 
 def line(directory: str) -> str:
-    """Describes the median wait, and the time of a step from which it is under SHARE of the time between two saves."""
+    """A line with the median wait, and with the step time at which the wait is SHARE of the time between two saves."""
     seconds, size, every = waits(pathlib.Path(directory))
     median = statistics.median(seconds)
     least_ms = 1e3 * median / every / SHARE

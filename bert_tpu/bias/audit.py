@@ -28,7 +28,7 @@ class Task(NamedTuple):
 
 
 def open_crows(directory: Path) -> Task | str:
-    """Reads CrowS-Pairs from `directory`. Returns what is missing where it is not there, as the other tasks do."""
+    """Reads CrowS-Pairs from `directory`. Returns a sentence instead if its file is missing, as the other tasks do."""
     if not (path := _find(directory, crows_pairs.FILE)):
         return f"there is no {crows_pairs.FILE}"
     pairs = crows_pairs.read(path)

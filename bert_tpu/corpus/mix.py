@@ -42,7 +42,7 @@ def parse(words: Sequence[str]) -> list[Entry]:
 def match(entries: Sequence[Entry], paths: Sequence[str]) -> list[int | None]:
     """Returns the number of each source's entry: the first whose pattern matches its path, or None if none does.
 
-    Raises UserError for an entry that is the entry of no source. With shares, raises it for a source without an entry.
+    Raises UserError for an entry that no source has. With shares, raises it for a source without an entry.
     """
     of_path = [next((i for i, e in enumerate(entries) if fnmatch.fnmatch(path, e.pattern)), None) for path in paths]
     for i, entry in enumerate(entries):

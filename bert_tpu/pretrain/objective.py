@@ -11,7 +11,7 @@ from bert_tpu.training import jobs
 
 
 class Objective(NamedTuple):
-    """A training objective. One more is one file in this folder, and a name in `pretraining.find_objective`."""
+    """A training objective. Each is one file in this folder and a name in `pretraining.find_objective`."""
 
     losses: tuple[str, ...]  # the sums whose means add up to the loss
     metrics: tuple[metrics.Metric, ...]  # in the order of reports; each has a sum of its name

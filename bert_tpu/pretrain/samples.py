@@ -142,7 +142,7 @@ def _windows(batch: dict[str, np.ndarray], row: int, pieces: Sequence[str], spec
 
 
 def _of_whole_words(low: int, high: int, places: list[int], ids: list[int], pieces: Sequence[str]) -> tuple[int, int]:
-    """(low, high) without parts of words at both ends."""
+    """Shrinks a window (low, high) until no word is cut at its ends. Keeps all `places` inside."""
     while low < places[0] and pieces[ids[low]].startswith("##"):
         low += 1
     while high - 1 > places[-1] and high < len(ids) and pieces[ids[high]].startswith("##"):
