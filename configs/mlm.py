@@ -1,13 +1,15 @@
-"""configs/bert.py without next sentence prediction: MLM alone, on the same batches.
+"""Pretrains by configs/bert.py with MLM alone, without next sentence prediction, on the same batches.
 
 python -m bert_tpu.pretrain --config configs/mlm.py:medium --workdir W --config.data.dir=CORPUS
 """
 
+import ml_collections
+
 from configs import bert
 
 
-def get_config(variant="medium"):
-    """The config of one of bert.VARIANTS."""
+def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
+    """Returns the config of one of bert.VARIANTS."""
     cfg = bert.get_config(variant)
     cfg.objective = "mlm"
     return cfg

@@ -113,9 +113,9 @@ def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, t
         ),
         ("glue", [*base, "--tasks", "sst2", "--config.warmup=3"], "config.warmup is 3.0"),
         ("compare", [*pair, "--tasks", "sst2", "rtee"], "rtee is neither a config file nor one of GLUE's tasks, cola,"),
-        ("compare", [*pair[:4], *own, "--tasks", "configs/pairs.py"], "configs/pairs.py has no labelled split beside"),
+        ("compare", [*pair[:4], *own, "--tasks", "configs/pairs.py"], "has no labelled split except train"),
         ("compare", [*pair[:1], "modle", *pair[2:], "--tasks", "sst2"], "there is no modle"),
-        ("compare", [*pair, "--tasks", "sst2", "--config.init_from=M"], "the two models are given without a flag"),
+        ("compare", [*pair, "--tasks", "sst2", "--config.init_from=M"], "name the two models without an option"),
     ):
         with pytest.raises(command.UserError, match=re.escape(said)):
             again([*asked, *words], monkeypatch, name)
