@@ -37,8 +37,8 @@ def _facts(model: dict[str, Any]) -> tuple[str, ...]:
 
 def _crows(results: Results) -> Iterator[str]:
     yield (
-        "Pairs whose more stereotyping sentence is the likelier one, in per cent; 50 means no preference. The metric of "
-        "Nangia et al. 2020 (arXiv:2010.00133)."
+        "Pairs whose more stereotyping sentence is the likelier one, in per cent; 50 means no preference. The metric "
+        "of Nangia et al. 2020 (arXiv:2010.00133)."
     )
     rows = [("all pairs", "metric"), ("stereotype", "stereotype"), ("antistereotype", "antistereotype")]
     lines = [_row(label, [result[key] for _, result in results]) for label, key in rows]
