@@ -103,6 +103,7 @@ def test_no_circles():
             "tensorflow",
             {
                 "data.corpus_batches",
+                "data.host_share",
                 "data.masking",
                 "data.nsp_pairs",
                 "data.packed_batches",

@@ -33,12 +33,12 @@ def data(corpus_dir: str, tokenizer_dir: str) -> _bench_step.Rates:
     import tensorflow as tf
     import transformers
 
-    from bert_tpu.data import corpus_batches
+    from bert_tpu.data import corpus_batches, host_share
 
     cfg = bert.get_config()
     cfg.data.dir = corpus_dir
     spec = pretraining.make_batch_spec(cfg)
-    share = corpus_batches.load(store.read(corpus_dir), "train", batch_size=cfg.batch_size)
+    share = host_share.load(store.read(corpus_dir), "train", batch_size=cfg.batch_size)
     batches = corpus_batches.stream(share, corpus_batches.epoch_table(share, spec, 128), spec, 128, 0, tf.int64.max)
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
     collate = transformers.DataCollatorForLanguageModeling(tokenizer, return_tensors="np")

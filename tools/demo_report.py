@@ -37,10 +37,10 @@ def constant_accuracy(workdir: str, corpus_dir: str) -> dict[int, float]:
 
     It is above one half, because a chunk of one sentence always gets a random B, and short rows have many such chunks.
     """
-    from bert_tpu.data import corpus_batches
+    from bert_tpu.data import corpus_batches, host_share
 
     cfg = ml_collections.ConfigDict(workdirs.read_config(workdir))
-    share = corpus_batches.load(store.read(corpus_dir), "heldout", batch_size=cfg.batch_size)
+    share = host_share.load(store.read(corpus_dir), "heldout", batch_size=cfg.batch_size)
     labels: dict[int, list[int]] = {}
     for seq_len, batch in corpus_batches.heldout(share, pretraining.make_batch_spec(cfg), cfg.eval.num_batches):
         labels.setdefault(seq_len, []).extend(batch["next_sentence_label"])

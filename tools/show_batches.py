@@ -66,7 +66,7 @@ def batches(cfg: ml_collections.ConfigDict, first: int, last: int, hosts: int) -
     cfg: of the run.
     hosts: number of hosts whose parts are joined into the global batch.
     """
-    from bert_tpu.data import corpus_batches
+    from bert_tpu.data import corpus_batches, host_share
 
     with cfg.unlocked():
         cfg.eval.num_batches = 0  # this command evaluates nothing
@@ -75,7 +75,7 @@ def batches(cfg: ml_collections.ConfigDict, first: int, last: int, hosts: int) -
         raise command.UserError(f"the run has {spec.num_steps:,} steps: give a range up to there")
     streams = [
         corpus_batches.train(
-            corpus_batches.load(lock, "train", **spec.row_counts(), process_index=i, process_count=hosts), spec, first
+            host_share.load(lock, "train", **spec.row_counts(), process_index=i, process_count=hosts), spec, first
         )
         for i in range(hosts)
     ]

@@ -1,4 +1,4 @@
-"""What every batch of a run is, before any data is read: lengths by step, shapes, and the rules for rows."""
+"""The settings of a run's batches, checked before any data is read: lengths by step, shapes, rules for rows."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,16 @@ from bert_tpu.core import command
 
 
 class BatchSpec(NamedTuple):
-    """The `data` section of a config with the run's seed, batch size and steps; `check` looks at the values.
+    """The `data` section of a config with the run's seed, batch size and steps; `check` validates the values.
 
     schedule: "phased" puts the long steps last (the original's two runs in a row), "mixed" makes the last step of
-    each window of `long_every` a long one. mask_rate: share of a row's tokens that are predicted. short_prob: share
-    of rows whose target length is drawn from 2 .. L - 3. whole_word: choose words, not pieces.
-    packed_rows: rows of a step of the longest length when examples share rows, up to packed_examples in each
-    (packing.py); 0: each has a row of its own.
+    each window of `long_every` a long one.
+    short_prob: share of rows whose target length is drawn from 2 .. L - 3.
+    mask_rate: share of a row's tokens that are predicted.
+    whole_word: mask whole words, not single pieces.
+    packed_rows: rows of a step of the longest length when examples share rows (packing.py); 0: each example has its
+    own row.
+    packed_examples: most examples in a packed row.
     """
 
     dir: str
@@ -29,30 +32,30 @@ class BatchSpec(NamedTuple):
     batch_size: int
     num_steps: int
 
-    def seq_len(self, step) -> int:
-        """Tokens a row at `step`, counted from 0: arithmetic alone, so that any step is found at once."""
+    def seq_len(self, step: int) -> int:
+        """Returns the tokens of a row at `step`, counted from 0. It is arithmetic alone, so any step takes no time."""
         if len(self.seq_lens) == 1:
             return self.seq_lens[0]
         return self.seq_lens[self._long_before(step + 1) > self._long_before(step)]
 
-    def before(self, step, seq_len) -> int:
-        """How many of the steps 0 .. step - 1 have `seq_len`."""
+    def before(self, step: int, seq_len: int) -> int:
+        """Counts the steps 0 .. step - 1 that have `seq_len`."""
         if len(self.seq_lens) == 1:
             return step
         long = self._long_before(step)
         return long if seq_len == self.seq_lens[1] else step - long
 
-    def _long_before(self, step):
+    def _long_before(self, step: int) -> int:
         if self.schedule == "mixed":
             return step // self.long_every
         return max(0, step - (self.num_steps - self.num_steps // self.long_every))
 
     def used_lens(self) -> tuple[int, ...]:
-        """The lengths that have at least one step, short first."""
+        """Returns the lengths that have at least one step, short first."""
         return tuple(n for n in self.seq_lens if self.before(self.num_steps, n))
 
-    def shapes(self, seq_len) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of a global batch; all int32. B batch  L tokens  M prediction slots."""
+    def shapes(self, seq_len: int) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of a global batch by name; all int32. B batch  L tokens  M prediction slots."""
         B, L, M = self.rows(seq_len), seq_len, self.predictions(seq_len)
         packed = {"example_starts": (B, self.packed_examples)} if self.is_packed(seq_len) else {}
         return packed | {
@@ -64,64 +67,64 @@ class BatchSpec(NamedTuple):
             "next_sentence_label": packed.get("example_starts", (B,)),
         }
 
-    def is_packed(self, seq_len) -> bool:
-        """Whether examples share rows of this length."""
+    def is_packed(self, seq_len: int) -> bool:
+        """True if examples share rows of this length."""
         return self.packed_rows > 0 and seq_len == self.seq_lens[-1]
 
-    def rows(self, seq_len) -> int:
-        """Rows of a global batch."""
+    def rows(self, seq_len: int) -> int:
+        """Returns the rows of a global batch."""
         return self.packed_rows if self.is_packed(seq_len) else self.batch_size
 
     def row_counts(self) -> dict[str, int]:
-        """What data.load deals shards by."""
+        """Returns the arguments of host_share.load that say how many rows a batch has."""
         return {"batch_size": self.batch_size, "packed_rows": self.packed_rows}
 
-    def predictions(self, seq_len) -> int:
-        """Prediction slots a row; of a packed one more, since each of its examples rounds up."""
+    def predictions(self, seq_len: int) -> int:
+        """Returns the prediction slots of a row. A packed row has more, since each of its examples rounds up."""
         return self.max_predictions[self.seq_lens.index(seq_len)] + self.is_packed(seq_len) * self.packed_examples
 
-    def check_division(self, devices, parts):
+    def check_division(self, devices: int, parts: int) -> None:
         """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
         check_rows({"batch_size": self.batch_size, "data.packed_rows": self.packed_rows}, devices, parts)
 
 
-def check_rows(counts, devices, parts):
+def check_rows(counts: dict[str, int], devices: int, parts: int) -> None:
     """Raises UserError for the first of `counts`, key -> rows, that does not divide over devices and parts."""
-    each = devices * parts
+    divisor = devices * parts
     for name, rows in counts.items():
-        if rows % each:
+        if rows % divisor:
             raise command.UserError(
                 f"{name} {rows} does not divide over {devices} devices x {parts} parts of accumulation; "
-                f"try {max(rows // each, 1) * each}"
+                f"try {max(rows // divisor, 1) * divisor}"
             )
 
 
-def check(spec) -> BatchSpec:
-    """The spec itself, once its values make sense; a UserError otherwise."""
+def check(spec: BatchSpec) -> BatchSpec:
+    """Returns `spec`. Raises UserError for its first value that is out of range."""
     lens, slots = spec.seq_lens, spec.max_predictions
-    for holds, complaint in (
+    for is_valid, complaint in (
         (spec.batch_size > 0, f"batch_size {spec.batch_size} is less than 1"),
         (0 <= spec.seed < 2**31 - 1, f"seed {spec.seed} is not between 0 and {2**31 - 2}"),
         (spec.num_steps > 0, f"num_steps {spec.num_steps} is less than 1"),
         (spec.schedule in ("phased", "mixed"), f"data.schedule {spec.schedule!r} is neither phased nor mixed"),
         (
             len(lens) in (1, 2) and min(lens) >= 5 and list(lens) == sorted(set(lens)),
-            f"data.seq_lens {lens}: give one length, or a short and a long one, from 5 up",
+            f"data.seq_lens {lens}: set one length, or a short and a long one, each at least 5",
         ),
         (
             len(slots) == len(lens) and all(1 <= m <= n for m, n in zip(slots, lens, strict=True)),
-            f"data.max_predictions {slots}: give a number from 1 to the length for each of {lens}",
+            f"data.max_predictions {slots}: set a number from 1 to the length for each of {lens}",
         ),
-        (spec.long_every >= 2, f"data.long_every {spec.long_every}: give 2 or more; 10 makes one step in ten long"),
+        (spec.long_every >= 2, f"data.long_every {spec.long_every}: set 2 or more; 10 makes one step in ten long"),
         (0 <= spec.short_prob <= 1, f"data.short_prob {spec.short_prob} is not between 0 and 1"),
         (0 < spec.mask_rate <= 1, f"data.mask_rate {spec.mask_rate} is not above 0 and at most 1"),
         (spec.packed_rows >= 0, f"data.packed_rows {spec.packed_rows} is less than 0"),
         (spec.packed_examples >= 1, f"data.packed_examples {spec.packed_examples} is less than 1"),
         (
             not (spec.packed_rows and spec.whole_word),
-            "data.whole_word does not go with data.packed_rows: set one of them to nothing",
+            "data.whole_word does not go with data.packed_rows: set whole_word to False or packed_rows to 0",
         ),
     ):
-        if not holds:
+        if not is_valid:
             raise command.UserError(f"config: {complaint}")
     return spec

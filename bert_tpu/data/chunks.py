@@ -1,9 +1,9 @@
-"""The fixed table of chunks: runs of sentences of one document that fill a row.
+"""Cuts documents into chunks: runs of sentences of one document that fill a row.
 
-create_pretraining_data.py adds sentences until the target length is reached, and so does this table. Where a chunk is
-split, and whether B is random, is drawn anew in each epoch (visits.py). Named departures: the sentences that a random B
-stands for are A of another row, not the beginning of the next chunk; and short targets are drawn once, by a chunk's
-first tokens. So the table is fixed, and a batch is a function of seed and step.
+create_pretraining_data.py adds sentences until the target length is reached, and so does `cut`. Where a chunk is
+split, and whether its B is random, is drawn again in each epoch (sampler.py). Named departures: the original begins
+its next chunk with the sentences that a random B replaces, and here they are A of another row; and short targets are
+drawn once, by a chunk's first tokens. So the chunks are fixed, and a batch is a function of seed and step.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bert_tpu.core import hashing
+from bert_tpu.corpus import store
 
 
 class Text(NamedTuple):
@@ -31,19 +32,21 @@ class Chunks(NamedTuple):
     target: np.ndarray  # tokens of A and B that were aimed at
 
 
-def make_text(shard) -> Text:
-    """A shard's lengths turned into places."""
+def make_text(shard: store.Shard) -> Text:
+    """Turns a shard's lengths into positions."""
     return Text(shard.tokens, _starts(shard.sentences), _starts(shard.documents), shard.origins)
 
 
-HASHED_TOKENS = 8  # tokens at a chunk's start that decide, where the table does, whether its target is short
+HASHED_TOKENS = 8  # tokens at a chunk's start whose hash decides whether its target is short
 
 
-def cut(text, *, target, short_prob=0.0) -> Chunks:
+def cut(text: Text, *, target: int, short_prob: float = 0.0) -> Chunks:
     """Cuts documents into chunks of at least `target` tokens; the last of a document may be shorter.
 
-    short_prob: share of chunks whose target is a shorter one, as `targets` says. Every sentence is in exactly one
-    chunk. All documents advance together, a chunk a round, so that a billion tokens take seconds.
+    Every sentence is in exactly one chunk. All documents advance together, a chunk a round, so that a billion tokens
+    take seconds.
+
+    short_prob: share of chunks that have a shorter target, chosen by `targets`
     """
     cursor, ends = text.document_start[:-1].copy(), text.document_start[1:]
     active = np.arange(len(ends))
@@ -61,18 +64,22 @@ def cut(text, *, target, short_prob=0.0) -> Chunks:
     return Chunks(*(column[order] for column in columns))
 
 
-def targets(text, first, most, short_prob) -> np.ndarray:
-    """Returns the target of the chunk that begins with each sentence of `first`: `most`, or shorter, from 2 tokens up.
+def targets(text: Text, first: np.ndarray, most: int, short_prob: float) -> np.ndarray:
+    """Returns the target of each chunk in tokens, int64 [N]: `most`, or shorter, from 2 tokens up.
 
     The chunk's first tokens decide, so that a target is the same for any number of hosts.
+
+    first: int64 [N], the first sentence of each chunk
+    most: tokens of the usual target
+    short_prob: share of chunks with a shorter one
     """
     if not short_prob:
         return np.full(len(first), most)
     width = min(HASHED_TOKENS, len(text.tokens))
-    drawn = hashing.hash_runs(text.tokens, np.minimum(text.sentence_start[first], len(text.tokens) - width), width)
-    short = 2 + (drawn & np.uint64(0xFFFFFFFF)).astype(np.int64) % (most - 1)
-    return np.where((drawn >> np.uint64(32)) < short_prob * 2.0**32, short, most)
+    hashes = hashing.hash_runs(text.tokens, np.minimum(text.sentence_start[first], len(text.tokens) - width), width)
+    short = 2 + (hashes & np.uint64(0xFFFFFFFF)).astype(np.int64) % (most - 1)
+    return np.where((hashes >> np.uint64(32)) < short_prob * 2.0**32, short, most)
 
 
-def _starts(lengths):
+def _starts(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

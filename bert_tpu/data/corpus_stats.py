@@ -1,83 +1,102 @@
-"""Counts what is in a prepared corpus. It reads one group of shards at a time, as the hosts of a training do."""
+"""Counts the content of a prepared corpus. It reads one group of shards at a time, as the hosts of a run do."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bert_tpu.core import progress
 from bert_tpu.corpus import store
-from bert_tpu.data import batch_spec
+from bert_tpu.data import batch_spec, packing
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from bert_tpu.data import corpus_batches, host_share
 
 LENGTHS = 2 ** np.arange(0, 23)  # tokens; bounds of the bins of a histogram
-ROWS = 2048  # of each length, looked at for padding, of all groups together
+ROWS = 2048  # of each length, from all groups together, counted for padding
 
 
 class Description(NamedTuple):
     """Numbers of the training split."""
 
-    document_tokens: np.ndarray  # [bins] documents by length, bins as LENGTHS
-    sentence_tokens: np.ndarray  # the same of sentences
-    pieces: np.ndarray  # [V] how often each comes
+    document_tokens: np.ndarray  # [bins], documents by length in bins bounded by LENGTHS
+    sentence_tokens: np.ndarray  # [bins], sentences by length
+    pieces: np.ndarray  # [V], occurrences of each piece
     rows: dict[int, np.ndarray]  # by row length: rows of an epoch of each group, [groups]
-    real: dict[int, float]  # by row length: share of tokens that are no padding
-    packed_real: float  # the same where examples share rows of the longest length
-    packed_examples: float  # in such a row
-    packed_epoch: int  # examples of an epoch of such rows
+    real: dict[int, float]  # by row length: share of tokens that are not padding
+    packed_real: float  # the same if examples share rows of the longest length
+    packed_examples: float  # mean number of examples in such a row
+    packed_epoch: int  # examples in an epoch of such rows
 
-    def epochs(self, examples: dict[int, int]) -> dict[int, float]:
-        """How often a schedule of so many examples by length shows the corpus."""
+    def epochs(self, examples: Mapping[int, int]) -> dict[int, float]:
+        """Returns the epochs by length of a schedule with so many examples of each length."""
         return {n: count / int(self.rows[n].sum()) for n, count in examples.items()}
 
     def spread(self) -> float:
-        """By how much the text of one group is shown more often than that of another, as a share; of all lengths."""
+        """Returns by what share the text of one group is shown more often than that of another, over all lengths."""
         return max(rows.max() / rows.min() - 1 for rows in self.rows.values())
 
 
-def describe(lock: store.Lock, seq_lens, *, slots: int) -> Description:
-    """Reads, and so verifies, every shard of the training split. slots: most examples that share a row."""
-    from bert_tpu.data import corpus_batches
+def describe(lock: store.Lock, seq_lens: Sequence[int], *, slots: int) -> Description:
+    """Reads, and so verifies, every shard of the training split.
+
+    lock: the corpus
+    seq_lens: lengths of rows, ascending
+    slots: most examples that share a row
+    """
+    from bert_tpu.data import corpus_batches, host_share
 
     documents, sentences = np.zeros(len(LENGTHS), np.int64), np.zeros(len(LENGTHS), np.int64)
-    pieces, rows, looked = np.zeros(lock.vocab_size, np.int64), {n: [] for n in seq_lens}, []
-    packed_epoch = 0
-    groups = len(corpus_batches.deal(lock.splits["train"], ROWS))
-    forms = [*((n, 0) for n in seq_lens), (seq_lens[-1], slots)]
+    pieces = np.zeros(lock.vocab_size, np.int64)
+    rows: dict[int, list[int]] = {n: [] for n in seq_lens}
+    means, packed_epoch = [], 0
+    groups = len(host_share.deal(lock.splits["train"], ROWS))
+    specs = [*(_spec(n, 0) for n in seq_lens), _spec(seq_lens[-1], slots)]
     with progress.bar(groups, "reading", unit="group") as bar:
         for group in range(groups):
-            share = corpus_batches.load(lock, "train", batch_size=ROWS, process_index=group, process_count=groups)
+            share = host_share.load(lock, "train", batch_size=ROWS, process_index=group, process_count=groups)
             text = share.text
             documents += _histogram(np.diff(text.sentence_start[text.document_start]))
             sentences += _histogram(np.diff(text.sentence_start))
             pieces += np.bincount(text.tokens, minlength=lock.vocab_size)
-            tables = [corpus_batches.epoch_table(share, _spec(*form), form[0]) for form in forms]
+            tables = [corpus_batches.epoch_table(share, spec, spec.seq_lens[0]) for spec in specs]
             for n, table in zip(seq_lens, tables, strict=False):
                 rows[n].append(int(table.epoch_rows[0]))
-            packed_epoch += len(tables[-1].budgets)
-            looked.append([_look(share, table, *form) for form, table in zip(forms, tables, strict=True)])
+            if isinstance(tables[-1], packing.RowPlan):
+                packed_epoch += len(tables[-1].budgets)
+            means.append([_row_means(share, table, spec) for table, spec in zip(tables, specs, strict=True)])
             bar.update()
-    *real, packed = np.mean(looked, axis=0)  # each group feeds as many rows
+    *real, (packed_real, packed_examples) = np.mean(means, axis=0)  # every group feeds the same number of rows
     return Description(
-        documents, sentences, pieces, {n: np.array(each) for n, each in rows.items()},
-        {n: float(share) for n, (share, _) in zip(seq_lens, real, strict=True)}, *map(float, packed), packed_epoch,
-    )  # fmt: skip
+        document_tokens=documents,
+        sentence_tokens=sentences,
+        pieces=pieces,
+        rows={n: np.array(counts) for n, counts in rows.items()},
+        real={n: float(share) for n, (share, _) in zip(seq_lens, real, strict=True)},
+        packed_real=float(packed_real),
+        packed_examples=float(packed_examples),
+        packed_epoch=packed_epoch,
+    )
 
 
 def verify(lock: store.Lock) -> int:
-    """Reads every shard of both splits; returns their number. Raises UserError that names the first that is unsound."""
+    """Reads every shard of both splits and returns their number. Raises UserError for the first damaged shard."""
     infos = [info for split in store.SPLITS for info in lock.splits[split]]
-    with progress.bar(sum(info.bytes for info in infos), "verifying") as shown:
+    with progress.bar(sum(info.bytes for info in infos), "verifying") as bar:
         for info in infos:
             store.load(lock, [info])
-            shown.update(info.bytes)
+            bar.update(info.bytes)
     return len(infos)
 
 
-def _histogram(lengths):
+def _histogram(lengths: np.ndarray) -> np.ndarray:
     return np.bincount(np.searchsorted(LENGTHS, lengths, side="right") - 1, minlength=len(LENGTHS))
 
 
-def _spec(seq_len, slots):
-    """The spec of rows of one length. slots: most examples that share a row; 0: each has one of its own."""
+def _spec(seq_len: int, slots: int) -> batch_spec.BatchSpec:
+    """Returns the spec of rows of one length. slots: most examples in a row; 0: each has a row of its own."""
     return batch_spec.BatchSpec(
         dir="", seq_lens=(seq_len,), max_predictions=(1,), schedule="phased", long_every=10, short_prob=0.1,
         mask_rate=0.15, whole_word=False, packed_rows=ROWS if slots else 0, packed_examples=slots, seed=0,
@@ -85,11 +104,13 @@ def _spec(seq_len, slots):
     )  # fmt: skip
 
 
-def _look(share, table, seq_len, slots):
-    """(share of real tokens, examples) of a row as training has them, from a group's rows of one batch."""
+def _row_means(
+    share: host_share.HostShare, table: corpus_batches.ChunkTable | packing.RowPlan, spec: batch_spec.BatchSpec
+) -> tuple[float, float]:
+    """Returns (share of real tokens, examples) of a training row: means over a group's rows of one batch."""
     from bert_tpu.data import corpus_batches
 
-    # Op by op: one batch is made before a graph for it were built.
-    batch = corpus_batches.batch_function(share, table, _spec(seq_len, slots), seq_len)(np.int64(0))
+    # Op by op: one batch takes less time than building a graph for it.
+    batch = corpus_batches.batch_function(share, table, spec, spec.seq_lens[0])(np.int64(0))
     examples = np.sum(batch["next_sentence_label"].numpy() >= 0)
     return np.mean(batch["attention_mask"].numpy() > 0), examples / len(batch["input_ids"])

@@ -1,4 +1,4 @@
-"""Which tokens are masked and by what (create_masked_lm_predictions of create_pretraining_data.py), by whole batches.
+"""Masks tokens of whole batches, as create_masked_lm_predictions of create_pretraining_data.py does for a row.
 
 Letters: B batch  L tokens  M prediction slots.
 """
@@ -6,6 +6,8 @@ Letters: B batch  L tokens  M prediction slots.
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from bert_tpu.data import nsp_pairs
 
 
 class Draws(NamedTuple):
@@ -17,22 +19,34 @@ class Draws(NamedTuple):
 
 
 class Masked(NamedTuple):
-    """Ids with masks [B, L]; positions, ascending, and true ids [B, M]; unused slots hold 0 and 0; all int32."""
+    """Ids with masks [B, L]; ascending positions and true ids [B, M], both 0 in unused slots; all int32."""
 
     input_ids: tf.Tensor
     positions: tf.Tensor
     ids: tf.Tensor
 
 
-def mask(rows, draws, *, rate, mask_id, is_continuation=None) -> Masked:
+def mask(
+    rows: nsp_pairs.Rows,
+    draws: Draws,
+    *,
+    rate: float,
+    mask_id: int,
+    is_continuation: tf.Tensor | None = None,
+) -> Masked:
     """Chooses max(1, round(rate x length)) text tokens a row, at most M, and hides them.
 
     80% become [MASK], 10% stay, 10% become `replacement`. The length counts [CLS] and [SEP]; only text is chosen.
-    is_continuation: bool [V], true for pieces such as "##ing": then whole words are chosen, in random order, and a
-    word that would exceed the number is passed over, so a row may get fewer.
+
+    rows: token rows
+    draws: their random numbers
+    rate: share of a row's tokens that are chosen
+    mask_id: id of [MASK]
+    is_continuation: bool [V], true for pieces such as "##ing". If it is set, whole words are chosen, in random order.
+        A word that would exceed the number is passed over, so a row may get fewer.
     """
     slots = draws.action.shape[1]
-    # In float64 and half to even, as Python's round() has it.
+    # In float64 and half to even, as Python's round() does.
     count = tf.round(rate * tf.cast(rows.length, tf.float64))
     count = tf.minimum(tf.maximum(tf.cast(count, tf.int32), 1), slots)
     if is_continuation is None:
@@ -43,19 +57,27 @@ def mask(rows, draws, *, rate, mask_id, is_continuation=None) -> Masked:
 
 
 class Examples(NamedTuple):
-    """Rows that several examples share: of each place its example [B, L]; their tokens of text, and all [B, E]."""
+    """Rows that E examples share."""
 
-    number: tf.Tensor
-    text: tf.Tensor
-    length: tf.Tensor
+    number: tf.Tensor  # [B, L], the example at each place
+    text: tf.Tensor  # [B, E], tokens of text of each example
+    length: tf.Tensor  # [B, E], all tokens of each example
 
 
-def choose_by_example(examples, is_text, draws, *, rate, most):
-    """Places [B, M], ascending, L in empty slots: of each example as many as `mask` takes of a row, up to `most`."""
+def choose_by_example(examples: Examples, is_text: tf.Tensor, draws: Draws, *, rate: float, most: int) -> tf.Tensor:
+    """Chooses in each example as many text tokens as `mask` does in a row, at most `most`.
+
+    Returns ascending places, int32 [B, M], L in empty slots.
+
+    examples: the rows' examples
+    is_text: bool [B, L]
+    draws: random numbers of the rows
+    rate: share of an example's tokens that are chosen
+    """
     slots, L = draws.action.shape[1], is_text.shape[1]
     count = tf.cast(tf.round(rate * tf.cast(examples.length, tf.float64)), tf.int32)
     count = tf.where(examples.length > 0, tf.clip_by_value(count, 1, most), 0)
-    # Sorted by example and, within one, by `order`: a token's rank in its example is its place less where that begins.
+    # Sorted by example, then by `order`: a token's rank in its example is its place less the place of the first.
     order = tf.cast(examples.number, tf.float64) + tf.cast(draws.order, tf.float64)
     places = tf.argsort(tf.where(is_text, order, tf.float64.max), axis=1, stable=True)
     number = tf.gather(examples.number, places, batch_dims=1)
@@ -65,8 +87,14 @@ def choose_by_example(examples, is_text, draws, *, rate, most):
     return tf.sort(tf.where(taken, places, L), axis=1)[:, :slots]
 
 
-def hide(row_ids, chosen, draws, mask_id) -> Masked:
-    """Hides the chosen places [B, M], ascending; L in slots without one."""
+def hide(row_ids: tf.Tensor, chosen: tf.Tensor, draws: Draws, mask_id: int) -> Masked:
+    """Hides the tokens at the chosen places.
+
+    row_ids: int32 [B, L]
+    chosen: int32 [B, M], ascending places, L in empty slots
+    draws: random numbers of the rows
+    mask_id: id of [MASK]
+    """
     length = row_ids.shape[1]
     used = chosen < length
     positions = tf.where(used, chosen, 0)
@@ -78,15 +106,17 @@ def hide(row_ids, chosen, draws, mask_id) -> Masked:
     return Masked(tf.reshape(flat, tf.shape(row_ids)), positions, ids)
 
 
-def _tokens(is_text, order, count, slots):
-    """Places of the `count` text tokens that come first in `order`; L in the slots behind them."""
+def _tokens(is_text: tf.Tensor, order: tf.Tensor, count: tf.Tensor, slots: int) -> tf.Tensor:
+    """Returns the places of the `count` [B] text tokens that come first in `order`, [B, slots]; L in empty slots."""
     rank, places = tf.math.top_k(tf.where(is_text, -order, -2.0), k=slots)
     chosen = (tf.range(slots)[None] < count[:, None]) & (rank > -2.0)  # a short row may have fewer than `count`
     return tf.where(chosen, places, is_text.shape[1])
 
 
-def _words(rows, order, count, slots, is_continuation):
-    """Places of whole words, taken in `order` while they fit into `count`; L in the slots behind them."""
+def _words(
+    rows: nsp_pairs.Rows, order: tf.Tensor, count: tf.Tensor, slots: int, is_continuation: tf.Tensor
+) -> tf.Tensor:
+    """Returns the places of whole words, in `order` while they fit into `count`, [B, slots]; L in empty slots."""
     length = rows.ids.shape[1]
     goes_on = tf.gather(is_continuation, rows.ids) & rows.is_text & tf.roll(rows.is_text, 1, axis=1)
     word = tf.cumsum(tf.cast(~goes_on, tf.int32), axis=1)
@@ -97,8 +127,8 @@ def _words(rows, order, count, slots, is_continuation):
     size = tf.gather(end - begin, places, batch_dims=1)
     to_end = tf.gather(end - 1, places, batch_dims=1) - places
 
-    def a_pass(alive, taken, used):
-        """Takes the words up to the first that does not fit, then drops all that never will."""
+    def take_words(alive: tf.Tensor, taken: tf.Tensor, used: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Takes the words before the first that does not fit, then drops all that never will."""
         end_count = used[:, None] + tf.cumsum(tf.cast(alive, tf.int32), axis=1) + to_end
         misfit = alive & (end_count > count[:, None])
         new = alive & (tf.cumsum(tf.cast(misfit, tf.int32), axis=1) == 0)
@@ -107,6 +137,6 @@ def _words(rows, order, count, slots, is_continuation):
 
     alive = tf.gather(rows.is_text, places, batch_dims=1)
     _, taken, _ = tf.while_loop(
-        lambda alive, taken, used: tf.reduce_any(alive), a_pass, (alive, tf.zeros_like(alive), tf.zeros_like(count))
+        lambda alive, taken, used: tf.reduce_any(alive), take_words, (alive, tf.zeros_like(alive), tf.zeros_like(count))
     )
     return tf.sort(tf.where(taken, places, length), axis=1)[:, :slots]

@@ -8,32 +8,49 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-COIN_WORDS = 8  # 512 coins a row; of a longer excess, rare, the rest is cut half and half
+from bert_tpu.data import chunks
+from bert_tpu.tokenizer import vocab
+
+COIN_WORDS = 8  # 512 coins a row; of a longer excess, which is rare, the rest is cut half and half
 
 
 class Draws(NamedTuple):
-    """One row's random numbers, each [B] in [0, 1), and `coins` [B, COIN_WORDS], 64 fair bits each."""
+    """Random numbers of each row: two [B] in [0, 1), and `coins` [B, COIN_WORDS], 64 fair bits each."""
 
     other_document: tf.Tensor
     other_sentence: tf.Tensor
     coins: tf.Tensor
 
 
-class OtherTexts(NamedTuple):
-    """The documents of other texts, for each document of D: those of its group but those of its own origin.
+class Visit(NamedTuple):
+    """How each row shows its chunk; [B] each."""
 
-    Within a group `order` has the documents of one origin next to each other: its own are order[base + first] and the
-    `count` - 1 behind it, where `base` is the group's first document.
+    chunk: tf.Tensor  # number in its group
+    is_random: tf.Tensor  # True if B comes from another text
+    is_tail: tf.Tensor  # True if A is the part after the split; only where B is random
+    split: tf.Tensor  # in [0, 1)
+
+
+class OtherTexts(NamedTuple):
+    """For each of D documents, the documents of its group that come from another text.
+
+    Within a group, `order` has the documents of one origin next to each other. A document's own origin has
+    `own_count` documents, from order[base + own_first] on, where `base` is the group's first document. The others of
+    the group are its other texts.
     """
 
     group: np.ndarray  # int64 [D]
     order: np.ndarray  # int64 [D]
-    first: np.ndarray  # int64 [D]
-    count: np.ndarray  # int64 [D]
+    own_first: np.ndarray  # int64 [D]
+    own_count: np.ndarray  # int64 [D]
 
 
-def other_texts(origins, group_start) -> OtherTexts:
-    """The Others of documents with these origins, [D]; group g has the documents group_start[g] .. - 1 of the next."""
+def other_texts(origins: np.ndarray, group_start: np.ndarray) -> OtherTexts:
+    """Returns the OtherTexts of D documents.
+
+    origins: [D], the number of the text that each document comes from
+    group_start: [groups + 1]; group g has the documents group_start[g] .. group_start[g + 1] - 1
+    """
     group = np.repeat(np.arange(len(group_start) - 1), np.diff(group_start))
     order = np.lexsort((origins, group))
     begins = np.flatnonzero(np.diff(origins[order], prepend=-1) | np.diff(group, prepend=-1))
@@ -43,8 +60,16 @@ def other_texts(origins, group_start) -> OtherTexts:
     return OtherTexts(group, order, first - np.asarray(group_start)[group], count)
 
 
+class Candidates(NamedTuple):
+    """The documents from which a random B of each row is drawn: those of the row's group."""
+
+    texts: OtherTexts  # of all documents
+    first_document: tf.Tensor  # int64 [B], the first of the group
+    num_documents: tf.Tensor  # int64 [B], in the group
+
+
 class Pairs(NamedTuple):
-    """Where A and B of each row lie, and whether B is from another text; each [B]."""
+    """Spans of A and B of each row, and whether B is from another text; [B] each."""
 
     a_first: tf.Tensor
     a_length: tf.Tensor
@@ -53,44 +78,63 @@ class Pairs(NamedTuple):
     is_random: tf.Tensor
 
 
-def choose(text, chunk, visit, candidates, draws, *, max_tokens, more=None) -> Pairs:
+def choose(
+    text: chunks.Text,
+    chunk: chunks.Chunks,
+    visit: Visit,
+    candidates: Candidates,
+    draws: Draws,
+    *,
+    max_tokens: tf.Tensor | int,
+    more: tf.Tensor | None = None,
+) -> Pairs:
     """Makes a pair of each chunk.
 
-    - text: a chunks.Text of tensors.
-    - chunk: the batch's chunks.Chunks, each [B].
-    - visit: how each row shows its chunk, a visits.Visit.
-    - candidates: Others of all documents, and [B] each the first document and the number of documents of the row's
-      group, among which a random B is drawn.
-    - max_tokens: tokens of A and B together, the row's length less its three special tokens; or of each row, [B].
-    - more: numbers [B, N] in [0, 1) for more documents, if a random B shall be as long as is wanted where it can. It
-      comes from the first that is long enough, or else from the longest, and begins before it would end too soon.
+    text: the corpus, as tensors
+    chunk: the batch's chunks, [B] each
+    visit: how each row shows its chunk
+    candidates: documents for a random B
+    draws: the rows' random numbers
+    max_tokens: tokens of A and B together, the row's length less its three special tokens; one number or [B]
+    more: [B, N] in [0, 1), draws of N further documents. They make a random B as long as wanted where possible: it
+        comes from the first document that is long enough, or else from the longest, and begins early enough in it.
     """
     starts = text.sentence_start
     middle = chunk.first + 1 + _below(visit.split, tf.maximum(chunk.last - chunk.first - 1, 1))
     a_first = tf.gather(starts, tf.where(visit.is_tail, middle, chunk.first))
     a_end = tf.gather(starts, tf.where(visit.is_tail, chunk.last, middle))
     wanted = chunk.target - (a_end - a_first)
-    other_first, other_end = _elsewhere(text, chunk.document, candidates, draws, wanted, more)
+    other_first, other_end = _random_span(text, chunk.document, candidates, draws, wanted, more)
     b_first = tf.where(visit.is_random, other_first, a_end)
     b_end = tf.where(visit.is_random, other_end, tf.gather(starts, chunk.last))
     pairs = Pairs(a_first, a_end - a_first, b_first, b_end - b_first, visit.is_random)
     return _truncate(pairs, draws.coins, max_tokens)
 
 
-def _elsewhere(text, own, candidates, draws, wanted, more):
-    """Tokens of a random document of another text, from a random sentence on until `wanted` are there."""
-    of_origin, base, count = candidates
-    own_first, own_count = (tf.gather(column, own)[:, None] for column in (of_origin.first, of_origin.count))
-    drawn = draws.other_document[:, None] if more is None else tf.concat([draws.other_document[:, None], more], 1)
-    place = _below(drawn, count[:, None] - own_count)
+def _random_span(
+    text: chunks.Text,
+    own: tf.Tensor,
+    candidates: Candidates,
+    draws: Draws,
+    wanted: tf.Tensor,
+    more: tf.Tensor | None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns (first token, end) of about `wanted` tokens from a random sentence of another text's document, [B].
+
+    own: [B], the row's document; the other arguments are those of `choose`
+    """
+    texts, base, count = candidates
+    own_first, own_count = (tf.gather(column, own)[:, None] for column in (texts.own_first, texts.own_count))
+    uniform = draws.other_document[:, None] if more is None else tf.concat([draws.other_document[:, None], more], 1)
+    place = _below(uniform, count[:, None] - own_count)
     place += tf.where(place >= own_first, own_count, 0)
-    other = tf.gather(of_origin.order, base[:, None] + place)
+    other = tf.gather(texts.order, base[:, None] + place)
     if more is None:
         other = other[:, 0]
     else:
         bounds = (tf.gather(text.sentence_start, tf.gather(text.document_start, other + i)) for i in (1, 0))
         size = tf.minimum(tf.subtract(*bounds), wanted[:, None])
-        other = tf.gather(other, tf.argmax(size, axis=1), batch_dims=1)  # of equal ones the first
+        other = tf.gather(other, tf.argmax(size, axis=1), batch_dims=1)  # the first of equal ones
     first, end = tf.gather(text.document_start, other), tf.gather(text.document_start, other + 1)
     start = first + _below(draws.other_sentence, end - first)
     if more is not None:
@@ -102,35 +146,35 @@ def _elsewhere(text, own, candidates, draws, wanted, more):
     return start_token, tf.gather(text.sentence_start, last)
 
 
-def _reach(sentence_start, token):
-    """Index of the first boundary at or behind `token`."""
+def _reach(sentence_start: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
+    """Returns the index of the first sentence boundary at or after `token`."""
     return tf.searchsorted(sentence_start, token, side="left", out_type=tf.int64)
 
 
-def _below(uniform, count):
-    """Integers 0 .. count - 1 from numbers in [0, 1)."""
+def _below(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Turns numbers in [0, 1) into integers 0 .. count - 1."""
     count = tf.cast(count, tf.int64)
     return tf.minimum(tf.cast(uniform * tf.cast(count, uniform.dtype), tf.int64), count - 1)
 
 
-def _truncate(pairs, coins, max_tokens) -> Pairs:
-    """Removes tokens from the longer side (B where they are equal), each from front or back by a coin."""
+def _truncate(pairs: Pairs, coins: tf.Tensor, max_tokens: tf.Tensor | int) -> Pairs:
+    """Removes tokens from the longer side (B if they are equal), each from front or back by a coin."""
     a, b = pairs.a_length, pairs.b_length
     excess = tf.maximum(a + b - max_tokens, 0)
-    # First the longer side comes down to the other; what is left goes in turns, B first.
+    # First the longer side comes down to the other; then tokens go in turns, B first.
     from_a = tf.minimum(excess, tf.maximum(a - b, 0))
     from_b = tf.minimum(excess, tf.maximum(b - a, 0))
     rest = excess - from_a - from_b
     from_a, from_b = from_a + rest // 2, from_b + (rest + 1) // 2
-    # A takes its coins from the front and B from the back, so that they meet only where 512 tokens go.
+    # A takes its coins from the front and B from the back, so that they meet only when 512 tokens go.
     a_front, b_front = _heads(from_a, coins), _heads(from_b, tf.reverse(coins, axis=[1]))
     return pairs._replace(
         a_first=pairs.a_first + a_front, a_length=a - from_a, b_first=pairs.b_first + b_front, b_length=b - from_b
     )
 
 
-def _heads(tosses, coins):
-    """Heads among the first `tosses` coins: a binomial draw with probability one half."""
+def _heads(tosses: tf.Tensor, coins: tf.Tensor) -> tf.Tensor:
+    """Counts heads among the first `tosses` coins: a binomial draw with probability one half."""
     bits = tf.clip_by_value(tosses[:, None] - 64 * tf.range(COIN_WORDS, dtype=tf.int64), 0, 64)
     # A shift by 64 is undefined, so the full word is written as -1.
     low = tf.bitwise.left_shift(tf.ones_like(bits), tf.minimum(bits, 63)) - 1
@@ -148,17 +192,29 @@ class Rows(NamedTuple):
     length: tf.Tensor
 
 
-def lay_out(tokens, pairs, special, *, seq_len) -> Rows:
-    """Lays each pair out as `[CLS] A [SEP] B [SEP]` and padding; `special`: vocab.Ids."""
+def lay_out(tokens: tf.Tensor, pairs: Pairs, special: vocab.Ids, *, seq_len: int) -> Rows:
+    """Lays each pair out as `[CLS] A [SEP] B [SEP]` and padding.
+
+    tokens: uint16 [N], the corpus
+    pairs: the spans of each row
+    special: ids of the special tokens
+    seq_len: L
+    """
     place = tf.range(seq_len, dtype=tf.int64)[None]
-    each = Pairs(*(x[:, None] for x in pairs))
-    return Rows(*place_tokens(tokens, place, each, special), pairs.a_length + pairs.b_length + 3)
+    columns = Pairs(*(x[:, None] for x in pairs))
+    ids, types, is_text = place_tokens(tokens, place, columns, special)
+    return Rows(ids, types, is_text, pairs.a_length + pairs.b_length + 3)
 
 
-def place_tokens(tokens, place, pairs, special):
-    """(ids, types, is_text) at `place` of its pair, counted from [CLS]; one behind it all holds padding.
+def place_tokens(
+    tokens: tf.Tensor, place: tf.Tensor, pairs: Pairs, special: vocab.Ids
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns (ids int32, types int32, is_text bool) at each place, [B, L].
 
-    pairs: of each place, or with dimensions that broadcast.
+    tokens: uint16 [N], the corpus
+    place: int64 [B, L], the place within its pair, counted from [CLS]; padding comes after the last [SEP]
+    pairs: the pair of each place, of shapes that broadcast with `place`
+    special: ids of the special tokens
     """
     a, b = pairs.a_length, pairs.b_length
     in_a, in_b = (place >= 1) & (place <= a), (place >= a + 2) & (place <= a + b + 1)

@@ -1,69 +1,78 @@
-"""Packed rows by TensorFlow: several examples a row, each with segments, masks and a label of its own.
+"""Makes packed rows with TensorFlow: several examples a row, each with segments, masks and a label of its own.
 
 Letters: B batch  L tokens  M prediction slots  E examples a row.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
-from bert_tpu.data import chunks, masking, nsp_pairs, sampler
+from bert_tpu.data import batch_spec, chunks, host_share, masking, nsp_pairs, packing, sampler
 
 
-def batch_function(share, plan, spec, seq_len):
-    """TensorFlow function n -> this share's rows of the n-th batch, as BatchSpec.shapes says.
+def batch_function(
+    share: host_share.HostShare, plan: packing.RowPlan, spec: batch_spec.BatchSpec, seq_len: int
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """Returns a TensorFlow function n -> this share's rows of the n-th batch, with the names of BatchSpec.shapes.
 
-    attention_mask numbers a row's examples from 1; example_starts are their places, 0 where there is none, and there
+    attention_mask numbers a row's examples from 1. example_starts are their places, 0 in an empty slot, where
     next_sentence_label is -1.
+
+    share: this host's text
+    plan: the packed rows of an epoch
+    spec: settings of the batches
+    seq_len: L
     """
     text = chunks.Text(*map(tf.constant, share.text))
     columns = chunks.Chunks(*map(tf.constant, plan.chunks))
     budgets, packed_rows = tf.constant(plan.budgets), tf.constant(plan.rows)
-    rows = sampler.EpochOrder(share, spec, seq_len, plan.epoch_rows)
+    order = sampler.EpochOrder(share, spec, seq_len, plan.epoch_rows)
     E, most = spec.packed_examples, spec.max_predictions[spec.seq_lens.index(seq_len)]
-    group = np.repeat(rows.group, E)
-    first_row, first_chunk = tf.constant(plan.bounds[rows.group]), tf.constant(plan.chunk_bounds[group])
+    group = np.repeat(order.group, E)
+    first_row, first_chunk = tf.constant(plan.bounds[order.group]), tf.constant(plan.chunk_bounds[group])
     candidates = share.candidates(group)
 
     @tf.autograph.experimental.do_not_convert
-    def batch(n):
-        entry, epoch, key = rows.entries(n)
+    def batch(n: tf.Tensor) -> dict[str, tf.Tensor]:
+        entry, epoch, key = order.entries(n)
         number_BE = tf.cast(tf.gather(packed_rows, first_row + entry), tf.int64)
-        is_held_BE = number_BE >= 0
-        # An empty slot shows some chunk of the group, which is then left out.
+        is_used_BE = number_BE >= 0
+        # An empty slot takes some chunk of the group, which is then left out.
         number = tf.maximum(tf.reshape(number_BE, [-1]), first_chunk)
         chunk = chunks.Chunks(*(tf.gather(column, number) for column in columns))
         visit = sampler.example_visits(
             number - first_chunk, chunk.last - chunk.first == 1, tf.repeat(epoch, E), tf.repeat(key, E)
         )
-        of_pairs, of_masks = sampler.draws(spec, seq_len, len(share.pieces), n, rows.rows)
+        pair_draws, mask_draws = sampler.draws(spec, seq_len, len(share.pieces), n, order.rows)
         budget = tf.gather(budgets, number)
-        more = sampler.extra_document_draws(spec, seq_len, n, rows.rows)
-        chunk = chunk._replace(target=budget)  # a random B takes the room of what it stands for
-        pair = nsp_pairs.choose(text, chunk, visit, candidates, of_pairs, max_tokens=budget, more=more)
+        more = sampler.extra_document_draws(spec, seq_len, n, order.rows)
+        chunk = chunk._replace(target=budget)  # a random B takes the room of the text that it replaces
+        pair = nsp_pairs.choose(text, chunk, visit, candidates, pair_draws, max_tokens=budget, more=more)
         pair = nsp_pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
 
-        text_BE = tf.where(is_held_BE, pair.a_length + pair.b_length, 0)
-        length_BE = tf.where(is_held_BE, text_BE + 3, 0)
+        text_BE = tf.where(is_used_BE, pair.a_length + pair.b_length, 0)
+        length_BE = tf.where(is_used_BE, text_BE + 3, 0)
         ends_BE = tf.cumsum(length_BE, axis=1)
         starts_BE = ends_BE - length_BE
-        place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [len(rows.rows), seq_len])
-        number_BL = tf.searchsorted(ends_BE, place_BL, side="right")  # of the example; E behind the last
+        place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [len(order.rows), seq_len])
+        number_BL = tf.searchsorted(ends_BE, place_BL, side="right")  # of the example; E after the last
         slot_BL = tf.minimum(number_BL, E - 1)
         local_BL = tf.where(number_BL < E, place_BL - tf.gather(starts_BE, slot_BL, batch_dims=1), seq_len)
-        each = nsp_pairs.Pairs(*(tf.gather(x, slot_BL, batch_dims=1) for x in pair))
-        ids_BL, types_BL, is_text_BL = nsp_pairs.place_tokens(text.tokens, local_BL, each, share.special)
+        pair_BL = nsp_pairs.Pairs(*(tf.gather(x, slot_BL, batch_dims=1) for x in pair))
+        ids_BL, types_BL, is_text_BL = nsp_pairs.place_tokens(text.tokens, local_BL, pair_BL, share.special)
 
         examples = masking.Examples(slot_BL, text_BE, length_BE)
-        chosen = masking.choose_by_example(examples, is_text_BL, of_masks, rate=spec.mask_rate, most=most)
-        masked = masking.hide(ids_BL, chosen, of_masks, share.special.mask)
+        chosen = masking.choose_by_example(examples, is_text_BL, mask_draws, rate=spec.mask_rate, most=most)
+        masked = masking.hide(ids_BL, chosen, mask_draws, share.special.mask)
         return {
             "input_ids": masked.input_ids,
             "token_type_ids": types_BL,
             "attention_mask": tf.where(number_BL < E, number_BL + 1, 0),
             "masked_positions": masked.positions,
             "masked_ids": masked.ids,
-            "example_starts": tf.cast(tf.where(is_held_BE, starts_BE, 0), tf.int32),
-            "next_sentence_label": tf.where(is_held_BE, tf.cast(pair.is_random, tf.int32), -1),
+            "example_starts": tf.cast(tf.where(is_used_BE, starts_BE, 0), tf.int32),
+            "next_sentence_label": tf.where(is_used_BE, tf.cast(pair.is_random, tf.int32), -1),
         }
 
     return batch

@@ -1,20 +1,21 @@
-"""Examples that share rows, so that hardly any token is padding: which chunks go together, and how to part them again.
+"""Packs examples into shared rows, so that hardly any token is padding, and unpacks such rows.
 
-An example's length must be known before it is drawn, or rows could not be filled: a chunk has a fixed budget of
-tokens, short targets are drawn once for the table (as create_pretraining_data.py draws them), and a random B takes the
-room of what it stands for: it comes from a document that is long enough, if one of OTHERS more is, and does not begin
-too near its end. Named departures of packed rows, all three.
+An example's length must be known before it is drawn, or rows could not be filled. Three named departures follow for
+packed rows: a chunk has a fixed budget of tokens; short targets are drawn once for the table; and a random B takes the
+room of the text that it replaces. (create_pretraining_data.py draws targets in the same way.) Such a B comes from a
+document that is long enough, if one of EXTRA_DOCUMENTS more draws is, and does not begin too near its end.
 """
 
+from collections.abc import Mapping
 import itertools
 from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.data import chunks
+from bert_tpu.data import batch_spec, chunks
 
 SPECIAL = 3  # [CLS], [SEP], [SEP]
-EXTRA_DOCUMENTS = 3  # documents looked at for a random B beside the first
+EXTRA_DOCUMENTS = 3  # drawn for a random B besides the first
 
 
 class RowPlan(NamedTuple):
@@ -22,23 +23,30 @@ class RowPlan(NamedTuple):
 
     chunks: chunks.Chunks
     budgets: np.ndarray  # int64 [N], most tokens of A and B of each chunk's example
-    rows: np.ndarray  # int32 [rows, E], chunks by their numbers, -1 behind the last
+    rows: np.ndarray  # int32 [rows, E], chunks by their numbers, -1 after the last
     bounds: np.ndarray
     chunk_bounds: np.ndarray  # the chunks of group g are chunk_bounds[g] .. chunk_bounds[g + 1] - 1
 
     @property
     def epoch_rows(self) -> np.ndarray:
-        """The rows that each group has in an epoch, [groups]."""
+        """Rows that each group has in an epoch, [groups]."""
         return np.diff(self.bounds)
 
     @property
     def examples_per_row(self) -> float:
-        """On average."""
+        """Mean number of examples in a row."""
         return len(self.budgets) / len(self.rows)
 
 
-def plan_rows(text, document_start, *, seq_len, slots, short_prob) -> RowPlan:
-    """Packs each group's chunks by themselves. document_start: of the groups, in documents."""
+def plan_rows(text: chunks.Text, document_start: np.ndarray, *, seq_len: int, slots: int, short_prob: float) -> RowPlan:
+    """Packs the chunks of each group into rows of their own.
+
+    text: the share's text
+    document_start: [groups + 1], the first document of each group
+    seq_len: tokens of a row
+    slots: E, most examples in a row
+    short_prob: share of chunks with a shorter target
+    """
     most = seq_len - SPECIAL
     table = chunks.cut(text, target=most, short_prob=short_prob)
     sizes = text.sentence_start[table.last] - text.sentence_start[table.first]
@@ -47,49 +55,62 @@ def plan_rows(text, document_start, *, seq_len, slots, short_prob) -> RowPlan:
     budgets = np.minimum(sizes, table.target)
     starts = np.searchsorted(table.document, document_start)
     rows = [pack(budgets[a:b] + SPECIAL, seq_len, slots) for a, b in itertools.pairwise(starts)]
-    rows = [np.where(each < 0, -1, each + start) for each, start in zip(rows, starts[:-1], strict=True)]
+    rows = [np.where(group < 0, -1, group + start) for group, start in zip(rows, starts[:-1], strict=True)]
     bounds = np.cumsum([0, *map(len, rows)])
     return RowPlan(table, budgets, np.concatenate(rows).astype(np.int32), bounds, starts)
 
 
-def pack(lengths, capacity, slots) -> np.ndarray:
-    """Numbers of the items that share each row, [rows, slots], -1 behind the last; each item is in one row.
+def pack(lengths: np.ndarray, capacity: int, slots: int) -> np.ndarray:
+    """Returns the numbers of the items that share each row, int64 [rows, slots], -1 after the last.
 
-    Best fit by decreasing length, on the histogram of lengths: as many rows of equal content as there can be are
-    filled at once, so that time does not grow with the items (Krell et al. 2021, arXiv:2107.02027).
+    Each item is in one row. The method is best fit by decreasing length, on the histogram of lengths: as many rows of
+    equal content as possible are filled at once, so that time does not grow with the number of items (Krell et al.
+    2021, arXiv:2107.02027).
+
+    lengths: int [N], tokens of each item
+    capacity: tokens of a row
+    slots: most items in a row
     """
-    kinds: dict[int, list[tuple[int, tuple[int, ...]]]] = {}  # room left -> (how many rows, lengths in each)
+    by_room: dict[int, list[tuple[int, tuple[int, ...]]]] = {}  # room left -> (number of rows, lengths in each)
     full: list[tuple[int, tuple[int, ...]]] = []
     counts = np.bincount(lengths, minlength=capacity + 1)
     for length in np.flatnonzero(counts)[::-1].tolist():
         left = int(counts[length])
+        content: tuple[int, ...]
         while left:
-            room = min((room for room in kinds if room >= length), default=None)
-            number, held = kinds[room].pop() if room is not None else (left, ())
-            if room is not None and not kinds[room]:
-                del kinds[room]
+            room = min((room for room in by_room if room >= length), default=None)
+            if room is None:
+                number, content, rest = left, (), capacity - length
+            else:
+                (number, content), rest = by_room[room].pop(), room - length
+                if not by_room[room]:
+                    del by_room[room]
             used = min(left, number)
-            if used < number:
-                kinds.setdefault(room, []).append((number - used, held))
+            if room is not None and used < number:
+                by_room.setdefault(room, []).append((number - used, content))
             left -= used
-            held = (*held, length)
-            rest = (capacity if room is None else room) - length
-            (full if len(held) == slots else kinds.setdefault(rest, [])).append((used, held))
-    # In the order of the items, those of each length.
+            content = (*content, length)
+            (full if len(content) == slots else by_room.setdefault(rest, [])).append((used, content))
+    # Items of equal length are taken in their order.
     order = np.argsort(lengths, kind="stable")
     next_of = np.cumsum(counts) - counts
-    found = []
-    for number, held in [*full, *(kind for each in kinds.values() for kind in each)]:
+    blocks = [np.empty((0, slots), np.int64)]
+    for number, content in [*full, *itertools.chain.from_iterable(by_room.values())]:
         rows = np.full((number, slots), -1)
-        for slot, length in enumerate(held):
+        for slot, length in enumerate(content):
             rows[:, slot] = order[next_of[length] : next_of[length] + number]
             next_of[length] += number
-        found.append(rows)
-    return np.concatenate([np.empty((0, slots), np.int64), *found])
+        blocks.append(rows)
+    return np.concatenate(blocks)
 
 
-def note(examples_per_row, spec, devices) -> str:
-    """Says how many examples the packed rows of a step hold, and how many rows would hold those of the spec."""
+def note(examples_per_row: float, spec: batch_spec.BatchSpec, devices: int) -> str:
+    """Returns a sentence: the examples in a step's packed rows, and the packed_rows nearest to `batch_size` examples.
+
+    examples_per_row: mean of the corpus
+    spec: settings of the batches
+    devices: the advised number of rows is a multiple of it
+    """
     examples = spec.packed_rows * examples_per_row
     sentence = f"{spec.packed_rows} packed rows hold about {examples:.0f} examples a step"
     fitting = max(round(spec.batch_size / examples_per_row / devices), 1) * devices
@@ -98,20 +119,21 @@ def note(examples_per_row, spec, devices) -> str:
     return f"{sentence}: --config.data.packed_rows={fitting} comes nearest to batch_size {spec.batch_size}"
 
 
-def unpack(batch) -> dict[str, np.ndarray]:
-    """A packed batch's examples in rows of their own, as a batch that is not packed has them."""
+def unpack(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns a packed batch's examples in rows of their own, in the format of a batch that is not packed."""
     numbers, length = batch["attention_mask"], batch["input_ids"].shape[1]
     rows, slots = np.nonzero(batch["next_sentence_label"] >= 0)
     starts = batch["example_starts"][rows, slots]
-    made = {name: np.zeros((len(rows), length), np.int32) for name in ("input_ids", "token_type_ids", "attention_mask")}
-    made |= {name: np.zeros((len(rows), batch[name].shape[1]), np.int32) for name in ("masked_positions", "masked_ids")}
+    columns = {"input_ids": length, "token_type_ids": length, "attention_mask": length}
+    columns |= {name: batch[name].shape[1] for name in ("masked_positions", "masked_ids")}
+    alone = {name: np.zeros((len(rows), width), np.int32) for name, width in columns.items()}
     for i, (row, slot, start) in enumerate(zip(rows, slots, starts, strict=True)):
         size = int((numbers[row] == slot + 1).sum())
-        made["attention_mask"][i, :size] = 1
+        alone["attention_mask"][i, :size] = 1
         for name in ("input_ids", "token_type_ids"):
-            made[name][i, :size] = batch[name][row, start : start + size]
+            alone[name][i, :size] = batch[name][row, start : start + size]
         places = batch["masked_positions"][row]
-        mine = (batch["masked_ids"][row] > 0) & (places >= start) & (places < start + size)
-        made["masked_positions"][i, : mine.sum()] = places[mine] - start
-        made["masked_ids"][i, : mine.sum()] = batch["masked_ids"][row][mine]
-    return made | {"next_sentence_label": batch["next_sentence_label"][rows, slots]}
+        own = (batch["masked_ids"][row] > 0) & (places >= start) & (places < start + size)
+        alone["masked_positions"][i, : own.sum()] = places[own] - start
+        alone["masked_ids"][i, : own.sum()] = batch["masked_ids"][row][own]
+    return alone | {"next_sentence_label": batch["next_sentence_label"][rows, slots]}

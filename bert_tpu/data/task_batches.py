@@ -1,94 +1,111 @@
-"""A task's rows -> packed batches: like a pretraining's, batch n is a function of (seeds, n) and of nothing else.
+"""Makes packed batches of a task's rows: as in pretraining, batch n is a function of (seeds, n) and of nothing else.
 
-A batch has the examples that any other code would take, the next of a permutation. They share rows, each attending to
-itself alone, so that what is computed is what is read: a short task does not pay for its longest row.
+A batch has the examples that any other code would take, the next of a permutation. They share rows, and each attends
+to itself alone, so that a task of short rows does not pay for its longest row.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from bert_tpu.data import batch_spec, packing, token_rows
 
-EMPTY = -1  # in place of an example's number, or a token's
+EMPTY = -1  # in place of the number of an example or a token
 
 
 class Places(NamedTuple):
-    """Where what lies in packed rows of L tokens and E slots comes from."""
+    """The sources of packed rows of L tokens and E slots."""
 
-    start: np.ndarray  # [..., E], where each example begins in its row, 0 where there is none
+    start: np.ndarray  # [..., E], where each example begins in its row, 0 in an empty slot
     slot: np.ndarray  # [..., L], the slot of each token's example
-    token: np.ndarray  # [..., L], the token's number among all of the rows', NOBODY for padding
+    token: np.ndarray  # [..., L], the token's number among all tokens of the examples, EMPTY for padding
 
 
 class TaskBatches:
-    """The training batches: for each seed each example once an epoch, in an order of its own."""
+    """The training batches of one or several seeds; each seed shows each example once an epoch, in its own order."""
 
-    def __init__(self, rows: token_rows.Rows, *, seeds, batch_size, num_steps, seq_len, multiple):
-        """seq_len: tokens of a packed row, as many as the longest example has or more.
+    def __init__(
+        self,
+        rows: token_rows.Rows,
+        *,
+        seeds: Sequence[int],
+        batch_size: int,
+        num_steps: int,
+        seq_len: int,
+        multiple: int,
+    ):
+        """Plans the batches, which all have one shape, [rows, seeds, ...].
 
-        Of packed rows, each batch has the multiple of `multiple` that the fullest one asks for: all of them are of one
-        shape, [rows, seeds, ...].
+        rows: the examples
+        seeds: one for each training
+        batch_size: examples of a seed's step
+        num_steps: steps in all
+        seq_len: tokens of a packed row, at least those of the longest example
+        multiple: the number of a batch's packed rows is a multiple of it, the least that fits the fullest batch
         """
-        self._rows, self.seq_len, self._several = rows, seq_len, len(seeds)
+        self._rows, self.seq_len, self._num_seeds = rows, seq_len, len(seeds)
         self.batch_size = batch_size * len(seeds)  # examples of a step
         self.order = _order(len(rows.lengths), seeds, batch_size, num_steps)  # [steps, seeds, batch_size]
         lengths = np.where(self.order == EMPTY, 0, rows.lengths[self.order])
         self._row = first_fit(lengths.reshape(-1, batch_size), seq_len).reshape(self.order.shape)
         self.packed_rows = -(-(1 + int(self._row.max())) // multiple) * multiple
-        # As many as a row of the shortest examples would have, whatever the seeds put together: dropout counts slots.
+        # As many as a row of the shortest examples has, whatever the seeds draw, because dropout counts slots.
         self.slots = max(1, min(batch_size, int(np.sum(np.cumsum(np.sort(rows.lengths)) <= seq_len))))
 
     def used_lens(self) -> tuple[int, ...]:
-        """The one length of the rows."""
+        """Returns the one length of the rows."""
         return (self.seq_len,)
 
-    def before(self, step, seq_len) -> int:
-        """How many of the steps 0 .. step - 1 have `seq_len`."""
+    def before(self, step: int, seq_len: int) -> int:
+        """Counts the steps 0 .. step - 1 that have `seq_len`."""
         del seq_len  # there is one
         return step
 
-    def rows(self, seq_len) -> int:
-        """Rows of a global batch, of all seeds."""
+    def rows(self, seq_len: int) -> int:
+        """Returns the rows of a global batch, of all seeds."""
         del seq_len
-        return self.packed_rows * self._several
+        return self.packed_rows * self._num_seeds
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of a global batch; all int32."""
-        nobody = np.full((self.packed_rows, self._several, self.slots), EMPTY)
-        return {name: value.shape for name, value in lay_out(self._rows, nobody, self.seq_len).items()}
+        """Returns the shapes of a global batch by name; all int32."""
+        numbers = np.full((self.packed_rows, self._num_seeds, self.slots), EMPTY)
+        return {name: value.shape for name, value in lay_out(self._rows, numbers, self.seq_len).items()}
 
-    def batches(self, first_step, hosts=1, host=0):
-        """Iterator over (sequence length, rows of this host) of the batches from `first_step` on."""
-        each = self.packed_rows // hosts
+    def batches(self, first_step: int, hosts: int = 1, host: int = 0) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Yields (sequence length, rows of this host) of the batches from `first_step` on."""
+        host_rows = self.packed_rows // hosts
         for order, row in zip(self.order[first_step:], self._row[first_step:], strict=True):
-            numbers = _grid(order, row, self.packed_rows, self.slots)[host * each : (host + 1) * each]
+            numbers = _grid(order, row, self.packed_rows, self.slots)[host * host_rows : (host + 1) * host_rows]
             yield self.seq_len, lay_out(self._rows, numbers, self.seq_len)
 
-    def check_division(self, devices, parts):
+    def check_division(self, devices: int, parts: int) -> None:
         """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
         batch_spec.check_rows({"packed rows": self.packed_rows}, devices, parts)
 
-    def evaluation_batches(self, rows: token_rows.Rows, hosts=1, host=0):
-        """Iterator over batches of the shape that training's have, without seeds and labels, which meet each row once.
+    def evaluation_batches(
+        self, rows: token_rows.Rows, hosts: int = 1, host: int = 0
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
+        """Yields batches that show each of `rows` once, in training's shape but without seeds and labels.
 
-        (numbers of the examples in all hosts' rows [rows, slots], of their tokens [rows, seq_len], this host's batch).
+        Each is (numbers of the examples in all hosts' rows [rows, slots], numbers of their tokens [rows, seq_len],
+        this host's batch).
         """
-        held = packing.pack(rows.lengths, self.seq_len, self.slots)
-        filler = np.full((-len(held) % self.packed_rows, self.slots), EMPTY)
-        each = self.packed_rows // hosts
-        for numbers in np.concatenate([held, filler]).reshape(-1, self.packed_rows, self.slots):
-            at = _places(rows, numbers, self.seq_len)
-            share = {name: value[host * each : (host + 1) * each] for name, value in _inputs(rows, at).items()}
-            yield numbers, at.token, share
+        packed = packing.pack(rows.lengths, self.seq_len, self.slots)
+        filler = np.full((-len(packed) % self.packed_rows, self.slots), EMPTY)
+        host_rows = self.packed_rows // hosts
+        own = slice(host * host_rows, (host + 1) * host_rows)
+        for numbers in np.concatenate([packed, filler]).reshape(-1, self.packed_rows, self.slots):
+            places = _places(rows, numbers, self.seq_len)
+            yield numbers, places.token, {name: value[own] for name, value in _inputs(rows, places).items()}
 
     def evaluation_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of a global batch of `evaluation_batches`."""
+        """Returns the shapes of a global batch of `evaluation_batches` by name."""
         return {name: (shape[0], *shape[2:]) for name, shape in self.shapes().items() if name != "labels"}
 
 
-def _order(number, seeds, batch_size, num_steps):
-    """The examples of each batch, int32 [steps, seeds, batch_size]; NOBODY behind the last of an epoch."""
+def _order(number: int, seeds: Sequence[int], batch_size: int, num_steps: int) -> np.ndarray:
+    """Returns the examples of each batch, int32 [steps, seeds, batch_size]; EMPTY after the last of an epoch."""
     steps = -(-number // batch_size)  # an epoch
     order = np.full((len(seeds), -(-num_steps // steps), steps * batch_size), EMPTY, np.int32)
     for place, seed in enumerate(seeds):
@@ -97,74 +114,85 @@ def _order(number, seeds, batch_size, num_steps):
     return np.ascontiguousarray(order.reshape(len(seeds), -1, batch_size)[:, :num_steps].swapaxes(0, 1))
 
 
-def first_fit(lengths, capacity) -> np.ndarray:
-    """The row that each item of a batch comes to lie in, int32 [batches, items]; NOBODY for those of length 0.
+def first_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
+    """Returns the row of each item of a batch, int32 [batches, items]; EMPTY for items of length 0.
 
-    First fit by decreasing length, of all batches at a time: a batch is too small for the histogram of packing.pack.
+    First fit by decreasing length, in all batches at a time: a batch is too small for the histogram of packing.pack.
+
+    lengths: int [batches, items], in tokens
+    capacity: tokens of a row
     """
-    each = np.arange(len(lengths))
+    batch = np.arange(len(lengths))
     by_length = np.argsort(-lengths, axis=1, kind="stable")
     room = np.full(lengths.shape, capacity, np.int32)
-    found = np.full(lengths.shape, EMPTY, np.int32)
+    rows = np.full(lengths.shape, EMPTY, np.int32)
     for item in by_length.T:
-        length = lengths[each, item]
+        length = lengths[batch, item]
         row = np.argmax(room >= length[:, None], axis=1)
-        room[each, row] -= length
-        found[each, item] = np.where(length, row, EMPTY)
-    return found
+        room[batch, row] -= length
+        rows[batch, item] = np.where(length, row, EMPTY)
+    return rows
 
 
-def _grid(order, row, packed_rows, slots):
-    """The examples that lie in each packed row, [packed_rows, seeds, slots], NOBODY behind them."""
-    there = row != EMPTY
+def _grid(order: np.ndarray, row: np.ndarray, packed_rows: int, slots: int) -> np.ndarray:
+    """Returns the examples in each packed row, [packed_rows, seeds, slots], EMPTY after the last.
+
+    order: [seeds, batch_size], the step's examples
+    row: [seeds, batch_size], the packed row of each
+    """
+    is_used = row != EMPTY
     seed = np.broadcast_to(np.arange(len(order))[:, None], order.shape)
-    place = (row.astype(np.int64) * len(order) + seed)[there]
+    place = (row.astype(np.int64) * len(order) + seed)[is_used]
     by_place = np.argsort(place, kind="stable")
     place = place[by_place]
     slot = np.arange(len(place)) - np.searchsorted(place, place)
     grid = np.full((packed_rows * len(order), slots), EMPTY)
-    grid[place, slot] = order[there][by_place]
+    grid[place, slot] = order[is_used][by_place]
     return grid.reshape(packed_rows, len(order), slots)
 
 
-def lay_out(rows: token_rows.Rows, numbers, seq_len) -> dict[str, np.ndarray]:
-    """The batch of packed rows that hold the examples `numbers`, [..., slots]: int32 arrays, as model.encode has them.
+def lay_out(rows: token_rows.Rows, numbers: np.ndarray, seq_len: int) -> dict[str, np.ndarray]:
+    """Returns the batch of packed rows of the examples `numbers`: int32 arrays, the inputs of Bert.encode and labels.
 
-    labels: [..., slots] of examples, IGNORED where there is none; float32 ones are there bit for bit, so that all of
-    a batch is of one type; [..., slots, 2] of spans, places in the packed row; [..., seq_len] of tags.
+    Labels of examples are [..., slots], IGNORED in an empty slot; float32 ones are kept bit for bit, so that a batch
+    has one type. Spans are [..., slots, 2], places in the packed row. Tags are [..., seq_len].
+
+    rows: the examples
+    numbers: int [..., slots], the examples of each packed row, EMPTY in an empty slot
+    seq_len: tokens of a packed row
     """
-    at, there = _places(rows, numbers, seq_len), numbers != EMPTY
+    places, is_used = _places(rows, numbers, seq_len), numbers != EMPTY
     labels = np.ascontiguousarray(rows.labels)
     if labels.dtype == np.float32:
         labels = labels.view(np.int32)
     if labels.ndim == 1 and len(labels) == rows.starts[-1] != len(rows.lengths):
-        labels = np.where(at.token != EMPTY, labels[np.maximum(at.token, 0)], token_rows.IGNORED)
+        labels = np.where(places.token != EMPTY, labels[np.maximum(places.token, 0)], token_rows.IGNORED)
     elif labels.ndim == 1:
-        labels = np.where(there, labels[np.maximum(numbers, 0)], token_rows.IGNORED)
+        labels = np.where(is_used, labels[np.maximum(numbers, 0)], token_rows.IGNORED)
     else:
-        labels = np.where(there[..., None], labels[np.maximum(numbers, 0)] + at.start[..., None], 0)
-    return _inputs(rows, at) | {"labels": labels.astype(np.int32)}
+        labels = np.where(is_used[..., None], labels[np.maximum(numbers, 0)] + places.start[..., None], 0)
+    return _inputs(rows, places) | {"labels": labels.astype(np.int32)}
 
 
-def _inputs(rows, at):
-    """The batch of these places, all but its labels."""
-    real, token = at.token != EMPTY, np.maximum(at.token, 0)
+def _inputs(rows: token_rows.Rows, places: Places) -> dict[str, np.ndarray]:
+    """Returns the batch of these places without its labels."""
+    is_real, token = places.token != EMPTY, np.maximum(places.token, 0)
     batch = {
-        "input_ids": np.where(real, rows.ids[token], 0),
-        "token_type_ids": np.where(real, rows.types[token], 0),
-        "attention_mask": np.where(real, at.slot + 1, 0),
-        "example_starts": at.start,
+        "input_ids": np.where(is_real, rows.ids[token], 0),
+        "token_type_ids": np.where(is_real, rows.types[token], 0),
+        "attention_mask": np.where(is_real, places.slot + 1, 0),
+        "example_starts": places.start,
     }
     return {name: value.astype(np.int32) for name, value in batch.items()}
 
 
-def _places(rows, numbers, seq_len) -> Places:
+def _places(rows: token_rows.Rows, numbers: np.ndarray, seq_len: int) -> Places:
     number = np.maximum(numbers, 0)
     first = rows.starts[number]
     length = np.where(numbers == EMPTY, 0, rows.starts[number + 1] - first)
     end = np.cumsum(length, axis=-1)
     start, place = end - length, np.arange(seq_len)
-    behind = np.sum(place >= end[..., None], axis=-2)  # how many examples end before each token
-    slot = np.minimum(behind, numbers.shape[-1] - 1)
+    ended = np.sum(place >= end[..., None], axis=-2)  # how many examples end before each token
+    slot = np.minimum(ended, numbers.shape[-1] - 1)
     token = np.take_along_axis(first - start, slot, axis=-1) + place
-    return Places(np.where(numbers == EMPTY, 0, start), slot, np.where(behind < numbers.shape[-1], token, EMPTY))
+    return Places(np.where(numbers == EMPTY, 0, start), slot, np.where(ended < numbers.shape[-1], token, EMPTY))

@@ -1,4 +1,4 @@
-"""Texts as rows of tokens: [CLS] A [SEP], of a pair B [SEP] behind it, cut to the length that the model takes."""
+"""Encodes texts as rows of tokens: [CLS] A [SEP], and for a pair B [SEP] after it, cut to the model's length."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,16 +8,16 @@ import numpy as np
 from bert_tpu.core import command
 from bert_tpu.tokenizer import encoding, vocab
 
-IGNORED = -1  # the label of a row or token that is not learnt
+IGNORED = -1  # the label of a row or token that is not trained on
 SHORTEST = 5  # [CLS] a [SEP] b [SEP]
-CHUNK = 10_000  # rows whose words are held as Python's strings at a time
+CHUNK = 10_000  # rows whose words are in memory as Python strings at a time
 
 
 class Rows(NamedTuple):
-    """Examples as the model takes them, one after the other: row i has the tokens starts[i] .. starts[i + 1] - 1.
+    """Examples in the model's format, one after the other: row i has the tokens starts[i] .. starts[i + 1] - 1.
 
-    labels: of each row, int32 [N] classes or float32 [N] scores; of a span, int32 [N, 2], the places of its first and
-    last token in the row; of tags, int32 [all tokens]. IGNORED where there is none, in a test split everywhere.
+    labels: int32 [N] for classes, float32 [N] for scores, int32 [all tokens] for tags; for spans int32 [N, 2], the
+    places of the first and the last token in the row. IGNORED where there is none, in a test split everywhere.
     """
 
     ids: np.ndarray  # uint16, with [CLS] and [SEP]
@@ -39,30 +39,36 @@ def encode(
     max_length: int,
     vocabulary: vocab.Vocab,
 ) -> Rows:
-    """Row i is [CLS] texts[i] [SEP], of types 0, and unless pairs is None, pairs[i] [SEP], of types 1.
+    """Returns rows: row i is [CLS] texts[i] [SEP], of type 0, then pairs[i] [SEP], of type 1, unless pairs is None.
 
-    "[SEP]" within a text is four ordinary words. A row of more than max_length tokens loses them from the end of the
-    longer text, one at a time. Where both are cut and an odd token is left, the longer one keeps it, the second of
-    equals: so does longest_first of transformers' fast tokenizers; _truncate_seq_pair of google-research/bert always
-    leaves it to the first. Raises UserError where max_length is below SHORTEST.
+    "[SEP]" within a text is four ordinary words. A row of more than max_length tokens loses tokens from the end of the
+    longer text, one at a time. If both are cut and an odd token is left, the longer text keeps it, and the second of
+    two equals. longest_first of transformers' fast tokenizers does the same; _truncate_seq_pair of google-research/bert
+    always leaves it to the first.
+
+    texts: N texts
+    pairs: N second texts, or None
+    labels: as in Rows
+    max_length: most tokens of a row; UserError if it is below SHORTEST
+    vocabulary: the pieces of the tokens
     """
     check(max_length)
     encoder, special = encoding.Encoder(vocabulary), vocab.ids(vocabulary)
     cls, sep = (np.uint16(i).tobytes() for i in (special.cls, special.sep))
     sides = [texts] if pairs is None else [texts, pairs]
-    ids, lengths = [], []
+    ids, lengths = [], [np.zeros((0, len(sides)), np.int64)]
     for start in range(0, len(texts), CHUNK):
-        codes = [encoder.encode(side[start : start + CHUNK]) for side in sides]
+        codes = [encoder.encode(list(side[start : start + CHUNK])) for side in sides]
         kept = _cut([np.array([len(code) // 2 for code in side]) for side in codes], max_length)
         ids += [
             cls + b"".join(code[: 2 * count] + sep for code, count in zip(row, counts, strict=True))
             for row, counts in zip(zip(*codes, strict=True), kept.tolist(), strict=True)
         ]
         lengths.append(kept + 1)
-    lengths = np.concatenate([np.zeros((0, len(sides)), np.int64), *lengths])  # of each side, with its [SEP]
-    lengths[:, 0] += 1  # and [CLS]
-    types = np.repeat(np.tile(np.arange(len(sides), dtype=np.uint8), len(texts)), lengths.ravel())
-    starts = np.append(0, np.cumsum(lengths.sum(1)))
+    side_lengths = np.concatenate(lengths)  # of each side, with its [SEP]
+    side_lengths[:, 0] += 1  # and [CLS]
+    types = np.repeat(np.tile(np.arange(len(sides), dtype=np.uint8), len(texts)), side_lengths.ravel())
+    starts = np.append(0, np.cumsum(side_lengths.sum(1)))
     return Rows(np.frombuffer(b"".join(ids), np.uint16), types, starts, labels)
 
 
@@ -73,7 +79,7 @@ def check(max_length: int) -> None:
 
 
 def _cut(lengths: list[np.ndarray], max_length: int) -> np.ndarray:
-    """Tokens of texts of these lengths that are kept, int64 [rows, 1] or of pairs [rows, 2]."""
+    """Returns the tokens to keep of texts of these lengths: int64 [rows, 1], or [rows, 2] for pairs."""
     if len(lengths) == 1:
         return np.minimum(lengths[0], max_length - 2)[:, None]
     a, b = lengths

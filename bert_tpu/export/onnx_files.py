@@ -115,10 +115,10 @@ def _judge(directory: Path, name: str, run: Path, rows: int) -> Judge:
 
 def _heldout(cfg: ml_collections.ConfigDict, rows: int) -> list[tuple[int, dict[str, np.ndarray]]]:
     """Returns (length, batch of the first `rows` of the run's evaluation split) for each length, one example a row."""
-    from bert_tpu.data import corpus_batches
+    from bert_tpu.data import corpus_batches, host_share
 
     spec = pretraining.make_batch_spec(cfg)._replace(packed_rows=0)
-    share = corpus_batches.load(store.read(cfg.data.dir), "heldout", batch_size=cfg.batch_size)
+    share = host_share.load(store.read(cfg.data.dir), "heldout", batch_size=cfg.batch_size)
     whole = -(-rows // cfg.batch_size)
     by_length: dict[int, list[dict[str, np.ndarray]]] = {}
     for seq_len, batch in corpus_batches.heldout(share, spec, min(whole, cfg.eval.num_batches)):

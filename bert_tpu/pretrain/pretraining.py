@@ -168,14 +168,14 @@ def open_data(
     devices: number of JAX devices, of all hosts
     group: the hosts, which all call this; None: this process alone
     """
-    from bert_tpu.data import corpus_batches
+    from bert_tpu.data import corpus_batches, host_share
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    share = corpus_batches.load(lock, "train", **spec.row_counts(), **host)
+    share = host_share.load(lock, "train", **spec.row_counts(), **host)
     heldout: list[tuple[int, jobs.Batch]] = []
     chosen = None
     if cfg.eval.num_batches:
-        heldout_share = corpus_batches.load(lock, "heldout", **spec.row_counts(), **host)
+        heldout_share = host_share.load(lock, "heldout", **spec.row_counts(), **host)
         heldout = list(corpus_batches.heldout(heldout_share, spec, cfg.eval.num_batches))
         [rows, *_] = samples.shapes(spec, devices, host["process_count"])["input_ids"]
         chosen = samples.choose_rows(heldout[0][1], share.pieces, share.special, rows // host["process_count"])

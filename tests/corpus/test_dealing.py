@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from bert_tpu.corpus import dealing, store
-from bert_tpu.data import corpus_batches, sampler
+from bert_tpu.data import host_share, sampler
 
 SENTENCE = 25  # tokens
 TARGETS = (29, 125, 509)  # of rows of 32, 128 and 512 tokens
@@ -65,7 +65,7 @@ NAMES = {
 def test_no_text_comes_a_tenth_more_often_than_another(name, batch):
     tokens, origins = documents(NAMES[name])
     items, shard, shards = dealt(tokens, origins)
-    groups = corpus_batches.deal(infos(items, shard, shards, origins), batch)
+    groups = host_share.deal(infos(items, shard, shards, origins), batch)
     group = shard // (shards // len(groups))
     for target in TARGETS:
         rows = np.bincount(group, rows_of(items, target), len(groups))

@@ -7,7 +7,7 @@ import pytest
 
 from bert_tpu.core import command
 from bert_tpu.corpus import prepare, store
-from bert_tpu.data import corpus_batches, corpus_stats
+from bert_tpu.data import corpus_stats, host_share
 from bert_tpu.tokenizer import vocab
 
 
@@ -35,7 +35,7 @@ def test_a_corpus_in_a_bucket_is_the_one_on_a_disk(cloud, tmp_path):
     assert prepare_runs.files(cloud / "corpus") == prepare_runs.files(tmp_path / "scratch")
     assert corpus_stats.verify(store.read("gs://b/corpus")) == corpus_stats.verify(local)
     shares = [
-        corpus_batches.load(store.read(place), "train", batch_size=4) for place in ("gs://b/corpus", tmp_path / "local")
+        host_share.load(store.read(place), "train", batch_size=4) for place in ("gs://b/corpus", tmp_path / "local")
     ]
     assert all(np.array_equal(a, b) for a, b in zip(*(share.text for share in shares), strict=True))
     # A second run changes nothing; another corpus is not overwritten.

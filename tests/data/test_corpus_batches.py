@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from bert_tpu.core import command, hashing
 from bert_tpu.corpus import store
-from bert_tpu.data import chunks, corpus_batches, nsp_pairs, packing, sampler
+from bert_tpu.data import chunks, corpus_batches, host_share, nsp_pairs, packing, sampler
 
 
 @pytest.fixture(scope="module")
 def share(placed_lock):
-    return corpus_batches.load(placed_lock, "train", batch_size=BATCH)
+    return host_share.load(placed_lock, "train", batch_size=BATCH)
 
 
 def stream(share, first, last, spec=SPEC, seq_len=SEQ_LEN):
@@ -110,7 +110,7 @@ def long_text():
 def coverage(text, *, epochs, max_tokens):
     """Times an epoch that each token is shown in its own place, [tokens], and the Table of chunks."""
     bounds = np.array([0, len(text.origins)])
-    share = corpus_batches.HostShare(
+    share = host_share.HostShare(
         range(BATCH), 1, 0, text, bounds, nsp_pairs.other_texts(text.origins, bounds), (), None
     )
     table = corpus_batches.chunk_table(share, SEQ_LEN, SPEC.short_prob)
@@ -200,7 +200,7 @@ def test_a_random_b_is_of_another_text_where_copies_and_pieces_are_documents(pla
     """Every text comes `weight` times, in pieces: an origin for each."""
     origins = np.arange(len(whole_text.origins)) // weight
     text = whole_text._replace(origins=origins.astype(np.uint32))
-    share = corpus_batches.load(placed_lock, "train", batch_size=BATCH, packed_rows=packed * BATCH)
+    share = host_share.load(placed_lock, "train", batch_size=BATCH, packed_rows=packed * BATCH)
     share = share._replace(text=text, other_texts=nsp_pairs.other_texts(origins, share.document_start))
     spec = SPEC._replace(packed_rows=packed * BATCH, packed_examples=4, seq_lens=(SEQ_LEN,), max_predictions=(20,))
     drawn = collections.Counter()
@@ -234,7 +234,7 @@ def test_others_are_the_documents_of_the_group_but_those_of_the_same_text():
     others = nsp_pairs.other_texts(origins, bounds)
     for document, origin in enumerate(origins):
         low, high = (0, 5) if document < 5 else (5, 8)
-        first, count = others.first[document], others.count[document]
+        first, count = others.own_first[document], others.own_count[document]
         members = others.order[low:high].tolist()
         assert sorted(members) == list(range(low, high))
         own = members[first : first + count]
@@ -265,7 +265,7 @@ def test_a_batch_is_a_function_of_seed_and_number(share):
 def test_the_global_batch_is_the_same_for_any_number_of_hosts(placed_lock, share, hosts):
     whole = list(stream(share, 7, 9))
     shares = [
-        corpus_batches.load(placed_lock, "train", batch_size=BATCH, process_index=i, process_count=hosts)
+        host_share.load(placed_lock, "train", batch_size=BATCH, process_index=i, process_count=hosts)
         for i in range(hosts)
     ]
     parts = [list(stream(part, 7, 9)) for part in shares]
@@ -315,7 +315,7 @@ def test_training_follows_the_schedule_and_resumes_anywhere(share, schedule):
 
 
 def test_heldout_batches_are_the_same_for_every_seed(placed_lock):
-    share = corpus_batches.load(placed_lock, "heldout", batch_size=BATCH)
+    share = host_share.load(placed_lock, "heldout", batch_size=BATCH)
 
     def hashes(seed):
         return [hashing.batch_sha256(b) for _, b in corpus_batches.heldout(share, SPEC._replace(seed=seed), 2)]
@@ -328,7 +328,7 @@ def test_heldout_batches_are_the_same_for_every_seed(placed_lock):
 
 def test_a_corpus_too_small_for_a_batch_is_refused(placed_lock):
     spec = SPEC._replace(batch_size=4096)
-    share = corpus_batches.load(placed_lock, "train", batch_size=4096)
+    share = host_share.load(placed_lock, "train", batch_size=4096)
     with pytest.raises(command.UserError, match="too small for one batch"):
         corpus_batches.train(share, spec, 0)
 
@@ -342,13 +342,13 @@ def test_a_corpus_of_one_text_is_refused(placed_lock, tmp_path):
     content = placed_lock.content | {"train": {"shards": [info._asdict()]}}
     lonely = store.Lock(tmp_path, content)
     with pytest.raises(command.UserError, match="the train split of the corpus has a single text"):
-        corpus_batches.load(lonely, "train", batch_size=2)
+        host_share.load(lonely, "train", batch_size=2)
 
 
 @pytest.mark.parametrize(("shards", "batch_size", "groups"), [(64, 256, 64), (256, 256, 64), (4, 32, 4), (64, 7, 1)])
 def test_groups_divide_shards_and_batch(shards, batch_size, groups):
     infos = [store.ShardInfo(f"{i}", "", 0, 9, 9, 9, 900 + i % 3) for i in range(shards)]
-    dealt = corpus_batches.deal(infos, batch_size)
+    dealt = host_share.deal(infos, batch_size)
     assert len(dealt) == groups
     assert [info.file for group in dealt for info in group] == [info.file for info in infos]
 
@@ -358,9 +358,7 @@ def test_groups_that_would_be_uneven_or_of_one_text_are_fewer():
         columns = zip(tokens, documents, origins, strict=True)
         return [store.ShardInfo("", "", 0, d, o, d, t) for t, d, o in columns]
 
-    assert len(corpus_batches.deal(infos([9_000] * 8, [9] * 8, [9] * 8), 32)) == 8
-    assert len(corpus_batches.deal(infos([9_000, 8_000] * 4, [9] * 8, [9] * 8), 32)) == 4  # tokens
-    assert (
-        len(corpus_batches.deal(infos([9_000] * 8, [9] * 4 + [200] * 4, [9] * 8), 32)) == 1
-    )  # documents, which fill rows
-    assert len(corpus_batches.deal(infos([9_000] * 8, [9] * 8, [9] * 7 + [1]), 32)) == 4  # a group of one text
+    assert len(host_share.deal(infos([9_000] * 8, [9] * 8, [9] * 8), 32)) == 8
+    assert len(host_share.deal(infos([9_000, 8_000] * 4, [9] * 8, [9] * 8), 32)) == 4  # tokens
+    assert len(host_share.deal(infos([9_000] * 8, [9] * 4 + [200] * 4, [9] * 8), 32)) == 1  # documents, which fill rows
+    assert len(host_share.deal(infos([9_000] * 8, [9] * 8, [9] * 7 + [1]), 32)) == 4  # a group of one text

@@ -8,7 +8,7 @@ import pytest
 
 from bert_tpu.core import command, config
 from bert_tpu.corpus import store
-from bert_tpu.data import chunks, corpus_batches, corpus_stats, packing
+from bert_tpu.data import chunks, corpus_batches, corpus_stats, host_share, packing
 from bert_tpu.pretrain import pretraining
 from tools import describe_corpus
 
@@ -32,19 +32,19 @@ def test_counts_are_those_of_the_text(lock, described):
 
 
 def test_an_epoch_s_examples_are_the_rows_that_training_has(lock, described):
-    groups = len(corpus_batches.deal(lock.splits["train"], corpus_stats.ROWS))
-    share = corpus_batches.load(lock, "train", batch_size=corpus_stats.ROWS)
+    groups = len(host_share.deal(lock.splits["train"], corpus_stats.ROWS))
+    share = host_share.load(lock, "train", batch_size=corpus_stats.ROWS)
     assert share.num_groups == groups > 1
     for n in LENS:
         np.testing.assert_array_equal(described.rows[n], corpus_batches.chunk_table(share, n, 0.1).epoch_rows)
-        assert described.rows[n].max() / described.rows[n].min() - 1 <= described.spread() < corpus_batches.SPREAD
+        assert described.rows[n].max() / described.rows[n].min() - 1 <= described.spread() < host_share.SPREAD
     examples = {16: 3 * int(described.rows[16].sum()), 64: 0}
     assert described.epochs(examples) == {16: 3, 64: 0}
     assert described.packed_epoch == len(chunks.cut(share.text, target=LENS[-1] - 3, short_prob=0.1).first)
 
 
 def test_padding_is_that_of_training_s_batches(lock, described):
-    share = corpus_batches.load(lock, "train", batch_size=8)
+    share = host_share.load(lock, "train", batch_size=8)
     for n in LENS:
         cfg = config.load("configs/bert.py:micro")
         cfg.update_from_flattened_dict({"data.dir": str(lock.directory), "data.seq_lens": (n,), "batch_size": 8})
@@ -58,7 +58,7 @@ def test_padding_is_that_of_training_s_batches(lock, described):
 
 def test_packed_rows_are_those_of_the_plan(lock, described):
     rows = {"batch_size": 8, "packed_rows": 8}
-    share = corpus_batches.load(lock, "train", **rows)
+    share = host_share.load(lock, "train", **rows)
     plan = packing.plan_rows(share.text, share.document_start, seq_len=LENS[-1], slots=SLOTS, short_prob=0.1)
     held = (plan.rows >= 0).sum()
     assert described.packed_examples == pytest.approx(held / len(plan.rows), rel=0.02)

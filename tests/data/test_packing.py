@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command, config, hashing
-from bert_tpu.data import batch_spec, corpus_batches, packing
+from bert_tpu.data import batch_spec, corpus_batches, host_share, packing
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import mlm_nsp, pretraining
 
@@ -25,7 +25,7 @@ PACKED = batch_spec.check(
 
 @pytest.fixture(scope="module")
 def share(placed_lock):
-    return corpus_batches.load(placed_lock, "train", **PACKED.row_counts())
+    return host_share.load(placed_lock, "train", **PACKED.row_counts())
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_rows_are_full(most):
 
 def test_rows_of_a_corpus_hardly_hold_padding(lock):
     spec = PACKED._replace(seq_lens=(512,), max_predictions=(76,), batch_size=8, packed_rows=4)
-    share = corpus_batches.load(lock, "train", **spec.row_counts())
+    share = host_share.load(lock, "train", **spec.row_counts())
     plan = corpus_batches.epoch_table(share, spec, 512)
     assert (plan.budgets + packing.SPECIAL).sum() / (512 * len(plan.rows)) > 0.98
     packed = list(corpus_batches.stream(share, plan, spec, 512, 0, 50))
@@ -123,7 +123,7 @@ def test_each_row_comes_once_an_epoch_in_a_new_order(share, plan):
 def test_the_global_batch_is_the_same_for_any_number_of_hosts(placed_lock, batches, hosts):
     counts = PACKED.row_counts()
     shares = [
-        corpus_batches.load(placed_lock, "train", **counts, process_index=i, process_count=hosts) for i in range(hosts)
+        host_share.load(placed_lock, "train", **counts, process_index=i, process_count=hosts) for i in range(hosts)
     ]
     parts = [next(corpus_batches.stream(s, corpus_batches.epoch_table(s, PACKED, L), PACKED, L, 7, 8)) for s in shares]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

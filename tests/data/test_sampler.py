@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bert_tpu.data import sampler
+from bert_tpu.data import nsp_pairs, sampler
 
 SIZES = (600, 20_000, 65_000, 260_000, 550_000, 1_000_000)
 SEEDS = (0, 1, 2, 255, 256, 65_536, 2**31 - 1)
@@ -82,7 +82,7 @@ def epochs_of(sizes, number):
     steps = -(-size * number // epoch_groups.BATCH)
     rows = [drawn(tf.constant(n, tf.int64)) for n in range(steps)]
     columns = [np.concatenate([column.numpy() for column in each]) for each in zip(*rows, strict=True)]
-    return [sampler.Visit(*(column[i * size : (i + 1) * size] for column in columns)) for i in range(number)]
+    return [nsp_pairs.Visit(*(column[i * size : (i + 1) * size] for column in columns)) for i in range(number)]
 
 
 def test_an_epoch_has_each_side_of_each_split_once_and_half_of_its_rows_are_random():
@@ -118,7 +118,7 @@ def test_chunks_that_share_rows_show_the_other_side_in_the_next_epoch():
     is_single = chunk >= 18_000
     key = tf.fill([number], tf.constant(sampler.key(0, 512, 0), tf.uint64))
     epochs = [sampler.example_visits(chunk, is_single, tf.fill([number], np.int64(e)), key) for e in range(4)]
-    first, second, third, _ = (sampler.Visit(*(x.numpy() for x in each)) for each in epochs)
+    first, second, third, _ = (nsp_pairs.Visit(*(x.numpy() for x in each)) for each in epochs)
     several = ~is_single.numpy()
     assert first.is_random[~several].all()
     assert not first.is_tail[~several].any()

@@ -6,7 +6,7 @@ import time
 from helpers import tiny_runs
 import tensorflow as tf
 
-from bert_tpu.data import corpus_batches
+from bert_tpu.data import corpus_batches, host_share
 from bert_tpu.pretrain import pretraining
 
 STREAMS = 3
@@ -21,7 +21,7 @@ def test_tensorflow_would_tune_each_stream_in_a_thread_and_does_not(corpus_dir, 
     cfg = tiny_runs.configured(tiny_runs.keys(corpus_dir, tmp_path_factory))
     cfg.update_from_flattened_dict({"data.seq_lens": (16,), "data.max_predictions": (3,)})
     spec = pretraining.make_batch_spec(cfg)
-    share = corpus_batches.load(pretraining.open_corpus(cfg), "train", **spec.row_counts())
+    share = host_share.load(pretraining.open_corpus(cfg), "train", **spec.row_counts())
     streams = []
 
     def more():

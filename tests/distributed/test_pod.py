@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import hashing
-from bert_tpu.data import corpus_batches
+from bert_tpu.data import host_share
 from tools import show_batches
 
 STEPS = 16
@@ -33,7 +33,7 @@ def share(lock, host, hosts, directory):
     directory.mkdir()
     kept = {path.name for path in lock.directory.iterdir() if path.suffix in (".json", ".txt")}
     for infos in lock.splits.values():
-        groups = corpus_batches.deal(infos, KEYS["batch_size"])
+        groups = host_share.deal(infos, KEYS["batch_size"])
         rows = KEYS["batch_size"] // hosts
         first, last = (row * len(groups) // KEYS["batch_size"] for row in (host * rows, (host + 1) * rows - 1))
         kept |= {info.file for group in groups[first : last + 1] for info in group}

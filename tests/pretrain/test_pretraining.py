@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import progress
-from bert_tpu.data import corpus_batches
+from bert_tpu.data import corpus_batches, host_share
 from bert_tpu.distributed import hosts, mesh
 from bert_tpu.monitoring import health, log, versions
 from bert_tpu.pretrain import mlm_nsp, pretraining
@@ -257,7 +257,7 @@ def test_evaluation_is_on_a_fixed_set(options, cfg, whole):
     other = configured(options, seed=1)
     job, devices = pretraining.make_job(other), mesh.make(jax.devices())
     lock = pretraining.open_corpus(cfg)
-    share = corpus_batches.load(lock, "heldout", batch_size=cfg.batch_size)
+    share = host_share.load(lock, "heldout", batch_size=cfg.batch_size)
     evaluate = train_step.jit_evaluate(job, devices)
     programs = train_step.Programs(step={}, evaluate={16: evaluate, 32: evaluate})
     params = checkpoint.load_params(whole)
