@@ -4,11 +4,13 @@ Letters: B batch  L tokens  M prediction slots  E examples a row.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from bert_tpu.data import batch_spec, chunks, host_share, masking, nsp_pairs, packing, sampler
+from bert_tpu.tokenizer import vocab
 
 
 def batch_function(
@@ -51,28 +53,53 @@ def batch_function(
         pair = nsp_pairs.choose(text, chunk, visit, candidates, pair_draws, max_tokens=budget, more=more)
         pair = nsp_pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
 
-        text_BE = tf.where(is_used_BE, pair.a_length + pair.b_length, 0)
-        length_BE = tf.where(is_used_BE, text_BE + 3, 0)
-        ends_BE = tf.cumsum(length_BE, axis=1)
-        starts_BE = ends_BE - length_BE
-        place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [len(order.rows), seq_len])
-        number_BL = tf.searchsorted(ends_BE, place_BL, side="right")  # of the example; E after the last
-        slot_BL = tf.minimum(number_BL, E - 1)
-        local_BL = tf.where(number_BL < E, place_BL - tf.gather(starts_BE, slot_BL, batch_dims=1), seq_len)
-        pair_BL = nsp_pairs.Pairs(*(tf.gather(x, slot_BL, batch_dims=1) for x in pair))
-        ids_BL, types_BL, is_text_BL = nsp_pairs.place_tokens(text.tokens, local_BL, pair_BL, share.special)
-
-        examples = masking.Examples(slot_BL, text_BE, length_BE)
-        chosen = masking.choose_by_example(examples, is_text_BL, mask_draws, rate=spec.mask_rate, most=most)
-        masked = masking.hide(ids_BL, chosen, mask_draws, share.special.mask)
+        rows = _lay_out(text.tokens, pair, is_used_BE, share.special, seq_len)
+        chosen = masking.choose_by_example(rows.examples, rows.is_text_BL, mask_draws, rate=spec.mask_rate, most=most)
+        masked = masking.hide(rows.ids_BL, chosen, mask_draws, share.special.mask)
         return {
             "input_ids": masked.input_ids,
-            "token_type_ids": types_BL,
-            "attention_mask": tf.where(number_BL < E, number_BL + 1, 0),
+            "token_type_ids": rows.types_BL,
+            "attention_mask": tf.where(rows.number_BL < E, rows.number_BL + 1, 0),
             "masked_positions": masked.positions,
             "masked_ids": masked.ids,
-            "example_starts": tf.cast(tf.where(is_used_BE, starts_BE, 0), tf.int32),
+            "example_starts": tf.cast(tf.where(is_used_BE, rows.starts_BE, 0), tf.int32),
             "next_sentence_label": tf.where(is_used_BE, tf.cast(pair.is_random, tf.int32), -1),
         }
 
     return batch
+
+
+class _Rows(NamedTuple):
+    """Packed rows before masking."""
+
+    ids_BL: tf.Tensor
+    types_BL: tf.Tensor
+    is_text_BL: tf.Tensor
+    number_BL: tf.Tensor  # of the example at each place, from 0; E after the last
+    starts_BE: tf.Tensor
+    examples: masking.Examples
+
+
+def _lay_out(
+    tokens: tf.Tensor, pair: nsp_pairs.Pairs, is_used_BE: tf.Tensor, special: vocab.Ids, seq_len: int
+) -> _Rows:
+    """Lays the pairs of each row out one after the other.
+
+    tokens: uint16 [N], the corpus
+    pair: the spans of each slot, [B, E]
+    is_used_BE: False in an empty slot
+    special: ids of the special tokens
+    seq_len: L
+    """
+    B, E = is_used_BE.shape
+    text_BE = tf.where(is_used_BE, pair.a_length + pair.b_length, 0)
+    length_BE = tf.where(is_used_BE, text_BE + 3, 0)
+    ends_BE = tf.cumsum(length_BE, axis=1)
+    starts_BE = ends_BE - length_BE
+    place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [B, seq_len])
+    number_BL = tf.searchsorted(ends_BE, place_BL, side="right")
+    slot_BL = tf.minimum(number_BL, E - 1)
+    local_BL = tf.where(number_BL < E, place_BL - tf.gather(starts_BE, slot_BL, batch_dims=1), seq_len)
+    pair_BL = nsp_pairs.Pairs(*(tf.gather(x, slot_BL, batch_dims=1) for x in pair))
+    ids_BL, types_BL, is_text_BL = nsp_pairs.place_tokens(tokens, local_BL, pair_BL, special)
+    return _Rows(ids_BL, types_BL, is_text_BL, number_BL, starts_BE, masking.Examples(slot_BL, text_BE, length_BE))
