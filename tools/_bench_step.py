@@ -95,8 +95,7 @@ def tuning(lengths: np.ndarray) -> Step:
     )
     ((_, packed),) = train_batches.batches(0)
     ((_, padded),) = length_buckets.batches(rows, batch_size=len(lengths), seq_lens=(max(lengths),))
-    unused: Any = None  # make_job reads neither the loaded model nor the task
-    job = finetuning.make_job(finetuning.Opened(cfg, unused, tuned, unused, train_batches))
+    job = finetuning.make_job(cfg, tuned, train_batches)
     sizes = their_sizes(ml_collections.ConfigDict(section))
     labelled = padded | {"labels": labels}
     with in_process(torch_step, "BertForSequenceClassification", sizes, labelled, theirs) as peer:

@@ -77,9 +77,9 @@ def _runs(task: str, models: list[str], seeds: int, workdir: pathlib.Path, chang
         raise command.UserError(f"{task} is neither a config file nor one of GLUE's tasks, {', '.join(glue.TASKS)}")
     folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
     for side, model in zip("AB", models, strict=True):
-        words = [*changes, f"--config.init_from={model}", sweep.seeds(seeds)]
-        labelled_task = finetuning.look(config.load_changed(name, words))
-        if not labelled_task.judged:
+        words = [*changes, f"--config.init_from={model}", sweep.seeds_flag(seeds)]
+        labelled_task = finetuning.check(config.load_changed(name, words))
+        if not labelled_task.eval_splits:
             raise command.UserError(f"{task} has no labelled split except train to be judged on: check --config.data")
         yield Run(name, workdir / folder / side, words, labelled_task)
 
@@ -91,13 +91,13 @@ def differences(name: str, tasks: list[Task], pair: list[sweep.Result]) -> Itera
     tasks: the task as each of the two models' vocabularies encodes it.
     pair: the results of the two models.
     """
-    for split in tasks[0].judged:
+    for split in tasks[0].eval_splits:
         outputs = [np.load(result.workdir / evaluation.PREDICTIONS / f"{split}.npy") for result in pair]
-        if tasks[0].head in heads.OF_TOKENS:  # each vocabulary has its own tokens; the drawn rows are the same
-            by_model = [task.draws(split, output) for task, output in zip(tasks, outputs, strict=True)]
+        if tasks[0].head in heads.TOKEN_HEADS:  # each vocabulary has its own tokens; the drawn rows are the same
+            by_model = [task.bootstrap(split, output) for task, output in zip(tasks, outputs, strict=True)]
             draws = {score: np.concatenate([scores[score] for scores in by_model], axis=1) for score in by_model[0]}
         else:
-            draws = tasks[0].draws(split, np.concatenate(outputs))
+            draws = tasks[0].bootstrap(split, np.concatenate(outputs))
         for score, values in draws.items():
             means = [result.summary[split][score]["mean"] for result in pair]
             low, high = metrics.interval(_of_pairs(values))

@@ -60,10 +60,10 @@ def _lines(directory: pathlib.Path) -> Iterator[str]:
     if (directory / SAVED).exists():
         theirs = json.loads((directory / SAVED).read_text())
     if len(theirs) < len(ours):
-        opened = finetuning.open(_without_facts(config))
+        setup = finetuning.load(_without_facts(config))
         for place, seed in enumerate(config["seeds"]):
             if str(seed) not in theirs:
-                theirs[str(seed)] = _train(opened, place, f"{directory.name}, seed {seed}")
+                theirs[str(seed)] = _train(setup, place, f"{directory.name}, seed {seed}")
                 storage.write_text(directory / SAVED, json.dumps(theirs, indent=1) + "\n")
     for split, scores in next(iter(theirs.values())).items():
         for name in scores:
@@ -88,10 +88,10 @@ def _cells(a: list[float], b: list[float]) -> str:
     return " | ".join([*cells, f"{difference:+.4f}", f"{difference / error:+.2f}" if error else "-"])
 
 
-def _train(opened: finetuning.Opened, place: int, title: str) -> dict[str, dict[str, float]]:
+def _train(setup: finetuning.Setup, place: int, title: str) -> dict[str, dict[str, float]]:
     """Trains one seed with transformers and returns its scores for each judged split.
 
-    opened: our fine-tuning.
+    setup: our fine-tuning.
     place: of the seed in the config's `seeds`.
     title: of the progress bar.
     """
@@ -100,10 +100,10 @@ def _train(opened: finetuning.Opened, place: int, title: str) -> dict[str, dict[
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    cfg, task = opened.cfg, opened.task
-    model = _model(opened, cfg.seeds[place])
+    cfg, task = setup.cfg, setup.task
+    model = _model(setup, cfg.seeds[place])
     tokenizer = transformers.AutoTokenizer.from_pretrained(cfg.init_from)
-    tables = glue.tables(cfg.data.task, cfg.data.dir, [cfg.data.dir])
+    tables = glue.read_splits(cfg.data.task, cfg.data.dir, [cfg.data.dir])
     optimizer, schedule = _optimizer(cfg, model)
 
     def encode(split: str, numbers: Iterable[int]) -> transformers.BatchEncoding:
@@ -112,7 +112,7 @@ def _train(opened: finetuning.Opened, place: int, title: str) -> dict[str, dict[
 
     model.train()
     with progress.bar(cfg.num_steps, title, "step") as bar:
-        for order in opened.feed.order[:, place]:
+        for order in setup.feed.order[:, place]:
             numbers = order[order != task_batches.EMPTY]
             labels = torch.from_numpy(task.splits["train"].labels[numbers])
             labels = labels if task.head == "regress" else labels.long()
@@ -124,7 +124,7 @@ def _train(opened: finetuning.Opened, place: int, title: str) -> dict[str, dict[
             bar.update()
     model.eval()
     scores = {}
-    for split in task.judged:
+    for split in task.eval_splits:
         if split not in tables:
             continue  # GLUE's diagnostics, which belong to another task
         number = len(task.splits[split].lengths)
@@ -134,17 +134,17 @@ def _train(opened: finetuning.Opened, place: int, title: str) -> dict[str, dict[
     return scores
 
 
-def _model(opened: finetuning.Opened, seed: int) -> "torch.nn.Module":
+def _model(setup: finetuning.Setup, seed: int) -> "torch.nn.Module":
     """Returns transformers' model of the same weights, with our seed's new head, and pooler if the model has none."""
     import torch
     import transformers
 
-    cfg, ours = opened.cfg, jax.device_get(finetuning.first_params(opened, seed))
+    cfg, ours = setup.cfg, jax.device_get(finetuning.first_params(setup, seed))
     torch.manual_seed(seed)  # for dropout
     model = transformers.BertForSequenceClassification.from_pretrained(
-        cfg.init_from, num_labels=opened.tuned.classes, hidden_dropout_prob=cfg.model.dropout,
+        cfg.init_from, num_labels=setup.model.classes, hidden_dropout_prob=cfg.model.dropout,
         attention_probs_dropout_prob=cfg.model.attention_dropout, classifier_dropout=cfg.model.dropout,
-        problem_type="regression" if opened.task.head == "regress" else "single_label_classification",
+        problem_type="regression" if setup.task.head == "regress" else "single_label_classification",
     ).float()  # fmt: skip
     with torch.no_grad():
         for theirs, name in ((model.classifier, "head"), (model.bert.pooler.dense, "pooler")):

@@ -52,16 +52,16 @@ def main() -> None:
     runs = {}
     for task in tasks:
         words = [f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}"]
-        runs[task] = f"configs/glue.py:{task}", args.workdir / task, [*changes, *words, sweep.seeds(args.seeds)]
+        runs[task] = f"configs/glue.py:{task}", args.workdir / task, [*changes, *words, sweep.seeds_flag(args.seeds)]
     for (
         name,
         directory,
         words,
     ) in runs.values():  # an error in the last task is named before the first one trains for hours
         if args.grid or not sweep.is_done(name, directory, words):
-            finetuning.look(config.load_changed(name, words))
+            finetuning.check(config.load_changed(name, words))
     for task, run in runs.items():
-        table = _write(args.workdir, task, (sweep.grid if args.grid else sweep.tune)(*run))
+        table = _write(args.workdir, task, (sweep.search_grid if args.grid else sweep.tune)(*run))
     print(table, end="")
     try:
         glue_submission.pack(args.workdir / "submission", args.workdir / "submission.zip")
@@ -90,7 +90,7 @@ def _write(directory: pathlib.Path, task: str, result: sweep.Result) -> str:
     table = glue_table.markdown({name: entry["summary"] for name, entry in results.items()})
     storage.write_text(path, json.dumps(results, indent=1) + "\n")
     storage.write_text(directory / "scores.md", table)
-    best, _ = finetuned.choose(result.config["seeds"], result.seeds)
+    best, _ = finetuned.choose_seed(result.config["seeds"], result.seeds)
     for path in (result.workdir / evaluation.PREDICTIONS / f"seed{best}").glob("*.tsv"):
         if path.name in glue_submission.ROWS:
             (directory / "submission").mkdir(exist_ok=True)

@@ -101,10 +101,10 @@ def _judge(directory: Path, name: str, run: Path, rows: int) -> Judge:
         data = ", ".join(f"{len(batch['input_ids'])} held-out rows of {n} tokens" for n, batch in batches)
         return Judge(lambda session, form: onnx_benchmark.pretraining_scores(session, batches, form), data)
     task = finetuning.read_task(ml_collections.ConfigDict(config), vocabulary)
-    if not task.judged:
+    if not task.eval_splits:
         raise command.UserError(f"the data of {run} have no labelled split to judge on: leave --workdir out")
     finetuning.check_rows(task, config, run)
-    split = task.judged[0]
+    split = task.eval_splits[0]
     split_rows = task.splits[split]
 
     def score(session: onnx_graph.Session, form: str) -> dict[str, float]:

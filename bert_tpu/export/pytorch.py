@@ -63,7 +63,9 @@ def export(directory: str | Path, out: str | Path, seed: int | None = None) -> E
 
 def _export_pretrained(newest: epath.Path, run: evidence.Evidence, vocabulary: vocab.Vocab, folder: Path) -> Export:
     section = run.config["model"] | {"dtype": "float32"}
-    params = param_layout.unpack(checkpoint.load_params(newest, pretrained.like(section)), section["vocab_size"])
+    params = param_layout.unpack(
+        checkpoint.load_params(newest, pretrained.shapes_on_device(section)), section["vocab_size"]
+    )
     hf.save(folder, params, section, vocabulary)
     [name] = architectures.PRETRAINED["architectures"]
     comparison = _check_if_possible(folder, name, section, functools.partial(_pretrained_logits, params, section))
@@ -83,7 +85,7 @@ def _export_finetuned(
     logits = functools.partial(_finetuned_logits, tuned.model, packed)
     comparison = _check_if_possible(folder, cls.name, section, logits)
     facts = model_card.export_facts(run.config, tuned.checkpoint.name, comparison and comparison._asdict())
-    model = model_card.FinetunedModel(cls.name, cls.use, section, tuned.labels, tuned.seed, tuned.reason, tuned.scores)
+    model = model_card.FinetunedModel(cls.name, cls.pipeline_tag, section, tuned.labels, tuned.seed, tuned.reason, tuned.scores)
     text = model_card.finetuned(folder.name, model, run, facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return Export(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", comparison)

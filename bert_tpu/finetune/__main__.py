@@ -1,4 +1,4 @@
-"""Fine-tunes a pretrained encoder on a task: GLUE, SQuAD, NER or a table of one's own.
+"""Fine-tunes a pretrained encoder on a task: GLUE, SQuAD, NER or your own table.
 
 python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
 """
@@ -18,8 +18,8 @@ with command.imports():
     from bert_tpu.training import checkpoint
 
 
-def main():
-    """Reads the command line and runs, on as many hosts as the environment tells of."""
+def main() -> None:
+    """Reads the command line and fine-tunes, together with the other hosts that the environment names."""
     checkpoint.quiet_orbax()
     host_memory.keep_freed_memory()
     with rendezvous.connect() as group:

@@ -1,67 +1,104 @@
-"""How good a fine-tuned model is: its outputs for each split, the scores of the judged ones, its answers on disk."""
+"""Evaluates fine-tuned models: outputs for each split, scores of the labelled ones, and predictions on disk."""
 
+from collections.abc import Iterable, Mapping
 import contextlib
 import json
+from pathlib import Path
 import statistics
+from typing import Any
 
+from etils import epath
 import jax
+import ml_collections
 import numpy as np
+import tqdm
 
 from bert_tpu.core import command, progress, storage
-from bert_tpu.data import task_batches
-from bert_tpu.distributed import mesh
+from bert_tpu.data import task_batches, token_rows
+from bert_tpu.distributed import mesh as meshes
 from bert_tpu.finetune import heads
-from bert_tpu.tasks import metrics as task_scores
+from bert_tpu.monitoring import log
+from bert_tpu.tasks import metrics
+from bert_tpu.tasks.task import Task
+from bert_tpu.training import jobs, train_step
 
 SCORES = "scores.json"
 PREDICTIONS = "predictions"
 
 
-def outputs(programs, on, params, opened_feed, rows, *, of_tokens, shown=None) -> np.ndarray:
-    """What the head of each seed says of `rows`, as tasks.task.Task has outputs, with seeds in front.
+def outputs(
+    programs: train_step.Programs,
+    mesh: jax.sharding.Mesh,
+    params: Any,
+    feed: task_batches.TaskBatches,
+    rows: token_rows.Rows,
+    *,
+    of_tokens: bool,
+    bar: tqdm.tqdm | None = None,
+) -> np.ndarray:
+    """Returns the head's outputs for `rows`: float32 [seeds, rows or tokens, C], as described in tasks.task.Task.
 
-    shown: a bar over the rows that are answered.
+    programs: `evaluate` returns the head's outputs
+    params: those of all seeds, on `mesh`
+    feed: turns `rows` into batches
+    of_tokens: whether the head has an output for each token, not for each row
+    bar: counts finished rows, if it is not None
     """
-    found, share = None, {"hosts": jax.process_count(), "host": jax.process_index()}
-    for examples, tokens, batch in opened_feed.evaluation_batches(rows, **share):
-        said = np.asarray(
-            programs.evaluate[opened_feed.seq_len](params, mesh.put_batch(batch, on))
-        )  # [seeds, rows, ..., C]
-        if found is None:
-            number = rows.starts[-1] if of_tokens else len(rows.lengths)
-            found = np.empty((len(said), number, said.shape[-1]), np.float32)
+    values, host = None, {"hosts": jax.process_count(), "host": jax.process_index()}
+    for examples, tokens, batch in feed.evaluation_batches(rows, **host):
+        outputs_SBC = np.asarray(programs.evaluate[feed.seq_len](params, meshes.put_batch(batch, mesh)))
+        if values is None:
+            count = rows.starts[-1] if of_tokens else len(rows.lengths)
+            values = np.empty((len(outputs_SBC), count, outputs_SBC.shape[-1]), np.float32)
         numbers = tokens if of_tokens else examples
-        there = numbers != task_batches.EMPTY
-        found[:, numbers[there]] = said[:, there]
-        if shown is not None:
-            shown.update(np.count_nonzero(examples != task_batches.EMPTY))
-    return found
+        is_real = numbers != task_batches.EMPTY
+        values[:, numbers[is_real]] = outputs_SBC[:, is_real]
+        if bar is not None:
+            bar.update(np.count_nonzero(examples != task_batches.EMPTY))
+    assert values is not None, "a split has rows"
+    return values
 
 
-def evaluate(opened, directory, programs, on, state, books, finished):
-    """Scores the judged splits; after the last step also writes them, and the answers to all splits but "train"."""
-    task, cfg, of_tokens = opened.task, opened.cfg, opened.tuned.head in heads.OF_TOKENS
+def evaluate(
+    cfg: ml_collections.ConfigDict,
+    task: Task,
+    feed: task_batches.TaskBatches,
+    directory: epath.Path,
+    programs: train_step.Programs,
+    mesh: jax.sharding.Mesh,
+    state: jobs.State,
+    books: log.Log,
+    finished: int,
+) -> None:
+    """Scores the labelled splits. After the last step also writes scores, and predictions for all splits but "train".
+
+    cfg, task, feed: as in finetuning.Setup
+    directory: the workdir
+    finished: number of finished steps
+    """
     is_last = finished == cfg.num_steps
     writes, folder = is_last and jax.process_index() == 0, directory / PREDICTIONS
-    scores, draws, majority = {seed: {} for seed in cfg.seeds}, {}, {}
-    for split in task.splits:
-        is_judged = split in task.judged
-        if split == "train" or not (is_judged or is_last):
+    scores: dict[int, dict[str, dict[str, float]]] = {seed: {} for seed in cfg.seeds}
+    draws: dict[str, dict[str, np.ndarray]] = {}
+    majority: dict[str, dict[str, float]] = {}
+    for split, rows in task.splits.items():
+        is_labelled = split in task.eval_splits
+        if split == "train" or not (is_labelled or is_last):
             continue
-        with _bar(books, split, task.splits[split]) if writes and not is_judged else contextlib.nullcontext() as shown:
-            each = outputs(
-                programs, on, state.params, opened.feed, task.splits[split], of_tokens=of_tokens, shown=shown
-            )
-        _check_finite(cfg.seeds, split, each)
-        if is_judged:
-            for seed, said in zip(cfg.seeds, each, strict=True):
-                scores[seed][split] = task.score(split, said)
-            majority[split] = commonest(task, split)
+        with _bar(books, split, rows) if writes and not is_labelled else contextlib.nullcontext() as bar:
+            by_seed = outputs(
+                programs, mesh, state.params, feed, rows, of_tokens=task.head in heads.TOKEN_HEADS, bar=bar
+            )  # fmt: skip
+        _check_finite(cfg.seeds, split, by_seed)
+        if is_labelled:
+            for seed, values in zip(cfg.seeds, by_seed, strict=True):
+                scores[seed][split] = task.score(split, values)
+            majority[split] = majority_scores(task, split)
             books.scores(finished, split, {seed: scores[seed][split] for seed in cfg.seeds}, majority[split])
         if writes:
-            _write(task, cfg.seeds, split, each, folder)
-        if writes and is_judged:
-            draws[split] = task.draws(split, each)
+            _write(task, cfg.seeds, split, by_seed, folder)
+        if writes and is_labelled:
+            draws[split] = task.bootstrap(split, by_seed)
     if writes:
         content = {
             "task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, draws),
@@ -70,53 +107,58 @@ def evaluate(opened, directory, programs, on, state, books, finished):
         storage.write_text(directory / SCORES, json.dumps(content, indent=1) + "\n")
 
 
-def _bar(books, split, rows):
-    """A bar for a split that has no scores to tell of its end."""
+def _bar(books: log.Log, split: str, rows: token_rows.Rows) -> tqdm.tqdm:
+    """Returns a progress bar for a split without scores, whose end no other line reports."""
     books.say(f"answers to {split} ...")
     return progress.bar(len(rows.lengths), split, "row")
 
 
-def _check_finite(seeds, split, each):
-    for seed, said in zip(seeds, each, strict=True):
-        if not np.isfinite(said).all():
+def _check_finite(seeds: Iterable[int], split: str, by_seed: np.ndarray) -> None:
+    for seed, values in zip(seeds, by_seed, strict=True):
+        if not np.isfinite(values).all():
             raise command.UserError(
-                f"of seed {seed} not all answers to {split} are finite numbers: its training diverged, which a lower "
-                "optim.learning_rate in a new --workdir often mends"
+                f"seed {seed} has outputs for {split} that are not finite numbers: its training diverged, which a "
+                "lower optim.learning_rate in a new --workdir often fixes"
             )
 
 
-def commonest(task, split) -> dict[str, float]:
-    """The scores of an answer that is always the class commonest in training; {} where answers are no classes."""
+def majority_scores(task: Task, split: str) -> dict[str, float]:
+    """Scores of always predicting the commonest class of the training split; {} if predictions are not classes."""
     if task.head != "classify":
         return {}
     counts = np.bincount(task.splits["train"].labels, minlength=len(task.labels))
-    said = np.tile(counts == counts.max(), (len(task.splits[split].lengths), 1)).astype(np.float32)
-    return task.score(split, said)
+    outputs_NC = np.tile(counts == counts.max(), (len(task.splits[split].lengths), 1)).astype(np.float32)
+    return task.score(split, outputs_NC)
 
 
-def _write(task, seeds, split, each, folder):
-    """`folder` has SPLIT.npy, the outputs with seeds in front, and for each seed seedN/, the answers as files."""
-    for seed, said in zip(seeds, each, strict=True):
-        of_seed = folder / f"seed{seed}"
-        of_seed.mkdir(parents=True, exist_ok=True)
-        task.write(split, said, of_seed)
+def _write(task: Task, seeds: Iterable[int], split: str, by_seed: np.ndarray, folder: Path) -> None:
+    """Writes SPLIT.npy, the outputs with seeds first, and seedN/ of each seed, its predictions in the task's format."""
+    for seed, values in zip(seeds, by_seed, strict=True):
+        path = folder / f"seed{seed}"
+        path.mkdir(parents=True, exist_ok=True)
+        task.write(split, values, path)
     with (folder / f"{split}.npy").open("wb") as file:
-        np.save(file, each)
+        np.save(file, by_seed)
 
 
-def summary(scores, draws) -> dict[str, dict[str, dict]]:
-    """Split -> metric -> mean, standard deviation (of a sample; 0 of one) and best over the seeds.
+def summary(
+    scores: Mapping[int, dict[str, dict[str, float]]], draws: Mapping[str, dict[str, np.ndarray]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Returns split -> metric -> {mean, std, best} over the seeds. `std` is a sample's; it is 0 with one seed.
 
-    Where the task has draws of its rows, also `interval`: between what 95% of the draws of the mean lie.
+    A metric in `draws` also has `interval`, which holds 95% of the bootstrap draws of the mean.
+
+    scores: seed -> split -> metric -> score
+    draws: split -> metric -> bootstrap draws [draws, seeds]
     """
-    found = {}
-    for split, metrics in next(iter(scores.values())).items():
-        found[split] = {name: _spread([each[split][name] for each in scores.values()]) for name in metrics}
+    summaries: dict[str, dict[str, dict[str, Any]]] = {}
+    for split, names in next(iter(scores.values())).items():
+        summaries[split] = {name: _spread([of[split][name] for of in scores.values()]) for name in names}
         for name, drawn in draws.get(split, {}).items():
-            found[split][name]["interval"] = task_scores.interval(drawn.mean(axis=1))
-    return found
+            summaries[split][name]["interval"] = metrics.interval(drawn.mean(axis=1))
+    return summaries
 
 
-def _spread(values):
+def _spread(values: list[float]) -> dict[str, Any]:
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return {"mean": statistics.fmean(values), "std": deviation, "best": max(values)}

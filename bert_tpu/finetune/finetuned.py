@@ -1,4 +1,4 @@
-"""A fine-tuned model as its workdir holds it: one seed's."""
+"""Loads the fine-tuned model of one seed from a workdir."""
 
 import json
 import math
@@ -15,59 +15,62 @@ from bert_tpu.huggingface import pretrained
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.training import checkpoint
 
+Scores = dict[str, dict[str, float]]  # split -> metric -> score
+
 
 class Finetuned(NamedTuple):
-    """A seed's model at the newest sound checkpoint."""
+    """The model of one seed, at the newest sound checkpoint."""
 
     model: heads.Model
     section: dict[str, Any]  # the `model` section of a config for its encoder
-    params: dict[str, Any]  # as layout.pack has them
+    params: dict[str, Any]  # as param_layout.pack returns them
     labels: tuple[str, ...]
     checkpoint: epath.Path
     seed: int
-    reason: str  # for which it is this seed
-    scores: dict[str, dict[str, float]]  # judged split -> name -> score; of none, where that checkpoint was not judged
+    reason: str  # why this seed was chosen
+    scores: Scores  # empty if the run did not evaluate that checkpoint
 
 
-def load(directory, config, seed=None) -> Finetuned:
-    """The model of `seed` in the workdir `directory`, whose config.json is `config`; float32.
+def load(directory: Path | str, config: dict[str, Any], seed: int | None = None) -> Finetuned:
+    """Returns the model of one seed in float32. Raises UserError for a seed that was not trained.
 
-    Without a seed, the best by the first score of the first judged split; where nothing was judged, the first. Raises
-    UserError for a seed that was not trained.
+    directory: the workdir
+    config: its config.json
+    seed: None for the seed with the best score (the first metric on the first scored split), or the first seed if
+        nothing was scored
     """
     seeds, task = config["seeds"], config["task"]
     if seed is not None and seed not in seeds:
         raise command.UserError(f"{directory} has no seed {seed}: give one of {', '.join(map(str, seeds))}")
     section = config["bert"] | config["model"] | {"dtype": "float32"}
-    tuned = heads.Model(transformer.Bert(**section, parent=None), task["head"], len(task["labels"]))
-    found = checkpoint.find(directory)
-    scores = _scores(Path(directory), found)
-    seed, reason = choose(seeds, scores) if seed is None else (seed, "as asked for")
-    shapes = jax.eval_shape(lambda: param_layout.pack(heads.init(tuned, jax.random.key(0))))
-    several = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(seeds), *x.shape), x.dtype), shapes)
-    stacked = checkpoint.load_params(found, pretrained.here(several))
+    model = heads.Model(transformer.Bert(**section, parent=None), task["head"], len(task["labels"]))
+    path = checkpoint.find(directory)
+    scores = _scores(Path(directory), path)
+    seed, reason = choose_seed(seeds, scores) if seed is None else (seed, "as asked for")
+    shapes = jax.eval_shape(lambda: param_layout.pack(heads.init(model, jax.random.key(0))))
+    of_seeds = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(seeds), *x.shape), x.dtype), shapes)
+    stacked = checkpoint.load_params(path, pretrained.on_device(of_seeds))
     params = jax.tree.map(lambda x: np.asarray(x[seeds.index(seed)]), stacked)
-    return Finetuned(tuned, section, params, tuple(task["labels"]), found, seed, reason, scores.get(str(seed), {}))
+    return Finetuned(model, section, params, tuple(task["labels"]), path, seed, reason, scores.get(str(seed), {}))
 
 
-def _scores(directory, found):
-    """Seed -> split -> name -> score of the checkpoint `found`; empty where the run has not judged that one."""
-    path = directory / evaluation.SCORES
-    if not path.exists():
+def _scores(directory: Path, path: epath.Path) -> dict[str, Scores]:
+    """Returns seed -> scores of the checkpoint `path`; {} if the run has not scored that one."""
+    file = directory / evaluation.SCORES
+    if not file.exists():
         return {}
-    held = json.loads(path.read_text())
-    return held["seeds"] if found.name == str(held["step"]) else {}
+    content = json.loads(file.read_text())
+    return content["seeds"] if path.name == str(content["step"]) else {}
 
 
-def choose(seeds, scores):
-    """(the seed that is best, why it is)."""
+def choose_seed(seeds: list[int], scores: dict[str, Scores]) -> tuple[int, str]:
+    """Returns the best seed and the reason, a phrase. `scores` maps a seed, as text, to its scores."""
     if len(seeds) == 1:
         return seeds[0], "the only one"
-    firsts = {seed: next(iter(scores.get(str(seed), {}).items()), None) for seed in seeds}
-    if None in firsts.values():
+    if not all(scores.get(str(seed)) for seed in seeds):
         return seeds[0], f"the first of {len(seeds)}, as none was judged at this step"
-    split, first = firsts[seeds[0]]
-    name = next(iter(first))
-    of_seed = {seed: judged[name] for seed, (_, judged) in firsts.items()}
-    best = max(seeds, key=lambda seed: -math.inf if math.isnan(of_seed[seed]) else of_seed[seed])
-    return best, f"the best of {len(seeds)} by {name} on {split}, {of_seed[best]:.4g}"
+    split, first = next(iter(scores[str(seeds[0])].items()))
+    metric = next(iter(first))
+    values = {seed: next(iter(scores[str(seed)].values()))[metric] for seed in seeds}
+    best = max(seeds, key=lambda seed: -math.inf if math.isnan(values[seed]) else values[seed])
+    return best, f"the best of {len(seeds)} by {metric} on {split}, {values[best]:.4g}"

@@ -1,16 +1,20 @@
-"""Fine-tuning: a config becomes the same Job that pretraining makes, and the Job the same run.
+"""Turns a fine-tuning config into a Job, which the trainer runs as it runs a pretraining.
 
 python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
 
-Several seeds train at once, in one program. At the end W/scores.json has each seed's scores, and W/predictions its
-answers in the task's own form.
+Several seeds train at once, in one program. At the end W/scores.json has the scores of each seed, and W/predictions its
+predictions in the task's own format.
 """
 
+from collections.abc import Callable
 import functools
 import hashlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from etils import epath
 import jax
+import ml_collections
 import numpy as np
 
 from bert_tpu.core import command, config
@@ -20,6 +24,7 @@ from bert_tpu.finetune import evaluation, heads
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
 from bert_tpu.tasks import task
+from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, optim, train_step, trainer
 
 SCALARS = (
@@ -31,44 +36,44 @@ SECTIONS = trainer.SECTIONS | {
     "eval": ("every_steps",),
 }
 MINIMA = trainer.MINIMA | {"batch_size": 1, "num_steps": 0, "epochs": 0, "warmup": 0}
-MEND = (
-    "a lower optim.learning_rate or a longer warmup in a new --workdir often mends it, with optim.clip_norm as "
+ADVICE = (
+    "a lower optim.learning_rate or a longer warmup in a new --workdir often fixes it, with optim.clip_norm as "
     "the config has it"
 )
-SEEDS_END = 2**31 - 1  # as of pretraining: JAX's keys are made of int32
+SEEDS_END = 2**31 - 1  # as in pretraining: JAX makes keys from int32
 LOCAL = ("data.dir", "data.train", "data.validation", "data.test", "init_from", "compile_cache")
 
 
-class Opened(NamedTuple):
-    """What a config names: the model to start from, the task, and the config with its steps counted."""
+class Setup(NamedTuple):
+    """The contents of a config, loaded."""
 
-    cfg: Any
-    start: hf.Pretrained
-    tuned: heads.Model
+    cfg: ml_collections.ConfigDict  # with `num_steps` computed
+    base: hf.Pretrained  # the model to start from
+    model: heads.Model
     task: task.Task
     feed: task_batches.TaskBatches
 
 
-def open(cfg) -> Opened:
-    """All that `cfg` names, read and checked. UserError for what does not fit together."""
-    read, start = look(cfg), pretrained.load(cfg.init_from)
+def load(cfg: ml_collections.ConfigDict) -> Setup:
+    """Reads and checks all that `cfg` names. Raises UserError, as `check`, if something does not fit together."""
+    read, base = check(cfg), pretrained.load(cfg.init_from)
     cfg = cfg.copy_and_resolve_references()
-    steps = -(-len(read.splits["train"].lengths) // cfg.batch_size)
+    epoch_steps = -(-len(read.splits["train"].lengths) // cfg.batch_size)
     with cfg.unlocked():
-        cfg.num_steps = cfg.num_steps or max(1, round(cfg.epochs * steps))
-    tuned = heads.Model(transformer.Bert(**start.model | dict(cfg.model), parent=None), read.head, len(read.labels))
-    sizes.check(tuned.bert, cfg.max_length)
-    rows = task_batches.TaskBatches(
+        cfg.num_steps = cfg.num_steps or max(1, round(cfg.epochs * epoch_steps))
+    model = heads.Model(transformer.Bert(**base.model | dict(cfg.model), parent=None), read.head, len(read.labels))
+    sizes.check(model.bert, cfg.max_length)
+    feed = task_batches.TaskBatches(
         read.splits["train"], seeds=cfg.seeds, batch_size=cfg.batch_size, num_steps=cfg.num_steps,
         seq_len=cfg.max_length, multiple=jax.device_count() * cfg.accumulate,
     )  # fmt: skip
-    return Opened(cfg, start, tuned, read, rows)
+    return Setup(cfg, base, model, read, feed)
 
 
-def look(cfg) -> task.Task:
-    """The task of `cfg`, of which every key is checked; no device is asked for, so that another process may have all.
+def check(cfg: ml_collections.ConfigDict) -> task.Task:
+    """Checks every key of `cfg` and reads its task. Uses no device, so that another process may have them all.
 
-    UserError for a key or value that makes no sense and for data that are missing or wrong.
+    Raises UserError if a key or value makes no sense, or if data are missing or wrong.
     """
     config.check_keys(cfg, "config", (*SCALARS, "data", "optim", *SECTIONS))
     for name, keys in SECTIONS.items():
@@ -82,133 +87,132 @@ def look(cfg) -> task.Task:
         )
     if cfg.warmup > 1:
         raise command.UserError(f"config.warmup is {cfg.warmup}: it is a share of the steps, from 0 to 1")
-    origin = pretrained.look(cfg.init_from)
+    origin = pretrained.load_origin(cfg.init_from)
     if cfg.max_length > (positions := origin.section["max_positions"]):
         raise command.UserError(
-            f"config.max_length is {cfg.max_length} and {cfg.init_from} has {positions} positions: give "
+            f"config.max_length is {cfg.max_length}, but {cfg.init_from} has {positions} positions: give "
             f"--config.max_length={positions} or less"
         )
     read = read_task(cfg, origin.vocabulary)
     if "train" not in read.splits:
         raise command.UserError(f"the data of {read.name} have no rows to train on: check --config.data")
     segments = 1 + max(int(rows.types.max(initial=0)) for rows in read.splits.values())
-    if segments > origin.section["type_vocab_size"]:  # a type past the table would be added as 0, silently
+    if segments > origin.section["type_vocab_size"]:  # a type beyond the table would add 0 without an error
         raise command.UserError(
-            f"rows of {read.name} have {segments} segments and {cfg.init_from} knows "
+            f"rows of {read.name} have {segments} segments, but {cfg.init_from} has only "
             f"{origin.section['type_vocab_size']} (type_vocab_size): give single texts or another model"
         )
     return read
 
 
-def read_task(cfg, vocabulary) -> task.Task:
-    """The task whose files `cfg.data` names, in pieces of `vocabulary`."""
-    given = {"max_length": cfg.max_length, "vocabulary": vocabulary}
-    return config.call(_reader(cfg.reader), cfg.data, "data", **given)
+def read_task(cfg: ml_collections.ConfigDict, vocabulary: vocab.Vocab) -> task.Task:
+    """Reads the task of `cfg.data`, its texts as pieces of `vocabulary`."""
+    options = {"max_length": cfg.max_length, "vocabulary": vocabulary}
+    return config.call(_reader(cfg.reader), cfg.data, "data", **options)
 
 
-def _reader(name):
-    """The function that reads a task's files, by the name that a config has for it."""
+def _reader(name: str) -> Callable[..., task.Task]:
+    """Returns the function that reads a task's files. `name` is its name in a config."""
     from bert_tpu.tasks import glue, ner, squad, table
 
-    readers = {"glue": glue.load, "ner": ner.load, "squad": squad.load, "table": table.load}
+    readers: dict[str, Callable[..., task.Task]] = {
+        "glue": glue.load, "ner": ner.load, "squad": squad.load, "table": table.load
+    }  # fmt: skip
     if name not in readers:
-        raise command.UserError(f"config.reader {name!r} is none of {', '.join(readers)}")
+        raise command.UserError(f"config.reader {name!r} is not one of {', '.join(readers)}")
     return readers[name]
 
 
-def job(cfg) -> jobs.Job:
-    """The Job of a config; what it names is read."""
-    return make_job(open(cfg))
-
-
-def make_job(opened) -> jobs.Job:
-    """The Job of what is open; of that it asks for cfg, tuned and feed."""
-    cfg, tuned, rows = opened.cfg, opened.tuned, opened.feed
+def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batches.TaskBatches) -> jobs.Job:
+    """Returns the Job that trains `model` on `feed` as `cfg` says."""
     steps = {"warmup_steps": warmup_steps(cfg), "num_steps": cfg.num_steps}
     rule, rate = config.call(optim.make, cfg.optim, "optim", **steps)
-    exact = tuned._replace(bert=tuned.bert.clone(softmax="exact"))
-    examples = 0 if tuned.head in heads.OF_TOKENS else rows.slots
+    exact = model._replace(bert=model.bert.clone(softmax="exact"))
+    examples = 0 if model.head in heads.TOKEN_HEADS else feed.slots
     return jobs.Job(
-        init=lambda key: param_layout.pack(heads.init(tuned, key)),
-        loss=functools.partial(heads.loss, tuned),
-        counts=functools.partial(heads.counts, tuned),
+        init=lambda key: param_layout.pack(heads.init(model, key)),
+        loss=functools.partial(heads.loss, model),
+        counts=functools.partial(heads.counts, model),
         tx=rule,
         learning_rate=rate,
-        shapes={rows.seq_len: rows.shapes()},
-        flops={rows.seq_len: flops.tune(tuned.bert, rows.rows(rows.seq_len), rows.seq_len, examples)},
+        shapes={feed.seq_len: feed.shapes()},
+        flops={feed.seq_len: flops.tune(model.bert, feed.rows(feed.seq_len), feed.seq_len, examples)},
         seed=tuple(cfg.seeds),
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
-        exact_loss=None if tuned.bert.softmax == "exact" else functools.partial(heads.loss, exact),
+        exact_loss=None if model.bert.softmax == "exact" else functools.partial(heads.loss, exact),
     )
 
 
-def warmup_steps(cfg) -> int:
-    """The steps of warm-up, once `cfg.num_steps` is counted."""
+def warmup_steps(cfg: ml_collections.ConfigDict) -> int:
+    """Number of warm-up steps. Needs `cfg.num_steps`, which `load` computes."""
     return round(cfg.warmup * cfg.num_steps)
 
 
-def training(opened, directory, group=None) -> trainer.Training:
-    """What a run of `opened` is. Its scores and predictions come to be in `directory`.
+def training(setup: Setup, directory: epath.Path, group: hosts.Hosts | None = None) -> trainer.Training:
+    """Describes a run of `setup` to the trainer.
 
-    group: the Hosts that train it; None: this process alone.
+    directory: the workdir, for scores and predictions
+    group: the Hosts that train together; None: this process alone
     """
-    this, cfg = make_job(opened), opened.cfg
-    outputs = functools.partial(heads.outputs, opened.tuned)
-    shapes = {cfg.max_length: opened.feed.evaluation_shapes()}
-    name, head, labels = opened.task[:3]
-    facts = {"name": name, "head": head, "labels": list(labels), "sha256": hashes(opened.task)}
+    job, cfg = make_job(setup.cfg, setup.model, setup.feed), setup.cfg
+    outputs = functools.partial(heads.outputs, setup.model)
+    shapes = {cfg.max_length: setup.feed.evaluation_shapes()}
+    name, head, labels = setup.task[:3]
+    task_facts = {"name": name, "head": head, "labels": list(labels), "sha256": hashes(setup.task)}
     return trainer.Training(
-        job=this,
-        schedule=opened.feed,
+        job=job,
+        schedule=setup.feed,
         objectives=heads.OBJECTIVES,
-        facts={"seeds": list(cfg.seeds), "task": facts, "bert": opened.start.model},
-        vocabulary=opened.start.vocab,
-        size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(opened.tuned, jax.random.key(0))))),
-        first_params=functools.partial(_first_params, opened, group or hosts.Hosts()),
+        facts={"seeds": list(cfg.seeds), "task": task_facts, "bert": setup.base.model},
+        vocabulary=setup.base.vocab,
+        size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(setup.model, jax.random.key(0))))),
+        first_params=functools.partial(_first_params, setup, group or hosts.Hosts()),
         compile_programs=lambda mesh: train_step.compile_programs(
-            this, mesh, train_step.jit_outputs(this, mesh, outputs), shapes
+            job, mesh, train_step.jit_outputs(job, mesh, outputs), shapes
         ),
         open_data=lambda *_: trainer.Data(
-            lambda step: opened.feed.batches(step, jax.process_count(), jax.process_index()),
-            functools.partial(evaluation.evaluate, opened, directory),
+            lambda step: setup.feed.batches(step, jax.process_count(), jax.process_index()),
+            functools.partial(evaluation.evaluate, setup.cfg, setup.task, setup.feed, directory),
         ),
         warmup=optim.WarmUp("warmup", cfg.warmup, warmup_steps(cfg)),
-        advice=MEND,
+        advice=ADVICE,
     )
 
 
-def hashes(read) -> dict[str, str]:
-    """The SHA-256 of the rows of each split of a task."""
-    found = {}
+def hashes(read: task.Task) -> dict[str, str]:
+    """SHA-256 of the rows of each split of a task."""
+    digests = {}
     for split, rows in read.splits.items():
         digest = hashlib.sha256()
         for array in rows:
-            digest.update(np.ascontiguousarray(array))
-        found[split] = digest.hexdigest()
-    return found
+            digest.update(np.ascontiguousarray(array).data)
+        digests[split] = digest.hexdigest()
+    return digests
 
 
-def check_rows(read, config, directory):
-    """Raises UserError where a task has other rows than the run in `directory`, whose config.json is `config`, had."""
-    if hashes(read) != config["task"]["sha256"]:
-        raise command.UserError(f"{directory} was made of other data than are there now: give another --workdir")
+def check_rows(read: task.Task, run_config: dict[str, Any], directory: Path | str) -> None:
+    """Raises UserError unless a task has the rows that the run in `directory`, with config.json `run_config`, used."""
+    if hashes(read) != run_config["task"]["sha256"]:
+        raise command.UserError(f"{directory} was trained on other data than is there now: give another --workdir")
 
 
-def first_params(opened, seed) -> dict[str, Any]:
-    """The encoder of `init_from` and, drawn by the seed, a head, and a pooler where there was none."""
-    encoder = {k: v for k, v in hf.complete(opened.start, seed).items() if k not in ("mlm", "nsp")}
-    return encoder | {"head": heads.init_head(opened.tuned, jax.random.key(seed))}
+def first_params(setup: Setup, seed: int) -> dict[str, Any]:
+    """The encoder of `init_from`, with a head drawn from the seed, and such a pooler if the encoder has none."""
+    encoder = {k: v for k, v in hf.complete(setup.base, seed).items() if k not in ("mlm", "nsp")}
+    return encoder | {"head": heads.init_head(setup.model, jax.random.key(seed))}
 
 
-def _first_params(opened, group, like):
-    """The parameters of all seeds at step 0, stacked, in the places of `like`."""
-    each = [param_layout.pack(first_params(opened, seed)) for seed in opened.cfg.seeds]
-    stacked = jax.tree.map(lambda *leaves: np.stack(jax.device_get(leaves)), *each)
-    return pretrained.place(stacked, like, group)
+def _first_params(setup: Setup, group: hosts.Hosts, template: Any) -> Any:
+    """Parameters of all seeds at step 0, stacked, with the shardings of `template`."""
+    params = [param_layout.pack(first_params(setup, seed)) for seed in setup.cfg.seeds]
+    stacked = jax.tree.map(lambda *leaves: np.stack(jax.device_get(leaves)), *params)
+    return pretrained.place_params(stacked, template, group)
 
 
-def run(cfg, directory, group=None, age_s=0.0) -> int:
-    """Fine-tunes as `cfg` says in `directory`, as running.run says."""
-    opened = open(cfg)
-    return trainer.run(opened.cfg, training(opened, directory, group), directory, group, free=LOCAL, age_s=age_s)
+def run(
+    cfg: ml_collections.ConfigDict, directory: epath.Path, group: hosts.Hosts | None = None, age_s: float = 0.0
+) -> int:
+    """Fine-tunes as `cfg` says, in the workdir `directory`. Arguments and exit code are those of trainer.run."""
+    setup = load(cfg)
+    return trainer.run(setup.cfg, training(setup, directory, group), directory, group, free=LOCAL, age_s=age_s)

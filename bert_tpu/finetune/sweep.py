@@ -1,22 +1,23 @@
-"""Fine-tunings one after another, each a command and a workdir of its own, and what their scores come to."""
+"""Runs several fine-tunings one after another, each as a command with its own workdir, and collects their scores."""
 
+from collections.abc import Sequence
 import json
 from pathlib import Path
 import shutil
 import signal
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bert_tpu.core import command, config, storage
 from bert_tpu.finetune import evaluation
 from bert_tpu.training import workdir
 
-ASKED = "asked.json"  # in a workdir whose fine-tuning is done: the config as it was asked for
+REQUEST = "asked.json"  # in the workdir of a finished fine-tuning: the config before the run added to it
 
 
 class Setting(NamedTuple):
-    """What a grid varies."""
+    """One point of a grid search."""
 
     batch_size: int
     learning_rate: float
@@ -24,11 +25,11 @@ class Setting(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """A name for its workdir."""
+        """Name of its workdir."""
         return f"batch{self.batch_size}-rate{self.learning_rate:g}-epochs{self.epochs:g}"
 
-    def words(self) -> list[str]:
-        """As a command line has them."""
+    def flags(self) -> list[str]:
+        """The setting as words of a command line."""
         return [
             f"{config.FLAG}{key}={value}"
             for key, value in (
@@ -42,51 +43,57 @@ GRID = tuple(Setting(b, r, float(e)) for b in (16, 32) for r in (5e-5, 3e-5, 2e-
 
 
 class Result(NamedTuple):
-    """A fine-tuning that is done."""
+    """A finished fine-tuning."""
 
     workdir: Path
-    config: dict  # its config.json
-    seeds: dict[str, dict]  # seed -> split -> score's name -> score
-    summary: dict[str, dict]  # split -> score's name -> what judge.summary says, the main ones first
+    config: dict[str, Any]  # its config.json
+    seeds: dict[str, dict[str, Any]]  # seed -> split -> metric -> score
+    summary: dict[str, dict[str, Any]]  # split -> metric -> as evaluation.summary returns; the main ones first
 
     @property
     def main(self) -> float:
-        """The mean of the first score of the first judged split."""
+        """Mean of the first metric of the first scored split."""
         return next(iter(next(iter(self.summary.values())).values()))["mean"]
 
 
-def tune(name, directory, words) -> Result:
-    """Fine-tunes as the config `name`, changed by `words`, says, unless this has been done in `directory` already.
+def tune(name: str, directory: Path | str, words: Sequence[str]) -> Result:
+    """Fine-tunes, unless `directory` already has the result. It compares the config, not the files that it names.
 
-    What the paths hold is not looked at again. Leaves this process with the exit code of a fine-tuning that fails or
-    is stopped. Raises UserError where nothing was judged.
+    If the fine-tuning fails or is stopped, this process exits with its exit code. Raises UserError if nothing was
+    scored.
+
+    name: file and variant of a config
+    directory: the workdir
+    words: --config.KEY=VALUE, ...
     """
     directory = Path(directory)
     if not is_done(name, directory, words):
         _run(["--config", name, "--workdir", str(directory), *words])
-        storage.write_text(directory / ASKED, _asked(name, words))
-    held = json.loads((directory / evaluation.SCORES).read_text())
-    if not held["summary"]:
-        raise command.UserError(f"{directory} was judged on nothing: the data have no labelled split beside train")
-    return Result(directory, workdir.read_config(directory), held["seeds"], held["summary"])
+        storage.write_text(directory / REQUEST, _request(name, words))
+    content = json.loads((directory / evaluation.SCORES).read_text())
+    if not content["summary"]:
+        raise command.UserError(
+            f"{directory} has no scores: the data have no labelled split besides train; add one to config.data"
+        )
+    return Result(directory, workdir.read_config(directory), content["seeds"], content["summary"])
 
 
-def seeds(number) -> str:
-    """The word of a command line for so many seeds, the same ones each time."""
+def seeds_flag(number: int) -> str:
+    """Returns the command line's word for the seeds 0 to `number` - 1."""
     return f"{config.FLAG}seeds={','.join(map(str, range(number)))}"
 
 
-def is_done(name, directory, words) -> bool:
-    """Whether `tune` has done this in `directory` already."""
-    path = Path(directory) / ASKED
-    return path.exists() and path.read_text() == _asked(name, words)
+def is_done(name: str, directory: Path | str, words: Sequence[str]) -> bool:
+    """Returns whether `tune` has finished this in `directory`."""
+    path = Path(directory) / REQUEST
+    return path.exists() and path.read_text() == _request(name, words)
 
 
-def _asked(name, words):
+def _request(name: str, words: Sequence[str]) -> str:
     return json.dumps(config.load_changed(name, words).to_dict(), indent=1) + "\n"
 
 
-def _run(words):
+def _run(words: Sequence[str]) -> None:
     child = subprocess.Popen([sys.executable, "-m", "bert_tpu.finetune", *words])
     before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     code = None
@@ -94,21 +101,23 @@ def _run(words):
         try:
             code = child.wait()
         except KeyboardInterrupt:
-            continue  # a terminal has sent it to the child as well, which saves and ends
+            continue  # the terminal has sent it to the child too, which saves and ends
     signal.signal(signal.SIGTERM, before)
     if code:
         sys.exit(code if code > 0 else 128 - code)
 
 
-def grid(name, directory, words) -> Result:
-    """The best of GRID by the main score, after all of it has been run below `directory`.
+def search_grid(name: str, directory: Path | str, words: Sequence[str]) -> Result:
+    """Runs all of GRID below `directory` and returns the result with the best main score.
 
-    Scores and predictions of all stay there; checkpoints, which take gigabytes, of the best alone.
+    It keeps the scores and predictions of all settings, but checkpoints, which take gigabytes, only of the best one.
+    Arguments are those of `tune`.
     """
-    best = None
+    best: Result | None = None
     for setting in GRID:
-        result = tune(name, Path(directory) / setting.folder, [*words, *setting.words()])
+        result = tune(name, Path(directory) / setting.folder, [*words, *setting.flags()])
         worse, best = (best, result) if best is None or result.main > best.main else (result, best)
         if worse:
             shutil.rmtree(worse.workdir / "checkpoints", ignore_errors=True)
+    assert best is not None
     return best

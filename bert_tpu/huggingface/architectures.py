@@ -1,36 +1,37 @@
-"""Hugging Face's classes of a BERT: which one has our head, what its config.json says, what its tensors are called."""
+"""Hugging Face's BERT classes: which of them has which of our heads, and what config.json says about the head."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
-class Class(NamedTuple):
-    """A class of transformers with one head on the encoder."""
+class Architecture(NamedTuple):
+    """A class of transformers: the encoder with one head."""
 
     name: str
-    head: str  # its place in a tree of parameters, a row of names.TABLE
+    head: str  # the head's key in a parameter tree, as in tensor_names.TABLE
     has_pooler: bool
-    use: str  # what the Hub calls that which it is for
-    problem: str = ""  # what its training minimizes, where the class could minimize several
+    pipeline_tag: str  # the Hub's name of its purpose
+    problem_type: str = ""  # the loss it trains with, for a class that has several
 
 
 PRETRAINED = {"architectures": ["BertForPreTraining"]}
-# Of tasks.task.Task's heads.
+# The keys are the heads of tasks.task.Task.
 FINETUNED = {
-    "classify": Class(
+    "classify": Architecture(
         "BertForSequenceClassification", "classifier", True, "text-classification", "single_label_classification"
     ),
-    "regress": Class("BertForSequenceClassification", "classifier", True, "text-classification", "regression"),
-    "tag": Class("BertForTokenClassification", "classifier", False, "token-classification"),
-    "span": Class("BertForQuestionAnswering", "qa_outputs", False, "question-answering"),
+    "regress": Architecture("BertForSequenceClassification", "classifier", True, "text-classification", "regression"),
+    "tag": Architecture("BertForTokenClassification", "classifier", False, "token-classification"),
+    "span": Architecture("BertForQuestionAnswering", "qa_outputs", False, "question-answering"),
 }
-HEADS = tuple(sorted({each.head for each in FINETUNED.values()}))
+HEADS = tuple(sorted({architecture.head for architecture in FINETUNED.values()}))
 
 
-def config(made: Class, labels) -> dict[str, Any]:
-    """What config.json says of the head; the number of labels is that of its `id2label`."""
-    said = {
-        "architectures": [made.name],
+def config(architecture: Architecture, labels: Sequence[str]) -> dict[str, Any]:
+    """Returns the keys of config.json that describe the head. Readers count the labels in `id2label`."""
+    section: dict[str, Any] = {
+        "architectures": [architecture.name],
         "id2label": {str(i): label for i, label in enumerate(labels)},
         "label2id": {label: i for i, label in enumerate(labels)},
     }
-    return said | ({"problem_type": made.problem} if made.problem else {})
+    return section | ({"problem_type": architecture.problem_type} if architecture.problem_type else {})

@@ -1,8 +1,9 @@
-"""What a BERT's tensors are called here and in Hugging Face's classes.
+"""Converts between our names of a BERT's tensors and those of Hugging Face's classes.
 
-One table serves both directions; kernels are transposed on the way, nothing else changes.
+One table serves both directions. Kernels are transposed; nothing else changes.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from bert_tpu.core import command
 from bert_tpu.huggingface import architectures
 from bert_tpu.model import param_layout
 
-# `#` is the number of a layer.
+# `#` stands for the number of a layer.
 TABLE = {
     "embeddings/word": "bert.embeddings.word_embeddings.weight",
     "embeddings/position": "bert.embeddings.position_embeddings.weight",
@@ -34,21 +35,22 @@ TABLE = {
     "classifier": "classifier",
     "qa_outputs": "qa_outputs",
 }
+KeyPath = tuple[Any, ...]  # of jax.tree_util: entries with the attribute `key`
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-HEADS = ("pooler", "mlm", "nsp")  # what an encoder may come without
+HEADS = ("pooler", "mlm", "nsp")  # an encoder may lack them
 
-# What is held twice, tied: PyTorch's modules have both names, our tree has the right one alone.
+# Tied tensors: PyTorch's modules have both names, our tree only the one on the right.
 TIED = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
 }
 
 
-def to_hf(params) -> dict[str, np.ndarray]:
-    """Float32 tensors of all of `params` under the names of the class that has these heads.
+def to_hf(params: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Returns all of `params` as float32 tensors, with the names of the class that has these heads.
 
     The MLM decoder's bias has both of its names: `cls.predictions.bias`, without which transformers 4 loads an
-    empty module, and `.decoder.bias` for readers that know no tying. Its weight has one, of the embeddings.
+    empty module, and `.decoder.bias` for readers that do not tie. Its weight has only the name of the embeddings.
     """
     tensors = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -60,66 +62,71 @@ def to_hf(params) -> dict[str, np.ndarray]:
     return tensors
 
 
-def from_hf(tensors, section, source="the model") -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(params, absent heads) of the tensors of any BERT class, `bert.` before their names or not.
+def from_hf(
+    tensors: Mapping[str, np.ndarray], section: Mapping[str, Any], source: str = "the model"
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns (params, absent heads) from the tensors of any BERT class. It ignores a fine-tuned head.
 
-    A fine-tuned head is left out. Raises UserError, with `source` in it, unless the rest is exactly the encoder of
-    `section` and whole heads of pretraining.
+    Raises UserError unless the other tensors are exactly the encoder of `section` and whole heads of pretraining.
+
+    tensors: by name, with or without `bert.` at the beginning
+    section: the `model` section of a config
+    source: name of the model in error messages
     """
-    found = {_modern(name): tensor for name, tensor in tensors.items() if _first(name) not in architectures.HEADS}
-    found = _untied(found, source)
-    found.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, ...: saved by transformers before 4.31
+    ours = {_modern(name): tensor for name, tensor in tensors.items() if _first(name) not in architectures.HEADS}
+    ours = _untied(ours, source)
+    ours.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, ...: saved by transformers before 4.31
     expected = param_layout.shapes(section)
-    absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & found.keys())
+    absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & ours.keys())
     expected = {key: tree for key, tree in expected.items() if key not in absent}
     names = _names(expected)
-    if missing := names - found.keys():
+    if missing := names - ours.keys():
         raise command.UserError(f"{source} lacks {_listed(missing)}: fetch or export it again")
-    if unexpected := found.keys() - names:
-        raise command.UserError(f"{source} holds {_listed(unexpected)}: not part of the BERT in config.json")
+    if unexpected := ours.keys() - names:
+        raise command.UserError(f"{source} has {_listed(unexpected)}: not part of the BERT in config.json")
 
-    def take(path, leaf):
-        array, shape = found[_name(path)], leaf.shape[::-1] if _is_kernel(path) else leaf.shape
+    def take(path: KeyPath, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        array, shape = ours[_name(path)], leaf.shape[::-1] if _is_kernel(path) else leaf.shape
         if array.shape != shape:
             raise command.UserError(
-                f"{source}: {_name(path)} is {array.shape} and its config.json asks for {shape}; mend one"
+                f"{source}: {_name(path)} is {array.shape}, but config.json asks for {shape}; fix one of them"
             )
         return np.ascontiguousarray(array.T if _is_kernel(path) else array, np.float32)
 
     return jax.tree_util.tree_map_with_path(take, expected), absent
 
 
-def finetuned(tensors) -> tuple[str, ...]:
-    """The fine-tuned heads among the tensors of a BERT class, which from_hf leaves out."""
+def finetuned_heads(tensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Returns the fine-tuned heads among the tensors of a BERT class, which `from_hf` ignores."""
     return tuple(head for head in architectures.HEADS if head in map(_first, tensors))
 
 
-def _first(name):
+def _first(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _modern(name):
-    """Today's name of a tensor: `bert.` before the encoder's, no gamma and beta as in TensorFlow."""
+def _modern(name: str) -> str:
+    """Returns today's name of a tensor: with `bert.`, and without TensorFlow's gamma and beta."""
     if name.startswith(("embeddings.", "encoder.", "pooler.")):
         name = f"bert.{name}"
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-def _untied(tensors, source):
-    """`tensors` without the second name of what is tied."""
+def _untied(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """Removes the second name of each tied tensor."""
     for second, first in TIED.items():
         twin = tensors.pop(second, None)
         if twin is not None and not np.array_equal(tensors.setdefault(first, twin), twin):
-            raise command.UserError(f"{source}: {second} differs from {first}; only a tied one can be loaded")
+            raise command.UserError(f"{source}: {second} differs from {first}; only tied tensors can be loaded")
     return tensors
 
 
-def _names(tree):
+def _names(tree: dict[str, Any]) -> set[str]:
     return {_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _name(path):
-    """Hugging Face's name of the leaf at `path` of our tree."""
+def _name(path: KeyPath) -> str:
+    """Returns Hugging Face's name of the leaf at `path` of our tree."""
     keys = [entry.key for entry in path]
     _, _, number = keys[0].partition("layer_")
     keys[0] = "layer_#" if number else keys[0]
@@ -127,11 +134,11 @@ def _name(path):
     return name.replace("#", number)
 
 
-def _is_kernel(path):
+def _is_kernel(path: KeyPath) -> bool:
     return path[-1].key == "kernel"
 
 
-def _listed(names):
+def _listed(names: set[str]) -> str:
     first = sorted(names)[:3]
     more = len(names) - len(first)
     return ", ".join(first) + (f" and {more} more" if more else "")

@@ -153,7 +153,7 @@ def _init_from(cfg: ml_collections.ConfigDict, lock: store.Lock, group: hosts.Ho
     if start.absent and group.index == 0:
         absent = ", no ".join(start.absent)
         print(f"{cfg.init_from} has no {absent}: drawn from seed {cfg.seed}", file=sys.stderr)
-    return pretrained.place(param_layout.pack(hf.complete(start, cfg.seed)), like, group)
+    return pretrained.place_params(param_layout.pack(hf.complete(start, cfg.seed)), like, group)
 
 
 def open_data(
@@ -215,5 +215,5 @@ def open_data(
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses as config.parse does. Sizes that are None in the config are set to those of the model in `init_from`."""
     args = config.parse(parser, argv)
-    args.config = pretrained.sized(args.config)
+    args.config = pretrained.with_sizes(args.config)
     return args

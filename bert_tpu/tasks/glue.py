@@ -1,4 +1,4 @@
-"""GLUE, Wang et al. (2019), https://gluebenchmark.com: nine tasks and the diagnostics, from official TSVs or TFDS."""
+"""Reads GLUE, Wang et al. (2019), https://gluebenchmark.com: nine tasks and the diagnostics, from TSVs or TFDS."""
 
 from collections.abc import Sequence
 import functools
@@ -12,182 +12,206 @@ import numpy as np
 from bert_tpu.core import command
 from bert_tpu.data import token_rows
 from bert_tpu.readers import tabular, tfds
-from bert_tpu.tasks import glue_specs, glue_submission, metrics, task
+from bert_tpu.tasks import glue_specs, glue_submission, metrics
+from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
 
-class Table(NamedTuple):
-    """A split's texts and labels as they were read; a label of a test split is None."""
+class RawSplit(NamedTuple):
+    """Texts and labels of a split, as read."""
 
     texts: list[list[str]]  # one column or two
-    labels: list
-    where: str  # "train.tsv line", for complaints, with
+    labels: list[str | float | None]  # None in a test split
+    source: str  # "train.tsv line": the beginning of error messages, followed by a number
     numbers: list[int]  # of each row
 
 
-class Part(NamedTuple):
-    """A split of a task, and the task in the table that it is of: MNLI's model predicts the diagnostics too."""
+class Split(NamedTuple):
+    """An encoded split, with its own task: the model of MNLI also predicts the diagnostics, whose task is "ax"."""
 
-    glue: glue_specs.Glue
-    split: str
+    task: str
+    name: str
     rows: token_rows.Rows
 
+    @property
+    def spec(self) -> glue_specs.Spec:
+        """Specification of the task."""
+        return glue_specs.TASKS[self.task]
 
-def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> task.Task:
-    """The task of this name, with the splits that are in `dir`; mnli has those of ax too, as ax_test and ax_answers.
 
-    dir: a folder of the tasks' folders, the task's own folder, or tfds:glue/rte. Rows are in the order of the official
-    files. Lines of QQP's train.tsv and dev.tsv that a line break tore apart are left out, as TFDS does, and counted
-    on standard error. Raises UserError where data are missing or wrong.
+def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> Task:
+    """Returns a task of GLUE with the splits in `dir`; for mnli also those of ax, as ax_test and ax_answers.
+
+    Rows have the order of the official files. Lines of QQP's train.tsv and dev.tsv that a line break tore apart are
+    left out, as in TFDS, and their number is printed on standard error. Raises UserError if data are missing or wrong.
+
+    task: a key of glue_specs.TASKS
+    dir: the folder of the tasks' folders, the task's own folder, or tfds:glue/rte
+    max_length: tokens of the longest row
     """
     if task not in glue_specs.TASKS:
         raise command.UserError(f"there is no task {task!r} in GLUE; take one of {', '.join(glue_specs.TASKS)}")
     if not dir:
         raise command.UserError("no data: give --config.data.dir=DIR, a folder of the official TSVs, or tfds:glue/TASK")
     metrics.require()
-    parts = _parts(task, dir, [dir], max_length=max_length, vocabulary=vocabulary)
-    if not parts:
-        wanted = ", ".join(name for file in glue_specs.TASKS[task].files.values() for name in file.names)
+    splits = _splits(task, dir, [dir], max_length=max_length, vocabulary=vocabulary)
+    if not splits:
+        names = ", ".join(name for file in glue_specs.TASKS[task].files.values() for name in file.names)
         raise command.UserError(
-            f"{dir} holds none of {wanted}, nor does {glue_specs.TASKS[task].folders[0]} in it; mend the path"
+            f"neither {dir} nor {glue_specs.TASKS[task].folders[0]} in it has any of {names}; fix the path"
         )
     if task == "mnli":
-        near, others = _diagnostics(dir)
-        found = _parts("ax", near, others, max_length=max_length, vocabulary=vocabulary) if near else {}
-        parts |= {f"ax_{split}": part for split, part in found.items()}
-    return _made(task, parts)
+        place, others = _diagnostics(dir)
+        diagnostics = _splits("ax", place, others, max_length=max_length, vocabulary=vocabulary) if place else {}
+        splits |= {f"ax_{name}": split for name, split in diagnostics.items()}
+    return _task(task, splits)
 
 
-def _diagnostics(dir: str) -> tuple[str, list[str]]:
-    """Where the diagnostics may be, given where MNLI is; "" where they are not."""
-    if dir.startswith(tfds.PREFIX):
-        name = dir.replace("/mnli", "/ax", 1)
+def _diagnostics(mnli: str) -> tuple[str, list[str]]:
+    """Returns the places where the diagnostics may be, from that of MNLI: the first one and others.
+
+    The first one is "" if TFDS does not have them.
+    """
+    if mnli.startswith(tfds.PREFIX):
+        name = mnli.replace("/mnli", "/ax", 1)
         return name if tfds.is_prepared(name) else "", []
-    root = epath.Path(dir)
-    return str(root if (root / "MNLI").is_dir() else root.parent), [dir]
+    root = epath.Path(mnli)
+    return str(root if (root / "MNLI").is_dir() else root.parent), [mnli]
 
 
-def _parts(name: str, dir: str, others: list[str], *, max_length: int, vocabulary: vocab.Vocab) -> dict[str, Part]:
-    """The splits that are there, encoded."""
-    glue, parts = glue_specs.TASKS[name], {}
-    for split, table in tables(name, dir, others).items():
-        first, second = table.texts[0], table.texts[1] if len(table.texts) > 1 else None
-        labels = _labels(glue, split, table)
-        made = token_rows.encode(first, second, labels, max_length=max_length, vocabulary=vocabulary)
-        parts[split] = Part(glue, split, made)
-    return parts
+def _splits(task: str, place: str, others: list[str], *, max_length: int, vocabulary: vocab.Vocab) -> dict[str, Split]:
+    """Reads and encodes the splits that exist."""
+    spec, splits = glue_specs.TASKS[task], {}
+    for name, raw in read_splits(task, place, others).items():
+        pairs = raw.texts[1] if len(raw.texts) > 1 else None
+        labels = _labels(spec, name, raw)
+        rows = token_rows.encode(raw.texts[0], pairs, labels, max_length=max_length, vocabulary=vocabulary)
+        splits[name] = Split(task, name, rows)
+    return splits
 
 
-def tables(name: str, dir: str, others: Sequence[str] = ()) -> dict[str, Table]:
-    """The splits that are there: in TFDS, or the first of the task's folders in dir, and then `others`, with any."""
-    glue, found = glue_specs.TASKS[name], {}
-    if dir.startswith(tfds.PREFIX):
-        return _from_tfds(glue, dir)
-    for folder in [*(epath.Path(dir) / folder for folder in glue.folders), *map(epath.Path, others)]:
-        if found := _from_folder(glue, folder):
+def read_splits(task: str, place: str, others: Sequence[str] = ()) -> dict[str, RawSplit]:
+    """Reads the splits of a task that exist.
+
+    place: a name in TFDS, or a folder of the tasks' folders
+    others: other folders that may be the task's; the first folder with any split is read
+    """
+    spec, splits = glue_specs.TASKS[task], {}
+    if place.startswith(tfds.PREFIX):
+        return _from_tfds(spec, place)
+    for folder in [*(epath.Path(place) / name for name in spec.folders), *map(epath.Path, others)]:
+        if splits := _from_folder(spec, folder):
             break
-    return found
+    return splits
 
 
-def _from_folder(glue: glue_specs.Glue, folder: Path) -> dict[str, Table]:
-    tables = {}
-    for split, file in glue.files.items():
+def _from_folder(spec: glue_specs.Spec, folder: Path) -> dict[str, RawSplit]:
+    splits = {}
+    for split, file in spec.files.items():
         for path in (folder / name for name in file.names):
             if path.exists():
-                tables[split] = _from_tsv(glue, split, file, path)
+                splits[split] = _from_tsv(spec, split, file, path)
                 break
-    return tables
+    return splits
 
 
-def _from_tsv(glue: glue_specs.Glue, split: str, file: glue_specs.File, path: Path) -> Table:
-    found = tabular.read(path, (*file.texts, file.label), header=file.header)
-    if glue.torn and split not in glue.sent and found.torn:
-        print(f"{path}: {len(found.torn)} torn lines are left out, the first line {found.torn[0]}", file=sys.stderr)
+def _from_tsv(spec: glue_specs.Spec, split: str, file: glue_specs.File, path: Path) -> RawSplit:
+    columns = tabular.read(path, (*file.texts, file.label), header=file.header)
+    is_test = split in spec.submission
+    if spec.may_be_torn and not is_test and columns.torn:
+        print(f"{path}: {len(columns.torn)} torn lines are left out, the first line {columns.torn[0]}", file=sys.stderr)
     else:
-        found.whole()
-    if split in glue.sent and file.label in found.values:
+        columns.whole()
+    if is_test and file.label in columns.values:
         raise command.UserError(f"{path} has a column {file.label!r}, but a test split has no labels; take it out")
-    labels = [None] * len(found.lines) if split in glue.sent else found.column(file.label)
-    return Table([found.column(name) for name in file.texts], labels, f"{path} line", found.lines)
+    labels = [None] * len(columns.lines) if is_test else columns.column(file.label)
+    return RawSplit([columns.column(name) for name in file.texts], [*labels], f"{path} line", columns.lines)
 
 
-def _from_tfds(glue: glue_specs.Glue, name: str) -> dict[str, Table]:
-    splits = tfds.tables(name, (*glue.features, "label", "idx"))
-    for split, found in splits.items():
-        if split not in glue.files or not found["idx"]:
-            raise command.UserError(f"{name} has a split {split!r} that GLUE has not, or without rows; mend the name")
-    spelt = dict(zip(glue.classes, glue.spelt, strict=True)) | {float(token_rows.IGNORED): None}
-    tables = {}
-    for split in (split for split in glue.files if split in splits):
-        order = np.argsort(splits[split]["idx"], kind="stable")  # TFDS has shuffled the official files
-        found = {feature: [values[i] for i in order] for feature, values in splits[split].items()}
-        labels = [spelt.get(label, label) for label in found["label"]]
-        texts = [found[feature] for feature in glue.features]
-        tables[split] = Table(texts, labels, f"{name} {split} idx", found["idx"])
-    return tables
+def _from_tfds(spec: glue_specs.Spec, name: str) -> dict[str, RawSplit]:
+    tables = tfds.tables(name, (*spec.features, "label", "idx"))
+    for split, table in tables.items():
+        if split not in spec.files or not table["idx"]:
+            raise command.UserError(
+                f"{name} has a split {split!r} that GLUE does not have, or without rows; fix the name"
+            )
+    texts_of = dict(zip(spec.classes, spec.label_texts, strict=True)) | {float(token_rows.IGNORED): None}
+    splits = {}
+    for split in (split for split in spec.files if split in tables):
+        order = np.argsort(tables[split]["idx"], kind="stable")  # TFDS has shuffled the official files
+        table = {feature: [values[i] for i in order] for feature, values in tables[split].items()}
+        labels = [texts_of.get(label, label) for label in table["label"]]
+        texts = [table[feature] for feature in spec.features]
+        splits[split] = RawSplit(texts, labels, f"{name} {split} idx", table["idx"])
+    return splits
 
 
-def _labels(glue: glue_specs.Glue, split: str, table: Table) -> np.ndarray:
-    """int32 classes or float32 scores [rows]; raises UserError where one is missing, unknown or out of place."""
-    ids = {spelt: i for i, spelt in enumerate(glue.spelt)}
-    found = []
-    for label, number in zip(table.labels, table.numbers, strict=True):
-        if split in glue.sent:
-            value, known = token_rows.IGNORED if label is None else None, "to be predicted, not given"
-        elif glue.classes:
-            value, known = ids.get(label), f"none of {', '.join(ids)}"
+def _labels(spec: glue_specs.Spec, split: str, raw: RawSplit) -> np.ndarray:
+    """Returns int32 classes or float32 scores [rows]; raises UserError for one that is missing, unknown or unwanted."""
+    ids = {text: i for i, text in enumerate(spec.label_texts)}
+    values: list[float] = []
+    for label, number in zip(raw.labels, raw.numbers, strict=True):
+        value: float | None
+        if split in spec.submission:
+            value, problem = token_rows.IGNORED if label is None else None, "but a test split has no labels"
+        elif spec.classes:
+            value, problem = ids.get(label) if isinstance(label, str) else None, f"which is not one of {', '.join(ids)}"
         else:
-            value, known = _number(label), "no number from 0 to 5"
+            value, problem = _number(label), "which is not a number from 0 to 5"
         if value is None:
-            raise command.UserError(f"{table.where} {number} has the label {label!r}, which is {known}; mend it")
-        found.append(value)
-    return np.array(found, np.int32 if glue.classes else np.float32)
+            raise command.UserError(f"{raw.source} {number} has the label {label!r}, {problem}; fix it")
+        values.append(value)
+    return np.array(values, np.int32 if spec.classes else np.float32)
 
 
 def _number(label: str | float | None) -> float | None:
-    """The number that a label is, None where it is none of STS-B's."""
+    """Returns a score of STS-B as a number; None if it is not one from 0 to 5."""
     try:
-        return value if 0 <= (value := float(label)) <= 5 else None
-    except (TypeError, ValueError):
+        return value if label is not None and 0 <= (value := float(label)) <= 5 else None
+    except ValueError:
         return None
 
 
-def _made(name: str, parts: dict[str, Part]) -> task.Task:
-    """The task of these splits."""
-    glue = glue_specs.TASKS[name]
-    return task.Task(
-        name,
-        "classify" if glue.classes else "regress",
-        glue.classes or ("score",),
-        {split: part.rows for split, part in parts.items()},
-        tuple(split for split, part in parts.items() if split != "train" and part.split not in part.glue.sent),
-        functools.partial(_score, parts),
-        functools.partial(_write, name, parts),
-        functools.partial(_draws, parts),
+def _task(name: str, splits: dict[str, Split]) -> Task:
+    spec = glue_specs.TASKS[name]
+    return Task(
+        name=name,
+        head="classify" if spec.classes else "regress",
+        labels=spec.classes or ("score",),
+        splits={key: split.rows for key, split in splits.items()},
+        eval_splits=tuple(
+            key for key, split in splits.items() if key != "train" and split.name not in split.spec.submission
+        ),
+        score=functools.partial(_score, splits),
+        write=functools.partial(_write, name, splits),
+        bootstrap=functools.partial(_bootstrap, splits),
     )
 
 
-def _score(parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict[str, float]:
-    glue = parts[split].glue
-    return metrics.points(glue.measures, parts[split].rows.labels, _predictions(glue, outputs))
+def _score(splits: dict[str, Split], key: str, outputs: np.ndarray) -> dict[str, float]:
+    split = splits[key]
+    return metrics.scores(metrics.GLUE[split.task], split.rows.labels, _predictions(split.spec, outputs))
 
 
-def _draws(parts: dict[str, Part], split: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
-    glue, labels = parts[split].glue, parts[split].rows.labels
-    return {name: metrics.draws(of, labels, _predictions(glue, outputs)) for name, of in glue.measures.items()}
+def _bootstrap(splits: dict[str, Split], key: str, outputs: np.ndarray) -> dict[str, np.ndarray]:
+    split, predictions = splits[key], _predictions(splits[key].spec, outputs)
+    return {
+        name: metrics.bootstrap(metric, split.rows.labels, predictions)
+        for name, metric in metrics.GLUE[split.task].items()
+    }
 
 
-def _predictions(glue: glue_specs.Glue, outputs: np.ndarray) -> np.ndarray:
-    return outputs.argmax(-1) if glue.classes else outputs[..., 0]
+def _predictions(spec: glue_specs.Spec, outputs: np.ndarray) -> np.ndarray:
+    return outputs.argmax(-1) if spec.classes else outputs[..., 0]
 
 
-def _write(name: str, parts: dict[str, Part], split: str, outputs: np.ndarray, folder: Path) -> None:
-    """The server's file of a test split, in the same form rte-validation.tsv of any other."""
-    glue = parts[split].glue
-    predictions = _predictions(glue, outputs)
-    if glue.classes:
-        words = [glue.spelt[i] for i in predictions]
+def _write(task: str, splits: dict[str, Split], key: str, outputs: np.ndarray, folder: Path) -> None:
+    """Writes the server's file for a test split; for another split, rte-validation.tsv in the same format."""
+    spec = splits[key].spec
+    predictions = _predictions(spec, outputs)
+    if spec.classes:
+        words = [spec.label_texts[i] for i in predictions]
     else:
         words = [f"{score:.3f}" for score in np.clip(predictions, 0, 5)]
-    file = glue.sent.get(parts[split].split, f"{name}-{split}.tsv")
+    file = spec.submission.get(splits[key].name, f"{task}-{key}.tsv")
     glue_submission.write(folder / file, words)

@@ -1,34 +1,34 @@
-"""GLUE's nine tasks and the diagnostics, Wang et al. (2019): how each is stored, judged and handed in."""
+"""GLUE's nine tasks and the diagnostics, Wang et al. (2019): their files, classes and submissions.
+
+Their metrics are in metrics.GLUE.
+"""
 
 from typing import NamedTuple
 
-from bert_tpu.tasks import metrics
-
 
 class File(NamedTuple):
-    """A split on disk: under one of these names, with these columns."""
+    """Where a split is on disk."""
 
-    names: tuple[str, ...]
-    texts: tuple[str, ...]
-    label: str
-    header: tuple[str, ...] | None = None  # of a file that has none
+    names: tuple[str, ...]  # the possible names of the file
+    texts: tuple[str, ...]  # its columns of text
+    label: str  # its column of labels
+    header: tuple[str, ...] | None = None  # names of all columns, if the file has no header
 
 
-class Glue(NamedTuple):
-    """A task of GLUE: how it is stored, judged and handed in. A split in `sent` has no labels."""
+class Spec(NamedTuple):
+    """A task of GLUE."""
 
     folders: tuple[str, ...]
-    classes: tuple[str, ...]  # as TFDS and Hugging Face order them; none for scores
-    spelt: tuple[str, ...]  # the classes in TSVs, the server's as well
-    measures: dict[str, metrics.Measure]
+    classes: tuple[str, ...]  # in the order of TFDS and Hugging Face; empty for a task with scores
+    label_texts: tuple[str, ...]  # the classes as TSVs and the server spell them
     features: tuple[str, ...]  # TFDS's names of the texts
-    files: dict[str, File]  # by TFDS's name of the split, those that are judged in their order of weight
-    sent: dict[str, str]  # test split -> the server's file
-    torn: bool = False  # whether official files have lines that a line break in a text tore apart
+    files: dict[str, File]  # split, as TFDS names it -> file; among labelled splits the most important first
+    submission: dict[str, str]  # test split, which has no labels -> file for the server
+    may_be_torn: bool = False  # True if line breaks within texts tear lines of the official files apart
 
 
 def _files(*texts: str, label: str = "label", header: tuple[str, ...] | None = None) -> dict[str, File]:
-    """The three files of most tasks."""
+    """Returns the three files that most tasks have."""
     names = {"train": "train.tsv", "validation": "dev.tsv"}
     labelled = {split: File((name,), texts, label, header) for split, name in names.items()}
     return labelled | {"test": File(("test.tsv",), texts, label)}
@@ -38,31 +38,25 @@ NUMBERS = ("0", "1")
 PAIR = ("sentence1", "sentence2")
 NLI = ("entailment", "neutral", "contradiction")
 ENTAILED = ("entailment", "not_entailment")
-ACCURACY = {"accuracy": metrics.ACCURACY}
-F1 = {"f1": metrics.F1} | ACCURACY
-CORRELATIONS = {"pearson": metrics.PEARSON, "spearman": metrics.SPEARMAN}
 TASKS = {
-    "cola": Glue(
-        ("CoLA",), ("unacceptable", "acceptable"), NUMBERS, {"matthews": metrics.MATTHEWS}, ("sentence",),
+    "cola": Spec(
+        ("CoLA",), ("unacceptable", "acceptable"), NUMBERS, ("sentence",),
         _files("sentence", header=("source", "label", "mark", "sentence")), {"test": "CoLA.tsv"},
     ),
-    "sst2": Glue(
-        ("SST-2",), ("negative", "positive"), NUMBERS, ACCURACY, ("sentence",),
-        _files("sentence"), {"test": "SST-2.tsv"},
+    "sst2": Spec(
+        ("SST-2",), ("negative", "positive"), NUMBERS, ("sentence",), _files("sentence"), {"test": "SST-2.tsv"},
     ),
-    "mrpc": Glue(
-        ("MRPC",), ("not_equivalent", "equivalent"), NUMBERS, F1, PAIR,
+    "mrpc": Spec(
+        ("MRPC",), ("not_equivalent", "equivalent"), NUMBERS, PAIR,
         _files("#1 String", "#2 String", label="Quality"), {"test": "MRPC.tsv"},
     ),
-    "stsb": Glue(
-        ("STS-B",), (), (), CORRELATIONS, PAIR, _files(*PAIR, label="score"), {"test": "STS-B.tsv"},
+    "stsb": Spec(("STS-B",), (), (), PAIR, _files(*PAIR, label="score"), {"test": "STS-B.tsv"}),
+    "qqp": Spec(
+        ("QQP",), ("not_duplicate", "duplicate"), NUMBERS, ("question1", "question2"),
+        _files("question1", "question2", label="is_duplicate"), {"test": "QQP.tsv"}, may_be_torn=True,
     ),
-    "qqp": Glue(
-        ("QQP",), ("not_duplicate", "duplicate"), NUMBERS, F1, ("question1", "question2"),
-        _files("question1", "question2", label="is_duplicate"), {"test": "QQP.tsv"}, torn=True,
-    ),
-    "mnli": Glue(
-        ("MNLI",), NLI, NLI, ACCURACY, ("premise", "hypothesis"),
+    "mnli": Spec(
+        ("MNLI",), NLI, NLI, ("premise", "hypothesis"),
         {
             "train": File(("train.tsv",), PAIR, "gold_label"),
             "validation_matched": File(("dev_matched.tsv",), PAIR, "gold_label"),
@@ -72,16 +66,13 @@ TASKS = {
         },
         {"test_matched": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"},
     ),
-    "qnli": Glue(
-        ("QNLI",), ENTAILED, ENTAILED, ACCURACY, ("question", "sentence"),
-        _files("question", "sentence"), {"test": "QNLI.tsv"},
+    "qnli": Spec(
+        ("QNLI",), ENTAILED, ENTAILED, ("question", "sentence"), _files("question", "sentence"), {"test": "QNLI.tsv"},
     ),
-    "rte": Glue(("RTE",), ENTAILED, ENTAILED, ACCURACY, PAIR, _files(*PAIR), {"test": "RTE.tsv"}),
-    "wnli": Glue(
-        ("WNLI",), ENTAILED[::-1], NUMBERS, ACCURACY, PAIR, _files(*PAIR), {"test": "WNLI.tsv"},
-    ),
-    "ax": Glue(
-        ("AX", "diagnostic"), NLI, NLI, {"matthews": metrics.MATTHEWS}, ("premise", "hypothesis"),
+    "rte": Spec(("RTE",), ENTAILED, ENTAILED, PAIR, _files(*PAIR), {"test": "RTE.tsv"}),
+    "wnli": Spec(("WNLI",), ENTAILED[::-1], NUMBERS, PAIR, _files(*PAIR), {"test": "WNLI.tsv"}),
+    "ax": Spec(
+        ("AX", "diagnostic"), NLI, NLI, ("premise", "hypothesis"),
         {
             "answers": File(("diagnostic-full.tsv",), ("Premise", "Hypothesis"), "Label"),
             "test": File(("test.tsv", "AX.tsv", "diagnostic.tsv"), PAIR, "label"),

@@ -1,4 +1,4 @@
-"""What GLUE's server takes, https://gluebenchmark.com/submit: a zip of eleven files, a prediction a line."""
+"""Files for GLUE's server, https://gluebenchmark.com/submit: a zip of eleven files, with one prediction a line."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,30 +8,31 @@ from bert_tpu.core import command
 from bert_tpu.readers import tabular
 
 HEADER = ("index", "prediction")
-ROWS = {  # of each file that the server wants: those of the official test split
+ROWS = {  # file of the server -> rows of the official test split
     "AX.tsv": 1104, "CoLA.tsv": 1063, "MNLI-m.tsv": 9796, "MNLI-mm.tsv": 9847, "MRPC.tsv": 1725, "QNLI.tsv": 5463,
     "QQP.tsv": 390_965, "RTE.tsv": 3000, "SST-2.tsv": 1821, "STS-B.tsv": 1379, "WNLI.tsv": 146,
 }  # fmt: skip
 
 
 def write(path: Path, predictions: Sequence[str]) -> None:
-    """`path`, in a folder that is made if need be, holds the predictions behind their index, from 0."""
+    """Writes the predictions with their index, from 0, to `path`. Creates its folder if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [HEADER, *((str(i), word) for i, word in enumerate(predictions))]
     path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """`archive` is a zip of the eleven files in `folder`, which are whole.
+    """Writes a zip of the eleven files in `folder` to `archive`.
 
-    Raises UserError naming all that are missing, or the first without the server's rows; then there is no archive.
+    Raises UserError, and writes nothing, if files are missing (it names all of them) or have other rows than the
+    server wants (it names the first).
     """
     if missing := [name for name in ROWS if not (folder / name).exists()]:
         raise command.UserError(f"{folder} lacks {', '.join(missing)}; predict those tasks' test splits first")
     for name, rows in ROWS.items():
-        found = tabular.read(folder / name, HEADER).whole()
-        index = found.column("index")
-        found.column("prediction")
+        columns = tabular.read(folder / name, HEADER).whole()
+        index = columns.column("index")
+        columns.column("prediction")
         if index != [str(i) for i in range(rows)]:
             raise command.UserError(
                 f"{folder / name} has {len(index)} rows, but the server wants those from 0 to {rows - 1}; "

@@ -1,7 +1,7 @@
-"""How good predictions are, by the measures of GLUE (scikit-learn's and SciPy's), and how sure that is."""
+"""Metrics of classification and regression, which task of GLUE has which, and their intervals by bootstrap."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 import warnings
 
 import numpy as np
@@ -11,17 +11,17 @@ from bert_tpu.core import command
 RESAMPLES = 1000
 
 
-class Measure(NamedTuple):
-    """A way to judge: higher is better, and every input has a number."""
+class Metric(NamedTuple):
+    """A score of predictions. Higher is better, and every input has a finite score."""
 
-    of: Callable[[np.ndarray, np.ndarray], float]  # (labels [N], predictions [N])
-    # The same of counts [C] for each class: rows that are it and predicted it, that are it, that are predicted it.
-    # None where labels are no classes.
-    of_counts: Callable[[np.ndarray, np.ndarray, np.ndarray], float] | None = None
+    compute: Callable[[np.ndarray, np.ndarray], float]  # (labels [N], predictions [N])
+    # The same from counts [C] of each class: rows that are correct, rows with this label, rows with this prediction.
+    # None for metrics of numbers.
+    from_counts: Callable[[np.ndarray, np.ndarray, np.ndarray], float] | None = None
 
 
 def require() -> None:
-    """Raises UserError unless the libraries that judge are there: better before training than after."""
+    """Raises UserError unless the libraries of the metrics are installed: better before training than after."""
     command.require("scoring", "sklearn", "scipy", extra="finetune")
 
 
@@ -47,7 +47,7 @@ def _matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
     from sklearn import metrics
 
     if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
-        return 0.0  # scikit-learn's answer too, but with a warning
+        return 0.0  # scikit-learn returns it too, but with a warning
     return float(metrics.matthews_corrcoef(labels, predictions))
 
 
@@ -63,83 +63,109 @@ def _spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     return _correlation(stats.spearmanr, labels, predictions)
 
 
-def _correlation(of: Callable, labels: np.ndarray, predictions: np.ndarray) -> float:
+def _correlation(correlate: Callable[..., Any], labels: np.ndarray, predictions: np.ndarray) -> float:
     if len(labels) < 2:
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of constant sides, whose answer is below
-        found = float(of(labels.astype(np.float64), predictions.astype(np.float64)).statistic)
-    return found if np.isfinite(found) else 0.0
+        warnings.simplefilter("ignore")  # SciPy warns of constant inputs; they score 0 below
+        value = float(correlate(labels.astype(np.float64), predictions.astype(np.float64)).statistic)
+    return value if np.isfinite(value) else 0.0
 
 
-def _accuracy_of(right: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
-    return right.sum() / labels.sum()
+def _accuracy_from_counts(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
+    return correct.sum() / labels.sum()
 
 
-def _f1_of(right: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
-    return 2 * right[1] / (labels[1] + predictions[1]) if right[1] else 0.0
+def _f1_from_counts(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
+    return 2 * correct[1] / (labels[1] + predictions[1]) if correct[1] else 0.0
 
 
-def _macro_f1_of(right: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
+def _macro_f1_from_counts(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
     both = labels + predictions
-    return np.mean(2 * right[both > 0] / both[both > 0])
+    return float(np.mean(2 * correct[both > 0] / both[both > 0]))
 
 
-def _matthews_of(right: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
+def _matthews_from_counts(correct: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> float:
     """Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient (2004), equation 8."""
     rows = labels.sum()
     labels, predictions = labels / rows, predictions / rows
     spread = (1 - labels @ labels) * (1 - predictions @ predictions)
-    return (right.sum() / rows - labels @ predictions) / spread**0.5 if spread > 0 else 0.0
+    return (correct.sum() / rows - labels @ predictions) / spread**0.5 if spread > 0 else 0.0
 
 
-ACCURACY = Measure(_accuracy, _accuracy_of)
-F1 = Measure(_f1, _f1_of)  # of class 1; 0 where nothing is of it
-MACRO_F1 = Measure(_macro_f1, _macro_f1_of)  # the mean over the classes that are labels or predictions
-MATTHEWS = Measure(_matthews, _matthews_of)  # 0 where labels or predictions are all of one class
-PEARSON = Measure(_pearson)  # 0 where a side is constant, or holds what is no number
-SPEARMAN = Measure(_spearman)  # ties at their mean rank; 0 as above
+ACCURACY = Metric(_accuracy, _accuracy_from_counts)
+F1 = Metric(_f1, _f1_from_counts)  # of class 1; 0 without correct predictions of it
+MACRO_F1 = Metric(_macro_f1, _macro_f1_from_counts)  # mean over the classes that occur in labels or predictions
+MATTHEWS = Metric(_matthews, _matthews_from_counts)  # 0 if labels or predictions are all of one class
+PEARSON = Metric(_pearson)  # 0 if labels or predictions are constant, or not all finite
+SPEARMAN = Metric(_spearman)  # ties have their mean rank; 0 as for PEARSON
+
+# Task of GLUE -> its metrics by name, the main one first: Wang et al. (2019), table 1.
+GLUE = {
+    "cola": {"matthews": MATTHEWS},
+    "sst2": {"accuracy": ACCURACY},
+    "mrpc": {"f1": F1, "accuracy": ACCURACY},
+    "stsb": {"pearson": PEARSON, "spearman": SPEARMAN},
+    "qqp": {"f1": F1, "accuracy": ACCURACY},
+    "mnli": {"accuracy": ACCURACY},
+    "qnli": {"accuracy": ACCURACY},
+    "rte": {"accuracy": ACCURACY},
+    "wnli": {"accuracy": ACCURACY},
+    "ax": {"matthews": MATTHEWS},
+}
+# Head -> the metrics of a user's own table.
+TABLE = {
+    "classify": {"accuracy": ACCURACY, "macro_f1": MACRO_F1},
+    "regress": {"pearson": PEARSON, "spearman": SPEARMAN},
+}
 
 
-def points(measures: dict[str, Measure], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
-    """Each measure's number, in their order."""
-    return {name: measure.of(labels, predictions) for name, measure in measures.items()}
+def scores(metrics: dict[str, Metric], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Returns the score of each metric, in their order."""
+    return {name: metric.compute(labels, predictions) for name, metric in metrics.items()}
 
 
-def draws(
-    measure: Measure, labels: np.ndarray, predictions: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+def bootstrap(
+    metric: Metric, labels: np.ndarray, predictions: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """The measure of several models' predictions [S, N] over as many rows, drawn again with replacement.
+    """Returns scores [resamples, S] of S models, each on as many rows as there are, drawn with replacement.
 
-    [resamples, S], all models on the same rows (Efron and Tibshirani, An Introduction to the Bootstrap (1993)). The
-    rows are all that varies: the seed of a training is not in it.
+    A draw takes the same rows for all models (Efron and Tibshirani, An Introduction to the Bootstrap (1993)). Only the
+    rows vary, not the seed of a training.
+
+    labels: [N]
+    predictions: [S, N]
     """
     rng, rows = np.random.default_rng(seed), len(labels)
-    if not measure.of_counts:
-        drawn = (rng.integers(rows, size=rows) for _ in range(resamples))
-        return np.array([[measure.of(labels[draw], each[draw]) for each in predictions] for draw in drawn])
-    # Rows of the same label and predictions are one, and how often each is drawn is multinomial: QQP's 40,430 rows
-    # are four of one model.
-    found, counts = np.unique(np.stack([labels, *predictions]), axis=1, return_counts=True)
-    classes, (of_label, *of_models) = 1 + max(found.max(), 1), found
-    drawn = rng.multinomial(rows, counts / rows, size=resamples)
+    if metric.from_counts is None:
+        picks = (rng.integers(rows, size=rows) for _ in range(resamples))
+        return np.array([[metric.compute(labels[pick], model[pick]) for model in predictions] for pick in picks])
+    # Rows with the same label and predictions form a kind, and a draw of kinds is multinomial. For one model, the
+    # 40,430 rows of QQP are of four kinds.
+    kinds, counts = np.unique(np.stack([labels, *predictions]), axis=1, return_counts=True)
+    num_classes, (label, *predicted) = 1 + max(kinds.max(), 1), kinds
+    from_counts = metric.from_counts
 
-    def judged(draw):
-        there = np.bincount(of_label, draw, classes)
-        for predicted in of_models:
-            right = np.bincount(of_label, draw * (predicted == of_label), classes)
-            yield measure.of_counts(right, there, np.bincount(predicted, draw, classes))
+    def model_scores(draw: np.ndarray) -> Iterator[float]:
+        labelled = np.bincount(label, draw, num_classes)
+        for prediction in predicted:
+            correct = np.bincount(label, draw * (prediction == label), num_classes)
+            yield from_counts(correct, labelled, np.bincount(prediction, draw, num_classes))
 
-    return np.array([list(judged(draw)) for draw in drawn])
+    draws = rng.multinomial(rows, counts / rows, size=resamples)
+    return np.array([list(model_scores(draw)) for draw in draws])
 
 
-def draws_of_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """`draws` of a measure that is the mean over rows of their values [S, N], or [S, N, K] of several; [.., K] too."""
+def bootstrap_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Returns `bootstrap` [resamples, S] of a metric that is the mean of its rows' values [S, N].
+
+    For values [S, N, K], of K metrics, the result is [resamples, S, K].
+    """
     rng, rows = np.random.default_rng(seed), values.shape[1]
     return np.stack([values[:, rng.integers(rows, size=rows)].mean(1) for _ in range(resamples)])
 
 
-def interval(drawn: np.ndarray) -> tuple[float, float]:
-    """Between what 95% of the draws lie: the 2.5th and the 97.5th percentile."""
-    low, high = np.percentile(drawn, [2.5, 97.5])
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """Returns the 2.5th and the 97.5th percentile: 95% of the draws are between them."""
+    low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)

@@ -1,22 +1,48 @@
-"""SQuAD, versions 1.1 and 2.0, as a task: which part of a context answers a question, and in 2.0 whether one does."""
+"""Reads SQuAD 1.1 and 2.0 as a task: find the answer to a question in its context; in 2.0 also whether it has one."""
 
+from collections.abc import Callable, Iterable, Sequence
 import functools
 import json
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.tasks import metrics, squad_file, squad_metrics, squad_spans, squad_windows, task
+from bert_tpu.tasks import metrics, squad_file, squad_metrics, squad_spans, squad_windows
+from bert_tpu.tasks.squad_spans import Span
+from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
-SHORTEST, LONGEST = 8, 512  # of max_length; BERT has 512 positions
+SHORTEST, LONGEST = 8, 512  # max_length; BERT has 512 positions
 
 
-class _Split(NamedTuple):
+class Split(NamedTuple):
+    """An encoded split."""
+
     questions: list[squad_file.Question]
     contexts: list[str]  # of each question
     windows: squad_windows.Windows
+
+
+class Decoder(NamedTuple):
+    """Turns outputs of the model into answers."""
+
+    splits: dict[str, Split]
+    n_best: int
+    max_answer_length: int
+    null_threshold: float
+
+    def spans(self, name: str, outputs: np.ndarray) -> list[list[Span]]:
+        """Returns the likeliest answers to each question of a split, the likeliest first."""
+        split = self.splits[name]
+        return squad_spans.best_spans(
+            split.windows, split.contexts, outputs, n_best=self.n_best, max_answer_length=self.max_answer_length
+        )
+
+    def null_spans(self, name: str, outputs: np.ndarray) -> list[Span]:
+        """Returns the null answer to each question of a split."""
+        return squad_spans.null_spans(self.splits[name].windows, outputs)
 
 
 def load(
@@ -31,16 +57,20 @@ def load(
     n_best: int,
     null_threshold: float,
     vocabulary: vocab.Vocab,
-) -> task.Task:
-    """The task of two files in SQuAD's form.
+) -> Task:
+    """Returns the task of two files in SQuAD's format.
 
-    version: "1.1", where every question has an answer, or "2.0". max_length: tokens of a window. doc_stride: tokens
-    between the starts of two windows over a context. max_query_length: pieces of a question, the rest is cut off.
-    max_answer_length: tokens. n_best: answers that are weighed against each other. null_threshold: 2.0 answers
-    nothing where that is likelier than the best answer by more than this, in logits; the score best_f1_thresh is a
-    value for it, to be chosen on other questions than are judged.
+    Raises UserError for numbers out of bounds and for files that `squad_file.read` or `squad_windows.make` refuses.
 
-    Raises UserError for numbers out of bounds and for what `squad_file.read` and `windows.make` refuse.
+    train, validation: paths
+    version: "1.1", in which every question has an answer, or "2.0"
+    max_length: tokens of a window
+    doc_stride: tokens from the start of a window to the start of the next one over the same context
+    max_query_length: tokens of a question; the rest is cut off
+    max_answer_length: tokens
+    n_best: number of answers that are compared
+    null_threshold: logits; 2.0 gives the null answer if its score exceeds the best answer's by more than this. The
+        metric best_f1_thresh is a value for it, which should come from other questions than are scored.
     """
     _check(
         version, max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length,
@@ -51,34 +81,34 @@ def load(
         if not path:
             raise command.UserError(f"no {name} file: give --config.data.{name}=FILE, SQuAD's JSON")
         paragraphs = squad_file.read(path, version)
-        made = squad_windows.make(
+        windows = squad_windows.make(
             paragraphs, path=path, vocabulary=vocabulary,
             max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length,
         )  # fmt: skip
-        questions = [(question, paragraph.context) for paragraph in paragraphs for question in paragraph.questions]
-        splits[name] = _Split(*map(list, zip(*questions, strict=True)), made)
-    best = functools.partial(squad_spans.best, n_best=n_best, max_answer_length=max_answer_length)
-    if version == "1.1":
-        score, write, values = (functools.partial(do, splits, best) for do in (_score_1, _write_1, _values_1))
-    else:
-        score, write, values = (
-            functools.partial(do, splits, best, null_threshold) for do in (_score_2, _write_2, _values_2)
-        )
-    return task.Task(
+        questions = [question for paragraph in paragraphs for question in paragraph.questions]
+        contexts = [paragraph.context for paragraph in paragraphs for _ in paragraph.questions]
+        splits[name] = Split(questions, contexts, windows)
+    decoder = Decoder(splits, n_best, max_answer_length, null_threshold)
+    score, write, values = (
+        (_score_v1_1, _write_v1_1, _values_v1_1) if version == "1.1" else (_score_v2_0, _write_v2_0, _values_v2_0)
+    )
+    return Task(
         name=f"squad-{version}",
         head="span",
         labels=("start", "end"),
         splits={name: split.windows.rows for name, split in splits.items()},
-        judged=("validation",),
-        score=score,
-        write=write,
-        draws=functools.partial(_draws, values),
+        eval_splits=("validation",),
+        score=functools.partial(score, decoder),
+        write=functools.partial(write, decoder),
+        bootstrap=functools.partial(_bootstrap, functools.partial(values, decoder)),
     )
 
 
-def _check(version, max_length, **counts):
+def _check(version: str, max_length: int, **counts: int) -> None:
     if version not in squad_file.VERSIONS:
-        raise command.UserError(f"version {version!r} is none of {', '.join(squad_file.VERSIONS)}")
+        raise command.UserError(
+            f"version {version!r} is not one of {', '.join(squad_file.VERSIONS)}: give --config.data.version=2.0"
+        )
     if not SHORTEST <= max_length <= LONGEST:
         raise command.UserError(f"max_length {max_length}: give {SHORTEST} to {LONGEST} tokens")
     for name, count in counts.items():
@@ -86,83 +116,85 @@ def _check(version, max_length, **counts):
             raise command.UserError(f"{name} {count}: give 1 or more")
 
 
-def _score_1(splits, best, split, outputs):
-    return squad_metrics.evaluate_v1_1(*_answers_1(splits, best, split, outputs))
+def _score_v1_1(decoder: Decoder, split: str, outputs: np.ndarray) -> dict[str, float]:
+    return squad_metrics.evaluate_v1_1(*_answers_v1_1(decoder, split, outputs))
 
 
-def _values_1(splits, best, split, outputs):
-    return squad_metrics.values_v1_1(*_answers_1(splits, best, split, outputs))
+def _values_v1_1(decoder: Decoder, split: str, outputs: np.ndarray) -> dict[str, list[float]]:
+    return squad_metrics.values_v1_1(*_answers_v1_1(decoder, split, outputs))
 
 
-def _score_2(splits, best, null_threshold, split, outputs):
-    return squad_metrics.evaluate_v2_0(*_answers_2(splits, best, split, outputs), null_threshold)
+def _score_v2_0(decoder: Decoder, split: str, outputs: np.ndarray) -> dict[str, float]:
+    return squad_metrics.evaluate_v2_0(*_answers_v2_0(decoder, split, outputs), decoder.null_threshold)
 
 
-def _values_2(splits, best, null_threshold, split, outputs):
-    return squad_metrics.values_v2_0(*_answers_2(splits, best, split, outputs), null_threshold)
+def _values_v2_0(decoder: Decoder, split: str, outputs: np.ndarray) -> dict[str, list[float]]:
+    return squad_metrics.values_v2_0(*_answers_v2_0(decoder, split, outputs), decoder.null_threshold)
 
 
-def _answers_1(splits, best, split, outputs):
-    """Of each question its likeliest text, and the answers that are right."""
-    questions, contexts, made = splits[split]
-    return _texts(best(made, contexts, outputs)), _golds(questions)
+def _answers_v1_1(decoder: Decoder, split: str, outputs: np.ndarray) -> tuple[list[str], list[list[str]]]:
+    """Returns the likeliest text and the gold answers of each question."""
+    return _texts(decoder.spans(split, outputs)), _golds(decoder.splits[split].questions)
 
 
-def _answers_2(splits, best, split, outputs):
-    """The same, and the odds that there is none."""
-    questions, contexts, made = splits[split]
-    found = best(made, contexts, outputs)
-    return _texts(found), _golds(questions), _odds(squad_spans.none(made, outputs), found)
+def _answers_v2_0(decoder: Decoder, split: str, outputs: np.ndarray) -> tuple[list[str], list[list[str]], list[float]]:
+    """Returns the likeliest text, the gold answers and the null odds of each question."""
+    spans = decoder.spans(split, outputs)
+    odds = _null_odds(decoder.null_spans(split, outputs), spans)
+    return _texts(spans), _golds(decoder.splits[split].questions), odds
 
 
-def _texts(found):
-    return [likely[0].text for likely in found]
+def _texts(spans: list[list[Span]]) -> list[str]:
+    return [likeliest[0].text for likeliest in spans]
 
 
-def _golds(questions):
+def _golds(questions: list[squad_file.Question]) -> list[list[str]]:
     return [[answer.text for answer in question.answers] for question in questions]
 
 
-def _draws(values, split, outputs):
-    """Of the scores that are means over all questions, per cent."""
-    each = [values(split, said) for said in outputs]
-    return {name: metrics.draws_of_means(100.0 * np.array([of[name] for of in each])) for name in each[0]}
+def _bootstrap(
+    values: Callable[[str, np.ndarray], dict[str, list[float]]], split: str, outputs: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns draws, per cent, of the metrics that are means over all questions: `values` has one of each question."""
+    models = [values(split, model) for model in outputs]
+    return {name: metrics.bootstrap_means(100.0 * np.array([model[name] for model in models])) for name in models[0]}
 
 
-def _write_1(splits, best, split, outputs, folder):
-    """Leaves predictions.json, id -> text, and nbest_predictions.json, id -> texts with their probabilities."""
-    questions, contexts, made = splits[split]
-    found = best(made, contexts, outputs)
-    _dump(folder / "predictions.json", questions, _texts(found))
-    _dump(folder / "nbest_predictions.json", questions, map(_records, found))
+def _write_v1_1(decoder: Decoder, split: str, outputs: np.ndarray, folder: Path) -> None:
+    """Writes predictions.json, id -> text, and nbest_predictions.json, id -> texts with their probabilities."""
+    questions, spans = decoder.splits[split].questions, decoder.spans(split, outputs)
+    _dump(folder / "predictions.json", questions, _texts(spans))
+    _dump(folder / "nbest_predictions.json", questions, map(_records, spans))
 
 
-def _write_2(splits, best, null_threshold, split, outputs, folder):
-    """As _write_1, "" being a text like others, and null_odds.json, id -> odds that there is no answer."""
-    questions, contexts, made = splits[split]
-    found, empty = best(made, contexts, outputs), squad_spans.none(made, outputs)
-    odds = _odds(empty, found)
-    texts = ["" if odd > null_threshold else likely[0].text for odd, likely in zip(odds, found, strict=True)]
-    weighed = (sorted([*likely, none], key=lambda s: -s.score) for likely, none in zip(found, empty, strict=True))
+def _write_v2_0(decoder: Decoder, split: str, outputs: np.ndarray, folder: Path) -> None:
+    """Writes null_odds.json, id -> null odds, and the files of version 1.1, in which "" may be an answer."""
+    questions, spans = decoder.splits[split].questions, decoder.spans(split, outputs)
+    nulls = decoder.null_spans(split, outputs)
+    odds = _null_odds(nulls, spans)
+    texts = [
+        "" if odd > decoder.null_threshold else likeliest[0].text for odd, likeliest in zip(odds, spans, strict=True)
+    ]
+    ranked = (sorted([*likeliest, null], key=lambda s: -s.score) for likeliest, null in zip(spans, nulls, strict=True))
     _dump(folder / "predictions.json", questions, texts)
-    _dump(folder / "nbest_predictions.json", questions, map(_records, weighed))
+    _dump(folder / "nbest_predictions.json", questions, map(_records, ranked))
     _dump(folder / "null_odds.json", questions, odds)
 
 
-def _odds(empty, found):
-    """How far the score of no answer lies above that of the likeliest one."""
-    return [none.score - likely[0].score for none, likely in zip(empty, found, strict=True)]
+def _null_odds(nulls: list[Span], spans: list[list[Span]]) -> list[float]:
+    """Returns the score of the null answer minus that of the likeliest other answer."""
+    return [null.score - likeliest[0].score for null, likeliest in zip(nulls, spans, strict=True)]
 
 
-def _records(likely):
-    """Spans as nbest_predictions.json has them."""
+def _records(spans: list[Span]) -> list[dict[str, Any]]:
+    """Returns spans in the format of nbest_predictions.json."""
     return [
         {"text": span.text, "probability": probability, "start_logit": span.start_logit, "end_logit": span.end_logit}
-        for span, probability in zip(likely, squad_spans.probabilities(likely), strict=True)
+        for span, probability in zip(spans, squad_spans.probabilities(spans), strict=True)
     ]
 
 
-def _dump(path, questions, values):
+def _dump(path: Path, questions: Sequence[squad_file.Question], values: Iterable[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    of_id = {question.id: value for question, value in zip(questions, values, strict=True)}
-    path.write_text(json.dumps(of_id, indent=1) + "\n")
+    by_id = {question.id: value for question, value in zip(questions, values, strict=True)}
+    path.write_text(json.dumps(by_id, indent=1) + "\n")

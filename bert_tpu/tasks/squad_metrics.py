@@ -1,4 +1,4 @@
-"""Exact match and F1 of answers, as SQuAD's own scripts evaluate-v1.1.py and evaluate-v2.0.py define them."""
+"""Exact match and F1 of answers, as SQuAD's scripts evaluate-v1.1.py and evaluate-v2.0.py define them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,12 +10,16 @@ NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def evaluate_v1_1(texts: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Per cent of all questions, each at the best of its gold answers; under the names of evaluate-v1.1.py."""
+    """Returns metrics in per cent, under the names of evaluate-v1.1.py. A question counts with its best gold answer.
+
+    texts: the predicted answer to each question
+    golds: the gold answers to each question
+    """
     return {name: _per_cent(values) for name, values in values_v1_1(texts, golds).items()}
 
 
 def values_v1_1(texts: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, list[float]]:
-    """Of each question, 0 to 1, what the scores of `evaluate_v1_1` are means of."""
+    """Returns, for each metric of `evaluate_v1_1`, the score of each question, 0 to 1, of which it is the mean."""
     pairs = list(zip(texts, golds, strict=True))
     return {
         "f1": [max(overlap(text, gold) for gold in known) for text, known in pairs],
@@ -26,12 +30,16 @@ def values_v1_1(texts: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[st
 def evaluate_v2_0(
     texts: Sequence[str], golds: Sequence[Sequence[str]], odds: Sequence[float], threshold: float
 ) -> dict[str, float]:
-    """Per cent of all questions, of those with answers and those without; under the names of evaluate-v2.0.py.
+    """Returns metrics in per cent, of all questions, of those with answers and of those without.
 
-    texts: the likeliest answers that are not empty. odds: that there is none; above `threshold` the empty answer is
-    taken. best_exact and best_f1 are those at the threshold where they are highest. All this is what the script says
-    of the same texts, with the odds as --na-prob-file and --na-prob-thresh. Of texts that are emptied beforehand it
-    says the same but for the best ones: there it can then take back no empty answer.
+    best_exact and best_f1 are those at the threshold where they are highest. Names and values are those of
+    evaluate-v2.0.py for the same texts, with the odds as --na-prob-file and the threshold as --na-prob-thresh. If the
+    texts above the threshold are emptied beforehand, the script differs only in the best ones, as it cannot restore
+    an emptied answer.
+
+    texts: the likeliest answer to each question that is not empty
+    golds: the gold answers to each question
+    odds: null odds of each question, that it has no answer; above `threshold` its answer is the empty one
     """
     answered = [bool(known) for known in golds]
     raw, scores = _answered_v2_0(texts, golds), {}
@@ -39,8 +47,8 @@ def evaluate_v2_0(
         scores[name] = _per_cent(values)
         for group, wanted in (("HasAns", True), ("NoAns", False)):
             if wanted in answered:
-                of = [value for value, has in zip(values, answered, strict=True) if has is wanted]
-                scores[f"{group}_{name}"] = _per_cent(of)
+                of_group = [value for value, has in zip(values, answered, strict=True) if has is wanted]
+                scores[f"{group}_{name}"] = _per_cent(of_group)
     for name, values in raw.items():
         scores[f"best_{name}"], scores[f"best_{name}_thresh"] = _best(values, texts, answered, odds)
     return scores
@@ -49,7 +57,7 @@ def evaluate_v2_0(
 def values_v2_0(
     texts: Sequence[str], golds: Sequence[Sequence[str]], odds: Sequence[float], threshold: float
 ) -> dict[str, list[float]]:
-    """Of each question, 0 to 1, what the scores f1 and exact of `evaluate_v2_0` are means of."""
+    """Returns, for the metrics f1 and exact of `evaluate_v2_0`, the score of each question, of which they are means."""
     return {
         name: [
             float(not known) if odd > threshold else value
@@ -59,9 +67,9 @@ def values_v2_0(
     }
 
 
-def _answered_v2_0(texts, golds):
-    """The same where every question is answered by its text."""
-    # An answer of articles and marks alone is none; where that leaves none, the empty one is right.
+def _answered_v2_0(texts: Sequence[str], golds: Sequence[Sequence[str]]) -> dict[str, list[float]]:
+    """Returns what `values_v2_0` returns if no answer is empty."""
+    # A gold answer of articles and punctuation alone does not count; if none is left, the empty answer is right.
     golds = [[gold for gold in known if normalize(gold)] or [""] for known in golds]
     pairs = list(zip(texts, golds, strict=True))
     return {
@@ -73,17 +81,17 @@ def _answered_v2_0(texts, golds):
 
 
 def normalize(text: str) -> str:
-    """Lower case without ASCII punctuation, articles and superfluous white space."""
+    """Returns the text in lower case, without ASCII punctuation, articles and superfluous white space."""
     return " ".join(ARTICLES.sub(" ", text.lower().translate(NO_PUNCTUATION)).split())
 
 
 def exact(text: str, golds: Sequence[str]) -> float:
-    """1 if the text is one of the gold answers once normalized, else 0."""
+    """Returns 1 if the normalized text equals a normalized gold answer, else 0."""
     return float(normalize(text) in map(normalize, golds))
 
 
 def overlap(text: str, gold: str) -> float:
-    """F1 of the words that two texts share once normalized; 0 where they share none."""
+    """Returns the F1 of the words that two normalized texts share; 0 if they share none."""
     words, wanted = normalize(text).split(), normalize(gold).split()
     same = (Counter(words) & Counter(wanted)).total()
     if not same:
@@ -92,17 +100,19 @@ def overlap(text: str, gold: str) -> float:
     return (2 * precision * recall) / (precision + recall)
 
 
-def _per_cent(values):
+def _per_cent(values: Sequence[float]) -> float:
     return 100.0 * sum(values) / len(values)
 
 
-def _best(values, texts, answered, odds):
-    """The highest score over all thresholds and the lowest threshold that has it, 0 where all answers are empty.
+def _best(
+    values: Sequence[float], texts: Sequence[str], answered: list[bool], odds: Sequence[float]
+) -> tuple[float, float]:
+    """Returns the highest score over all thresholds, in per cent, and the lowest threshold with it.
 
-    As the script has it, questions of equal odds are taken in one by one, so that the score between two of them, which
-    no threshold gives, counts as well.
+    The threshold is 0 if empty answers alone score best. As in the script, questions with equal odds count one after
+    another, so that a score between two of them, which no threshold has, may be the highest.
     """
-    score = best = answered.count(False)
+    score = best = float(answered.count(False))
     threshold = 0.0
     for i in sorted(range(len(odds)), key=odds.__getitem__):
         score += values[i] if answered[i] else -bool(texts[i])

@@ -1,10 +1,11 @@
-"""Windows over contexts: [CLS] question [SEP] piece of the context [SEP], and where the answer is in each."""
+"""Windows over contexts: [CLS] question [SEP] part of the context [SEP], with the place of the answer in each."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 import unicodedata
 
 import numpy as np
+import tokenizers
 
 from bert_tpu.core import command
 from bert_tpu.data import token_rows
@@ -13,24 +14,24 @@ from bert_tpu.tokenizer import vocab
 
 
 class Windows(NamedTuple):
-    """Rows, and which characters of a context their tokens are. A question's rows follow one another."""
+    """Rows, and the characters of the context that their tokens are. The rows of a question are consecutive."""
 
     rows: token_rows.Rows
-    questions: np.ndarray  # int64 [N], the question of each row: 0, 1, ... in the file's order
-    begins: np.ndarray  # int64 [N], the place of the row's first token of context; the last is at its length - 2
-    firsts: np.ndarray  # int64 [N], the index of that token in `offsets`
-    offsets: np.ndarray  # int32 [tokens of all contexts, 2], a token's first character in its context and its stop
+    questions: np.ndarray  # int64 [N], the question of each row: 0, 1, ... in the order of the file
+    context_places: np.ndarray  # int64 [N], place in the row of its first context token; the last is at length - 2
+    context_tokens: np.ndarray  # int64 [N], index of that token in `offsets`
+    offsets: np.ndarray  # int32 [tokens of all contexts, 2], first character of a token in its context, and its stop
 
-    def characters(self, rows, first, last) -> tuple[np.ndarray, np.ndarray]:
-        """Start and stop in their contexts of the text from place `first` to place `last` of each row."""
-        shift = self.firsts[rows] - self.begins[rows]
+    def characters(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns start and stop, in their contexts, of the text from place `first` to place `last` of each row."""
+        shift = self.context_tokens[rows] - self.context_places[rows]
         return self.offsets[first + shift, 0], self.offsets[last + shift, 1]
 
 
 class _Row(NamedTuple):
     ids: np.ndarray
-    begin: int
-    first: int
+    context_place: int
+    context_token: int
     question: int
     span: tuple[int, int]
 
@@ -44,41 +45,45 @@ def make(
     doc_stride: int,
     max_query_length: int,
 ) -> Windows:
-    """Every question before every piece of its context, as run_squad.py of google-research/bert makes them.
+    """Returns windows with every question before every part of its context, as run_squad.py of google-research/bert.
 
-    A question is cut to `max_query_length` pieces; a window begins `doc_stride` tokens of context behind the one
-    before it, and the last holds the context's end. A row's label is the places of its question's first answer, 0
-    and 0, those of [CLS], where the window does not hold all of it. An answer is all tokens that share a character
-    with it: the original takes whole words split at white space.
+    The last window has the end of the context. A row's label is the places of its question's first answer, or 0 and 0,
+    those of [CLS], if the window lacks a part of it. An answer is all tokens that share a character with it; the
+    original takes whole words, split at white space.
 
-    Raises UserError, naming `path`, where a question leaves no room or less than `doc_stride`, a context has no token
-    or an answer none.
+    Raises UserError if a question leaves no room, or less than `doc_stride`, and if a context or answer has no token.
+
+    path: the file's name in error messages
+    max_length: tokens of a window
+    doc_stride: context tokens from the start of a window to the start of the next one
+    max_query_length: tokens of a question; the rest is cut off
     """
     tokenizer, special = vocab.tokenizer(vocabulary), vocab.ids(vocabulary)
     sep = np.array([special.sep], np.uint16)
-    rows, offsets, read, question = [], [], 0, 0
+    rows, offsets, num_tokens, number = [], [], 0, 0
     for paragraph in paragraphs:
         texts = [paragraph.context, *(q.text for q in paragraph.questions)]
-        context, *asked = tokenizer.encode_batch(texts, add_special_tokens=False)
+        context, *encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
         ids, places = np.array(context.ids, np.uint16), _offsets(paragraph.context, context)
-        for q, encoding in zip(paragraph.questions, asked, strict=True):
+        for question, encoding in zip(paragraph.questions, encodings, strict=True):
             head = np.array([special.cls, *encoding.ids[:max_query_length], special.sep], np.uint16)
-            where, room = f"{path}: question {q.id}", max_length - len(head) - 1
+            where, room = f"{path}: question {question.id}", max_length - len(head) - 1
             _check_room(where, room, max_length=max_length, doc_stride=doc_stride)
-            answer = _answer(where, q, places)
-            for start, stop in pieces(len(ids), room, doc_stride):
+            answer = _answer(where, question, places)
+            for start, stop in cut(len(ids), room, doc_stride):
                 row = np.concatenate([head, ids[start:stop], sep])
-                inside = answer and start <= answer[0] and answer[1] < stop
-                span = tuple(place - start + len(head) for place in answer) if inside else (0, 0)
-                rows.append(_Row(row, len(head), read + start, question, span))
-            question += 1
+                span = (0, 0)
+                if answer is not None and start <= answer[0] and answer[1] < stop:
+                    span = (answer[0] - start + len(head), answer[1] - start + len(head))
+                rows.append(_Row(row, len(head), num_tokens + start, number, span))
+            number += 1
         offsets.append(places)
-        read += len(places)
-    return _joined(rows, offsets)
+        num_tokens += len(places)
+    return _join(rows, offsets)
 
 
-def pieces(length: int, room: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Start and stop of pieces of at most `room` tokens that cover `length` tokens, `stride` <= room apart."""
+def cut(length: int, room: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Yields start and stop of parts that cover `length` tokens: at most `room` tokens each, `stride` <= room apart."""
     start = 0
     while start + room < length:
         yield start, start + room
@@ -86,27 +91,27 @@ def pieces(length: int, room: int, stride: int) -> Iterator[tuple[int, int]]:
     yield start, length
 
 
-def _joined(rows, offsets):
+def _join(rows: list[_Row], offsets: list[np.ndarray]) -> Windows:
     lengths = np.array([len(row.ids) for row in rows])
-    begins = np.array([row.begin for row in rows])
+    context_places = np.array([row.context_place for row in rows])
     starts = np.concatenate([[0], lengths.cumsum()])
-    inside = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+    places = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
     return Windows(
         token_rows.Rows(
             ids=np.concatenate([row.ids for row in rows]),
-            types=(inside >= np.repeat(begins, lengths)).astype(np.uint8),
+            types=(places >= np.repeat(context_places, lengths)).astype(np.uint8),
             starts=starts,
             labels=np.array([row.span for row in rows], np.int32),
         ),
         questions=np.array([row.question for row in rows]),
-        begins=begins,
-        firsts=np.array([row.first for row in rows]),
+        context_places=context_places,
+        context_tokens=np.array([row.context_token for row in rows]),
         offsets=np.concatenate(offsets),
     )
 
 
-def _offsets(text, encoding):
-    """Characters of each token [tokens, 2]. An accent that lowering drops belongs to the letter before it."""
+def _offsets(text: str, encoding: tokenizers.Encoding) -> np.ndarray:
+    """Returns start and stop of each token [tokens, 2]. A dropped accent belongs to its letter."""
     places = np.array(encoding.offsets, np.int32).reshape(-1, 2)
     if not text.isascii():
         for place in places:
@@ -115,22 +120,22 @@ def _offsets(text, encoding):
     return places
 
 
-def _answer(where, question, offsets):
-    """First and last token of the first answer, None where there is no answer."""
+def _answer(where: str, question: squad_file.Question, offsets: np.ndarray) -> tuple[int, int] | None:
+    """Returns the first and last token of the first answer; None if the question has no answer."""
     if not len(offsets):
-        raise command.UserError(f"{where} has a context without any token: there is nothing to answer from")
+        raise command.UserError(f"{where} has a context without any token: take the question out")
     if not question.answers:
         return None
     text, start = question.answers[0]
-    # Both columns ascend: no letter's pieces come before those of the letters before it.
+    # Both columns ascend: the tokens of a letter come after those of the letters before it.
     first = int(np.searchsorted(offsets[:, 1], start, side="right"))
     last = int(np.searchsorted(offsets[:, 0], start + len(text), side="left")) - 1
     if first > last:
-        raise command.UserError(f"{where} has the answer {text[:80]!r}, of which the tokenizer keeps nothing: mend it")
+        raise command.UserError(f"{where} has the answer {text[:80]!r}, of which the tokenizer keeps nothing: fix it")
     return first, last
 
 
-def _check_room(where, room, *, max_length, doc_stride):
+def _check_room(where: str, room: int, *, max_length: int, doc_stride: int) -> None:
     if room < 1:
         raise command.UserError(
             f"{where} leaves no token of max_length {max_length} to its context: "

@@ -1,4 +1,4 @@
-"""What fine-tuning needs of a task: rows to train and be judged on, what an output means, and how it is judged."""
+"""A Task: everything that fine-tuning needs to train and evaluate on some data set."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +10,19 @@ from bert_tpu.data import token_rows
 
 
 class Task(NamedTuple):
-    """A task that was read. Outputs are what its head says of a split's rows, float32 and in their order:
+    """A task, read from files.
 
-    "classify" [N, classes], "regress" [N, 1], "span" [all tokens, 2], "tag" [all tokens, classes].
+    `outputs` are the head's, float32 and in the order of a split's rows: for the head "classify" [N, classes], for
+    "regress" [N, 1], for "span" [all tokens, 2], for "tag" [all tokens, classes].
     """
 
     name: str
-    head: str
-    labels: tuple[str, ...]  # of the classes; one name for "regress", two for "span"
-    splits: dict[
-        str, token_rows.Rows
-    ]  # "train", those to be judged on, in their order of weight, and those to be predicted
-    judged: tuple[str, ...]
-    score: Callable[[str, np.ndarray], dict[str, float]]  # (judged split, outputs) -> scores, the main one first
-    write: Callable[[str, np.ndarray, Path], None]  # (split, outputs, folder): its predictions are in a file there
-    # (judged split, outputs of several models, [S, ...]) -> score -> [draws, S], all models on the same rows, which are
-    # drawn with replacement: how much each score, or a difference, owes to the rows that happen to be there.
-    draws: Callable[[str, np.ndarray], dict[str, np.ndarray]]
+    head: str  # "classify", "regress", "span" or "tag"
+    labels: tuple[str, ...]  # names of the classes; one name for "regress", two for "span"
+    splits: dict[str, token_rows.Rows]  # "train", then the labelled ones, the most important first, then the others
+    eval_splits: tuple[str, ...]  # the labelled splits but "train"
+    score: Callable[[str, np.ndarray], dict[str, float]]  # (eval split, outputs) -> metric -> score; the main one first
+    write: Callable[[str, np.ndarray, Path], None]  # (split, outputs, folder): writes a file of predictions
+    # (eval split, outputs of S models [S, ...]) -> metric -> scores [draws, S] on rows that are drawn with replacement,
+    # the same for all models. Their spread is how much a score, or a difference, depends on the choice of rows.
+    bootstrap: Callable[[str, np.ndarray], dict[str, np.ndarray]]

@@ -1,4 +1,4 @@
-"""An exported fine-tuned model answers in transformers as its run did, or does not exist; one can start from it."""
+"""An exported fine-tuned model predicts in transformers what its run predicted; a run can start from it."""
 
 import json
 import shutil
@@ -20,73 +20,73 @@ from tools import export_pytorch, push_to_hub
 HEADS = ("classify", "regress", "tag", "span")
 
 
-class Made:
+class Exported:
     """A run, and the export of its seed 1, which is not its first."""
 
     def __init__(self, folder, head):
         self.head, self.run, self.model = head, tiny_finetunings.run(folder, head), folder / "exported"
-        self.exported = pytorch.export(self.run, self.model, seed=1)
+        self.export = pytorch.export(self.run, self.model, seed=1)
 
     def answers(self, name):
         return (self.run / "predictions" / "seed1" / name).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory):
-    """Head -> Made, made when first asked for."""
-    found = {}
+def exported(tmp_path_factory):
+    """Function head -> Exported, which runs when it is first needed."""
+    runs = {}
 
     def make(head):
-        if head not in found:
-            found[head] = Made(tmp_path_factory.mktemp(head), head)
-        return found[head]
+        if head not in runs:
+            runs[head] = Exported(tmp_path_factory.mktemp(head), head)
+        return runs[head]
 
     return make
 
 
-def transformers_says(made, use, **options):
-    return transformers.pipeline(use, str(made.model), device="cpu")(list(tiny_finetunings.TEXTS), **options)
+def transformers_outputs(run, use, **options):
+    return transformers.pipeline(use, str(run.model), device="cpu")(list(tiny_finetunings.TEXTS), **options)
 
 
-def test_text_classification_says_what_the_run_said(made):
-    classify = made("classify")
+def test_text_classification_predicts_what_the_run_predicted(exported):
+    classify = exported("classify")
     lines = [line.split("\t") for line in classify.answers("validation.tsv").splitlines()]
-    for row, said in zip(lines[1:], transformers_says(classify, "text-classification", top_k=None), strict=True):
+    for row, outputs in zip(lines[1:], transformers_outputs(classify, "text-classification", top_k=None), strict=True):
         chances = {
             name.removeprefix("probability of "): float(x) for name, x in zip(lines[0][2:], row[2:], strict=True)
         }
-        assert {each["label"]: each["score"] for each in said} == pytest.approx(chances, abs=2e-5)
-        assert said[0]["label"] == row[1]
+        assert {each["label"]: each["score"] for each in outputs} == pytest.approx(chances, abs=2e-5)
+        assert outputs[0]["label"] == row[1]
     config = transformers.AutoConfig.from_pretrained(classify.model)
     assert config.label2id == {"no": 0, "peut-être": 1, "yes": 2}
     assert (config.problem_type, config.num_labels) == ("single_label_classification", 3)
 
 
-def test_regression_says_what_the_run_said(made):
-    regress = made("regress")
+def test_regression_predicts_what_the_run_predicted(exported):
+    regress = exported("regress")
     predictions = [float(line.split("\t")[1]) for line in regress.answers("validation.tsv").splitlines()[1:]]
-    said = transformers_says(regress, "text-classification")
-    assert [each["score"] for each in said] == pytest.approx(predictions, abs=2e-5)
-    assert {each["label"] for each in said} == {"label"}
+    outputs = transformers_outputs(regress, "text-classification")
+    assert [each["score"] for each in outputs] == pytest.approx(predictions, abs=2e-5)
+    assert {each["label"] for each in outputs} == {"label"}
     config = transformers.AutoConfig.from_pretrained(regress.model)
     assert (config.problem_type, config.num_labels) == ("regression", 1)
 
 
-def test_token_classification_says_what_the_run_said(made):
-    tag = made("tag")
-    found = [line.split()[1] for line in tag.answers("validation.txt").splitlines() if line]
-    assert set(found) == {"O", "B-X"}
-    said = []
+def test_token_classification_predicts_what_the_run_predicted(exported):
+    tag = exported("tag")
+    tags = [line.split()[1] for line in tag.answers("validation.txt").splitlines() if line]
+    assert set(tags) == {"O", "B-X"}
+    outputs = []
     for text, tokens in zip(
-        tiny_finetunings.TEXTS, transformers_says(tag, "token-classification", ignore_labels=[]), strict=True
+        tiny_finetunings.TEXTS, transformers_outputs(tag, "token-classification", ignore_labels=[]), strict=True
     ):
         starts = np.cumsum([0, *(len(word) + 1 for word in text.split())])
-        said += [token["entity"] for token in tokens if token["start"] in starts]
-    assert said == found
+        outputs += [token["entity"] for token in tokens if token["start"] in starts]
+    assert outputs == tags
 
 
-def test_question_answering_says_what_the_run_said(made):
-    span = made("span")
+def test_question_answering_predicts_what_the_run_predicted(exported):
+    span = exported("span")
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(span.model)
     tokenizer = transformers.AutoTokenizer.from_pretrained(span.model)
     best = json.loads(span.answers("nbest_predictions.json"))
@@ -94,20 +94,20 @@ def test_question_answering_says_what_the_run_said(made):
         inputs = tokenizer("what is it?", text, return_tensors="pt", return_offsets_mapping=True)
         offsets = inputs.pop("offset_mapping")[0]
         with torch.no_grad():
-            said = model(**inputs)
+            outputs = model(**inputs)
         in_text = inputs["token_type_ids"][0].bool()
         start, end = (
-            int(torch.where(in_text, logits[0], -1e9).argmax()) for logits in (said.start_logits, said.end_logits)
+            int(torch.where(in_text, logits[0], -1e9).argmax()) for logits in (outputs.start_logits, outputs.end_logits)
         )
         assert text[offsets[start][0] : offsets[end][1]] == best[str(i)][0]["text"]
-        logits = [float(said.start_logits[0, start]), float(said.end_logits[0, end])]
+        logits = [float(outputs.start_logits[0, start]), float(outputs.end_logits[0, end])]
         assert logits == pytest.approx([best[str(i)][0][name] for name in ("start_logit", "end_logit")], abs=2e-5)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_export_says_what_it_is(made, head):
-    each = made(head)
-    checked = each.exported.comparison
+def test_export_says_what_it_is(exported, head):
+    each = exported(head)
+    checked = each.export.comparison
     assert 0 < checked.difference < 1e-5
     config = workdir.read_config(each.run)
     readme = (each.model / "README.md").read_text(encoding="utf-8")
@@ -115,19 +115,19 @@ def test_export_says_what_it_is(made, head):
     facts = [
         config["task"]["name"], config["task"]["sha256"]["train"], "- base model: model\n",
         f"{tiny_finetunings.STEPS} steps",
-        "seed: 1, as asked for", f"{checked.difference:.1e}", each.exported.name,
+        "seed: 1, as asked for", f"{checked.difference:.1e}", each.export.name,
         *(f"{name} {score:.4g}" for name, score in scores.items()),
     ]  # fmt: skip
     for fact in facts:
         assert fact in readme
-    assert json.loads((each.model / "config.json").read_text())["architectures"] == [each.exported.name]
+    assert json.loads((each.model / "config.json").read_text())["architectures"] == [each.export.name]
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_no_folder_above_data_or_base_model_is_in_what_is_uploaded(made, head):
-    each = made(head)
+def test_no_folder_above_data_or_base_model_is_in_what_is_uploaded(exported, head):
+    each = exported(head)
     typed = json.dumps(workdir.read_config(each.run))
-    assert str(each.run.parent) in typed  # its model and its data lie there
+    assert str(each.run.parent) in typed  # its model and its data are there
     for path in push_to_hub.files(each.model):
         content = path.read_bytes()
         assert not [part for part in each.run.parent.parts[2:] if part.encode() in content], path
@@ -145,21 +145,21 @@ def test_no_folder_above_data_or_base_model_is_in_what_is_uploaded(made, head):
         ("span", lambda t: t.update({"classifier.bias": t.pop("qa_outputs.bias")}), "missing_keys.*qa_outputs.bias"),
     ],
 )
-def test_wrong_weights_are_not_exported(made, tmp_path, monkeypatch, head, edit, complaint):
-    run = made(head).run  # before anything is spoilt
+def test_wrong_weights_are_not_exported(exported, tmp_path, monkeypatch, head, edit, complaint):
+    run = exported(head).run  # before anything is spoilt
     small_bert.spoil(monkeypatch, edit)
     with pytest.raises(command.UserError, match=complaint):
         pytorch.export(run, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_seed_is_its_own_and_the_best_is_the_default(made, tmp_path):
-    run = shutil.copytree(made("classify").run, tmp_path / "run")
+def test_each_seed_is_its_own_and_the_best_is_the_default(exported, tmp_path):
+    run = shutil.copytree(exported("classify").run, tmp_path / "run")
     config, path = workdir.read_config(run), run / evaluation.SCORES
-    held = json.loads(path.read_text())
+    content = json.loads(path.read_text())
 
     def judged(**changes):
-        path.write_text(json.dumps(held | changes))
+        path.write_text(json.dumps(content | changes))
         return finetuned.load(run, config)
 
     def of(three, one):
@@ -180,25 +180,25 @@ def test_each_seed_is_its_own_and_the_best_is_the_default(made, tmp_path):
     assert not np.array_equal(first.params["head"]["kernel"], other.params["head"]["kernel"])
 
 
-def test_command_says_which_seed_it_took(made, tmp_path, monkeypatch, capsys):
-    given = ["export", "--workdir", made("classify").run, "--out", tmp_path / "out", "--seed", 1]
-    monkeypatch.setattr(sys, "argv", list(map(str, given)))
+def test_command_says_which_seed_it_took(exported, tmp_path, monkeypatch, capsys):
+    argv = ["export", "--workdir", exported("classify").run, "--out", tmp_path / "out", "--seed", 1]
+    monkeypatch.setattr(sys, "argv", list(map(str, argv)))
     command.run(export_pytorch.main)
-    assert f"out: BertForSequenceClassification from {made('classify').run}" in (said := capsys.readouterr().out)
-    assert f"checkpoints/{tiny_finetunings.STEPS} (seed 1, as asked for); logits differ by at most" in said
+    assert f"out: BertForSequenceClassification from {exported('classify').run}" in (output := capsys.readouterr().out)
+    assert f"checkpoints/{tiny_finetunings.STEPS} (seed 1, as asked for); logits differ by at most" in output
 
 
-def test_a_seed_that_is_not_there_is_refused(made, tmp_path):
+def test_a_seed_that_is_not_there_is_refused(exported, tmp_path):
     with pytest.raises(command.UserError, match="has no seed 7: give one of 3, 1"):
-        pytorch.export(made("classify").run, tmp_path / "out", seed=7)
+        pytorch.export(exported("classify").run, tmp_path / "out", seed=7)
     pretraining = small_bert.workdir(tmp_path / "run")
     with pytest.raises(command.UserError, match="leave out --seed"):
         pytorch.export(pretraining, tmp_path / "out", seed=0)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_one_can_start_from_the_exported_encoder(made, head):
-    each = made(head)
+def test_one_can_start_from_the_exported_encoder(exported, head):
+    each = exported(head)
     loaded = pretrained.load(each.model)
     tree = finetuned.load(each.run, workdir.read_config(each.run), 1).params
     assert loaded.absent == (("mlm", "nsp") if head in ("classify", "regress") else ("pooler", "mlm", "nsp"))
@@ -207,22 +207,22 @@ def test_one_can_start_from_the_exported_encoder(made, head):
     np.testing.assert_array_equal(loaded.params["layer_1"]["up"]["kernel"], tree["layers"]["up"]["kernel"][1])
 
 
-def test_a_fine_tuning_is_no_model_to_start_from(made):
+def test_a_fine_tuning_is_no_model_to_start_from(exported):
     with pytest.raises(command.UserError, match=r"of 2 models: export one, python -m tools.export_pytorch --workdir"):
-        pretrained.load(made("classify").run)
+        pretrained.load(exported("classify").run)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_onnx_scores_as_the_run_did(made, head):
-    tuned = made(head)
+def test_onnx_scores_as_the_run_did(exported, head):
+    tuned = exported(head)
     scores = json.loads((tuned.run / "scores.json").read_text())["seeds"]["1"]
     costs = onnx_files.write(tuned.model, tuned.run)
     assert costs["files"][0]["scores"] == pytest.approx(next(iter(scores.values())), abs=1e-4)
     assert [each["form"] for each in costs["files"]] == list(onnx_files.FORMS)
 
 
-def test_onnx_is_scored_on_the_rows_that_the_run_was_judged_on_alone(made, tmp_path):
-    classify = made("classify")
+def test_onnx_is_scored_on_the_rows_that_the_run_was_judged_on_alone(exported, tmp_path):
+    classify = exported("classify")
     run, model = shutil.copytree(classify.run, tmp_path / "run"), shutil.copytree(classify.model, tmp_path / "model")
     shutil.rmtree(model / onnx_files.FOLDER, ignore_errors=True)
     config = json.loads((run / "config.json").read_text())
@@ -232,7 +232,7 @@ def test_onnx_is_scored_on_the_rows_that_the_run_was_judged_on_alone(made, tmp_p
     config["data"]["validation"] = str(changed)
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        command.UserError, match="run was made of other data than are there now: give another --workdir"
+        command.UserError, match="run was trained on other data than is there now: give another --workdir"
     ):
         onnx_files.write(model, run)
     assert not (model / onnx_files.FOLDER).exists()

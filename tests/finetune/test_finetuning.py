@@ -1,4 +1,4 @@
-"""Fine-tuning runs: the same loop as pretraining's, several seeds at once, and scores that are those of the answers."""
+"""Fine-tuning runs: several seeds at once in the loop of pretraining, with scores that match the predictions."""
 
 import json
 import pathlib
@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command, config
-from bert_tpu.distributed import mesh
-from bert_tpu.finetune import finetuning
+from bert_tpu.distributed import hosts
+from bert_tpu.distributed import mesh as meshes
+from bert_tpu.finetune import finetuning, heads
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.monitoring import versions
-from bert_tpu.training import checkpoint, train_step
+from bert_tpu.training import checkpoint, train_step, trainer
 from configs import glue
 
 STEPS = 36
@@ -27,7 +28,7 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def keys(tmp_path_factory):
     root = tmp_path_factory.mktemp("tuned")
     places = {
         "init_from": small_bert.save(root / "model", small_bert.SHALLOW),
@@ -37,16 +38,16 @@ def given(tmp_path_factory):
     return CHANGES | {key: str(path) for key, path in places.items()}
 
 
-def configured(given, **changes):
+def configured(keys, **changes):
     cfg = glue.get_config("sst2")
-    cfg.update_from_flattened_dict(given | changes)
+    cfg.update_from_flattened_dict(keys | changes)
     return cfg
 
 
 @pytest.fixture(scope="module")
-def whole(given, tmp_path_factory):
+def whole(keys, tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
-    assert finetuning.run(configured(given), directory) == 0
+    assert finetuning.run(configured(keys), directory) == 0
     return directory
 
 
@@ -55,101 +56,99 @@ def arrays(directory):
         return checkpointer.restore(directory / "checkpoints" / str(STEPS) / "params")
 
 
-def test_scores_are_those_of_the_answers_on_disk_and_above_the_majority(given, whole):
-    told = json.loads((whole / "scores.json").read_text())
+def test_scores_are_those_of_the_answers_on_disk_and_above_the_majority(keys, whole):
+    content = json.loads((whole / "scores.json").read_text())
     lines = (whole / "metrics.jsonl").read_text().splitlines()
     evals = [line for line in map(json.loads, lines) if line["kind"] == "eval"]
     assert [(line["step"], line["split"], line["seed"]) for line in evals] == [
         (step, "validation", seed) for step in (STEPS // 2, STEPS) for seed in (0, 1)
     ]
-    dev = pathlib.Path(given["data.dir"]) / "SST-2" / "dev.tsv"
+    dev = pathlib.Path(keys["data.dir"]) / "SST-2" / "dev.tsv"
     labels = [line.split("\t")[1] for line in dev.read_text().splitlines()[1:]]
     for seed in ("0", "1"):
         answers = (whole / "predictions" / f"seed{seed}" / "sst2-validation.tsv").read_text().splitlines()[1:]
         share = np.mean([a.split("\t")[1] == label for a, label in zip(answers, labels, strict=True)])
-        assert told["seeds"][seed]["validation"]["accuracy"] == pytest.approx(share)
+        assert content["seeds"][seed]["validation"]["accuracy"] == pytest.approx(share)
         assert share > 0.6  # of two classes of equal size
         assert len((whole / "predictions" / f"seed{seed}" / "SST-2.tsv").read_text().splitlines()) == 21
-    scores = [told["seeds"][seed]["validation"]["accuracy"] for seed in ("0", "1")]
-    summary = told["summary"]["validation"]["accuracy"]
+    scores = [content["seeds"][seed]["validation"]["accuracy"] for seed in ("0", "1")]
+    summary = content["summary"]["validation"]["accuracy"]
     assert summary["mean"] == pytest.approx(np.mean(scores))
     assert summary["std"] == pytest.approx(np.std(scores, ddof=1))
     assert summary["best"] == max(scores)
     low, high = summary["interval"]
     assert low <= summary["mean"] <= high
-    assert told["commonest_class"]["validation"] == {"accuracy": 0.5}
+    assert content["commonest_class"]["validation"] == {"accuracy": 0.5}
     outputs = np.load(whole / "predictions" / "validation.npy")
-    assert [float(np.mean(said.argmax(1) == np.array(labels, int))) for said in outputs] == pytest.approx(scores)
+    assert [float(np.mean(values.argmax(1) == np.array(labels, int))) for values in outputs] == pytest.approx(scores)
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(given, whole, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_ends_with_the_same_bits(keys, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning.trainer.hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
-        assert finetuning.run(configured(given), tmp_path) == 0
+        patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
+        assert finetuning.run(configured(keys), tmp_path) == 0
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["8"]
-    assert finetuning.run(configured(given), tmp_path) == 0
+    assert finetuning.run(configured(keys), tmp_path) == 0
     jax.tree.map(np.testing.assert_array_equal, arrays(tmp_path), arrays(whole))
     assert (tmp_path / "scores.json").read_text() == (whole / "scores.json").read_text()
 
 
-def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(given, tmp_path, monkeypatch):
+def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(keys, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning.trainer.hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
-        assert finetuning.run(configured(given), tmp_path) == 0
+        patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
+        assert finetuning.run(configured(keys), tmp_path) == 0
     changes = {"model.softmax": "bounded", "model.remat": True}
-    assert finetuning.run(configured(given, **changes), tmp_path) == 0
+    assert finetuning.run(configured(keys, **changes), tmp_path) == 0
     entries = versions.read(tmp_path)
     assert [(e["step"], e["model.softmax"], e["model.remat"]) for e in entries] == [
         (0, "exact", False), (8, "bounded", True),
     ]  # fmt: skip
 
 
-def test_a_training_that_diverges_says_what_mends_it_and_has_no_scores(given, tmp_path):
+def test_a_training_that_diverges_says_how_to_fix_it_and_has_no_scores(keys, tmp_path):
     wild = {"optim.learning_rate": 1e30, "optim.clip_norm": 0.0, "optim.schedule": "constant", "log.every_steps": 1}
-    for number, said in (
-        (8, "of seed 0 not all answers to validation are finite"),
+    for number, message in (
+        (8, "seed 0 has outputs for validation that are not finite"),
         (40, "steps in a row, 2 to 4, had a"),
     ):
-        cfg = configured(given, **wild, **{"num_steps": number, "nonfinite.stop_after": 3 if number > 8 else 0})
+        cfg = configured(keys, **wild, **{"num_steps": number, "nonfinite.stop_after": 3 if number > 8 else 0})
         with pytest.raises(
-            command.UserError, match=rf"{said}.* a lower optim.learning_rate .*in a new --workdir"
+            command.UserError, match=rf"{message}.* a lower optim.learning_rate .*in a new --workdir"
         ) as met:
             finetuning.run(cfg, tmp_path / str(number))
         assert "--replay" not in str(met.value)
         assert not (tmp_path / str(number) / "scores.json").exists()
 
 
-def steps(given, devices, **changes):
+def steps(keys, devices, **changes):
     """Parameters after three steps."""
-    opened = finetuning.open(configured(given, **{"model.dropout": 0.0, "model.attention_dropout": 0.0} | changes))
-    job, on = finetuning.make_job(opened), mesh.make(jax.devices()[:devices])
-    state, _ = finetuning.trainer.restore_or_init(job, on, Nothing(), finetuning.training(opened, "").first_params)
-    step = train_step.jit_step(job, on)
-    for _, (_, batch) in zip(range(3), opened.feed.batches(0), strict=False):
-        state, _ = step(state, mesh.put_batch(batch, on))
+    setup = finetuning.load(configured(keys, **{"model.dropout": 0.0, "model.attention_dropout": 0.0} | changes))
+    job, mesh = finetuning.make_job(setup.cfg, setup.model, setup.feed), meshes.make(jax.devices()[:devices])
+    state, _ = trainer.restore_or_init(job, mesh, Nothing(), finetuning.training(setup, "").first_params)
+    step = train_step.jit_step(job, mesh)
+    for _, (_, batch) in zip(range(3), setup.feed.batches(0), strict=False):
+        state, _ = step(state, meshes.put_batch(batch, mesh))
     return jax.device_get(state.params)
 
 
-def test_step_0_has_the_model_s_encoder_and_a_head_of_each_seed(given):
-    opened = finetuning.open(configured(given))
-    job, on = finetuning.make_job(opened), mesh.make(jax.devices())
-    params = finetuning._first_params(
-        opened, finetuning.hosts.Hosts(), finetuning.trainer.abstract_state(job, on).params
-    )
+def test_step_0_has_the_model_s_encoder_and_a_head_of_each_seed(keys):
+    setup = finetuning.load(configured(keys))
+    job, mesh = finetuning.make_job(setup.cfg, setup.model, setup.feed), meshes.make(jax.devices())
+    params = finetuning._first_params(setup, hosts.Hosts(), trainer.abstract_state(job, mesh).params)
     for seed in (0, 1):
         word = params["embeddings"]["word"][seed, : small_bert.SECTION["vocab_size"]]
         np.testing.assert_array_equal(word, small_bert.params()["embeddings"]["word"])
         # The seed's own, as it would be drawn alone.
-        alone = finetuning.heads.init_head(opened.tuned, jax.random.key(seed))
+        alone = heads.init_head(setup.model, jax.random.key(seed))
         np.testing.assert_array_equal(params["head"]["kernel"][seed], alone["kernel"])
     assert not np.allclose(*params["head"]["kernel"])
 
 
-def test_of_a_model_without_a_pooler_each_seed_draws_its_own(given):
-    opened = finetuning.open(configured(given))
-    bare = {key: value for key, value in opened.start.params.items() if key != "pooler"}
-    opened = opened._replace(start=opened.start._replace(params=bare, absent=("pooler",)))
-    drawn = [finetuning.first_params(opened, seed) for seed in (0, 1, 0)]
+def test_of_a_model_without_a_pooler_each_seed_draws_its_own(keys):
+    setup = finetuning.load(configured(keys))
+    bare = {key: value for key, value in setup.base.params.items() if key != "pooler"}
+    setup = setup._replace(base=setup.base._replace(params=bare, absent=("pooler",)))
+    drawn = [finetuning.first_params(setup, seed) for seed in (0, 1, 0)]
     assert not np.allclose(drawn[0]["pooler"]["kernel"], drawn[1]["pooler"]["kernel"])
     jax.tree.map(np.testing.assert_array_equal, drawn[0], drawn[2])
     np.testing.assert_array_equal(drawn[1]["embeddings"]["word"], bare["embeddings"]["word"])
@@ -162,25 +161,25 @@ class Nothing:
         return None
 
 
-def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_devices(given):
-    both = steps(given, 1)
+def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_devices(keys):
+    both = steps(keys, 1)
     for seed in (0, 1):
         ours = jax.tree.map(lambda x, of=seed: x[of], both)
-        alone = jax.tree.map(lambda x: x[0], steps(given, 1, seeds=(seed,)))
+        alone = jax.tree.map(lambda x: x[0], steps(keys, 1, seeds=(seed,)))
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), ours, alone)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), both, steps(given, 8))
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), both, steps(given, 2, accumulate=4))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), both, steps(keys, 8))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), both, steps(keys, 2, accumulate=4))
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"init_from": ""}, "no model: give --config.init_from=DIR"),
         ({"init_from": "nowhere"}, "there is no nowhere: give a Hugging Face directory"),
         ({"seeds": (1, 1)}, r"config.seeds is \(1, 1\): give different whole numbers"),
         ({"max_length": 4}, "max_length 4 has no room for a pair"),
-        ({"max_length": 64}, "max_length is 64 and .* has 48 positions: give --config.max_length=48 or less"),
-        ({"reader": "glu"}, "config.reader 'glu' is none of glue, ner, squad, table"),
+        ({"max_length": 64}, "max_length is 64, but .* has 48 positions: give --config.max_length=48 or less"),
+        ({"reader": "glu"}, "config.reader 'glu' is not one of glue, ner, squad, table"),
         ({"data.task": "sst3"}, "there is no task 'sst3' in GLUE"),
         (
             {"seeds": (0, 2**31 - 1)},
@@ -197,74 +196,74 @@ def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_device
         ({"model.softmax": "fast"}, "softmax 'fast' is none of bounded, exact"),
     ],
 )
-def test_a_fault_is_named_before_any_work(given, tmp_path, changes, said):
-    with pytest.raises(command.UserError, match=said):
-        finetuning.run(configured(given, **changes), tmp_path / "run")
+def test_a_fault_is_named_before_any_work(keys, tmp_path, changes, message):
+    with pytest.raises(command.UserError, match=message):
+        finetuning.run(configured(keys, **changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
-def test_other_data_in_the_same_workdir_are_refused(given, whole, tmp_path, split):
+def test_other_data_in_the_same_workdir_are_refused(keys, whole, tmp_path, split):
     other = glue_files.write_sst2(tmp_path / "other")
     path = other / "SST-2" / f"{split}.tsv"
     path.write_text(path.read_text().replace("dog", "cat"))
     with pytest.raises(command.UserError, match=f"task.sha256.{'train' if split == 'train' else 'validation'} is"):
-        finetuning.run(configured(given, **{"data.dir": str(other)}), whole)
+        finetuning.run(configured(keys, **{"data.dir": str(other)}), whole)
 
 
-def test_hosts_that_have_other_rows_to_be_judged_on_say_so_before_they_wait_for_each_other(given, tmp_path):
+def test_hosts_that_have_other_rows_to_be_judged_on_say_so_before_they_wait_for_each_other(keys, tmp_path):
     other = glue_files.write_sst2(tmp_path / "other")
     with (other / "SST-2" / "dev.tsv").open("a") as file:
         file.write("the dog \t1\n" * 600)
     words = ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}"]
-    words += [f"--config.{key}={value}" for key, value in given.items()]
+    words += [f"--config.{key}={value}" for key, value in keys.items()]
     each = ([], [f"--config.data.dir={other}"])
     with local_pod.Pod(
         tmp_path / "logs", words, hosts=2, devices=1, each=each.__getitem__, program="bert_tpu.finetune"
-    ) as hosts:
-        assert hosts.codes() == [1, 1]
-    assert "task.sha256.validation" in hosts.said(0)
+    ) as pod:
+        assert pod.codes() == [1, 1]
+    assert "task.sha256.validation" in pod.said(0)
 
 
-def test_hosts_that_start_from_other_weights_say_so(given, tmp_path):
+def test_hosts_that_start_from_other_weights_say_so(keys, tmp_path):
     section = small_bert.SHALLOW
     hf.save(tmp_path / "other", small_bert.params(section, seed=1), section, small_bert.VOCAB)
     words = ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}"]
-    words += [f"--config.{key}={value}" for key, value in given.items()]
+    words += [f"--config.{key}={value}" for key, value in keys.items()]
     each = ([], [f"--config.init_from={tmp_path / 'other'}"])
     with local_pod.Pod(
         tmp_path / "logs", words, hosts=2, devices=1, each=each.__getitem__, program="bert_tpu.finetune"
-    ) as hosts:
-        assert hosts.codes() == [1, 1]
-    assert "differs: the SHA-256 of the weights in init_from is" in hosts.said(0)
+    ) as pod:
+        assert pod.codes() == [1, 1]
+    assert "differs: the SHA-256 of the weights in init_from is" in pod.said(0)
 
 
 @pytest.mark.parametrize("step", ["", "checkpoints/7"])
-def test_the_sizes_and_the_tokenizer_are_those_of_the_run_that_the_weights_are_of(given, tmp_path, step):
+def test_the_sizes_and_the_tokenizer_are_those_of_the_run_that_the_weights_are_of(keys, tmp_path, step):
     section = small_bert.SHALLOW | {"num_heads": 2, "activation": "gelu_new", "layer_norm_eps": 1e-5}
     run = small_bert.workdir(tmp_path / "run", section)
-    opened = finetuning.open(configured(given, init_from=str(run / step)))
-    assert {key: getattr(opened.tuned.bert, key) for key in pretrained.MEANING}.items() <= section.items()
-    assert opened.start.vocab == small_bert.VOCAB
+    setup = finetuning.load(configured(keys, init_from=str(run / step)))
+    assert {key: getattr(setup.model.bert, key) for key in pretrained.MEANING}.items() <= section.items()
+    assert setup.base.vocab == small_bert.VOCAB
 
 
-def test_rows_of_two_segments_are_refused_by_a_model_that_knows_one(given, tmp_path):
+def test_rows_of_two_segments_are_refused_by_a_model_that_knows_one(keys, tmp_path):
     model = small_bert.save(tmp_path / "model", small_bert.SHALLOW | {"type_vocab_size": 1})
-    finetuning.look(configured(given, init_from=str(model)))  # single texts
+    finetuning.check(configured(keys, init_from=str(model)))  # single texts
     (tmp_path / "pairs.jsonl").write_text(
         '{"a": "the cat", "b": "the dog", "label": "x"}\n{"a": "it", "b": "he", "label": "y"}\n'
     )
     cfg = config.load("configs/pairs.py")
     file = str(tmp_path / "pairs.jsonl")
-    keys = {"train": file, "validation": file, "text": "a", "text_pair": "b"}
-    cfg.update_from_flattened_dict({f"data.{key}": value for key, value in keys.items()} | {"init_from": str(model)})
+    data = {"train": file, "validation": file, "text": "a", "text_pair": "b"}
+    cfg.update_from_flattened_dict({f"data.{key}": value for key, value in data.items()} | {"init_from": str(model)})
     cfg.max_length = 48
-    with pytest.raises(command.UserError, match=r"have 2 segments and .* knows 1"):
-        finetuning.look(cfg)
+    with pytest.raises(command.UserError, match=r"have 2 segments, but .* has only 1"):
+        finetuning.check(cfg)
 
 
-def test_the_command_says_what_it_does(given, tmp_path):
-    words = [f"--config.{key}={value}" for key, value in (given | {"num_steps": 2}).items()]
+def test_the_command_says_what_it_does(keys, tmp_path):
+    words = [f"--config.{key}={value}" for key, value in (keys | {"num_steps": 2}).items()]
     done = warm_processes.run(
         "bert_tpu.finetune", ["--config=configs/glue.py:sst2", f"--workdir={tmp_path / 'run'}", *words]
     )
@@ -274,41 +273,41 @@ def test_the_command_says_what_it_does(given, tmp_path):
     assert "(mean of 2 seeds; always the commonest class: accuracy 0.5000)" in done.stderr
 
 
-def test_two_hosts_train_and_judge_as_one_does_and_what_they_save_goes_on_alone(given, whole, tmp_path):
+def test_two_hosts_train_and_judge_as_one_does_and_what_they_save_goes_on_alone(keys, whole, tmp_path):
     run = tmp_path / "run"
     words = ["--config=configs/glue.py:sst2", f"--workdir={run}", "--config.log.every_steps=1"]
-    words += [f"--config.{key}={value}" for key, value in given.items() if key != "log.every_steps"]
-    with local_pod.Pod(tmp_path / "a", words, hosts=2, devices=2, program="bert_tpu.finetune") as hosts:
-        hosts.wait_until(lambda: (run / "checkpoints").exists() and tiny_runs.steps(run))
-        hosts.send(1, signal.SIGTERM)
-        assert hosts.codes() == [143, 143]
+    words += [f"--config.{key}={value}" for key, value in keys.items() if key != "log.every_steps"]
+    with local_pod.Pod(tmp_path / "a", words, hosts=2, devices=2, program="bert_tpu.finetune") as pod:
+        pod.wait_until(lambda: (run / "checkpoints").exists() and tiny_runs.steps(run))
+        pod.send(1, signal.SIGTERM)
+        assert pod.codes() == [143, 143]
     assert 12 <= tiny_runs.steps(run)[-1] < STEPS
-    with local_pod.Pod(tmp_path / "b", words, hosts=2, devices=2, program="bert_tpu.finetune") as hosts:
-        assert hosts.codes() == [0, 0]
-    assert "validation: accuracy" in hosts.said(0)
-    assert hosts.said(1) == ""
+    with local_pod.Pod(tmp_path / "b", words, hosts=2, devices=2, program="bert_tpu.finetune") as pod:
+        assert pod.codes() == [0, 0]
+    assert "validation: accuracy" in pod.said(0)
+    assert pod.said(1) == ""
     # As on one host: the same rows are learnt from and judged, and rounding grows from step to step.
     ours, alone = (np.load(place / "predictions" / "validation.npy") for place in (run, whole))
     np.testing.assert_allclose(ours, alone, atol=0.05 * np.abs(alone).max())
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "message"),
     [
         ("glue", "no data: give --config.data.dir=DIR"), ("ner", "no data: give --config.data.dir=DIR"),
         ("squad", "no train file: give --config.data.train=FILE"),
         ("pairs", "a task needs a train file: give --config.data.train=FILE"),
     ],
 )  # fmt: skip
-def test_data_that_nobody_named_are_asked_for_by_their_flag(given, file, said):
+def test_data_that_nobody_named_are_asked_for_by_their_flag(keys, file, message):
     cfg = config.load(f"configs/{file}.py").unlock()
-    cfg.init_from, cfg.max_length = given["init_from"], 48
-    with pytest.raises(command.UserError, match=said):
-        finetuning.job(cfg)
+    cfg.init_from, cfg.max_length = keys["init_from"], 48
+    with pytest.raises(command.UserError, match=message):
+        finetuning.check(cfg)
 
 
 @pytest.mark.parametrize("file", ["squad", "ner", "pairs", "glue"])
 def test_configs_fit_their_readers(file):
     cfg = config.load(f"configs/{file}.py")
     with pytest.raises(command.UserError, match="no model: give"):
-        finetuning.job(cfg)
+        finetuning.check(cfg)

@@ -43,9 +43,9 @@ def tuned(head, **changes):
     return heads.Model(bert, head, KINDS[head])
 
 
-def params(made):
+def params(model):
     encoder = {name: tree for name, tree in small_bert.params().items() if name not in ("mlm", "nsp")}
-    head = jax.device_get(heads.init_head(made, jax.random.key(4)))
+    head = jax.device_get(heads.init_head(model, jax.random.key(4)))
     return param_layout.pack(encoder | {"head": {"kernel": 10 * head["kernel"], "bias": head["bias"] + 0.1}})
 
 
@@ -60,7 +60,7 @@ def theirs(head, ours):
         "tag": transformers.BertForTokenClassification,
         "span": transformers.BertForQuestionAnswering,
     }
-    found = kinds.get(head, transformers.BertForSequenceClassification)(config)
+    peer = kinds.get(head, transformers.BertForSequenceClassification)(config)
     known = small_bert.params()
     tensors = {n: t for n, t in tensor_names.to_hf(known).items() if not n.startswith("cls.")}
     last = "qa_outputs" if head == "span" else "classifier"
@@ -70,52 +70,52 @@ def theirs(head, ours):
     }
     if head in ("tag", "span"):
         tensors = {n: t for n, t in tensors.items() if "pooler" not in n}
-    found.load_state_dict({n: torch.from_numpy(np.array(t)) for n, t in tensors.items()})
-    return found.eval()
+    peer.load_state_dict({n: torch.from_numpy(np.array(t)) for n, t in tensors.items()})
+    return peer.eval()
 
 
-def their_loss(head, found, given):
-    labels = torch.from_numpy(given["labels"] if head == "tag" else given["labels"][:, 0])
-    inputs = {n: torch.from_numpy(given[n]).long() for n in ("input_ids", "token_type_ids", "attention_mask")}
+def their_loss(head, model, examples):
+    labels = torch.from_numpy(examples["labels"] if head == "tag" else examples["labels"][:, 0])
+    inputs = {n: torch.from_numpy(examples[n]).long() for n in ("input_ids", "token_type_ids", "attention_mask")}
     if head == "span":
-        said = found(**inputs)
-        # Their own loss lets padding be an answer; BERT's authors, whose file this is, and its users' readers do not.
+        outputs = model(**inputs)
+        # Their loss lets padding be an answer; run_squad.py of BERT's authors does not, nor do readers of its answers.
         padding = inputs["attention_mask"] == 0
-        ends = (said.start_logits, said.end_logits)
+        ends = (outputs.start_logits, outputs.end_logits)
         each = [
             torch.nn.functional.cross_entropy(e.masked_fill(padding, -1e9), labels[:, i].long())
             for i, e in enumerate(ends)
         ]
         return sum(each) / 2
     if head == "regress":
-        return found(**inputs, labels=labels.view(torch.float32)).loss
-    return found(**inputs, labels=torch.where(labels < 0, -100, labels).long()).loss
+        return model(**inputs, labels=labels.view(torch.float32)).loss
+    return model(**inputs, labels=torch.where(labels < 0, -100, labels).long()).loss
 
 
 @pytest.mark.parametrize("head", KINDS)
 def test_loss_and_every_gradient_are_pytorch_s(head):
-    made, given = tuned(head), batch(head, KINDS[head])
-    start = params(made)
-    count = heads.counts(made, given)["loss"]
+    model, examples = tuned(head), batch(head, KINDS[head])
+    start = params(model)
+    count = heads.counts(model, examples)["loss"]
 
     def mean(tree):
-        return heads.loss(made, tree, given, None)["loss"][0] / count
+        return heads.loss(model, tree, examples, None)["loss"][0] / count
 
     value, gradients = jax.jit(jax.value_and_grad(mean))(start)
-    found = theirs(head, start)
-    loss = their_loss(head, found, given)
+    peer = theirs(head, start)
+    loss = their_loss(head, peer, examples)
     loss.backward()
     assert float(value) == pytest.approx(loss.item(), rel=1e-5)
     unpacked = jax.device_get(param_layout.trim(gradients, small_bert.SECTION["vocab_size"]))
     ours = tensor_names.to_hf(small_bert.params() | {name: tree for name, tree in unpacked.items() if name != "head"})
     last = "qa_outputs" if head == "span" else "classifier"
     ours |= {f"{last}.weight": unpacked["head"]["kernel"].T, f"{last}.bias": unpacked["head"]["bias"]}
-    for name, parameter in found.named_parameters():
+    for name, parameter in peer.named_parameters():
         wanted = parameter.grad.numpy()
         np.testing.assert_allclose(ours[name], wanted, atol=2e-5 * np.abs(wanted).max() + 1e-6, err_msg=name)
 
 
-def packed(given, head):
+def packed(examples, head):
     """The same examples in three rows of two, and a slot and a row of nothing."""
     many = {name: np.zeros((4, 2 * L), np.int32) for name in ("input_ids", "token_type_ids", "attention_mask")}
     nothing = {"regress": np.float32(np.nan).view(np.int32), "span": 0}.get(head, token_rows.IGNORED)
@@ -125,28 +125,28 @@ def packed(given, head):
         row, slot = divmod(example, 2)
         start = LENGTHS[example - 1] if slot else 0
         for name in ("input_ids", "token_type_ids"):
-            many[name][row, start : start + length] = given[name][example, :length]
+            many[name][row, start : start + length] = examples[name][example, :length]
         many["attention_mask"][row, start : start + length] = 1 + slot
         many["example_starts"][row, slot] = start
         if head == "tag":
-            many["labels"][row, start : start + length] = given["labels"][example, :length]
+            many["labels"][row, start : start + length] = examples["labels"][example, :length]
         else:
-            many["labels"][row, slot] = given["labels"][example, 0] + (start if head == "span" else 0)
+            many["labels"][row, slot] = examples["labels"][example, 0] + (start if head == "span" else 0)
     return many
 
 
 @pytest.mark.parametrize("head", KINDS)
 def test_examples_that_share_rows_give_the_same_loss_and_gradients(head):
-    made, given = tuned(head), batch(head, KINDS[head])
-    start = params(made)
+    model, examples = tuned(head), batch(head, KINDS[head])
+    start = params(model)
 
     def mean(tree, of):
-        sums = heads.loss(made, tree, of, None)
-        return sums["loss"][0] / heads.counts(made, of)["loss"], sums
+        sums = heads.loss(model, tree, of, None)
+        return sums["loss"][0] / heads.counts(model, of)["loss"], sums
 
     run = jax.jit(jax.value_and_grad(mean, has_aux=True))
-    (value, sums), gradients = run(start, packed(given, head))
-    (wanted, wanted_sums), wanted_gradients = run(start, given)
+    (value, sums), gradients = run(start, packed(examples, head))
+    (wanted, wanted_sums), wanted_gradients = run(start, examples)
     assert float(value) == pytest.approx(float(wanted), rel=1e-5)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), sums, wanted_sums)
     largest = max(np.abs(g).max() for g in jax.tree.leaves(wanted_gradients))
@@ -156,24 +156,24 @@ def test_examples_that_share_rows_give_the_same_loss_and_gradients(head):
 
 
 def test_dropout_of_the_head_is_the_model_s():
-    given = batch("classify", 3)
+    examples = batch("classify", 3)
     draw = jobs.Draw(jax.random.key(0), np.int32(0))
     for rate, changes in ((0.0, False), (0.5, True)):
-        made = tuned("classify", dropout=rate, attention_dropout=0.0)
-        outputs = jax.jit(functools.partial(heads.outputs, made, params(made), given))
+        model = tuned("classify", dropout=rate, attention_dropout=0.0)
+        outputs = jax.jit(functools.partial(heads.outputs, model, params(model), examples))
         plain, dropped = outputs(None), outputs(draw)
         assert (not np.allclose(plain, dropped, rtol=1e-4)) == changes
 
 
 @pytest.mark.parametrize("softmax", ["exact", "bounded"])
 def test_a_last_layer_at_first_tokens_alone_is_the_whole_one(softmax):
-    made = tuned("classify", softmax=softmax)
-    given = packed(batch("classify", 3), "classify")
-    encoder = {name: tree for name, tree in param_layout.split_layers(params(made)).items() if name != "head"}
-    bert = made.bert.clone(vocab_size=param_layout.padded_size(made.bert.vocab_size))
-    inputs = [given[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
+    model = tuned("classify", softmax=softmax)
+    examples = packed(batch("classify", 3), "classify")
+    encoder = {name: tree for name, tree in param_layout.split_layers(params(model)).items() if name != "head"}
+    bert = model.bert.clone(vocab_size=param_layout.padded_size(model.bert.vocab_size))
+    inputs = [examples[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
 
-    starts = given["example_starts"]
+    starts = examples["example_starts"]
 
     cotangent = np.random.default_rng(0).normal(size=(*starts.shape, 64)).astype(np.float32)
 

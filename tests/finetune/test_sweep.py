@@ -1,4 +1,4 @@
-"""Fine-tunings in a row: what is finished is not done again, a fault ends all, and two models are compared alike."""
+"""Sweeps: a finished fine-tuning does not run again, an error ends all, and two models are compared fairly."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ WORDS = {
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("glue")
     words = WORDS | {"compile_cache": root / "cache"}
     model = small_bert.save(root / "model", small_bert.SHALLOW)
@@ -31,9 +31,9 @@ def given(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(given, tmp_path_factory):
-    """A whole run of the command, its child a process of its own, and what it said."""
-    directory, (model, data, words) = tmp_path_factory.mktemp("suite"), given
+def done(inputs, tmp_path_factory):
+    """A whole run of the command, whose child is another process: its folder, words and output."""
+    directory, (model, data, words) = tmp_path_factory.mktemp("suite"), inputs
     options = ["--model", model, "--data", data, "--workdir", str(directory), "--tasks", "sst2", "--seeds", "2"]
     ended = warm_processes.run("tools.glue", [*options, *words])
     assert ended.returncode == 0, ended.stderr
@@ -42,10 +42,10 @@ def done(given, tmp_path_factory):
 
 def test_the_table_is_that_of_the_runs(done):
     directory, _, ended = done
-    held = json.loads((directory / "scores.json").read_text())["sst2"]
+    entry = json.loads((directory / "scores.json").read_text())["sst2"]
     scored = json.loads((directory / "sst2" / "scores.json").read_text())
-    assert (held["workdir"], held["batch_size"], held["epochs"]) == ("sst2", 8, 3.0)
-    assert (held["seeds"], held["summary"]) == (scored["seeds"], scored["summary"])
+    assert (entry["workdir"], entry["batch_size"], entry["epochs"]) == ("sst2", 8, 3.0)
+    assert (entry["seeds"], entry["summary"]) == (scored["seeds"], scored["summary"])
     accuracy = scored["summary"]["validation"]["accuracy"]
     low, high = accuracy["interval"]
     assert low <= accuracy["mean"] <= high
@@ -65,7 +65,7 @@ def test_the_best_seed_s_predictions_are_for_the_server(done):
 
 
 def again(words, monkeypatch, name="glue"):
-    """The command in this process, where a fine-tuning that begins fails the test."""
+    """Runs the command in this process; a fine-tuning that starts fails the test."""
     monkeypatch.setattr(sweep, "_run", lambda words: pytest.fail("it is done already"))
     monkeypatch.setattr(sys, "argv", [name, *words])
     importlib.import_module(f"tools.{name}").main()
@@ -80,9 +80,9 @@ def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
             again([*words, change], monkeypatch)
 
 
-def test_a_fault_of_a_run_ends_the_suite_with_its_code(given, done, tmp_path, capfd):
-    model, data, words = given
-    for directory, init_from, said in (
+def test_a_fault_of_a_run_ends_the_suite_with_its_code(inputs, done, tmp_path, capfd):
+    model, data, words = inputs
+    for directory, init_from, message in (
         (tmp_path, "nowhere", "there is no nowhere"),
         (done[0] / "sst2", model, "belongs to another config: batch_size is 8 there and 4 here"),
     ):
@@ -90,11 +90,13 @@ def test_a_fault_of_a_run_ends_the_suite_with_its_code(given, done, tmp_path, ca
         with pytest.raises(SystemExit) as ended:
             sweep.tune("configs/glue.py:sst2", directory, asked)
         assert ended.value.code == 1
-        assert said in capfd.readouterr().err
+        assert message in capfd.readouterr().err
 
 
-def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, tmp_path, tmp_path_factory, monkeypatch):
-    model, data, words = given
+def test_a_fault_of_any_task_is_named_before_the_first_one_trains(
+    inputs, done, tmp_path, tmp_path_factory, monkeypatch
+):
+    model, data, words = inputs
     monkeypatch.setattr(xla_bridge, "get_backend", lambda *_: pytest.fail("the devices are the fine-tunings'"))
     base = ["--model", model, "--data", data, "--workdir", str(tmp_path)]
     pair = [model, model, "--workdir", str(tmp_path), f"--config.data.dir={data}"]
@@ -103,8 +105,8 @@ def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, t
         for key, value in tiny_finetunings.classes(tmp_path_factory.mktemp("own"))[1].items()
     ]
     own = [word for word in own if not word.startswith("--config.data.validation")]
-    for name, asked, said in (
-        ("glue", [*base, "--tasks", "sst2", "rte"], f"{data} holds none of train.tsv"),
+    for name, asked, message in (
+        ("glue", [*base, "--tasks", "sst2", "rte"], f"neither {data} nor RTE in it has any of train.tsv"),
         ("glue", [*base, "--tasks", "sst2", "--config.seeds=7,8"], "--config.seeds=7,8: give --seeds N"),
         (
             "glue",
@@ -117,20 +119,20 @@ def test_a_fault_of_any_task_is_named_before_the_first_one_trains(given, done, t
         ("compare", [*pair[:1], "modle", *pair[2:], "--tasks", "sst2"], "there is no modle"),
         ("compare", [*pair, "--tasks", "sst2", "--config.init_from=M"], "name the two models without an option"),
     ):
-        with pytest.raises(command.UserError, match=re.escape(said)):
+        with pytest.raises(command.UserError, match=re.escape(message)):
             again([*asked, *words], monkeypatch, name)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--tasks", "sst3"], "there is no task 'sst3' in GLUE"), (["--seeds", "0"], "--seeds 0: give 1 or more"),
         (["--config.batch_sise=3"], "config has no key batch_sise: did you mean batch_size"),
     ],
 )  # fmt: skip
-def test_a_wrong_word_is_named(tmp_path, monkeypatch, words, said):
-    with pytest.raises(command.UserError, match=re.escape(said)):
+def test_a_wrong_word_is_named(tmp_path, monkeypatch, words, message):
+    with pytest.raises(command.UserError, match=re.escape(message)):
         again(["--model", "M", "--data", "D", "--workdir", str(tmp_path), *words], monkeypatch)
 
 
@@ -146,7 +148,7 @@ def test_a_grid_is_the_paper_s_and_its_best_is_taken_and_kept(tmp_path, monkeypa
         return sweep.Result(directory, cfg.to_dict(), {}, {"validation": {"accuracy": {"mean": score}}})
 
     monkeypatch.setattr(sweep, "tune", tune)
-    best = sweep.grid("configs/glue.py:rte", tmp_path, ["--config.seeds=0,1"])
+    best = sweep.search_grid("configs/glue.py:rte", tmp_path, ["--config.seeds=0,1"])
     assert sorted(seen) == [(b, r, e) for b in (16, 32) for r in (2e-5, 3e-5, 5e-5) for e in (2.0, 3.0, 4.0)]
     assert best.workdir == tmp_path / "batch32-rate5e-05-epochs2"
     assert list(tmp_path.glob("*/checkpoints/7")) == [best.workdir / "checkpoints" / "7"]
@@ -164,15 +166,17 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     changes = WORDS | {f"data.{key}": path for key, path in rows.items()} | places | {"seeds": "0,1,2"}
     words = [f"--config.{key}={value}" for key, value in changes.items()]
     pair = [sweep.tune(name, tmp_path / side, words) for side in "AB"]
-    task = finetuning.open(config.load_changed(name, words)).task
+    task = finetuning.load(config.load_changed(name, words)).task
     lines = list(compare.differences("own", [task, task], pair))
     assert [line.split(" | ")[1:3] for line in lines] == [["validation", "accuracy"], ["validation", "macro_f1"]]
     assert all(line.endswith("| +0.0000 | +0.0000 .. +0.0000 |") for line in lines)
     assert compare.Run(name, tmp_path / "A", words, task).done() == pair[0]
     with open(rows["validation"], "a") as file:
         file.write('\n{"text": "the cat sat on a mat.", "label": "no"}')
-    now = finetuning.look(config.load_changed(name, words))
-    with pytest.raises(command.UserError, match="A was made of other data than are there now: give another --workdir"):
+    now = finetuning.check(config.load_changed(name, words))
+    with pytest.raises(
+        command.UserError, match="A was trained on other data than is there now: give another --workdir"
+    ):
         compare.Run(name, tmp_path / "A", words, now).done()
     # Of outputs that are all right, B is better by what A lacks of 1.
     labels = task.splits["validation"].labels
@@ -180,9 +184,9 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     a, b = pair
     perfect = {"validation": {name: {"mean": 1.0} for name in ("accuracy", "macro_f1")}}
     line = next(iter(compare.differences("own", [task, task], (a, b._replace(summary=perfect)))))
-    found = [float(x) for x in re.findall(r"[+-]\d\.\d+", line)]
-    assert found[0] == pytest.approx(1 - a.summary["validation"]["accuracy"]["mean"], abs=1e-4)
-    assert found[1] <= found[0] <= found[2]
+    numbers = [float(x) for x in re.findall(r"[+-]\d\.\d+", line)]
+    assert numbers[0] == pytest.approx(1 - a.summary["validation"]["accuracy"]["mean"], abs=1e-4)
+    assert numbers[1] <= numbers[0] <= numbers[2]
 
 
 def test_the_interval_of_a_difference_has_rows_and_seeds_in_it():

@@ -52,12 +52,12 @@ def test_a_run_that_is_too_large_ends_in_a_sentence_and_leaves_its_workdir_free(
     data = {f"data.{key}": value for key, value in rows.items()}
     model = small_bert.save(tmp_path / "model")
     cfg.update_from_flattened_dict(tiny_finetunings.KEYS | data | {"init_from": str(model), "num_steps": 2})
-    opened = finetuning.open(cfg)
-    training = finetuning.training(opened, tmp_path / "run")
+    setup = finetuning.load(cfg)
+    training = finetuning.training(setup, tmp_path / "run")
     sentence = (
         r"a device's memory is too small; compute a batch in more parts \(config.accumulate is 1\), "
         r"train fewer of config.seeds at once, or lower config.batch_size$"
     )
     with pytest.raises(command.UserError, match=sentence):
-        trainer.run(opened.cfg, training._replace(compile_programs=lambda mesh: ask()), tmp_path / "run")
-    assert trainer.run(opened.cfg, training, tmp_path / "run") == 0
+        trainer.run(setup.cfg, training._replace(compile_programs=lambda mesh: ask()), tmp_path / "run")
+    assert trainer.run(setup.cfg, training, tmp_path / "run") == 0

@@ -1,4 +1,4 @@
-"""Tests write the files of GLUE's and other tasks, and read back the texts of rows."""
+"""Writes files of GLUE and other tasks for tests, and reads the texts of rows back."""
 
 import random
 
@@ -16,7 +16,7 @@ def write(folder, files):
 
 
 def write_sst2(folder):
-    """SST-2's files; a sentence is positive if it has a dog."""
+    """Writes SST-2's files; a sentence is positive if it has a dog."""
     random.seed(0)
     words = [word for word in small_bert.WORDS.split() if word.isalpha() and word not in ("dog", "it", "er")]
 
@@ -35,14 +35,16 @@ def write_sst2(folder):
     return folder
 
 
-def read(made):
-    """Split -> (text of every row, label)."""
-    found = {}
-    for split, rows in made.splits.items():
-        found[split] = []
+def read(task):
+    """Returns split -> [(text, label) of every row]."""
+    splits = {}
+    for split, rows in task.splits.items():
+        splits[split] = []
         for row, label in enumerate(rows.labels.tolist()):
             span = slice(rows.starts[row], rows.starts[row + 1])
             words = np.array(VOCABULARY.pieces)[rows.ids[span]]
             texts = [words[rows.types[span] == i] for i in range(1 + rows.types[span].max())]
-            found[split].append(("|".join(" ".join(w for w in t if w not in ("[CLS]", "[SEP]")) for t in texts), label))
-    return found
+            splits[split].append(
+                ("|".join(" ".join(w for w in t if w not in ("[CLS]", "[SEP]")) for t in texts), label)
+            )
+    return splits

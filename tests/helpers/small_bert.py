@@ -1,4 +1,4 @@
-"""A small BERT in which nothing is constant, as a run's workdir and as a Hugging Face directory."""
+"""A small BERT without constant parameters, as a run's workdir and as a Hugging Face directory."""
 
 import json
 
@@ -33,28 +33,28 @@ SECTION = {
     "dtype": "float32",
     "remat": False,
 }
-SHALLOW = SECTION | {"num_layers": 1}  # for runs that ask nothing of layers: a quarter less to trace
+SHALLOW = SECTION | {"num_layers": 1}  # for tests that do not depend on layers: a quarter less to trace
 STEP = 7
 
 
 def params(section=SECTION, seed=0):
-    """Fresh parameters plus noise: attention is uneven, no bias is 0 and no norm 1."""
+    """Returns fresh parameters plus noise: attention is uneven, no bias is 0 and no norm 1."""
     rng = np.random.default_rng(seed)
     fresh = transformer.init(transformer.Bert(**section), jax.random.key(seed))
     return jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), jax.device_get(fresh))
 
 
 def save(directory, section=SECTION):
-    """The Hugging Face directory of `params(section)`."""
+    """Writes the Hugging Face directory of `params(section)` and returns its path."""
     hf.save(directory, params(section), section, VOCAB)
     return directory
 
 
 def workdir(directory, section=SECTION):
-    """The workdir of a run that has `params(section)` after STEP steps on eight devices."""
-    whole = mesh.replicated(mesh.make(jax.devices()))
+    """Writes the workdir of a run with `params(section)` after STEP steps on eight devices, and returns its path."""
+    replicated = mesh.replicated(mesh.make(jax.devices()))
     opt = {"moments": np.zeros(1, np.float32)}  # of no use to an export
-    state = jobs.State(np.int32(STEP), jax.device_put(param_layout.pack(params(section)), whole), opt)
+    state = jobs.State(np.int32(STEP), jax.device_put(param_layout.pack(params(section)), replicated), opt)
     checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", every_steps=1, keep_last=1, keep_every=0)
     checkpoints.save(state, {"step": STEP})
     checkpoints.close()
@@ -65,7 +65,7 @@ def workdir(directory, section=SECTION):
 
 
 def spoil(monkeypatch, edit):
-    """Lets `edit` change the tensors between their saving and their check."""
+    """Makes `edit` change the tensors after they are saved and before they are checked."""
     save = hf.save
 
     def save_spoilt(directory, *args):
@@ -79,7 +79,7 @@ def spoil(monkeypatch, edit):
 
 
 def batch():
-    """Four pretraining rows of different lengths, with two segments and unused prediction slots."""
+    """Returns four pretraining rows of different lengths, with two segments and unused prediction slots."""
     rng = np.random.default_rng(1)
     lengths, predictions, pieces = [24, 23, 9, 5], [6, 4, 2, 1], SECTION["vocab_size"]
     real = np.arange(lengths[0]) < np.array(lengths)[:, None]

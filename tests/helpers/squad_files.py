@@ -1,4 +1,4 @@
-"""Files in SQuAD's form, and a vocabulary that spells any Latin word, for the tests of reading comprehension."""
+"""Files in SQuAD's format, and a vocabulary that spells any Latin word."""
 
 import json
 
@@ -10,13 +10,13 @@ VOCABULARY = vocab.Vocab((*wordpiece.LAYOUT, *LETTERS, *(f"##{c}" for c in LETTE
 
 
 def question(name, text="what is it?", answers=(), **more):
-    """A question as the JSON has it; answers are (text, start)."""
+    """Returns a question of the JSON file. `answers` are (text, start)."""
     known = [{"text": answer, "answer_start": start} for answer, start in answers]
     return {"id": name, "question": text, "answers": known, **more}
 
 
 def content(*paragraphs):
-    """All of a file, of (context, questions), an article each."""
+    """Returns the content of a file with one article for each (context, questions)."""
     articles = [
         {"title": "", "paragraphs": [{"context": context, "qas": list(asked)}]} for context, asked in paragraphs
     ]
@@ -24,6 +24,6 @@ def content(*paragraphs):
 
 
 def write(path, *paragraphs):
-    """The file, and its name."""
+    """Writes a file and returns its name."""
     path.write_text(json.dumps(content(*paragraphs)))
     return str(path)

@@ -1,4 +1,4 @@
-"""Fine-tuning runs of a few steps from small.py's BERT: one for each head, on data that it can read."""
+"""Fine-tuning runs of a few steps from the BERT of helpers.small_bert: one for each head."""
 
 import json
 
@@ -20,7 +20,7 @@ PLACES = ("mat", "dog", "tree", "small")  # of TEXTS
 
 
 def run(directory, head):
-    """The workdir of a finished run of SEEDS with the head."""
+    """Runs SEEDS with the head and returns the workdir."""
     directory.mkdir(parents=True, exist_ok=True)
     model = small_bert.save(directory / "model")
     name, data = {"classify": classes, "regress": _numbers, "tag": _tags, "span": _spans}[head](directory)
@@ -39,7 +39,7 @@ def _table(directory, labels):
 
 
 def classes(directory):
-    """The config that reads a table of three classes, and its keys below `data`."""
+    """Returns the config for a table of three classes, and its keys of `data`."""
     return "configs/pairs.py", _table(directory, ["no", "yes", "yes", "peut-être", "no", "yes", "peut-être", "no"])
 
 

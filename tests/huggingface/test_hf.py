@@ -1,4 +1,4 @@
-"""Weights go to Hugging Face's names and come back, and what is not a BERT is refused in one sentence."""
+"""Weights survive a trip to Hugging Face's names and back, and directories without a BERT are refused."""
 
 import json
 import os
@@ -28,15 +28,15 @@ def torch_model(cls, **changes):
     """A model of transformers with random weights and no constant among them."""
     torch.manual_seed(0)
     theirs = {hf.CONFIG[ours]: value for ours, value in small_bert.SECTION.items() if ours in hf.CONFIG}
-    made = cls(transformers.BertConfig(**theirs), **changes)
+    model = cls(transformers.BertConfig(**theirs), **changes)
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    return made.eval()
+    return model.eval()
 
 
-def save_torch(made, directory):
-    made.save_pretrained(directory)
+def save_torch(model, directory):
+    model.save_pretrained(directory)
     vocab.save(small_bert.VOCAB, directory)
     return directory
 
@@ -60,11 +60,11 @@ def edit_tensors(directory, edit):
 def test_transformers_loads_every_tensor_and_misses_none(saved):
     loaded, info = transformers.BertForPreTraining.from_pretrained(saved, output_loading_info=True)
     assert not any(info.values()), info
-    held = {name: tensor.numpy() for name, tensor in loaded.state_dict().items()}
+    theirs = {name: tensor.numpy() for name, tensor in loaded.state_dict().items()}
     ours = tensor_names.to_hf(small_bert.params())
-    assert held.keys() - ours.keys() == {"cls.predictions.decoder.weight"}
+    assert theirs.keys() - ours.keys() == {"cls.predictions.decoder.weight"}
     for name, tensor in ours.items():
-        np.testing.assert_array_equal(held[name], tensor, err_msg=name)
+        np.testing.assert_array_equal(theirs[name], tensor, err_msg=name)
     assert loaded.cls.predictions.decoder.weight is loaded.bert.embeddings.word_embeddings.weight
     assert loaded.cls.predictions.decoder.bias is loaded.cls.predictions.bias
 
@@ -87,13 +87,13 @@ def test_others_may_read_the_weights(saved):
 
 
 def test_model_saved_by_transformers_has_the_same_logits_here(tmp_path):
-    made = torch_model(transformers.BertForPreTraining)
-    loaded = hf.load(save_torch(made, tmp_path))
+    model = torch_model(transformers.BertForPreTraining)
+    loaded = hf.load(save_torch(model, tmp_path))
     batch = small_bert.batch()
     inputs = [batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
     logits = transformer.Bert(**loaded.model).apply({"params": loaded.params}, *inputs, batch["masked_positions"])
     with torch.no_grad():
-        theirs = made(
+        theirs = model(
             input_ids=torch.from_numpy(inputs[0]).long(),
             token_type_ids=torch.from_numpy(inputs[1]).long(),
             attention_mask=torch.from_numpy(inputs[2]).long(),
@@ -118,14 +118,14 @@ def test_model_saved_by_transformers_has_the_same_logits_here(tmp_path):
     ],
 )
 def test_encoder_comes_without_some_heads(tmp_path, cls, changes, absent):
-    made = torch_model(cls, **changes)
-    loaded = hf.load(save_torch(made, tmp_path))
+    model = torch_model(cls, **changes)
+    loaded = hf.load(save_torch(model, tmp_path))
     assert loaded.absent == absent
     full = hf.complete(loaded)
     assert jax.tree.map(np.shape, full) == jax.tree.map(np.shape, small_bert.params())
     assert_equal({key: full[key] for key in loaded.params}, loaded.params)
     assert_equal(full, hf.complete(loaded))
-    word = made.base_model.embeddings.word_embeddings.weight.detach().numpy()
+    word = model.base_model.embeddings.word_embeddings.weight.detach().numpy()
     np.testing.assert_array_equal(full["embeddings"]["word"], word)
 
 
@@ -136,11 +136,11 @@ def test_encoder_comes_without_some_heads(tmp_path, cls, changes, absent):
         (transformers.BertForQuestionAnswering, "qa_outputs"),
     ],
 )
-def test_a_fine_tuned_head_is_left_out_and_that_is_said_once(tmp_path, capsys, cls, head):
+def test_a_fine_tuned_head_is_ignored_with_one_line(tmp_path, capsys, cls, head):
     save_torch(torch_model(cls), tmp_path)
-    capsys.readouterr()  # what transformers had to say
+    capsys.readouterr()  # output of transformers
     hf.load(tmp_path)
-    assert capsys.readouterr().err == f"{tmp_path} is fine-tuned: its encoder is taken, its {head} left out\n"
+    assert capsys.readouterr().err == f"{tmp_path} is fine-tuned: only its encoder is used, not its {head}\n"
 
 
 def test_old_names_and_the_saved_positions_are_read(saved):
@@ -196,25 +196,25 @@ WORD = "bert.embeddings.word_embeddings.weight"
         (lambda d: edit_config(d, hidden_size="64"), "hidden_size.*wrong type"),
         (lambda d: edit_config(d, num_attention_heads=5), "config.json: .*num_heads 5"),
         (lambda d: edit_config(d, num_hidden_layers=3), r"lacks bert.encoder.layer.2.* and 13 more"),
-        (lambda d: edit_config(d, num_hidden_layers=1), r"holds bert.encoder.layer.1.* and 13 more"),
+        (lambda d: edit_config(d, num_hidden_layers=1), r"has bert.encoder.layer.1.* and 13 more"),
         (
             lambda d: edit_config(d, intermediate_size=95),
-            r"dense.weight is \(64, 96\) .* asks for \(64, 95\)",
+            r"dense.weight is \(64, 96\), but .* asks for \(64, 95\)",
         ),
         (
             lambda d: edit_tensors(d, lambda t: t.pop("cls.seq_relationship.bias")),
             "lacks cls.seq_relationship",
         ),
-        (lambda d: edit_tensors(d, lambda t: t.update(extra=np.ones(1))), "holds extra"),
+        (lambda d: edit_tensors(d, lambda t: t.update(extra=np.ones(1))), "has extra"),
         (lambda d: edit_tensors(d, lambda t: t.update({WORD: t[WORD][:-1]})), "word_embeddings.weight is"),
         (
             lambda d: edit_tensors(d, lambda t: t.update({"cls.predictions.decoder.weight": t[WORD] + 1})),
             "decoder.weight differs from bert.embeddings",
         ),
         (lambda d: (d / "config.json").unlink(), "config.json does not exist"),
-        (lambda d: (d / "config.json").write_text("[]"), "config.json is no JSON object"),
+        (lambda d: (d / "config.json").write_text("[]"), "config.json is not a JSON object"),
         (lambda d: (d / "config.json").write_text('{"model": {}}'), "is the workdir of a run: .*tools.export_pytorch"),
-        (lambda d: (d / "config.json").write_text("{"), "config.json is no JSON object"),
+        (lambda d: (d / "config.json").write_text("{"), "config.json is not a JSON object"),
         (lambda d: (d / "model.safetensors").unlink(), "has no model.safetensors"),
         (lambda d: os.truncate(d / "model.safetensors", 100_000), "model.safetensors is damaged"),
         (lambda d: os.truncate(d / "model.safetensors", 0), "model.safetensors is damaged"),
@@ -222,7 +222,7 @@ WORD = "bert.embeddings.word_embeddings.weight"
         (lambda d: vocab.save(small_bert.OTHER_VOCAB, d), "pieces and the model"),
     ],
 )
-def test_what_is_no_bert_is_refused_in_a_sentence(saved, spoil, complaint):
+def test_a_directory_without_a_bert_is_refused_in_a_sentence(saved, spoil, complaint):
     spoil(saved)
     with pytest.raises(command.UserError, match=complaint) as refusal:
         hf.load(saved)

@@ -1,4 +1,4 @@
-"""What a run starts from must be the model that it trains: weights of another are refused by name."""
+"""A run starts only from weights of the model that it trains; others are refused with every difference."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import transformers
 
 from bert_tpu.core import command, config
 from bert_tpu.corpus import prepare
-from bert_tpu.distributed import mesh
+from bert_tpu.distributed import mesh as meshes
 from bert_tpu.huggingface import pretrained
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import pretraining
@@ -26,8 +26,8 @@ SAME = {f"model.{key}": value for key, value in small_bert.SECTION.items()}
 
 
 @pytest.fixture(scope="module")
-def given(text_file, tmp_path_factory):
-    """Keys of a run of small.py's BERT on a corpus of its tokenizer."""
+def keys(text_file, tmp_path_factory):
+    """Keys of a run of the BERT of helpers.small_bert on a corpus of its tokenizer."""
     root = tmp_path_factory.mktemp("start")
     vocab.save(small_bert.VOCAB, root / "tokenizer")
     prepare.prepare([str(text_file)], root / "tokenizer", root / "corpus", heldout=0.1, workers=1)
@@ -52,18 +52,18 @@ def imported(source, out):
         import_pytorch.main()
 
 
-def refusal(given, init_from, tmp_path, monkeypatch, **changes):
-    """The sentence by which a run is refused before anything is compiled."""
+def refusal(keys, init_from, tmp_path, monkeypatch, **changes):
+    """Returns the error by which a run is refused before it compiles anything."""
     monkeypatch.setattr(train_step, "compile_programs", lambda *_: pytest.fail("another model was accepted"))
     with pytest.raises(command.UserError) as refused:
-        pretraining.run(tiny_runs.configured(given, init_from=str(init_from), **changes), tmp_path / "run")
+        pretraining.run(tiny_runs.configured(keys, init_from=str(init_from), **changes), tmp_path / "run")
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("num_heads", 2, "num_heads is 4 there and 2 here"),
         ("activation", "gelu_new", "activation is 'gelu' there and 'gelu_new' here"),
@@ -75,14 +75,14 @@ def refusal(given, init_from, tmp_path, monkeypatch, **changes):
         ("num_layers", 1, "num_layers is 2 there and 1 here"),
     ],
 )
-def test_another_model_is_refused_by_name(given, models, tmp_path, monkeypatch, kind, key, value, said):
-    sentence = refusal(given, models / kind, tmp_path, monkeypatch, **{f"model.{key}": value})
-    assert sentence.startswith(f"{models / kind} is another model: {said}; give --config.model.{key}=")
+def test_another_model_is_refused_by_name(keys, models, tmp_path, monkeypatch, kind, key, value, message):
+    sentence = refusal(keys, models / kind, tmp_path, monkeypatch, **{f"model.{key}": value})
+    assert sentence.startswith(f"{models / kind} is another model: {message}; give --config.model.{key}=")
 
 
-def test_all_differences_are_in_one_sentence_with_the_flags_that_remove_them(given, models, tmp_path, monkeypatch):
+def test_all_differences_are_in_one_sentence_with_the_flags_that_remove_them(keys, models, tmp_path, monkeypatch):
     changes = {"model.num_heads": 2, "model.activation": "gelu_new", "model.layer_norm_eps": 1e-5}
-    sentence = refusal(given, models / "workdir", tmp_path, monkeypatch, **changes)
+    sentence = refusal(keys, models / "workdir", tmp_path, monkeypatch, **changes)
     for part in (
         "num_heads is 4 there and 2 here", "activation is 'gelu' there and 'gelu_new' here", "1e-12 there and 1e-05",
         "--config.model.num_heads=4 --config.model.activation=gelu --config.model.layer_norm_eps=1e-12",
@@ -91,9 +91,9 @@ def test_all_differences_are_in_one_sentence_with_the_flags_that_remove_them(giv
         assert part in sentence
     words = [word for word in sentence.replace(",", " ").split() if word.startswith("--config.model.")]
     cfg = config.load_changed(
-        tiny_runs.FILE, [f"--config.{key}={value}" for key, value in (given | changes).items()] + words
+        tiny_runs.FILE, [f"--config.{key}={value}" for key, value in (keys | changes).items()] + words
     )
-    assert {f"model.{key}": cfg.model[key] for key in pretrained.MEANING}.items() <= given.items()
+    assert {f"model.{key}": cfg.model[key] for key in pretrained.MEANING}.items() <= keys.items()
 
 
 def swapped(pieces):
@@ -106,34 +106,34 @@ def swapped(pieces):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("other", "said"),
+    ("other", "message"),
     [
         (
             vocab.Vocab(swapped(small_bert.PIECES), lower=True),
-            "2 pieces of its tokenizer are others than the corpus', id ",
+            "2 pieces of its tokenizer differ from the corpus', id ",
         ),
         (vocab.Vocab(small_bert.PIECES, lower=False), "its tokenizer keeps case and the corpus' lowers text"),
     ],
     ids=["other pieces", "other case"],
 )
-def test_another_tokenizer_of_the_same_size_is_refused(given, models, tmp_path, monkeypatch, kind, other, said):
+def test_another_tokenizer_of_the_same_size_is_refused(keys, models, tmp_path, monkeypatch, kind, other, message):
     place = tmp_path / "model"
     shutil.copytree(models / kind.split("/")[0], place)
     folder = place if kind == "hugging_face" else place / "tokenizer"
     vocab.save(other, folder)
     start = place.joinpath(*kind.split("/")[1:])
-    sentence = refusal(given, start, tmp_path, monkeypatch)
-    assert sentence.startswith(f"{start} is another model: {said}")
+    sentence = refusal(keys, start, tmp_path, monkeypatch)
+    assert sentence.startswith(f"{start} is another model: {message}")
     assert sentence.endswith(f"prepare the corpus with --tokenizer {folder}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_that_mean_the_same_have_pytorchs_logits_at_step_0(given, models, tmp_path, kind):
+def test_weights_that_mean_the_same_have_pytorchs_logits_at_step_0(keys, models, tmp_path, kind):
     free = {"model.dropout": 0.0, "model.softmax": "exact", "model.remat": True, "seed": 5}
-    cfg = tiny_runs.configured(given, init_from=str(models / kind), **free)
-    job, on = pretraining.make_job(cfg), mesh.make(jax.devices())
+    cfg = tiny_runs.configured(keys, init_from=str(models / kind), **free)
+    job, mesh = pretraining.make_job(cfg), meshes.make(jax.devices())
     checkpoints = checkpoint.Checkpoints(directory=tmp_path, **cfg.checkpoint)
-    state, _ = trainer.restore_or_init(job, on, checkpoints, pretraining.training(cfg).first_params)
+    state, _ = trainer.restore_or_init(job, mesh, checkpoints, pretraining.training(cfg).first_params)
     checkpoints.close()
     params = param_layout.unpack(jax.device_get(state.params), cfg.model.vocab_size)
     batch = small_bert.batch()
@@ -142,24 +142,24 @@ def test_weights_that_mean_the_same_have_pytorchs_logits_at_step_0(given, models
         logits = transformer.Bert(**cfg.model, parent=None).apply({"params": params}, *inputs)
     theirs = transformers.BertForPreTraining.from_pretrained(models / "hugging_face").eval()
     with torch.no_grad():
-        said = theirs(
+        outputs = theirs(
             input_ids=torch.from_numpy(batch["input_ids"]).long(),
             token_type_ids=torch.from_numpy(batch["token_type_ids"]).long(),
             attention_mask=torch.from_numpy(batch["attention_mask"]).long(),
         )
-    mlm = np.take_along_axis(said.prediction_logits.numpy(), batch["masked_positions"][..., None], axis=1)
+    mlm = np.take_along_axis(outputs.prediction_logits.numpy(), batch["masked_positions"][..., None], axis=1)
     np.testing.assert_allclose(logits.mlm_BMV, mlm, rtol=0, atol=2e-5)
-    np.testing.assert_allclose(logits.nsp_BC, said.seq_relationship_logits.numpy(), rtol=0, atol=2e-5)
+    np.testing.assert_allclose(logits.nsp_BC, outputs.seq_relationship_logits.numpy(), rtol=0, atol=2e-5)
 
 
-def test_heads_that_the_model_lacks_are_those_of_a_fresh_run_and_named(given, models, tmp_path, capsys):
+def test_heads_that_the_model_lacks_are_those_of_a_fresh_run_and_named(keys, models, tmp_path, capsys):
     small_bert.save(tmp_path / "model")
     theirs = transformers.BertModel.from_pretrained(tmp_path / "model", add_pooling_layer=False)
     theirs.save_pretrained(tmp_path / "model")
-    cfg = tiny_runs.configured(given, init_from=str(tmp_path / "model"), seed=5)
-    on = mesh.make(jax.devices())
+    cfg = tiny_runs.configured(keys, init_from=str(tmp_path / "model"), seed=5)
+    mesh = meshes.make(jax.devices())
     capsys.readouterr()
-    params = pretraining.training(cfg).first_params(trainer.abstract_state(pretraining.make_job(cfg), on).params)
+    params = pretraining.training(cfg).first_params(trainer.abstract_state(pretraining.make_job(cfg), mesh).params)
     assert capsys.readouterr().err == f"{tmp_path / 'model'} has no pooler, no mlm, no nsp: drawn from seed 5\n"
     fresh = pretraining.make_job(cfg).init(jax.random.key(5))
     for name in ("pooler", "mlm", "nsp"):
@@ -167,19 +167,19 @@ def test_heads_that_the_model_lacks_are_those_of_a_fresh_run_and_named(given, mo
     jax.tree.map(np.testing.assert_array_equal, params["layers"], param_layout.pack(small_bert.params())["layers"])
 
 
-def test_a_checkpoint_without_the_config_of_its_model_is_refused(given, models, tmp_path, monkeypatch):
+def test_a_checkpoint_without_the_config_of_its_model_is_refused(keys, models, tmp_path, monkeypatch):
     shutil.copytree(models / "workdir" / "checkpoints" / "7", tmp_path / "bare")
     assert "has no config.json to say what its parameters mean" in refusal(
-        given, tmp_path / "bare", tmp_path, monkeypatch
+        keys, tmp_path / "bare", tmp_path, monkeypatch
     )
     # Not the config of a workdir that it was only copied into.
     shutil.copytree(models / "workdir", tmp_path / "other")
     shutil.copytree(models / "workdir" / "checkpoints" / "7", tmp_path / "other" / "copied")
-    assert "has no config.json" in refusal(given, tmp_path / "other" / "copied", tmp_path, monkeypatch)
+    assert "has no config.json" in refusal(keys, tmp_path / "other" / "copied", tmp_path, monkeypatch)
 
 
-def test_the_variant_like_has_the_sizes_of_the_model_and_a_restart_compares_equal(given, models, tmp_path):
-    words = [f"--config.{key}={value}" for key, value in given.items() if key[:6] != "model." or "dropout" in key]
+def test_the_variant_like_has_the_sizes_of_the_model_and_a_restart_compares_equal(keys, models, tmp_path):
+    words = [f"--config.{key}={value}" for key, value in keys.items() if key[:6] != "model." or "dropout" in key]
     words += ["--config=configs/bert.py:like", f"--config.init_from={models / 'hugging_face'}", "--config.num_steps=2"]
     words += ["--config.model.dtype=float32", "--config.model.softmax=exact", "--config.eval.num_batches=0"]
     for steps in (2, 2):
@@ -195,9 +195,9 @@ def test_the_variant_like_has_the_sizes_of_the_model_and_a_restart_compares_equa
         pretraining.parse(command.Parser(), ["--config=configs/bert.py:like", "--config.model.num_heads=2"])
 
 
-def test_a_run_with_a_checkpoint_goes_on_without_the_model_that_it_started_from(given, models, tmp_path):
+def test_a_run_with_a_checkpoint_goes_on_without_the_model_that_it_started_from(keys, models, tmp_path):
     start = shutil.copytree(models / "hugging_face", tmp_path / "model")
     changes = {"init_from": str(start), "num_steps": 2, "model.softmax": "exact", "eval.num_batches": 0}
-    assert pretraining.run(tiny_runs.configured(given, **changes), tmp_path / "run") == 0
+    assert pretraining.run(tiny_runs.configured(keys, **changes), tmp_path / "run") == 0
     shutil.rmtree(start)
-    assert pretraining.run(tiny_runs.configured(given, **changes), tmp_path / "run") == 0
+    assert pretraining.run(tiny_runs.configured(keys, **changes), tmp_path / "run") == 0

@@ -1,4 +1,4 @@
-"""GLUE's official files and TFDS's become the same rows, outputs become the server's files, and bad data is named."""
+"""GLUE's official files and TFDS give the same rows, outputs become the server's files, and bad data is named."""
 
 import zipfile
 
@@ -124,14 +124,14 @@ def load(task, dir, max_length=32):
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_official_files_are_read_to_the_letter(tmp_path, name, capsys):
-    made = load(name, write(tmp_path, OFFICIAL[name]))
-    assert read(made) == READ[name]
-    assert (made.name, made.head) == (name, "regress" if name == "stsb" else "classify")
-    assert made.splits[next(iter(made.splits))].labels.dtype == (np.float32 if name == "stsb" else np.int32)
-    assert made.judged == tuple(split for split in READ[name] if split.startswith("validation"))
-    # Only QQP has torn lines, and what was left out is said.
-    said = f"{tmp_path}/QQP/train.tsv: 2 torn lines are left out, the first line 3\n" if name == "qqp" else ""
-    assert capsys.readouterr().err == said
+    task = load(name, write(tmp_path, OFFICIAL[name]))
+    assert read(task) == READ[name]
+    assert (task.name, task.head) == (name, "regress" if name == "stsb" else "classify")
+    assert task.splits[next(iter(task.splits))].labels.dtype == (np.float32 if name == "stsb" else np.int32)
+    assert task.eval_splits == tuple(split for split in READ[name] if split.startswith("validation"))
+    # Only QQP has torn lines, and their number is printed.
+    warning = f"{tmp_path}/QQP/train.tsv: 2 torn lines are left out, the first line 3\n" if name == "qqp" else ""
+    assert capsys.readouterr().err == warning
 
 
 @pytest.mark.parametrize("name", ["rte", "mnli"])
@@ -143,12 +143,12 @@ def test_a_task_s_own_folder_is_the_same(tmp_path, name):
 def test_the_answers_to_the_diagnostics_are_judged_by_matthews(tmp_path):
     write(tmp_path, OFFICIAL["mnli"])
     (tmp_path / "diagnostic/diagnostic-full.tsv").rename(tmp_path / "AX/diagnostic-full.tsv")
-    made = load("mnli", tmp_path)
-    assert made.judged == ("validation_matched", "validation_mismatched", "ax_answers")
-    assert read(made)["ax_answers"][0][1] == made.labels.index("contradiction")
-    assert made.score("ax_answers", np.eye(3)[[2]]) == {"matthews": 0.0}
+    task = load("mnli", tmp_path)
+    assert task.eval_splits == ("validation_matched", "validation_mismatched", "ax_answers")
+    assert read(task)["ax_answers"][0][1] == task.labels.index("contradiction")
+    assert task.score("ax_answers", np.eye(3)[[2]]) == {"matthews": 0.0}
     alone = load("ax", tmp_path)
-    assert alone.judged == ("answers",)
+    assert alone.eval_splits == ("answers",)
     assert read(alone)["test"] == READ["mnli"]["ax_test"]
 
 
@@ -162,7 +162,7 @@ def test_the_table_is_that_of_tfds():
         ours = glue_specs.TASKS[config.name]
         assert ours.classes == tuple(config.label_classes or ())
         assert ours.features == tuple(config.text_features)
-        if config.name in ("mrpc", "cola", "ax"):  # MRPC is made there from other files, CoLA's are without names
+        if config.name in ("mrpc", "cola", "ax"):  # TFDS makes MRPC from other files, CoLA's have no header
             continue
         assert ours.files["train"].texts == tuple(config.text_features.values())
         assert {file.label for file in ours.files.values()} == {config.label_column}
@@ -204,16 +204,16 @@ def tfds_dir(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["rte", "stsb", "mnli"])
 def test_tfds_gives_rows_in_the_order_of_the_official_files(tfds_dir, name):
-    found = read(load(name, f"tfds:small_glue/{name}?data_dir={tfds_dir}"))
-    assert set(found) == set(glue_specs.TASKS[name].files) | ({"ax_test"} if name == "mnli" else set())
-    for split, rows in found.items():
+    splits = read(load(name, f"tfds:small_glue/{name}?data_dir={tfds_dir}"))
+    assert set(splits) == set(glue_specs.TASKS[name].files) | ({"ax_test"} if name == "mnli" else set())
+    for split, rows in splits.items():
         texts = [f"{LETTERS[i]}|{LETTERS[-i - 1]}" for i in range(8)]
         assert rows == [(text, -1 if "test" in split else i % 2) for i, text in enumerate(texts)]
 
 
 def test_tfds_of_another_task_is_refused(tfds_dir):
     for task, name, complaint in (
-        ("wnli", "stsb?", "has the label 0.0, which is none of 0, 1"),
+        ("wnli", "stsb?", "has the label 0.0, which is not one of 0, 1"),
         ("mnli", "rte?", "no feature 'premise' but "),
         ("rte", "rte?split=test&", "only data_dir"),
         ("rte", "none?", "no data set"),
@@ -223,25 +223,27 @@ def test_tfds_of_another_task_is_refused(tfds_dir):
 
 
 def test_a_test_split_of_tfds_with_labels_is_refused(monkeypatch):
-    found = {"sentence1": ["a"], "sentence2": ["b"], "label": ["entailment"], "idx": [7]}
-    monkeypatch.setattr(tfds, "tables", lambda name, features: {"test": found})
-    with pytest.raises(command.UserError, match="tfds:glue/rte test idx 7 has the label 'entailment', which is to be"):
+    table = {"sentence1": ["a"], "sentence2": ["b"], "label": ["entailment"], "idx": [7]}
+    monkeypatch.setattr(tfds, "tables", lambda name, features: {"test": table})
+    with pytest.raises(
+        command.UserError, match="tfds:glue/rte test idx 7 has the label 'entailment', but a test split"
+    ):
         load("rte", "tfds:glue/rte")
-    monkeypatch.setattr(tfds, "tables", lambda name, features: {"validation": found | {"label": [None]}})
-    with pytest.raises(command.UserError, match="validation idx 7 has the label None, which is none of entailment"):
+    monkeypatch.setattr(tfds, "tables", lambda name, features: {"validation": table | {"label": [None]}})
+    with pytest.raises(command.UserError, match="validation idx 7 has the label None, which is not one of entailment"):
         load("rte", "tfds:glue/rte")
 
 
 def test_scores_are_those_of_the_labels(tmp_path):
     write(tmp_path, OFFICIAL["qnli"] | OFFICIAL["stsb"])
-    made = load("qnli", tmp_path)
+    task = load("qnli", tmp_path)
     outputs = np.array([[2, 1], [1, 0]], np.float32)
-    assert made.score("validation", outputs) == {"accuracy": 0.5}
-    drawn = made.draws("validation", np.stack([outputs, -outputs]))["accuracy"]
+    assert task.score("validation", outputs) == {"accuracy": 0.5}
+    drawn = task.bootstrap("validation", np.stack([outputs, -outputs]))["accuracy"]
     assert set(drawn[:, 0]) == {0, 0.5, 1}
     np.testing.assert_array_equal(drawn.sum(1), 1)
-    made = load("stsb", tmp_path)
-    assert made.score("train", np.array([[9], [1]], np.float32)) == pytest.approx({"pearson": 1, "spearman": 1})
+    task = load("stsb", tmp_path)
+    assert task.score("train", np.array([[9], [1]], np.float32)) == pytest.approx({"pearson": 1, "spearman": 1})
 
 
 @pytest.mark.parametrize(
@@ -259,15 +261,15 @@ def test_scores_are_those_of_the_labels(tmp_path):
     ],
 )
 def test_predictions_are_in_the_server_s_form(tmp_path, name, split, file, outputs, words):
-    made = load(name, write(tmp_path, OFFICIAL[name]))
-    made.write(split, np.array(outputs, np.float32), tmp_path / "out" / "deep")
+    task = load(name, write(tmp_path, OFFICIAL[name]))
+    task.write(split, np.array(outputs, np.float32), tmp_path / "out" / "deep")
     rows = "".join(f"{i}\t{word}\n" for i, word in enumerate(words))
     assert (tmp_path / "out" / "deep" / file).read_bytes().decode() == f"index\tprediction\n{rows}"
 
 
-def test_a_submission_is_whole_or_none(tmp_path):
+def test_a_submission_has_all_files_or_does_not_exist(tmp_path):
     archive = tmp_path / "submission.zip"
-    sent = {file for task in glue_specs.TASKS.values() for file in task.sent.values()}
+    sent = {file for task in glue_specs.TASKS.values() for file in task.submission.values()}
     assert sent == set(glue_submission.ROWS)
     for name, rows in glue_submission.ROWS.items():
         if name not in ("AX.tsv", "RTE.tsv"):
@@ -292,10 +294,10 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
 
 
 @pytest.mark.parametrize(
-    ("task", "files", "complaint"),
+    ("name", "files", "complaint"),
     [
         ("rtee", {}, "no task 'rtee' in GLUE; take one of cola, sst2"),
-        ("rte", {"x": ""}, "holds none of train.tsv, dev.tsv, test.tsv, nor does RTE in it"),
+        ("rte", {"x": ""}, "nor RTE in it has any of train.tsv, dev.tsv, test.tsv; fix the path"),
         ("rte", {"RTE/train.tsv": f"{HEAD}0\ta\tb\tneutral\n"}, r"RTE/train.tsv line 2 has the label 'neutral'"),
         ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tentailment\n1\ta\n"}, "dev.tsv line 3 does not have the 4 columns"),
         ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tc\tentailment\n"}, "dev.tsv line 2 does not have the 4 columns"),
@@ -317,16 +319,16 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
         (
             "stsb",
             {"STS-B/dev.tsv": "sentence1\tsentence2\tscore\na\tb\t5.1\n"},
-            "line 2 has the label '5.1', which is no number from 0 to 5",
+            "line 2 has the label '5.1', which is not a number from 0 to 5",
         ),
         ("stsb", {"STS-B/dev.tsv": "sentence1\tsentence2\tscore\na\tb\tnan\n"}, "line 2 has the label 'nan'"),
         ("cola", {"CoLA/dev.tsv": "sentence\tlabel\na\t1\n"}, "dev.tsv line 1 does not have the 4 columns"),
         ("sst2", {"SST-2/dev.tsv": "sentence\tlabel\na\t1\n"}, "max_length 4 has no room"),
     ],
 )
-def test_bad_data_is_named_with_its_line(tmp_path, task, files, complaint):
+def test_bad_data_is_named_with_its_line(tmp_path, name, files, complaint):
     with pytest.raises(command.UserError, match=complaint):
-        load(task, write(tmp_path, files), max_length=4 if task == "sst2" else 32)
+        load(name, write(tmp_path, files), max_length=4 if name == "sst2" else 32)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -335,8 +337,8 @@ def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, start):
     write(tmp_path, {"RTE/train.tsv": start + raw, "SST-2/test.tsv": start + raw, "CoLA/dev.tsv": start + raw})
     for name in ("rte", "sst2", "cola"):
         try:
-            made = load(name, tmp_path)
+            task = load(name, tmp_path)
         except command.UserError:
             continue
-        (rows,) = made.splits.values()
+        (rows,) = task.splits.values()
         assert len(rows.labels) == len(rows.lengths) > 0

@@ -1,4 +1,4 @@
-"""CoNLL's files become rows whose labels sit on first tokens, and tags are judged by whole entities."""
+"""CoNLL's files become rows with labels at first tokens, and tags are scored by whole entities."""
 
 import itertools
 import random
@@ -38,31 +38,31 @@ def load(dir, *, train="train.txt", validation="", test="", max_length=16):
     )
 
 
-def outputs(made, name, tags):
-    """Outputs that say, at each word's first token, the next of `tags`; at all other tokens B-LOC."""
-    rows = made.splits[name]
+def outputs(task, name, tags):
+    """Returns outputs that predict the next of `tags` at each word's first token, and B-LOC at all other tokens."""
+    rows = task.splits[name]
     pieces = np.array(VOCABULARY.pieces)[rows.ids]
     firsts = [i for i, piece in enumerate(pieces) if piece not in ("[CLS]", "[SEP]") and not piece.startswith("##")]
-    found = np.full((len(rows.ids), len(made.labels)), -1, np.float32)
-    found[:, made.labels.index("B-LOC")] = 0
+    values = np.full((len(rows.ids), len(task.labels)), -1, np.float32)
+    values[:, task.labels.index("B-LOC")] = 0
     for place, tag in zip(firsts, tags, strict=True):
-        found[place, made.labels.index(tag)] = 1
-    return found
+        values[place, task.labels.index(tag)] = 1
+    return values
 
 
 def test_conll_s_columns_are_rows_with_a_label_at_each_first_token(tmp_path):
     write(tmp_path, {"train.txt": CONLL, "dev.txt": CONLL.replace("\n", "\r\n"), "test.txt": PLAIN})
-    made = load(tmp_path, validation="dev.txt", test="test.txt")
-    assert (made.head, made.labels, made.judged) == ("tag", TAGS, ("validation",))
-    pieces = [[VOCABULARY.pieces[i] for i in ids] for ids, _ in split(made.splits["train"])]
+    task = load(tmp_path, validation="dev.txt", test="test.txt")
+    assert (task.head, task.labels, task.eval_splits) == ("tag", TAGS, ("validation",))
+    pieces = [[VOCABULARY.pieces[i] for i in ids] for ids, _ in split(task.splits["train"])]
     wanted = [["[CLS]", "a", "##b", "c", ".", "[SEP]"], ["[CLS]", "d", "[SEP]"], ["[CLS]", "e", "[SEP]"]]
     assert pieces == wanted
-    assert made.splits["train"].labels.tolist() == [-1, 1, -1, 2, 3, -1, -1, 0, -1, -1, 3, -1]
-    for a, b in zip(made.splits["train"], made.splits["validation"], strict=True):
+    assert task.splits["train"].labels.tolist() == [-1, 1, -1, 2, 3, -1, -1, 0, -1, -1, 3, -1]
+    for a, b in zip(task.splits["train"], task.splits["validation"], strict=True):
         assert (a == b).all()
-    assert [[VOCABULARY.pieces[i] for i in ids] for ids, _ in split(made.splits["test"])] == wanted[:2]
-    assert set(made.splits["test"].labels.tolist()) == {token_rows.IGNORED}
-    assert [array.dtype for array in made.splits["train"]] == [np.uint16, np.uint8, np.int64, np.int32]
+    assert [[VOCABULARY.pieces[i] for i in ids] for ids, _ in split(task.splits["test"])] == wanted[:2]
+    assert set(task.splits["test"].labels.tolist()) == {token_rows.IGNORED}
+    assert [array.dtype for array in task.splits["train"]] == [np.uint16, np.uint8, np.int64, np.int32]
 
 
 @pytest.mark.parametrize("max_length", [5, 8, 16])
@@ -73,23 +73,23 @@ def test_tokens_and_their_words_are_those_of_transformers(tmp_path, max_length):
     tags = [random.choices(TAGS, k=len(sentence)) for sentence in sentences]
     texts = ["".join(f"{w} {t}\n" for w, t in zip(*both, strict=True)) for both in zip(sentences, tags, strict=True)]
     write(tmp_path, {"train.txt": "\n".join(texts)})
-    made = load(tmp_path, max_length=max_length)
+    task = load(tmp_path, max_length=max_length)
     vocab.save(VOCABULARY, tmp_path)
     fast = transformers.AutoTokenizer.from_pretrained(tmp_path)
     wanted = fast(sentences, is_split_into_words=True, truncation=True, max_length=max_length)
-    assert [ids for ids, _ in split(made.splits["train"])] == wanted["input_ids"]
+    assert [ids for ids, _ in split(task.splits["train"])] == wanted["input_ids"]
     labels = []
     for row, own in enumerate(tags):
         for before, word in itertools.pairwise([None, *wanted.word_ids(row)]):
-            labels.append(token_rows.IGNORED if word in (None, before) else made.labels.index(own[word]))
-    assert made.splits["train"].labels.tolist() == labels
+            labels.append(token_rows.IGNORED if word in (None, before) else task.labels.index(own[word]))
+    assert task.splits["train"].labels.tolist() == labels
 
 
 def test_an_entity_counts_only_whole_and_of_its_kind(tmp_path):
     write(tmp_path, {"train.txt": CONLL, "test.txt": PLAIN})
-    made = load(tmp_path, validation="train.txt", test="test.txt")
+    task = load(tmp_path, validation="train.txt", test="test.txt")
     # Two entities: "ab c" of PER and "d" of LOC.
-    for tags, right, found in (
+    for tags, correct, predicted in (
         (["B-PER", "I-PER", "O", "B-LOC", "O"], 2, 2),
         (["B-PER", "O", "O", "B-LOC", "O"], 1, 2),  # too short
         (["B-PER", "I-PER", "I-PER", "B-LOC", "B-LOC"], 1, 3),  # too long, and one that is none
@@ -97,21 +97,21 @@ def test_an_entity_counts_only_whole_and_of_its_kind(tmp_path):
         (["B-PER", "B-PER", "O", "O", "O"], 0, 2),
         (["O", "O", "O", "O", "O"], 0, 0),
     ):
-        precision, recall = right / found if found else 0, right / 2
-        f1 = 2 * precision * recall / (precision + recall) if right else 0
-        assert made.score("validation", outputs(made, "validation", tags)) == pytest.approx(
+        precision, recall = correct / predicted if predicted else 0, correct / 2
+        f1 = 2 * precision * recall / (precision + recall) if correct else 0
+        assert task.score("validation", outputs(task, "validation", tags)) == pytest.approx(
             {"f1": f1, "precision": precision, "recall": recall}
         )
-    assert list(made.score("validation", outputs(made, "validation", tags))) == ["f1", "precision", "recall"]
+    assert list(task.score("validation", outputs(task, "validation", tags))) == ["f1", "precision", "recall"]
 
 
 def test_draws_of_sentences_are_scores_of_those_sentences(tmp_path):
     """A split of a hundred sentences of two kinds: each draw's score is that of a mixture of the two."""
     write(tmp_path, {"train.txt": CONLL, "both.txt": "a B-LOC\n\nb B-PER\n\n" * 50})
-    made = load(tmp_path, validation="both.txt")
-    right = outputs(made, "validation", ["B-LOC", "B-PER"] * 50)
-    half = outputs(made, "validation", ["B-LOC", "O"] * 50)
-    drawn = made.draws("validation", np.stack([right, half]))
+    task = load(tmp_path, validation="both.txt")
+    right = outputs(task, "validation", ["B-LOC", "B-PER"] * 50)
+    half = outputs(task, "validation", ["B-LOC", "O"] * 50)
+    drawn = task.bootstrap("validation", np.stack([right, half]))
     assert list(drawn) == ["f1", "precision", "recall"]
     for name, values in drawn.items():
         assert (values[:, 0] == 1).all(), name
@@ -123,22 +123,22 @@ def test_draws_of_sentences_are_scores_of_those_sentences(tmp_path):
 
 def test_words_that_are_cut_off_or_have_no_token_count_as_outside(tmp_path):
     write(tmp_path, {"train.txt": CONLL, "long.txt": "a B-LOC\n\u200b O\nbc B-LOC\nd B-LOC\ne O\nf B-LOC\n"})
-    made = load(tmp_path, validation="long.txt", max_length=5)  # [CLS] a b ##c [SEP]: d, e and f are cut
-    assert made.splits["validation"].labels.tolist() == [-1, 0, 0, -1, -1]
-    found = outputs(made, "validation", ["B-LOC", "B-LOC"])
-    assert made.score("validation", found) == pytest.approx({"f1": 2 / 3, "precision": 1, "recall": 1 / 2})
-    made.write("validation", found, tmp_path / "out")
+    task = load(tmp_path, validation="long.txt", max_length=5)  # [CLS] a b ##c [SEP]: d, e and f are cut
+    assert task.splits["validation"].labels.tolist() == [-1, 0, 0, -1, -1]
+    values = outputs(task, "validation", ["B-LOC", "B-LOC"])
+    assert task.score("validation", values) == pytest.approx({"f1": 2 / 3, "precision": 1, "recall": 1 / 2})
+    task.write("validation", values, tmp_path / "out")
     assert (tmp_path / "out" / "validation.txt").read_text() == "a B-LOC\n\u200b O\nbc B-LOC\nd O\ne O\nf O\n\n"
 
 
 def test_predictions_read_again_are_what_was_predicted(tmp_path):
     write(tmp_path, {"train.txt": CONLL, "test.txt": PLAIN})
-    made = load(tmp_path, test="test.txt")
-    made.write("test", outputs(made, "test", ["B-PER", "I-PER", "O", "B-LOC"]), tmp_path / "out")
+    task = load(tmp_path, test="test.txt")
+    task.write("test", outputs(task, "test", ["B-PER", "I-PER", "O", "B-LOC"]), tmp_path / "out")
     assert (tmp_path / "out" / "test.txt").read_text() == "ab B-PER\nc I-PER\n. O\n\nd B-LOC\n\n"
     write(tmp_path, {"test.txt": (tmp_path / "out" / "test.txt").read_text()})
     again = load(tmp_path, test="test.txt")
-    assert again.judged == ("test",)
+    assert again.eval_splits == ("test",)
     assert again.score("test", outputs(again, "test", ["B-PER", "I-PER", "O", "B-LOC"]))["f1"] == 1
 
 
@@ -169,9 +169,9 @@ def test_tfds_gives_the_same_as_files(tmp_path):
     SmallNer(data_dir=tmp_path).download_and_prepare(file_format="tfrecord")
     write(tmp_path, {"train.txt": CONLL})
     name = f"tfds:small_ner?data_dir={tmp_path}"
-    made, files = load(name, train="train", validation="dev"), load(tmp_path)
-    assert made.labels == files.labels
-    for a, b in zip(made.splits["validation"], files.splits["train"], strict=True):
+    task, files = load(name, train="train", validation="dev"), load(tmp_path)
+    assert task.labels == files.labels
+    for a, b in zip(task.splits["validation"], files.splits["train"], strict=True):
         assert (a == b).all()
     with pytest.raises(command.UserError, match="no split 'valid' but train, dev"):
         load(name, train="train", validation="valid")
@@ -180,16 +180,16 @@ def test_tfds_gives_the_same_as_files(tmp_path):
 @pytest.mark.parametrize(
     ("names", "content", "complaint"),
     [
-        (dict(validation="x"), "a O\n\nb B-ORG\n", "x line 3 has the tag 'B-ORG', which is none of the train split's"),
+        (dict(validation="x"), "a O\n\nb B-ORG\n", "x line 3 has the tag 'B-ORG', which the train split does not have"),
         (dict(test="x"), "a O\nb B-ORG\n", "x line 2 has the tag 'B-ORG'"),
-        (dict(validation="x"), "a O\nb\n", r"x line 2 has another number of columns \(1\) than those before it \(2\)"),
-        (dict(validation="x"), "a NN O\nb NN\n", r"x line 2 has another number of columns \(2\)"),
-        (dict(test="x"), "a\nb O\n", r"x line 2 has another number of columns \(2\) than those before it \(1\)"),
+        (dict(validation="x"), "a O\nb\n", r"x line 2 has 1 columns, but the lines before it have 2"),
+        (dict(validation="x"), "a NN O\nb NN\n", r"x line 2 has 2 columns"),
+        (dict(test="x"), "a\nb O\n", r"x line 2 has 2 columns, but the lines before it have 1"),
         (dict(validation="x"), "a\nb\n", "no tags in x"),
         (dict(train="x"), "a\nb\n", "no tags in x"),
         (dict(test="x"), "\n-DOCSTART- -X- O\n", "no sentences in x"),
         (dict(validation="x"), "", "no sentences in x"),
-        (dict(train="x"), "a NN\n", "has the tag 'NN' in x; an entity's begins with B- I- E- S-"),
+        (dict(train="x"), "a NN\n", "has the tag 'NN' in x; the tag of an entity begins with one of B- I- E- S-"),
         (dict(validation="x"), b"a O\n\xe9 O\n", "x line 2 is not UTF-8"),
         (dict(train=""), "", "needs a train split"),
         (dict(max_length=4), "", "max_length 4 has no room"),

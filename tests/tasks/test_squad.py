@@ -1,4 +1,4 @@
-"""SQuAD as a task: perfect logits score 100, and what is written is what the official scripts read."""
+"""SQuAD as a task: perfect logits score 100, and the files are in the format of the official scripts."""
 
 import json
 
@@ -32,7 +32,7 @@ def load(tmp_path, asked=QUESTIONS, **settings):
 
 
 def perfect(task):
-    """Logits with 9 at the label's places: [CLS] where a row has no answer, somewhat less than an answer."""
+    """Returns logits of 9 at the label's places. A row without an answer has 8, less than an answer, at [CLS]."""
     rows = task.splits["validation"]
     logits = np.zeros((len(rows.ids), 2), np.float32)
     for start, span in zip(rows.starts, rows.labels, strict=False):
@@ -43,7 +43,7 @@ def perfect(task):
 def test_perfect_logits_score_100(tmp_path):
     task = load(tmp_path)
     assert task.score("validation", perfect(task)) == {"f1": 100.0, "exact_match": 100.0}
-    assert task.judged == ("validation",)
+    assert task.eval_splits == ("validation",)
     assert list(task.splits) == ["train", "validation"]
     assert len(task.splits["validation"].lengths) > len(QUESTIONS) + 1
 
@@ -69,12 +69,12 @@ def test_draws_are_of_questions(tmp_path, version, exact):
     start, span = task.splits["validation"].starts[0], task.splits["validation"].labels[0]
     wrong[start : start + span[0] + 1] = 0
     wrong[[start + span[0] + 3] * 2, [0, 1]] = 9  # of the first question alone
-    told = [task.score("validation", each)[exact] for each in (right, wrong)]
-    drawn = task.draws("validation", np.stack([right, wrong]))
+    scores = [task.score("validation", each)[exact] for each in (right, wrong)]
+    drawn = task.bootstrap("validation", np.stack([right, wrong]))
     assert list(drawn) == ["f1", exact]
-    assert told[1] < told[0] == 100
+    assert scores[1] < scores[0] == 100
     assert (drawn[exact][:, 0] == 100).all()
-    assert drawn[exact][:, 1].mean() == pytest.approx(told[1], abs=2)
+    assert drawn[exact][:, 1].mean() == pytest.approx(scores[1], abs=2)
 
 
 def test_perfect_logits_score_100_with_unanswerable_questions(tmp_path):
@@ -123,7 +123,7 @@ def test_version_2_writes_the_odds_of_no_answer_and_empty_answers(tmp_path):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_files_score_as_the_task_does(tmp_path, seed):
-    """What is written carries all that the official scripts need to say the same."""
+    """The official scripts can compute the same scores from the files."""
     task = load(tmp_path, [*QUESTIONS, UNANSWERED], version="2.0", null_threshold=-1.0)
     logits = np.random.default_rng(seed).normal(0, 2, perfect(task).shape).astype(np.float32) + perfect(task) / 4
     task.write("validation", logits, tmp_path / "out")
@@ -137,7 +137,7 @@ def test_files_score_as_the_task_does(tmp_path, seed):
     assert squad_metrics.evaluate_v2_0(likely, golds, odds, -1.0) == scores
 
 
-def test_what_a_complaint_advises_can_be_said_on_the_command_line(tmp_path):
+def test_the_advice_of_an_error_can_be_followed_on_the_command_line(tmp_path):
     record = squad_files.question("q", "what is it? " * 4, [("low", 0)])
     path = squad_files.write(tmp_path / "dev.json", ("low " * 40, [record]))
     words = [f"--config.data.{key}={value}" for key, value in (("train", path), ("validation", path))]
@@ -162,9 +162,9 @@ def test_what_a_complaint_advises_can_be_said_on_the_command_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
-        (dict(version="3"), "version '3' is none of 1.1, 2.0"),
+        (dict(version="3"), "version '3' is not one of 1.1, 2.0"),
         (dict(max_length=7), "max_length 7: give 8 to 512"),
         (dict(max_length=513), "max_length 513: give 8 to 512"),
         (dict(doc_stride=0), "doc_stride 0: give 1 or more"),
@@ -175,10 +175,10 @@ def test_what_a_complaint_advises_can_be_said_on_the_command_line(tmp_path):
         (dict(max_length=8), "question q-cafe leaves "),
     ],
 )
-def test_settings_out_of_bounds_are_refused(tmp_path, settings, told):
+def test_settings_out_of_bounds_are_refused(tmp_path, settings, message):
     with pytest.raises(command.UserError) as fault:
         load(tmp_path, **settings)
-    assert told in str(fault.value)
+    assert message in str(fault.value)
 
 
 def test_a_file_of_version_2_is_refused_as_version_1(tmp_path):

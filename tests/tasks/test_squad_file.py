@@ -1,4 +1,4 @@
-"""SQuAD's JSON is read whole or refused in one sentence that names the file and the question."""
+"""SQuAD's JSON is read completely or refused with the names of the file and the question."""
 
 import copy
 import json
@@ -22,18 +22,18 @@ LAST = {"text": CONTEXT[-4:], "answer_start": -4}
 
 
 def changed(place, value):
-    """GOOD with another value at a place."""
-    made = copy.deepcopy(GOOD)
-    record = made
+    """Returns GOOD with another value at a place."""
+    content = copy.deepcopy(GOOD)
+    record = content
     for key in place[:-1]:
         record = record[key]
     record[place[-1]] = value
-    return made
+    return content
 
 
-def complaint(tmp_path, made, version="1.1"):
+def complaint(tmp_path, content, version="1.1"):
     path = tmp_path / "dev.json"
-    path.write_bytes(made if isinstance(made, bytes) else json.dumps(made).encode())
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     with pytest.raises(command.UserError) as fault:
         squad_file.read(path, version)
     assert str(path) in str(fault.value)
@@ -54,15 +54,15 @@ def test_paragraphs_questions_and_answers_are_those_of_the_file(tmp_path):
 
 def test_a_question_without_answer_is_of_version_2(tmp_path):
     path = tmp_path / "dev.json"
-    made = changed(ASKED, squad_files.question("q1", is_impossible=True, plausible_answers=[{"text": "cat"}]))
-    path.write_text(json.dumps(made))
+    content = changed(ASKED, squad_files.question("q1", is_impossible=True, plausible_answers=[{"text": "cat"}]))
+    path.write_text(json.dumps(content))
     assert squad_file.read(path, "2.0")[0].questions[0].answers == ()
-    assert "question q1 has no answer" in complaint(tmp_path, made)
-    assert "set version to 2.0" in complaint(tmp_path, made)
+    assert "question q1 has no answer" in complaint(tmp_path, content)
+    assert "set version to 2.0" in complaint(tmp_path, content)
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
@@ -71,7 +71,7 @@ def test_a_question_without_answer_is_of_version_2(tmp_path):
         (b"[" * 100_000, "is not JSON"),
         ([], "has no list under 'data'"),
         ({"data": {}}, "has no list under 'data'"),
-        ({"data": []}, "holds no question"),
+        ({"data": []}, "has no question"),
         ({"data": ["x"]}, "data[0] has no list under 'paragraphs'"),
         (changed((*FIRST, "context"), 3), "data[0].paragraphs[0] has no text under 'context'"),
         (changed((*FIRST, "qas"), None), "data[0].paragraphs[0] has no list under 'qas'"),
@@ -86,11 +86,11 @@ def test_a_question_without_answer_is_of_version_2(tmp_path):
         (changed((*ASKED, "answers", 0, "answer_start"), 9999), "question q1 has the answer 'café' at character 9999"),
         (changed((*ASKED, "answers", 0, "text"), ""), "question q1 has the answer '' at character 10"),
         (changed((*ASKED, "is_impossible"), True), "question q1 has 2 answers and is_impossible=True"),
-        (changed((*ASKED, "id"), "q3"), "question q3 comes twice"),
+        (changed((*ASKED, "id"), "q3"), "question q3 occurs twice"),
     ],
 )
-def test_what_is_not_squad_is_refused_by_name(tmp_path, made, told):
-    assert told in complaint(tmp_path, made)
+def test_what_is_not_squad_is_refused_by_name(tmp_path, content, message):
+    assert message in complaint(tmp_path, content)
 
 
 JSON = strategies.recursive(
@@ -101,7 +101,7 @@ JSON = strategies.recursive(
 
 
 def places(record, at=()):
-    """Of everything in a JSON value."""
+    """Yields the places of all values inside a JSON value."""
     yield at
     for key in record if isinstance(record, dict) else range(len(record)) if isinstance(record, list) else ():
         yield from places(record[key], (*at, key))
@@ -109,12 +109,12 @@ def places(record, at=()):
 
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
 @hypothesis.given(
-    made=JSON | strategies.builds(changed, strategies.sampled_from([*places(GOOD)][1:]), JSON),
+    content=JSON | strategies.builds(changed, strategies.sampled_from([*places(GOOD)][1:]), JSON),
     version=strategies.sampled_from(squad_file.VERSIONS),
 )
-def test_any_json_makes_rows_or_is_refused(tmp_path, made, version):
+def test_any_json_makes_rows_or_is_refused(tmp_path, content, version):
     path = tmp_path / "any.json"
-    path.write_text(json.dumps(made))
+    path.write_text(json.dumps(content))
     try:
         paragraphs = squad_file.read(path, version)
         rows = squad_windows.make(

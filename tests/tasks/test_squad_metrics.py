@@ -1,4 +1,4 @@
-"""Exact match and F1 are the official scripts' to the digit, worked out by hand and as the scripts print them."""
+"""Exact match and F1 equal those by hand, and the figures that the official scripts print."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Windows hold every part of a context, tokens know their characters, and labels are the answer's places."""
+"""Windows cover the context, tokens know their characters, and labels are the places of the answer."""
 
 # ruff: noqa: RUF001 (letters that look like others are what is tested)
 
@@ -19,7 +19,7 @@ SPECIAL = vocab.ids(squad_files.VOCABULARY)
 
 
 def paragraph(context, *answers, text="what is it?"):
-    """A paragraph with a question for each answer, a text that stands once in it, or None."""
+    """Returns a paragraph with a question for each answer, a text that is once in it, or None."""
     asked = [
         squad_file.Question(f"q{i}", text, (squad_file.Answer(a, context.index(a)),) if a else ())
         for i, a in enumerate(answers)
@@ -33,29 +33,29 @@ def make(*paragraphs, **settings):
     )
 
 
-def row_of(made, row):
-    """Ids, types and characters of the context's tokens, of one row."""
-    rows = made.rows
+def row_of(windows, row):
+    """Returns ids and types of one row, and characters of its context tokens."""
+    rows = windows.rows
     inside = slice(rows.starts[row], rows.starts[row + 1])
-    places = np.arange(made.begins[row], rows.lengths[row] - 1)
-    start, stop = made.characters(row, places, places)
+    places = np.arange(windows.context_places[row], rows.lengths[row] - 1)
+    start, stop = windows.characters(row, places, places)
     return rows.ids[inside].tolist(), rows.types[inside].tolist(), list(zip(start, stop, strict=True))
 
 
-def answers(made, contexts):
-    """The texts between the places of every row that has an answer."""
-    for row, (first, last) in enumerate(made.rows.labels):
+def answers(windows, contexts):
+    """Yields the text between the places of every row with an answer."""
+    for row, (first, last) in enumerate(windows.rows.labels):
         if first:
-            start, stop = made.characters(row, first, last)
-            yield contexts[made.questions[row]][start:stop]
+            start, stop = windows.characters(row, first, last)
+            yield contexts[windows.questions[row]][start:stop]
 
 
 def test_windows_are_those_of_transformers(tmp_path):
-    """The two agree but in name and in what they leave to the caller.
+    """The windows agree, apart from four differences.
 
-    Their stride is what two windows share, which here depends on the question's length: doc_stride is, as in
-    run_squad.py, how far apart they begin. They do not cut a question. They take "[SEP]" in a text for the special
-    piece. And an accent of its own that lowering drops is in none of their tokens (test_offsets...).
+    Their stride is the overlap of two windows, which depends on the question's length here: doc_stride is, as in
+    run_squad.py, the distance of their starts. They do not cut a question. They take "[SEP]" in a text for the special
+    piece. A combining accent that lowering drops is in none of their tokens (test_offsets...).
     """
     transformers = pytest.importorskip("transformers")
     vocab.save(squad_files.VOCABULARY, tmp_path)
@@ -64,7 +64,7 @@ def test_windows_are_those_of_transformers(tmp_path):
     contexts = [text * times for times in (1, 2, 9)]
     asked = ["what is?", "What IS the café, unwanted?", ""]
     for max_length, doc_stride in ((24, 3), (32, 10), (256, 64)):
-        made = make(
+        windows = make(
             *(paragraph(c, None, text=q) for c in contexts for q in asked), max_length=max_length, doc_stride=doc_stride
         )
         row = 0
@@ -77,10 +77,10 @@ def test_windows_are_those_of_transformers(tmp_path):
             for i in range(len(expected["input_ids"])):
                 of_context = [n == 1 for n in expected.sequence_ids(i)]
                 offsets = [o for o, inside in zip(expected["offset_mapping"][i], of_context, strict=True) if inside]
-                assert row_of(made, row) == (expected["input_ids"][i], expected["token_type_ids"][i], offsets)
-                assert made.questions[row] == question
+                assert row_of(windows, row) == (expected["input_ids"][i], expected["token_type_ids"][i], offsets)
+                assert windows.questions[row] == question
                 row += 1
-        assert row == len(made.questions)
+        assert row == len(windows.questions)
 
 
 @pytest.mark.parametrize(
@@ -101,52 +101,52 @@ def test_windows_are_those_of_transformers(tmp_path):
     ids=ascii,
 )
 def test_offsets_point_into_the_original_text(context, words):
-    made = make(paragraph(context, *words), max_length=64)
-    assert list(answers(made, [context] * len(words))) == words
+    windows = make(paragraph(context, *words), max_length=64)
+    assert list(answers(windows, [context] * len(words))) == words
 
 
 def test_an_answer_is_all_tokens_that_share_a_character_with_it():
     context = "the unwanted cafe"
     known = [squad_file.Answer(context[a:b], a) for a, b in ((5, 9), (3, 13), (9, 14))]
-    made = make(squad_file.Paragraph(context, tuple(squad_file.Question("q", "?", (answer,)) for answer in known)))
-    assert list(answers(made, [context] * 3)) == ["unwant", "unwanted", "wanted cafe"]
+    windows = make(squad_file.Paragraph(context, tuple(squad_file.Question("q", "?", (answer,)) for answer in known)))
+    assert list(answers(windows, [context] * 3)) == ["unwant", "unwanted", "wanted cafe"]
 
 
 def test_every_window_with_the_whole_answer_has_its_places_and_the_others_cls():
     letters = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
     threes = [letters[i : i + 5] for i in range(0, 48, 2)]
-    made = make(paragraph(letters, *threes), max_length=18, doc_stride=4)  # [CLS] 5 pieces [SEP] 10 letters [SEP]
-    held = [letters.split()[start : start + 10] for start in (0, 4, 8, 12, 16)]
-    assert made.rows.lengths.tolist() == [18] * 5 * len(threes)
+    windows = make(paragraph(letters, *threes), max_length=18, doc_stride=4)  # [CLS] 5 pieces [SEP] 10 letters [SEP]
+    parts = [letters.split()[start : start + 10] for start in (0, 4, 8, 12, 16)]
+    assert windows.rows.lengths.tolist() == [18] * 5 * len(threes)
     expected = [
         [window.index(three[0]) + 7, window.index(three[-1]) + 7] if {three[0], three[-1]} <= {*window} else [0, 0]
         for three in threes
-        for window in held
+        for window in parts
     ]
-    assert made.rows.labels.tolist() == expected
-    assert made.rows.labels.dtype == np.int32
+    assert windows.rows.labels.tolist() == expected
+    assert windows.rows.labels.dtype == np.int32
 
 
 def test_a_question_without_answer_has_the_label_of_cls_everywhere():
-    made = make(paragraph("un " * 60, None))
-    assert len(made.questions) > 2
-    assert not made.rows.labels.any()
+    windows = make(paragraph("un " * 60, None))
+    assert len(windows.questions) > 2
+    assert not windows.rows.labels.any()
 
 
 def test_a_question_is_cut_and_its_ids_are_between_cls_and_sep():
-    made = make(paragraph("low er", "low", text="a b c d e"), max_query_length=3)
+    windows = make(paragraph("low er", "low", text="a b c d e"), max_query_length=3)
     piece = squad_files.VOCABULARY.pieces.index
-    ids, types, offsets = row_of(made, 0)
+    ids, types, offsets = row_of(windows, 0)
     assert ids == [SPECIAL.cls, *map(piece, "abc"), SPECIAL.sep, piece("low"), piece("e"), piece("##r"), SPECIAL.sep]
     assert types == [0] * 5 + [1] * 4
     assert offsets == [(0, 3), (4, 5), (5, 6)]
-    assert (made.rows.ids.dtype, made.rows.types.dtype) == (np.uint16, np.uint8)
+    assert (windows.rows.ids.dtype, windows.rows.types.dtype) == (np.uint16, np.uint8)
 
 
 @hypothesis.given(length=strategies.integers(1, 200), room=strategies.integers(1, 50), data=strategies.data())
 def test_pieces_hold_every_token_and_are_a_stride_apart(length, room, data):
     stride = data.draw(strategies.integers(1, room))
-    pieces = list(squad_windows.pieces(length, room, stride))
+    pieces = list(squad_windows.cut(length, room, stride))
     assert {i for start, stop in pieces for i in range(start, stop)} == set(range(length))
     assert [start for start, _ in pieces] == [stride * i for i in range(len(pieces))]
     assert all(stop - start == room for start, stop in pieces[:-1])
@@ -155,7 +155,7 @@ def test_pieces_hold_every_token_and_are_a_stride_apart(length, room, data):
 
 
 def kept(word):
-    """What the tokenizer takes of a word, as it writes it."""
+    """Returns the part of a word that the tokenizer takes, normalized."""
     return vocab.normalizer(lower=True).normalize_str(word).split()
 
 
@@ -177,11 +177,11 @@ def test_the_answer_is_rebuilt_up_to_what_the_tokenizer_drops(words, space, data
     context = space.join(words)
     start = len(space.join([*words[:first], ""]))
     question = squad_file.Question("q", "what?", (squad_file.Answer(answer, start),))
-    made = make(squad_file.Paragraph(context, (question,)), max_length=512, doc_stride=100)
-    assert (np.diff(made.offsets, axis=0) >= 0).all()
-    found = list(answers(made, [context]))
-    assert found or len(made.questions) > 1
-    for text in found:
+    windows = make(squad_file.Paragraph(context, (question,)), max_length=512, doc_stride=100)
+    assert (np.diff(windows.offsets, axis=0) >= 0).all()
+    texts = list(answers(windows, [context]))
+    assert texts or len(windows.questions) > 1
+    for text in texts:
         assert text in answer
         assert kept(text) == kept(answer)
         before, _, after = answer.partition(text)
@@ -191,7 +191,7 @@ def test_the_answer_is_rebuilt_up_to_what_the_tokenizer_drops(words, space, data
 
 
 @pytest.mark.parametrize(
-    ("context", "answer", "settings", "told"),
+    ("context", "answer", "settings", "message"),
     [
         ("the low", "low", dict(max_query_length=64, max_length=8), "leaves no token of max_length 8"),
         ("the low", "low", dict(max_length=24, doc_stride=17), "set doc_stride to at most 16"),
@@ -199,8 +199,8 @@ def test_the_answer_is_rebuilt_up_to_what_the_tokenizer_drops(words, space, data
         ("the \u200b low", "\u200b", {}, "has the answer '\\u200b', of which the tokenizer keeps nothing"),
     ],
 )
-def test_what_makes_no_windows_is_refused_by_name(context, answer, settings, told):
+def test_what_makes_no_windows_is_refused_by_name(context, answer, settings, message):
     with pytest.raises(command.UserError) as fault:
         make(paragraph(context, answer, text="what is a b?"), **settings)
-    assert told in str(fault.value)
+    assert message in str(fault.value)
     assert str(fault.value).startswith("dev.json: question q0 ")

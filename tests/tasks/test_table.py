@@ -1,4 +1,4 @@
-"""One's own files become a task whatever their format, and what is wrong with them is said with its line."""
+"""A user's files become a task in any format, and errors in them are reported with their line."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ def load(folder, *, head="classify", text_pair="two", **names):
 
 
 def spell(path, rows, header=("one", "two", "y")):
-    """Rows in the format of the path's name, by the libraries that users have them written by."""
+    """Writes rows in the format of the path's name, with libraries that users use."""
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows))
     elif path.suffix == ".csv":
@@ -40,13 +40,13 @@ def test_every_format_gives_the_same_task(tmp_path, suffix):
     spell(tmp_path / f"dev{suffix}", ROWS[2:0:-1])
     spell(tmp_path / f"test{suffix}", [row[:2] for row in ROWS], ("one", "two"))
     names = dict(train=f"train{suffix}", validation=f"dev{suffix}", test=f"test{suffix}")
-    made = load(tmp_path, **names)
-    assert (made.labels, made.judged) == (("10", "bad", "good"), ("validation",))
+    task = load(tmp_path, **names)
+    assert (task.labels, task.eval_splits) == (("10", "bad", "good"), ("validation",))
     texts = ["a b|c", "d [UNK] e [UNK]|", "f g h|i", "j|[UNK]"]
-    found = read(made)
-    assert found["train"] == list(zip(texts, [2, 1, 0, 2], strict=True))
-    assert found["validation"] == list(zip(texts[2:0:-1], [0, 1], strict=True))
-    assert found["test"] == [(text, token_rows.IGNORED) for text in texts]
+    splits = read(task)
+    assert splits["train"] == list(zip(texts, [2, 1, 0, 2], strict=True))
+    assert splits["validation"] == list(zip(texts[2:0:-1], [0, 1], strict=True))
+    assert splits["test"] == [(text, token_rows.IGNORED) for text in texts]
 
 
 def test_a_csv_s_quoted_line_breaks_are_text(tmp_path):
@@ -60,38 +60,38 @@ def test_a_csv_s_quoted_line_breaks_are_text(tmp_path):
 def test_a_csv_s_text_may_be_long(tmp_path):
     long = "a, " * 100_000
     write(tmp_path, {"train.csv": f'one,y\n"{long}",0\nb,1\n'})
-    made = load(tmp_path, train="train.csv", text_pair="")
-    assert made.splits["train"].lengths.tolist() == [16, 3]
+    task = load(tmp_path, train="train.csv", text_pair="")
+    assert task.splits["train"].lengths.tolist() == [16, 3]
 
 
 def test_regression_takes_numbers_and_judges_by_correlations(tmp_path):
     write(tmp_path, {"train.jsonl": '{"one": "a", "y": 1}\n\n{"one": "b", "y": "-2.5"}\n{"y": 3e2, "one": 7}\n'})
-    made = load(tmp_path, head="regress", text_pair="", train="train.jsonl", validation="train.jsonl")
-    assert made.labels == ("y",)
-    assert made.splits["train"].labels.tolist() == [1, -2.5, 300]
-    assert made.splits["train"].labels.dtype == np.float32
+    task = load(tmp_path, head="regress", text_pair="", train="train.jsonl", validation="train.jsonl")
+    assert task.labels == ("y",)
+    assert task.splits["train"].labels.tolist() == [1, -2.5, 300]
+    assert task.splits["train"].labels.dtype == np.float32
     outputs = np.array([[0], [-3.5], [299]], np.float32)
-    assert made.score("validation", outputs) == pytest.approx({"pearson": 1, "spearman": 1})
-    made.write("validation", outputs, tmp_path / "out")
+    assert task.score("validation", outputs) == pytest.approx({"pearson": 1, "spearman": 1})
+    task.write("validation", outputs, tmp_path / "out")
     assert (tmp_path / "out" / "validation.tsv").read_text() == "index\tprediction\n0\t0\n1\t-3.5\n2\t299\n"
 
 
 def test_a_labelled_test_file_is_judged_too(tmp_path):
     spell(tmp_path / "train.tsv", ROWS)
-    made = load(tmp_path, train="train.tsv", validation="train.tsv", test="train.tsv")
-    assert made.judged == ("validation", "test")
+    task = load(tmp_path, train="train.tsv", validation="train.tsv", test="train.tsv")
+    assert task.eval_splits == ("validation", "test")
     outputs = np.eye(3, dtype=np.float32)[[2, 1, 1, 1]]
-    # F1 of 10: nothing found, of bad: 1 of 3 right and all found, of good: 1 of 1 right and half found.
-    assert made.score("test", outputs) == pytest.approx({"accuracy": 2 / 4, "macro_f1": (0 + 1 / 2 + 2 / 3) / 3})
-    drawn = made.draws("test", np.stack([outputs, outputs]))["accuracy"]
+    # F1 of 10: no hit; of bad: precision 1/3, recall 1; of good: precision 1, recall 1/2.
+    assert task.score("test", outputs) == pytest.approx({"accuracy": 2 / 4, "macro_f1": (0 + 1 / 2 + 2 / 3) / 3})
+    drawn = task.bootstrap("test", np.stack([outputs, outputs]))["accuracy"]
     assert set(drawn.ravel()) == {0, 0.25, 0.5, 0.75, 1}
     np.testing.assert_array_equal(*drawn.T)
 
 
 def test_predictions_hold_the_probability_of_each_class(tmp_path):
     spell(tmp_path / "train.tsv", ROWS)
-    made = load(tmp_path, train="train.tsv", test="train.tsv")
-    made.write("test", np.log([[0.2, 0.5, 0.3], [1, 1e-9, 1e-9]]).astype(np.float32) + 1000, tmp_path)
+    task = load(tmp_path, train="train.tsv", test="train.tsv")
+    task.write("test", np.log([[0.2, 0.5, 0.3], [1, 1e-9, 1e-9]]).astype(np.float32) + 1000, tmp_path)
     lines = [line.split("\t") for line in (tmp_path / "test.tsv").read_text().splitlines()]
     assert lines[0] == ["index", "prediction", "probability of 10", "probability of bad", "probability of good"]
     assert [line[:2] for line in lines[1:]] == [["0", "bad"], ["1", "10"]]
@@ -104,9 +104,13 @@ GOOD = "one\ttwo\ty\na\tb\t0\nc\td\t1\n"
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("bad.tsv", "one\ttwo\ty\na\tb\t\n", "bad.tsv line 2 has the label '', which is no class: it is empty"),
-        ("bad.tsv", "one\ttwo\ty\na\tb\t2\n", "bad.tsv line 2 has the label '2', which is no class of the train file"),
-        ("bad.tsv", "one\ttwo\ty\na\tb\t0\na\tb\t\n", "bad.tsv line 3 has the label '', which is no class"),
+        ("bad.tsv", "one\ttwo\ty\na\tb\t\n", "bad.tsv line 2 has the label '', which is empty"),
+        (
+            "bad.tsv",
+            "one\ttwo\ty\na\tb\t2\n",
+            "bad.tsv line 2 has the label '2', which is not a class of the train file",
+        ),
+        ("bad.tsv", "one\ttwo\ty\na\tb\t0\na\tb\t\n", "bad.tsv line 3 has the label '', which is empty"),
         ("bad.tsv", "one\ttwo\na\tb\n", "bad.tsv has no column 'y' but 'one', 'two'"),
         ("bad.tsv", "one\ty\na\t0\n", "bad.tsv has no column 'two'"),
         ("bad.tsv", "one\ttwo\ty\n\na\tb\n", "bad.tsv line 3 does not have the 3 columns"),
@@ -131,9 +135,9 @@ def test_a_bad_file_is_named_with_its_line(tmp_path, name, content, complaint):
 @pytest.mark.parametrize(
     ("names", "content", "complaint"),
     [
-        (dict(head="span"), GOOD, "head 'span' is none of classify, regress"),
-        (dict(head="regress"), "one\ttwo\ty\na\tb\tx\n", "line 2 has the label 'x', which is no number"),
-        (dict(head="regress"), "one\ttwo\ty\na\tb\t1e39\n", "line 2 has the label '1e39', which is no number"),
+        (dict(head="span"), GOOD, "head 'span' is not one of classify, regress"),
+        (dict(head="regress"), "one\ttwo\ty\na\tb\tx\n", "line 2 has the label 'x', which is not a number"),
+        (dict(head="regress"), "one\ttwo\ty\na\tb\t1e39\n", "line 2 has the label '1e39', which is not a number"),
         (dict(), "one\ttwo\ty\na\tb\t0\n", "fewer than two labels under 'y'"),
         (dict(), "one\ttwo\ty\na\tb\t0\na\tb\t\n", "fewer than two labels"),
     ],
@@ -144,7 +148,7 @@ def test_a_bad_train_file_is_named(tmp_path, names, content, complaint):
         load(tmp_path, train="train.tsv", **names)
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(command.UserError, match="needs a train file"):
         load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"none\.tsv"):
@@ -160,10 +164,10 @@ def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, suffix, is_begun):
     start = {".tsv": GOOD, ".csv": "one,two,y\na,b,0\n", ".jsonl": '{"one": "a", "two": "b", "y": "0"}\n'}[suffix]
     write(tmp_path, {"train.tsv": GOOD, f"test{suffix}": (start.encode() if is_begun else b"") + raw})
     try:
-        made = load(tmp_path, train="train.tsv", test=f"test{suffix}")
+        task = load(tmp_path, train="train.tsv", test=f"test{suffix}")
     except command.UserError:
         return
-    assert len(made.splits["test"].labels) == len(made.splits["test"].lengths) > 0
+    assert len(task.splits["test"].labels) == len(task.splits["test"].lengths) > 0
 
 
 @given(strategies.recursive(strategies.none() | strategies.floats() | strategies.text(), strategies.lists))
@@ -171,8 +175,8 @@ def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, suffix, is_begun):
 def test_any_json_is_a_row_or_a_complaint(tmp_path, value):
     write(tmp_path, {"train.tsv": GOOD, "test.jsonl": json.dumps({"one": value, "two": "\ud800"})})
     try:
-        made = load(tmp_path, train="train.tsv", test="test.jsonl")
+        task = load(tmp_path, train="train.tsv", test="test.jsonl")
     except command.UserError:
         assert value is None or isinstance(value, list)
     else:
-        assert made.splits["test"].labels.tolist() == [token_rows.IGNORED]
+        assert task.splits["test"].labels.tolist() == [token_rows.IGNORED]
