@@ -85,7 +85,9 @@ def _export_finetuned(
     logits = functools.partial(_finetuned_logits, tuned.model, packed)
     comparison = _check_if_possible(folder, cls.name, section, logits)
     facts = model_card.export_facts(run.config, tuned.checkpoint.name, comparison and comparison._asdict())
-    model = model_card.FinetunedModel(cls.name, cls.pipeline_tag, section, tuned.labels, tuned.seed, tuned.reason, tuned.scores)
+    model = model_card.FinetunedModel(
+        cls.name, cls.pipeline_tag, section, tuned.labels, tuned.seed, tuned.reason, tuned.scores
+    )
     text = model_card.finetuned(folder.name, model, run, facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
     return Export(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", comparison)
