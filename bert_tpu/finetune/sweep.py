@@ -73,7 +73,7 @@ def tune(name: str, directory: Path | str, words: Sequence[str]) -> Result:
     content = json.loads((directory / evaluation.SCORES).read_text())
     if not content["summary"]:
         raise command.UserError(
-            f"{directory} has no scores: the data have no labelled split besides train; add one to config.data"
+            f"{directory} has no scores: the data have no labelled split except train; add one to config.data"
         )
     return Result(directory, workdir.read_config(directory), content["seeds"], content["summary"])
 
