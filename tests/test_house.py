@@ -96,7 +96,7 @@ def test_no_circles():
 @pytest.mark.parametrize(
     ("library", "where"),
     [
-        ("flax", {"model.transformer"}),
+        ("flax", {"model.layers", "model.transformer"}),
         ("jinja2", {"report.page"}),
         ("matplotlib", {"bias.chart", "report.svg"}),
         (

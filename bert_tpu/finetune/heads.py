@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from bert_tpu.data import token_rows
-from bert_tpu.model import dropout, param_layout, transformer
+from bert_tpu.model import dropout, layers, param_layout, transformer
 from bert_tpu.training import jobs
 
 OBJECTIVES = ("loss",)
@@ -33,7 +33,7 @@ def init(model: Model, key: jax.Array) -> dict[str, Any]:
 
 def init_head(model: Model, key: jax.Array) -> dict[str, jax.Array]:
     """Draws a head: kernel [D, C] and bias [C], which is 0."""
-    kernel_DC = transformer.INIT(jax.random.fold_in(key, 1), (model.bert.hidden_size, model.classes))
+    kernel_DC = layers.INIT(jax.random.fold_in(key, 1), (model.bert.hidden_size, model.classes))
     return {"kernel": kernel_DC, "bias": jnp.zeros(model.classes)}
 
 

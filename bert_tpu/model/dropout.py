@@ -13,10 +13,10 @@ class Words(NamedTuple):
     columns: jax.Array
 
 
-def words(seeds, shape):
-    """The words of a site of `shape`; None where `seeds` is None.
+def words(seeds: jax.Array | None, shape: tuple[int, ...]) -> Words | None:
+    """Returns the words of a site of `shape`; None if `seeds` is None.
 
-    seeds: uint32 [3], two drawn for the site in this step, and the number of the first row in the whole batch.
+    seeds: uint32 [3], two drawn for the site in this step, and the number of the first row in the whole batch
     """
     if seeds is None:
         return None
@@ -28,31 +28,31 @@ def words(seeds, shape):
     return Words(*jax.lax.optimization_barrier((_mix(number ^ seeds[0]), columns)))
 
 
-def keep_mask(words, rate):
-    """Booleans, false with probability `rate`, of the sites' shape.
+def keep_mask(words: Words, rate: float) -> jax.Array:
+    """Returns booleans of the site's shape, false with probability `rate`.
 
-    A site's words are independent and uniform, so a sum of two is uniform and independent for any two places; one
-    more round parts the places of a rectangle, whose four sums are tied. It costs a third of a full hash a place.
-    XLA computes the mask again in the backward pass instead of storing it.
+    A site's words are independent and uniform, so a sum of two is uniform and independent for any two places. One more
+    round separates the places of a rectangle, whose four sums are tied. It costs a third of a full hash a place. XLA
+    computes the mask again in the backward pass instead of storing it.
     """
     x = words.rows + words.columns
     return (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D) >= jnp.uint32(rate * 2**32)
 
 
-def _mix(x):
-    """lowbias32, a bijection that mixes all 32 bits (Chris Wellons, "Prospecting for Hash Functions", 2018)."""
+def _mix(x: jax.Array) -> jax.Array:
+    """Mixes all 32 bits: lowbias32, a bijection (Chris Wellons, "Prospecting for Hash Functions", 2018)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
 
 
-def apply(x, words, rate):
-    """`x` with a share `rate` of its elements zeroed and the rest scaled up; `x` itself where `words` is None."""
+def apply(x: jax.Array, words: Words | None, rate: float) -> jax.Array:
+    """Returns `x` with a share `rate` of its elements zeroed and the rest scaled up; `x` itself if `words` is None."""
     if words is None or rate == 0.0:
         return x
     return jnp.where(keep_mask(words, rate), x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), 0)
 
 
-def drop(x, seeds, rate):
-    """`apply` with the words of `seeds` for a site of x's shape."""
+def drop(x: jax.Array, seeds: jax.Array | None, rate: float) -> jax.Array:
+    """Calls `apply` with the words of `seeds` for a site of x's shape."""
     return apply(x, words(seeds, x.shape), rate)

@@ -1,10 +1,14 @@
-"""The arithmetic of a training step, counted from the sizes of the model."""
+"""Counts the FLOPs of a training step from the sizes of the model."""
+
+from bert_tpu.model import transformer
 
 
-def tune(bert, batch_size, seq_len, examples):
-    """FLOPs of one step of fine-tuning, counted as in `train`, without the head, which is small.
+def tune(bert: transformer.Bert, batch_size: int, seq_len: int, examples: int) -> int:
+    """Counts the FLOPs of one step of fine-tuning, as `train` does, without the head, which is small.
 
-    examples: of a row, at whose first tokens alone the last layer is computed; 0 where it is at all tokens.
+    bert: the model
+    batch_size, seq_len: rows of a batch, tokens of a row
+    examples: in a row, if the last layer is computed at their first tokens alone; 0 if it is at all tokens
     """
     if not examples:
         return train(bert, batch_size, seq_len, 0)
@@ -14,11 +18,15 @@ def tune(bert, batch_size, seq_len, examples):
     return 3 * 2 * batch_size * ((bert.num_layers - 1) * whole + last + examples * D * D)
 
 
-def train(bert, batch_size, seq_len, max_predictions):
-    """FLOPs of one training step's matrix products: 2 a multiply-add, backward counted as twice the forward.
+def train(bert: transformer.Bert, batch_size: int, seq_len: int, max_predictions: int) -> int:
+    """Counts the FLOPs of one training step's matrix products: 2 a multiply-add, the backward pass twice the forward.
 
-    Counts q, k, v, output, feed-forward, scores, weighted sum, pooler and the MLM head on the gathered places; not
-    the elementwise work, nor what remat repeats.
+    It counts q, k, v, output, feed-forward, scores, weighted sum, pooler and the MLM head on the gathered places, but
+    neither elementwise work nor the forward pass that remat repeats.
+
+    bert: the model
+    batch_size, seq_len: rows of a batch, tokens of a row
+    max_predictions: prediction slots of a row
     """
     D, F, V = bert.hidden_size, bert.intermediate_size, bert.vocab_size
     layer = seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D

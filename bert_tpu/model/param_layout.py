@@ -1,9 +1,12 @@
-"""How a Bert's parameters lie in a training state: each layer's leaf in one stack, the vocabulary filled up.
+"""How a Bert's parameters are arranged in a training state: layers stacked, the vocabulary padded.
 
-One array for a leaf of all layers, because a TPU takes two thousand cycles for the smallest operation, and an update
-has several a leaf. Rows of the vocabulary up to a multiple of ROWS, so that the table divides over devices into whole
-tiles: the added rows are zero and their bias is FILL, so that they have no probability, no gradient and no update.
+Each leaf of all layers is one array, because a TPU takes two thousand cycles for the smallest operation, and an update
+has several a leaf. The vocabulary has rows up to a multiple of ROWS, so that the table divides over devices into whole
+tiles. The added rows are zero and their bias is FILL, so that they have no probability, no gradient and no update.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +19,20 @@ ROWS = 256  # 8 rows, a float32 tile, for each of 32 devices
 FILL = -1e9  # exp(it - anything) is exactly 0
 
 
-def shapes(section):
-    """The parameter tree of a `model` section, with shapes for arrays."""
+def shapes(section: Mapping[str, Any]) -> transformer.Params:
+    """Returns the parameter tree of a `model` section, with shapes instead of arrays."""
     return jax.eval_shape(lambda: transformer.init(transformer.Bert(**section), jax.random.key(0)))
 
 
-def padded_size(vocab_size):
-    """`vocab_size`, filled up."""
+def padded_size(vocab_size: int) -> int:
+    """Returns the rows of a padded table of `vocab_size` pieces."""
     return -(-vocab_size // ROWS) * ROWS
 
 
-def pack(params):
-    """The tree of `Bert.init`, with "layers" instead of "layer_0" ..., each leaf of it [number of layers, ...].
+def pack(params: transformer.Params) -> transformer.Params:
+    """Returns the tree of transformer.init with "layers", each leaf [layers, ...], instead of "layer_0" ....
 
-    It may lack heads and have others.
+    `params` may lack heads and have others.
     """
     layers = [params[f"layer_{i}"] for i in range(sum(key.startswith("layer_") for key in params))]
     packed = {key: tree for key, tree in params.items() if not key.startswith("layer_")}
@@ -42,17 +45,17 @@ def pack(params):
     return packed
 
 
-def split_layers(packed):
-    """The layers under their own names again, as `Bert.apply` takes them; a stack may be a tuple of arrays."""
+def split_layers(packed: transformer.Params) -> transformer.Params:
+    """Returns the layers under their own names, as Bert.apply takes them; a stack may be a tuple of arrays."""
     params = {key: tree for key, tree in packed.items() if key != "layers"}
     leaves, tree = jax.tree.flatten(packed["layers"], is_leaf=lambda x: isinstance(x, tuple))
     for i in range(len(leaves[0])):
-        params[f"layer_{i}"] = tree.unflatten(leaf[i] for leaf in leaves)
+        params[f"layer_{i}"] = jax.tree.unflatten(tree, [leaf[i] for leaf in leaves])
     return params
 
 
-def trim(packed, vocab_size):
-    """What was packed, parameters or a gradient, without the rows that fill up."""
+def trim(packed: transformer.Params, vocab_size: int) -> transformer.Params:
+    """Returns packed parameters, or a gradient, as `pack` took them: layers split, without the padding rows."""
     params = split_layers(packed)
     params["embeddings"] = params["embeddings"] | {"word": params["embeddings"]["word"][:vocab_size]}
     if "mlm" in params:
@@ -60,16 +63,16 @@ def trim(packed, vocab_size):
     return params
 
 
-def check(packed, vocab_size):
-    """Raises UserError if parameters have another number of pieces."""
-    real = int(np.sum(~(np.asarray(packed["mlm"]["bias"]) <= FILL / 2)))  # so that a NaN is one
+def check(packed: transformer.Params, vocab_size: int) -> None:
+    """Raises UserError unless packed parameters have `vocab_size` pieces."""
+    real = int(np.sum(~(np.asarray(packed["mlm"]["bias"]) <= FILL / 2)))  # counts a NaN as a piece
     if real != vocab_size:
         raise command.UserError(
-            f"the parameters have {real:,} pieces and the model {vocab_size:,}: give --config.model.vocab_size={real}"
+            f"the parameters have {real:,} pieces and the model {vocab_size:,}: set --config.model.vocab_size={real}"
         )
 
 
-def unpack(packed, vocab_size):
-    """The parameters that were packed; UserError if they have another number of pieces."""
+def unpack(packed: transformer.Params, vocab_size: int) -> transformer.Params:
+    """Returns the parameters that were packed. Raises UserError unless they have `vocab_size` pieces."""
     check(packed, vocab_size)
     return trim(packed, vocab_size)
