@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "huggingface": "core tokenizer model training",
     "pretrain": "core hardware tokenizer model monitoring distributed corpus data training huggingface",
     "report": "core hardware readers corpus monitoring training",
-    "finetune": "core hardware tokenizer model monitoring distributed data training tasks huggingface",
+    "finetune": "core hardware model monitoring distributed data training tasks huggingface",
     "inference": "core tokenizer model data huggingface",
     "planning": "core hardware distributed training pretrain",
     "bias": "core readers tasks huggingface inference",

@@ -6,7 +6,6 @@ Several seeds train at once, in one program. At the end W/scores.json has the sc
 predictions in the task's own format.
 """
 
-from collections.abc import Callable
 import functools
 import hashlib
 from pathlib import Path
@@ -23,8 +22,7 @@ from bert_tpu.distributed import hosts
 from bert_tpu.finetune import evaluation, heads
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
-from bert_tpu.tasks import task
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tasks import reader, task
 from bert_tpu.training import jobs, optim, train_step, trainer
 
 SCALARS = (
@@ -42,6 +40,9 @@ ADVICE = (
 )
 SEEDS_END = 2**31 - 1  # as in pretraining: JAX makes keys from int32
 LOCAL = ("data.dir", "data.train", "data.validation", "data.test", "init_from", "compile_cache")
+
+
+read_task = reader.read  # for `export`, which may not import `tasks`
 
 
 class Setup(NamedTuple):
@@ -103,24 +104,6 @@ def check(cfg: ml_collections.ConfigDict) -> task.Task:
             f"{origin.section['type_vocab_size']} (type_vocab_size): give single texts or another model"
         )
     return read
-
-
-def read_task(cfg: ml_collections.ConfigDict, vocabulary: vocab.Vocab) -> task.Task:
-    """Reads the task of `cfg.data`, its texts as pieces of `vocabulary`."""
-    options = {"max_length": cfg.max_length, "vocabulary": vocabulary}
-    return config.call(_reader(cfg.reader), cfg.data, "data", **options)
-
-
-def _reader(name: str) -> Callable[..., task.Task]:
-    """Returns the function that reads a task's files. `name` is its name in a config."""
-    from bert_tpu.tasks import glue, ner, squad, table
-
-    readers: dict[str, Callable[..., task.Task]] = {
-        "glue": glue.load, "ner": ner.load, "squad": squad.load, "table": table.load
-    }  # fmt: skip
-    if name not in readers:
-        raise command.UserError(f"config.reader {name!r} is not one of {', '.join(readers)}")
-    return readers[name]
 
 
 def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batches.TaskBatches) -> jobs.Job:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command, config
-from bert_tpu.finetune import finetuning
-from bert_tpu.tasks import squad, squad_metrics
+from bert_tpu.tasks import reader, squad, squad_metrics
 
 CONTEXT = "The Café ran low: un, unwanted and the 中日本 " + "low " * 30 + "in 1854. 🤗 the end"
 QUESTIONS = [
@@ -145,7 +144,7 @@ def test_the_advice_of_an_error_can_be_followed_on_the_command_line(tmp_path):
 
     def of(*more):
         cfg = config.load_changed("configs/squad.py:2.0", [*words, *more])
-        return finetuning.read_task(cfg, squad_files.VOCABULARY)
+        return reader.read(cfg, squad_files.VOCABULARY)
 
     with pytest.raises(command.UserError, match="or max_query_length lower"):
         of()
