@@ -1,4 +1,4 @@
-"""The step of every training here. It knows no BERT: a jobs.Job says what is trained."""
+"""The compiled step of every training here. It knows no BERT: a jobs.Job says what is trained."""
 
 from collections.abc import Callable
 import concurrent.futures
@@ -6,54 +6,57 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 import optax
 
 from bert_tpu.distributed import collectives
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.training import jobs
 
-EACH = jobs.State(
-    None, 0, 0, None
-)  # where several trainings have their dimension; their batches have it behind the rows
-TRAININGS = "trainings"  # that dimension's name
-CUT_SIZE = 1 << 16  # elements: what is smaller costs less whole than a collective's start
+# The dimension of State's arrays that several trainings are stacked along, for jax.vmap. A batch has it after the rows.
+EACH = jobs.State(None, 0, 0, None)  # type: ignore[arg-type]  # axes in the place of arrays
+TRAININGS = "trainings"  # name of that dimension
+CUT_SIZE = 1 << 16  # elements: a smaller array costs less whole than the start of a collective
 
 
-def shardings(job, mesh) -> jobs.State:
-    """Where the state lies: each matrix, in a stack or alone, is cut by rows over the devices; the rest is whole.
+def shardings(job: jobs.Job, mesh: Mesh) -> jobs.State:
+    """Returns a State of shardings: every matrix, in a stack or alone, is cut by rows over the devices.
 
-    So a device updates its share of the weights alone (Xu et al. 2020, arXiv:2004.13336).
+    Small matrices, and arrays that are not matrices, are whole on every device. So each device updates only
+    its share of the weights (Xu et al. 2020, arXiv:2004.13336).
     """
 
-    def sharding(leaf):
+    def sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
         return meshes.row_sharding(mesh, leaf.ndim - 2 + job.has_several_seeds) if cut else meshes.replicated(mesh)
 
     return jax.tree.map(sharding, job.first.state_shapes)
 
 
-def _specs(job, mesh):
-    """The parts of a mesh where the parameters of one training lie."""
+def _specs(job: jobs.Job, mesh: Mesh) -> Any:
+    """Returns the PartitionSpec of each parameter of one training."""
     return jax.tree.map(lambda s: s.spec, shardings(job.first, mesh).params)
 
 
-def jit_step(job, mesh):
-    """Compiled function (state, batch) -> (state, sums); the state is donated. This is what `plan` plans.
+def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
+    """Returns the jitted function (state, batch) -> (next state, sums), which donates the state. `plan` plans it.
 
     The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
-    an accumulation change it. Dropout's key is a function of (seed, step), the learning rate one of the step.
-    Where a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` says so, and
-    the step's other sums are 0 of 0. Of several trainings each has its own key, norm and sums; a batch's arrays are
-    then [rows, trainings, ...].
+    an accumulation change it. Dropout's key is a function of (seed, step), and the learning rate is one of the step.
+    If a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` among the sums
+    is 1, and the step's other sums are 0 of 0. Several trainings have a key, a norm and sums each; a batch's arrays
+    are then [rows, trainings, ...].
 
-    In a job with an `exact_loss` such a step, of any of the trainings, leaves all of the state as it was but sets
-    `waits`, and `recomputed` among the sums is 1: the program of `job.exact` is to take the same batch, and ends the
-    wait. A step that meets a state that waits, because it was dispatched ahead, changes nothing.
+    In a job with an `exact_loss`, such a step of any of the trainings leaves all of the state as it was, but sets
+    `waits`, and `recomputed` among the sums is 1. The caller then passes the same batch to the program of `job.exact`,
+    which ends the wait. A step that meets a state that waits, because it was dispatched ahead, changes nothing.
     """
     placed, specs, whole = shardings(job, mesh), _specs(job, mesh), meshes.replicated(mesh)
 
-    def gradients(params, batch, counts, key):
-        def objective(full, part, draw):
+    def gradients(
+        params: jobs.Params, batch: jobs.Batch, counts: dict[str, jax.Array], key: jax.Array
+    ) -> tuple[jobs.Params, jobs.Sums]:
+        def objective(full: jobs.Params, part: jobs.Batch, draw: jobs.Draw) -> tuple[jax.Array, jobs.Sums]:
             sums = job.loss(full, part, draw)
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
@@ -62,70 +65,72 @@ def jit_step(job, mesh):
         return collectives.reduce_grads(grads, specs), jax.lax.psum(sums, meshes.AXIS)
 
     ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
-    on_each = meshes.map_shards(mesh, gradients, ins, outs)
+    on_shards = meshes.map_shards(mesh, gradients, ins, outs)
 
-    def one(state, batch, seed):
+    def one(state: jobs.State, batch: jobs.Batch, seed: Any) -> tuple[jobs.State, jobs.Sums]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        grads, sums = on_each(state.params, batch, job.counts(batch), key)
+        grads, sums = on_shards(state.params, batch, job.counts(batch), key)
         updates, opt = job.tx.update(grads, state.opt, state.params)
         sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
         if job.exact_loss:
-            sound = _of_all(job, sound) & ~state.waits
+            sound = _all_trainings(job, sound) & ~state.waits
         sums = jax.tree.map(lambda x: jnp.where(sound, x, 0.0), sums)
         sums["skipped"] = (1.0 - sound, jnp.ones(()))
         rate = job.learning_rate(state.step)
         new = jax.tree.map(lambda p, update: p - rate * update, state.params, updates), opt
-        kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
+        params, opt = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
         waits = ~sound if job.exact_loss else jnp.zeros((), bool)
-        return jobs.State(state.step + ~waits, *kept, waits), sums
+        return jobs.State(state.step + ~waits, params, opt, waits), sums
 
-    def step(state, batch):
+    def step(state: jobs.State, batch: jobs.Batch) -> tuple[jobs.State, jobs.Sums]:
         if job.has_several_seeds:
-            each = jax.vmap(one, (EACH, 1, 0), (EACH, 0), axis_name=TRAININGS)
-            state, sums = each(state, batch, jnp.array(job.seed))
+            all_at_once = jax.vmap(one, (EACH, 1, 0), (EACH, 0), axis_name=TRAININGS)
+            state, sums = all_at_once(state, batch, jnp.array(job.seed))
         else:
             state, sums = one(state, batch, job.seed)
         if job.exact_loss:
             sums["recomputed"] = state.waits.astype(jnp.float32), jnp.ones(())
         return state, sums
 
-    ins, outs = (placed, meshes.row_sharding(mesh)), (placed, whole)
-    return jax.jit(step, in_shardings=ins, out_shardings=outs, donate_argnums=0)
+    return jax.jit(
+        step, in_shardings=(placed, meshes.row_sharding(mesh)), out_shardings=(placed, whole), donate_argnums=0
+    )
 
 
-def _of_all(job, sound):
-    """Whether all of several trainings are sound; to be called for each of them."""
+def _all_trainings(job: jobs.Job, sound: jax.Array) -> jax.Array:
+    """Returns whether the step of every training is sound. Must be called inside the vmap over trainings."""
     return jax.lax.pmin(sound.astype(jnp.int32), TRAININGS) > 0 if job.has_several_seeds else sound
 
 
-def jit_evaluate(job, mesh):
-    """Compiled function (params, batch) -> sums, without dropout; params lie as `shardings` has them.
+def jit_evaluate(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
+    """Returns the jitted function (params, batch) -> sums, without dropout; params are placed as in `shardings`.
 
-    Of several trainings each has its sums of the same batch, as in `jit_outputs`.
+    Several trainings have sums each, of the same batch: [trainings].
     """
     specs = _specs(job, mesh)
 
-    def sums(params, batch):
+    def sums(params: jobs.Params, batch: jobs.Batch) -> jobs.Sums:
         return jax.lax.psum(job.loss(collectives.gather_params(params, specs, job.dtype), batch, None), meshes.AXIS)
 
     return _jit_with_params(job, mesh, meshes.map_shards(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE))
 
 
-def jit_outputs(job, mesh, outputs):
-    """Compiled function (params, batch) -> `outputs(params, rows of the batch)`, rows first, whole on every device.
+def jit_outputs(job: jobs.Job, mesh: Mesh, outputs: Callable[[jobs.Params, jobs.Batch], Any]) -> jax.stages.Wrapped:
+    """Returns the jitted function (params, batch) -> `outputs(params, rows of the batch)`, whole on every device.
 
-    Of several trainings each gives its own of the same batch: [trainings, rows, ...].
+    job, mesh: what is trained, and where
+    outputs: returns a pytree of arrays [rows, ...]; with several trainings the result is [trainings, rows, ...]
     """
     specs = _specs(job, mesh)
 
-    def of_rows(params, batch):
+    def of_rows(params: jobs.Params, batch: jobs.Batch) -> Any:
         return outputs(collectives.gather_params(params, specs, job.dtype), batch)
 
     return _jit_with_params(job, mesh, meshes.map_shards(mesh, of_rows, (specs, meshes.ROWS), meshes.ROWS))
 
 
-def _jit_with_params(job, mesh, function):
+def _jit_with_params(job: jobs.Job, mesh: Mesh, function: Callable[..., Any]) -> jax.stages.Wrapped:
     ins = (shardings(job, mesh).params, meshes.row_sharding(mesh))
     return jax.jit(
         jax.vmap(function, (0, None)) if job.has_several_seeds else function,
@@ -133,16 +138,24 @@ def _jit_with_params(job, mesh, function):
     )  # fmt: skip
 
 
-def _accumulated(grad, params, batch, key, parts):
-    """Gradients and sums over this device's rows of a batch, taken in `parts` parts, one after the other."""
+def _accumulated(
+    grad: Callable[..., Any], params: jobs.Params, batch: jobs.Batch, key: jax.Array, parts: int
+) -> tuple[jobs.Params, jobs.Sums]:
+    """Returns gradients and sums over this device's rows of a batch, computed in `parts` parts, one after the other.
+
+    grad: function (params, rows, jobs.Draw) -> (gradients, sums)
+    params: whole on this device
+    batch: this device's rows
+    key: of the step
+    """
     rows = jax.tree.leaves(batch)[0].shape[0] // parts
     first_row = jax.lax.axis_index(meshes.AXIS) * rows
     if parts == 1:
         return grad(params, batch, jobs.Draw(key, first_row))
-    # Part p takes rows p, p + parts, ... of the whole batch: so each device cuts its own rows and none travels.
+    # Part p takes rows p, p + parts, ... of the whole batch: each device cuts its own rows and none travels.
     batch = jax.tree.map(lambda x: x.reshape(rows, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
-    def add(total, part):
+    def add(total: Any, part: tuple[jax.Array, jobs.Batch]) -> tuple[Any, None]:
         index, rows = part
         return jax.tree.map(
             jnp.add, total, grad(params, rows, jobs.Draw(jax.random.fold_in(key, index), first_row))
@@ -154,9 +167,11 @@ def _accumulated(grad, params, batch, key, parts):
 
 
 class Programs(NamedTuple):
-    """The compiled step and evaluation for each sequence length; `samples`: what else an evaluation calls, if any.
+    """The compiled programs of a run.
 
-    compile_exact: function sequence length -> the compiled step of `job.exact`, which most runs never need.
+    step, evaluate: sequence length -> compiled function, as jit_step and jit_evaluate return them
+    samples: another compiled function that an evaluation calls, if any
+    compile_exact: function sequence length -> the compiled step of `job.exact`, which most runs never need
     """
 
     step: dict[int, Any]
@@ -165,30 +180,47 @@ class Programs(NamedTuple):
     compile_exact: Callable[[int], Any] | None = None
 
 
-def compile_programs(job, mesh, evaluate=None, eval_shapes=None) -> Programs:
-    """All programs of a run, built side by side before the first step: a length that is met late fails early.
+def compile_programs(
+    job: jobs.Job,
+    mesh: Mesh,
+    evaluate: jax.stages.Wrapped | None = None,
+    eval_shapes: dict[int, dict[str, tuple[int, ...]]] | None = None,
+) -> Programs:
+    """Compiles all programs of a run, in parallel and before the first step, so that a rare length fails early too.
 
-    evaluate: jitted (params, batch) -> anything, for batches of `eval_shapes`; else the job's sums, for its own.
+    job, mesh: what is trained, and where
+    evaluate: jitted function (params, batch) -> anything; None: jit_evaluate's
+    eval_shapes: sequence length -> shapes of the batches for `evaluate`; None: the job's
     """
     state = job.state_shapes
     step, evaluate = jit_step(job, mesh), evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        jobs = [
-            {n: pool.submit(compile_function, function, given, shape) for n, shape in shapes.items()}
-            for function, given, shapes in (
+        steps, evaluations = (
+            {n: pool.submit(compile_function, function, argument, shape) for n, shape in shapes.items()}
+            for function, argument, shapes in (
                 (step, state, job.shapes),
                 (evaluate, state.params, eval_shapes or job.shapes),
             )
-        ]
-        programs = [{n: built.result() for n, built in programs.items()} for programs in jobs]
+        )
 
-    def compile_exact(seq_len):
+    def compile_exact(seq_len: int) -> jax.stages.Compiled:
         return compile_function(jit_step(job.exact, mesh), state, job.shapes[seq_len])
 
-    return Programs(*programs, compile_exact=compile_exact)
+    return Programs(
+        {n: future.result() for n, future in steps.items()},
+        {n: future.result() for n, future in evaluations.items()},
+        compile_exact=compile_exact,
+    )
 
 
-def compile_function(function, given, shapes):
-    """The jitted `function` of (what has the shapes of `given`, an int32 batch of `shapes`), compiled."""
+def compile_function(
+    function: jax.stages.Wrapped, argument: Any, shapes: dict[str, tuple[int, ...]]
+) -> jax.stages.Compiled:
+    """Compiles a jitted function of (state or params, batch).
+
+    function: the jitted function
+    argument: shapes and types of its first argument
+    shapes: name -> shape of the batch's arrays, int32
+    """
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
-    return function.lower(given, batch).compile()
+    return function.lower(argument, batch).compile()
