@@ -9,7 +9,7 @@ import jax
 
 from bert_tpu.distributed import mesh
 from bert_tpu.pretrain import pretraining
-from bert_tpu.training import checkpoint, trainer
+from bert_tpu.training import checkpoint, orbax_setup, trainer
 from configs import bert
 
 SAVES = 7
@@ -22,7 +22,7 @@ def waits(directory: pathlib.Path) -> tuple[list[float], int, int]:
     The writing in the background has ended before the next save begins, as it has in a run after so many steps.
     """
     cfg = bert.get_config("medium")
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     seconds = []
     with contextlib.closing(checkpoint.Checkpoints(**cfg.checkpoint, directory=directory)) as checkpoints:
         state, _ = trainer.restore_or_init(pretraining.make_job(cfg), mesh.make(jax.devices()), checkpoints)

@@ -18,7 +18,7 @@ from bert_tpu.core import command
 with command.imports():
     from bert_tpu.bias import audit, chart, markdown
     from bert_tpu.core import storage
-    from bert_tpu.training import checkpoint
+    from bert_tpu.training import orbax_setup
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="new directory for the results")
     parser.add_argument("--tasks", nargs="+", choices=audit.OPEN, default=list(audit.OPEN), help="default: all")
     args = parser.parse_args()
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     chart.require()
     with storage.atomic_directory(args.out) as out:
         tasks, skipped = audit.tasks(args.data, args.tasks)

@@ -10,7 +10,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.inference import embed
-    from bert_tpu.training import checkpoint
+    from bert_tpu.training import orbax_setup
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     )
     parser.add_argument("--batch_size", type=int, default=64, help="rows computed at a time (default: 64)")
     args = parser.parse_args()
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     embedder = embed.load(args.model, layer=args.layer, pool=args.pool, batch_size=args.batch_size)
     counts = embed.write(embedder, args.input, args.out)
     cut = f", {counts.cut:,} of them cut to {embedder.bert.max_positions:,} tokens" if counts.cut else ""

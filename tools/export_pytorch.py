@@ -10,7 +10,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.export import pytorch
-    from bert_tpu.training import checkpoint
+    from bert_tpu.training import orbax_setup
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="directory to create")
     parser.add_argument("--seed", type=int, help="which seed of a fine-tuning (default: the best by the first score)")
     args = parser.parse_args()
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     export = pytorch.export(args.workdir, args.out, args.seed)
     note = f" ({export.note})" if export.note else ""
     comparison = export.comparison

@@ -15,7 +15,7 @@ with command.imports():
     from bert_tpu.huggingface import hf
     from bert_tpu.model import param_layout
     from bert_tpu.tokenizer import vocab
-    from bert_tpu.training import checkpoint
+    from bert_tpu.training import checkpoint, orbax_setup
 
 SEED = 0  # for the heads that the model lacks
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="directory written by save_pretrained")
     parser.add_argument("--out", required=True, help="directory to create")
     args = parser.parse_args()
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     with storage.atomic_directory(args.out) as folder:
         pretrained = hf.load(args.model)
         vocab.save(pretrained.vocab, folder / "tokenizer")

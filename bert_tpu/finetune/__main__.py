@@ -15,12 +15,12 @@ with command.imports():
     from bert_tpu.finetune import finetuning
     from bert_tpu.hardware import host_memory
     from bert_tpu.monitoring import hours
-    from bert_tpu.training import checkpoint
+    from bert_tpu.training import orbax_setup
 
 
 def main() -> None:
     """Reads the command line and fine-tunes, together with the other hosts that the environment names."""
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     host_memory.keep_freed_memory()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__)

@@ -18,7 +18,7 @@ with command.imports():
     from bert_tpu.model import param_layout
     from bert_tpu.monitoring import hours
     from bert_tpu.pretrain import pretraining
-    from bert_tpu.training import checkpoint, nonfinite, replay, trainer, workdir
+    from bert_tpu.training import checkpoint, nonfinite, orbax_setup, replay, trainer, workdir
 
 
 def replay_step(cfg: ml_collections.ConfigDict, directory: epath.Path, step: int) -> None:
@@ -45,13 +45,13 @@ def replay_step(cfg: ml_collections.ConfigDict, directory: epath.Path, step: int
     seq_len, batch = next(data.batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
-    replay.report(jobs, params, batch, step, print, shown=lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
+    replay.report(jobs, params, batch, step, lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
 
 
 def main() -> None:
     """Reads the command line and trains, on as many hosts as the environment describes (distributed.rendezvous)."""
     command.quiet_tensorflow()
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     host_memory.keep_freed_memory()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__)

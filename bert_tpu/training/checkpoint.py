@@ -1,7 +1,7 @@
-"""Orbax checkpoints: written in the background, whole or not at all, and restored from the newest that is sound.
+"""Orbax checkpoints: written in the background, complete or not at all, and restored from the newest sound one.
 
-STEP/params and STEP/opt hold the arrays (`params` restores alone), STEP/meta is JSON with the rest that a restart
-needs, and STEP/SHA256SUMS covers every file of these three, for each restart and for `sha256sum -c`.
+STEP/params and STEP/opt have the arrays (`params` can be restored alone). STEP/meta is JSON with the rest that a
+restart needs. STEP/SHA256SUMS covers every file of these three; each restart checks it, and so can `sha256sum -c`.
 
 Four hosts write one checkpoint together. All call `save` after the same step, and each copies its arrays to its own
 memory before training goes on. In the background, each host writes the rows of the matrices that its devices store;
@@ -11,12 +11,9 @@ directory with the name of a step is complete, whichever host was killed. At a r
 whose sums are right, and all hosts restore that one.
 """
 
-import functools
 import itertools
-import logging
-import os
-import re
 import sys
+from typing import Any
 
 from etils import epath
 import jax
@@ -25,35 +22,36 @@ import orbax.checkpoint as ocp
 
 from bert_tpu.core import command, storage
 from bert_tpu.distributed import hosts
-from bert_tpu.training import checksums
+from bert_tpu.training import checksums, jobs, orbax_setup
 
 ITEMS = ("params", "opt", "meta")
 
 
-@functools.cache
-def _register_array_handler():
-    """Makes Orbax write arrays that all devices have whole from one host.
-
-    Large arrays are cut over the devices already. To cut the small ones too, so that all hosts may write them, Orbax
-    would compile a program for each shape at the first save.
-    """
-    logging.disable(logging.WARNING)  # Orbax warns that its default handler is replaced, which is meant
-    ocp.type_handlers.register_type_handler(
-        jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
-    )
-    logging.disable(logging.NOTSET)
-
-
 class Checkpoints:
-    """The checkpoints of one run in `directory`, of which the last `keep_last` and every `keep_every`-th stay."""
+    """The checkpoints of one run, in `directory`."""
 
-    def __init__(self, *, directory, every_steps, keep_last, keep_every, group=None):
-        """keep_every: 0 keeps none besides the last. group: the hosts that save and restore together, in one folder."""
-        _register_array_handler()
+    def __init__(
+        self,
+        *,
+        directory: epath.Path | str,
+        every_steps: int,
+        keep_last: int,
+        keep_every: int,
+        group: hosts.Hosts | None = None,
+    ) -> None:
+        """Opens the directory and deletes checkpoints that an earlier run left half written.
+
+        directory: W/checkpoints
+        every_steps: steps between two saves, for the loop
+        keep_last: number of newest checkpoints that stay
+        keep_every: checkpoints whose step is a multiple of it stay too; 0: none
+        group: the hosts that save and restore together, in one folder; None: this process alone
+        """
+        orbax_setup.register_array_handler()
         self.every_steps, self._group = every_steps, group or hosts.Hosts()
         self.directory = storage.absolute(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._saving = None  # the step that was given to Orbax last
+        self._saving: int | None = None  # the last step that Orbax was asked to save
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -65,8 +63,11 @@ class Checkpoints:
             item_names=ITEMS,
         )
 
-    def save(self, state, meta):
-        """Starts writing; returns once the arrays are copied. Raises UserError rather than overwrite a newer one."""
+    def save(self, state: jobs.State, meta: dict[str, Any]) -> None:
+        """Starts to write a checkpoint and returns once the arrays are copied.
+
+        Raises UserError if the last save failed, or if the directory has a checkpoint of this step or a later one.
+        """
         self.wait()
         step = int(state.step)
         newest = max(self._on_disk(), default=-1)
@@ -83,54 +84,56 @@ class Checkpoints:
         )
         try:
             self._manager.save(step, args=args)
-        except Exception as fault:  # of whatever layer below met the disk
+        except Exception as fault:  # each layer below raises its own type when the disk is full
             raise self._failed(fault) from fault
 
-    def _write_sums(self):
-        # Orbax calls this on the process that commits, when all files are written and the directory is to be renamed.
-        # On a bucket, which cannot rename, it has its name already.
+    def _write_sums(self) -> None:
+        # Orbax calls this on the process that commits, when all files are written and before the directory is renamed.
+        # In a bucket, which cannot rename, the directory has its final name already.
         path = next(self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"), self.directory / str(self._saving))
         checksums.write(path, ITEMS)
 
-    def check(self):
+    def check(self) -> None:
         """Raises UserError if the last save has failed by now; never waits."""
         if not self._manager.is_saving_in_progress():
             self.wait()
 
-    def wait(self):
-        """Returns once what was begun is on disk; UserError if it cannot be."""
+    def wait(self) -> None:
+        """Waits until the last save is on disk. Raises UserError if it failed."""
         try:
             self._manager.wait_until_finished()
         except Exception as fault:
             raise self._failed(fault) from fault
 
-    def close(self):
-        """Waits and releases the writer."""
+    def close(self) -> None:
+        """Waits for the last save and releases the writer."""
         self.wait()
-        # Orbax sweeps what an earlier run left half written in the background, and waits for that in `save` alone; the
-        # next to open the directory would sweep at the same time and find files gone.
+        # Orbax deletes half-written checkpoints of an earlier run in the background, and waits for that only in `save`.
+        # If the directory were opened again meanwhile, two deletions would run at once and one would miss its files.
         self._manager._maybe_await_cleanup_tmp_directory()
         self._manager.close()
 
-    def _failed(self, fault):
-        whole = max(self._on_disk(), default=None)
-        left = "no earlier one exists" if whole is None else f"{self.directory / str(whole)} is whole"
+    def _failed(self, fault: Exception) -> command.UserError:
+        newest = max(self._on_disk(), default=None)
+        rest = "no earlier one exists" if newest is None else f"{self.directory / str(newest)} is whole"
         return command.UserError(
-            f"cannot save the checkpoint of step {self._saving} ({_reason(fault)}); {left}: mend that, perhaps by "
-            "freeing space, and run the same command again"
+            f"cannot save the checkpoint of step {self._saving} ({orbax_setup.reason(fault)}); {rest}: fix that, "
+            "perhaps by freeing space, and run the same command again"
         )
 
-    def _on_disk(self):
+    def _on_disk(self) -> list[int]:
         return [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
 
-    def restore(self, state):
-        """(State, meta) of the newest checkpoint that is sound; None where there is no checkpoint.
+    def restore(self, state: jobs.State) -> tuple[jobs.State, dict[str, Any]] | None:
+        """Returns (State, meta) of the newest sound checkpoint; None if there is no checkpoint.
 
-        state: shapes and shardings. Newer ones that are damaged are reported by name and set aside, so that their
-        steps can be saved again. Raises UserError, with all left in its place, if none is sound or it cannot be read.
+        state: shapes, types and shardings, as trainer.abstract_state returns them
+
+        Reports newer checkpoints that are damaged, and renames them, so that their steps can be saved again. Raises
+        UserError, and renames nothing, if no checkpoint is sound or the newest sound one cannot be read.
         """
         step = self._group.first(self._newest_sound)
-        self._manager.reload()  # what was set aside
+        self._manager.reload()  # without those that _newest_sound renamed
         if step is None:
             return None
         args = ocp.args.Composite(
@@ -141,67 +144,77 @@ class Checkpoints:
         try:
             items = self._manager.restore(step, args=args)
         except Exception as fault:
-            raise self._unreadable(_reason(fault)) from fault
+            raise self._unreadable(orbax_setup.reason(fault)) from fault
         step, waits = jax.device_put((np.int32(step), np.False_), (state.step.sharding, state.waits.sharding))
         return state._replace(step=step, params=items.params, opt=items.opt, waits=waits), items.meta
 
-    def _newest_sound(self):
-        """The newest step whose files are as they were written; for one host, so that all restore the same."""
-        unsound = {}
+    def _newest_sound(self) -> int | None:
+        """Returns the newest step whose files have the right sums. One host calls it, so that all restore the same."""
+        unsound: dict[epath.Path, str] = {}
         for path in (self.directory / str(step) for step in sorted(self._on_disk(), reverse=True)):
             try:
                 checksums.check(path, ITEMS)
             except (ValueError, OSError) as fault:
-                unsound[path] = _reason(fault)
+                unsound[path] = orbax_setup.reason(fault)
                 continue
-            _set_aside(unsound)
+            _rename_unsound(unsound)
             return int(path.name)
         if unsound:
             raise self._unreadable(next(iter(unsound.values())))
         return None
 
-    def _unreadable(self, reason):
+    def _unreadable(self, reason: str) -> command.UserError:
         return command.UserError(
             f"no checkpoint in {self.directory} can be read (the newest: {reason}): restore one, "
             "or give another --workdir"
         )
 
 
-def _set_aside(unsound):
+def _rename_unsound(unsound: dict[epath.Path, str]) -> None:
+    """Renames each damaged checkpoint to STEP.unreadable and reports it. unsound: checkpoint -> what is wrong."""
     for path, reason in unsound.items():
         names = (path.with_name(f"{path.name}.unreadable{n or ''}") for n in itertools.count())
         aside = path.rename(next(name for name in names if not name.exists()))
         print(f"warning: {path} cannot be read ({reason}): it is now {aside.name}", file=sys.stderr)
 
 
-def find(path) -> epath.Path:
-    """The checkpoint that `path` means: itself (it holds `params`), or the newest of a workdir with sound parameters.
+def find(path: epath.Path | str) -> epath.Path:
+    """Returns the checkpoint that `path` means.
 
-    Newer ones are reported by name and left where they are. Raises UserError where there is none.
+    That is `path` itself if it has `params`, else the newest one of a workdir, or of its folder of checkpoints, whose
+    parameters are sound. Newer ones are reported and stay as they are. Raises UserError if there is none.
     """
     path = storage.absolute(path)
     if (path / "params").exists():
-        found = [path]
+        candidates = [path]
     else:
         folders = [folder for folder in (path / "checkpoints", path) if folder.is_dir()]
-        found = [step for folder in folders for step in folder.iterdir() if step.name.isdigit()]
-        found.sort(key=lambda step: int(step.name), reverse=True)
-    for checkpoint in found:
+        candidates = [step for folder in folders for step in folder.iterdir() if step.name.isdigit()]
+        candidates.sort(key=lambda step: int(step.name), reverse=True)
+    for checkpoint in candidates:
         try:
             if (checkpoint / checksums.FILE).exists() or checkpoint != path:  # an imported model has no sums
                 checksums.check(checkpoint, ("params",))
             return checkpoint
         except (ValueError, OSError) as fault:
-            print(f"warning: {checkpoint} cannot be read ({_reason(fault)}); an older one is tried", file=sys.stderr)
-    if found:
+            print(
+                f"warning: {checkpoint} cannot be read ({orbax_setup.reason(fault)}); an older one is tried",
+                file=sys.stderr,
+            )
+    if candidates:
         raise command.UserError(f"no checkpoint of {path} is sound: restore one from a copy")
-    raise command.UserError(f"no checkpoint in {path}: give a workdir that has one, or what tools.import_pytorch made")
+    raise command.UserError(
+        f"no checkpoint in {path}: give a workdir that has one, or a directory written by tools.import_pytorch"
+    )
 
 
-def load_params(path, like=None):
-    """Parameters of the checkpoint that `path` means, as NumPy arrays, or shaped and placed as `like`.
+def load_params(path: epath.Path | str, like: jobs.Params | None = None) -> jobs.Params:
+    """Returns the parameters of the checkpoint that `path` means (`find`).
 
-    Raises UserError if they cannot be read or are of other shapes.
+    path: a checkpoint, a folder of checkpoints or a workdir
+    like: shapes, types and shardings of the result; None: NumPy arrays, as they were saved
+
+    Raises UserError if the parameters cannot be read or have other shapes than `like`.
     """
     path = find(path)
     with ocp.StandardCheckpointer() as checkpointer:
@@ -212,22 +225,22 @@ def load_params(path, like=None):
         except command.UserError:
             raise
         except Exception as fault:  # as in Checkpoints.restore
-            raise command.UserError(f"cannot read the parameters of {path}: {_reason(fault)}") from fault
+            raise command.UserError(f"cannot read the parameters of {path}: {orbax_setup.reason(fault)}") from fault
 
 
-def save_params(path, params):
-    """Writes `path/params`: a checkpoint without an optimizer, for `init_from` and export."""
-    _register_array_handler()
+def save_params(path: epath.Path | str, params: jobs.Params) -> None:
+    """Writes `params` to `path`/params: a checkpoint without an optimizer, for `init_from` and export."""
+    orbax_setup.register_array_handler()
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(storage.absolute(path) / "params", params, force=True)
-    except Exception as fault:  # of whatever layer below met the disk
+    except Exception as fault:  # as in Checkpoints.save
         raise command.UserError(
-            f"cannot save {path} ({_reason(fault)}); mend that, perhaps by freeing space"
+            f"cannot save {path} ({orbax_setup.reason(fault)}); fix that, perhaps by freeing space"
         ) from fault
 
 
-def _check_shapes(path, tree, like):
+def _check_shapes(path: epath.Path, tree: Any, like: Any) -> None:
     theirs, ours = _shapes(tree), _shapes(like)
     for name in sorted(theirs.keys() | ours.keys()):
         if theirs.get(name) != ours.get(name):
@@ -237,24 +250,6 @@ def _check_shapes(path, tree, like):
             )
 
 
-def _shapes(tree):
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape for path, leaf in leaves}
-
-
-def _reason(fault):
-    """What a library says of a fault, in a few words."""
-    number = re.search(r"os_error_code='(\d+)'", str(fault))  # how TensorStore says errno, in the end
-    if number:
-        return os.strerror(int(number[1]))
-    return (str(fault).strip().splitlines() or [type(fault).__name__])[0][:300]
-
-
-def quiet_orbax():
-    """From here on Orbax prints nothing of its own: a fault is what it raises."""
-    # It logs the traceback of each error that it also raises.
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # And when one array fails, each of the others finds the event loop closed.
-    told = sys.unraisablehook
-    sys.unraisablehook = lambda fault: None if "Event loop is closed" in str(fault.exc_value) else told(fault)

@@ -1,36 +1,39 @@
 """SHA-256 sums of the files in a checkpoint, in the format of `sha256sum -c`."""
 
+from collections.abc import Collection
 import hashlib
+
+from etils import epath
 
 FILE = "SHA256SUMS"
 
 
-def sums(path, items):
-    """SHA-256 of each file of `items`, by its name under `path`."""
+def sums(path: epath.Path, items: Collection[str]) -> dict[str, str]:
+    """Returns name under `path` -> SHA-256 of each file in the folders `items` of `path`."""
     files = sorted(folder / name for item in items for folder, _, names in (path / item).walk() for name in names)
     return {file.relative_to(path).as_posix(): _sha256(file) for file in files}
 
 
-def write(path, items):
-    """Writes the sums of all files of `items` to `path`/SHA256SUMS."""
+def write(path: epath.Path, items: Collection[str]) -> None:
+    """Writes the sums of all files in the folders `items` to `path`/SHA256SUMS."""
     (path / FILE).write_text("".join(f"{digest}  {name}\n" for name, digest in sums(path, items).items()))
 
 
-def check(path, items):
-    """Raises ValueError, which names the first file that is missing or damaged."""
+def check(path: epath.Path, items: tuple[str, ...]) -> None:
+    """Raises ValueError with the first file that is missing or damaged; OSError without SHA256SUMS."""
     lines = (line.split("  ", 1) for line in (path / FILE).read_text().splitlines())
-    written = {name: digest for digest, name in lines if name.startswith(items)}
-    if not written:
+    expected = {name: digest for digest, name in lines if name.startswith(items)}
+    if not expected:
         raise ValueError(f"{FILE} is empty")
-    found = sums(path, items)
-    for name, digest in written.items():
-        if found.get(name) != digest:
-            raise ValueError(f"{name} is {'damaged' if name in found else 'missing'}")
+    actual = sums(path, items)
+    for name, digest in expected.items():
+        if actual.get(name) != digest:
+            raise ValueError(f"{name} is {'damaged' if name in actual else 'missing'}")
 
 
-def _sha256(path):
+def _sha256(path: epath.Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:  # a bucket's file has no more than read
+    with path.open("rb") as file:  # a file in a bucket supports read and little else
         while piece := file.read(1 << 22):
             digest.update(piece)
     return digest.hexdigest()

@@ -7,10 +7,10 @@ import jax
 from bert_tpu.core import command, storage
 
 
-def use(folder):
-    """Every program, however quickly built, is kept in `folder`, which may be in a bucket; "" keeps none.
+def use(folder: str) -> None:
+    """Keeps every compiled program, however quickly built, in `folder`, which may be in a bucket; "" keeps none.
 
-    Raises UserError where nothing can be written there.
+    Raises UserError if the folder cannot be written.
     """
     if not folder:
         return
@@ -18,10 +18,10 @@ def use(folder):
     if not storage.is_bucket(path):
         try:
             path.mkdir(parents=True, exist_ok=True)
-            sound = os.access(path, os.W_OK)
+            writable = os.access(path, os.W_OK)
         except OSError:
-            sound = False
-        if not sound:
+            writable = False
+        if not writable:
             raise command.UserError(
                 f"compile_cache {path} cannot be written: give another --config.compile_cache, or none: "
                 "--config.compile_cache="

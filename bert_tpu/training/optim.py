@@ -1,4 +1,9 @@
-"""Optimizers and learning-rate schedules; `make(**cfg.optim)` is the whole interface."""
+"""Optimizers and learning-rate schedules; `make(**cfg.optim)` is the whole interface.
+
+The learning rate of a run comes from here, on one path. config.optim -> `make` -> Optimizer.rate, a function of the
+step -> jobs.Job.learning_rate. The compiled step (train_step.jit_step) multiplies the update by it, and the log
+(monitoring.log) prints it from the same function.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,10 +16,10 @@ from bert_tpu.core import command
 
 
 class Optimizer(NamedTuple):
-    """An update rule and the learning rate, apart: a step moves the parameters by -rate(step) x the rule's update.
+    """An update rule and a learning rate: a step moves the parameters by -rate(step) x the rule's update.
 
-    So a step that is skipped, which the rule does not count, does not shift the schedule, and the rate that a log
-    prints is the one that acts.
+    They are apart because the rule does not count a step that is skipped. So a skipped step does not shift the
+    schedule, and the rate that the log prints is the rate of the update.
     """
 
     rule: optax.GradientTransformation
@@ -22,20 +27,36 @@ class Optimizer(NamedTuple):
 
 
 class WarmUp(NamedTuple):
-    """The config's key that sets the warm-up, its value, and how many steps that is."""
+    """The config's key that sets the warm-up, the value of that key, and the number of steps that it means."""
 
     key: str
     value: int | float
     steps: int
 
 
-def make(*, name, learning_rate, schedule, warmup_steps, num_steps, b1, b2, eps, weight_decay, clip_norm) -> Optimizer:
-    """Returns the Optimizer of a config's section: clipping by global norm, then `name`; and the schedule.
+def make(
+    *,
+    name: str,
+    learning_rate: float,
+    schedule: str,
+    warmup_steps: int,
+    num_steps: int,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float,
+) -> Optimizer:
+    """Returns the Optimizer of a config's section. Raises UserError for an unknown name and a wrong b1 or b2.
 
-    name: "bert_adamw" (optimization.py of google-research/bert: no bias correction, eps outside the root,
-    decoupled decay), "adamw" (Loshchilov & Hutter 2019, bias-corrected), "lamb" (You et al. 2020).
-    Norms and biases are never decayed. `clip_norm` 0 turns clipping off. Raises UserError for a name that is none
-    and for moments that never end.
+    name: "bert_adamw" (optimization.py of google-research/bert: no bias correction, eps outside the root, decoupled
+        decay), "adamw" (Loshchilov & Hutter 2019, bias-corrected) or "lamb" (You et al. 2020)
+    learning_rate: the peak
+    schedule, warmup_steps, num_steps: as in `make_schedule`
+    b1, b2: shares of the old moments that a step keeps, from 0 to below 1
+    eps: added to the root of the second moment
+    weight_decay: of matrices and embeddings; biases and norms are never decayed
+    clip_norm: largest global norm of a gradient, which is clipped before the rule sees it; 0: no clipping
     """
     for key, share in (("b1", b1), ("b2", b2)):
         if not 0 <= share < 1:
@@ -44,7 +65,7 @@ def make(*, name, learning_rate, schedule, warmup_steps, num_steps, b1, b2, eps,
     rules = {
         "bert_adamw": (scale_by_bert_adam(b1, b2, eps), decay),
         "adamw": (optax.scale_by_adam(b1, b2, eps), decay),
-        # The trust ratio is for what is decayed; norms and biases take Adam's step (the authors' exclude list).
+        # The trust ratio is for decayed parameters; norms and biases take Adam's step (the authors' exclude list).
         "lamb": (optax.scale_by_adam(b1, b2, eps), decay, optax.masked(scale_by_trust_ratio(), is_decayed)),
     }
     if name not in rules:
@@ -54,12 +75,15 @@ def make(*, name, learning_rate, schedule, warmup_steps, num_steps, b1, b2, eps,
     return Optimizer(optax.chain(*clip, *rules[name]), rate)
 
 
-def make_schedule(schedule, *, learning_rate, warmup_steps, num_steps):
-    """Function step -> rate, the first update being step 0.
+def make_schedule(schedule: str, *, learning_rate: float, warmup_steps: int, num_steps: int) -> Callable[[Any], Any]:
+    """Returns the function step -> learning rate; the first update is step 0. Raises UserError for an unknown schedule.
 
-    "bert_linear" decays linearly over all steps from step 0 and the warm-up overrides it while it lasts, so the
-    rate falls from the peak by the share warmup/num at its end (optimization.py); "linear" and "cosine" decay over
-    what warm-up leaves; "constant" stays.
+    schedule: "bert_linear" decays linearly over all steps from step 0 on, and the warm-up overrides it while it lasts,
+        so at its end the rate drops from the peak by the share warmup_steps / num_steps (optimization.py of
+        google-research/bert). "linear" and "cosine" decay over the steps after the warm-up. "constant" does not decay.
+    learning_rate: the peak
+    warmup_steps: steps over which the rate rises linearly from 0
+    num_steps: steps of the run
     """
     ramp = optax.linear_schedule(0.0, learning_rate, max(warmup_steps, 1))
     rest = max(num_steps - warmup_steps, 1)
@@ -74,10 +98,13 @@ def make_schedule(schedule, *, learning_rate, warmup_steps, num_steps):
     return optax.join_schedules([ramp, after[schedule]], [warmup_steps])
 
 
-def unreached_peak(rate, peak, warmup, num_steps) -> str:
-    """Returns a sentence where the WarmUp `warmup` lasts as long as the run, so that `peak` is never reached; else "".
+def unreached_peak(rate: Callable[[Any], Any], peak: float, warmup: WarmUp, num_steps: int) -> str:
+    """Returns a warning if the warm-up lasts as long as the run, so that the rate never reaches its peak, else "".
 
-    rate: as `make` returns it. peak: optim.learning_rate.
+    rate: as in Optimizer
+    peak: optim.learning_rate
+    warmup: the run's
+    num_steps: steps of the run
     """
     if warmup.steps < num_steps or not peak:
         return ""
@@ -89,19 +116,19 @@ def unreached_peak(rate, peak, warmup, num_steps) -> str:
 
 
 class BertAdamState(NamedTuple):
-    """Running first and second moments, each shaped as the parameters."""
+    """Running first and second moments, each a pytree like the parameters."""
 
     m: Any
     v: Any
 
 
-def scale_by_bert_adam(b1, b2, eps) -> optax.GradientTransformation:
-    """Adam as BERT's authors wrote it: m / (sqrt(v) + eps), without bias correction."""
+def scale_by_bert_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Returns Adam as BERT's authors wrote it: m / (sqrt(v) + eps), without bias correction."""
 
-    def init(params):
+    def init(params: Any) -> BertAdamState:
         return BertAdamState(m=jax.tree.map(jnp.zeros_like, params), v=jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads, state, params=None):
+    def update(grads: Any, state: BertAdamState, params: Any = None) -> tuple[Any, BertAdamState]:
         del params
         m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.m, grads)
         v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.v, grads)
@@ -111,15 +138,15 @@ def scale_by_bert_adam(b1, b2, eps) -> optax.GradientTransformation:
 
 
 def scale_by_trust_ratio() -> optax.GradientTransformation:
-    """LAMB's layer-wise factor |p| / |update|, for each matrix of a stack its own; 1 where either is zero."""
+    """Returns LAMB's layer-wise factor |p| / |update|, one for each matrix of a stack; 1 if either norm is zero."""
 
-    def scale(update, p):
+    def scale(update: jax.Array, p: jax.Array) -> jax.Array:
         p_length, length = (jnp.sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) for x in (p, update))
         return update * jnp.where((p_length == 0) | (length == 0), 1.0, p_length / jnp.where(length == 0, 1.0, length))
 
     return optax.stateless(lambda updates, params: jax.tree.map(scale, updates, params))
 
 
-def is_decayed(params):
-    """Tree of booleans: true for matrices and embeddings, false for every bias and every norm's scale."""
+def is_decayed(params: Any) -> Any:
+    """Returns a tree of booleans: true for matrices and embeddings, false for every bias and every norm's scale."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)

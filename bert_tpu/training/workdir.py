@@ -1,11 +1,13 @@
-"""One run's directory: it belongs to one config and to one process group at a time."""
+"""A run's directory, the workdir: it belongs to one config, and to one group of processes at a time."""
 
+from collections.abc import Collection, Iterator
 import contextlib
 import fcntl
 import hashlib
 import json
 import pathlib
 import tempfile
+from typing import Any
 
 from etils import epath
 
@@ -14,37 +16,48 @@ from bert_tpu.distributed import hosts
 from bert_tpu.monitoring import versions
 from bert_tpu.tokenizer import vocab
 
-# What checkpoints take for granted: 1: the order of batches up to 0.1, and an optimizer state that counts the rate's
-# steps; 2: the order of today, and the rate a function of the state's step. A workdir without FORMAT_FILE has 1.
+# The format says what checkpoints rely on. 1: the order of batches up to release 0.1, and an optimizer state that counts
+# the steps of the rate. 2: today's order, and the rate is a function of the state's step. Without FORMAT_FILE it is 1.
 FORMAT, FORMAT_FILE = 2, "format.json"
-# How a step is computed, not what: versions.json records these keys, for a change moves rounding.
+# Keys that change how a step is computed, not what: versions.json records them, because a change moves rounding.
 RECORDED = ("model.softmax", "model.remat")
-# What may change between two starts of a run: none of it alters what is learnt. The corpus is known by its hash.
+# Keys that may change between two starts of a run, because none alters what it learns. A hash identifies the corpus.
 SERVICES = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.")
 FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")
-# "bert." is the base model's section; the fine-tuning's own keys overrule these two of it.
+# "bert." is the section of the model that a fine-tuning starts from; the fine-tuning's own keys override these two.
 FREE = (*FREE_IN_1, *RECORDED, "bert.softmax", "bert.remat")
 
 
 @contextlib.contextmanager
-def claim(directory, config, *, group=None, free=()):
-    """While the context lasts `directory` is this run's own, and its config.json is `config`.
+def claim(
+    directory: epath.Path | str,
+    config: dict[str, Any],
+    *,
+    group: hosts.Hosts | None = None,
+    free: Collection[str] = (),
+) -> Iterator[None]:
+    """Reserves `directory` for this run while the context lasts, and writes `config` to its config.json.
 
-    config: plain nested dictionary. group: the Hosts that share the directory: they agree first, on all of `config` but
-    the dotted keys `free` and on the versions of what they run, and host 0 claims it for all. Raises UserError if
-    they differ, if another run or something else holds the directory, or if it has checkpoints of another config or
-    format; without a checkpoint there is nothing to protect, and a mistaken config may be fixed.
+    directory: the workdir
+    config: plain nested dictionary
+    group: the hosts that share the directory. They first compare `config` and the versions of their software; then
+        host 0 claims the directory for all. None: this process alone
+    free: dotted keys of `config` that may differ between hosts
+
+    Raises UserError if the hosts differ, if another run uses the directory, if it has files of something else, or
+    if it has a checkpoint of another config or format. Without a checkpoint there is nothing to protect, and a
+    mistaken config may be fixed.
     """
     group, directory = group or hosts.Hosts(), epath.Path(directory)
     facts = {key: value for key, value in flatten(config).items() if key not in free}
     group.agree(facts | {"workdir": str(directory)} | versions.current())
-    with _hold(directory, config) if group.index == 0 else contextlib.nullcontext():
+    with _claim_alone(directory, config) if group.index == 0 else contextlib.nullcontext():
         group.gather(None)
         yield
 
 
 @contextlib.contextmanager
-def _hold(directory, config):
+def _claim_alone(directory: epath.Path, config: dict[str, Any]) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     with _lock(directory):
         path = directory / "config.json"
@@ -56,28 +69,28 @@ def _hold(directory, config):
         yield
 
 
-def _check_ours(directory, path):
-    """UserError for a folder of something else, a model or text for two."""
+def _check_ours(directory: epath.Path, path: epath.Path) -> None:
+    """Raises UserError for a folder of something else, such as a model or text. path: of its config.json."""
     if path.exists():
         if "model_type" in _read(path):
             raise command.UserError(f"{directory} holds a Hugging Face model: give another --workdir")
         return
-    # Not iterdir, which fails where a bucket has nothing of that name yet.
-    strange = sorted(found.name for found in directory.glob("*") if not found.name.startswith((".", path.name)))
+    # Not iterdir, which fails if a bucket has nothing of that name yet.
+    strange = sorted(entry.name for entry in directory.glob("*") if not entry.name.startswith((".", path.name)))
     if strange:
         raise command.UserError(f"{directory} holds {strange[0]} and no run: give a --workdir that is new or empty")
 
 
-def check(directory, config):
-    """Raises UserError unless the run in `directory` is one of this format and has `config`, as `claim` takes it."""
+def check(directory: epath.Path | str, config: dict[str, Any]) -> None:
+    """Raises UserError unless the run in `directory` has this format and `config`, as passed to `claim`."""
     check_format(directory)
     _compare(read_config(directory), json.loads(json.dumps(config)), directory)
 
 
-def check_format(directory):
-    """Raises UserError for a run of another release, if it has a checkpoint: its batches and optimizer state differ.
+def check_format(directory: epath.Path | str) -> None:
+    """Raises UserError for a run of another format, if it has a checkpoint: its batches and optimizer state differ.
 
-    To be called before the run's data are read, which may be of an old format too.
+    Must be called before the run's data are read, because these may have an old format too.
     """
     directory = epath.Path(directory)
     number = read_json(directory / FORMAT_FILE).get("format", 1)
@@ -86,7 +99,8 @@ def check_format(directory):
     commits = [entry["commit"] for entry in versions.read(directory) if entry.get("commit")]
     release = f"that release (commit {commits[-1]})" if commits else "that release"
     start = "a new --workdir"
-    if "task" not in read_config(directory):  # a fine-tuning starts from one model, not from a run of several seeds
+    # A fine-tuning cannot start from another fine-tuning, which may have several seeds.
+    if "task" not in read_config(directory):
         start += f" with --config.init_from={directory} and a corpus that this release has prepared"
     age = "an earlier" if number < FORMAT else "a later"
     raise command.UserError(
@@ -95,14 +109,14 @@ def check_format(directory):
     )
 
 
-def _has_checkpoint(directory):
+def _has_checkpoint(directory: epath.Path) -> bool:
     return any(directory.glob("checkpoints/[0-9]*"))
 
 
 @contextlib.contextmanager
-def _lock(directory):
+def _lock(directory: epath.Path) -> Iterator[None]:
     if storage.is_bucket(directory):
-        yield  # a bucket knows no locks: what is left is that no run saves over a newer checkpoint
+        yield  # a bucket has no locks; there, only Checkpoints.save detects a second run, by its newer checkpoint
         return
     with open(directory / ".lock", "w") as lock:
         try:
@@ -112,8 +126,8 @@ def _lock(directory):
         yield
 
 
-def write_tokenizer(directory, vocabulary):
-    """The tokenizer of `vocabulary` is in `directory`/tokenizer."""
+def write_tokenizer(directory: epath.Path | str, vocabulary: vocab.Vocab) -> None:
+    """Writes the tokenizer of `vocabulary` to `directory`/tokenizer."""
     folder = epath.Path(directory) / "tokenizer"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as local:  # a bucket takes whole files only
@@ -122,8 +136,8 @@ def write_tokenizer(directory, vocabulary):
             (folder / path.name).write_bytes(path.read_bytes())
 
 
-def read_config(directory) -> dict:
-    """The config of the run in `directory`; UserError where there is none, as in an exported model."""
+def read_config(directory: epath.Path | str) -> dict[str, Any]:
+    """Returns the config of the run in `directory`. Raises UserError if there is no run, as in an exported model."""
     path = epath.Path(directory) / "config.json"
     why = "it has no config.json"
     if path.exists():
@@ -136,57 +150,58 @@ def read_config(directory) -> dict:
     )
 
 
-def read_json(path) -> dict:
-    """What a small file beside the config holds; {} where there is none. UserError for a damaged one."""
+def read_json(path: epath.Path | pathlib.Path) -> dict[str, Any]:
+    """Returns the content of a small JSON file of a workdir; {} if there is none. Raises UserError if it is damaged."""
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError:
         raise command.UserError(f"{path} is damaged: restore or delete it") from None
 
 
-def _read(path):
+def _read(path: epath.Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise command.UserError(f"{path} is damaged ({error}): restore it or give another --workdir") from None
 
 
-def identity(config) -> str:
-    """The same for every start of a run, and for no run of other parameters: 16 digits of a SHA-256."""
+def identity(config: dict[str, Any]) -> str:
+    """Returns 16 digits of a SHA-256 over all keys that decide what a run learns: the same for all of its starts."""
     return _digest(_decisive(config))
 
 
-def has_identity(config, digits) -> bool:
-    """Whether `digits` are the `identity` of the run with this config, by today's rule or that of format 1."""
+def has_identity(config: dict[str, Any], digits: str | None) -> bool:
+    """Returns whether `digits` are the `identity` of a run with this config, by today's rule or that of format 1."""
     return digits in (identity(config), _digest(_decisive(config, FREE_IN_1)))
 
 
-def recorded_keys(config) -> dict:
-    """The keys of a config that change how a step is computed, not what is learnt, for versions.json."""
+def recorded_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the keys of a config, with values, that versions.json records (RECORDED)."""
     return {key: value for key, value in flatten(config).items() if key in RECORDED}
 
 
-def _digest(facts):
+def _digest(facts: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _decisive(config, free=FREE):
+def _decisive(config: dict[str, Any], free: tuple[str, ...] = FREE) -> dict[str, Any]:
+    """Returns the dotted keys, with values, that decide what a run learns."""
     return {key: value for key, value in flatten(config).items() if not key.startswith(free)}
 
 
-def _compare(old, new, directory):
-    held, given = _decisive(old), _decisive(new)
-    for key in sorted(held.keys() | given.keys()):
-        if held.get(key) != given.get(key):
+def _compare(old_config: dict[str, Any], new_config: dict[str, Any], directory: epath.Path | str) -> None:
+    old, new = _decisive(old_config), _decisive(new_config)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
             raise command.UserError(
-                f"{directory} belongs to another config: {key} is {held.get(key)!r} there and {given.get(key)!r} here; "
+                f"{directory} belongs to another config: {key} is {old.get(key)!r} there and {new.get(key)!r} here; "
                 "give another --workdir, or that value"
             )
 
 
-def flatten(tree, prefix="") -> dict:
-    """Nested dictionaries as one, its keys joined by dots."""
-    found = {}
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns nested dictionaries as one, with keys joined by dots; `prefix` is put in front of each key."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

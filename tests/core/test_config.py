@@ -12,7 +12,7 @@ from bert_tpu.corpus import store
 from bert_tpu.distributed import mesh
 from bert_tpu.pretrain import __main__ as pretrain
 from bert_tpu.pretrain import pretraining
-from bert_tpu.training import checkpoint, train_step, workdir
+from bert_tpu.training import orbax_setup, train_step, workdir
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def fault(monkeypatch, capsys):
 
     def run(words):
         monkeypatch.setattr(sys, "argv", ["pretrain", *map(str, words)])
-        monkeypatch.setattr(checkpoint, "quiet_orbax", lambda: None)  # its effect lasts until the process ends
+        monkeypatch.setattr(orbax_setup, "quiet", lambda: None)  # its effect lasts until the process ends
         with pytest.raises(SystemExit) as ended:
             command.run(pretrain.main)
         assert isinstance(ended.value.code, str), "the run ended without an error"  # Python prints it and exits with 1

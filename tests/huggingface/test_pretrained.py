@@ -18,7 +18,7 @@ from bert_tpu.huggingface import pretrained
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import pretraining
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, train_step, trainer
+from bert_tpu.training import checkpoint, orbax_setup, train_step, trainer
 from tools import import_pytorch
 
 KINDS = ("hugging_face", "import", "workdir", "workdir/checkpoints/7", "workdir/checkpoints", "workdir/nonfinite")
@@ -48,7 +48,7 @@ def models(tmp_path_factory):
 def imported(source, out):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["import_pytorch", "--model", str(source), "--out", str(out)])
-        patch.setattr(checkpoint, "quiet_orbax", lambda: None)  # it is for a process that ends
+        patch.setattr(orbax_setup, "quiet", lambda: None)  # it is for a process that ends
         import_pytorch.main()
 
 

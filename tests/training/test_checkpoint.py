@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.training import checkpoint
+from bert_tpu.training import checkpoint, orbax_setup
 
 
 def like():
@@ -156,7 +156,7 @@ def full_disk(monkeypatch):
     """Function after whose call no file grows past 2,000 bytes: TensorStore meets it as it meets a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # to be put back
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -199,9 +199,9 @@ import pathlib, resource, sys
 sys.path.insert(0, sys.argv[3])
 import saved_states
 from bert_tpu.core import command
-from bert_tpu.training import checkpoint
+from bert_tpu.training import checkpoint, orbax_setup
 def main():
-    checkpoint.quiet_orbax()
+    orbax_setup.quiet()
     directory, params_alone = pathlib.Path(sys.argv[1]), sys.argv[2] == "params"
     checkpoints = saved_states.opened(directory)
     state = saved_states.state(30)
