@@ -39,7 +39,7 @@ def connect(timeout_s: int = CONNECT_S) -> hosts.Hosts:
     if count == 1:
         return hosts.Hosts()
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
-    if jax.config.jax_platforms == "cpu":
+    if jax.config.jax_platforms == "cpu":  # type: ignore[attr-defined]  # JAX adds it as it is imported
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     group = hosts.Hosts(index, count)
     with _ends_when_host_0_is_lost(group):

@@ -147,7 +147,8 @@ class Steps:
         self.state, sums = self._programs.step[seq_len](self.state, batch)
         called_s = time.perf_counter()
         # If the step was computed in its call it has ended here, even if the thread gets its turn much later.
-        is_over = all(leaf.is_ready() for leaf in jax.tree.leaves(sums) if isinstance(leaf, jax.Array))
+        arrays = [leaf for leaf in jax.tree.leaves(sums) if isinstance(leaf, jax.Array)]
+        is_over = all(array.is_ready() for array in arrays)  # type: ignore[attr-defined]  # in jaxlib, not in the stub
         return self._reader.submit(_read, sums, called_s if is_over else None)
 
 

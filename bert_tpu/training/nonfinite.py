@@ -142,7 +142,7 @@ def give_up(
 
 def _global_batch(rows: jobs.Batch, group: hosts.Hosts) -> dict[str, np.ndarray]:
     """Returns the global batch, put together from each host's rows."""
-    packed = {name: base64.b85encode(np.ascontiguousarray(value, "<i4")).decode() for name, value in rows.items()}
+    packed = {name: base64.b85encode(np.asarray(value, "<i4").tobytes()).decode() for name, value in rows.items()}
     parts = group.gather(packed)
     return {
         name: np.concatenate(

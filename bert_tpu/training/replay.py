@@ -48,13 +48,14 @@ def report(
 
 def _whole(job: jobs.Job, params: jobs.Params, batch: jobs.Batch, step: int) -> tuple[dict[str, float], jobs.Params]:
     """Returns (means of the whole batch, its gradient), computed part by part as in the step."""
+    assert isinstance(job.seed, int)  # --replay is for pretraining, which has one seed
     key, counts = jax.random.fold_in(jax.random.key(job.seed), step), job.counts(batch)
 
     @jax.jit
     def grad(params: jobs.Params, rows: jobs.Batch, key: jax.Array) -> tuple[jobs.Params, jobs.Sums]:
-        def objective(params: jobs.Params) -> tuple[jax.Array, jobs.Sums]:
+        def objective(params: jobs.Params) -> tuple[Any, jobs.Sums]:
             sums = job.loss(params, rows, jobs.Draw(key, jnp.zeros((), jnp.int32)))
-            return jnp.asarray(sum(sums[name][0] / counts[name] for name in counts)), sums
+            return sum(sums[name][0] / counts[name] for name in counts), sums
 
         return jax.grad(objective, has_aux=True)(params)
 

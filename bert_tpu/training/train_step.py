@@ -56,7 +56,7 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
     def gradients(
         params: jobs.Params, batch: jobs.Batch, counts: dict[str, jax.Array], key: jax.Array
     ) -> tuple[jobs.Params, jobs.Sums]:
-        def objective(full: jobs.Params, part: jobs.Batch, draw: jobs.Draw) -> tuple[jax.Array, jobs.Sums]:
+        def objective(full: jobs.Params, part: jobs.Batch, draw: jobs.Draw) -> tuple[Any, jobs.Sums]:
             sums = job.loss(full, part, draw)
             return sum(sums[name][0] / counts[name] for name in counts), sums
 

@@ -16,8 +16,9 @@ from bert_tpu.distributed import hosts
 from bert_tpu.monitoring import versions
 from bert_tpu.tokenizer import vocab
 
-# The format says what checkpoints rely on. 1: the order of batches up to release 0.1, and an optimizer state that counts
-# the steps of the rate. 2: today's order, and the rate is a function of the state's step. Without FORMAT_FILE it is 1.
+# The format says what checkpoints rely on. 1: the order of batches up to release 0.1, and an optimizer state that
+# counts the steps of the rate. 2: today's order, and a rate that is a function of the state's step. A workdir without
+# FORMAT_FILE has format 1.
 FORMAT, FORMAT_FILE = 2, "format.json"
 # Keys that change how a step is computed, not what: versions.json records them, because a change moves rounding.
 RECORDED = ("model.softmax", "model.remat")
