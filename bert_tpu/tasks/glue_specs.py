@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class File(NamedTuple):
-    """Where a split is on disk."""
+    """The place of a split on disk."""
 
     names: tuple[str, ...]  # the possible names of the file
     texts: tuple[str, ...]  # its columns of text

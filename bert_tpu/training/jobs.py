@@ -1,4 +1,4 @@
-"""What a training is to the loop: a Job, its State, and the Schedule of its batches. None of them knows BERT."""
+"""The interface of a training to the loop: a Job, its State and the Schedule of its batches. None of them knows BERT."""
 
 from collections.abc import Callable
 import dataclasses

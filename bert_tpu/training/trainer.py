@@ -45,7 +45,7 @@ class Data(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What is trained and on what; `open_data` alone reads rows, while the programs compile."""
+    """A Job with its data and facts. Only `open_data` reads rows, while the programs compile."""
 
     job: jobs.Job
     schedule: jobs.Schedule
