@@ -1,7 +1,8 @@
-"""The rows of the original's fine print that no other test pins, and the nine variants.
+"""Details of the original that no other test pins, and the nine variants.
 
-Elsewhere: optimizer, clipping and rate in test_optim; chunks, pairs and target lengths in test_data and test_pairs;
-masks in test_masking; gradients, GELU and LayerNorm against PyTorch in test_against_pytorch; ids in test_vocab.
+Elsewhere: optimizer and clipping in test_optim, the rate in test_learning_rate; chunks and target lengths in
+test_corpus_batches, pairs in test_nsp_pairs; masks in test_masking; gradients, GELU and LayerNorm against PyTorch in
+test_against_pytorch; ids in test_vocab.
 """
 
 import flax.linen as nn
@@ -72,7 +73,7 @@ def test_weights_start_normal_cut_at_two_sigma_and_biases_at_zero():
             assert (values == 1).all()
         else:
             assert float(jnp.abs(values).max()) <= 0.04
-            if values.size > 30_000:  # a normal cut at two sigma has 0.8796 of its deviation
+            if values.size > 30_000:  # cut at two sigma, a normal distribution has 0.8796 of its deviation
                 assert float(values.std()) == pytest.approx(0.02 * 0.8796, rel=0.02)
 
 
@@ -83,7 +84,7 @@ def test_gelu_is_erf_and_gelu_new_its_tanh_form(name, approximate):
     assert float(jnp.abs(nn.gelu(x, approximate=False) - nn.gelu(x, approximate=True)).max()) > 1e-4
 
 
-def test_gelu_in_bfloat16_is_erf_to_a_hundredth_of_what_bfloat16_resolves():
+def test_gelu_in_bfloat16_is_erf_to_a_hundredth_of_the_resolution_of_bfloat16():
     x = jnp.linspace(-12, 12, 20_001)
     fitted = activation.normal_cdf(x)
     slope = jax.vmap(jax.grad(lambda x: x * activation.normal_cdf(x)))(x)
@@ -111,7 +112,7 @@ def test_the_heads_see_the_gathered_places_only():
     state = jax.eval_shape(lambda: jobs.new_state(job))
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
     jaxpr = str(jax.make_jaxpr(lambda p, b: job.loss(p, b, None))(state.params, batch))
-    assert f"8192,{32 * 20}" in jaxpr  # vocabulary x predictions, turned as cross_entropy has them
+    assert f"8192,{32 * 20}" in jaxpr  # vocabulary x predictions, in the order of cross_entropy
     assert f"8192,{32 * 128}" not in jaxpr  # never the vocabulary x all tokens
     assert f"{32 * 128},8192" not in jaxpr
 
@@ -154,7 +155,7 @@ def equations(jaxpr):
         ({"num_steps": 0}, "less than 1"),
     ],
 )
-def test_a_recipe_that_makes_no_batches_is_refused(change, complaint):
+def test_settings_that_make_no_batches_are_refused(change, complaint):
     good = pretraining.make_batch_spec(bert.get_config())
     with pytest.raises(command.UserError, match=complaint):
         batch_spec.check(good._replace(**change))

@@ -104,7 +104,7 @@ def test_the_share_of_a_source_in_a_batch_is_that_of_a_shuffle():
     is_novel, group = items.document[of_chunk] < 700, shard[of_chunk]
     by_group = [is_novel[group == i] for i in range(groups)]
     sizes = sampler.GroupSizes(np.array([len(each) for each in by_group]), np.zeros(groups, np.int64))
-    of_rows = epoch_groups.of_groups(sizes.rows, groups=groups)
+    of_rows = epoch_groups.epoch_order(sizes.rows, groups=groups)
     drawn = tf.function(lambda n: sampler.chunk_visits(of_rows, sizes, n).chunk)
     shares = []
     for n in range(400):

@@ -1,6 +1,6 @@
 """Batches against the corpus they came from and the rules of create_pretraining_data.py.
 
-The corpus is `placed_lock`: a token's id tells its place, so that a row can be traced back.
+The corpus is `placed_lock`: a token's id is its place, so that a row can be traced back.
 """
 
 import collections
@@ -70,22 +70,22 @@ def test_half_of_the_rows_are_random_and_single_sentences_always(rows, whole_tex
 
 
 def sentences_in_their_place(row, text):
-    """The sentences of A, and of B where it follows A, which a row shows whole or in part."""
+    """Returns the sentences that a row shows whole or in part: those of A, and of B if B follows A."""
     segments = [row.a] if row.label else [row.a, row.b]
     return [s for segment in segments for s in range(sentence_of(text, segment[0]), sentence_of(text, segment[-1]) + 1)]
 
 
 def test_each_sentence_comes_once_an_epoch_in_a_new_order(share, whole_text):
-    """As create_pretraining_data.py's loop shows each once a pass, but for those that it cuts away whole."""
+    """create_pretraining_data.py also shows each sentence once a pass, except those that it cuts away whole."""
     table = corpus_batches.chunk_table(share, SEQ_LEN, SPEC.short_prob)
     assert share.num_groups == 8
     rows_per_group = BATCH // share.num_groups
-    shown = collections.defaultdict(list)
+    rows_of = collections.defaultdict(list)
     for batch in stream(share, 0, 60):
         for r in range(BATCH):
-            shown[r // rows_per_group].append(sentences_in_their_place(Row(batch, r), whole_text))
+            rows_of[r // rows_per_group].append(sentences_in_their_place(Row(batch, r), whole_text))
     starts = whole_text.document_start[share.document_start]  # the first sentence of each group
-    for group, rows in shown.items():
+    for group, rows in rows_of.items():
         size = int(table.epoch_rows[group])
         epochs = [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)]
         assert len(epochs) >= 2
@@ -108,20 +108,20 @@ def long_text():
 
 
 def coverage(text, *, epochs, max_tokens):
-    """Times an epoch that each token is shown in its own place, [tokens], and the Table of chunks."""
+    """Returns how often an epoch shows each token in its own place, [tokens], and the ChunkTable."""
     bounds = np.array([0, len(text.origins)])
     share = host_share.HostShare(
         range(BATCH), 1, 0, text, bounds, nsp_pairs.other_texts(text.origins, bounds), (), None
     )
     table = corpus_batches.chunk_table(share, SEQ_LEN, SPEC.short_prob)
-    of_rows = sampler.EpochOrder(share, SPEC, SEQ_LEN, table.epoch_rows)
+    order = sampler.EpochOrder(share, SPEC, SEQ_LEN, table.epoch_rows)
 
     @tf.function
     def spans(n):
-        visit = sampler.chunk_visits(of_rows, table.sizes, n)
+        visit = sampler.chunk_visits(order, table.sizes, n)
         chunk = chunks.Chunks(*(tf.gather(column, visit.chunk) for column in table.chunks))
-        draws, _ = sampler.draws(SPEC, SEQ_LEN, 400, n, of_rows.rows)
-        return nsp_pairs.choose(text, chunk, visit, share.candidates(of_rows.group), draws, max_tokens=max_tokens)
+        draws, _ = sampler.draws(SPEC, SEQ_LEN, 400, n, order.rows)
+        return nsp_pairs.choose(text, chunk, visit, share.candidates(order.group), draws, max_tokens=max_tokens)
 
     size = int(table.epoch_rows[0]) * epochs
     rows = [[column.numpy() for column in spans(tf.constant(n, tf.int64))] for n in range(-(-size // BATCH))]
@@ -134,21 +134,21 @@ def coverage(text, *, epochs, max_tokens):
     return np.cumsum(edges)[:-1] / epochs, table
 
 
-def test_an_epoch_shows_each_token_once_in_its_place_but_for_what_is_cut_to_fit(long_text):
-    shown, _ = coverage(long_text, epochs=3, max_tokens=10_000)
-    np.testing.assert_array_equal(shown, 1)
+def test_an_epoch_without_truncation_shows_each_token_once_in_its_place(long_text):
+    frequency, _ = coverage(long_text, epochs=3, max_tokens=10_000)
+    np.testing.assert_array_equal(frequency, 1)
 
 
 def originals_coverage(text, seed):
-    """Times that each token is in its own place, by a transcription of create_instances_from_document's loop.
+    """Counts how often each token is in its own place, by a transcription of create_instances_from_document's loop.
 
     https://github.com/google-research/bert/blob/master/create_pretraining_data.py
     """
-    rng, shown, most = random.Random(seed), np.zeros(len(text.tokens), np.int64), SEQ_LEN - 3
+    rng, frequency, most = random.Random(seed), np.zeros(len(text.tokens), np.int64), SEQ_LEN - 3
     lengths = np.diff(text.sentence_start)
 
     def cut(a, b):
-        """The spans [a0, a1) and [b0, b1) once they fit."""
+        """Shortens the spans [a0, a1) and [b0, b1) until they fit."""
         a, b = list(a), list(b)
         while a[1] - a[0] + b[1] - b[0] > most:
             longer = a if a[1] - a[0] > b[1] - b[0] else b
@@ -173,31 +173,31 @@ def originals_coverage(text, seed):
             else:
                 b, i = text.sentence_start[[middle, last]], last
             a, b = cut(a, b)
-            shown[a[0] : a[1]] += 1
+            frequency[a[0] : a[1]] += 1
             if not is_random:
-                shown[b[0] : b[1]] += 1
-    return shown
+                frequency[b[0] : b[1]] += 1
+    return frequency
 
 
 def test_all_of_a_chunk_is_shown_as_often_as_the_original_shows_it(long_text):
-    shown, table = coverage(long_text, epochs=4, max_tokens=SEQ_LEN - 3)
+    frequency, table = coverage(long_text, epochs=4, max_tokens=SEQ_LEN - 3)
     first, last = (long_text.sentence_start[x] for x in (table.chunks.first, table.chunks.last))
     is_full = (last - first >= SEQ_LEN - 3) & (table.chunks.last - table.chunks.first > 1)
-    before = np.concatenate([[0], np.cumsum(shown)])
+    before = np.concatenate([[0], np.cumsum(frequency)])
     edges = first[is_full, None] + (last - first)[is_full, None] * np.arange(11) // 10
     tenths = np.diff(before[edges], axis=1).sum(axis=0) / np.diff(edges, axis=1).sum(axis=0)
-    # What is cut to fit is cut at the ends of A and B, as in the original. Between them all is shown alike.
+    # Tokens are cut at the ends of A and B, as in the original. All tokens between are shown equally often.
     assert tenths[1:9].max() - tenths[1:9].min() < 0.05
     assert tenths.min() > 0.6
     original = np.mean([originals_coverage(long_text, seed) for seed in range(2)], axis=0)
-    assert shown.mean() == pytest.approx(original.mean(), abs=0.02)
-    assert (shown == 0).mean() < 0.02  # in four epochs
+    assert frequency.mean() == pytest.approx(original.mean(), abs=0.02)
+    assert (frequency == 0).mean() < 0.02  # in four epochs
 
 
 @pytest.mark.parametrize("packed", [0, 1])
 @pytest.mark.parametrize("weight", [1, 2, 5])
 def test_a_random_b_is_of_another_text_where_copies_and_pieces_are_documents(placed_lock, whole_text, weight, packed):
-    """Every text comes `weight` times, in pieces: an origin for each."""
+    """Each origin has `weight` documents."""
     origins = np.arange(len(whole_text.origins)) // weight
     text = whole_text._replace(origins=origins.astype(np.uint32))
     share = host_share.load(placed_lock, "train", batch_size=BATCH, packed_rows=packed * BATCH)
@@ -212,7 +212,7 @@ def test_a_random_b_is_of_another_text_where_copies_and_pieces_are_documents(pla
             assert (origins[own] == origins[other]) == (row.label == 0)
             if row.label:
                 drawn[other] += 1
-    assert len(drawn) > 0.95 * len(origins)  # each of the others is drawn at times
+    assert len(drawn) > 0.95 * len(origins)  # every other document is drawn at some time
 
 
 def test_every_sentence_is_in_exactly_one_chunk_that_reaches_the_target(whole_text):
@@ -229,7 +229,7 @@ def test_every_sentence_is_in_exactly_one_chunk_that_reaches_the_target(whole_te
             assert tokens[:-1].sum() < target  # without its last sentence it would not reach
 
 
-def test_others_are_the_documents_of_the_group_but_those_of_the_same_text():
+def test_other_texts_are_the_documents_of_the_group_without_those_of_the_same_text():
     origins, bounds = np.array([5, 3, 5, 3, 3, 9, 5, 9]), np.array([0, 5, 8])
     others = nsp_pairs.other_texts(origins, bounds)
     for document, origin in enumerate(origins):
@@ -272,34 +272,32 @@ def test_the_global_batch_is_the_same_for_any_number_of_hosts(placed_lock, share
     for n, batch in enumerate(whole):
         joined = {name: np.concatenate([part[n][name] for part in parts]) for name in batch}
         assert hashing.batch_sha256(joined) == hashing.batch_sha256(batch)
-    # Each host holds its part of the corpus and no more.
+    # Each host loads its part of the corpus and no more.
     assert sum(len(part.text.tokens) for part in shares) == len(share.text.tokens)
 
 
 def test_seeking_to_step_one_million_takes_no_longer_than_to_step_one(share):
     def seconds(first):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         next(stream(share, first, first + 2))
-        return time.perf_counter() - begun
+        return time.perf_counter() - start
 
     near, far = (min(seconds(first) for _ in range(2)) for first in (1, 1_000_000))
     assert far < 3 * near  # walking there would take minutes
 
 
 def test_masks_differ_between_epochs_of_the_same_chunk(share):
-    epoch = (
-        int(corpus_batches.chunk_table(share, SEQ_LEN, SPEC.short_prob).epoch_rows.max()) * share.num_groups // BATCH
-        + 1
-    )
-    masks = collections.defaultdict(list)
+    rows = int(corpus_batches.chunk_table(share, SEQ_LEN, SPEC.short_prob).epoch_rows.max())
+    epoch = rows * share.num_groups // BATCH + 1
+    masks_of = collections.defaultdict(list)
     for batch in stream(share, 0, 2 * epoch):
         for r in range(BATCH):
             row = Row(batch, r)
             key = row.a[0], row.a[-1], row.b[0], row.b[-1]
-            masks[key].append(tuple(batch["masked_positions"][r][batch["masked_ids"][r] > 0]))
-    twice = [each for each in masks.values() if len(each) > 1 and len(each[0]) > 3]
+            masks_of[key].append(tuple(batch["masked_positions"][r][batch["masked_ids"][r] > 0]))
+    twice = [masks for masks in masks_of.values() if len(masks) > 1 and len(masks[0]) > 3]
     assert len(twice) > 10
-    assert all(each[0] != each[1] for each in twice)
+    assert all(masks[0] != masks[1] for masks in twice)
 
 
 @pytest.mark.parametrize("schedule", ["phased", "mixed"])
@@ -334,7 +332,7 @@ def test_a_corpus_too_small_for_a_batch_is_refused(placed_lock):
 
 
 def test_a_corpus_of_one_text_is_refused(placed_lock, tmp_path):
-    """Two documents that are pieces, or copies, of one text."""
+    """The two documents are pieces, or copies, of one text."""
     for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((placed_lock.directory / name).read_bytes())
     shard = store.Shard(np.arange(104, 164), [30, 30], [1, 1], [7, 7])

@@ -1,4 +1,4 @@
-"""What is said of a corpus is what a plain count of its batches and shards gives."""
+"""The statistics of a corpus equal a plain count of its batches and shards."""
 
 import collections
 
@@ -60,9 +60,9 @@ def test_packed_rows_are_those_of_the_plan(lock, described):
     rows = {"batch_size": 8, "packed_rows": 8}
     share = host_share.load(lock, "train", **rows)
     plan = packing.plan_rows(share.text, share.document_start, seq_len=LENS[-1], slots=SLOTS, short_prob=0.1)
-    held = (plan.rows >= 0).sum()
-    assert described.packed_examples == pytest.approx(held / len(plan.rows), rel=0.02)
-    most = (plan.budgets + packing.SPECIAL).sum() / (len(plan.rows) * LENS[-1])  # where every example takes its budget
+    examples = (plan.rows >= 0).sum()
+    assert described.packed_examples == pytest.approx(examples / len(plan.rows), rel=0.02)
+    most = (plan.budgets + packing.SPECIAL).sum() / (len(plan.rows) * LENS[-1])  # if every example fills its budget
     assert 0.97 * most < described.packed_real <= most + 0.02
 
 

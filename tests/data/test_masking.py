@@ -11,7 +11,7 @@ B, L, M, V, MASK = 2000, 64, 8, 1000, 4
 
 @pytest.fixture(scope="module")
 def batch():
-    """Rows of all lengths with random text, and random numbers for them."""
+    """Returns rows of all lengths with random text, and random numbers for them."""
     rng = np.random.default_rng(0)
     length = rng.integers(5, L + 1, B)
     ids = np.zeros((B, L), np.int32)
@@ -75,7 +75,7 @@ def test_eighty_ten_ten(batch):
 
 
 def words_of(ids, is_text, is_continuation):
-    """Places of each word: a piece and the continuations behind it."""
+    """Returns the places of each word: a piece and the continuations after it."""
     words = []
     for i in np.flatnonzero(is_text):
         if is_continuation[ids[i]] and is_text[i - 1]:
@@ -98,7 +98,7 @@ def test_whole_words_are_the_greedy_choice(batch):
         chosen = set(positions[r][ids[r] > 0].tolist())
         assert len(chosen) <= count
         assert all(chosen.issuperset(word) or chosen.isdisjoint(word) for word in words)
-        # Greedy: no word that was passed over would still have fitted.
+        # Greedy: no word that was passed over would still fit.
         left = count - len(chosen)
         assert all(len(word) > left for word in words if chosen.isdisjoint(word))
 

@@ -9,7 +9,7 @@ from bert_tpu.data import nsp_pairs
 
 
 def original_lengths(a, b, most):
-    """Tokens left of A and B by the loop of create_pretraining_data.py: one at a time from the longer side."""
+    """Returns the tokens left of A and B by the loop of create_pretraining_data.py, which shortens the longer side."""
     while a + b > most:
         if a > b:
             a -= 1

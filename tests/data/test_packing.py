@@ -1,4 +1,4 @@
-"""Packed rows: full, each chunk once an epoch, and the same loss as the same examples in rows of their own."""
+"""Packed rows are full, show each chunk once an epoch, and give the loss of the same examples in separate rows."""
 
 import collections
 import itertools
@@ -42,10 +42,10 @@ def batches(share, plan):
 def test_every_item_is_in_one_row_and_no_row_is_too_full(lengths, slots):
     rows = packing.pack(np.array(lengths, np.int64), 40, slots)
     assert sorted(rows[rows >= 0].tolist()) == list(range(len(lengths)))
-    held = np.where(rows >= 0, np.append(lengths, 0)[rows], 0)
-    assert (held.sum(axis=1) <= 40).all()
+    tokens = np.where(rows >= 0, np.append(lengths, 0)[rows], 0)
+    assert (tokens.sum(axis=1) <= 40).all()
     assert ((rows >= 0).sum(axis=1) >= 1).all()
-    assert (np.diff((rows >= 0).astype(int), axis=1) <= 0).all()  # empty slots are behind the others
+    assert (np.diff((rows >= 0).astype(int), axis=1) <= 0).all()  # empty slots come last
 
 
 @pytest.mark.parametrize("most", [512, 200])
@@ -55,7 +55,7 @@ def test_rows_are_full(most):
     assert lengths.sum() / (512 * len(rows)) > 0.99
 
 
-def test_rows_of_a_corpus_hardly_hold_padding(lock):
+def test_rows_of_a_corpus_have_hardly_any_padding(lock):
     spec = PACKED._replace(seq_lens=(512,), max_predictions=(76,), batch_size=8, packed_rows=4)
     share = host_share.load(lock, "train", **spec.row_counts())
     plan = corpus_batches.epoch_table(share, spec, 512)
@@ -64,7 +64,7 @@ def test_rows_of_a_corpus_hardly_hold_padding(lock):
     assert np.mean([batch["attention_mask"] > 0 for batch in packed]) > 0.97
     alone = spec._replace(packed_rows=0)
     apart = list(corpus_batches.stream(share, corpus_batches.epoch_table(share, alone, 512), alone, 512, 0, 50))
-    assert np.mean([batch["attention_mask"] > 0 for batch in apart]) < 0.8  # so there was something to gain
+    assert np.mean([batch["attention_mask"] > 0 for batch in apart]) < 0.8  # so packing gains something
 
 
 def test_each_example_is_a_pair_of_the_corpus_with_a_true_label(batches, whole_text):
@@ -96,8 +96,8 @@ def test_masks_are_counted_by_example_and_never_hide_special_tokens(batches):
         at = np.take_along_axis(alone["input_ids"], alone["masked_positions"], axis=1)
         assert not np.isin(at[used], [0, 2, 3]).any()
         assert 0.6 < (at[used] == 4).mean() < 0.95
-    held = np.concatenate([batch["masked_positions"][batch["masked_ids"] > 0] for batch in batches])
-    assert held.max() > L * 0.9
+    positions = np.concatenate([batch["masked_positions"][batch["masked_ids"] > 0] for batch in batches])
+    assert positions.max() > L * 0.9
 
 
 def test_each_row_comes_once_an_epoch_in_a_new_order(share, plan):
@@ -113,9 +113,9 @@ def test_each_row_comes_once_an_epoch_in_a_new_order(share, plan):
         size = int(np.diff(plan.bounds)[group])
         epochs = [shapes[i : i + size] for i in range(0, len(shapes) - size + 1, size)]
         assert len(epochs) >= 1
-        held = (plan.rows[plan.bounds[group] : plan.bounds[group + 1]] >= 0).sum(axis=1)
+        examples = (plan.rows[plan.bounds[group] : plan.bounds[group + 1]] >= 0).sum(axis=1)
         for epoch in epochs:
-            assert sorted(count for _, count in epoch) == sorted(held.tolist())
+            assert sorted(count for _, count in epoch) == sorted(examples.tolist())
         assert all(one != other for one, other in itertools.pairwise(epochs))
 
 
@@ -167,10 +167,10 @@ def test_packed_and_alone_give_the_same_loss_and_gradients():
         lambda g, e: np.testing.assert_allclose(g, e, rtol=0, atol=1e-5 * max(np.abs(e).max(), 1e-2 * largest)),
         gradients, expected_gradients,
     )  # fmt: skip
-    # And the parts of a packed batch are those that were put together.
-    again = packing.unpack(packed)
+    # Unpacking gives the examples back.
+    unpacked = packing.unpack(packed)
     order = [0, 2, 3, 1]
-    for name, array in again.items():
+    for name, array in unpacked.items():
         np.testing.assert_array_equal(array[..., : alone[name].shape[-1]], alone[name][order], err_msg=name)
 
 
@@ -184,9 +184,9 @@ def test_a_packed_run_trains(corpus_dir, tmp_path, capsys):
         "log.tensorboard": False, "compile_cache": "",
     })  # fmt: skip
     assert pretraining.run(cfg, tmp_path) == 0
-    said = capsys.readouterr().err
-    found = re.search(r"8 packed rows hold about (\d+) examples a step(: --config.data.packed_rows=(\d+) comes)?", said)
-    assert 8 <= int(found[1]) <= 16
+    log = capsys.readouterr().err
+    match = re.search(r"8 packed rows hold about (\d+) examples a step(: --config.data.packed_rows=(\d+) comes)?", log)
+    assert 8 <= int(match[1]) <= 16
     kinds = {(line["kind"], line["seq_len"]) for line in tiny_runs.metrics(tmp_path)}
     assert kinds == {("train", 16), ("train", 64), ("eval", 16), ("eval", 64)}
 
@@ -198,7 +198,7 @@ def test_a_packed_run_trains(corpus_dir, tmp_path, capsys):
         ({"whole_word": True}, "whole_word does not go with data.packed_rows"),
     ],
 )  # fmt: skip
-def test_a_recipe_that_cannot_be_packed_is_refused(changes, complaint):
+def test_settings_that_cannot_be_packed_are_refused(changes, complaint):
     with pytest.raises(command.UserError, match=complaint):
         batch_spec.check(PACKED._replace(**changes))
     with pytest.raises(command.UserError, match=r"data\.packed_rows 24 does not divide over 16 devices"):

@@ -1,6 +1,6 @@
 """An epoch's order is a shuffle, at the sizes of real corpora: index arithmetic, without data.
 
-A chunk number is looked at, not a token: 550,000 chunks a group are those of 4.5 billion tokens in 64 groups.
+The tests look at chunk numbers, not tokens: a corpus of 4.5 billion tokens has 550,000 chunks in each of 64 groups.
 """
 
 import itertools
@@ -19,14 +19,14 @@ DEVIATIONS = 4  # standard errors that a statistic may be away from its expectat
 
 
 def order(size, *, seed=0, epoch=0, seq_len=128, group=0):
-    """The entry at each index of one group's epoch, [size]."""
+    """Returns the entry at each index of one group's epoch, [size]."""
     key = tf.fill([size], tf.constant(sampler.key(seed, seq_len, group), tf.uint64))
     index = tf.range(size, dtype=tf.int64)
     return sampler.shuffle(index, tf.fill([size], np.int64(size)), sampler.mix(key, epoch)).numpy()
 
 
 def correlation(one, other):
-    """In standard errors of that of independent orders."""
+    """Returns the correlation of two orders, in standard errors of that of independent orders."""
     return np.corrcoef(one, other)[0, 1] * len(one) ** 0.5
 
 
@@ -34,7 +34,7 @@ def correlation(one, other):
 def test_batches_are_spread_over_an_epoch_as_those_of_a_shuffle(size):
     shares, epochs = [], max(1, 200 * 4 // size)
     for seed in range(8 if size < 20_000 else 2):
-        entries = tf.function(epoch_groups.of_groups(size, seed).entries)
+        entries = tf.function(epoch_groups.epoch_order(size, seed).entries)
         # Neighbours, from the whole epoch: 20 runs of 20 batches.
         last = epochs * size // 4 - 20
         starts = np.linspace(0, last, 20).astype(int)
@@ -54,14 +54,14 @@ def test_orders_of_epochs_seeds_groups_and_lengths_have_nothing_in_common(size):
     orders = [order(size, seed=seed) for seed in SEEDS]
     orders += [order(size, epoch=1), order(size, epoch=2), order(size, group=1), order(size, seq_len=512)]
     for entries in orders:
-        assert np.bincount(entries, minlength=size).max() == 1  # each once
+        assert np.bincount(entries, minlength=size).max() == 1  # each entry once
     places = [np.argsort(entries) for entries in orders]
     for one, other in itertools.combinations(range(len(orders)), 2):
         assert abs(correlation(orders[one], orders[other])) < DEVIATIONS + 1  # the largest of 55 pairs, twice
         assert abs(correlation(places[one], places[other])) < DEVIATIONS + 1
     for other in range(1, len(orders)):
         assert abs(correlation(orders[0], orders[other])) < DEVIATIONS
-        # Within 1% of its place in the other order lie 2% of the entries.
+        # 2% of the entries are within 1% of their place in the other order.
         near = np.mean(np.abs(places[0] - places[other]) < 0.01 * size)
         assert abs(near - 0.0199) < DEVIATIONS * (0.02 / size) ** 0.5 + 1 / size
 
@@ -75,13 +75,13 @@ def test_a_few_chunks_come_in_every_order(size):
 
 
 def epochs_of(sizes, number):
-    """The Visit of each row of `number` epochs of one group, by epoch."""
-    of_rows = epoch_groups.of_groups(sizes.rows[0], groups=1)
-    drawn = tf.function(lambda n: sampler.chunk_visits(of_rows, sizes, n))
+    """Returns the visits of `number` epochs of one group, a Visit for each epoch."""
+    order = epoch_groups.epoch_order(sizes.rows[0], groups=1)
+    visits = tf.function(lambda n: sampler.chunk_visits(order, sizes, n))
     size = int(sizes.rows[0])
     steps = -(-size * number // epoch_groups.BATCH)
-    rows = [drawn(tf.constant(n, tf.int64)) for n in range(steps)]
-    columns = [np.concatenate([column.numpy() for column in each]) for each in zip(*rows, strict=True)]
+    rows = [visits(tf.constant(n, tf.int64)) for n in range(steps)]
+    columns = [np.concatenate([column.numpy() for column in batches]) for batches in zip(*rows, strict=True)]
     return [nsp_pairs.Visit(*(column[i * size : (i + 1) * size] for column in columns)) for i in range(number)]
 
 
@@ -107,7 +107,7 @@ def test_an_epoch_has_each_side_of_each_split_once_and_half_of_its_rows_are_rand
     one, other = (set(visit.chunk[visit.is_tail].tolist()) for visit in epochs[:2])
     assert abs(len(one & other) / len(one) - 1 / 3) < DEVIATIONS * (2 / 9 / len(one)) ** 0.5
     by_chunk = [dict(zip(visit.chunk, visit.split, strict=True)) for visit in epochs[:2]]
-    splits = np.array([[each[chunk] for each in by_chunk] for chunk in range(several)])
+    splits = np.array([[split_of[chunk] for split_of in by_chunk] for chunk in range(several)])
     assert abs(correlation(*splits.T)) < DEVIATIONS
     assert abs(splits.mean() - 0.5) < DEVIATIONS * (1 / 12 / splits.size) ** 0.5
 
@@ -118,7 +118,7 @@ def test_chunks_that_share_rows_show_the_other_side_in_the_next_epoch():
     is_single = chunk >= 18_000
     key = tf.fill([number], tf.constant(sampler.key(0, 512, 0), tf.uint64))
     epochs = [sampler.example_visits(chunk, is_single, tf.fill([number], np.int64(e)), key) for e in range(4)]
-    first, second, third, _ = (nsp_pairs.Visit(*(x.numpy() for x in each)) for each in epochs)
+    first, second, third, _ = (nsp_pairs.Visit(*(x.numpy() for x in visit)) for visit in epochs)
     several = ~is_single.numpy()
     assert first.is_random[~several].all()
     assert not first.is_tail[~several].any()
@@ -132,12 +132,12 @@ def test_chunks_that_share_rows_show_the_other_side_in_the_next_epoch():
         assert abs(correlation(getattr(first, name)[several], getattr(third, name)[several])) < DEVIATIONS
 
 
-def test_numbers_of_masks_and_pairs_have_nothing_in_common_between_steps_seeds_lengths_and_sites():
+def test_draws_of_steps_seeds_lengths_and_sites_have_nothing_in_common():
     def flat(seed, n, seq_len=128):
-        of_pairs, of_masks = sampler.draws(
+        pair_draws, mask_draws = sampler.draws(
             placed_rows.SPEC._replace(seed=seed), seq_len, 30_522, tf.constant(n, tf.int64), range(32)
         )
-        return [np.asarray(x, np.float64).ravel() for x in (*of_pairs[:2], *of_masks)]
+        return [np.asarray(x, np.float64).ravel() for x in (*pair_draws[:2], *mask_draws)]
 
     streams = [flat(seed, 0) for seed in SEEDS[:-1]] + [flat(0, n) for n in (1, 2, 256, 65_536)] + [flat(0, 0, 512)]
     for one, other in itertools.combinations(streams, 2):

@@ -1,4 +1,4 @@
-"""A stream of batches has no thread that tunes it, for which the end of a run would have to wait."""
+"""A stream of batches has no thread that tunes it: the end of a run would have to wait for that thread."""
 
 import pathlib
 import time
@@ -13,7 +13,7 @@ STREAMS = 3
 
 
 def threads():
-    time.sleep(0.5)  # those that a stream begins are there
+    time.sleep(0.5)  # until a stream has started its threads
     return len(list(pathlib.Path("/proc/self/task").iterdir()))
 
 
@@ -25,14 +25,14 @@ def test_tensorflow_would_tune_each_stream_in_a_thread_and_does_not(corpus_dir, 
     streams = []
 
     def more():
-        """Threads of STREAMS further streams that have begun."""
+        """Returns how many threads STREAMS further streams add."""
         before = threads()
         for _ in range(STREAMS):
             streams.append(corpus_batches.train(share, spec, 0))
             next(streams[-1])
         return threads() - before
 
-    more()  # what all have in common
+    more()  # threads that all streams share
     ours = more()
     monkeypatch.setattr(tf.data.Dataset, "with_options", lambda dataset, options: dataset)
     assert more() == ours + STREAMS

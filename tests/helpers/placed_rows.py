@@ -1,4 +1,4 @@
-"""A test traces the rows of `placed_lock` back to their places in the corpus."""
+"""Traces the rows of `placed_lock` back to their places in the corpus."""
 
 from conftest import FIRST_PLACED
 import numpy as np
@@ -16,7 +16,7 @@ SPEC = batch_spec.check(
 
 
 class Row:
-    """A row traced back: places of A and B in the corpus, and the label."""
+    """A row traced back: places of A and B in the corpus, and the label. It checks the row's format."""
 
     def __init__(self, batch, r):
         ids = batch["input_ids"][r].copy()
@@ -33,5 +33,6 @@ class Row:
 
 
 def document_of(text, place):
+    """Returns the number of the document that has the token at `place`."""
     sentence = np.searchsorted(text.sentence_start, place, side="right") - 1
     return int(np.searchsorted(text.document_start, sentence, side="right") - 1)

@@ -1,4 +1,4 @@
-"""The loss and every gradient are PyTorch's, and so are the hidden states of a model that others trained."""
+"""The loss and every gradient equal PyTorch's, and so do the hidden states of a published model."""
 
 import functools
 
@@ -15,7 +15,7 @@ from bert_tpu.pretrain import mlm_nsp
 
 
 def torch_loss_and_gradients(directory, batch):
-    """Of BertForPreTraining without dropout, with labels at the batch's used prediction slots."""
+    """Returns loss and gradients of BertForPreTraining without dropout, with labels at the used prediction slots."""
     bert = transformers.BertForPreTraining.from_pretrained(directory).eval()
     labels = np.full(batch["input_ids"].shape, -100)
     for row, slot in np.argwhere(batch["masked_ids"] > 0):
@@ -27,7 +27,7 @@ def torch_loss_and_gradients(directory, batch):
     return out.loss.item(), {name: parameter.grad.numpy() for name, parameter in bert.named_parameters()}
 
 
-FILLED = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder.bias")
+PADDED = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder.bias")
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
@@ -44,9 +44,9 @@ def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
     # The MLM's sum is divided by its 13 predictions plus 1e-5: a relative 8e-7.
     np.testing.assert_allclose(loss, torch_loss, rtol=3e-6)
     gradients = tensor_names.to_hf(param_layout.split_layers(gradients))
-    filled = {name: gradients[name][section["vocab_size"] :] for name in FILLED}
-    assert not any(rows.any() for rows in filled.values())
-    gradients |= {name: gradients[name][: section["vocab_size"]] for name in FILLED}
+    padding = {name: gradients[name][section["vocab_size"] :] for name in PADDED}
+    assert not any(rows.any() for rows in padding.values())
+    gradients |= {name: gradients[name][: section["vocab_size"]] for name in PADDED}
     largest = max(np.abs(gradient).max() for gradient in torch_gradients.values())
     for name, gradient in torch_gradients.items():
         # A key's bias has no gradient but rounding (softmax does not see it), hence the second term.

@@ -1,4 +1,4 @@
-"""Attention and the vocabulary's cross entropy against their plain forms, values and gradients, in float64's light."""
+"""Attention and cross entropy equal their plain forms, values and gradients, in float32 or float64."""
 
 from typing import NamedTuple
 
@@ -28,20 +28,20 @@ MASK = (np.arange(L) < np.array([[L], [9]]))[:, None, None]
 @pytest.mark.parametrize("rate", [None, 0.3])
 @pytest.mark.parametrize(
     ("form", "scale"),
-    # Scores up to ten nats, to forty, and to a hundred; and to ten thousand.
+    # Scores up to 10 nats, to 40 and to 100; and to 10,000.
     [*((attention.bounded, scale) for scale in (1.0, 1.7, 2.8)), (attention.exact, 1.0), (attention.exact, 30.0)],
 )
 def test_attention_and_its_gradients_are_the_plain_form_s(rate, form, scale):
-    given = heads(0, scale), heads(1, scale), heads(2)
+    qkv = heads(0, scale), heads(1, scale), heads(2)
     words = None if rate is None else dropout.words(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L))
-    weights = heads(3) * MASK  # nobody reads what comes out at a [PAD]
+    weights = heads(3) * MASK  # the output at a [PAD] is not used
 
     def total(form):
         return jax.value_and_grad(lambda *qkv: jnp.sum(weights * form(*qkv, MASK, words, rate or 0.1)), (0, 1, 2))
 
-    (value, gradients), (expected, wanted) = (total(form)(*given) for form in (form, plain))
+    (value, gradients), (expected, wanted) = (total(form)(*qkv) for form in (form, plain))
     np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-4)
-    # Where one token takes all of the attention the gradient is 0, of numbers that are as large as the scale.
+    # If one token takes all of the attention, the gradient is 0, a difference of numbers as large as the scale.
     rounding = 3e-6 * scale if scale > 10 else 1e-6
     for ours, theirs in zip(gradients, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=5e-6 * np.abs(theirs).max() + rounding)
@@ -50,14 +50,14 @@ def test_attention_and_its_gradients_are_the_plain_form_s(rate, form, scale):
 def test_scores_of_the_largest_scale_are_far_above_a_token_s_own():
     q, k = heads(0, 2.8), heads(1, 2.8)
     above = np.einsum("BHKL,BHKT->BHLT", q, k) - np.sum(q * k, axis=2)[..., None]
-    assert above.max() > 100  # exp of it is no float32
+    assert above.max() > 100  # its exp is not a float32
 
 
-def test_attention_is_exact_for_any_scores_where_no_gradient_is_asked_and_not_finite_where_it_cannot_be():
-    given = heads(0, 30.0), heads(1, 30.0), heads(2)
-    expected = plain(*given, MASK, None, 0.0)
-    np.testing.assert_allclose(attention.bounded(*given, MASK, None, 0.1), expected, rtol=1e-5, atol=1e-5)
-    gradient = jax.grad(lambda q: jnp.sum(attention.bounded(q, *given[1:], MASK, None, 0.1)))(given[0])
+def test_bounded_attention_of_large_scores_is_exact_without_a_gradient_and_not_finite_with_one():
+    qkv = heads(0, 30.0), heads(1, 30.0), heads(2)
+    expected = plain(*qkv, MASK, None, 0.0)
+    np.testing.assert_allclose(attention.bounded(*qkv, MASK, None, 0.1), expected, rtol=1e-5, atol=1e-5)
+    gradient = jax.grad(lambda q: jnp.sum(attention.bounded(q, *qkv[1:], MASK, None, 0.1)))(qkv[0])
     assert not np.isfinite(gradient).all()
 
 
@@ -70,14 +70,14 @@ def test_attention_without_a_token_to_attend_to_is_finite(form):
 
 
 class Exact(NamedTuple):
-    """A result in float64, and the size of the terms that it is the sum of, of which rounding is a share."""
+    """A result in float64, and the size of the terms of its sum, to which rounding is proportional."""
 
     value: np.ndarray
     size: float
 
 
 def differentiated(q, k, v, do, mask, keep, rate):
-    """The Exact (o, dq, dk, dv) of softmax attention, [B, H, K, L] each; keep: dropout's mask or 1."""
+    """Returns o, dq, dk, dv of softmax attention, an Exact [B, H, K, L] each. keep: dropout's mask or 1."""
     q, k, v, do = (np.asarray(x, np.float64) for x in (q, k, v, do))
     s = np.where(mask, np.einsum("bhkl,bhkt->bhlt", q, k), -np.inf)
     e = np.where(mask, np.exp(s - np.where(mask.any(-1, keepdims=True), s.max(-1, keepdims=True), 0)), 0)
@@ -95,7 +95,7 @@ def differentiated(q, k, v, do, mask, keep, rate):
 
 
 def computed(form, q, k, v, do, mask, words, rate):
-    """The same by a form of ours, as float64."""
+    """Returns the same by a form of attention.FORMS, as float64 arrays."""
     o, pull = jax.vjp(lambda *qkv: form(*qkv, mask, words, rate), q, k, v)
     return [np.asarray(x, np.float64) for x in (o, *pull(jnp.asarray(do, o.dtype)))]
 
@@ -117,8 +117,8 @@ ROUNDING = {"float32": 2e-5, "bfloat16": 2e-2}  # of scores up to a hundred
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("form", attention.FORMS.values(), ids=attention.FORMS)
 @pytest.mark.parametrize("size", [1.0, 1e3, 1e9])
-def test_no_padding_of_any_size_is_seen_or_makes_anything_infinite(form, mask, rate, dtype, size):
-    """Its queries, keys and values are `size` times those of real tokens: scores of 1e1, 1e7 and 1e19 nats."""
+def test_padding_of_any_size_changes_no_real_token_and_nothing_is_infinite(form, mask, rate, dtype, size):
+    """Queries, keys and values of padding are `size` times those of real tokens: scores of 1e1, 1e7 and 1e19 nats."""
     scale = np.where(PADDED, 1.0, size)[:, None, None]
     q, k, v = (jnp.asarray(heads(seed) * scale, dtype) for seed in range(3))
     real = PADDED[:, None, None]
@@ -133,25 +133,25 @@ def test_no_padding_of_any_size_is_seen_or_makes_anything_infinite(form, mask, r
 
 
 def gapped(gap, dtype):
-    """q, k and v of a row whose first token has scores up to `gap` nats above its own, and as far below."""
+    """Returns q, k and v of a row whose first token has scores from `gap` nats below to `gap` nats above its own."""
     q, k, v = (np.random.default_rng(seed).standard_normal((1, 1, K, L)).astype(np.float32) for seed in range(3))
     q[0, 0, :, 0] = 8 * (np.arange(K) == 0)
     k[0, 0, 0] = np.linspace(-gap, gap, L) / 8
     k[0, 0, :, 0] = 0  # its own score
-    k[0, 0, 0, -2] = gap / 8  # two share the attention, so that there is a gradient
+    k[0, 0, 0, -2] = gap / 8  # two tokens share the attention, so that the gradient is not 0
     return [jnp.asarray(x, dtype) for x in (q, k, v)]
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("size", [1e-9, 1.0, 1e6])
 def test_bounded_is_right_or_not_a_number_however_far_scores_are_above_a_token_s_own(size, dtype):
-    """size: of the gradient that comes in, at the token that is looked at. It is never finite and wrong."""
+    """It is never finite and wrong. size: of the incoming gradient at the first token, the only one compared."""
     mask, is_taken = np.ones((1, 1, 1, L), bool), {}
     do = jnp.asarray(size * heads(3)[:1, :1] * (np.arange(L) == 0), dtype)
     for gap in [*range(0, 200, 4), 400, 4000, 40_000]:
         q, k, v = gapped(gap, dtype)
         ours = computed(attention.bounded, q, k, v, do, mask, None, 0.0)
-        ours[0] = ours[0][..., :1]  # the others' scores may have a gap of their own
+        ours[0] = ours[0][..., :1]  # the other tokens may have gaps as well
         is_taken[gap] = bool(np.isfinite(ours[0]).all())
         for one, other in zip(ours, differentiated(q[..., :1], k, v, do[..., :1], mask, 1, 0.0), strict=True):
             if is_taken[gap]:
@@ -168,7 +168,7 @@ def test_bounded_is_right_or_not_a_number_however_far_scores_are_above_a_token_s
 def test_exact_takes_any_scores(gap, dtype):
     q, k, v = gapped(gap, dtype)
     do, mask = jnp.asarray(heads(3)[:1, :1], dtype), np.ones((1, 1, 1, L), bool)
-    rounding = max(ROUNDING[dtype], 1e-7 * gap)  # float32 has a score of 10,000 to 1e-3
+    rounding = max(ROUNDING[dtype], 1e-7 * gap)  # float32 resolves a score of 10,000 to 1e-3
     ours = computed(attention.exact, q, k, v, do, mask, None, 0.0)
     for one, other in zip(ours, differentiated(q, k, v, do, mask, 1, 0.0), strict=True):
         np.testing.assert_allclose(one, other.value, rtol=0, atol=rounding * other.size)
@@ -209,7 +209,7 @@ def probabilities(z):
 @pytest.mark.parametrize("vocab_size", [300, 2 * cross_entropy.CPU_PIECE], ids=["whole", "in pieces"])
 @pytest.mark.parametrize("p", [0.1, 0.64, 0.9, 0.944, 0.99, 0.996, 0.999])
 def test_bfloat16_gradients_are_right_however_sure_the_model_is(p, vocab_size):
-    """p: mean probability of the labels. All gradients within 1% of float64's, and none too short or too long."""
+    """All gradients are within 1% of float64's, and of the right length. p: mean probability of the labels."""
     rng = np.random.default_rng(0)
     N, D = 128, 64
     table = jnp.asarray(rng.standard_normal((vocab_size, D)) / D**0.5, jnp.bfloat16)
@@ -218,7 +218,7 @@ def test_bfloat16_gradients_are_right_however_sure_the_model_is(p, vocab_size):
     noise = rng.standard_normal((N, D))
     noise_z, label_z = noise @ exact.T, exact[labels] @ exact.T
     low, high = np.zeros(N), np.full(N, 100.0)
-    for _ in range(40):  # how much of the label's row brings its probability to p
+    for _ in range(40):  # bisects the share of the label's row that brings its probability to p
         middle = (low + high) / 2
         is_less = probabilities(noise_z + middle[:, None] * label_z)[np.arange(N), labels] < p
         low, high = np.where(is_less, middle, low), np.where(is_less, high, middle)
@@ -250,7 +250,7 @@ def test_hits_are_the_rows_whose_label_is_the_largest(vocab_size):
     np.testing.assert_array_equal(hits, np.argmax(h @ table.T + bias, axis=-1) == labels)
 
 
-def test_a_loss_beyond_the_exact_ones_is_large_and_finite():
+def test_a_loss_above_the_exact_range_is_large_and_finite():
     h, table = np.full((1, 1), 10.0, np.float32), np.array([[10.0], [-10.0]], np.float32)
     for label, least in ((0, 0.0), (1, 70.0)):
         loss, gradients = jax.value_and_grad(
@@ -265,8 +265,8 @@ def test_a_table_used_twice_gets_both_gradients():
 
     def twice(look_up):
         def total(table):
-            rows, again = look_up(table, ids)
-            return jnp.sum(rows**3) + jnp.sum(jnp.sin(again))
+            rows, same_table = look_up(table, ids)
+            return jnp.sum(rows**3) + jnp.sum(jnp.sin(same_table))
 
         return jax.grad(total)(table)
 

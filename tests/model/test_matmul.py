@@ -1,4 +1,4 @@
-"""Products of a step in bfloat16 on CPUs, which have a form of their own, against float64; nothing else has it."""
+"""Products of a bfloat16 step on CPUs, which are computed in their own way, equal float64's; only they are."""
 
 import re
 
@@ -15,7 +15,7 @@ EPSILON = 2.0**-8  # of a number rounded to bfloat16, half of its last digit's s
 
 
 def on_cpu(function):
-    """The function as a part of a step for CPUs, which is where products ask for the mesh."""
+    """Returns the function as a part of a step for CPUs: products look at the mesh."""
     return jax.jit(mesh.map_shards(mesh.make(jax.devices("cpu")[:1]), function, mesh.WHOLE, mesh.WHOLE))
 
 
@@ -40,7 +40,9 @@ def test_a_dense_layer_and_its_gradients(rows, width, features):
         drawn(2, features),
         drawn(3, *rows, features),
     )
-    y, gradients = on_cpu(lambda *given: (matmul.dense(*given), jax.vjp(matmul.dense, *given)[1](dy)))(x, kernel, bias)
+    y, gradients = on_cpu(lambda *inputs: (matmul.dense(*inputs), jax.vjp(matmul.dense, *inputs)[1](dy)))(
+        x, kernel, bias
+    )
     assert {z.dtype for z in (y, *gradients)} == {jnp.dtype(jnp.bfloat16)}
     near(y, exact(x) @ exact(kernel) + exact(bias), 2)
     near(gradients[0], exact(dy) @ exact(kernel).T)
@@ -49,10 +51,10 @@ def test_a_dense_layer_and_its_gradients(rows, width, features):
 
 
 def test_gradients_are_summed_in_float32():
-    """In bfloat16 a sum of ones ends at 256."""
+    """In bfloat16 a sum of ones stops at 256."""
     x, kernel, bias, dy = jnp.ones((4, 1024, 8)), jnp.ones((8, 16)), jnp.zeros(16), jnp.ones((4, 1024, 16))
-    given = [z.astype(jnp.bfloat16) for z in (x, kernel, bias)]
-    _, dkernel, dbias = on_cpu(lambda *z: jax.vjp(matmul.dense, *z)[1](dy.astype(jnp.bfloat16)))(*given)
+    inputs = [z.astype(jnp.bfloat16) for z in (x, kernel, bias)]
+    _, dkernel, dbias = on_cpu(lambda *z: jax.vjp(matmul.dense, *z)[1](dy.astype(jnp.bfloat16)))(*inputs)
     np.testing.assert_array_equal(exact(dkernel), 4096)
     np.testing.assert_array_equal(exact(dbias), 4096)
 
@@ -64,8 +66,10 @@ SIZES = {"B": 2, "H": 3, "K": 8, "L": 12, "T": 20}
 @pytest.mark.parametrize("dtype", [None, jnp.float32])
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_product_of_heads_and_its_gradients(spec, dtype):
-    of_x, of_y, of_z = re.split("->|,", spec)
-    x, y, dz = (drawn(i, *(SIZES[letter] for letter in of)) for i, of in enumerate((of_x, of_y, of_z)))
+    x_letters, y_letters, z_letters = re.split("->|,", spec)
+    x, y, dz = (
+        drawn(i, *(SIZES[letter] for letter in letters)) for i, letters in enumerate((x_letters, y_letters, z_letters))
+    )
 
     def both(x, y):
         z, back = jax.vjp(lambda x, y: matmul.einsum(spec, x, y, dtype), x, y)
@@ -75,8 +79,8 @@ def test_a_product_of_heads_and_its_gradients(spec, dtype):
     assert z.dtype == (dtype or jnp.bfloat16)
     wanted = np.einsum(spec, exact(x), exact(y))
     np.testing.assert_allclose(exact(z), wanted, atol=np.abs(wanted).max() * (1e-6 if dtype else EPSILON))
-    near(dx, np.einsum(f"{of_z},{of_y}->{of_x}", exact(dz), exact(y)))
-    near(dy, np.einsum(f"{of_x},{of_z}->{of_y}", exact(x), exact(dz)))
+    near(dx, np.einsum(f"{z_letters},{y_letters}->{x_letters}", exact(dz), exact(y)))
+    near(dy, np.einsum(f"{x_letters},{z_letters}->{y_letters}", exact(x), exact(dz)))
 
 
 def test_heads_are_those_of_the_other_form():
@@ -94,8 +98,10 @@ def test_heads_are_those_of_the_other_form():
 
 
 def traced(dtype, *device):
-    """What XLA is told of attention's products and a Dense layer's under a gradient, in a step for such a device."""
-    on = AbstractMesh((1,), (mesh.AXIS,), axis_types=(AxisType.Auto,), abstract_device=AbstractDevice(*device))
+    """Returns the jaxpr of the gradient of attention's products and a Dense layer, in a step for a device."""
+    abstract_mesh = AbstractMesh(
+        (1,), (mesh.AXIS,), axis_types=(AxisType.Auto,), abstract_device=AbstractDevice(*device)
+    )
 
     def loss(x, kernel, bias):
         h = matmul.to_heads(matmul.dense(x, kernel, bias), kernel, bias, 3)
@@ -103,20 +109,22 @@ def traced(dtype, *device):
         o = matmul.einsum("BHLT,BHKT->BHKL", p.astype(dtype), h)
         return jnp.sum(matmul.from_heads(o, kernel, bias).astype(jnp.float32))
 
-    given = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 12, 24), (24, 24), (24,))]
-    inside = mesh.map_shards(on, jax.grad(loss, (0, 1, 2)), mesh.WHOLE, mesh.WHOLE)
-    return str(jax.make_jaxpr(inside)(*given))
+    inputs = [jax.ShapeDtypeStruct(shape, dtype) for shape in ((2, 12, 24), (24, 24), (24,))]
+    inside = mesh.map_shards(abstract_mesh, jax.grad(loss, (0, 1, 2)), mesh.WHOLE, mesh.WHOLE)
+    return str(jax.make_jaxpr(inside)(*inputs))
 
 
 CPU, TPU = ("cpu", None, "cpu"), ("TPU v5 lite", 1, "tpu")
 
 
-def test_only_cpus_have_a_form_of_their_own_and_only_in_bfloat16():
-    of_cpu, of_tpu = (re.findall(r":(\w+)\[[\d,]*\] = dot_general", traced(jnp.bfloat16, *to)) for to in (CPU, TPU))
-    assert len(of_cpu) > 12
-    assert set(of_cpu) == {"f32"}
-    assert of_tpu.count("f32") == 3  # of the scores
-    assert of_tpu.count("bf16") == len(of_tpu) - 3
-    in_float32 = [re.sub(r"device_kind=.*?platform=\w+", "", traced(jnp.float32, *to)) for to in (CPU, TPU)]
+def test_only_cpus_have_their_own_products_and_only_in_bfloat16():
+    cpu_types, tpu_types = (
+        re.findall(r":(\w+)\[[\d,]*\] = dot_general", traced(jnp.bfloat16, *device)) for device in (CPU, TPU)
+    )
+    assert len(cpu_types) > 12
+    assert set(cpu_types) == {"f32"}
+    assert tpu_types.count("f32") == 3  # the scores
+    assert tpu_types.count("bf16") == len(tpu_types) - 3
+    in_float32 = [re.sub(r"device_kind=.*?platform=\w+", "", traced(jnp.float32, *device)) for device in (CPU, TPU)]
     assert "optimization_barrier" not in in_float32[0]
     assert in_float32[0] == in_float32[1]

@@ -1,4 +1,4 @@
-"""Layout: what is packed comes back as it was, and what fills the vocabulary up takes no part."""
+"""Packed parameters come back unchanged, and the padding of the vocabulary takes no part."""
 
 from helpers import small_bert
 import jax
@@ -14,18 +14,18 @@ def packed():
     return param_layout.pack(small_bert.params())
 
 
-def test_what_is_packed_comes_back(packed):
+def test_packed_parameters_come_back_unchanged(packed):
     back = param_layout.unpack(packed, small_bert.SECTION["vocab_size"])
     jax.tree.map(np.testing.assert_array_equal, back, small_bert.params())
 
 
-def test_the_vocabulary_is_filled_up_to_whole_tiles_of_any_pod(packed):
+def test_the_vocabulary_is_padded_to_whole_tiles_of_any_pod(packed):
     assert packed["embeddings"]["word"].shape[0] == packed["mlm"]["bias"].shape[0] == 256
     assert [param_layout.padded_size(size) for size in (1, 256, 257, 30_522)] == [256, 256, 512, 30_720]
     assert not packed["embeddings"]["word"][small_bert.SECTION["vocab_size"] :].any()
 
 
-def test_another_vocabulary_that_fills_up_to_the_same_is_refused(packed):
+def test_another_vocabulary_of_the_same_padded_size_is_refused(packed):
     size = small_bert.SECTION["vocab_size"]
     with pytest.raises(command.UserError, match=rf"have {size} pieces and the model {size + 1}: .*={size}"):
         param_layout.unpack(packed, size + 1)
