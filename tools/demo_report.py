@@ -32,22 +32,6 @@ def evaluations(workdir: str) -> dict[int, dict[str, Any]]:
     return {line["seq_len"]: line for line in metrics if line["kind"] == "eval"}
 
 
-def constant_accuracy(workdir: str, corpus_dir: str) -> dict[int, float]:
-    """Returns the NSP accuracy of a constant answer for each length: the share of the commoner label.
-
-    It is above one half, because a chunk of one sentence always gets a random B, and short rows have many such chunks.
-    """
-    from bert_tpu.data import corpus_batches, host_share
-
-    cfg = ml_collections.ConfigDict(workdirs.read_config(workdir))
-    share = host_share.load(store.read(corpus_dir), "heldout", batch_size=cfg.batch_size)
-    labels: dict[int, list[int]] = {}
-    for seq_len, batch in corpus_batches.heldout(share, pretraining.make_batch_spec(cfg), cfg.eval.num_batches):
-        labels.setdefault(seq_len, []).extend(batch["next_sentence_label"])
-    shares = {n: sum(values) / len(values) for n, values in labels.items()}
-    return {n: max(share, 1 - share) for n, share in shares.items()}
-
-
 def fill(directory: str, sentences: Iterable[str], top_k: int = 5) -> Iterator[tuple[str, str]]:
     """Yields (sentence, its `top_k` guesses with probabilities) from transformers' pipeline on PyTorch."""
     import transformers
@@ -68,14 +52,15 @@ def main() -> None:
     args = parser.parse_args()
     if not (pathlib.Path(args.model) / "config.json").exists():
         raise command.UserError(f"{args.model} has no model: write it with tools.export_pytorch")
-    command.quiet_tensorflow()
     lock = store.read(args.corpus)
     print(f"unigram entropy of the training text: {lock.unigram_entropy:.3f} nats")
-    constant = constant_accuracy(args.workdir, args.corpus)
+    facts = health.read(args.workdir)
+    commoner = facts.commoner if facts else {}  # over one half: a chunk of one sentence always gets a random B
     for seq_len, line in sorted(evaluations(args.workdir).items()):
         print(f"held-out text at {seq_len} tokens, step {line['step']:,}")
         print(f"  MLM loss      {line['mlm_loss']:.3f} nats, {line['mlm_accuracy']:.1%} of the masked pieces right")
-        print(f"  NSP accuracy  {line['nsp_accuracy']:.1%}; always the commoner label {constant[seq_len]:.1%}")
+        constant = f"; always the commoner label {commoner[seq_len]:.1%}" if seq_len in commoner else ""
+        print(f"  NSP accuracy  {line['nsp_accuracy']:.1%}{constant}")
     print(f"\nfill-mask, {args.model} in PyTorch")
     rows = list(fill(args.model, SENTENCES))
     width = max(len(sentence) for sentence, _ in rows)
