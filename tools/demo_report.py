@@ -10,12 +10,9 @@ from typing import Any
 from bert_tpu.core import command
 
 with command.imports():
-    import ml_collections
-
     from bert_tpu.core import jsonl
     from bert_tpu.corpus import store
-    from bert_tpu.pretrain import pretraining
-    from bert_tpu.training import workdir as workdirs
+    from bert_tpu.monitoring import health
 
 # Two from documentation, two from prose.
 SENTENCES = (

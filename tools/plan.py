@@ -14,7 +14,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.hardware import chips
-    from bert_tpu.planning import plan
+    from bert_tpu.planning import largest_batch, plan
     from bert_tpu.pretrain import pretraining
 
 LABEL = 44  # columns
@@ -29,7 +29,7 @@ def main() -> None:
     args = pretraining.parse(parser)
     topology = chips.find(args.topology)
     if args.max_batch:
-        batch, reason = plan.largest_batch(args.config, topology)
+        batch, reason = largest_batch.find(args.config, topology)
         result = {"config": args.config_name, "topology": topology.name, "max_batch": batch}
         print(json.dumps(result) if args.json else f"largest batch_size on {topology.name}: {batch:,} ({reason})")
         return
@@ -39,7 +39,7 @@ def main() -> None:
 
 def table(name: str, run_plan: plan.Plan) -> str:
     """Returns a plan as a table. name: of the config."""
-    topology, lengths = run_plan.where, run_plan.lengths
+    topology, lengths = run_plan.topology, run_plan.lengths
     device = "core" if topology.chip.devices > 1 else "chip"
     version = importlib.metadata.version("libtpu")
     rows = f"{run_plan.batch_size:,} rows, {run_plan.batch_size // topology.devices:,} a {device}"
@@ -109,10 +109,12 @@ def _uncosted(lengths: dict[int, plan.LengthPlan]) -> Iterator[str]:
 def _totals(run_plan: plan.Plan) -> list[str]:
     """Returns the lines of the schedule's totals."""
     steps = ", ".join(f"{count:,} steps at {n}" for n, count in run_plan.steps.items())
-    hours, cost, kwh, kgco2e = run_plan.hours, run_plan.cost, run_plan.kwh, run_plan.kgco2e
-    if hours is None or cost is None or kwh is None or kgco2e is None:
+    hours, chip_hours, cost, kwh, kgco2e = (
+        run_plan.hours, run_plan.chip_hours, run_plan.cost, run_plan.kwh, run_plan.kgco2e
+    )  # fmt: skip
+    if hours is None or chip_hours is None or cost is None or kwh is None or kgco2e is None:
         return ["", f"{steps}: does not fit; --max-batch finds the largest batch that does"]
-    chip, chip_hours = run_plan.where.chip, [bound * run_plan.where.chips for bound in hours]
+    chip = run_plan.topology.chip
     source = "measured" if chip.watts_measured else "the fleet's mean .. an estimated maximum"
     watts = f"{chip.watts[0]:.0f} .. {chip.watts[1]:.0f} W a chip ({source})"
     return [

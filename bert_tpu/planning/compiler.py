@@ -1,24 +1,27 @@
-"""XLA:TPU on a machine without a TPU: the step that trains, compiled for chips that are not there."""
+"""Compiles the training step with XLA:TPU on a machine without a TPU."""
 
+from collections.abc import Iterable, Iterator
 import concurrent.futures
 import contextlib
 import importlib.metadata
+import math
 import os
 import pathlib
 import shutil
 import sys
 import tempfile
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from bert_tpu.core import command, disk_cache, progress
-from bert_tpu.distributed import mesh
+from bert_tpu.distributed import mesh as meshes
 from bert_tpu.hardware import chips, device_memory
 from bert_tpu.planning import cost
-from bert_tpu.training import train_step
+from bert_tpu.training import jobs, train_step
 
 
 class Memory(NamedTuple):
@@ -26,96 +29,103 @@ class Memory(NamedTuple):
 
     params: int
     opt: int
-    rest: int  # of the arguments and results: batch, step, sums
+    rest: int  # the other arguments and results: batch, step, sums
     temporaries: int  # activations, gradients, copies
-    program: int
+    program: int  # machine code
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum of all fields."""
         return sum(self)
 
 
 class Program(NamedTuple):
-    """The step of one sequence length as compiled for a device; without `memory` and the rest where it does not fit."""
+    """The compiled step of one sequence length. memory, cost, flops and text are None if it does not fit in HBM."""
 
-    seconds: float  # that the compiler took
-    used_bytes: int  # HBM it needs
-    limit_bytes: int  # HBM it may use
+    seconds: float  # time of the compilation
+    used_bytes: int  # HBM of a device that the step needs
+    limit_bytes: int  # HBM of a device that it may use
     memory: Memory | None
     cost: cost.Cost | None
-    flops: float | None
+    flops: float | None  # of one device, as the compiler counts them
     text: str | None  # optimized HLO
 
     @property
     def fits(self) -> bool:
-        """Whether the compiler found room for it."""
+        """True if the step fits in HBM."""
         return self.memory is not None
 
 
-def use_cpu_only():
-    """To be called before JAX looks for devices: it then runs on the CPU alone, and libtpu asks nobody for a pod.
+def use_cpu_only() -> None:
+    """Makes JAX run on the CPU alone, and libtpu compile without looking for a pod. Call it before JAX finds devices.
 
-    Raises UserError where libtpu is not installed.
+    Raises UserError if libtpu is not installed.
     """
     command.require("compiling for TPUs (on Linux, x86_64)", "libtpu", extra="plan")
-    # Without the first it waits for a metadata server, without the second for whoever else compiles on this machine.
+    # Without the first, libtpu waits for a metadata server; without the second, for another process that compiles.
     os.environ.update({"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"})
     jax.config.update("jax_platforms", "cpu")
 
 
-def make_mesh(where):
-    """The mesh of a chips.Slice's devices. Raises UserError if libtpu knows no such slice."""
+def make_mesh(topology: chips.Slice) -> Mesh:
+    """The mesh of the devices of a TPU slice. Raises UserError if libtpu does not know the slice."""
     from jax.experimental import topologies  # loads libtpu, which nothing else needs
 
     # With megacore, both cores of a chip are one device, as a Cloud TPU VM presents them.
-    options = {"chip_config_name": "megacore"} if where.generation in ("v4", "v5p") else {}
+    options = {"chip_config_name": "megacore"} if topology.generation in ("v4", "v5p") else {}
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=where.name, **options)
-    except Exception as fault:  # jaxlib raises what it likes
+        description = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options)
+    except Exception as fault:  # jaxlib raises exceptions of several types
         reason = " ".join(str(fault).split())[:200]
         known = ", ".join(chips.NAMES)
         raise command.UserError(
-            f"the compiler knows no topology {where.name} ({reason}): try one of {known}"
+            f"the compiler knows no topology {topology.name} ({reason}): try one of {known}"
         ) from fault
-    return mesh.make(found.devices)
+    return meshes.make(description.devices)
 
 
 @contextlib.contextmanager
-def hide_stderr():
-    """While it lasts, what C++ writes on file descriptor 2 goes to a file, which is shown if an exception leaves.
+def hide_stderr() -> Iterator[None]:
+    """Hides the output of C++ on file descriptor 2 during the block; prints it if an exception leaves the block.
 
-    libtpu complains about missing host names on every machine that is no TPU VM. Python's own sys.stderr still shows.
+    libtpu complains about missing host names on every machine except TPU VMs. Python's own sys.stderr is not hidden.
     """
     sys.stderr.flush()
-    before, shown = sys.stderr, os.dup(2)
-    with tempfile.TemporaryFile() as kept, open(shown, "w", buffering=1) as sys.stderr:
-        os.dup2(kept.fileno(), 2)
+    before, visible = sys.stderr, os.dup(2)
+    with tempfile.TemporaryFile() as hidden, open(visible, "w", buffering=1) as sys.stderr:
+        os.dup2(hidden.fileno(), 2)
         try:
             yield
         except (command.UserError, KeyboardInterrupt):
             raise
         except BaseException:
-            kept.seek(0)
-            sys.stderr.write(kept.read().decode(errors="replace"))
+            hidden.seek(0)
+            sys.stderr.write(hidden.read().decode(errors="replace"))
             raise
         finally:
-            os.dup2(shown, 2)
+            os.dup2(visible, 2)
             sys.stderr = before
 
 
-def compile_all(job, on, lens, what, answers=disk_cache.DISABLED) -> dict[int, Program]:
-    """The Program of each length, built side by side; says on stderr how long it has been at it.
+def compile_all(
+    job: jobs.Job, mesh: Mesh, lens: Iterable[int], title: str, answers: disk_cache.DiskCache = disk_cache.DISABLED
+) -> dict[int, Program]:
+    """The Program of each sequence length, compiled in parallel, with the elapsed time on stderr.
 
-    job: train.Job. on: mesh. what: words for the line of progress. answers: of the compiler, given before. Ctrl-C
-    meanwhile ends the process with 130.
+    job: the training job
+    mesh: the devices to compile for
+    lens: sequence lengths
+    title: the text for the line of progress
+    answers: earlier answers of the compiler
+
+    Ctrl-C ends the process with exit code 130.
     """
     with tempfile.TemporaryDirectory() as dumps, concurrent.futures.ThreadPoolExecutor() as pool:
-        futures = {pool.submit(compile_step, job, on, n, answers, dumps): n for n in lens}
+        futures = {pool.submit(compile_step, job, mesh, n, answers, dumps): n for n in lens}
         try:
-            _wait(futures, what)
-        except KeyboardInterrupt:  # XLA hears of none, and whoever waits for it waits for minutes
-            for _ in range(100):  # its threads write on until the exit
+            _wait(futures, title)
+        except KeyboardInterrupt:  # XLA ignores it, and would run on for minutes
+            for _ in range(100):  # its threads write to the folder until the exit
                 shutil.rmtree(dumps, ignore_errors=True)
                 if not os.path.exists(dumps):
                     break
@@ -123,11 +133,11 @@ def compile_all(job, on, lens, what, answers=disk_cache.DISABLED) -> dict[int, P
         return {n: future.result() for future, n in futures.items()}
 
 
-def _wait(futures, what):
-    """Returns once all of futures, future -> length, are done; says meanwhile how long that takes."""
-    terminal, begun, said_s = progress.Terminal(), time.monotonic(), 0.0
+def _wait(futures: dict[concurrent.futures.Future, int], title: str) -> None:
+    """Waits for all futures (future -> length), and prints the elapsed time."""
+    terminal, begun, printed_s = progress.Terminal(), time.monotonic(), 0.0
     waiting = set(futures)
-    terminal.say(f"compiling {what} for lengths {', '.join(map(str, futures.values()))} ...")
+    terminal.say(f"compiling {title} for lengths {', '.join(map(str, futures.values()))} ...")
     while waiting:
         done, waiting = concurrent.futures.wait(waiting, 1, concurrent.futures.FIRST_COMPLETED)
         passed_s = time.monotonic() - begun
@@ -136,41 +146,51 @@ def _wait(futures, what):
             terminal.say(f"  length {futures[future]}: compiled after {passed_s:.0f} s")
         if waiting:
             terminal.live(f"  {passed_s:.0f} s")
-            if not terminal.is_live and passed_s - said_s >= 15:
-                said_s = passed_s
+            if not terminal.is_live and passed_s - printed_s >= 15:
+                printed_s = passed_s
                 terminal.say(f"  {passed_s:.0f} s ...")
     terminal.close()
 
 
-def compile_step(job, on, seq_len, answers=disk_cache.DISABLED, dumps=None) -> Program:
-    """The step that trains, `train.jit_step(job, on)`, compiled for one length. Running out of HBM is an answer.
+def compile_step(
+    job: jobs.Job,
+    mesh: Mesh,
+    seq_len: int,
+    answers: disk_cache.DiskCache = disk_cache.DISABLED,
+    dumps: str | None = None,
+) -> Program:
+    """The training step, `train_step.jit_step(job, mesh)`, compiled for one length. It may need too much HBM.
 
-    answers: where what the compiler said of the same program before is found, and kept. dumps: a folder for its files.
+    job: the training job
+    mesh: the devices to compile for
+    seq_len: tokens of a row
+    answers: earlier answers of the compiler; a new answer is added
+    dumps: a folder for the compiler's files
     """
     state = job.state_shapes
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[seq_len].items()}
-    lowered, begun = train_step.jit_step(job, on).lower(state, batch), time.monotonic()
-    question = _question(lowered, on)
-    if found := answers.get(question):
-        return _program(found)
-    answer = _ask(lowered, state, on, dumps)
+    lowered, begun = train_step.jit_step(job, mesh).lower(state, batch), time.monotonic()
+    question = _question(lowered, mesh)
+    if earlier := answers.get(question):
+        return _program(earlier)
+    answer = _ask(lowered, state, mesh, dumps)
     answer["seconds"] = time.monotonic() - begun
     answers.put(question, answer)
     return _program(answer)
 
 
-def _question(lowered, on):
-    """All that decides the answer: the program, the chips and how they are wired, and who compiles."""
+def _question(lowered: jax.stages.Lowered, mesh: Mesh) -> str:
+    """All that decides the answer: the compiler's version, the chips and their coordinates, and the program."""
     versions = [importlib.metadata.version(name) for name in ("jaxlib", "libtpu")]
-    places = [(device.device_kind, *device.coords, device.core_on_chip) for device in on.devices.flat]
+    places = [(device.device_kind, *device.coords, device.core_on_chip) for device in mesh.devices.flat]
     return "\n".join(map(str, (versions, places, lowered.as_text())))
 
 
-def _ask(lowered, state, on, dumps):
-    """What the compiler says of a program, as plain data."""
+def _ask(lowered: jax.stages.Lowered, state: jobs.State, mesh: Mesh, dumps: str | None) -> dict[str, Any]:
+    """Compiles a program; returns the fields of Program as plain data, without `seconds` and `cost`."""
     with tempfile.TemporaryDirectory(dir=dumps) as dump:
         try:
-            options = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
+            options: dict[str, str | bool] = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
             compiled = lowered.compile(compiler_options=options)
         except jax.errors.JaxRuntimeError as fault:
             used, limit = device_memory.needed_and_available(str(fault))
@@ -179,46 +199,40 @@ def _ask(lowered, state, on, dumps):
             return {"used_bytes": used, "limit_bytes": limit, "memory": None, "flops": None, "text": None}
         text = _text(compiled, dump)
     memory = _memory(compiled, state)
-    chip = next(chip for chip in chips.CHIPS.values() if chip.kind == on.devices.flat[0].device_kind)
+    chip = next(chip for chip in chips.CHIPS.values() if chip.kind == mesh.devices.flat[0].device_kind)
     limit = round(chip.usable_gib * chips.GIB / chip.devices)
-    flops = compiled.cost_analysis()["flops"]
+    flops = (compiled.cost_analysis() or {})["flops"]
     used = memory.total
     return {"used_bytes": used, "limit_bytes": limit, "memory": list(memory), "flops": flops, "text": text}
 
 
-def _program(answer):
+def _program(answer: dict[str, Any]) -> Program:
     memory, text = answer["memory"], answer["text"]
     return Program(**answer | {"memory": memory and Memory(*memory), "cost": text and cost.program_cost(text)})
 
 
-def _text(compiled, dump):
-    """The optimized HLO text with the compiler's figures, which it notes while it generates code."""
+def _text(compiled: jax.stages.Compiled, dump: str) -> str | None:
+    """The optimized HLO text, with the figures that the compiler adds while it generates code."""
     try:
         return compiled.as_text()
     except jax.errors.JaxRuntimeError:
-        # jaxlib cannot read back a gather on v6e's SparseCore, an async-update of three operands. What libtpu writes
-        # by itself is the same text.
+        # jaxlib cannot read back a gather on v6e's SparseCore, an async-update of three operands. The file that libtpu
+        # writes has the same text.
         (path,) = pathlib.Path(dump).glob("*jit_step*.after_codegen.txt")
         return path.read_text()
 
 
-def _memory(compiled, state):
-    """Parameters and optimizer as the program shards them, and what the compiler says of the rest."""
-    placed = compiled.input_shardings[0][0]  # None for what the program never reads, as `waits` by one form alone
+def _memory(compiled: jax.stages.Compiled, state: jobs.State) -> Memory:
+    """Parameters and optimizer as the program shards them, and the compiler's figures for the rest."""
+    # None for an input that the program never reads, such as `waits` if a job has one form of the loss.
+    shardings = compiled.input_shardings[0][0]
 
-    def size(x, where):
-        return x.dtype.itemsize * _size(where.shard_shape(x.shape))
+    def nbytes(x: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> int:
+        return x.dtype.itemsize * math.prod(sharding.shard_shape(x.shape))
 
-    pairs = (state.params, placed.params), (state.opt, placed.opt)
-    params, opt = (sum(jax.tree.leaves(jax.tree.map(size, *pair))) for pair in pairs)
-    said = compiled.memory_analysis()
-    resident = said.argument_size_in_bytes + said.output_size_in_bytes - said.alias_size_in_bytes
+    pairs = (state.params, shardings.params), (state.opt, shardings.opt)
+    params, opt = (sum(jax.tree.leaves(jax.tree.map(nbytes, *pair))) for pair in pairs)
+    analysis: Any = compiled.memory_analysis()
+    resident = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     rest = resident - params - opt
-    return Memory(params, opt, rest, said.temp_size_in_bytes, said.generated_code_size_in_bytes)
-
-
-def _size(shape):
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+    return Memory(params, opt, rest, analysis.temp_size_in_bytes, analysis.generated_code_size_in_bytes)

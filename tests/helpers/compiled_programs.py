@@ -1,4 +1,4 @@
-"""A process of its own compiles a test's program for TPUs, where libtpu is installed."""
+"""Compiles a test's program for TPUs in a separate process, if libtpu is installed."""
 
 import importlib.util
 import os
@@ -15,7 +15,10 @@ needs_libtpu = pytest.mark.skipif(
 
 
 def compiled(program, out, home):
-    """A finished program of these tests that compiles for TPUs, in a process whose XLA_FLAGS are a user's."""
+    """Runs `program`, a file of these tests that compiles for TPUs, in a process with a user's XLA_FLAGS.
+
+    Returns the finished process. out: the program's argument; home: the process's home directory
+    """
     path = f"{ROOT}{os.pathsep}{pathlib.Path(importlib.util.find_spec('libtpu').origin).parents[1]}"
     done = warm_processes.run(program, [out], env={"PYTHONPATH": path, "HOME": str(home)})
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Small programs compiled for absent TPUs, whose cost is known beforehand. A process of its own: it loads libtpu.
+"""Compiles small programs of known cost for absent TPUs. It runs in a separate process, because it loads libtpu.
 
 python tests/helpers/tpu_programs.py DIR      writes NAME.hlo for each program
 """
@@ -42,7 +42,7 @@ def branched(x):
 
 
 def exchanged(kind, devices, x):
-    """One collective of each kind; `x` is a device's own."""
+    """Runs a collective of this kind on `x`, the shard of one device."""
     return {
         "all-reduce": lambda: lax.psum(x, "data"),
         "all-reduce-bf16": lambda: lax.psum(x.astype(jnp.bfloat16), "data"),
@@ -61,7 +61,7 @@ KINDS = (
 
 
 def main(directory):
-    """Compiles all of them."""
+    """Compiles all programs."""
     compiler.use_cpu_only()
     with compiler.hide_stderr():
         square = jax.ShapeDtypeStruct((WIDE, WIDE), jnp.bfloat16)
@@ -69,21 +69,21 @@ def main(directory):
             whole = mesh.replicated(compiler.make_mesh(chips.find(name)))
             jitted = jax.jit(product, in_shardings=(whole, whole), out_shardings=whole)
             save(directory, f"product-{name[: name.index(':')]}", jitted, square, square)
-        on = compiler.make_mesh(chips.find("v5e:2x2"))
+        devices = compiler.make_mesh(chips.find("v5e:2x2"))
         small = jax.ShapeDtypeStruct((SIZE, SIZE), jnp.float32)
         for function in (scanned, unrolled, nested, branched):
-            jitted = jax.jit(function, in_shardings=mesh.replicated(on), out_shardings=mesh.replicated(on))
+            jitted = jax.jit(function, in_shardings=mesh.replicated(devices), out_shardings=mesh.replicated(devices))
             save(directory, function.__name__, jitted, small)
         rows = jax.ShapeDtypeStruct((4 * SIZE, SIZE), jnp.float32)
         for kind in KINDS:
-            own = functools.partial(exchanged, kind, on.size)
+            of_shard = functools.partial(exchanged, kind, devices.size)
             data = PartitionSpec("data")
-            jitted = jax.jit(jax.shard_map(own, mesh=on, in_specs=data, out_specs=data, check_vma=False))
+            jitted = jax.jit(jax.shard_map(of_shard, mesh=devices, in_specs=data, out_specs=data, check_vma=False))
             save(directory, kind, jitted, rows)
 
 
 def save(directory, name, jitted, *shapes):
-    """Writes the optimized text."""
+    """Compiles a program and writes its optimized text."""
     (directory / f"{name}.hlo").write_text(jitted.lower(*shapes).compile().as_text())
 
 

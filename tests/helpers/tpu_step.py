@@ -1,4 +1,4 @@
-"""The training step of a small BERT compiled for sixteen absent chips. A process of its own: it loads libtpu.
+"""Compiles the training step of a small BERT for sixteen absent chips, in a separate process: it loads libtpu.
 
 python tests/helpers/tpu_step.py OUT.hlo
 """
@@ -11,7 +11,7 @@ from bert_tpu.hardware import chips
 from bert_tpu.planning import compiler
 from bert_tpu.pretrain import pretraining
 
-# As wide as `small`, one layer, few pieces and rows: compiled within seconds.
+# As wide as `small`, but with one layer, few pieces and few rows, so that it compiles within seconds.
 KEYS = {
     "model.num_layers": 1, "model.vocab_size": 2048, "batch_size": 128, "data.seq_lens": (128,),
     "data.max_predictions": (20,),
@@ -20,7 +20,7 @@ TOPOLOGY, SEQ_LEN = "v5e:4x4", 128
 
 
 def main(out):
-    """Writes the optimized text."""
+    """Compiles the step and writes its optimized text."""
     compiler.use_cpu_only()
     cfg = config.load("configs/bert.py:small")
     cfg.update_from_flattened_dict(KEYS)

@@ -1,4 +1,4 @@
-"""The cost of small programs that the real compiler made, against what they were written to do."""
+"""The cost of small programs of the real compiler, compared with the work that they were written to do."""
 
 import re
 import sys
@@ -17,49 +17,49 @@ BUFFER = 4 * SIZE * SIZE
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory):
-    """Function: name of a program -> its text."""
+    """A function: name of a program -> its text."""
     directory = tmp_path_factory.mktemp("tpu_programs")
     done = compiled("tests/helpers/tpu_programs.py", directory, directory)
-    assert not done.stderr  # what libtpu complains of is kept from the user
+    assert not done.stderr  # libtpu's complaints are hidden from the user
     return lambda name: (directory / f"{name}.hlo").read_text()
 
 
 def body_cycles(text, name):
-    """The figures in one computation, added up."""
+    """The sum of the figures in one computation."""
     part = re.search(rf"^%{re.escape(name)} .*?^}}", text, re.MULTILINE | re.DOTALL)[0]
     return sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', part)))
 
 
 @needs_libtpu
-def test_a_scan_costs_its_body_as_often_as_it_runs(texts):
+def test_a_scan_costs_its_body_times_its_trips(texts):
     text = texts("scanned")
-    found = cost.program_cost(text)
-    ((body, trips),) = found.loops
+    program = cost.program_cost(text)
+    ((body, trips),) = program.loops
     once = body_cycles(text, body)
     assert trips == TRIPS
     assert once > 0
-    assert found.cycles == found.text_cycles + (TRIPS - 1) * once
-    assert found.cycles == pytest.approx(cost.program_cost(texts("unrolled")).cycles, rel=0.3)  # the same products
+    assert program.cycles == program.text_cycles + (TRIPS - 1) * once
+    assert program.cycles == pytest.approx(cost.program_cost(texts("unrolled")).cycles, rel=0.3)  # the same products
 
 
 @needs_libtpu
 def test_loops_in_loops_multiply(texts):
-    found = cost.program_cost(texts("nested"))
-    assert sorted(trips for _, trips in found.loops) == [3, TRIPS]
-    assert found.cycles == pytest.approx(3 * cost.program_cost(texts("scanned")).cycles, rel=0.2)
+    program = cost.program_cost(texts("nested"))
+    assert sorted(trips for _, trips in program.loops) == [3, TRIPS]
+    assert program.cycles == pytest.approx(3 * cost.program_cost(texts("scanned")).cycles, rel=0.2)
 
 
 @needs_libtpu
-def test_of_a_conditional_the_dearest_branch_counts(texts):
-    found, unrolled = cost.program_cost(texts("branched")), cost.program_cost(texts("unrolled"))
-    assert found.cycles == pytest.approx(unrolled.cycles * (TRIPS + 1) / TRIPS, rel=0.2)
-    assert found.text_cycles > found.cycles
+def test_the_dearest_branch_of_a_conditional_counts(texts):
+    program, unrolled = cost.program_cost(texts("branched")), cost.program_cost(texts("unrolled"))
+    assert program.cycles == pytest.approx(unrolled.cycles * (TRIPS + 1) / TRIPS, rel=0.2)
+    assert program.text_cycles > program.cycles
 
 
 @needs_libtpu
 @pytest.mark.parametrize("generation", chips.CHIPS)
 def test_a_large_product_runs_near_the_documented_peak(texts, generation):
-    """So clock, matrix units and cycles fit together: seconds made of cycles are seconds."""
+    """Clock, matrix units and cycles are consistent: cycles over the clock are seconds."""
     chip = chips.CHIPS[generation]
     seconds = cost.program_cost(texts(f"product-{generation}")).cycles / chip.clock_hz
     assert 0.85 < 2 * WIDE**3 / seconds / (chip.flops / chip.devices) <= 1.0
@@ -79,10 +79,10 @@ def test_a_large_product_runs_near_the_documented_peak(texts, generation):
     ],
 )
 def test_collectives_of_the_compiler(texts, name, kind, nbytes, runs):
-    assert {one.split("-bf16")[0].removeprefix("scanned-") for one in tpu_programs.KINDS} == set(cost.COLLECTIVES)
-    found = cost.program_cost(texts(name))
-    assert found.collectives == [cost.Collective(kind, nbytes, 4, runs)]
-    assert not set(found.uncosted) & set(cost.COLLECTIVES)
+    assert {kind.split("-bf16")[0].removeprefix("scanned-") for kind in tpu_programs.KINDS} == set(cost.COLLECTIVES)
+    program = cost.program_cost(texts(name))
+    assert program.collectives == [cost.Collective(kind, nbytes, 4, runs)]
+    assert not set(program.uncosted) & set(cost.COLLECTIVES)
 
 
 def entry(*lines, more="", devices=8):
@@ -107,12 +107,12 @@ X = "%x = f32[64]{0} parameter(0)"
     ],
 )
 def test_every_form_of_replica_groups(line, expected):
-    (found,) = cost.program_cost(entry(X, f"ROOT %r = f32[64]{{0}} {line}")).collectives
-    assert (found.nbytes, found.group) == expected
+    (collective,) = cost.program_cost(entry(X, f"ROOT %r = f32[64]{{0}} {line}")).collectives
+    assert (collective.nbytes, collective.group) == expected
 
 
 def test_asynchronous_pairs_count_once_with_their_result():
-    found = cost.program_cost(
+    program = cost.program_cost(
         entry(
             X,
             "%g = (f32[64]{0}, f32[512]{0}) all-gather-start(%x), replica_groups={{0,1,2,3,4,5,6,7}}, dimensions={0}",
@@ -123,20 +123,20 @@ def test_asynchronous_pairs_count_once_with_their_result():
             "ROOT %d = f32[64]{0:S(1)} copy-done(%c)",
         )
     )
-    assert found.collectives == [
+    assert program.collectives == [
         cost.Collective("all-gather", 2048, 8, 1), cost.Collective("all-reduce", 256 + 64, 2, 1),
     ]  # fmt: skip
-    assert found.uncosted == {"copy-start": cost.Uncosted(1, 256)}
+    assert program.uncosted == {"copy-start": cost.Uncosted(1, 256)}
 
 
-def test_a_collective_that_other_work_carries_on_counts_once():
+def test_a_collective_that_other_fusions_continue_counts_once():
     gather = (
         "%p = f32[64]{0} parameter(0)\n"
         "  ROOT %a = f32[512]{0} all-gather(%p), replica_groups=[1,8]<=[8], dimensions={0}"
     )
     names = ("begun", "async_collective_fusion.1", "ended")
     inner = "".join(f"%{name} (p: f32[64]) -> f32[512] {{\n  {gather}\n}}\n\n" for name in names)
-    found = cost.program_cost(
+    program = cost.program_cost(
         entry(
             X,
             "%async-collective-start.1 = f32[512]{0} fusion(%x), kind=kCustom, calls=%begun",
@@ -146,8 +146,8 @@ def test_a_collective_that_other_work_carries_on_counts_once():
             more=inner,
         )
     )
-    assert found.collectives == [cost.Collective("all-gather", 2048, 8, 1)]
-    assert (found.cycles, found.uncosted) == (70, {})
+    assert program.collectives == [cost.Collective("all-gather", 2048, 8, 1)]
+    assert (program.cycles, program.uncosted) == (70, {})
 
 
 def test_a_fusion_that_reduces_and_slices_is_a_reduce_scatter():
@@ -157,11 +157,11 @@ def test_a_fusion_that_reduces_and_slices_is_a_reduce_scatter():
         "  ROOT %s = f32[64]{0} dynamic-slice(%a, %p)\n}\n\n"
     )
     text = entry(X, "ROOT %r = f32[64]{0} fusion(%x), kind=kCustom, calls=%f", more=inner)
-    (found,) = cost.program_cost(text).collectives
-    assert found == cost.Collective("reduce-scatter", 2048, 8, 1)
+    (collective,) = cost.program_cost(text).collectives
+    assert collective == cost.Collective("reduce-scatter", 2048, 8, 1)
 
 
-def test_what_has_no_figure_is_listed_by_kind():
+def test_instructions_without_a_figure_are_listed_by_kind():
     inner = "%f (p: f32[64]) -> f32[64] {\n  %p = f32[64] parameter(0)\n  ROOT %s = f32[64] gather(%p, %p)\n}\n\n"
     lines = [
         X, "%c = f32[] constant(1)", "%d = f32[] add(%c, %c)", "%b = f32[8,8] bitcast(%x)",
@@ -170,18 +170,18 @@ def test_what_has_no_figure_is_listed_by_kind():
         "%r = f32[] reduce(%x, %c), to_apply=%add", "%g = f32[64] fusion(%x), kind=kCustom, calls=%f",
         "ROOT %w = f32[64] fusion(%x), kind=kLoop, calls=%f, backend_config={\"estimated_cycles\":\"12\"}",
     ]  # fmt: skip
-    found = cost.program_cost(entry(*lines, more=inner))
-    assert found.cycles == 12
-    assert found.uncosted == {
+    program = cost.program_cost(entry(*lines, more=inner))
+    assert program.cycles == 12
+    assert program.uncosted == {
         "scalar": cost.Uncosted(1, 4), "custom-call:tpu_custom_call": cost.Uncosted(1, 256),
         "reduce": cost.Uncosted(1, 4), "fusion:gather": cost.Uncosted(1, 256),
     }  # fmt: skip
 
 
-def test_the_largest_number_is_no_figure():
-    """So the compiler marks what a SparseCore does (v6e)."""
-    found = cost.program_cost(entry(X, 'ROOT %w = f32[64] add(%x, %x), c={"estimated_cycles":"9223372036854775807"}'))
-    assert (found.cycles, found.text_cycles, found.uncosted) == (0, 0, {"add": cost.Uncosted(1, 256)})
+def test_the_largest_number_is_not_a_figure():
+    """The compiler marks the work of a SparseCore (v6e) with it."""
+    program = cost.program_cost(entry(X, 'ROOT %w = f32[64] add(%x, %x), c={"estimated_cycles":"9223372036854775807"}'))
+    assert (program.cycles, program.text_cycles, program.uncosted) == (0, 0, {"add": cost.Uncosted(1, 256)})
 
 
 def test_the_command_prints_each_file(tmp_path, monkeypatch, capsys):
@@ -191,6 +191,6 @@ def test_the_command_prints_each_file(tmp_path, monkeypatch, capsys):
     )
     monkeypatch.setattr(sys, "argv", ["cost", str(path), "--top", "1"])
     hlo_cost.main()
-    assert "0.000 M cycles executed" in (said := capsys.readouterr().out)
-    assert "a/layer_*/b" in said
+    assert "0.000 M cycles executed" in (output := capsys.readouterr().out)
+    assert "a/layer_*/b" in output
     assert hlo.parse(path.read_text()).devices == 8

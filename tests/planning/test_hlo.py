@@ -1,4 +1,4 @@
-"""HLO texts written by hand: what is parsed, how often loops run, and that nonsense is refused."""
+"""HLO texts written by hand: parsing, the trips of loops, and the refusal of other texts."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,29 +36,29 @@ ENTRY %main (a: f32[8,128]) -> f32[8,128] {{
 """
 
 
-def loop(first=0, step=1, last=7, direction="LT", known=""):
+def trips(first=0, step=1, last=7, direction="LT", known=""):
     text = LOOP.format(first=first, step=step, last=last, direction=direction, known=known)
     module = hlo.parse(text)
-    inside = module.computations[module.entry]
-    return hlo.trips(module, inside, inside["loop"])
+    computation = module.computations[module.entry]
+    return hlo.trips(module, computation, computation["loop"])
 
 
 @given(first=st.integers(-50, 50), step=st.integers(1, 9), last=st.integers(-50, 200), inclusive=st.booleans())
-def test_trips_are_what_counting_gives(first, step, last, inclusive):
+def test_trips_are_those_of_counting(first, step, last, inclusive):
     counted, i = 0, first
     while i <= last if inclusive else i < last:
         i, counted = i + step, counted + 1
-    assert loop(first, step, last, "LE" if inclusive else "LT") == counted
+    assert trips(first, step, last, "LE" if inclusive else "LT") == counted
 
 
-def test_what_the_compiler_knows_goes_first():
-    assert loop(known=', backend_config={"known_trip_count":{"n":"12"}}') == 12
+def test_the_note_of_the_compiler_comes_first():
+    assert trips(known=', backend_config={"known_trip_count":{"n":"12"}}') == 12
 
 
 @pytest.mark.parametrize("strange", [{"direction": "NE"}, {"step": 0}, {"step": -1}])
 def test_a_loop_of_unknown_length_is_refused(strange):
     with pytest.raises(ValueError, match="does not say how often the loop loop runs"):
-        loop(**strange)
+        trips(**strange)
 
 
 def test_parts_of_an_instruction():
@@ -99,6 +99,6 @@ def test_bytes_of_any_shape(arrays, comments):
 @pytest.mark.parametrize(
     "text", ["", "hello", "HloModule m\n\n%f (x: f32[]) -> f32[] {\n  %x = f32[] parameter(0)\n}\n"]
 )
-def test_what_is_no_program_is_refused(text):
+def test_other_texts_are_refused(text):
     with pytest.raises(ValueError, match="no ENTRY"):
         hlo.parse(text)

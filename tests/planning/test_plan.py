@@ -1,4 +1,4 @@
-"""A tiny run planned by the command a user types, its figures worked out again by hand, and the faults it names."""
+"""Plans a tiny run with the command of a user, computes its figures by hand, and checks the error messages."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from bert_tpu.core import command
 from bert_tpu.hardware import chips
 from bert_tpu.model import flops, transformer
-from bert_tpu.planning import compiler, cost, plan
+from bert_tpu.planning import compiler, cost, largest_batch, plan
 from bert_tpu.pretrain import pretraining
 from tools import plan as tool
 
@@ -34,7 +34,7 @@ def run(*words, without=()):
 
 
 def environment(without=()):
-    """Of a user, who sets nothing for JAX."""
+    """The environment of a user, without the tests' variables for JAX."""
     return {key: value for key, value in os.environ.items() if key not in ("XLA_FLAGS", "JAX_PLATFORMS", *without)}
 
 
@@ -51,7 +51,7 @@ def cache(tmp_path_factory):
 def planned(cache):
     """The JSON of the tiny run on a single host of v5e."""
     words = [f"--config={tiny_runs.FILE}", "--topology=v5e:2x2", "--json", *flags(TINY | {"compile_cache": cache})]
-    # Not a copy: what JAX and libtpu say of each other while they are imported would be here.
+    # A new process, not a warm copy: messages of JAX and libtpu at their import would be in the output.
     code = [sys.executable, "-m", "tools.plan", *words]
     done = subprocess.run(code, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -69,27 +69,27 @@ def test_json_has_the_agreed_keys_and_no_more(planned):
     ]  # fmt: skip
     assert (planned["config"], planned["topology"], planned["chips"]) == (tiny_runs.FILE, "v5e:2x2", CHIPS)
     assert list(planned["lengths"]) == ["16", "32"]
-    for one in planned["lengths"].values():
-        assert set(one) == {
+    for length in planned["lengths"].values():
+        assert set(length) == {
             "fits", "hbm_gib", "gflops", "mcycles", "collective_mib", "step_ms_low", "step_ms_high", "uncosted",
         }  # fmt: skip
-        assert one["fits"] is True
-        assert all(type(runs) is int and runs > 0 for runs in one["uncosted"].values())
+        assert length["fits"] is True
+        assert all(type(runs) is int and runs > 0 for runs in length["uncosted"].values())
 
 
 @needs_libtpu
-def test_what_the_compiler_says_is_near_what_the_sizes_say(planned):
+def test_the_figures_of_the_compiler_are_near_those_of_the_formulas(planned):
     job = pretraining.make_job(tiny_runs.configured(TINY))
     size = transformer.Bert(**tiny_runs.configured(TINY).model, parent=None, name=None)
-    for n, one in planned["lengths"].items():
+    for n, length in planned["lengths"].items():
         products = flops.train(size, 8, int(n), job.shapes[int(n)]["masked_ids"][1]) / CHIPS / 1e9
-        assert products < one["gflops"] < 1.6 * products  # a small model has much that is not a product
+        assert products < length["gflops"] < 1.6 * products  # a small model has much that is not a product
         parameters = 128 * 512 + 32 * 128 + 2 * 128 + 4 * 128 * 128 + 2 * 128 * 256 + 2 * 128 * 128
-        assert 12 * parameters < one["hbm_gib"] * 2**30 < 64e6
+        assert 12 * parameters < length["hbm_gib"] * 2**30 < 64e6
         # Gradients are all that travels; some may go as bfloat16.
-        assert 2 * parameters < one["collective_mib"] * 2**20 < 8 * 1.1 * parameters
-        assert one["mcycles"] / 1.5 < one["step_ms_low"] * 1e3 * 1.0001 / 1e3 * 1e3  # cycles at 1.5 GHz, in us
-        assert one["step_ms_low"] < one["step_ms_high"]
+        assert 2 * parameters < length["collective_mib"] * 2**20 < 8 * 1.1 * parameters
+        assert length["mcycles"] / 1.5 < length["step_ms_low"] * 1e3 * 1.0001 / 1e3 * 1e3  # cycles at 1.5 GHz, in us
+        assert length["step_ms_low"] < length["step_ms_high"]
 
 
 @needs_libtpu
@@ -140,10 +140,10 @@ def test_too_much_for_hbm_is_an_answer():
     huge = TINY | {"batch_size": 32768, "model.max_positions": 512, "data.seq_lens": 512, "data.max_predictions": 3}
     done = run("--topology=v5e:2x2", "--json", *flags(huge))
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["lengths"]["512"]["fits"] is False
-    assert found["lengths"]["512"]["hbm_gib"] > 15.75
-    assert found["hours_low"] is found["cost_high"] is None
+    plan_json = json.loads(done.stdout)
+    assert plan_json["lengths"]["512"]["fits"] is False
+    assert plan_json["lengths"]["512"]["hbm_gib"] > 15.75
+    assert plan_json["hours_low"] is plan_json["cost_high"] is None
 
 
 @pytest.mark.parametrize(
@@ -178,16 +178,18 @@ def test_the_range_of_a_step():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "words"),
     [
         ("v4:2x2x4", "170 .. 192 W a chip (measured), hosts not in, PUE 1.09"),
         ("v5e:4x4", "66 .. 138 W a chip (the fleet's mean .. an estimated maximum), hosts not in, PUE 1.09"),
     ],
 )
-def test_the_table_says_whose_watts_they_are(name, said):
-    one = plan.LengthPlan(None, 0.0, TIMES, {})
-    made = plan.Plan(chips.find(name), {128: one}, {128: 1000}, 256, 1.0, price=1.0, pue=1.09, kgco2e_per_kwh=0.375)
-    assert any(line.startswith("kWh") and line.endswith(said) for line in tool._totals(made))
+def test_the_table_names_the_source_of_the_watts(name, words):
+    length = plan.LengthPlan(None, 0.0, TIMES, {})
+    run_plan = plan.Plan(
+        chips.find(name), {128: length}, {128: 1000}, 256, 1.0, price=1.0, pue=1.09, kgco2e_per_kwh=0.375
+    )
+    assert any(line.startswith("kWh") and line.endswith(words) for line in tool._totals(run_plan))
 
 
 def noisy(fault):
@@ -198,7 +200,7 @@ def noisy(fault):
             raise fault
 
 
-def test_stderr_of_cpp_is_kept_and_shown_with_a_bug(capfd):
+def test_stderr_of_cpp_is_printed_only_with_a_bug(capfd):
     noisy(None)
     assert capfd.readouterr().err == "progress\n"
     with pytest.raises(ZeroDivisionError):
@@ -221,10 +223,10 @@ def test_the_largest_batch_is_found_in_few_compiles(row, first, jump):
         memory = compiler.Memory(used, 0, 0, 0, 0) if used <= limit else None
         return compiler.Program(1.0, used, limit, memory, None, None, None)
 
-    found, sentence = plan.search_batch(compiled, unit, first)
-    assert found % unit == 0
-    assert compiled(found).fits
-    assert not compiled(found + max(unit, found // 50)).fits
+    batch, sentence = largest_batch.search(compiled, unit, first)
+    assert batch % unit == 0
+    assert compiled(batch).fits
+    assert not compiled(batch + max(unit, batch // 50)).fits
     assert len(tried) <= 12
     assert "rows would need" in sentence
 
@@ -255,21 +257,22 @@ def test_ctrl_c_while_it_compiles_ends_it_at_once_and_leaves_nothing(tmp_path):
 
 def test_no_batch_fits():
     program = compiler.Program(1.0, 99 * 2**30, 16 * 2**30, None, None, None, None)
-    assert plan.search_batch(lambda batch: program, 16, 64)[0] == 0
+    assert largest_batch.search(lambda batch: program, 16, 64)[0] == 0
 
 
 def test_exchanges_are_summed_by_kind():
     ops = [cost.Collective("all-reduce", 2**20, 16, 2), cost.Collective("all-reduce", 2**20, 16, 1),
            cost.Collective("all-gather", 2**22, 16, 1)]  # fmt: skip
-    one = cost.Cost(
+    program_cost = cost.Cost(
         3_000_000, 0, {"copy-start": cost.Uncosted(9, 10**9), "sort": cost.Uncosted(1, 819_000)}, ops, [], {}
     )
     memory = compiler.Memory(100, 200, 0, 0, 0)
-    where = chips.find("v5e:4x4")
-    found = plan.plan_length(where, compiler.Program(1.0, 300, 2**34, memory, one, 1e9, None), 16 * 197e9)
-    each_s = chips.exchange_s(where, "all-reduce", 2**20, 16)
-    assert found.exchanges["all-reduce"] == (3, 3 * 2**20, pytest.approx(3 * each_s))
-    assert found.times.cycles == pytest.approx(2e-3)
-    assert found.times.products == pytest.approx(1e-3)
-    assert found.times.uncosted == pytest.approx(2e-6)  # copies ahead are not waited for
-    assert found.times.links == pytest.approx(3 * each_s + chips.exchange_s(where, "all-gather", 2**22, 16))
+    topology = chips.find("v5e:4x4")
+    program = compiler.Program(1.0, 300, 2**34, memory, program_cost, 1e9, None)
+    length = plan.plan_length(topology, program, 16 * 197e9)
+    reduce_s = chips.exchange_s(topology, "all-reduce", 2**20, 16)
+    assert length.exchanges["all-reduce"] == (3, 3 * 2**20, pytest.approx(3 * reduce_s))
+    assert length.times.cycles == pytest.approx(2e-3)
+    assert length.times.products == pytest.approx(1e-3)
+    assert length.times.uncosted == pytest.approx(2e-6)  # copies ahead are not waited for
+    assert length.times.links == pytest.approx(3 * reduce_s + chips.exchange_s(topology, "all-gather", 2**22, 16))
