@@ -35,7 +35,7 @@ class Description(NamedTuple):
         return {n: count / int(self.rows[n].sum()) for n, count in examples.items()}
 
     def spread(self) -> float:
-        """Returns by what share the text of one group is shown more often than that of another, over all lengths."""
+        """Returns by what share one group repeats its text more often than another, the largest over all lengths."""
         return max(rows.max() / rows.min() - 1 for rows in self.rows.values())
 
 

@@ -46,7 +46,7 @@ def outputs(
     [B, C] if the batch has no `example_starts`, so that a row is one example.
 
     params: as param_layout.pack returns them
-    batch: as task_batches.lay returns it
+    batch: as task_batches.lay_out returns it
     draw: randomness of dropout; None for no dropout
     """
     bert = model.bert.clone(vocab_size=param_layout.padded_size(model.bert.vocab_size))

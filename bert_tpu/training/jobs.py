@@ -29,7 +29,7 @@ class Draw(NamedTuple):
 class Schedule(Protocol):
     """The lengths and sizes of a run's batches. All of it is known before a row is read.
 
-    data.batch_spec.BatchSpec is pretraining's and data.task_batches.Feed is fine-tuning's.
+    data.batch_spec.BatchSpec is pretraining's and data.task_batches.TaskBatches is fine-tuning's.
     """
 
     @property

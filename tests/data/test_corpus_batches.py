@@ -186,7 +186,7 @@ def test_all_of_a_chunk_is_shown_as_often_as_the_original_shows_it(long_text):
     before = np.concatenate([[0], np.cumsum(frequency)])
     edges = first[is_full, None] + (last - first)[is_full, None] * np.arange(11) // 10
     tenths = np.diff(before[edges], axis=1).sum(axis=0) / np.diff(edges, axis=1).sum(axis=0)
-    # Tokens are cut at the ends of A and B, as in the original. All tokens between are shown equally often.
+    # Tokens are cut at the ends of A and B, as in the original. All tokens between come equally often.
     assert tenths[1:9].max() - tenths[1:9].min() < 0.05
     assert tenths.min() > 0.6
     original = np.mean([originals_coverage(long_text, seed) for seed in range(2)], axis=0)
