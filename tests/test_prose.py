@@ -11,6 +11,7 @@ BAD_STARTS = ("Of", "Those", "As", "Within", "What", "Whoever", "Where", "Which"
 UNCOMMON = re.compile(
     r"\b(mends?|mended|beside|anew|whoever|is told|are told)\b|(?<![Tt]here )\b(is|are) no\b(?! longer)"
 )
+FOLDERS = (ROOT, ROOT / "bert_tpu", ROOT / "tests", ROOT / "docs")
 PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = [
     path for folder in ("bert_tpu", "tools", "launch", "configs") for path in sorted((ROOT / folder).rglob("*.py"))
@@ -32,9 +33,10 @@ def test_pages_are_plain_and_name_files_that_exist(path):
     text = path.read_text()
     assert not UNCOMMON.search(text)
     for name in re.findall(r"(?<![\w/.])(?:[a-z_]+/)+[a-z_]+\.(?:py|sh|yaml)\b", text):
-        assert any((folder / name).exists() for folder in (ROOT, ROOT / "bert_tpu", ROOT / "tests", ROOT / "docs")), (
-            name
-        )
+        assert any((folder / name).exists() for folder in FOLDERS), name
+    for name, attribute in re.findall(r"(?<![\w/.])(?!configs)((?:[a-z_]+/)+[a-z_]+\.py):(\w+)", text):
+        source = next(folder / name for folder in FOLDERS if (folder / name).exists()).read_text()
+        assert re.search(rf"^( *(def|class) |){attribute}\b", source, re.MULTILINE), f"{name} has no {attribute}"
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (path.parent / target).exists(), target
 

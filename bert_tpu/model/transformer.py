@@ -97,12 +97,13 @@ class Bert(nn.Module):
         mask_BL: jax.Array,
         places_BM: jax.Array,
         draw: Draw | None = None,
+        starts_BE: jax.Array | None = None,
     ) -> Logits:
         """Returns the scores of the masked places and of "B is random".
 
         places_BM: the masked places; the other arguments are those of `encode`
         """
-        encoded = self.encode(ids_BL, types_BL, mask_BL, draw)
+        encoded = self.encode(ids_BL, types_BL, mask_BL, draw, starts_BE)
         h_BMD = jnp.take_along_axis(encoded.tokens_BLD, places_BM[..., None], axis=1)
         return Logits(self.mlm(h_BMD, encoded.word_VD), self.nsp(encoded.pooled_BD.astype(jnp.float32)))
 

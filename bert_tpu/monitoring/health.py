@@ -142,7 +142,7 @@ def _flat(evaluations: Evaluations, facts: Facts) -> Finding | None:
     newest = late[-1]
     return Finding("flat", (
         f"step {newest['step']:,} is long past the warm-up and the {loss.label}, {newest[loss.name]:.2f} nats, is "
-        f"still at the unigram entropy of {facts.unigram_entropy:.2f}: the model has learnt word frequencies alone; "
+        f"still not below the unigram entropy of {facts.unigram_entropy:.2f}: it knows word frequencies at most; "
         "look at the learning rate (too high or too low) and at the batches (tools.show_batches)"
     ))  # fmt: skip
 

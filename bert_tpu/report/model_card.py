@@ -58,14 +58,17 @@ def pretrained(
     size = card_sections.size(section)
     limits = card_sections.LIMITS.format(positions=section["max_positions"])
     kept: dict[str, Any] = {FACTS: facts}
+    tags, heads = ["bert", "masked-lm", "next-sentence-prediction"], "masked language model, next sentence prediction"
+    if not any(metric.task == "NSP" for metric in run.metrics):
+        tags, heads = tags[:-1], f"{heads} (not trained)"
     data = huggingface_hub.ModelCardData(
         library_name="transformers", pipeline_tag="fill-mask", model_name=f"BERT {size}",
-        tags=["bert", "masked-lm", "next-sentence-prediction"], eval_results=_results(run, later) or None,
+        tags=tags, eval_results=_results(run, later) or None,
         **kept,
     )  # fmt: skip
     return _card(
         data, f"BERT {size}",
-        ("Model details", card_sections.details(section, "masked language model, next sentence prediction", facts)),
+        ("Model details", card_sections.details(section, heads, facts)),
         ("Uses", card_sections.USES),
         ("How to get started", card_sections.START.format(name=name)),
         ("Bias, risks and limits", "\n\n".join([limits, card_sections.bias(later.bias)])),

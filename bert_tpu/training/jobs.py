@@ -1,4 +1,4 @@
-"""The interface of a training to the loop: a Job, its State and the Schedule of its batches. None of them knows BERT."""
+"""The interface of a training to the loop: a Job, its State and the Schedule of its batches. None knows BERT."""
 
 from collections.abc import Callable
 import dataclasses
@@ -51,7 +51,7 @@ class Schedule(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """What is trained. `params` and `batch` are pytrees of arrays; a batch's arrays have rows first."""
+    """A training, as a model and its data define it. `params` and `batch` are pytrees of arrays; a batch's arrays have rows first."""
 
     init: Callable[[jax.Array], Params]  # key -> params
     loss: Callable[[Params, Batch, Draw | None], Sums]  # (params, rows of a batch, None for no dropout) -> sums
