@@ -123,7 +123,7 @@ def _totals(run_plan: plan.Plan) -> list[str]:
         _line("hours", _range(hours)),
         _line("chip-hours", _range(chip_hours)),
         _line("cost", _range(cost)) + f"   at {run_plan.price:.2f} a chip-hour",
-        _line("kWh", _range(kwh)) + f"   {watts}, hosts not in, PUE {run_plan.pue}",
+        _line("kWh", _range(kwh)) + f"   {watts}, without hosts, PUE {run_plan.pue}",
         _line("kg CO2e", _range(kgco2e)) + f"   at {run_plan.kgco2e_per_kwh} kg/kWh",
         f"planned in {run_plan.seconds_to_plan:.0f} s",
     ]

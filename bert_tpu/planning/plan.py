@@ -1,6 +1,6 @@
 """Estimates the needs and costs of a run on a TPU slice: from the compiled step, documented speeds and prices.
 
-All times, and all figures computed from them, are ESTIMATES: nothing has run. `Times` and `Plan` say how they are made.
+All times, and all figures computed from them, are ESTIMATES: nothing has run. `Times` and `Plan` define them.
 """
 
 import collections

@@ -180,8 +180,8 @@ def test_the_range_of_a_step():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("v4:2x2x4", "170 .. 192 W a chip (measured), hosts not in, PUE 1.09"),
-        ("v5e:4x4", "66 .. 138 W a chip (the fleet's mean .. an estimated maximum), hosts not in, PUE 1.09"),
+        ("v4:2x2x4", "170 .. 192 W a chip (measured), without hosts, PUE 1.09"),
+        ("v5e:4x4", "66 .. 138 W a chip (the fleet's mean .. an estimated maximum), without hosts, PUE 1.09"),
     ],
 )
 def test_the_table_names_the_source_of_the_watts(name, words):
