@@ -51,7 +51,7 @@ class Schedule(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """A training without its loop. `params` and `batch` are pytrees of arrays; the arrays of a batch have rows first."""
+    """A training without its loop. `params` and `batch` are pytrees of arrays; rows come first in a batch."""
 
     init: Callable[[jax.Array], Params]  # key -> params
     loss: Callable[[Params, Batch, Draw | None], Sums]  # (params, rows of a batch, None for no dropout) -> sums
