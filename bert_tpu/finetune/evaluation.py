@@ -29,7 +29,7 @@ PREDICTIONS = "predictions"
 def outputs(
     programs: train_step.Programs,
     mesh: jax.sharding.Mesh,
-    params: Any,
+    params: jobs.Params,
     feed: task_batches.TaskBatches,
     rows: token_rows.Rows,
     *,
@@ -109,7 +109,7 @@ def evaluate(
 
 def _bar(books: log.Log, split: str, rows: token_rows.Rows) -> tqdm.tqdm:
     """Returns a progress bar for a split without scores, whose end no other line reports."""
-    books.say(f"answers to {split} ...")
+    books.say(f"predicting {split} ...")
     return progress.bar(len(rows.lengths), split, "row")
 
 

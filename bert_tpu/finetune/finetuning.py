@@ -186,7 +186,7 @@ def first_params(setup: Setup, seed: int) -> dict[str, Any]:
     return encoder | {"head": heads.init_head(setup.model, jax.random.key(seed))}
 
 
-def _first_params(setup: Setup, group: hosts.Hosts, template: Any) -> Any:
+def _first_params(setup: Setup, group: hosts.Hosts, template: jobs.Params) -> jobs.Params:
     """Parameters of all seeds at step 0, stacked, with the shardings of `template`."""
     params = [param_layout.pack(first_params(setup, seed)) for seed in setup.cfg.seeds]
     stacked = jax.tree.map(lambda *leaves: np.stack(jax.device_get(leaves)), *params)

@@ -14,7 +14,7 @@ from bert_tpu.core import command, storage
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, nonfinite, workdir
+from bert_tpu.training import checkpoint, jobs, nonfinite, workdir
 
 # Keys of the `model` section that give the weights their meaning. The others only say how to compute or train them.
 MEANING = (
@@ -158,7 +158,7 @@ def with_sizes(cfg: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return cfg
 
 
-def place_params(params: Any, template: Any, group: Group) -> Any:
+def place_params(params: jobs.Params, template: jobs.Params, group: Group) -> jobs.Params:
     """Returns `params` as global arrays. Raises Disagreement if the hosts have read different weights.
 
     params: a tree that each host has read whole
@@ -174,7 +174,7 @@ def place_params(params: Any, template: Any, group: Group) -> Any:
     return jax.tree.map(put, jax.device_get(params), template)
 
 
-def sha256(params: Any) -> str:
+def sha256(params: jobs.Params) -> str:
     """Returns the SHA-256 of the names and bytes of all leaves of `params`."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -183,12 +183,12 @@ def sha256(params: Any) -> str:
     return digest.hexdigest()
 
 
-def shapes_on_device(section: Mapping[str, Any]) -> Any:
+def shapes_on_device(section: Mapping[str, Any]) -> jobs.Params:
     """Returns `on_device` shapes of a pretraining checkpoint's parameters, for a `model` section."""
     return on_device(jax.eval_shape(param_layout.pack, param_layout.shapes(section)))
 
 
-def on_device(shapes: Any) -> Any:
+def on_device(shapes: jobs.Params) -> jobs.Params:
     """Returns a tree of shapes with the sharding "whole on one local device", for checkpoint.load_params."""
     whole = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)

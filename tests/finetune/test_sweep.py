@@ -80,7 +80,7 @@ def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
             again([*words, change], monkeypatch)
 
 
-def test_a_fault_of_a_run_ends_the_suite_with_its_code(inputs, done, tmp_path, capfd):
+def test_a_fault_of_a_run_ends_the_sweep_with_its_code(inputs, done, tmp_path, capfd):
     model, data, words = inputs
     for directory, init_from, message in (
         (tmp_path, "nowhere", "there is no nowhere"),
