@@ -1,4 +1,4 @@
-"""Hosts of a run: half an environment, a host that never comes, what they agree on, and how one takes all along."""
+"""Hosts of a run: an incomplete environment, a host that never comes, comparing settings, and ending all together."""
 
 import contextlib
 import functools
@@ -30,7 +30,7 @@ NAMES = rendezvous.ENVIRONMENT
         (("h", "4", "0"), "JAX_COORDINATOR_ADDRESS=h has no port: give HOST:8476"),
     ],
 )
-def test_half_an_environment_is_one_sentence(monkeypatch, values, sentence):
+def test_an_incomplete_environment_is_refused_in_one_sentence(monkeypatch, values, sentence):
     for name, value in zip(NAMES, values, strict=True):
         monkeypatch.setenv(name, value)
     with pytest.raises(command.UserError, match=sentence):
@@ -67,13 +67,13 @@ def started(address, count, host, body, timeout_s=60):
     return subprocess.Popen(command, env=setting, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_host_that_never_comes_is_told():
+def test_a_host_that_never_comes_is_reported():
     with started(f"127.0.0.1:{local_pod.free_port()}", 2, 1, "pass", timeout_s=2) as process:
-        said = process.communicate(timeout=60)[1]
+        stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert re.fullmatch(
-        r"error: host 1 of 2 did not meet the others at 127.0.0.1:\d+ within 2 s: check that .*\n", said
-    ), said
+        r"error: host 1 of 2 did not meet the others at 127.0.0.1:\d+ within 2 s: check that .*\n", stderr
+    ), stderr
 
 
 @pytest.mark.parametrize("faulty", [0, 1])
@@ -86,13 +86,13 @@ def test_a_fault_of_one_host_ends_the_other_with_the_same_words(faulty):
     """
     address = f"127.0.0.1:{local_pod.free_port()}"
     with started(address, 2, 0, body) as first, started(address, 2, 1, body) as second:
-        said = [process.communicate(timeout=60) for process in (first, second)]
+        outputs = [process.communicate(timeout=60) for process in (first, second)]
     assert [first.returncode, second.returncode] == [1, 1]
-    assert said[faulty] == ("", "error: the disk is full\n")
-    assert said[1 - faulty] == ("", f"error: host {faulty} stopped: the disk is full\n")
+    assert outputs[faulty] == ("", "error: the disk is full\n")
+    assert outputs[1 - faulty] == ("", f"error: host {faulty} stopped: the disk is full\n")
 
 
-def test_a_broken_collective_is_put_down_to_the_host_that_died():
+def test_a_broken_collective_is_reported_as_the_host_that_died():
     body = """
         import jax, os
         group.silent_s = 3
@@ -103,9 +103,9 @@ def test_a_broken_collective_is_put_down_to_the_host_that_died():
     """
     address = f"127.0.0.1:{local_pod.free_port()}"
     with started(address, 2, 0, body) as first, started(address, 2, 1, body) as second:
-        said = first.communicate(timeout=60)[1]
+        stderr = first.communicate(timeout=60)[1]
     assert (first.returncode, second.returncode) == (1, 9)
-    assert re.fullmatch(r"error: host 1 has given no sign of life for \d s .*\n", said), said
+    assert re.fullmatch(r"error: host 1 has given no sign of life for \d s .*\n", stderr), stderr
 
 
 @contextlib.contextmanager
@@ -123,21 +123,21 @@ def together(count):
         yield groups
     finally:
         for group in groups:
-            group._over.set()  # without waiting for the others, which a test may have left behind
+            group._over.set()  # without waiting for hosts that a test has ended
         time.sleep(2 * hosts.BEAT_S)
         at_once([group.store.shutdown for group in groups])
         service.shutdown()
 
 
 def at_once(calls):
-    """What each call returned or raised, all of them made at the same time."""
-    found = [None] * len(calls)
+    """Runs all calls at the same time; returns the result or the exception of each."""
+    results = [None] * len(calls)
 
     def run(index):
         try:
-            found[index] = calls[index]()
+            results[index] = calls[index]()
         except Exception as fault:
-            found[index] = fault
+            results[index] = fault
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(len(calls))]
     for thread in threads:
@@ -145,7 +145,7 @@ def at_once(calls):
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
-    return found
+    return results
 
 
 def test_hosts_agree_or_name_who_differs_and_in_what():
@@ -163,8 +163,8 @@ def test_hosts_agree_or_name_who_differs_and_in_what():
     with together(4) as groups:
         assert at_once([functools.partial(group.agree, facts) for group in groups]) == [None] * 4
         for changes, sentence in cases:
-            held = [facts | changes.get(group.index, {}) for group in groups]
-            calls = [functools.partial(group.agree, own) for group, own in zip(groups, held, strict=True)]
+            own_facts = [facts | changes.get(group.index, {}) for group in groups]
+            calls = [functools.partial(group.agree, own) for group, own in zip(groups, own_facts, strict=True)]
             for fault in at_once(calls):
                 assert isinstance(fault, command.UserError)
                 assert re.match(sentence, str(fault)), fault
@@ -172,7 +172,7 @@ def test_hosts_agree_or_name_who_differs_and_in_what():
 
 @pytest.mark.parametrize("library", ["tensorflow_cpu", "numpy", "optax"])
 def test_hosts_with_another_library_do_not_start(tmp_path, library):
-    """TensorFlow and NumPy make a batch's bytes. Host 1 finds the metadata of another version first."""
+    """TensorFlow and NumPy make a batch's bytes. Host 1 reads the metadata of another version."""
     folder = tmp_path / "other" / f"{library}-9.9.dist-info"
     folder.mkdir(parents=True)
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {library}\nVersion: 9.9\n")
@@ -185,21 +185,21 @@ def test_hosts_with_another_library_do_not_start(tmp_path, library):
     """
     address = f"127.0.0.1:{local_pod.free_port()}"
     with started(address, 2, 0, body) as first, started(address, 2, 1, body) as second:
-        said = [process.communicate(timeout=60) for process in (first, second)]
+        outputs = [process.communicate(timeout=60) for process in (first, second)]
     assert [first.returncode, second.returncode] == [1, 1]
     differs = rf'error: host 1 \(\S+\) differs: {library.removesuffix("_cpu")} is "9.9" there and "\S+" on host 0; .*\n'
-    for out, fault in said:
+    for out, fault in outputs:
         assert out == ""
         assert re.fullmatch(differs, fault), fault
 
 
-def test_who_is_late_to_compare_says_what_the_others_do():
+def test_a_host_that_compares_late_prints_the_same_error():
     address = f"127.0.0.1:{local_pod.free_port()}"
     late = 'group._set("gather1/1", {"seed": 1, "host": "h"}); __import__("time").sleep(60)'
     with started(address, 2, 0, 'group.agree({"seed": 0})') as first, started(address, 2, 1, late) as second:
-        said = [process.communicate(timeout=60)[1] for process in (first, second)]
-    assert said[0].startswith("error: host 1 (h) differs: seed is 1 there and 0 on host 0; start the same command")
-    assert said[1] == said[0]
+        outputs = [process.communicate(timeout=60)[1] for process in (first, second)]
+    assert outputs[0].startswith("error: host 1 (h) differs: seed is 1 there and 0 on host 0; start the same command")
+    assert outputs[1] == outputs[0]
 
 
 def test_only_host_0_calls_and_all_get_it():
@@ -216,7 +216,7 @@ def test_hosts_of_different_pace_stop_after_the_same_step():
             step = 0
             while True:
                 step += 1
-                time.sleep(0.002 * (group.index + 1))  # each at its own pace, as if no collective held them together
+                time.sleep(0.002 * (group.index + 1))  # each at its own pace, as if no collective kept them together
                 if group.should_stop(step, 15 if group.index == 1 and step > 50 else None):
                     return step, group.signal
 

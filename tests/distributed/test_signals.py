@@ -1,4 +1,4 @@
-"""Signals: at once while there is nothing to save, and a note for the loop afterwards."""
+"""Signals end a start-up at once, and a training run after a checkpoint."""
 
 import os
 import signal
@@ -13,43 +13,43 @@ def send(number):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_start_up_is_left_at_once(monkeypatch, number, code):
-    left = []
-    monkeypatch.setattr(os, "_exit", left.append)
+def test_a_start_up_ends_at_once(monkeypatch, number, code):
+    exit_codes = []
+    monkeypatch.setattr(os, "_exit", exit_codes.append)
     with signals.StopSignals():
         send(number)
-        assert left == [code]
+        assert exit_codes == [code]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_loop_is_told(number, code):
-    with signals.StopSignals() as stopping:
-        stopping.let_loop_save()
-        assert not stopping.is_requested()
-        assert stopping.exit_code() == 0
+def test_a_run_that_trains_only_notes_the_signal(number, code):
+    with signals.StopSignals() as stop_signals:
+        stop_signals.let_loop_save()
+        assert not stop_signals.is_requested()
+        assert stop_signals.exit_code() == 0
         send(number)
-        assert stopping.is_requested()
-        assert stopping.exit_code() == code
+        assert stop_signals.is_requested()
+        assert stop_signals.exit_code() == code
 
 
 def test_a_second_ctrl_c_ends_it_at_once_but_neither_a_double_press_nor_a_second_sigterm(monkeypatch, capsys):
-    left = []
-    monkeypatch.setattr(os, "_exit", left.append)
-    with signals.StopSignals() as stopping:
-        stopping.let_loop_save()
+    exit_codes = []
+    monkeypatch.setattr(os, "_exit", exit_codes.append)
+    with signals.StopSignals() as stop_signals:
+        stop_signals.let_loop_save()
         send(signal.SIGTERM)
         send(signal.SIGTERM)
         send(signal.SIGINT)
-        assert stopping.exit_code() == 130
+        assert stop_signals.exit_code() == 130
         send(signal.SIGINT)
-        assert left == []
+        assert exit_codes == []
         monkeypatch.setattr(signals, "TWICE_S", -1.0)
         send(signal.SIGINT)
-        assert left == [130]
+        assert exit_codes == [130]
         assert "what was not saved yet is lost" in capsys.readouterr().err
 
 
-def test_signals_are_given_back():
+def test_the_handlers_are_restored():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with signals.StopSignals():
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] != before

@@ -1,4 +1,4 @@
-"""The watchdog: it says where a run stands when it stands, and ends it; what goes on it leaves alone."""
+"""The watchdog: it reports where a run makes no progress, and ends it. It leaves a run that makes progress alone."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ def position(step, phase="step", silent_s=0.3):
 
 
 @pytest.mark.parametrize(
-    ("positions", "said"),
+    ("positions", "sentence"),
     [
         ([position(7, "input")], "at step 7 (input)"),
         (
@@ -28,8 +28,8 @@ def position(step, phase="step", silent_s=0.3):
         ([position(8), position(8)], "no host lags: host 0 (this one) is at step 8 (step), host 1 is at step 8 (step)"),
     ],
 )
-def test_the_host_that_lags_is_named(positions, said):
-    assert watchdog.describe_positions(positions, 0).startswith(said)
+def test_the_host_that_lags_is_named(positions, sentence):
+    assert watchdog.describe_positions(positions, 0).startswith(sentence)
 
 
 def test_limits_out_of_order_are_refused():
@@ -37,7 +37,7 @@ def test_limits_out_of_order_are_refused():
         watchdog.Watchdog(silent_s=30, stacks_s=10, exit_s=5, group=hosts.Hosts())
 
 
-STANDS = """
+NO_PROGRESS = """
 import sys, time
 from bert_tpu.distributed import hosts, watchdog
 def reads_a_bucket_that_does_not_answer():
@@ -51,9 +51,9 @@ with watchdog.Watchdog(silent_s=30, stacks_s=float(sys.argv[1]), exit_s=float(sy
 """
 
 
-def test_a_run_that_stands_shows_its_stacks_and_ends():
+def test_a_run_without_progress_prints_its_stacks_and_ends():
     begun_s = time.monotonic()
-    command = [sys.executable, "-c", STANDS, "1", "3", "input"]
+    command = [sys.executable, "-c", NO_PROGRESS, "1", "3", "input"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert done.returncode == 1
     first, *stacks, last = done.stderr.splitlines()
@@ -67,7 +67,7 @@ def test_a_run_that_stands_shows_its_stacks_and_ends():
 def test_what_may_take_long_may_and_0_turns_it_off(limits):
     """A save of 4 s under a step's limit of 1 s and 3 s; a step of 4 s with no limit to its end."""
     words = ["checkpoint" if limits == ("1", "3") else "input"]
-    program = STANDS.replace("time.sleep(60)", "time.sleep(4)")
+    program = NO_PROGRESS.replace("time.sleep(60)", "time.sleep(4)")
     done = subprocess.run([sys.executable, "-c", program, *limits, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert ("warning" in done.stderr) == (limits == ("2", "0"))

@@ -221,8 +221,8 @@ def test_hosts_that_have_other_rows_to_be_judged_on_say_so_before_they_wait_for_
     with local_pod.Pod(
         tmp_path / "logs", words, hosts=2, devices=1, each=each.__getitem__, program="bert_tpu.finetune"
     ) as pod:
-        assert pod.codes() == [1, 1]
-    assert "task.sha256.validation" in pod.said(0)
+        assert pod.exit_codes() == [1, 1]
+    assert "task.sha256.validation" in pod.stderr(0)
 
 
 def test_hosts_that_start_from_other_weights_say_so(keys, tmp_path):
@@ -234,8 +234,8 @@ def test_hosts_that_start_from_other_weights_say_so(keys, tmp_path):
     with local_pod.Pod(
         tmp_path / "logs", words, hosts=2, devices=1, each=each.__getitem__, program="bert_tpu.finetune"
     ) as pod:
-        assert pod.codes() == [1, 1]
-    assert "differs: the SHA-256 of the weights in init_from is" in pod.said(0)
+        assert pod.exit_codes() == [1, 1]
+    assert "differs: the SHA-256 of the weights in init_from is" in pod.stderr(0)
 
 
 @pytest.mark.parametrize("step", ["", "checkpoints/7"])
@@ -280,12 +280,12 @@ def test_two_hosts_train_and_judge_as_one_does_and_what_they_save_goes_on_alone(
     with local_pod.Pod(tmp_path / "a", words, hosts=2, devices=2, program="bert_tpu.finetune") as pod:
         pod.wait_until(lambda: (run / "checkpoints").exists() and tiny_runs.steps(run))
         pod.send(1, signal.SIGTERM)
-        assert pod.codes() == [143, 143]
+        assert pod.exit_codes() == [143, 143]
     assert 12 <= tiny_runs.steps(run)[-1] < STEPS
     with local_pod.Pod(tmp_path / "b", words, hosts=2, devices=2, program="bert_tpu.finetune") as pod:
-        assert pod.codes() == [0, 0]
-    assert "validation: accuracy" in pod.said(0)
-    assert pod.said(1) == ""
+        assert pod.exit_codes() == [0, 0]
+    assert "validation: accuracy" in pod.stderr(0)
+    assert pod.stderr(1) == ""
     # As on one host: the same rows are learnt from and judged, and rounding grows from step to step.
     ours, alone = (np.load(place / "predictions" / "validation.npy") for place in (run, whole))
     np.testing.assert_allclose(ours, alone, atol=0.05 * np.abs(alone).max())

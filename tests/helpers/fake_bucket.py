@@ -1,7 +1,7 @@
-"""A bucket that is a folder: `python tests/helpers/fake_bucket.py FOLDER WORD...` pretrains with gs:// meaning FOLDER.
+"""A folder as a bucket: `python tests/helpers/fake_bucket.py FOLDER WORD...` pretrains with gs:// meaning FOLDER.
 
-Three clients reach a bucket: etils.epath (by TensorFlow) for small files and google-cloud-storage for its kind, of
-which this file takes the place, and TensorStore for arrays, which finds a server here that speaks its protocol.
+Three clients reach a bucket. This file replaces two of them: etils.epath (by TensorFlow) for small files, and
+google-cloud-storage for the kind of the bucket. TensorStore, for arrays, gets a server that speaks its protocol.
 https://docs.cloud.google.com/storage/docs/json_api/v1/objects
 """
 
@@ -23,7 +23,7 @@ URL = "TENSORSTORE_GCS_HTTP_URL"
 
 
 class Folder:
-    """epath's backend, with gs://B/N as FOLDER/B/N."""
+    """A backend of epath that reads gs://B/N from FOLDER/B/N."""
 
     def __init__(self, folder):
         self._folder = f"{folder}/"
@@ -54,7 +54,7 @@ def _plain(path):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Objects by media upload, ranged reads, listing and deletion; a generation is a hash of the content."""
+    """Serves objects: media upload, ranged reads, listing, deletion. An object's generation is a hash of its content."""
 
     protocol_version = "HTTP/1.1"
 
@@ -79,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _refused(self, path, query):
-        """True, and answered, if a condition on the generation does not hold."""
+        """Returns whether a condition on the generation is not met; if so, the request is answered."""
         wanted = query.get("ifGenerationMatch")
         if wanted is not None and wanted != _generation(path):
             self._answer(412, {"error": {"code": 412}})
@@ -95,7 +95,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             new = folder / f"{name}.new"
             new.write_bytes(body)
-            new.replace(folder / name)  # an object is there whole or not at all
+            new.replace(folder / name)  # an object appears complete or not at all
             self._answer(200, {"name": name, "generation": _generation(folder / name), "size": str(len(body))})
 
     def do_GET(self):
@@ -139,12 +139,12 @@ def start(folder) -> http.server.ThreadingHTTPServer:
 
 
 def url(server):
-    """The variable of the environment by which TensorStore finds `server`."""
+    """Returns the variable of the environment that leads TensorStore to `server`."""
     return {URL: f"http://127.0.0.1:{server.server_port}"}
 
 
 def serve(folder):
-    """From here on gs:// is `folder`, in this process. Hosts of a pod have one server, which the environment names."""
+    """Makes gs:// mean `folder` in this process. Hosts of a pod share one server, which the environment names."""
     if URL not in os.environ:
         os.environ |= url(start(folder))
     os.environ["GOOGLE_AUTH_TOKEN_FOR_TESTING"] = "none"

@@ -11,10 +11,10 @@ from helpers import quick_xla, warm_processes
 
 
 class Pod:
-    """Context of hosts 0 .. count - 1 that all run the same command; at its end all are dead."""
+    """Context of hosts 0 .. count - 1 that all run the same command. It kills them at its end."""
 
     def __init__(self, logs, words, *, hosts, devices, each=lambda host: (), program="bert_tpu.pretrain"):
-        """each: function host -> further words. logs: a new folder for what each host says."""
+        """Starts the hosts. each: function host -> more words of its command. logs: a new folder for their stderr."""
         logs.mkdir(parents=True)
         self.logs = [logs / f"host{host}.txt" for host in range(hosts)]
         address = f"127.0.0.1:{free_port()}"
@@ -37,20 +37,20 @@ class Pod:
             process.kill()
             process.wait()
 
-    def said(self, host):
-        """What a host has said on its stderr; Gloo has stdout for itself."""
+    def stderr(self, host):
+        """Returns what a host has printed to stderr. Gloo prints to stdout."""
         return self.logs[host].read_text()
 
-    def codes(self, timeout_s=300):
-        """Every host's exit code, once all have ended."""
+    def exit_codes(self, timeout_s=300):
+        """Waits until all hosts have ended and returns the exit code of each."""
         until_s = time.monotonic() + timeout_s
         return [process.wait(max(0.1, until_s - time.monotonic())) for process in self.processes]
 
     def wait_until(self, moment):
-        """Returns once `moment()` holds."""
+        """Waits until `moment()` is true."""
         while not moment():
             ended = [host for host, process in enumerate(self.processes) if process.poll() is not None]
-            assert not ended, f"hosts {ended} ended too early: {self.said(ended[0])}"
+            assert not ended, f"hosts {ended} ended too early: {self.stderr(ended[0])}"
             time.sleep(0.01)
 
     def send(self, host, number):
@@ -59,13 +59,13 @@ class Pod:
 
 
 def free_port():
-    """A port that nobody listens on."""
+    """Returns a port that nobody listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
 
 
 def environment(address, count, host):
-    """What a launcher sets on each host; nothing where there is one."""
+    """Returns the variables that a launcher sets on each host; none for one host alone."""
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     return dict(zip(names, (address, str(count), str(host)), strict=True)) if count > 1 else {}

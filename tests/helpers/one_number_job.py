@@ -1,6 +1,6 @@
-"""Trainings of one number, of which a batch decides whether its step is finite: for what a run does about that.
+"""Runs that train one number. The batch decides whether a step is finite, for tests of skipped steps.
 
-The loss is the number and its gradient 1: Adam's update is then 1 at every step, and the number falls by the rate.
+The loss is the number, its gradient is 1, and Adam's update is 1 at every step: the number falls by the learning rate.
 """
 
 import time
@@ -24,9 +24,9 @@ KEYS = {
 
 
 def job(seed=0, turns=0, **changes):
-    """The Job of one training, or of several where `seed` is a tuple.
+    """Returns the Job of one training, or of several if `seed` is a tuple.
 
-    turns: of a loop that a step computes on each device and that changes nothing. changes: of OPTIM.
+    turns: number of turns of a loop that each step also computes, without an effect. changes: of OPTIM.
     """
     rule, rate = optim.make(**OPTIM | changes)
 
@@ -45,15 +45,15 @@ def job(seed=0, turns=0, **changes):
 
 
 def batch(bad, step, seed=0):
-    """(sequence length, batch of `step`). bad: steps that are not finite, or of several trainings a list of each."""
+    """Returns (sequence length, batch of `step`). bad: steps that are not finite; of several trainings a list each."""
     if isinstance(seed, tuple):
-        each = [step in (bad[number] if bad else ()) for number in range(len(seed))]
-        return SEQ_LEN, {"bad": np.tile(np.array(each, np.int32), (ROWS, 1))}
+        is_bad = [step in (bad[number] if bad else ()) for number in range(len(seed))]
+        return SEQ_LEN, {"bad": np.tile(np.array(is_bad, np.int32), (ROWS, 1))}
     return SEQ_LEN, {"bad": np.full(ROWS, step in bad, np.int32)}
 
 
 class Schedule:
-    """Steps of one length."""
+    """A jobs.Schedule of steps of one length."""
 
     batch_size = ROWS
 
@@ -71,26 +71,28 @@ class Schedule:
 
 
 def run(directory, bad, seed=0, turns=0, input_s=0.0, **changes):
-    """Trains in `directory` as a user's run does; returns the exit code.
+    """Trains in `directory` like a user's run; returns the exit code.
 
-    turns: as `job` has it. input_s: how long a batch takes. changes: of KEYS.
+    bad: as in `batch`. turns: as in `job`. input_s: seconds that a batch takes. changes: of KEYS.
     """
     cfg = tiny_runs.configured(KEYS | {"compile_cache": ""} | changes)
-    this = job(seed, turns, num_steps=cfg.num_steps)
+    training_job = job(seed, turns, num_steps=cfg.num_steps)
 
     def batches_from(step):
         for number in range(step, cfg.num_steps):
             time.sleep(input_s)
             yield batch(bad, number, seed)
 
-    def evaluate(programs, on, state, books, finished):
+    def evaluate(programs, mesh, state, run_log, finished):
         if cfg.eval.num_batches:
-            books.evaluation(finished, _whole(loop.evaluate(programs, on, state.params, [batch([], 0)])))
+            run_log.evaluation(finished, _whole(loop.evaluate(programs, mesh, state.params, [batch([], 0)])))
 
     return trainer.run(cfg, trainer.Training(
-        job=this, schedule=Schedule(), objectives=("mlm_loss",), facts={"seed": seed},
+        job=training_job, schedule=Schedule(), objectives=("mlm_loss",), facts={"seed": seed},
         vocabulary=small_bert.VOCAB, size=1, first_params=None,
-        compile_programs=lambda mesh: train_step.compile_programs(this, mesh, eval_shapes={SEQ_LEN: {"bad": (ROWS,)}}),
+        compile_programs=lambda mesh: train_step.compile_programs(
+            training_job, mesh, eval_shapes={SEQ_LEN: {"bad": (ROWS,)}}
+        ),
         open_data=lambda *_: trainer.Data(batches_from, evaluate), warmup=optim.WarmUp("", 4, 4),
         advice="advice for step {step}",
     ), directory)  # fmt: skip

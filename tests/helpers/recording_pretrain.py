@@ -1,4 +1,4 @@
-"""Pretraining as it is, but each batch's rows that lie on this host's devices are also written to $RECORD."""
+"""Pretraining that also writes the rows of each batch that are on this host's devices to $RECORD."""
 
 import os
 import pathlib
@@ -14,14 +14,14 @@ FOLDER = pathlib.Path(os.environ["RECORD"])
 put, count = mesh.put_batch, 0
 
 
-def put_and_write(batch, on):
+def put_and_write(batch, mesh):
     global count
-    placed = put(batch, on)
-    held = {}
+    placed = put(batch, mesh)
+    rows = {}
     for name, array in placed.items():
         for shard in array.addressable_shards:
-            held[f"{name}@{shard.index[0].start or 0}"] = np.asarray(shard.data)
-    np.savez(FOLDER / f"{count}.{jax.process_index()}.npz", **held)
+            rows[f"{name}@{shard.index[0].start or 0}"] = np.asarray(shard.data)
+    np.savez(FOLDER / f"{count}.{jax.process_index()}.npz", **rows)
     count += 1
     return placed
 

@@ -1,4 +1,4 @@
-"""Tests of checkpoints save these states."""
+"""States that the tests of checkpoints save."""
 
 import pathlib
 
@@ -13,11 +13,11 @@ WHOLE = mesh.replicated(mesh.make(jax.devices()))
 
 
 def state(step):
-    """A state whose arrays are all other ones at another step; `table` is large enough for a file of its own."""
+    """Returns a state whose arrays all differ from step to step. `table` is large enough for a file of its own."""
     params = {"table": np.random.default_rng(step).normal(size=(50, 40)).astype(np.float32), "bias": np.float32([step])}
     opt = ({"m": np.full(3, 2 * step, np.float32)}, ())
     return jax.device_put(jobs.State(np.int32(step), params, opt), WHOLE)
 
 
-def opened(directory, **changes):
+def open_checkpoints(directory, **changes):
     return checkpoint.Checkpoints(directory=directory, **{"every_steps": 1, "keep_last": 9, "keep_every": 0} | changes)

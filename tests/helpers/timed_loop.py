@@ -1,10 +1,10 @@
-"""Runs the loop on steps of two lengths whose costs are known, and prints what it credits each step with.
+"""Runs the loop on steps of two lengths whose costs are known, and prints the times that it credits to each step.
 
 python tests/helpers/timed_loop.py MODE SHORT_MS LONG_MS SHORT_INPUT_MS LONG_INPUT_MS
 
-MODE: "sync", where a step is computed as it is called, or "async", where it is in the background. Steps of 8 and 16
-tokens alternate; the device computes and the input sleeps about so many milliseconds for each. Evaluations and saves
-take 80 ms.
+MODE: "sync" computes a step in its call, "async" in the background. Steps of 8 and 16 tokens alternate. SHORT_MS and
+LONG_MS: milliseconds that the device computes. SHORT_INPUT_MS and LONG_INPUT_MS: milliseconds that the input sleeps.
+Evaluations and saves take 80 ms.
 """
 
 import json
@@ -26,7 +26,7 @@ PROBES = 7
 
 
 def program(turns):
-    """A compiled step of so many turns of one loop."""
+    """Returns a compiled step of `turns` turns of one loop."""
 
     def step(state, batch):
         total = jax.lax.fori_loop(0, turns, lambda _, x: jnp.sin(x @ x), jnp.full((32, 32), state))
@@ -38,7 +38,7 @@ def program(turns):
 
 
 def turns_a_second():
-    """Of the loop, at its fastest."""
+    """Returns the turns that `program` computes in a second, in the fastest of ten runs."""
     turns, run = 1000, program(1000)
     spent_s = []
     for _ in range(10):
@@ -52,8 +52,8 @@ def turns_a_second():
 def main():
     """Prints one JSON object.
 
-    credited: [step, length, seconds, input wait] of each step. called_share: the share of a step's 50 ms that went by
-    in its call, the median of PROBES.
+    credited: [step, length, seconds, input wait] of each step. called_share: share of a step's 50 ms that passed in its
+    call, the median of PROBES.
     """
     mode, *costs = sys.argv[1:]
     short_s, long_s, short_input_s, long_input_s = (float(cost) / 1000 for cost in costs)

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the newest sound one is taken, none is overwritten, and only what may go goes."""
+"""Checkpoints: complete or absent; the newest sound one is restored, none is overwritten, and only old ones go."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import sys
 import time
 
 from conftest import ROOT
-from helpers.saved_states import HERE, WHOLE, opened, state
+from helpers.saved_states import HERE, WHOLE, open_checkpoints, state
 import jax
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ def like():
 
 
 def saved(directory, *steps, **changes):
-    """`directory` with a checkpoint of each step, the way one run leaves them."""
-    checkpoints = opened(directory, **changes)
+    """Returns `directory` with a checkpoint of each step, as one run leaves them."""
+    checkpoints = open_checkpoints(directory, **changes)
     for step in steps:
         checkpoints.save(state(step), {"note": step})
     checkpoints.close()
@@ -33,15 +33,15 @@ def saved(directory, *steps, **changes):
 
 
 def restored(directory):
-    """(step, note) of what a restart takes, once every array is the one that was saved."""
-    checkpoints = opened(directory)
-    found = checkpoints.restore(like())
+    """Returns (step, note) of the checkpoint that a restart takes; asserts that every array is the saved one."""
+    checkpoints = open_checkpoints(directory)
+    items = checkpoints.restore(like())
     checkpoints.close()
-    if found is None:
+    if items is None:
         return None
-    step = int(found[0].step)
-    jax.tree.map(np.testing.assert_array_equal, found[0], state(step))
-    return step, found[1]["note"]
+    step = int(items[0].step)
+    jax.tree.map(np.testing.assert_array_equal, items[0], state(step))
+    return step, items[1]["note"]
 
 
 def steps(directory):
@@ -59,7 +59,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture
 def directory(two, tmp_path):
-    """A directory of one's own with the sound checkpoints 10 and 20."""
+    """A new directory with the sound checkpoints 10 and 20."""
     return shutil.copytree(two, tmp_path / "checkpoints")
 
 
@@ -105,13 +105,13 @@ def test_damaged_newest_is_named_and_the_one_before_is_used(directory, capsys, d
 def test_nothing_readable_is_refused_and_left_in_place(directory):
     for step in (10, 20):
         flip(largest(directory / str(step) / "params"))
-    for _ in range(2):  # a second start must not begin anew either
+    for _ in range(2):  # a second start must not begin at step 0 either
         with pytest.raises(command.UserError, match=r"no checkpoint in .* can be read \(the newest: .* is damaged"):
             restored(directory)
     assert steps(directory) == [10, 20]
 
 
-def test_half_written_checkpoint_is_swept_away(directory):
+def test_a_half_written_checkpoint_is_deleted(directory):
     (directory / "20").rename(directory / "25.orbax-checkpoint-tmp")
     assert restored(directory) == (10, 10)
     saved(directory, 30)
@@ -120,13 +120,13 @@ def test_half_written_checkpoint_is_swept_away(directory):
 
 def test_half_written_checkpoint_is_gone_once_a_run_has_closed(directory):
     (directory / "20").rename(directory / "25.orbax-checkpoint-tmp")
-    opened(directory).close()
+    open_checkpoints(directory).close()
     assert [path.name for path in directory.iterdir()] == ["10"]
 
 
 @pytest.mark.parametrize("step", [20, 15])
 def test_newer_checkpoint_of_another_writer_is_never_overwritten(directory, step):
-    first = opened(directory)
+    first = open_checkpoints(directory)
     assert int(first.restore(like())[0].step) == 20
     saved(directory, 30)  # somebody else
     before = (directory / "30" / "SHA256SUMS").read_bytes()
@@ -153,16 +153,16 @@ def test_keep_last_counts_those_of_former_starts(directory):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Function after whose call no file grows past 2,000 bytes: TensorStore meets it as it meets a full disk."""
+    """A function that stops files from growing past 2,000 bytes: to TensorStore that is like a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # to be put back
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # restored at the end
     orbax_setup.quiet()
     yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_full_disk_names_what_is_whole_and_loses_nothing(directory, full_disk):
-    checkpoints = opened(directory)
+    checkpoints = open_checkpoints(directory)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     full_disk()
     checkpoints.save(state(30), {})
@@ -178,8 +178,8 @@ def test_full_disk_names_what_is_whole_and_loses_nothing(directory, full_disk):
     assert restored(directory) == (30, 30)
 
 
-def test_failed_save_is_told_at_the_next_step_not_at_the_next_save(directory, full_disk):
-    checkpoints = opened(directory)
+def test_a_failed_save_is_reported_at_the_next_step_not_at_the_next_save(directory, full_disk):
+    checkpoints = open_checkpoints(directory)
     checkpoints.check()  # nothing yet
     full_disk()
     checkpoints.save(state(30), {})
@@ -203,7 +203,7 @@ from bert_tpu.training import checkpoint, orbax_setup
 def main():
     orbax_setup.quiet()
     directory, params_alone = pathlib.Path(sys.argv[1]), sys.argv[2] == "params"
-    checkpoints = saved_states.opened(directory)
+    checkpoints = saved_states.open_checkpoints(directory)
     state = saved_states.state(30)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY))
     if params_alone:

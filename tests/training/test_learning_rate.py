@@ -1,4 +1,4 @@
-"""The learning rate that acts is the one that is logged, whatever steps are skipped."""
+"""The logged learning rate is the one that moves the parameters, whichever steps are skipped."""
 
 from helpers import one_number_job, small_bert, tiny_finetunings, tiny_runs, warm_processes
 from helpers.one_number_job import RATE, STEPS
@@ -33,12 +33,12 @@ def test_parameters_move_by_the_logged_rates_where_every_fourth_step_is_skipped(
 def test_of_several_trainings_each_moves_by_the_one_rate(rule):
     """One is never skipped, one every fourth time, and one all the first half."""
     bad = [(), range(3, STEPS, 4), range(STEPS // 2)]
-    job, on = one_number_job.job(seed=(0, 1, 2), name=rule), mesh.make(jax.devices())
-    state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, on))()
-    step, numbers = train_step.jit_step(job, on), []
+    job, devices = one_number_job.job(seed=(0, 1, 2), name=rule), mesh.make(jax.devices())
+    state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, devices))()
+    step, numbers = train_step.jit_step(job, devices), []
     for number in range(STEPS):
         numbers.append(np.asarray(state.params["bias"]))
-        state, sums = step(state, mesh.put_batch(one_number_job.batch(bad, number, job.seed)[1], on))
+        state, sums = step(state, mesh.put_batch(one_number_job.batch(bad, number, job.seed)[1], devices))
         np.testing.assert_array_equal(sums["skipped"][0], [number in of for of in bad])
     moved = -np.diff(numbers, axis=0)
     for training, of in enumerate(bad):
@@ -47,7 +47,7 @@ def test_of_several_trainings_each_moves_by_the_one_rate(rule):
 
 
 def warned(text):
-    """The sentence on a peak that is not reached, and the rate in it."""
+    """Returns the warning about a peak that is not reached, and the rate in it."""
     [sentence] = [line for line in text.splitlines() if "never reaches optim.learning_rate" in line]
     return sentence, float(sentence.split(" rises to ")[1].split()[0])
 

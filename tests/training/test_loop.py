@@ -1,4 +1,4 @@
-"""The loop's account of time: what a step took, and what was waited for its input, are that step's own."""
+"""The loop credits each step with its own seconds and its own wait for input, and settles steps in order."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from bert_tpu.distributed import mesh
 from bert_tpu.hardware import device_memory
 from bert_tpu.training import loop
 
-MODES = ["sync", "async"]  # how XLA:CPU computes a step: as it is called, or in the background, as a TPU does
+MODES = ["sync", "async"]  # how XLA:CPU computes a step: in its call, or in the background like a TPU
 
 
 def credited(mode, short_ms, long_ms, short_input_ms, long_input_ms):
-    """[step, length, seconds, input wait] of each step of timed.py's run."""
+    """Returns [step, length, seconds, input wait] of each step of helpers/timed_loop.py."""
     costs = map(str, (short_ms, long_ms, short_input_ms, long_input_ms))
     setting = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     done = subprocess.run(
@@ -35,21 +35,21 @@ def credited(mode, short_ms, long_ms, short_input_ms, long_input_ms):
         capture_output=True,
         text=True,
     )
-    found = json.loads(done.stdout)
-    assert (found["called_share"] > 0.5) == (mode == "sync"), "the mode is not what it is called"
-    assert [step for step, *_ in found["credited"]] == list(range(1, timed_loop.STEPS + 1))
-    return found["credited"]
+    result = json.loads(done.stdout)
+    assert (result["called_share"] > 0.5) == (mode == "sync"), "the mode is not what it is called"
+    assert [step for step, *_ in result["credited"]] == list(range(1, timed_loop.STEPS + 1))
+    return result["credited"]
 
 
 def by_length(steps):
-    """Sequence length -> (seconds of its steps, their input waits), without the first two steps."""
+    """Returns sequence length -> (seconds of its steps, their input waits), without the first two steps."""
     return {
         length: tuple(zip(*[pair for step, n, *pair in steps if n == length and step > 2], strict=True))
         for length in (8, 16)
     }
 
 
-# Bounds are wide: on a busy machine a step of 10 ms may take 80, and its end may be noted as late.
+# Bounds are wide: on a busy machine a step of 10 ms may take 80, and its end may be noted just as late.
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -76,7 +76,7 @@ def test_each_length_has_the_wait_for_its_own_input_as_far_as_the_device_waited(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("between", [timed_loop.EVALUATE_EVERY, timed_loop.SAVE_EVERY])
-def test_an_evaluation_and_a_save_are_no_step_s(mode, between):
+def test_no_step_is_credited_with_an_evaluation_or_a_save(mode, between):
     """They take 80 ms each, and a step 5."""
     seconds = {step: seconds for step, _, seconds, _ in credited(mode, 5, 5, 0, 0)}
     assert min(seconds[step + 1] for step in range(between, timed_loop.STEPS, between)) < 0.06
@@ -89,7 +89,7 @@ def hooks(**changes):
 
 
 def run(program, **changes):
-    """Six steps of the function `program` on eight devices."""
+    """Runs six steps of the function `program` on eight devices."""
     batches = iter([(8, {"ids": np.zeros((8, 8), np.int32)})] * 6)
     return loop.run(
         SimpleNamespace(step={8: program}), mesh.make(jax.devices()), jnp.zeros(()), batches, first_step=0, num_steps=6,
@@ -101,7 +101,7 @@ def threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("sums")]
 
 
-def test_a_step_is_dispatched_before_the_sums_of_the_one_before_are_in_the_books():
+def test_a_step_is_dispatched_before_the_hooks_get_the_sums_of_the_one_before():
     order = []
 
     def step(state, batch):
@@ -110,10 +110,10 @@ def test_a_step_is_dispatched_before_the_sums_of_the_one_before_are_in_the_books
 
     def book(number, seq_len, sums, seconds, input_s):
         assert (float(sums["number"][0]), threads()) == (number, ["sums_0"])
-        order.append("booked")
+        order.append("handed_over")
 
     assert float(run(step, step=book)) == 6
-    assert order == ["dispatched", *["dispatched", "booked"] * 5, "booked"]
+    assert order == ["dispatched", *["dispatched", "handed_over"] * 5, "handed_over"]
     assert threads() == []
 
 
@@ -125,7 +125,7 @@ class Broken:
 
 
 def test_a_fault_of_a_device_comes_out_of_the_loop_and_the_thread_ends():
-    called, booked = [], []
+    called, handed_over = [], []
 
     def program(state, batch):
         called.append(len(called) + 1)
@@ -135,8 +135,8 @@ def test_a_fault_of_a_device_comes_out_of_the_loop_and_the_thread_ends():
         pytest.raises(command.UserError, match="a device's memory is too small; take less"),
         device_memory.explain_shortage("take less"),
     ):
-        run(program, step=lambda step, *_: booked.append(step))
-    assert (called, booked) == ([1, 2, 3, 4], [1, 2])
+        run(program, step=lambda step, *_: handed_over.append(step))
+    assert (called, handed_over) == ([1, 2, 3, 4], [1, 2])
     assert threads() == []
 
 
@@ -187,11 +187,11 @@ def recomputing(waits_for, done, compiling=lambda: None, **changes):
     "waits_for", [(), (1,), (6,), (2, 3), (3, 4, 6), (1, 2, 3, 4, 5, 6)], ids=lambda steps: str(steps)
 )
 def test_a_step_that_waits_is_computed_by_the_exact_program_in_its_turn(waits_for):
-    """Its batch is its own, its sums are booked once, and what is evaluated or saved waits for nothing."""
-    done, booked, seen = [], [], []
+    """It gets its own batch, its sums come once, and a state that is evaluated or saved does not wait."""
+    done, handed_over, seen = [], [], []
 
     def book(step, seq_len, sums, seconds, input_s):
-        booked.append((step, float(sums["loss"][0]), float(sums["recomputed"][0])))
+        handed_over.append((step, float(sums["loss"][0]), float(sums["recomputed"][0])))
 
     def see(step, state):
         seen.append(step)
@@ -202,11 +202,11 @@ def test_a_step_that_waits_is_computed_by_the_exact_program_in_its_turn(waits_fo
     computed = [pair for pair in done if pair[0] != "compiled"]
     assert computed == [("exact" if step in waits_for else "fast", step) for step in range(1, 7)]
     assert done.count(("compiled", 8)) == bool(waits_for)
-    assert booked == [(step, step, step in waits_for) for step in range(1, 7)]
+    assert handed_over == [(step, step, step in waits_for) for step in range(1, 7)]
     assert seen == [3, 4, 6, 6]
 
 
-def test_a_run_that_stops_behind_a_step_that_waits_saves_it_computed():
+def test_a_run_that_stops_after_a_step_that_waits_saves_the_computed_step():
     saved = []
     state = recomputing(
         (2,), [], should_stop=lambda step: step == 2, save=lambda step, state: saved.append((step, state))
@@ -215,8 +215,8 @@ def test_a_run_that_stops_behind_a_step_that_waits_saves_it_computed():
     assert state == (2, False)
 
 
-def test_to_compile_the_exact_program_is_no_step_s_time_and_is_reported(monkeypatch):
-    """By a clock that leaps by an hour meanwhile."""
+def test_compiling_the_exact_program_is_reported_and_credited_to_no_step(monkeypatch):
+    """The clock leaps by an hour during the compilation."""
     phases, seconds, reports, leaps = [], [], [], []
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + sum(leaps)))
     recomputing(

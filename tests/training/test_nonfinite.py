@@ -1,4 +1,4 @@
-"""A run that has gone wrong for good: it stops, names its batches, and one of them can be computed again."""
+"""A run whose steps stay not finite: it stops, names their batches, and one of them can be computed again."""
 
 import json
 import re
@@ -18,15 +18,15 @@ from bert_tpu.training import checkpoint, nonfinite, trainer, workdir
 
 
 @pytest.fixture(scope="module")
-def given(corpus_dir, tmp_path_factory):
+def options(corpus_dir, tmp_path_factory):
     changes = {"nonfinite.stop_after": 4, "log.every_steps": 2, "eval.num_batches": 0, "model.dtype": "bfloat16"}
     changes |= {"data.seq_lens": (16,), "data.max_predictions": (4,)}  # one program to compile
     return tiny_runs.keys(corpus_dir, tmp_path_factory) | changes
 
 
-def poison(directory, given, value):
+def poison(directory, options, value):
     """Writes `value` into one parameter of the newest checkpoint, as a faulty chip would before a save."""
-    cfg = tiny_runs.configured(given)
+    cfg = tiny_runs.configured(options)
     checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", **cfg.checkpoint)
     state, meta = trainer.restore_or_init(pretraining.make_job(cfg), mesh.make(jax.devices()), checkpoints)
     leaves, tree = jax.tree.flatten(state.params)
@@ -39,23 +39,23 @@ def poison(directory, given, value):
     return name, int(state.step) + 1
 
 
-def replayed(given, directory, step):
-    words = [*tiny_runs.words(given, directory), f"--replay={step}"]
+def replayed(options, directory, step):
+    words = [*tiny_runs.words(options, directory), f"--replay={step}"]
     done = warm_processes.run("bert_tpu.pretrain", words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def shown(given, step):
+def printed_batch(options, step):
     """The SHA-256 that tools.show_batches prints."""
-    words = [word for word in tiny_runs.words(given, "") if not word.startswith("--workdir")]
+    words = [word for word in tiny_runs.words(options, "") if not word.startswith("--workdir")]
     return json.loads(
         warm_processes.run("tools.show_batches", [*words, f"--steps={step}", "--json", "--rows=0"]).stdout
     )
 
 
-def test_a_poisoned_run_stops_and_a_replay_names_the_value(given, tmp_path):
-    short = given | {"num_steps": 20}
+def test_a_poisoned_run_stops_and_a_replay_names_the_value(options, tmp_path):
+    short = options | {"num_steps": 20}
     cfg = tiny_runs.configured(short)
     with pytest.MonkeyPatch.context() as patch:  # a run that was stopped after a few steps
         patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 5)
@@ -63,49 +63,49 @@ def test_a_poisoned_run_stops_and_a_replay_names_the_value(given, tmp_path):
     name, first = poison(tmp_path, short, np.inf)
     with pytest.raises(command.UserError, match=rf"4 steps in a row, {first} to {first + 3}, had a loss or a grad"):
         pretraining.run(cfg, tmp_path)
-    assert tiny_runs.steps(tmp_path)[-1] == first  # nothing was saved over what is sound
+    assert tiny_runs.steps(tmp_path)[-1] == first  # no checkpoint was saved after the sound one
 
-    told = json.loads((tmp_path / "nonfinite.json").read_text())
-    assert [skipped["step"] for skipped in told["steps"]] == list(range(first, first + 4))
-    assert told["seed"] == 0
-    assert told["corpus"]["sha256"] == json.loads((tmp_path / "config.json").read_text())["corpus"]["sha256"]
-    batch = shown(short, first)
-    assert {key: batch[key] for key in ("step", "seq_len", "sha256")} == told["steps"][0]
+    content = json.loads((tmp_path / "nonfinite.json").read_text())
+    assert [skipped["step"] for skipped in content["steps"]] == list(range(first, first + 4))
+    assert content["seed"] == 0
+    assert content["corpus"]["sha256"] == json.loads((tmp_path / "config.json").read_text())["corpus"]["sha256"]
+    batch = printed_batch(short, first)
+    assert {key: batch[key] for key in ("step", "seq_len", "sha256")} == content["steps"][0]
 
     line = tiny_runs.metrics(tmp_path)[-1]
     assert "loss" not in line
     assert line["skipped"] == 2
 
-    told = replayed(short, tmp_path, first + 1)
-    assert f"parameters of {tmp_path / 'nonfinite'}" in told
-    assert f"the first is {name}[" in told
-    assert "= inf" in told
-    assert told.count("rows: 8 of 8 not finite") == 2  # in bfloat16 and in float32
+    stdout = replayed(short, tmp_path, first + 1)
+    assert f"parameters of {tmp_path / 'nonfinite'}" in stdout
+    assert f"the first is {name}[" in stdout
+    assert "= inf" in stdout
+    assert stdout.count("rows: 8 of 8 not finite") == 2  # in bfloat16 and in float32
 
 
-def test_replay_of_a_sound_step_is_the_step_that_was(given, tmp_path):
-    """In float32 without dropout the loss and the gradient's norm are those that the run's log has."""
-    short = given | {"num_steps": 6, "log.every_steps": 1, "model.dtype": "float32", "checkpoint.every_steps": 3}
+def test_replay_of_a_sound_step_is_the_step_that_was(options, tmp_path):
+    """In float32 without dropout the loss and the gradient's norm are those in the run's log."""
+    short = options | {"num_steps": 6, "log.every_steps": 1, "model.dtype": "float32", "checkpoint.every_steps": 3}
     assert pretraining.run(tiny_runs.configured(short), tmp_path) == 0
-    told = replayed(short, tmp_path, 3)
-    assert f"parameters of {tmp_path / 'checkpoints' / '3'}\n" in told
+    stdout = replayed(short, tmp_path, 3)
+    assert f"parameters of {tmp_path / 'checkpoints' / '3'}\n" in stdout
     (line,) = [line for line in tiny_runs.metrics(tmp_path) if line["step"] == 4]
     for name in ("mlm_loss", "nsp_loss", "mlm_accuracy"):
-        values = re.findall(rf"^  {name} +(\S+)$", told, re.MULTILINE)
+        values = re.findall(rf"^  {name} +(\S+)$", stdout, re.MULTILINE)
         assert [float(value) for value in values] == [pytest.approx(line[name], rel=1e-4)] * 2
-    norms = [float(value) for value in re.findall(r"gradient norm +(\S+)", told)]
+    norms = [float(value) for value in re.findall(r"gradient norm +(\S+)", stdout)]
     assert norms == [pytest.approx(line["grad_norm"], rel=1e-4)] * 2
-    assert "all" in told
-    assert "0 of 8 not finite" in told
+    assert "all" in stdout
+    assert "0 of 8 not finite" in stdout
     assert "which lack the 1 updates" in replayed(short, tmp_path, 4)
     with pytest.raises(command.UserError, match="no checkpoint at or before step 2: its"):
         nonfinite.params_of(tmp_path, 2)
 
 
 @pytest.mark.parametrize("is_run", [True, False])
-def test_an_old_run_is_refused_before_its_old_corpus_is_and_its_replay_too(given, tmp_path, is_run):
+def test_an_old_run_is_refused_before_its_old_corpus_is_and_its_replay_too(options, tmp_path, is_run):
     """A corpus of format 1 would be refused with another sentence, which alone does not help."""
-    short = given | {"num_steps": 6, "checkpoint.every_steps": 3}
+    short = options | {"num_steps": 6, "checkpoint.every_steps": 3}
     cfg = tiny_runs.configured(short)
     assert pretraining.run(cfg, tmp_path) == 0
     (tmp_path / workdir.FORMAT_FILE).unlink()
@@ -124,8 +124,8 @@ def old_corpus(directory, copy):
 
 
 @pytest.mark.parametrize("key", ["seed", "batch_size", "data.mask_rate"])
-def test_replay_refuses_a_config_whose_batches_are_others(given, tmp_path, key):
-    short = given | {"num_steps": 6, "checkpoint.every_steps": 3}
+def test_replay_refuses_a_config_whose_batches_are_others(options, tmp_path, key):
+    short = options | {"num_steps": 6, "checkpoint.every_steps": 3}
     assert pretraining.run(tiny_runs.configured(short), tmp_path) == 0
     other = tiny_runs.configured(short, **{key: {"seed": 1, "batch_size": 16, "data.mask_rate": 0.3}[key]})
     with pytest.raises(command.UserError, match=f"belongs to another config: {key} is"):
@@ -133,11 +133,11 @@ def test_replay_refuses_a_config_whose_batches_are_others(given, tmp_path, key):
 
 
 def test_skips_in_a_row_exhaust_and_a_sound_step_forgives():
-    skips = nonfinite.SkippedSteps(stop_after=3)
+    skipped_steps = nonfinite.SkippedSteps(stop_after=3)
     for finished, skipped in ((1, 1), (2, 1), (3, 0), (4, 1), (5, 1)):
-        skips.count(finished, 16, {"skipped": (skipped, 1)})
-    assert not skips.is_exhausted()
-    assert skips.is_last_chance()
-    skips.count(6, 32, {"skipped": (1.0, 1)})
-    assert skips.is_exhausted()
-    assert skips.steps == [(3, 16), (4, 16), (5, 32)]
+        skipped_steps.count(finished, 16, {"skipped": (skipped, 1)})
+    assert not skipped_steps.is_exhausted()
+    assert skipped_steps.is_last_chance()
+    skipped_steps.count(6, 32, {"skipped": (1.0, 1)})
+    assert skipped_steps.is_exhausted()
+    assert skipped_steps.steps == [(3, 16), (4, 16), (5, 32)]

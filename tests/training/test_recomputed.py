@@ -22,28 +22,28 @@ KEYS = {
     "data.long_every": 4,
 }  # fmt: skip
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec", "recomputed")
-# Times by which queries and keys of fresh weights grow, so that scores grow by the square. The fast form takes all
-# steps up to 16, none from 64 on, and at MIXED some, on either side of others.
+# Factor by which queries and keys of fresh weights grow; scores grow by its square. The fast form takes all steps up to
+# a factor of 16, none from 64 on, and at MIXED some, before and after others.
 MIXED = 46
 LENGTHS = (16, 32)
-BREAKS = (5, 6, 10)  # behind these steps is an evaluation or a save, and nothing is dispatched ahead
+BREAKS = (5, 6, 10)  # after these steps comes an evaluation or a save, so no step is dispatched ahead
 
 
 @pytest.fixture(scope="module")
-def given(corpus_dir, tmp_path_factory):
+def options(corpus_dir, tmp_path_factory):
     return tiny_runs.keys(corpus_dir, tmp_path_factory) | KEYS
 
 
 @pytest.fixture(scope="module")
-def start_of(given, tmp_path_factory):
-    """Function factor -> the path of fresh parameters whose queries and keys are so many times larger."""
+def start_of(options, tmp_path_factory):
+    """A function: factor -> path of fresh parameters whose queries and keys are that many times larger."""
 
     def start(factor):
         path = tmp_path_factory.mktemp("start")
-        cfg = tiny_runs.configured(given)
+        cfg = tiny_runs.configured(options)
         params = jax.device_get(pretraining.make_job(cfg).init(jax.random.key(0)))
         checkpoint.save_params(path, scaled(params, factor))
-        # As tools.import_pytorch leaves a model: what gives the parameters their meaning lies next to them.
+        # tools.import_pytorch also writes the config and the tokenizer next to the parameters.
         (path / "config.json").write_text(json.dumps({"model": cfg.model.to_dict()}))
         workdir.write_tokenizer(path, vocab.load(cfg.data.dir))
         return str(path)
@@ -52,27 +52,27 @@ def start_of(given, tmp_path_factory):
 
 
 def scaled(params, factor):
-    """The packed parameters with queries and keys that are `factor` times larger."""
+    """Returns the packed parameters with queries and keys that are `factor` times larger."""
     params = jax.tree.map(np.array, params)
     for name in ("query", "key"):
         params["layers"]["attention"][name]["kernel"] *= factor
     return params
 
 
-def run(given, directory, **changes):
-    assert pretraining.run(tiny_runs.configured(given, **changes), directory) == 0
+def run(options, directory, **changes):
+    assert pretraining.run(tiny_runs.configured(options, **changes), directory) == 0
     return directory
 
 
 def arrays(directory, step):
-    """Parameters and optimizer of a checkpoint."""
+    """Returns parameters and optimizer state of a checkpoint."""
     path = directory / "checkpoints" / str(step)
     with checkpoint.ocp.StandardCheckpointer() as checkpointer:
         return {name: checkpointer.restore(path / name) for name in ("params", "opt")}
 
 
 def assert_same_bits(directory, other):
-    """Checkpoints, metrics less speeds, and samples are equal."""
+    """Asserts that checkpoints, samples and metrics without speeds are equal."""
     for step in (5, 10, STEPS):
         jax.tree.map(np.testing.assert_array_equal, arrays(directory, step), arrays(other, step))
     assert tiny_runs.metrics(directory, SPEEDS) == tiny_runs.metrics(other, SPEEDS)
@@ -80,21 +80,21 @@ def assert_same_bits(directory, other):
 
 
 def counts(directory, name):
-    """The steps of `name` in each line of the training, 0 where the line has no such key."""
+    """Returns the number of `name` steps in each line of the training, 0 if the line has no such key."""
     return [line.get(name, 0) for line in tiny_runs.metrics(directory) if line["kind"] == "train"]
 
 
 @pytest.fixture(scope="module")
-def exact(given, start_of, tmp_path_factory):
-    """The start from which the fast form can take no step, and the workdir of a run from there with the exact one."""
+def exact(options, start_of, tmp_path_factory):
+    """(A start whose steps the fast form cannot take, the workdir of a run from there with the exact form)."""
     start = start_of(256)
-    return start, run(given | {"init_from": start, "model.softmax": "exact"}, tmp_path_factory.mktemp("exact"))
+    return start, run(options | {"init_from": start, "model.softmax": "exact"}, tmp_path_factory.mktemp("exact"))
 
 
-def test_a_run_whose_steps_are_all_computed_again_has_the_bits_of_an_exact_one(given, exact, tmp_path, capfd):
+def test_a_run_whose_steps_are_all_computed_again_has_the_bits_of_an_exact_one(options, exact, tmp_path, capfd):
     """On eight devices, with evaluations at steps 6 and 12 and saves at 5, 10 and 12."""
     start, other = exact
-    run(given | {"init_from": start}, tmp_path)
+    run(options | {"init_from": start}, tmp_path)
     assert counts(tmp_path, "recomputed") == [1] * STEPS
     assert counts(tmp_path, "skipped") == counts(other, "skipped") == [0] * STEPS
     assert_same_bits(tmp_path, other)
@@ -104,27 +104,27 @@ def test_a_run_whose_steps_are_all_computed_again_has_the_bits_of_an_exact_one(g
         assert printed.count(f"compiling the exact one for length {length}, ") == 1
 
 
-def test_a_run_that_was_stopped_behind_steps_computed_again_ends_with_the_same_bits(given, exact, tmp_path):
+def test_a_run_that_was_stopped_after_steps_computed_again_ends_with_the_same_bits(options, exact, tmp_path):
     start, other = exact
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 7)
-        run(given | {"init_from": start}, tmp_path)
+        run(options | {"init_from": start}, tmp_path)
     assert tiny_runs.steps(tmp_path) == [5, 7]
-    run(given | {"init_from": start}, tmp_path)
+    run(options | {"init_from": start}, tmp_path)
     assert_same_bits(tmp_path, other)
     assert counts(tmp_path, "recomputed") == [1] * STEPS
 
 
-def test_steps_in_parts_are_computed_again_with_the_bits_of_exact_ones(given, exact, tmp_path):
-    keys = given | {"init_from": exact[0], "accumulate": 2}
+def test_steps_in_parts_are_computed_again_with_the_bits_of_exact_ones(options, exact, tmp_path):
+    keys = options | {"init_from": exact[0], "accumulate": 2}
     run(keys, tmp_path / "fast")
     assert counts(tmp_path / "fast", "recomputed") == [1] * STEPS
     assert_same_bits(tmp_path / "fast", run(keys | {"model.softmax": "exact"}, tmp_path / "exact"))
 
 
-def test_a_run_is_what_step_after_step_makes_it_each_by_the_form_that_can_take_it(given, start_of, tmp_path, capfd):
+def test_a_run_equals_single_steps_each_by_the_form_that_can_take_it(options, start_of, tmp_path, capfd):
     """Bit for bit: some steps are computed again and others are not, and some were dispatched ahead."""
-    keys = given | {"init_from": start_of(MIXED)}
+    keys = options | {"init_from": start_of(MIXED)}
     run(keys, tmp_path)
     assert counts(tmp_path, "skipped") == [0] * STEPS
     state, again = one_by_one(tiny_runs.configured(keys))
@@ -137,7 +137,7 @@ def test_a_run_is_what_step_after_step_makes_it_each_by_the_form_that_can_take_i
 
 
 def one_by_one(cfg):
-    """(Last state, for each step whether it was computed again), without a loop: a step ends before the next begins."""
+    """Returns (last state, for each step whether it was computed again). Each step ends before the next begins."""
     training, on = pretraining.training(cfg), mesh.make(jax.devices())
     programs = training.compile_programs(on)
     exact = {length: programs.compile_exact(length) for length in LENGTHS}
@@ -177,9 +177,9 @@ def test_of_several_trainings_at_once_each_has_the_bits_of_exact_steps(tmp_path)
     assert json.loads((fast / "scores.json").read_text()) == json.loads((other / "scores.json").read_text())
 
 
-def test_a_step_that_no_form_can_take_is_skipped_and_counted_once(given, start_of, tmp_path, capfd):
+def test_a_step_that_no_form_can_take_is_skipped_and_counted_once(options, start_of, tmp_path, capfd):
     """Queries so large that scores are infinite in float32."""
-    keys = given | {"init_from": start_of(1e30), "nonfinite.stop_after": 0}
+    keys = options | {"init_from": start_of(1e30), "nonfinite.stop_after": 0}
     run(keys, tmp_path)
     assert counts(tmp_path, "skipped") == [1] * STEPS
     assert "computed again with the exact softmax" not in capfd.readouterr().err
@@ -188,7 +188,7 @@ def test_a_step_that_no_form_can_take_is_skipped_and_counted_once(given, start_o
 
 
 @pytest.mark.parametrize(("again", "share"), [(1, None), (2, "2.0%"), (100, "100.0%")])
-def test_a_remark_is_made_where_more_than_one_step_in_a_hundred_was_computed_again(again, share):
+def test_a_warning_comes_if_more_than_one_step_in_a_hundred_was_computed_again(again, share):
     counter = nonfinite.RecomputedSteps()
     for step in range(100):
         counter.count({"recomputed": (float(step < again), 1.0), "skipped": (0.0, 1.0)})

@@ -121,7 +121,7 @@ def test_a_run_that_another_release_began_is_refused_with_what_to_do(directory, 
     assert workdir.read_config(directory) == json.loads(json.dumps(config))  # reading goes on
 
 
-def test_without_a_checkpoint_a_workdir_of_another_release_begins_anew(tmp_path):
+def test_without_a_checkpoint_a_workdir_of_another_release_is_begun_again(tmp_path):
     claim(tmp_path)
     (tmp_path / workdir.FORMAT_FILE).unlink()
     claim(tmp_path)
@@ -129,7 +129,7 @@ def test_without_a_checkpoint_a_workdir_of_another_release_begins_anew(tmp_path)
     claim(tmp_path)
 
 
-def test_without_a_checkpoint_a_mistaken_config_may_be_mended(tmp_path):
+def test_without_a_checkpoint_a_mistaken_config_may_be_fixed(tmp_path):
     claim(tmp_path)
     claim(tmp_path, changed("seed", 1))
     assert workdir.read_config(tmp_path)["seed"] == 1
