@@ -37,7 +37,7 @@ def make(services: Services, evaluate: Callable[[int, jobs.State], None], batche
 
     services: those of the run
     evaluate: function (number of finished steps, state) that evaluates and logs the result
-    batches_from: gives a run that gives up its skipped batches once more
+    batches_from: a run that gives up reads its skipped batches from it again
     """
     recomputed = nonfinite.RecomputedSteps()
 

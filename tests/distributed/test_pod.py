@@ -112,7 +112,7 @@ def test_a_run_is_the_same_run_on_any_hosts_whatever_happens_to_them(options, lo
         assert time.monotonic() - killed_s < 60
         (error,) = re.findall("error: .*", hosts.stderr(0))
         assert re.match(
-            r"error: host 1 has options no sign of life for \d+ s \(it was at step \d+\): it was killed", error
+            r"error: host 1 has given no sign of life for \d+ s \(it was at step \d+\): it was killed", error
         )
         assert "Traceback" not in hosts.stderr(0)
     at = tiny_runs.steps(run)[-1]

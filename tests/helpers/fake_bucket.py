@@ -54,7 +54,7 @@ def _plain(path):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves objects: media upload, ranged reads, listing, deletion. An object's generation is a hash of its content."""
+    """Serves objects: media upload, ranged reads, listing, deletion. A generation is a hash of the content."""
 
     protocol_version = "HTTP/1.1"
 
