@@ -1,4 +1,4 @@
-"""How the processes of a run find each other: the environment names them, JAX's coordination service connects them."""
+"""Connects the processes of a run: the environment names them, and JAX's coordination service connects them."""
 
 from collections.abc import Iterator
 import contextlib

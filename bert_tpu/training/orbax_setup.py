@@ -1,4 +1,4 @@
-"""How Orbax writes and reports here: which host writes an array, what is printed, and the reasons of its faults."""
+"""Setup of Orbax: which host writes an array, what it prints, and the reasons of its faults in a few words."""
 
 import functools
 import logging

@@ -39,7 +39,7 @@ def test_one_step_in_a_hundred_is_reported_and_fewer_are_not(tmp_path, capsys, b
 
 
 def test_one_of_several_seeds_is_enough_for_a_warning(tmp_path, capsys):
-    """Of two seeds the second skips 1 of 60 steps, which is less than 1% of both seeds' steps."""
+    """One of three seeds skips 1 of 60 steps, which is less than 1% of the steps of all seeds."""
     steps = {"num_steps": 60, "eval.every_steps": 60, "checkpoint.every_steps": 60, "eval.num_batches": 0}
     assert one_number_job.run(tmp_path, [(), (), [30]], seed=(0, 1, 2), **steps) == 0
     [warning] = warnings(capsys.readouterr().err)

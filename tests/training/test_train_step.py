@@ -196,7 +196,7 @@ def test_dropout_of_steps_and_seeds_has_nothing_in_common():
 
 @pytest.mark.parametrize("seed", [0, (0, 1)], ids=["one training", "several"])
 def test_a_step_that_the_fast_softmax_cannot_take_waits_for_the_exact_one(seed):
-    """Of several trainings one is enough. Meanwhile no other step changes anything."""
+    """One of several trainings is enough. Until then no other step changes anything."""
     job = dataclasses.replace(pretraining.make_job(config()), seed=seed)
     on = mesh.make(jax.devices())
     first = jax.device_get(jax.jit(lambda: jobs.new_state(job))())
