@@ -135,7 +135,7 @@ class Bert(nn.Module):
         starts_BE: jax.Array | None = None,
         places_BE: jax.Array | None = None,
     ) -> Encoded:
-        """Returns every layer's tokens, those of the last, and its tanh-pooled first token, in the compute type.
+        """Returns the tokens of every layer and of the last one, and the tanh-pooled first token, in the compute type.
 
         ids_BL, types_BL: pieces and segments
         mask_BL: 0 at padding; if examples share rows, their numbers from 1
