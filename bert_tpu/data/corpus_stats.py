@@ -35,7 +35,7 @@ class Description(NamedTuple):
         return {n: count / int(self.rows[n].sum()) for n, count in examples.items()}
 
     def spread(self) -> float:
-        """Returns how much more often one group's text is shown than another's, as a share: the largest over all lengths."""
+        """Returns how much more often one group's text is shown than another's: the largest share of all lengths."""
         return max(rows.max() / rows.min() - 1 for rows in self.rows.values())
 
 
