@@ -15,7 +15,7 @@ def markdown(audit: dict[str, Any]) -> str:
     parts = [
         "# Bias audit",
         f"{audit['package']['name']} {audit['package']['version']}. In brackets: {interval['percent']}% intervals of "
-        f"{interval['draws']:,} draws of the examples with replacement: how much a score owes to the examples. A score "
+        f"{interval['draws']:,} draws of the examples with replacement, so how much a score depends on them. A score "
         "near its neutral value does not prove a model free of bias.",
         _table(["model", "L/H/A", "vocabulary", "parameters", "SHA-256 of the weights"], map(_facts, models)),
     ]
