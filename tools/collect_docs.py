@@ -20,6 +20,8 @@ with command.imports():
     from packaging import requirements
     import tqdm
 
+    from bert_tpu.core import storage
+
 MIN_PARAGRAPH = 40  # characters; shorter blocks are headings, signatures and bullets
 RULE = re.compile(r"^\W+$", re.MULTILINE)  # a line without a letter, such as one under a heading
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -75,18 +77,17 @@ def collect(requirements_file: str, out: str) -> tuple[int, int]:
     lines = pathlib.Path(requirements_file).read_text().splitlines()
     names = [requirements.Requirement(line).name for line in lines if line.strip() and line[0] not in "#-"]
     paths = [path for distribution in closure(names) for path in files(distribution)]
-    path, size = pathlib.Path(out), 0
+    size = 0
     seen: set[str] = set()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with concurrent.futures.ProcessPoolExecutor() as pool, partial.open("w", encoding="utf-8") as file:
+    with concurrent.futures.ProcessPoolExecutor() as pool, storage.atomic_file(out) as file:
         results = pool.map(prose, paths, chunksize=64)
         for paragraphs in tqdm.tqdm(results, "documentation", len(paths), unit="file", mininterval=1):
             new = [p for p in dict.fromkeys(paragraphs) if p not in seen]
             seen.update(new)
             if new:
-                size += file.write("\n".join(new) + "\n\n")
-    partial.replace(path)
+                text = "\n".join(new) + "\n\n"
+                file.write(text.encode())
+                size += len(text)
     return size, len(paths)
 
 
