@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "inference": "core tokenizer model data huggingface",
     "planning": "core hardware distributed training pretrain",
     "bias": "core readers tasks huggingface inference",
-    "export": "core corpus data tokenizer model training huggingface pretrain finetune report",
+    "export": "core corpus data tokenizer model training tasks huggingface pretrain finetune report",
 }  # fmt: skip
 FILES = sorted((ROOT / "bert_tpu").rglob("*.py"))
 
@@ -61,7 +61,7 @@ def graph():
 
 
 def test_each_folder_says_in_one_line_what_it_is_for():
-    folders = {path.name for path in (ROOT / "bert_tpu").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    folders = {path.parent.name for path in FILES} - {"bert_tpu"}  # not those that an older checkout has left empty
     assert folders == set(MAY_IMPORT)
     for folder in folders:
         text = (ROOT / "bert_tpu" / folder / "__init__.py").read_text()

@@ -17,6 +17,7 @@ from bert_tpu.export import onnx_benchmark, onnx_graph, onnx_quantize
 from bert_tpu.finetune import finetuning
 from bert_tpu.huggingface import architectures
 from bert_tpu.pretrain import pretraining
+from bert_tpu.tasks import reader
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import workdir
 
@@ -100,7 +101,7 @@ def _judge(directory: Path, name: str, run: Path, rows: int) -> Judge:
         batches = _heldout(ml_collections.ConfigDict(config), rows)
         data = ", ".join(f"{len(batch['input_ids'])} held-out rows of {n} tokens" for n, batch in batches)
         return Judge(lambda session, form: onnx_benchmark.pretraining_scores(session, batches, form), data)
-    task = finetuning.read_task(ml_collections.ConfigDict(config), vocabulary)
+    task = reader.read(ml_collections.ConfigDict(config), vocabulary)
     if not task.eval_splits:
         raise command.UserError(f"the data of {run} have no labelled split to judge on: leave --workdir out")
     finetuning.check_rows(task, config, run)

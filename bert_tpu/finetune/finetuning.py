@@ -42,9 +42,6 @@ SEEDS_END = 2**31 - 1  # as in pretraining: JAX makes keys from int32
 LOCAL = ("data.dir", "data.train", "data.validation", "data.test", "init_from", "compile_cache")
 
 
-read_task = reader.read  # for `export`, which may not import `tasks`
-
-
 class Setup(NamedTuple):
     """The contents of a config, loaded."""
 
@@ -94,7 +91,7 @@ def check(cfg: ml_collections.ConfigDict) -> task.Task:
             f"config.max_length is {cfg.max_length}, but {cfg.init_from} has {positions} positions: give "
             f"--config.max_length={positions} or less"
         )
-    read = read_task(cfg, origin.vocabulary)
+    read = reader.read(cfg, origin.vocabulary)
     if "train" not in read.splits:
         raise command.UserError(f"the data of {read.name} have no rows to train on: check --config.data")
     segments = 1 + max(int(rows.types.max(initial=0)) for rows in read.splits.values())
