@@ -48,7 +48,8 @@ def main() -> None:
         raise command.UserError(f"no length {missing[0]} in config.data.seq_lens {args.config.data.seq_lens}")
     print(f"M cycles, {args.config_name}, batch {args.config.batch_size}\n{HEAD}", flush=True)
     for topology in slices:
-        for n, length_plan in plan.plan_lengths(args.config, topology, args.lengths).items():
+        job = plan.check(args.config, topology).job
+        for n, length_plan in plan.plan_lengths(args.config, topology, job, args.lengths).items():
             print(line(topology.name, n, length_plan), flush=True)
 
 

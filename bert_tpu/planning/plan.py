@@ -123,16 +123,17 @@ def make(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> Plan:
     """Plans the run of a config on a slice. It compiles the step of each length: minutes, with progress on stderr."""
     begun = time.monotonic()
     inputs = check(cfg, topology)
-    lengths = plan_lengths(cfg, topology, inputs.steps)
+    lengths = plan_lengths(cfg, topology, inputs.job, inputs.steps)
     spent = time.monotonic() - begun
     return Plan(
         topology, lengths, inputs.steps, cfg.batch_size, spent, inputs.price, cfg.plan.pue, cfg.plan.kgco2e_per_kwh
     )
 
 
-def plan_lengths(cfg: ml_collections.ConfigDict, topology: chips.Slice, lens: Collection[int]) -> dict[int, LengthPlan]:
-    """Plans the step at each of the sequence lengths `lens`, and compiles them in parallel."""
-    job = check(cfg, topology).job
+def plan_lengths(
+    cfg: ml_collections.ConfigDict, topology: chips.Slice, job: jobs.Job, lens: Collection[int]
+) -> dict[int, LengthPlan]:
+    """Plans the step at each of the sequence lengths `lens`, compiled in parallel. job: as `check` returns it."""
     compiler.use_cpu_only()
     with compiler.hide_stderr():
         mesh = compiler.make_mesh(topology)
