@@ -167,6 +167,15 @@ def test_packed_and_alone_give_the_same_loss_and_gradients():
         lambda g, e: np.testing.assert_allclose(g, e, rtol=0, atol=1e-5 * max(np.abs(e).max(), 1e-2 * largest)),
         gradients, expected_gradients,
     )  # fmt: skip
+
+    # The logits, of which other objectives are made, are those of separate rows too.
+    def label_logits(batch):
+        inputs = (batch[name] for name in ("input_ids", "token_type_ids", "attention_mask", "masked_positions"))
+        logits = bert.apply({"params": small_bert.params()}, *inputs, starts_BE=batch.get("example_starts"))
+        picked = np.take_along_axis(np.asarray(logits.mlm_BMV), batch["masked_ids"][..., None], axis=-1)[..., 0]
+        return picked[batch["masked_ids"] > 0]
+
+    np.testing.assert_allclose(np.sort(label_logits(packed)), np.sort(label_logits(alone)), rtol=1e-4, atol=1e-5)
     # Unpacking gives the examples back.
     unpacked = packing.unpack(packed)
     order = [0, 2, 3, 1]
