@@ -50,7 +50,7 @@ class TaskBatches:
         lengths = np.where(self.order == EMPTY, 0, rows.lengths[self.order])
         self._row = first_fit(lengths.reshape(-1, batch_size), seq_len).reshape(self.order.shape)
         self.packed_rows = -(-(1 + int(self._row.max())) // multiple) * multiple
-        # As many as a row of the shortest examples has, whatever the seeds draw, because dropout counts slots.
+        # As many as a row of the shortest examples has. Dropout counts slots, so all seeds must have the same number.
         self.slots = max(1, min(batch_size, int(np.sum(np.cumsum(np.sort(rows.lengths)) <= seq_len))))
 
     def used_lens(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
     XLA:CPU frees all memory of a step except its state, and asks for it again in the next step. By default glibc gets
     it as fresh pages from the system. Fine-tuning at 6/384, 32 x 128, took a gigabyte in 260,000 page faults a step,
     a fifth of its CPU time. All threads share one arena, because a thread's own arena ends at 64 MB and larger blocks
-    are always mapped, whatever glibc's other settings are. A step is computed when it is called and not in the
+    are always mapped, with any other setting of glibc. A step is computed when it is called and not in the
     background, because two steps at once would need the memory of two.
 
     Not for programs without gradients, which need less memory: the scores of tools.audit_bias took 5% longer this way.

@@ -66,7 +66,7 @@ def bounded(
     No score is too low, because a token attends to itself.
 
     A token attends if and only if it is attended to, and then it attends to itself. A token that does not attend to
-    itself, such as [PAD], gives 0 and no gradient, whatever its scores are. The arguments are those of `exact`.
+    itself, such as [PAD], gives 0 and no gradient for any scores. The arguments are those of `exact`.
     """
     return _softmax(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, 0.0 if words is None else rate, _own)
 
@@ -94,9 +94,8 @@ def _softmax(
 
 def _largest(q_BHKL: jax.Array, k_BHKT: jax.Array, mask_B1LT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns each token's largest score, [B, H, L], and which tokens attend, [B, 1, L]."""
-    s_BHLT = matmul.einsum(
-        "BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32
-    )  # XLA computes it once, though _forward asks for it too
+    # XLA computes this product once, though _forward asks for it too.
+    s_BHLT = matmul.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32)
     return jnp.max(jnp.where(mask_B1LT, s_BHLT, MASKED_SCORE), axis=-1), jnp.any(mask_B1LT, axis=-1)
 
 

@@ -192,7 +192,7 @@ def restore_or_init(
 def abstract_state(job: jobs.Job, mesh: Mesh) -> jobs.State:
     """Returns a State of jax.ShapeDtypeStruct: shapes, types and shardings on `mesh`.
 
-    A checkpoint is restored as that, whatever devices it was on before.
+    A checkpoint is restored as that, from any devices.
     """
 
     def abstract(x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

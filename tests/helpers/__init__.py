@@ -1,1 +1,1 @@
-"""What several test files share: tiny runs, small models, files in the benchmarks' forms, stand-ins for the cloud."""
+"""Helpers of several test files: tiny runs, small models, files in the benchmarks' forms, stand-ins for the cloud."""
