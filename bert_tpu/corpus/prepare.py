@@ -51,6 +51,7 @@ def prepare(
     if storage.is_bucket(folder) and not runner:
         raise command.UserError(f"--out {out} is in a bucket: add --scratch DIR, a folder to build the corpus in")
     vocabulary = vocab.load(tokenizer)
+    vocab.check_corpus_ids(vocabulary, tokenizer)
     files = sources.find(inputs)
     mix.match(mix.parse(checked.mix), [source.path for source in files])
     encoder = encoding.Encoder(vocabulary)

@@ -20,7 +20,7 @@ class Rows(NamedTuple):
     places of the first and the last token in the row. IGNORED where there is none, in a test split everywhere.
     """
 
-    ids: np.ndarray  # uint16, with [CLS] and [SEP]
+    ids: np.ndarray  # uint16, or uint32 of a large vocabulary, with [CLS] and [SEP]
     types: np.ndarray  # uint8
     starts: np.ndarray  # int64 [N + 1]
     labels: np.ndarray
@@ -54,14 +54,15 @@ def encode(
     """
     check(max_length)
     encoder, special = encoding.Encoder(vocabulary), vocab.ids(vocabulary)
-    cls, sep = (np.uint16(i).tobytes() for i in (special.cls, special.sep))
+    cls, sep = (encoder.dtype.type(i).tobytes() for i in (special.cls, special.sep))
+    size = encoder.dtype.itemsize
     sides = [texts] if pairs is None else [texts, pairs]
     ids, lengths = [], [np.zeros((0, len(sides)), np.int64)]
     for start in range(0, len(texts), CHUNK):
         codes = [encoder.encode(list(side[start : start + CHUNK])) for side in sides]
-        kept = _cut([np.array([len(code) // 2 for code in side]) for side in codes], max_length)
+        kept = _cut([np.array([len(code) // size for code in side]) for side in codes], max_length)
         ids += [
-            cls + b"".join(code[: 2 * count] + sep for code, count in zip(row, counts, strict=True))
+            cls + b"".join(code[: size * count] + sep for code, count in zip(row, counts, strict=True))
             for row, counts in zip(zip(*codes, strict=True), kept.tolist(), strict=True)
         ]
         lengths.append(kept + 1)
@@ -69,7 +70,7 @@ def encode(
     side_lengths[:, 0] += 1  # and [CLS]
     types = np.repeat(np.tile(np.arange(len(sides), dtype=np.uint8), len(texts)), side_lengths.ravel())
     starts = np.append(0, np.cumsum(side_lengths.sum(1)))
-    return Rows(np.frombuffer(b"".join(ids), np.uint16), types, starts, labels)
+    return Rows(np.frombuffer(b"".join(ids), encoder.dtype), types, starts, labels)
 
 
 def check(max_length: int) -> None:

@@ -52,7 +52,7 @@ class Embedder(NamedTuple):
 class Row(NamedTuple):
     """A line as the model reads it."""
 
-    ids: np.ndarray  # uint16, with [CLS] and [SEP]
+    ids: np.ndarray  # uint16, or uint32 of a large vocabulary, with [CLS] and [SEP]
     is_cut: bool  # True if the line has more tokens than the model has positions
     bytes: int  # length of the line in its file
 
@@ -127,9 +127,9 @@ def _rows(embedder: Embedder, text: Iterable[bytes]) -> Iterator[Row]:
     while block := list(itertools.islice(numbered, BLOCK)):
         codes = encoder.encode([_decoded(raw, number) for number, raw in block])
         for (_, raw), code in zip(block, codes, strict=True):
-            ids = np.frombuffer(code, np.uint16)
-            ids = np.concatenate([[special.cls], ids[:room], [special.sep]]).astype(np.uint16)
-            yield Row(ids, len(code) // 2 > room, len(raw))
+            ids = np.frombuffer(code, encoder.dtype)
+            row = np.concatenate([[special.cls], ids[:room], [special.sep]]).astype(encoder.dtype)
+            yield Row(row, len(ids) > room, len(raw))
 
 
 def _decoded(raw: bytes, number: int) -> str:

@@ -61,7 +61,7 @@ def log_probs(filler: fill_mask.Model, questions: Sequence[Question], name: str 
     if not questions:
         return answers
     lengths = np.array([len(question.ids) for question in questions])
-    ids = np.concatenate([question.ids for question in questions]).astype(np.uint16)
+    ids = np.concatenate([question.ids for question in questions]).astype(np.int32)
     places = np.array([[question.place] for question in questions], np.int32)
     pieces = np.array([question.piece for question in questions], np.int32)
     rows = token_rows.Rows(ids, np.zeros(len(ids), np.uint8), np.cumsum([0, *lengths]), places)

@@ -140,6 +140,7 @@ def _from_tfds(dataset: str, names: dict[str, str]) -> dict[str, Sentences]:
 def _encode(sentences: Sentences, classes: tuple[str, ...], *, max_length: int, vocabulary: vocab.Vocab) -> Split:
     """Encodes rows [CLS] words [SEP] of type 0. Each word's first token has its label, all others have IGNORED."""
     tokenizer, special = vocab.tokenizer(vocabulary), vocab.ids(vocabulary)
+    dtype = vocab.id_dtype(vocabulary)
     known = sorted(set(itertools.chain.from_iterable(sentences.words)))
     pieces = dict(zip(known, (encoding.ids for encoding in tokenizer.encode_batch_fast(known)), strict=True))
     rows, starts, seen, first_tokens = [], [0], [], []
@@ -149,7 +150,7 @@ def _encode(sentences: Sentences, classes: tuple[str, ...], *, max_length: int, 
         seen.append(np.flatnonzero((lengths > 0) & (firsts < max_length - 2)))
         first_tokens.append(starts[-1] + 1 + firsts[seen[-1]])
         row = list(itertools.chain.from_iterable(pieces[word] for word in words))[: max_length - 2]
-        rows.append(np.array([special.cls, *row, special.sep], np.uint16))
+        rows.append(np.array([special.cls, *row, special.sep], dtype))
         starts.append(starts[-1] + len(row) + 2)
     labels = np.full(starts[-1], token_rows.IGNORED, np.int32)
     if sentences.tags is not None:

@@ -59,14 +59,15 @@ def make(
     max_query_length: tokens of a question; the rest is cut off
     """
     tokenizer, special = vocab.tokenizer(vocabulary), vocab.ids(vocabulary)
-    sep = np.array([special.sep], np.uint16)
+    dtype = vocab.id_dtype(vocabulary)
+    sep = np.array([special.sep], dtype)
     rows, offsets, num_tokens, number = [], [], 0, 0
     for paragraph in paragraphs:
         texts = [paragraph.context, *(q.text for q in paragraph.questions)]
         context, *encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-        ids, places = np.array(context.ids, np.uint16), _offsets(paragraph.context, context)
+        ids, places = np.array(context.ids, dtype), _offsets(paragraph.context, context)
         for question, encoding in zip(paragraph.questions, encodings, strict=True):
-            head = np.array([special.cls, *encoding.ids[:max_query_length], special.sep], np.uint16)
+            head = np.array([special.cls, *encoding.ids[:max_query_length], special.sep], dtype)
             where, room = f"{path}: question {question.id}", max_length - len(head) - 1
             _check_room(where, room, max_length=max_length, doc_stride=doc_stride)
             answer = _answer(where, question, places)

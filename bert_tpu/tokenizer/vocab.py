@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
@@ -13,7 +14,7 @@ from bert_tpu.core import command
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 NEEDED = "a BERT WordPiece tokenizer is needed"
-MAX_PIECES = 1 << 16  # ids are stored as uint16, 0 .. 65,535; none is reserved for a marker
+MAX_PIECES = 1 << 16  # of a corpus, whose ids are uint16, 0 .. 65,535; none is reserved for a marker
 MAX_CHARS_PER_WORD = 200  # google-research/bert; the library's own default is 100
 
 
@@ -37,6 +38,20 @@ class Ids(NamedTuple):
 def ids(vocab: Vocab) -> Ids:
     """The ids of the special pieces, looked up by name."""
     return Ids(*map(vocab.pieces.index, SPECIALS))
+
+
+def id_dtype(vocab: Vocab) -> np.dtype[Any]:
+    """The smallest type that holds every id: uint16, or uint32 for more than MAX_PIECES pieces."""
+    return np.dtype(np.uint16 if len(vocab.pieces) <= MAX_PIECES else np.uint32)
+
+
+def check_corpus_ids(vocab: Vocab, path: str | Path) -> None:
+    """Raises UserError, which names `path`, if the ids do not fit into a corpus."""
+    if len(vocab.pieces) > MAX_PIECES:
+        raise command.UserError(
+            f"{path} has {len(vocab.pieces):,} pieces, but a corpus stores ids in 16 bits; "
+            f"use a vocabulary of at most {MAX_PIECES:,}"
+        )
 
 
 def sha256(vocab: Vocab) -> str:
@@ -185,14 +200,9 @@ def _case(rules: dict[str, Any] | None) -> bool | None:
 
 
 def _check(pieces: tuple[str, ...], path: epath.Path) -> None:
-    """Raises UserError unless `pieces` can be a BERT vocabulary with uint16 ids."""
+    """Raises UserError unless `pieces` can be a BERT vocabulary."""
     if missing := [name for name in SPECIALS if name not in pieces]:
         raise command.UserError(f"{path} lacks {' '.join(missing)}; {NEEDED}")
-    if len(pieces) > MAX_PIECES:
-        raise command.UserError(
-            f"{path} has {len(pieces):,} pieces, but ids are stored in 16 bits; "
-            f"use a model or a vocabulary of at most {MAX_PIECES:,}"
-        )
     if len(set(pieces)) < len(pieces) or "" in pieces:
         twice = next(p for i, p in enumerate(pieces) if not p or p in pieces[:i])
         raise command.UserError(

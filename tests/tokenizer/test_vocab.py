@@ -10,12 +10,14 @@ import unicodedata
 from helpers import tiny_runs
 import hypothesis
 from hypothesis import strategies
+import numpy as np
 import pytest
 import tokenizers
 
 from bert_tpu.core import command
 from bert_tpu.corpus import prepare
-from bert_tpu.tokenizer import vocab, wordpiece
+from bert_tpu.data import token_rows
+from bert_tpu.tokenizer import encoding, vocab, wordpiece
 from tools import show_batches
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789.,!?'\"-()[]σςιυφο\ue000中日é"
@@ -198,7 +200,6 @@ def test_a_directory_without_a_bert_tokenizer_is_refused(tmp_path, edit, words):
         (("a", *wordpiece.LAYOUT), "[PAD] the id 1"),
         ((*PIECES, "run"), "'run'"),
         ((*PIECES, "", "x"), "empty or repeated"),
-        ((*PIECES, *(f"w{i}" for i in range(65_537 - len(PIECES)))), "65,537 pieces, but ids are stored in 16 bits; "),
     ],
 )
 def test_a_vocab_txt_without_a_bert_vocabulary_is_refused(tmp_path, pieces, words):
@@ -295,3 +296,18 @@ def test_the_largest_vocabulary_keeps_its_last_id_from_text_to_batch(tmp_path):
         masked |= {*batch["masked_ids"].flat}
     assert 65_535 in seen & masked
     assert min(seen | masked) == 0
+
+
+def test_a_larger_vocabulary_is_read_with_32_bits_but_makes_no_corpus(tmp_path):
+    pieces = [*wordpiece.LAYOUT, *"abcdefghijklmnopqrstuvwxyz."]
+    pieces += [f"w{i}" for i in range(65_536 - len(pieces))]
+    vocab.save(vocab.Vocab((*pieces, "last"), lower=True), tmp_path / "tokenizer")
+    vocabulary = vocab.load(tmp_path / "tokenizer")
+    assert vocab.id_dtype(vocabulary) == np.uint32
+    (code,) = encoding.Encoder(vocabulary).encode(["last."])
+    assert np.frombuffer(code, np.uint32).tolist() == [65_536, pieces.index(".")]
+    rows = token_rows.encode(["last"], ["last ."], np.zeros(1), max_length=16, vocabulary=vocabulary)
+    assert rows.ids.tolist() == [101, 65_536, 102, 65_536, pieces.index("."), 102]
+    (tmp_path / "text.txt").write_text("Last.\n")
+    with pytest.raises(command.UserError, match=r"tokenizer has 65,537 pieces, but a corpus stores ids in 16 bits; "):
+        prepare.prepare([str(tmp_path / "text.txt")], tmp_path / "tokenizer", tmp_path / "corpus", workers=1)
