@@ -154,6 +154,7 @@ def training(setup: Setup, directory: epath.Path, group: hosts.Hosts | None = No
         open_data=lambda *_: trainer.Data(
             lambda step: setup.feed.batches(step, jax.process_count(), jax.process_index()),
             functools.partial(evaluation.evaluate, setup.cfg, setup.task, setup.feed, directory),
+            note="\n".join(setup.task.notes),
         ),
         warmup=optim.WarmUp("warmup", cfg.warmup, warmup_steps(cfg)),
         advice=ADVICE,

@@ -26,3 +26,4 @@ class Task(NamedTuple):
     # (eval split, outputs of S models [S, ...]) -> metric -> scores [draws, S] on rows that are drawn with replacement,
     # the same for all models. Their spread is how much a score, or a difference, depends on the choice of rows.
     bootstrap: Callable[[str, np.ndarray], dict[str, np.ndarray]]
+    notes: tuple[str, ...] = ()  # what was read, in sentences that are printed before the first step
