@@ -36,6 +36,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
     parser.add_argument("--heldout", type=float, default=0.01, help="share of documents for evaluation (default: 0.01)")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
+    parser.add_argument("--column", default="text", metavar="NAME", help=sources.COLUMN_HELP)
     parser.add_argument("--normal_form", choices=clean.FORMS, default="NFC", help="Unicode normal form (default: NFC)")
     parser.add_argument("--keep_licence", action="store_true", help="do not remove Project Gutenberg's licence")
     parser.add_argument(

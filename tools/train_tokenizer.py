@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="directory of the tokenizer")
     parser.add_argument("--cased", action="store_true", help="keep case and accents")
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
+    parser.add_argument("--column", default="text", metavar="NAME", help=sources.COLUMN_HELP)
     args = parser.parse_args()
     out = Path(args.out)
     if (out / "vocab.txt").exists():
@@ -43,7 +44,7 @@ def main() -> None:
     passes = iter(counts.items())
     out.mkdir(parents=True, exist_ok=True)  # an error is better before the work than after it
     vocabulary = wordpiece.train(
-        lambda: lines(inputs, args.format, *next(passes)), args.vocab_size, lower=not args.cased
+        lambda: lines(inputs, args.format, args.column, *next(passes)), args.vocab_size, lower=not args.cased
     )
     vocab.save(vocabulary, out)
     if invalid := counts["letters"].invalid_utf8:
@@ -51,18 +52,21 @@ def main() -> None:
     print(f"{args.out}: {len(vocabulary.pieces):,} pieces, {'un' if vocabulary.lower else ''}cased")
 
 
-def lines(inputs: list[sources.Source], text_format: str, name: str, counts: sources.Counts) -> Iterator[str]:
+def lines(
+    inputs: list[sources.Source], text_format: str, column: str, name: str, counts: sources.Counts
+) -> Iterator[str]:
     """Yields the paragraphs of every n-th document, with n such that about SAMPLE_BYTES on disk are used.
 
     inputs: the files to read.
     text_format: of sources.FORMATS.
+    column: the key or column that holds the text.
     name: the title of the progress bar.
     counts: is updated with the bytes read and the invalid sequences.
     """
     size = sum(source.bytes for source in inputs)
     every = size // SAMPLE_BYTES + 1
     with progress.bar(size, name) as bar:
-        for i, document in enumerate(sources.documents(inputs, counts, text_format=text_format)):
+        for i, document in enumerate(sources.documents(inputs, counts, text_format=text_format, column=column)):
             progress.goto(bar, counts.read_bytes)
             if i % every == 0:
                 yield from document.plain().split("\n")

@@ -69,7 +69,8 @@ def cut(inputs: list[sources.Source], size: int) -> list[Unit]:
 def read(unit: Unit, work: Work, counts: UnitCounts) -> Iterator[tuple[str, list[sources.Document]]]:
     """Yields the name and the documents of each of the unit's parts. All are full except the last. Updates `counts`."""
     part, chars = [], 0
-    for document in sources.documents(unit.sources, counts, text_format=work.options.format, first=unit.first):
+    form, column = work.options.format, work.options.column
+    for document in sources.documents(unit.sources, counts, text_format=form, column=column, first=unit.first):
         part.append(document)
         chars += len(document.text)
         if chars >= work.chars:

@@ -43,6 +43,7 @@ class Options(NamedTuple):
     """Settings for the text, named like the options of tools.prepare_corpus. They decide the bytes of the corpus."""
 
     format: str = "auto"
+    column: str = "text"
     heldout: float = 0.01
     normal_form: str = "NFC"
     keep_licence: bool = False

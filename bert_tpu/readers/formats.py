@@ -68,17 +68,18 @@ def _one(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | N
     yield None
 
 
-def _jsonl(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
+def jsonl(file: io.BufferedReader, path: str, counts: Counts, column: str = "text") -> Iterator[str | None]:
+    """The paragraphs of each JSON object's string under the key `column`."""
     for number, line in lines(file, path, counts, RECORD_BYTES):
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
+            text = json.loads(line)[column]
             if not isinstance(text, str):
                 raise TypeError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise command.UserError(
-                f"{path} line {number} is not a JSON object with a string under 'text' in at most "
+                f"{path} line {number} is not a JSON object with a string under {column!r} in at most "
                 f"{RECORD_BYTES >> 20} MiB; correct the line, or set --format if these are not JSON lines"
             ) from None
         # JSON can spell half a surrogate pair, which no tokenizer accepts.
@@ -124,7 +125,7 @@ def _mediawiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[s
 
 
 Reader = Callable[[io.BufferedReader, str, Counts], Iterator[str | None]]
-READERS: dict[str, Reader] = {"text": _text, "file": _one, "jsonl": _jsonl, "wiki": _wiki, "mediawiki": _mediawiki}
+READERS: dict[str, Reader] = {"text": _text, "file": _one, "jsonl": jsonl, "wiki": _wiki, "mediawiki": _mediawiki}
 
 
 def texts(raws: Iterable[bytes | str], counts: Counts) -> Iterator[str | None]:

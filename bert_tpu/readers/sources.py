@@ -4,29 +4,30 @@ import bz2
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import fnmatch
+import functools
 import glob
 import gzip
 import io
 import lzma
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 import zlib
 
 from etils import epath
 
 from bert_tpu.core import command, storage
-from bert_tpu.readers import formats, parquet, tfds
+from bert_tpu.readers import content, formats, parquet, tfds
 from bert_tpu.readers.formats import Counts
 
 FORMATS = ("auto", *formats.READERS)
 HELP = (
     "text: a paragraph a line, blank lines between documents; file: a document a file; jsonl: "
-    "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; auto: by name and first line"
+    "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; auto: by the file's beginning"
 )
+COLUMN_HELP = "the key of JSON lines, or the column of Parquet files, that holds the text (default: text)"
 DOCUMENT_CHARS = 4 << 20  # a longer document is cut into several
-STARTS = {"<doc ": "wiki", "<mediawiki": "mediawiki"}  # how the first line begins
-OPENERS: dict[str, Callable[[io.BufferedReader], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+OPENERS: dict[str, Callable[[io.BufferedReader], Any]] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
+PACKED = (".gz", ".xz", ".bz2", ".parquet")  # the names of files that are never empty
 DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error)  # raised by the decompressors
 
 
@@ -91,38 +92,67 @@ def _in_bucket(pattern: str) -> list[Source]:
 
 
 def documents(
-    sources: Sequence[Source], counts: Counts, *, text_format: str = "auto", first: int = 0
+    sources: Sequence[Source], counts: Counts, *, text_format: str = "auto", column: str = "text", first: int = 0
 ) -> Iterator[Document]:
     """Every document of every source, in order. Memory does not grow with the input.
 
     sources: to read
     counts: of what is read; grows on the way
     text_format: one of FORMATS
+    column: key of JSON lines, and column of Parquet files, that holds the text
     first: number of the first of these sources among all sources
 
     Raises UserError for a damaged archive or a malformed record, with the file and the line. Skips nothing silently.
     """
     document = 0
     for number, source in enumerate(sources, first):
-        before, path = counts.read_bytes, source.path
-        if path.startswith(tfds.PREFIX):
-            paragraphs, form = formats.texts(tfds.texts(path), counts), "tfds"
-        elif Path(path).suffix == parquet.SUFFIX:
-            paragraphs, form = formats.texts(parquet.texts(path), counts), "parquet"
-        else:
-            form = _detect(path) if text_format == "auto" else text_format
-            paragraphs = _file(path, counts, form)
+        before = counts.read_bytes
+        form, paragraphs = _read(source.path, counts, text_format, column)
         for text, piece, is_last in _group(paragraphs, counts):
             yield Document(text, piece, number, document, form == "mediawiki")
             document += is_last
         counts.read_bytes = before + source.bytes
 
 
-def _file(path: str, counts: Counts, form: str) -> Iterator[str | None]:
-    """The paragraphs of a file, with None after each document. form: a key of formats.READERS."""
+def _read(path: str, counts: Counts, text_format: str, column: str) -> tuple[str, Iterator[str | None]]:
+    """(format, paragraphs with None after each document) of one source. Its kind is found by its content."""
+    if path.startswith(tfds.PREFIX):
+        return "tfds", formats.texts(tfds.texts(path), counts)
+    packing, form = _kind(path, text_format)
+    if form == "parquet":
+        return form, formats.texts(parquet.texts(path, column), counts)
+    return form, _file(path, counts, packing, form, column)
+
+
+def open_raw(path: str) -> io.BufferedReader:
+    """Opens the bytes of a file, which may be in a bucket, as they are stored."""
+    return epath.Path(path).open("rb")
+
+
+def _kind(path: str, text_format: str) -> tuple[str, str]:
+    """(packing, format) of a file, from its beginning: a key of OPENERS or "", and a key of formats.READERS or parquet.
+
+    `text_format`, unless it is "auto", is the format of every file that is not Parquet.
+    """
+    with _naming(path), open_raw(path) as raw:
+        head = raw.read(content.HEAD_BYTES)
+        if not head and path.endswith(PACKED):
+            raise EOFError("it is empty")
+        packing = content.packing(head, path)
+        if packing == "parquet":
+            return "", packing
+        raw.seek(0)
+        with _unpack(raw, packing) as file:
+            head = file.read(content.HEAD_BYTES)
+    return packing, content.form(head, path) if text_format == "auto" else text_format
+
+
+def _file(path: str, counts: Counts, packing: str, form: str, column: str) -> Iterator[str | None]:
+    """The paragraphs of a file, with None after each document. packing, form: as `_kind` returns them."""
     start = counts.read_bytes
-    with _naming(path), epath.Path(path).open("rb") as raw, _unpack(raw, path) as file:
-        for paragraph in formats.READERS[form](file, path, counts):
+    reader = functools.partial(formats.jsonl, column=column) if form == "jsonl" else formats.READERS[form]
+    with _naming(path), open_raw(path) as raw, _unpack(raw, packing) as file:
+        for paragraph in reader(file, path, counts):
             counts.read_bytes = start + raw.tell()
             yield paragraph
 
@@ -138,23 +168,8 @@ def _naming(path: str) -> Iterator[None]:
         raise command.UserError(f"{path} is damaged or cut short ({error}); fetch or make it again") from None
 
 
-def _unpack(raw: io.BufferedReader, path: str) -> io.BufferedReader:
-    opener = OPENERS.get(Path(path).suffix)
-    if opener is None:
-        return raw
-    if epath.Path(path).stat().length == 0:
-        raise EOFError("it is empty")  # gzip would take an empty file for a file without text
-    return io.BufferedReader(opener(raw), formats.LINE_BYTES)
-
-
-def _detect(path: str) -> str:
-    """The format of a file by its name without the archive's suffix; if that is unknown, by its first line."""
-    name = Path(path).with_suffix("") if Path(path).suffix in OPENERS else Path(path)
-    if name.suffix in (".jsonl", ".json", ".ndjson"):
-        return "jsonl"
-    with _naming(path), epath.Path(path).open("rb") as raw, _unpack(raw, path) as file:
-        first = next((line for _, line in formats.lines(file, path, Counts()) if line.strip()), "")
-    return next((form for start, form in STARTS.items() if first.startswith(start)), "text")
+def _unpack(raw: io.BufferedReader, packing: str) -> io.BufferedReader:
+    return io.BufferedReader(OPENERS[packing](raw), formats.LINE_BYTES) if packing else raw
 
 
 def _group(paragraphs: Iterator[str | None], counts: Counts) -> Iterator[tuple[str, bool, bool]]:

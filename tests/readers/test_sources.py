@@ -91,7 +91,13 @@ def test_an_archive_that_was_cut_short_is_named(tmp_path, suffix, keep):
 def test_a_renamed_text_file_is_not_taken_for_an_archive(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"plain text that somebody renamed, long enough for any header")
-    assert "damaged" in complaint(path)
+    assert read(path)[0] == [path.read_text()]
+
+
+def test_another_column_may_hold_the_text(tmp_path):
+    (tmp_path / "a").write_text(JSONL.replace('"text"', '"body"'))
+    documents = sources.documents(sources.find([str(tmp_path / "a")]), sources.Counts(), column="body")
+    assert [document.text for document in documents] == DOCUMENTS
 
 
 @pytest.mark.parametrize("line", ['{"text": 1}', '{"body": "x"}', '"text"', '{"text": "x"', "[" * 100_000, "null"])
