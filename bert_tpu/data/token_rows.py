@@ -24,6 +24,7 @@ class Rows(NamedTuple):
     types: np.ndarray  # uint8
     starts: np.ndarray  # int64 [N + 1]
     labels: np.ndarray
+    lost: np.ndarray | None = None  # int64 [N], tokens that were cut off each row; None if they are not counted
 
     @property
     def lengths(self) -> np.ndarray:
@@ -57,20 +58,22 @@ def encode(
     cls, sep = (encoder.dtype.type(i).tobytes() for i in (special.cls, special.sep))
     size = encoder.dtype.itemsize
     sides = [texts] if pairs is None else [texts, pairs]
-    ids, lengths = [], [np.zeros((0, len(sides)), np.int64)]
+    ids, lengths, lost = [], [np.zeros((0, len(sides)), np.int64)], [np.zeros(0, np.int64)]
     for start in range(0, len(texts), CHUNK):
         codes = [encoder.encode(list(side[start : start + CHUNK])) for side in sides]
-        kept = _cut([np.array([len(code) // size for code in side]) for side in codes], max_length)
+        full = [np.array([len(code) // size for code in side]) for side in codes]
+        kept = _cut(full, max_length)
         ids += [
             cls + b"".join(code[: size * count] + sep for code, count in zip(row, counts, strict=True))
             for row, counts in zip(zip(*codes, strict=True), kept.tolist(), strict=True)
         ]
         lengths.append(kept + 1)
+        lost.append(sum(full) - kept.sum(1))
     side_lengths = np.concatenate(lengths)  # of each side, with its [SEP]
     side_lengths[:, 0] += 1  # and [CLS]
     types = np.repeat(np.tile(np.arange(len(sides), dtype=np.uint8), len(texts)), side_lengths.ravel())
     starts = np.append(0, np.cumsum(side_lengths.sum(1)))
-    return Rows(np.frombuffer(b"".join(ids), encoder.dtype), types, starts, labels)
+    return Rows(np.frombuffer(b"".join(ids), encoder.dtype), types, starts, labels, np.concatenate(lost))
 
 
 def check(max_length: int) -> None:

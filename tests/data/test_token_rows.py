@@ -46,6 +46,7 @@ def test_pairs_are_those_of_transformers_at_every_cut_and_tie(fast, max_length):
     expected = fast(texts, pairs, truncation=True, max_length=max_length)
     assert split(rows) == list(zip(expected["input_ids"], expected["token_type_ids"], strict=True))
     assert rows.lengths.max() == max_length
+    assert (rows.lengths + rows.lost).tolist() == [a + b + 3 for a, b in lengths]
     # They differ from Google's cut by the odd token alone, and only if the first text is not the longer.
     room = max_length - 3
     for (a, b), (_, types) in zip(lengths, split(rows), strict=True):
@@ -76,7 +77,7 @@ def test_rows_are_one_after_the_other_over_all_chunks(monkeypatch):
     for a, b in zip(whole, encode(texts, pairs), strict=True):
         assert a.dtype == b.dtype
         assert (a == b).all()
-    assert [array.dtype for array in whole] == [np.uint16, np.uint8, np.int64, np.int32]
+    assert [array.dtype for array in whole] == [np.uint16, np.uint8, np.int64, np.int32, np.int64]
     assert whole.starts[-1] == len(whole.ids) == len(whole.types)
 
 

@@ -1,0 +1,93 @@
+"""What is printed before a fine-tuning: classes and counts, cut rows, rows without content, rows of train."""
+
+from helpers.token_row_cases import VOCABULARY
+import numpy as np
+
+from bert_tpu.data import token_rows
+from bert_tpu.tasks import split_report
+from bert_tpu.tasks.task import Task
+
+
+def task(splits, *, labels=("no", "yes"), head="classify", eval_splits=("validation",), notes=(), max_length=8):
+    """A task of split -> (texts, pairs or None, labels)."""
+    rows = {
+        name: token_rows.encode(texts, pairs, np.array(values), max_length=max_length, vocabulary=VOCABULARY)
+        for name, (texts, pairs, values) in splits.items()
+    }
+    return Task("t", head, labels, rows, eval_splits, score=None, write=None, bootstrap=None, notes=notes)
+
+
+def report(*args, max_length=8, positions=16, **options):
+    read = task(*args, max_length=max_length, **options)
+    return split_report.text(read, VOCABULARY, max_length=max_length, positions=positions).splitlines()
+
+
+def test_classes_and_their_counts_stand_in_a_table():
+    splits = {
+        "train": (["a", "b", "c", "d"], None, [0, 1, 1, 1]),
+        "validation": (["a b", "c d"], None, [0, 3]),
+        "test": (["e"], None, [-1]),
+    }
+    assert report(splits, notes=("train.csv: a note",)) == [
+        "train.csv: a note",
+        "                   train  validation  test",
+        "rows                   4           2     1",
+        "no              1  25.0%    1  50.0%",
+        "yes             3  75.0%    0   0.0%",
+        "(not in train)              1  50.0%",
+        "(no label)                             all",
+    ]
+
+
+def test_of_many_classes_the_commonest_are_listed():
+    numbers = [*range(100), *range(50, 60)]
+    names = tuple(f"{'long ' * 9}{i}" for i in range(100))
+    lines = report({"train": (["a"] * 110, None, numbers)}, labels=names)
+    assert len(lines) == 2 + split_report.CLASSES + 1
+    assert lines[-1].split() == ["(80", "other", "classes)", "80", "72.7%"]
+    assert sum("2   1.8%" in line for line in lines) == 10
+
+
+def test_numbers_are_described_by_their_range():
+    lines = report({"train": (["a", "b"], None, [1.5, -2.0])}, head="regress", labels=("y",), eval_splits=())
+    assert [line.split() for line in lines[2:]] == [["lowest", "-2"], ["mean", "-0.25"], ["highest", "1.5"]]
+
+
+def test_cut_rows_are_counted_with_the_max_length_that_helps():
+    long = ["a b c d e f g h", "a", "b"]  # 10 tokens of 16
+    (line,) = report({"train": (long, None, [0, 1, 1])})[4:]
+    assert line == (
+        "train: 1 of 3 rows are cut to max_length 8, and 12.5% of the tokens are never seen; --config.max_length=10 "
+        "cuts none"
+    )
+    (line,) = report({"train": (long, None, [0, 1, 1])}, positions=9)[4:]
+    assert line.endswith("--config.max_length=9 cuts 1 rows")
+    (line,) = report({"train": (long, None, [0, 1, 1])}, positions=8)[4:]
+    assert line.endswith("the model has no more positions")
+
+
+def test_rows_without_text_or_of_unknown_words_are_counted():
+    pairs = {"train": (["a", "b", " \t", "\u4e16\u754c"], ["c", "", "a", "\u4e16"], [0, 1, 1, 1])}
+    assert report(pairs)[4:] == [
+        "warning: train: 2 rows have a text without any token, row 2 first",
+        "warning: train: 42.9% of the tokens are [UNK], and 1 rows have no other; does the model's tokenizer know this "
+        "language and script?",
+    ]
+    lines = report({"train": (["a b c d e f"] * 20 + ["\u4e16"], None, [0, 1] * 10 + [1])}, max_length=16)[4:]
+    assert lines == ["warning: train: 0.8% of the tokens are [UNK], and 1 rows have no other"]
+
+
+def test_rows_of_train_in_other_splits_are_counted():
+    same_beginning = ["a b c d e f g h", "a b c d e f g"]  # alike only after the cut
+    splits = {
+        "train": (["a b", same_beginning[0], "c"], None, [0, 1, 1]),
+        "validation": (["A  b", "b a", same_beginning[1], "a b"], None, [0, 1, 1, 0]),
+        "test": (["d"], None, [-1]),
+    }
+    (line,) = (line for line in report(splits) if "in train too" in line)
+    assert line.startswith("warning: validation: 2 of 4 rows are in train too, token by token")
+
+
+def test_pairs_with_the_same_tokens_divided_elsewhere_are_different_rows():
+    splits = {"train": (["a", "b"], ["b c", "c"], [0, 1]), "validation": (["a b", "b"], ["c", "d"], [0, 1])}
+    assert not [line for line in report(splits) if "in train too" in line]
