@@ -256,7 +256,9 @@ def corpus_hash(directory: str) -> str:
     """Returns the corpus' hash from its lockfile."""
     from etils import epath
 
-    return json.loads((epath.Path(directory) / "corpus.json").read_text())["sha256"]
+    from bert_tpu.core import json_files
+
+    return json_files.read(epath.Path(directory) / "corpus.json", {"sha256": str})["sha256"]
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ read_settings() {
   while IFS= read -r line || [ -n "$line" ]; do
     number=$((number + 1))
     line=${line%$'\r'}
+    ((number > 1)) || line=${line#$'\xef\xbb\xbf'} # the byte order mark that editors of Windows put in front
     [[ $line =~ ^[[:space:]]*(#.*)?$ ]] && continue
     [[ $line =~ $pair ]] || fail "$file line $number: $(printf %q "${line:0:40}") is not a NAME=VALUE line"
     key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}

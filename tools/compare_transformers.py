@@ -21,10 +21,11 @@ with command.imports():
     import ml_collections
     import numpy as np
 
-    from bert_tpu.core import progress, storage
+    from bert_tpu.core import json_files, progress, storage
     from bert_tpu.data import task_batches
     from bert_tpu.finetune import finetuning
     from bert_tpu.huggingface import pretrained
+    from bert_tpu.monitoring import scores_file
     from bert_tpu.tasks import glue
     from bert_tpu.training import workdir
 
@@ -56,9 +57,8 @@ def _lines(directory: pathlib.Path) -> Iterator[str]:
         raise command.UserError(
             f"{directory} started from {config['init_from']}, which is not a Hugging Face directory: export it"
         )
-    ours, theirs = json.loads(path.read_text())["seeds"], {}
-    if (directory / SAVED).exists():
-        theirs = json.loads((directory / SAVED).read_text())
+    ours = scores_file.read(directory)["seeds"]
+    theirs = json_files.read_if_any(directory / SAVED, {str: scores_file.BY_METRIC})
     if len(theirs) < len(ours):
         setup = finetuning.load(_without_facts(config))
         for place, seed in enumerate(config["seeds"]):

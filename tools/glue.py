@@ -16,8 +16,9 @@ import sys
 from bert_tpu.core import command
 
 with command.imports():
-    from bert_tpu.core import config, storage
+    from bert_tpu.core import config, json_files, storage
     from bert_tpu.finetune import evaluation, finetuned, finetuning, sweep
+    from bert_tpu.monitoring import scores_file
     from bert_tpu.tasks import glue_submission, glue_table
     from configs import glue
 
@@ -80,8 +81,8 @@ def _data(source: str, task: str) -> str:
 
 def _write(directory: pathlib.Path, task: str, result: sweep.Result) -> str:
     """Adds a task's result to the files of earlier tasks and calls in `directory`; returns the table of all tasks."""
-    path = directory / evaluation.SCORES
-    results = json.loads(path.read_text()) if path.exists() else {}
+    path = directory / scores_file.FILE
+    results = json_files.read_if_any(path, {str: {"summary": scores_file.SUMMARY}})
     results[task] = {
         "workdir": str(result.workdir.relative_to(directory)), "batch_size": result.config["batch_size"],
         "learning_rate": result.config["optim"]["learning_rate"], "epochs": result.config["epochs"],

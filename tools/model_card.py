@@ -7,7 +7,6 @@ the model, of tools.plan --json, and of DIR/onnx if tools.export_onnx wrote it. 
 measured.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,14 @@ with command.imports():
     import huggingface_hub
 
     from bert_tpu.bias import audit
-    from bert_tpu.core import storage
+    from bert_tpu.core import json_files, storage
     from bert_tpu.export import onnx_files
     from bert_tpu.huggingface import hf
+    from bert_tpu.monitoring import scores_file
     from bert_tpu.report import evidence, model_card
     from bert_tpu.training import workdir
+
+PLAN = {"topology": str, "chips": int, "kgco2e_low": float, "kgco2e_high": float}  # the keys that a card needs
 
 
 def main() -> None:
@@ -66,7 +68,8 @@ def _export_facts(readme: Path) -> dict[str, Any]:
 
 def _bias(directory: str, model: hf.Pretrained) -> str:
     """Returns the audit's tables. Raises UserError if other weights were audited."""
-    audited = [entry["weights_sha256"] for entry in _json(Path(directory) / "bias.json")["models"]]
+    path = Path(directory) / "bias.json"
+    audited = [entry["weights_sha256"] for entry in _json(path, {"models": [{"weights_sha256": str}]})["models"]]
     if audit.weights_sha256(model) not in audited:
         raise command.UserError(f"{directory} is the audit of another model: give the one of --model")
     return _read(Path(directory) / "bias.md")
@@ -77,26 +80,25 @@ def _scores(directory: str) -> tuple[str, dict[str, Any]]:
     config = workdir.read_config(directory)
     if "task" not in config:
         raise command.UserError(f"{directory} is not a fine-tuning's workdir: give one written by bert_tpu.finetune")
-    return config["task"]["name"], _json(Path(directory) / "scores.json")
+    return config["task"]["name"], _json(Path(directory) / scores_file.FILE, scores_file.SHAPE)
 
 
 def _plan(path: str) -> dict[str, Any]:
-    planned = _json(path)
-    if not isinstance(planned, dict) or not {"topology", "chips", "kgco2e_low", "kgco2e_high"} <= planned.keys():
-        raise command.UserError(f"{path} is not a plan: give a file with the output of tools.plan --json")
-    return planned
+    return _json(path, PLAN, remedy="give a file with the output of tools.plan --json")
 
 
-def _json(path: str | Path) -> Any:
-    try:
-        return json.loads(_read(path))
-    except ValueError:
-        raise command.UserError(f"{path} is not JSON: write it again") from None
+def _json(path: str | Path, shape: Any, remedy: str = "write it again") -> Any:
+    _check_exists(path)
+    return json_files.read(path, shape, remedy=remedy)
+
+
+def _check_exists(path: str | Path) -> None:
+    if not Path(path).is_file():
+        raise command.UserError(f"there is no {path}: write it, or leave out its option")
 
 
 def _read(path: str | Path) -> str:
-    if not Path(path).is_file():
-        raise command.UserError(f"there is no {path}: write it, or leave out its option")
+    _check_exists(path)
     return Path(path).read_text(encoding="utf-8")
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, json_files, storage
 
 
 def read(path: str | os.PathLike) -> list[dict[str, Any]]:
     """The lines in order; none if there is no file. Leaves out a last line that was cut when its run was killed.
 
-    Raises UserError for any other line that is not a JSON object.
+    Raises UserError for any other line that is not a JSON object with a `step`.
     """
     return [line for _, line in _whole_lines(epath.Path(path))]
 
@@ -38,9 +38,9 @@ def _whole_lines(path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, text in enumerate(texts, 1):
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             line = None
-        if isinstance(line, dict):
+        if not json_files.misfit(line, {"step": int}):
             yield text, line
         elif number < len(texts):
             raise command.UserError(f"{path} is damaged at line {number:,}: restore the file, or delete that line")

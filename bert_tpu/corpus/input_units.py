@@ -5,13 +5,12 @@ unit-00012.json is written after the unit's parts and has their number. A unit w
 
 from collections.abc import Iterator
 import dataclasses
-import json
 import os
 from typing import NamedTuple
 
 from etils import epath
 
-from bert_tpu.core import storage
+from bert_tpu.core import json_files, storage
 from bert_tpu.corpus import worker
 from bert_tpu.readers import sources
 
@@ -104,7 +103,7 @@ def write_record(number: int, work: Work, counts: UnitCounts) -> None:
 
 def read_record(number: int, work: Work) -> UnitCounts:
     """Reads a unit's record."""
-    return UnitCounts(**json.loads(record_path(work.out, number).read_bytes()))
+    return UnitCounts(**json_files.read(record_path(work.out, number), remedy=f"delete {work.out}"))
 
 
 def unfinished(units: list[Unit], work: Work) -> list[Unit]:

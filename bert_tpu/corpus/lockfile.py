@@ -1,13 +1,12 @@
 """Writes a corpus's lockfile, corpus.json: its contents in numbers, and a hash of each shard."""
 
 import collections
-import json
 from typing import Any
 
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, json_files, storage
 from bert_tpu.corpus import assemble, input_units, store, worker
 
 
@@ -32,7 +31,7 @@ def write(
     samples = dict(assembled.samples)
     read: collections.Counter[int] = collections.Counter()
     for part in parts:
-        record = json.loads(worker.record_path(out, part).read_bytes())
+        record = json_files.read(worker.record_path(out, part), remedy=f"delete {out}")
         cleaning.update(record["counts"])
         read.update({int(source): documents for source, documents in record["read"].items()})
         for reason, texts in record["samples"].items():

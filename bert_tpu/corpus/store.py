@@ -26,7 +26,7 @@ from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu.core import command, progress, storage
+from bert_tpu.core import command, json_files, progress, storage
 from bert_tpu.tokenizer import vocab
 
 FORMAT = 2  # 1, before version 0.2, had no origins, and a shard for each part of the input
@@ -62,6 +62,14 @@ class ShardInfo(NamedTuple):
     texts: int  # different origins
     sentences: int
     tokens: int
+
+
+SHAPE = {
+    "sha256": str,
+    "tokenizer": {"sha256": str, "vocab_size": int},
+    "train": {"shards": [ShardInfo.__annotations__], "unigram_entropy": float},
+    "heldout": {"shards": [ShardInfo.__annotations__]},
+}
 
 
 class Lock(NamedTuple):
@@ -112,19 +120,15 @@ def read(directory: str | os.PathLike) -> Lock:
     if not path.is_file():
         problem = "is not finished (no corpus.json)" if folder.is_dir() else "does not exist"
         raise command.UserError(f"corpus {folder} {problem}; run tools.prepare_corpus with --out {folder}")
-    try:
-        content = json.loads(path.read_text())
-        lock, version = Lock(folder, content), content["format"]
-        sound = lock.sha256 == digest(content)
-    except (ValueError, KeyError, TypeError):
-        sound = False
-    if not sound:
-        raise command.UserError(f"{path} is damaged; {REMEDY}")
-    if version != FORMAT:
+    content = json_files.read(path, {"format": int}, remedy=REMEDY)
+    if content["format"] != FORMAT:
         raise command.UserError(
-            f"{folder} is a corpus of format {version} and this version reads format {FORMAT}; prepare it again "
-            "from its text with tools.prepare_corpus and another --out"
+            f"{folder} is a corpus of format {content['format']} and this version reads format {FORMAT}; prepare it "
+            "again from its text with tools.prepare_corpus and another --out"
         )
+    lock = Lock(folder, content)
+    if json_files.misfit(content, SHAPE) or lock.sha256 != digest(content):
+        raise command.UserError(f"{path} is damaged: {REMEDY}")
     if vocab.sha256(vocab.load(folder)) != lock.tokenizer_sha256:
         raise command.UserError(
             f"the tokenizer in {folder} is not the one that the corpus was tokenized with; {REMEDY}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, json_files, storage
 from bert_tpu.corpus import store
 from bert_tpu.export import onnx_benchmark, onnx_graph, onnx_quantize
 from bert_tpu.finetune import finetuning
@@ -74,7 +74,7 @@ def write(directory: str | Path, run: str | Path | None = None, rows: int = 256)
 
 def read(directory: str | Path) -> dict[str, Any]:
     """Reads quantization.json of an exported directory; {} if it has none."""
-    return workdir.read_json(Path(directory) / FOLDER / COSTS)
+    return json_files.read_if_any(Path(directory) / FOLDER / COSTS, {"files": [dict]})
 
 
 def _versions() -> dict[str, str]:

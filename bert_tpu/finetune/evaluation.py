@@ -17,12 +17,11 @@ from bert_tpu.core import command, progress, storage
 from bert_tpu.data import task_batches, token_rows
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.finetune import heads
-from bert_tpu.monitoring import log
+from bert_tpu.monitoring import log, scores_file
 from bert_tpu.tasks import metrics
 from bert_tpu.tasks.task import Task
 from bert_tpu.training import jobs, train_step
 
-SCORES = "scores.json"
 PREDICTIONS = "predictions"
 
 
@@ -104,7 +103,7 @@ def evaluate(
             "task": task.name, "step": finished, "seeds": scores, "summary": summary(scores, draws),
             "commonest_class": majority,
         }  # fmt: skip
-        storage.write_text(directory / SCORES, json.dumps(content, indent=1) + "\n")
+        storage.write_text(directory / scores_file.FILE, json.dumps(content, indent=1) + "\n")
 
 
 def _bar(books: log.Log, split: str, rows: token_rows.Rows) -> tqdm.tqdm:

@@ -1,6 +1,5 @@
 """Loads the fine-tuned model of one seed from a workdir."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +9,10 @@ import jax
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.finetune import evaluation, heads
+from bert_tpu.finetune import heads
 from bert_tpu.huggingface import pretrained
 from bert_tpu.model import param_layout, transformer
+from bert_tpu.monitoring import scores_file
 from bert_tpu.training import checkpoint
 
 Scores = dict[str, dict[str, float]]  # split -> metric -> score
@@ -56,11 +56,8 @@ def load(directory: Path | str, config: dict[str, Any], seed: int | None = None)
 
 def _scores(directory: Path, path: epath.Path) -> dict[str, Scores]:
     """Returns seed -> scores of the checkpoint `path`; {} if the run has not scored that one."""
-    file = directory / evaluation.SCORES
-    if not file.exists():
-        return {}
-    content = json.loads(file.read_text())
-    return content["seeds"] if path.name == str(content["step"]) else {}
+    content = scores_file.read(directory)
+    return content["seeds"] if content and path.name == str(content["step"]) else {}
 
 
 def choose_seed(seeds: list[int], scores: dict[str, Scores]) -> tuple[int, str]:

@@ -10,7 +10,7 @@ import sys
 from typing import Any, NamedTuple
 
 from bert_tpu.core import command, config, storage
-from bert_tpu.finetune import evaluation
+from bert_tpu.monitoring import scores_file
 from bert_tpu.training import workdir
 
 REQUEST = "asked.json"  # in the workdir of a finished fine-tuning: the config before the run added to it
@@ -70,8 +70,8 @@ def tune(name: str, directory: Path | str, words: Sequence[str]) -> Result:
     if not is_done(name, directory, words):
         _run(["--config", name, "--workdir", str(directory), *words])
         storage.write_text(directory / REQUEST, _request(name, words))
-    content = json.loads((directory / evaluation.SCORES).read_text())
-    if not content["summary"]:
+    content = scores_file.read(directory)
+    if not content.get("summary"):
         raise command.UserError(
             f"{directory} has no scores: the data have no labelled split except train; add one to config.data"
         )

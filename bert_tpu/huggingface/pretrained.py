@@ -10,11 +10,11 @@ import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, json_files, storage
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, jobs, nonfinite, workdir
+from bert_tpu.training import checkpoint, jobs, nonfinite
 
 # Keys of the `model` section that give the weights their meaning. The others only say how to compute or train them.
 MEANING = (
@@ -86,7 +86,7 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
             f"{path} has no config.json to say what its parameters mean: give the workdir where they were trained, a "
             "Hugging Face directory or an imported model"
         )
-    config = workdir.read_json(home / "config.json")
+    config = json_files.read(home / "config.json")
     if "task" in config:
         raise command.UserError(
             f"{path} is the workdir of a fine-tuning, with {len(config['seeds'])} models: export one, "

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, TypeGuard
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, json_files, storage
 from bert_tpu.monitoring import metrics, power_law
 from bert_tpu.monitoring.metrics import Metric
 
 FILE = "health.json"
+SHAPE = {"unigram_entropy": float, "unknown_share": float, "warmup_steps": int, "commoner": {str: float}}
 NEAR_NATS = 0.05  # a loss this near to the unigram entropy, or above: the model has learnt word frequencies alone
 FALLEN_NATS = 0.3  # a loss this far below the unigram entropy: the model learns words
 STUCK, STUCK_TIMES = 0.02, 3  # at most this far above the commoner label, in as many evaluations in a row
@@ -60,12 +61,12 @@ def read(directory: str | os.PathLike) -> Facts | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json_files.read(path, SHAPE, remedy="delete it")
         if "metrics" in content:  # not in runs of before they were listed
             content["metrics"] = tuple(Metric(**metric) for metric in content["metrics"])
         facts = Facts(**content)
         return facts._replace(commoner={int(n): share for n, share in facts.commoner.items()})
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError):
         raise command.UserError(f"{path} is damaged: delete it") from None
 
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import storage
+from bert_tpu.core import json_files, storage
 
+FILE = "hours.json"
 WRITE_S = 10  # a bucket takes an object about once a second
 PHASES = ("start", "compile", "input", "step", "evaluation", "checkpoint")
+SHAPE = {"starts": int, "lost_steps": int, "seconds": {str: float}}
 
 
 class Hours:
@@ -23,7 +25,7 @@ class Hours:
         writes: True in the one process that writes W/hours.json
         units: {kind: number of units that compute}, as energy.count_units returns; "unit_seconds" adds up their time
         """
-        self._path, self._writes = epath.Path(directory) / "hours.json", writes
+        self._path, self._writes = epath.Path(directory) / FILE, writes
         self._phase, self._since_s = "start", time.monotonic() - age_s
         self._units = units
         self._totals: dict[str, Any] = {
@@ -35,8 +37,9 @@ class Hours:
     def resume(self, first_step: int) -> None:
         """Adds the earlier starts from W/hours.json. Their time after `first_step`, the restored step, is lost."""
         if self._path.exists():
-            self._totals |= json.loads(self._path.read_text())
-            unsaved = self._totals.pop("unsaved")
+            content = json_files.read(self._path, SHAPE | {"unsaved": {"step": int, "seconds": {str: float}}})
+            unsaved = content.pop("unsaved")
+            self._totals |= content | {"seconds": self._totals["seconds"] | content["seconds"]}
             if unsaved["step"] > first_step:
                 self._totals["lost_steps"] += unsaved["step"] - first_step
                 for phase, seconds in unsaved["seconds"].items():
@@ -84,6 +87,14 @@ class Hours:
         lost = f" ({self._totals['lost_steps']:,} steps done twice)" if self._totals["lost_steps"] else ""
         hours, minutes = divmod(round(whole / 60), 60)
         return f"{hours:,} h {minutes:02} min in {starts} start{'s' * (starts > 1)}: {shares}{lost}"
+
+
+def read(directory: str | os.PathLike) -> dict[str, Any]:
+    """The content of W/hours.json; {} if there is none. Raises UserError if the file is damaged.
+
+    Runs before 2026-11 have no "unit_seconds".
+    """
+    return json_files.read_if_any(epath.Path(directory) / FILE, SHAPE)
 
 
 def in_hours(seconds: float) -> str:

@@ -8,14 +8,16 @@ import os
 import pathlib
 import platform
 import subprocess
+import sys
 from typing import Any
 
 from etils import epath
 
 import bert_tpu
-from bert_tpu.core import storage
+from bert_tpu.core import command, json_files, storage
 
 FILE = "versions.json"
+SHAPE = [{"step": int, "bert_tpu": str, "commit": object, "code": str, "jax": str, "python": str}]
 # The libraries that decide a batch's bytes, a program and a checkpoint: import name -> names of its distributions.
 LIBRARIES = {
     "jax": ("jax",), "jaxlib": ("jaxlib",), "numpy": ("numpy",), "tensorflow": ("tensorflow-cpu", "tensorflow"),
@@ -55,7 +57,12 @@ def record(directory: str | os.PathLike, step: int, settings: dict[str, Any] | N
     `settings`: dotted keys of the config that change how a step is computed.
     """
     path = epath.Path(directory) / FILE
-    entries = read(directory)
+    try:
+        entries = read(directory)
+    except command.UserError as error:  # training does not depend on the file: a later reader gets what is left
+        print(f"warning: {command.sentence(error)}; it is now {FILE}.damaged", file=sys.stderr)
+        path.rename(path.with_name(f"{FILE}.damaged"))
+        entries = []
     entry: dict[str, Any] = (
         {"bert_tpu": bert_tpu.__version__, "commit": commit(PACKAGE.parent)} | current() | (settings or {})
     )
@@ -64,13 +71,9 @@ def record(directory: str | os.PathLike, step: int, settings: dict[str, Any] | N
 
 
 def read(directory: str | os.PathLike) -> list[dict[str, Any]]:
-    """The entries of W/versions.json, the oldest first; [] if the file is missing or damaged."""
+    """The entries of W/versions.json, the oldest first; [] if there is no file. Raises UserError if it is damaged."""
     path = epath.Path(directory) / FILE
-    try:
-        entries = json.loads(path.read_text()) if path.exists() else []
-    except ValueError:
-        entries = None
-    return entries if isinstance(entries, list) else []  # a run does not depend on the file
+    return json_files.read(path, SHAPE) if path.exists() else []
 
 
 def describe(entry: dict[str, Any]) -> str:

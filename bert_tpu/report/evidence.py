@@ -9,9 +9,8 @@ from etils import epath
 from bert_tpu.core import command, jsonl
 from bert_tpu.corpus import store
 from bert_tpu.hardware import energy
-from bert_tpu.monitoring import health, metrics, versions
+from bert_tpu.monitoring import health, hours, metrics, versions
 from bert_tpu.monitoring.metrics import Metric
-from bert_tpu.training import workdir
 
 
 class Skips(NamedTuple):
@@ -53,7 +52,7 @@ def read(directory: str | os.PathLike, config: dict[str, Any]) -> Evidence:
     for line in lines:
         if line.get("kind") == "train" and "examples_per_sec" in line:
             by_length.setdefault(line["seq_len"], []).append(line["examples_per_sec"])
-    hours = workdir.read_json(folder / "hours.json")
+    times = hours.read(folder)
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
@@ -61,8 +60,8 @@ def read(directory: str | os.PathLike, config: dict[str, Any]) -> Evidence:
         heldout={line["seq_len"]: line for line in lines if line.get("kind") == "eval" and names[0].name in line},
         examples_per_s={n: statistics.median(rates) for n, rates in sorted(by_length.items())},
         skips=_skips(lines, config),
-        hours=hours,
-        energy=energy.from_seconds(hours["unit_seconds"], **prices) if "unit_seconds" in hours and prices else None,
+        hours=times,
+        energy=energy.from_seconds(times["unit_seconds"], **prices) if "unit_seconds" in times and prices else None,
         versions=versions.read(folder),
         lock=_lock(config),
         metrics=names,

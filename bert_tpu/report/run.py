@@ -8,7 +8,7 @@ from etils import epath
 import numpy as np
 
 from bert_tpu.core import command, jsonl, storage
-from bert_tpu.monitoring import health, versions
+from bert_tpu.monitoring import health, scores_file, versions
 from bert_tpu.report import evidence
 from bert_tpu.training import nonfinite, workdir
 
@@ -75,7 +75,7 @@ def read(directory: str | os.PathLike) -> Run:
         evidence=records,
         facts=None if "task" in config else health.read(path) or _facts_of_corpus(records),
         samples=[line for line in jsonl.read(path / "samples.jsonl") if line.get("samples")],
-        scores=workdir.read_json(path / "scores.json"),
+        scores=scores_file.read(path),
         gave_up=_read_gave_up(path, records.lines),
         hashes=_hashes(path, config, records.versions),
         checkpoint=max((int(p.name) for p in path.glob("checkpoints/*") if p.name.isdigit()), default=None),
@@ -131,7 +131,7 @@ def _facts_of_corpus(records: evidence.Evidence) -> health.Facts | None:
 
 
 def _read_gave_up(path: epath.Path, metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    content = workdir.read_json(path / nonfinite.FILE)
+    content = nonfinite.read(path)
     finite_steps = [line["step"] for line in metrics if line["kind"] == "train" and "loss" in line]
     if not content or max(finite_steps, default=0) > content["steps"][-1]["step"] + 1:
         return {}

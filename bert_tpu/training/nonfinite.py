@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, hashing
+from bert_tpu.core import command, hashing, json_files, storage
 from bert_tpu.distributed import hosts
 from bert_tpu.training import checkpoint, jobs
 
@@ -133,7 +133,7 @@ def give_up(
     first, last = steps[0]["step"], steps[-1]["step"]
     if group.index == 0:
         content = facts | {"steps": steps}
-        (epath.Path(directory) / FILE).write_text(json.dumps(content, indent=1) + "\n")
+        storage.write_text(epath.Path(directory) / FILE, json.dumps(content, indent=1) + "\n")
     raise command.UserError(
         f"{len(steps)} steps in a row, {first:,} to {last:,}, had a loss or a gradient that is not finite, and were "
         f"skipped: {epath.Path(directory) / FILE} names their batches; {advice.format(step=first)}"
@@ -152,6 +152,11 @@ def _global_batch(rows: jobs.Batch, group: hosts.Hosts) -> dict[str, np.ndarray]
     }
 
 
+def read(directory: epath.Path | str) -> dict[str, Any]:
+    """The content of W/nonfinite.json; {} if the run never gave up. Raises UserError if the file is damaged."""
+    return json_files.read_if_any(epath.Path(directory) / FILE, {"steps": [{"step": int}]})
+
+
 def params_of(directory: epath.Path | str, step: int) -> tuple[epath.Path, int]:
     """Returns (checkpoint, missing steps): the saved parameters that are nearest before `step`, counted from 0.
 
@@ -161,8 +166,8 @@ def params_of(directory: epath.Path | str, step: int) -> tuple[epath.Path, int]:
     """
     directory = epath.Path(directory)
     steps = [int(path.name) for path in (directory / "checkpoints").glob("*") if path.name.isdigit()]
-    if (directory / FILE).exists():
-        skipped = [entry["step"] for entry in json.loads((directory / FILE).read_text())["steps"]]
+    if record := read(directory):
+        skipped = [entry["step"] for entry in record["steps"]]
         if step in skipped and max(steps, default=0) <= skipped[-1] + 1:
             return directory / FOLDER, 0
     earlier = [number for number in steps if number <= step]

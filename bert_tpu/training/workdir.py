@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, json_files, storage
 from bert_tpu.distributed import hosts
 from bert_tpu.monitoring import versions
 from bert_tpu.tokenizer import vocab
@@ -94,7 +94,7 @@ def check_format(directory: epath.Path | str) -> None:
     Must be called before the run's data are read, because these may have an old format too.
     """
     directory = epath.Path(directory)
-    number = read_json(directory / FORMAT_FILE).get("format", 1)
+    number = json_files.read_if_any(directory / FORMAT_FILE, {"format": int}).get("format", 1)
     if number == FORMAT or not _has_checkpoint(directory):
         return
     commits = [entry["commit"] for entry in versions.read(directory) if entry.get("commit")]
@@ -151,19 +151,8 @@ def read_config(directory: epath.Path | str) -> dict[str, Any]:
     )
 
 
-def read_json(path: epath.Path | pathlib.Path) -> dict[str, Any]:
-    """Returns the content of a small JSON file of a workdir; {} if there is none. Raises UserError if it is damaged."""
-    try:
-        return json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        raise command.UserError(f"{path} is damaged: restore or delete it") from None
-
-
 def _read(path: epath.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise command.UserError(f"{path} is damaged ({error}): restore it or give another --workdir") from None
+    return json_files.read(path, remedy="restore it or give another --workdir")
 
 
 def identity(config: dict[str, Any]) -> str:

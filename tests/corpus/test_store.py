@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 
+from helpers import damage
 import numpy as np
 import pytest
 
@@ -105,6 +106,12 @@ def test_an_unfinished_or_absent_corpus_is_refused_with_the_fix(folder):
     assert "does not exist; run tools.prepare_corpus" in refused(folder / "nowhere")
     (folder / store.LOCKFILE).unlink()
     assert "is not finished" in refused(folder)
+
+
+def test_a_lockfile_that_is_cut_or_foreign_is_refused_in_a_sentence(folder):
+    path = folder / store.LOCKFILE
+    refused = damage.read_or_refused(lambda: store.read(folder), path)
+    assert refused > path.stat().st_size - 2
 
 
 def test_another_tokenizer_in_the_corpus_is_refused(folder):

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 
-from helpers import small_bert, tiny_finetunings
+from helpers import damage, small_bert, tiny_finetunings
 import numpy as np
 import pytest
 import torch
@@ -12,8 +12,9 @@ import transformers
 
 from bert_tpu.core import command
 from bert_tpu.export import onnx_files, pytorch
-from bert_tpu.finetune import evaluation, finetuned
+from bert_tpu.finetune import finetuned
 from bert_tpu.huggingface import hf, pretrained
+from bert_tpu.monitoring import scores_file
 from bert_tpu.training import workdir
 from tools import export_pytorch, push_to_hub
 
@@ -111,7 +112,7 @@ def test_export_says_what_it_is(exported, head):
     assert 0 < checked.difference < 1e-5
     config = workdir.read_config(each.run)
     readme = (each.model / "README.md").read_text(encoding="utf-8")
-    scores = json.loads((each.run / evaluation.SCORES).read_text())["seeds"]["1"]["validation"]
+    scores = json.loads((each.run / scores_file.FILE).read_text())["seeds"]["1"]["validation"]
     facts = [
         config["task"]["name"], config["task"]["sha256"]["train"], "- base model: model\n",
         f"{tiny_finetunings.STEPS} steps",
@@ -153,9 +154,19 @@ def test_wrong_weights_are_not_exported(exported, tmp_path, monkeypatch, head, e
     assert list(tmp_path.iterdir()) == []
 
 
+def test_scores_that_are_cut_or_foreign_are_refused_in_a_sentence(exported, tmp_path):
+    directory = shutil.copytree(exported("classify").run, tmp_path / "run")
+    path = directory / scores_file.FILE
+    refused = damage.read_or_refused(lambda: scores_file.read(directory), path)
+    assert refused > path.stat().st_size - 2
+    path.write_text(path.read_text()[:9])
+    with pytest.raises(command.UserError, match=r"scores.json is damaged"):
+        finetuned.load(directory, workdir.read_config(directory))
+
+
 def test_each_seed_is_its_own_and_the_best_is_the_default(exported, tmp_path):
     run = shutil.copytree(exported("classify").run, tmp_path / "run")
-    config, path = workdir.read_config(run), run / evaluation.SCORES
+    config, path = workdir.read_config(run), run / scores_file.FILE
     content = json.loads(path.read_text())
 
     def judged(**changes):

@@ -75,7 +75,7 @@ def test_values_arrive_and_others_are_empty(reader):
 
 def test_comments_quotes_spaces_and_windows_lines(reader):
     text = ' PROJECT = "my-project-123"   # who pays\r\n' + lines({k: v for k, v in VALID.items() if k != "PROJECT"})
-    assert reader.read(f"# a comment\n\n   # another\n{text}") == reader.read(lines(VALID))
+    assert reader.read(f"\ufeff# a comment\n\n   # another\n{text}") == reader.read(lines(VALID))
 
 
 ATTACKS = (

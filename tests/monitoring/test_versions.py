@@ -9,6 +9,7 @@ from conftest import ROOT
 import pytest
 
 from bert_tpu import __version__
+from bert_tpu.core import command
 from bert_tpu.monitoring import versions
 
 
@@ -78,11 +79,15 @@ def test_other_code_adds_an_entry(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damaged", ["", "[{", "{}", "7"])
-def test_a_damaged_file_stops_no_run(tmp_path, damaged):
-    (tmp_path / versions.FILE).write_text(damaged)
-    assert versions.read(tmp_path) == []
+def test_a_damaged_file_is_named_and_put_aside_but_stops_no_run(tmp_path, capsys, damaged):
+    path = tmp_path / versions.FILE
+    path.write_text(damaged)
+    with pytest.raises(command.UserError, match=r"versions.json is damaged"):
+        versions.read(tmp_path)
     versions.record(tmp_path, 3)
-    assert [entry["step"] for entry in json.loads((tmp_path / versions.FILE).read_text())] == [3]
+    assert "versions.json is damaged" in capsys.readouterr().err
+    assert path.with_name("versions.json.damaged").read_text() == damaged
+    assert [entry["step"] for entry in json.loads(path.read_text())] == [3]
 
 
 def test_the_commit_is_that_of_the_checkout_alone(tmp_path):

@@ -10,18 +10,19 @@ import subprocess
 import termios
 import time
 
-from helpers import tiny_runs
+from helpers import damage, tiny_runs
 from helpers.tiny_runs import KEYS, STEPS, configured, metrics, start, steps
 import jax
 import numpy as np
 import pytest
 
-from bert_tpu.core import progress
+from bert_tpu.core import jsonl, progress
 from bert_tpu.data import corpus_batches, host_share
 from bert_tpu.distributed import hosts, mesh
-from bert_tpu.monitoring import health, log, versions
+from bert_tpu.monitoring import health, hours, log, versions
 from bert_tpu.pretrain import mlm_nsp, pretraining
-from bert_tpu.training import checkpoint, loop, train_step, trainer
+from bert_tpu.report import run
+from bert_tpu.training import checkpoint, loop, train_step, trainer, workdir
 
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 
@@ -281,3 +282,25 @@ def test_init_from_gives_parameters_only(options, whole, tmp_path, place):
     assert int(state.step) == 0
     assert not any(np.any(x) for x in jax.tree.leaves(state.opt))
     assert meta == {"unlogged": {}}
+
+
+def test_files_of_a_run_that_are_cut_or_foreign_are_read_or_refused_in_a_sentence(whole):
+    clock = hours.Hours(whole, writes=False, units={})
+    readers = {
+        "config.json": lambda: workdir.read_config(whole),
+        "format.json": lambda: workdir.check_format(whole),
+        "hours.json": lambda: clock.resume(STEPS),
+        "health.json": lambda: health.read(whole),
+        "versions.json": lambda: versions.read(whole),
+        "metrics.jsonl": lambda: jsonl.read(whole / "metrics.jsonl"),
+        "samples.jsonl": lambda: jsonl.read(whole / "samples.jsonl"),
+    }
+    assert readers.keys() == {path.name for path in whole.glob("*.json*")}
+    for name, read in readers.items():
+        path = whole / name
+        refused = damage.read_or_refused(read, path)
+        # JSON lines that are cut have lost steps; that is all.
+        assert path.suffix == ".jsonl" or refused > path.stat().st_size - 2
+    # Whatever the readers accept, a report can be made of.
+    path = whole / "metrics.jsonl"
+    damage.read_or_refused(lambda: run.warnings(run.read(whole)), path, every=997)

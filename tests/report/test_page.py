@@ -250,7 +250,7 @@ def broken(tmp_path, name):
         ("empty", "holds no run"),
         ("unstarted", "has no line in metrics.jsonl yet: wait"),
         ("damaged", "metrics.jsonl is damaged at line 1: restore"),
-        ("strange", "line 1 is not a line of a run: delete it"),
+        ("strange", "metrics.jsonl is damaged at line 1"),
         ("tuned", "compare runs of one kind"),
         ("many", "compare at most 6"),
     ],
@@ -358,7 +358,7 @@ TUNED = [
 ]  # fmt: skip
 TUNING = {
     "config": {"task": {"name": "rte", "sha256": {"train": "beef"}}, "num_steps": 20, "init_from": "model"},
-    "scores": {"seeds": {"0": {}, "1": {}}, "commonest_class": {"validation": {"accuracy": 0.5}},
+    "scores": {"step": 8, "seeds": {"0": {}, "1": {}}, "commonest_class": {"validation": {"accuracy": 0.5}},
                "summary": {"validation": {"accuracy": {"mean": 0.55, "std": 0.07, "best": 0.6}}}},
 }  # fmt: skip
 
