@@ -27,7 +27,7 @@ def main() -> None:
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="text files, also .gz .xz .bz2, or tfds:NAME (in TFDS_DATA_DIR); "
+        help="text files, also .gz .xz .bz2, tfds:NAME (in TFDS_DATA_DIR), or hf://datasets/OWNER/NAME/PATH; "
         "of more than 1 GiB on disk only every n-th document is used",
     )
     parser.add_argument("--vocab_size", type=int, required=True, help="number of pieces, special ones included")

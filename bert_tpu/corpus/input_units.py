@@ -12,10 +12,11 @@ from etils import epath
 
 from bert_tpu.core import json_files, storage
 from bert_tpu.corpus import worker
-from bert_tpu.readers import sources
+from bert_tpu.readers import parquet, sources
 
 FILES = "unit-*"  # matches the files of `record_path` and `fault_path`
 PART_CHARS = (1 << 18, 1 << 22)  # minimum and maximum of a part, whose shard has at most about 3 MB; bounds the memory
+SHARE_BYTES = 1 << 26  # of a Parquet file, at least: so much a killed run reads again
 PARTS = 64  # the number of parts to aim at, between these bounds
 
 
@@ -28,8 +29,8 @@ class Unit(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The bytes of all its sources."""
-        return sum(source.bytes for source in self.sources)
+        """The bytes of all its sources, or of its share of one."""
+        return sum(source.share_bytes for source in self.sources)
 
 
 class Work(NamedTuple):
@@ -54,14 +55,25 @@ def part_chars(inputs: list[sources.Source]) -> int:
 
 
 def cut(inputs: list[sources.Source], size: int) -> list[Unit]:
-    """Groups all sources, in order, into units of at least `size` bytes; only the last may be smaller."""
+    """Groups all sources, in order, into units of at least `size` bytes.
+
+    Only the last may be smaller, and the one before a large Parquet file. Such a file becomes several units.
+    """
     units: list[Unit] = []
     first = unit_bytes = 0
-    for i, source in enumerate(inputs, 1):
+    for i, source in enumerate(inputs):
+        shares = source.bytes // SHARE_BYTES if source.path.endswith(parquet.SUFFIX) else 1
+        if shares > 1:
+            if first < i:
+                units.append(Unit(len(units), first, tuple(inputs[first:i])))
+            for share in range(shares):
+                units.append(Unit(len(units), i, (source._replace(share=(share, shares)),)))
+            first, unit_bytes = i + 1, 0
+            continue
         unit_bytes += source.bytes
-        if unit_bytes >= size or i == len(inputs):
-            units.append(Unit(len(units), first, tuple(inputs[first:i])))
-            first, unit_bytes = i, 0
+        if unit_bytes >= size or i + 1 == len(inputs):
+            units.append(Unit(len(units), first, tuple(inputs[first : i + 1])))
+            first, unit_bytes = i + 1, 0
     return units
 
 

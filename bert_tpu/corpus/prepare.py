@@ -6,6 +6,7 @@ import fcntl
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 from pathlib import Path
 import sys
@@ -16,7 +17,7 @@ import safetensors.numpy
 
 from bert_tpu.core import command, storage
 from bert_tpu.corpus import assemble, beam, clean, contamination, input_units, lockfile, mix, pool, store, worker
-from bert_tpu.readers import sources
+from bert_tpu.readers import hub, sources
 from bert_tpu.tokenizer import encoding, vocab
 
 PLAN = "prepare.json"
@@ -32,7 +33,7 @@ def prepare(
 ) -> store.Lock:  # fmt: skip
     """Prepares a corpus in `out` from the documents in `inputs` and returns it.
 
-    inputs: globs, or tfds:NAME.
+    inputs: globs, tfds:NAME, or hf://datasets/OWNER/NAME/PATH.
     tokenizer: vocab.txt or folder of tokenizer files.
     out: folder of the corpus, which may be in a bucket.
     workers: processes that read, clean and tokenize; None for one per core.
@@ -101,7 +102,7 @@ def _build(
         for i in range(of_unit.parts)
     ]
     assembled = assemble.assemble(out, parts, options, [source.path for source in inputs], encoder)
-    lock = lockfile.write(out, plan, counts, assembled, parts)
+    lock = lockfile.write(out, plan | _commits(inputs), counts, assembled, parts)
     _tidy(out)
     return lock
 
@@ -134,13 +135,24 @@ def _plan(
         "format": store.FORMAT,
         "made_with": {name: _version(name) for name in LIBRARIES},
         "options": options._asdict() | {"mix": list(options.mix), "test_text": passages and _hash(passages)},
-        "sources": [{"path": source.path, "bytes": source.bytes} for source in inputs],
+        "sources": [_identity(source) for source in inputs],
         "tokenizer": {
             "sha256": vocab.sha256(vocabulary),
             "vocab_size": len(vocabulary.pieces),
             "lower": vocabulary.lower,
         },
     }
+
+
+def _identity(source: sources.Source) -> dict[str, Any]:
+    """Returns the values that are the same for the same file. A later commit may have the file unchanged."""
+    return {"path": source.path, "bytes": source.bytes} | ({"content": source.content} if source.content else {})
+
+
+def _commits(inputs: list[sources.Source]) -> dict[str, list[str]]:
+    """Returns the commits at which data sets on the Hub are read; they change more often than the files."""
+    commits = sorted({f"{hub.data_set(source.path)}@{source.commit}" for source in inputs if source.commit})
+    return {"commits": commits} if commits else {}
 
 
 def _version(library: str) -> str | None:
@@ -198,14 +210,17 @@ def _begin(
     for partial in out.glob("*.partial"):
         partial.unlink()
     fingerprint = plan | {"mtimes_ns": [source.mtime_ns for source in inputs]}
-    path = out / PLAN
+    path, commits = out / PLAN, _commits(inputs)
     if not path.exists():
         if any(out.iterdir()):
             raise command.UserError(f"{out} is not empty; name another --out")
-        storage.write_bytes(path, storage.json_bytes(fingerprint))
-    elif path.read_bytes() != storage.json_bytes(fingerprint):
+        storage.write_bytes(path, storage.json_bytes(fingerprint | commits))
+    elif storage.json_bytes(json.loads(path.read_bytes()) | commits) != storage.json_bytes(fingerprint | commits):
+        earlier = set(json.loads(path.read_bytes()).get("commits", ())) - set(commits.get("commits", ()))
+        hint = f", or name the earlier commit to continue, {min(earlier)}" if earlier else ""
         raise command.UserError(
-            f"{out} holds an unfinished corpus of other inputs, options or versions; name another --out or delete it"
+            f"{out} holds an unfinished corpus of other inputs, options or versions; name another --out or delete "
+            f"it{hint}"
         )
     vocab.save(vocabulary, out)
     if passages is not None:

@@ -16,7 +16,7 @@ import zlib
 from etils import epath
 
 from bert_tpu.core import command, storage
-from bert_tpu.readers import content, formats, parquet, tfds
+from bert_tpu.readers import content, formats, hub, parquet, tfds
 from bert_tpu.readers.formats import Counts
 
 FORMATS = ("auto", *formats.READERS)
@@ -32,11 +32,20 @@ DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error)  # raised by the decomp
 
 
 class Source(NamedTuple):
-    """An input: a file, or a data set `tfds:NAME`, with its size and time when it was listed."""
+    """An input: a file, or a data set `tfds:NAME`, with its size and time when it was listed; or a share of a file."""
 
     path: str
-    bytes: int
+    bytes: int  # of the whole file
     mtime_ns: int
+    content: str = ""  # hash of the content, if the place of the file has one: on the Hub
+    commit: str = ""  # at which a file on the Hub is read
+    share: tuple[int, int] = (0, 1)  # (i, n): the i-th of n shares of a Parquet file
+
+    @property
+    def share_bytes(self) -> int:
+        """The bytes of its share."""
+        number, shares = self.share
+        return self.bytes * (number + 1) // shares - self.bytes * number // shares
 
 
 class Document(NamedTuple):
@@ -60,13 +69,19 @@ class Document(NamedTuple):
 def find(patterns: list[str]) -> list[Source]:
     """The files that match any of the globs (`**` for all folders below), each once, sorted by path.
 
-    `tfds:NAME` means the training split of a data set. Raises UserError for a pattern that matches nothing.
+    `tfds:NAME` means the training split of a data set, `hf://datasets/OWNER/NAME/PATH` files on the Hugging Face Hub.
+    Raises UserError for a pattern that matches nothing.
     """
     matched = {}
     for pattern in patterns:
         if pattern.startswith(tfds.PREFIX):
             source = Source(*tfds.find(pattern), mtime_ns=0)
             matched[source.path] = source
+            continue
+        if pattern.startswith(hub.PREFIX):
+            for file in hub.find(pattern):
+                source = Source(file.path, file.bytes, 0, file.content, file.commit)
+                matched[f"{source.path}@{source.commit}"] = source
             continue
         if storage.is_bucket(pattern):
             matched |= {source.path: source for source in _in_bucket(pattern)}
@@ -107,34 +122,46 @@ def documents(
     document = 0
     for number, source in enumerate(sources, first):
         before = counts.read_bytes
-        form, paragraphs = _read(source.path, counts, text_format, column)
+        form, paragraphs = _read(source, counts, text_format, column)
         for text, piece, is_last in _group(paragraphs, counts):
+            counts.read_bytes = min(counts.read_bytes, before + source.share_bytes)
             yield Document(text, piece, number, document, form == "mediawiki")
             document += is_last
-        counts.read_bytes = before + source.bytes
+        counts.read_bytes = before + source.share_bytes
 
 
-def _read(path: str, counts: Counts, text_format: str, column: str) -> tuple[str, Iterator[str | None]]:
+def _read(source: Source, counts: Counts, text_format: str, column: str) -> tuple[str, Iterator[str | None]]:
     """(format, paragraphs with None after each document) of one source. Its kind is found by its content."""
-    if path.startswith(tfds.PREFIX):
-        return "tfds", formats.texts(tfds.texts(path), counts)
-    packing, form = _kind(path, text_format)
+    if source.path.startswith(tfds.PREFIX):
+        return "tfds", formats.texts(tfds.texts(source.path), counts)
+    packing, form = _kind(source, text_format)
     if form == "parquet":
-        return form, formats.texts(parquet.texts(path, column), counts)
-    return form, _file(path, counts, packing, form, column)
+        return form, formats.texts(_column(source, column), counts)
+    if source.share != Source._field_defaults["share"]:
+        raise command.UserError(f"{source.path} is not a Parquet file: rename it")
+    return form, _file(source, counts, packing, form, column)
 
 
-def open_raw(path: str) -> io.BufferedReader:
-    """Opens the bytes of a file, which may be in a bucket, as they are stored."""
-    return epath.Path(path).open("rb")
+def open_raw(source: Source) -> io.BufferedReader:
+    """Opens the bytes of a file, which may be in a bucket or on the Hub, as they are stored."""
+    if source.path.startswith(hub.PREFIX):
+        return hub.open_file(source.path, source.commit, source.bytes)
+    return epath.Path(source.path).open("rb")
 
 
-def _kind(path: str, text_format: str) -> tuple[str, str]:
+def _column(source: Source, column: str) -> Iterator[bytes]:
+    with open_raw(source) as raw:
+        for text in parquet.texts(raw, source.path, column, source.share):
+            yield text or b""  # a missing text counts as an empty document
+
+
+def _kind(source: Source, text_format: str) -> tuple[str, str]:
     """(packing, format) of a file, from its beginning: a key of OPENERS or "", and a key of formats.READERS or parquet.
 
     `text_format`, unless it is "auto", is the format of every file that is not Parquet.
     """
-    with _naming(path), open_raw(path) as raw:
+    path = source.path
+    with _naming(path), open_raw(source) as raw:
         head = raw.read(content.HEAD_BYTES)
         if not head and path.endswith(PACKED):
             raise EOFError("it is empty")
@@ -147,11 +174,11 @@ def _kind(path: str, text_format: str) -> tuple[str, str]:
     return packing, content.form(head, path) if text_format == "auto" else text_format
 
 
-def _file(path: str, counts: Counts, packing: str, form: str, column: str) -> Iterator[str | None]:
+def _file(source: Source, counts: Counts, packing: str, form: str, column: str) -> Iterator[str | None]:
     """The paragraphs of a file, with None after each document. packing, form: as `_kind` returns them."""
-    start = counts.read_bytes
+    start, path = counts.read_bytes, source.path
     reader = functools.partial(formats.jsonl, column=column) if form == "jsonl" else formats.READERS[form]
-    with _naming(path), open_raw(path) as raw, _unpack(raw, packing) as file:
+    with _naming(path), open_raw(source) as raw, _unpack(raw, packing) as file:
         for paragraph in reader(file, path, counts):
             counts.read_bytes = start + raw.tell()
             yield paragraph

@@ -1,9 +1,9 @@
-"""A MediaWiki dump gives its articles and a Parquet file its column, whole and in order, or an error says why not."""
+"""A MediaWiki dump gives its articles, whole and in order, or an error says why not."""
 
 import bz2
 import tracemalloc
 
-from helpers.text_sources import DOCUMENTS, PACKERS, complaint, read
+from helpers.text_sources import PACKERS, complaint, read
 import pytest
 
 from bert_tpu.readers import sources
@@ -58,18 +58,3 @@ def test_a_long_dump_needs_little_memory(tmp_path):
     tracemalloc.stop()
     assert number == 2003
     assert peak < 4e6
-
-
-def test_a_parquet_column_gives_its_strings(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    path = tmp_path / "a.parquet"
-    parquet.write_table(pyarrow.table({"id": [1, 2, 3, 4], "text": [DOCUMENTS[0], None, *DOCUMENTS[1:]]}), path)
-    texts, counts = read(path)
-    assert texts == DOCUMENTS
-    assert counts.read_bytes == path.stat().st_size
-    parquet.write_table(pyarrow.table({"body": ["x"]}), tmp_path / "b.parquet")
-    assert "has no column 'text' but body" in complaint(tmp_path / "b.parquet")
-    path.write_bytes(path.read_bytes()[:-20])
-    assert "not a Parquet file" in complaint(path)
