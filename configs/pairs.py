@@ -1,4 +1,4 @@
-"""Fine-tunes on your own texts or pairs of texts, in CSV, TSV or JSON lines.
+"""Fine-tunes on your own texts or pairs of texts, in CSV, TSV, JSON or Parquet.
 
 python -m bert_tpu.finetune --config configs/pairs.py --workdir W --config.init_from=MODEL
 --config.data.train=train.csv --config.data.validation=valid.csv

@@ -1,16 +1,32 @@
-"""Reads files of rows: TSV, CSV and JSON lines. Keeps the line of every row for error messages."""
+"""Reads files of rows: TSV, CSV, JSON and Parquet. Keeps the line of every row for error messages."""
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import csv
 import io
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from etils import epath
 
 from bert_tpu.core import command
+from bert_tpu.readers import column_names, typed_rows
+
+SEPARATORS = {".tsv": "\t", ".csv": ","}
+# First bytes of files that are no text -> what to do with them.
+SIGNATURES = {
+    b"\x1f\x8b": "is compressed by gzip; decompress it by gunzip",
+    b"BZh9": "is compressed by bzip2; decompress it by bunzip2",
+    b"\xfd7zXZ": "is compressed by xz; decompress it by unxz",
+    b"\x28\xb5\x2f\xfd": "is compressed by zstd; decompress it by unzstd",
+    b"PK\x03\x04": "is a ZIP archive or an Excel file; unpack it, or save the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "is an Excel file; save the sheet as CSV UTF-8",
+    b"PAR1\x15": "is a Parquet file; name it .parquet",
+    b"ARROW1\0\0": "is an Arrow file; save it as .parquet",
+    codecs.BOM_UTF16_LE: "is UTF-16, not UTF-8; convert it by iconv -f UTF-16 -t UTF-8",
+    codecs.BOM_UTF16_BE: "is UTF-16, not UTF-8; convert it by iconv -f UTF-16 -t UTF-8",
+}
+PROBED = 100  # rows that are compared with a first line without known names
 
 
 class Columns(NamedTuple):
@@ -21,14 +37,24 @@ class Columns(NamedTuple):
     lines: list[int]  # number of the line where each row ends, from 1
     values: dict[str, list[str]]  # column -> rows
     torn: list[int]  # lines with more or fewer columns than the header, which are not rows
+    unit: str = "line"  # what `lines` count: lines, or rows of a file without lines of its own
+    # Column -> kinds of its values -> line of the first. None of a file whose values are all text.
+    kinds: Mapping[str, Mapping[str, int]] | None = None
+    has_names: bool = True  # False if the first line is probably a row like the others
+    notes: tuple[str, ...] = ()  # what the user should know
 
-    def column(self, name: str) -> list[str]:
-        """The values of a column. Raises UserError if the file has no column of that name."""
+    def column(self, name: str, hint: str = "") -> list[str]:
+        """The values of a column. Raises UserError, which ends with `hint`, if the file has none of that name."""
         if name not in self.values:
             raise command.UserError(
-                f"{self.path} has no column {name!r} but {', '.join(map(repr, self.header))}; correct its first line"
+                f"{self.path} has no column {name!r} but {', '.join(map(repr, self.header))}; "
+                f"{column_names.remedy(name, self.header, has_names=self.has_names)}{hint}"
             )
         return self.values[name]
+
+    def place(self, row: int) -> str:
+        """The beginning of an error message about a row, from 0: the file and the line."""
+        return f"{self.path} {self.unit} {self.lines[row]}"
 
     def whole(self) -> "Columns":
         """Returns itself. Raises UserError if a line is torn."""
@@ -40,54 +66,95 @@ class Columns(NamedTuple):
         return self
 
 
-def read(path: str | Path, wanted: tuple[str, ...], *, header: tuple[str, ...] | None = None) -> Columns:
-    """The columns `wanted` of a .tsv, .csv or .jsonl file. Blank lines are skipped.
+def read(
+    path: str | Path, wanted: tuple[str, ...], *, header: tuple[str, ...] | None = None, nullable: tuple[str, ...] = ()
+) -> Columns:
+    """The columns `wanted` of a .tsv, .csv, .jsonl, .json or .parquet file. Blank lines are skipped.
 
-    In TSV a quote is a character like any other, as in GLUE's files. CSV follows RFC 4180. A line of JSON is an object;
-    its numbers and truth values are read as JSON spells them.
+    In TSV a quote is a character like any other, as in GLUE's files. CSV follows RFC 4180. JSON is one object a line or
+    an array of objects, whichever of the two names the file has; its numbers and truth values are read as JSON spells
+    them. A Parquet file that names the classes of its numbers, as Hugging Face's datasets do, is read with the names.
 
     path: of the file; its suffix decides the format
     wanted: names of the columns
     header: names of all columns, of a file without a header line
+    nullable: names of columns that typed files may leave out in some rows, or have null or NaN in: read as ""
 
-    Raises UserError, with the line, if the file is not UTF-8, not of the format in its name, or without rows.
+    Raises UserError, with the line, if the file is not UTF-8, not of the format in its name, or without rows, and if
+    two of its columns have a wanted name.
     """
-    readers = {".tsv": _tsv, ".csv": _csv, ".jsonl": _jsonl}
-    suffix = epath.Path(path).suffix
-    if suffix not in readers:
-        raise command.UserError(f"{path} is none of {', '.join(readers)}; convert it, or correct its name")
-    rows = readers[suffix](str(path), text(path), wanted)
+    suffix, name = epath.Path(path).suffix, str(path)
+    if suffix == typed_rows.PARQUET:
+        return _typed(name, typed_rows.parquet(name, wanted), wanted, nullable)
+    if suffix in typed_rows.JSON:
+        return _typed(name, typed_rows.json_rows(name, _separate_lines(name, text(path))), wanted, nullable)
+    if suffix not in SEPARATORS:
+        suffixes = ", ".join((*SEPARATORS, *typed_rows.JSON, typed_rows.PARQUET))
+        raise command.UserError(f"{path} is none of {suffixes}; decompress or convert it, or correct its name")
+    return _untyped(name, text(path), SEPARATORS[suffix], wanted, header)
+
+
+def _untyped(
+    path: str, content: str, separator: str, wanted: tuple[str, ...], header: tuple[str, ...] | None
+) -> Columns:
+    """Returns the columns of a file whose cells are all text."""
+    if header is None:
+        column_names.check_separator(path, content, separator, wanted)
+    notes: list[str] = []
+    rows = _csv(path, content, notes) if separator == "," else _tsv(path, _separate_lines(path, content))
     if header is None:
         _, first = next(rows, (0, None))
         if first is None:
             raise command.UserError(f"{path} is empty; fetch or make it again")
         header = tuple(first)
+    column_names.check_unique(path, header, wanted)
     places = {name: header.index(name) for name in wanted if name in header}
     lines: list[int] = []
     values: dict[str, list[str]] = {name: [] for name in places}
     torn: list[int] = []
+    probe, names = [], list(header)
     for line, cells in rows:
         if len(cells) != len(header):
             torn.append(line)
             continue
+        if cells == names:
+            raise command.UserError(f"{path} line {line} has the names of the columns again; take it out")
+        if len(lines) < PROBED and not places:
+            probe.append(cells)
         lines.append(line)
         for name, place in places.items():
             values[name].append(cells[place])
-    columns = Columns(str(path), header, lines, values, torn)
+    columns = Columns(path, header, lines, values, torn, notes=tuple(notes))
     if not lines:
         columns.whole()
         raise command.UserError(f"{path} has no rows; fetch or make it again")
-    return columns
+    return columns._replace(has_names=not (probe and column_names.is_row(header, probe)))
+
+
+def _typed(path: str, table: typed_rows.Table, wanted: tuple[str, ...], nullable: tuple[str, ...]) -> Columns:
+    """Returns the columns of a file whose values have types."""
+    columns = typed_rows.spell(path, table, wanted, nullable)
+    if not table.rows:
+        raise command.UserError(f"{path} has no rows; fetch or make it again")
+    return Columns(path, tuple(table.keys), table.numbers, columns.values, [], table.unit, columns.kinds)
 
 
 def text(path: str | Path) -> str:
-    """The text of a file without a byte order mark. Raises UserError if it is not UTF-8."""
+    """The text of a file without a byte order mark. Raises UserError if it is not UTF-8, or has NUL characters."""
     raw = epath.Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+    for signature, problem in SIGNATURES.items():
+        if raw.startswith(signature):
+            raise command.UserError(f"{path} {problem}")
+    if (place := raw.find(0)) >= 0:
+        line = raw.count(b"\n", 0, place) + 1
+        raise command.UserError(f"{path} line {line} has a NUL character: it is damaged or not UTF-8; make it again")
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise command.UserError(f"{path} line {line} is not UTF-8; convert it by iconv -t UTF-8") from None
+        raise command.UserError(
+            f"{path} line {line} is not UTF-8; convert it, for example by iconv -f WINDOWS-1252 -t UTF-8"
+        ) from None
 
 
 def lines(content: str) -> Iterator[tuple[int, str]]:
@@ -96,41 +163,55 @@ def lines(content: str) -> Iterator[tuple[int, str]]:
         yield number, line.removesuffix("\r")
 
 
-def _tsv(path: str, content: str, wanted: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    return ((number, line.split("\t")) for number, line in lines(content) if line)
+def _separate_lines(path: str, content: str) -> str:
+    """Returns `content`. Raises UserError if CR alone ends its lines, as on old Macs."""
+    if "\r" in content.partition("\n")[0].rstrip("\r"):
+        raise command.UserError(f"{path} ends its lines by CR alone; convert it by tr '\\r' '\\n'")
+    return content
 
 
-def _csv(path: str, content: str, wanted: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+def _tsv(path: str, content: str) -> Iterator[tuple[int, list[str]]]:
+    return _without_blanks(path, ((number, line.split("\t") if line else []) for number, line in lines(content)))
+
+
+def _csv(path: str, content: str, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yields rows, and adds a note if some go over several lines: an unclosed quote swallows the lines after it."""
     csv.field_size_limit(max(len(content), csv.field_size_limit()))  # the default is 131,072 characters
+    return _without_blanks(path, _csv_rows(path, content, notes))
+
+
+def _csv_rows(path: str, content: str, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
     rows = csv.reader(io.StringIO(content, newline=""), strict=True)
+    first = count = longest = line = 0
     try:
-        yield from ((rows.line_num, row) for row in rows if row)
+        for row in rows:
+            if rows.line_num - line > 1:
+                first, count, longest = first or line + 1, count + 1, max(longest, rows.line_num - line)
+            line = rows.line_num
+            yield line, row
     except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise command.UserError(
+                f"{path} line {line + 1} begins a row with a quote that is never closed; close or double it"
+            ) from None
         raise command.UserError(f"{path} line {rows.line_num} is not CSV ({error}); correct it") from None
+    if count:
+        notes.append(
+            f"{path}: {count:,} rows have line breaks within quotes, the first from line {first:,}; the longest has "
+            f"{longest:,} lines"
+        )
 
 
-def _jsonl(path: str, content: str, wanted: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
-    """Yields the keys of the first object as the header, then every object's values, "" for keys not in `wanted`."""
-    header: list[str] | None = None
-    for number, line in lines(content):
-        if not line.strip():
+def _without_blanks(path: str, rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+    """Yields the rows that are not blank lines. Raises UserError for a blank one that may be an empty text."""
+    is_single, blank = False, 0
+    for line, cells in rows:
+        if not cells:
+            blank = blank or line
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise command.UserError(f"{path} line {number} is not a JSON object; correct it")
-        if header is None:
-            header = list(row)
-            yield number, header
-        yield number, [_plain(path, number, key, row.get(key)) if key in wanted else "" for key in header]
-
-
-def _plain(path: str, number: int, key: str, value: object) -> str:
-    if isinstance(value, str):
-        # JSON can spell half a surrogate pair, which no tokenizer accepts.
-        return value.encode(errors="surrogatepass").decode(errors="replace")
-    if isinstance(value, int | float):
-        return json.dumps(value)
-    raise command.UserError(f"{path} line {number} has neither text nor a number under {key!r}; correct it")
+        if blank and is_single:
+            raise command.UserError(
+                f"{path} line {blank} is blank, either an empty text or not a row; take it out, or write JSON lines"
+            )
+        is_single, blank = len(cells) == 1, 0
+        yield line, cells

@@ -12,9 +12,11 @@ import numpy as np
 from bert_tpu.core import command
 from bert_tpu.data import token_rows
 from bert_tpu.readers import tabular, tfds
-from bert_tpu.tasks import glue_specs, glue_submission, metrics
+from bert_tpu.tasks import glue_specs, glue_submission, metrics, table_labels
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
+
+OTHER_TABLES = (".csv", ".jsonl", ".json", ".parquet")  # of GLUE from elsewhere, which configs/pairs.py reads
 
 
 class RawSplit(NamedTuple):
@@ -56,15 +58,21 @@ def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> Ta
     metrics.require()
     splits = _splits(task, dir, [dir], max_length=max_length, vocabulary=vocabulary)
     if not splits:
-        names = ", ".join(name for file in glue_specs.TASKS[task].files.values() for name in file.names)
-        raise command.UserError(
-            f"neither {dir} nor {glue_specs.TASKS[task].folders[0]} in it has any of {names}; fix the path"
-        )
+        raise command.UserError(_absence(glue_specs.TASKS[task], dir))
     if task == "mnli":
         place, others = _diagnostics(dir)
         diagnostics = _splits("ax", place, others, max_length=max_length, vocabulary=vocabulary) if place else {}
         splits |= {f"ax_{name}": split for name, split in diagnostics.items()}
     return _task(task, splits)
+
+
+def _absence(spec: glue_specs.Spec, folder: str) -> str:
+    """Returns a sentence about a folder without any file of the task."""
+    names = ", ".join(name for file in spec.files.values() for name in file.names)
+    sentence = f"neither {folder} nor {spec.folders[0]} in it has any of {names}; fix the path"
+    places = [epath.Path(folder), *(epath.Path(folder) / name for name in spec.folders)]
+    others = [path for place in places if place.is_dir() for path in place.iterdir() if path.suffix in OTHER_TABLES]
+    return f"{sentence}, or learn from {min(others).name} with --config configs/pairs.py" if others else sentence
 
 
 def _diagnostics(mnli: str) -> tuple[str, list[str]]:
@@ -122,7 +130,9 @@ def _from_tsv(spec: glue_specs.Spec, split: str, file: glue_specs.File, path: Pa
         print(f"{path}: {len(columns.torn)} torn lines are left out, the first line {columns.torn[0]}", file=sys.stderr)
     else:
         columns.whole()
-    if is_test and file.label in columns.values:
+    if is_test and not all(
+        text == "-1" or table_labels.is_missing(text) for text in columns.values.get(file.label, [])
+    ):
         raise command.UserError(f"{path} has a column {file.label!r}, but a test split has no labels; take it out")
     labels = [None] * len(columns.lines) if is_test else columns.column(file.label)
     return RawSplit([columns.column(name) for name in file.texts], [*labels], f"{path} line", columns.lines)
@@ -159,6 +169,8 @@ def _labels(spec: glue_specs.Spec, split: str, raw: RawSplit) -> np.ndarray:
         else:
             value, problem = _number(label), "which is not a number from 0 to 5"
         if value is None:
+            if str(label) in map(str, range(len(ids))):  # here the classes have words
+                problem += f" ({', '.join(f'{i} is {text}' for i, text in enumerate(ids))} in Hugging Face's files)"
             raise command.UserError(f"{raw.source} {number} has the label {label!r}, {problem}; fix it")
         values.append(value)
     return np.array(values, np.int32 if spec.classes else np.float32)

@@ -1,4 +1,4 @@
-"""Reads a user's own texts or pairs, with a class or a score each, from TSV, CSV or JSON lines."""
+"""Reads a user's own texts or pairs, with a class or a score each, from TSV, CSV, JSON or Parquet."""
 
 import functools
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 
 from bert_tpu.core import command
 from bert_tpu.data import token_rows
-from bert_tpu.readers import tabular
-from bert_tpu.tasks import metrics
+from bert_tpu.readers import column_names, tabular
+from bert_tpu.tasks import metrics, table_labels
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
@@ -27,10 +27,11 @@ def load(
 ) -> Task:
     """Returns the task of a user's files. Raises UserError if they lack a column or have a wrong label.
 
-    train, validation, test: paths, "" for a file that does not exist; test may lack the labels, and is scored if it
-        has them
+    train, validation, test: paths, "" for a file that does not exist; a file without labels is only predicted, and
+        of these only test may lack the column
     text, text_pair, label: names of columns; text_pair is "" for single texts
-    head: "regress", or "classify", whose classes are the labels of train in the order of their characters
+    head: "regress", or "classify", whose classes are the labels of train in the order of their characters, or of their
+        values if all are numbers
     max_length: tokens of the longest row
     """
     if head not in metrics.TABLE:
@@ -41,61 +42,47 @@ def load(
         raise command.UserError("a task needs a train file: give --config.data.train=FILE")
     metrics.require()
     texts = (text, text_pair) if text_pair else (text,)
+    _check_names((*texts, label))
     paths = {"train": train, "validation": validation, "test": test}
-    tables = {split: tabular.read(path, (*texts, label)).whole() for split, path in paths.items() if path}
-    classes = _classes(tables["train"], label) if head == "classify" else ()
-    splits, eval_splits = {}, []
-    for split, table in tables.items():
-        if split == "test" and label not in table.values:
-            labels = np.full(len(table.lines), token_rows.IGNORED, np.int32 if classes else np.float32)
-        else:
-            labels = _labels(table, label, classes)
-            eval_splits += [split] if split != "train" else []
-        pairs = table.column(text_pair) if text_pair else None
-        splits[split] = token_rows.encode(
-            table.column(text), pairs, labels, max_length=max_length, vocabulary=vocabulary
-        )  # fmt: skip
+    tables = {
+        split: tabular.read(path, (*texts, label), nullable=(label,)).whole() for split, path in paths.items() if path
+    }
+    columns = {split: _columns(table, text, text_pair, label, split) for split, table in tables.items()}
+    labels = table_labels.read(tables, label, head)
+    splits = {
+        split: token_rows.encode(*sides, labels.values[split], max_length=max_length, vocabulary=vocabulary)
+        for split, sides in columns.items()
+    }
     return Task(
         name="table",
         head=head,
-        labels=classes or (label,),
+        labels=labels.classes or (label,),
         splits=splits,
-        eval_splits=tuple(eval_splits),
+        eval_splits=tuple(split for split in splits if split != "train" and split not in labels.unlabelled),
         score=functools.partial(_score, head, splits),
-        write=functools.partial(_write, classes),
+        write=functools.partial(_write, labels.classes),
         bootstrap=functools.partial(_bootstrap, head, splits),
+        notes=(*(note for table in tables.values() for note in table.notes), *labels.notes),
     )
 
 
-def _classes(table: tabular.Columns, label: str) -> tuple[str, ...]:
-    names = sorted(set(table.column(label)) - {""})
-    if len(names) < 2:
-        raise command.UserError(f"{table.path} has fewer than two labels under {label!r}; there is nothing to learn")
-    if broken := [name for name in names if set(name) & set("\t\r\n")]:
-        raise command.UserError(f"{table.path} has a label with a tab or line break, {broken[0]!r}; fix it")
-    return tuple(names)
+def _check_names(names: tuple[str, ...]) -> None:
+    """Raises UserError if a column is both a text and the label."""
+    if len(set(names)) < len(names):
+        raise command.UserError(
+            f"data.text, data.text_pair and data.label name the columns {', '.join(map(repr, names))}; name different "
+            "ones"
+        )
 
 
-def _labels(table: tabular.Columns, label: str, classes: tuple[str, ...]) -> np.ndarray:
-    """Returns int32 classes, or float32 scores if there are no classes."""
-    ids = {name: i for i, name in enumerate(classes)}
-    values: list[float] = []
-    for line, text in zip(table.lines, table.column(label), strict=True):
-        value = ids.get(text) if classes else _finite(text)
-        if value is None:
-            problem = "not a class of the train file" if classes and text else "empty" if classes else "not a number"
-            raise command.UserError(f"{table.path} line {line} has the label {text!r}, which is {problem}; fix it")
-        values.append(value)
-    return np.array(values, np.int32 if classes else np.float32)
-
-
-def _finite(text: str) -> float | None:
-    """Returns the number that `text` spells; None if it is not a finite number in float32."""
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if abs(number) <= float(np.finfo(np.float32).max) else None
+def _columns(
+    table: tabular.Columns, text: str, text_pair: str, label: str, split: str
+) -> tuple[list[str], list[str] | None]:
+    """Returns the texts of a split. Raises UserError if a column is not there; only a test split may lack labels."""
+    if split != "test" or column_names.near(label, table.header):
+        table.column(label, ", or name it in --config.data.label")
+    pairs = table.column(text_pair, ", or name it in --config.data.text_pair") if text_pair else None
+    return table.column(text, ", or name it in --config.data.text"), pairs
 
 
 def _score(head: str, splits: dict[str, token_rows.Rows], split: str, outputs: np.ndarray) -> dict[str, float]:

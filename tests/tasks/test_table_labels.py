@@ -1,0 +1,154 @@
+"""Labels that are one class are read as one, labels that are none are not a class, and everything odd is said."""
+
+import json
+import re
+
+from helpers.glue_files import write
+from helpers.token_row_cases import VOCABULARY
+import numpy as np
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.tasks import table
+
+
+def load(folder, *, head="classify", **labels):
+    """The task of split -> labels: JSON lines of a list, a TSV of a string with a label a letter or word."""
+    paths = dict.fromkeys(("train", "validation", "test"), "")
+    for split, column in labels.items():
+        paths[split] = str(folder / f"{split}{'.tsv' if isinstance(column, str) else '.jsonl'}")
+        if isinstance(column, str):
+            content = "text\tlabel\n" + "".join(f"a\t{label}\n" for label in column.split(","))
+        else:
+            content = "".join(json.dumps({"text": "a"} | ({} if y is ... else {"label": y})) + "\n" for y in column)
+        write(folder, {f"{split}{'.tsv' if isinstance(column, str) else '.jsonl'}": content})
+    return table.load(
+        **paths, text="text", text_pair="", label="label", head=head, max_length=16, vocabulary=VOCABULARY
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "ids", "note"),
+    [
+        ("neg,pos ,pos,\u00a0neg", ("neg", "pos"), [0, 1, 1, 0], "2 labels have spaces .*line 3 first: 'pos '"),
+        ([0, 0.0, 1], ("0", "1"), [0, 0, 1], r"'0' \(1 rows, line 1 first\) and '0.0' .* are one class, '0'"),
+        (["0", 0, 1], ("0", "1"), [0, 0, 1], None),
+        ("1.0,0.0,1.0", ("0.0", "1.0"), [1, 0, 1], None),
+        ("10,9,09,-2", ("-2", "9", "10"), [2, 1, 1, 0], "'9' .* and '09' .* are one class"),
+        ("-1,0,1", ("-1", "0", "1"), [0, 1, 2], "the label -1 is a class"),
+        ("10,b,a", ("10", "a", "b"), [0, 2, 1], None),
+        ([True, False], ("false", "true"), [1, 0], None),
+        ("A-,A,A+", ("A", "A+", "A-"), [2, 0, 1], None),
+    ],
+)  # fmt: skip
+def test_classes_are_values_not_spellings(tmp_path, labels, classes, ids, note):
+    task = load(tmp_path, train=labels)
+    assert task.labels == classes
+    assert task.splits["train"].labels.tolist() == ids
+    assert task.splits["train"].labels.dtype == np.int32
+    assert re.search(note, task.notes[0]) if note else not task.notes
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        ("neg,Neg,pos", r"different ways, 'Neg' \(1 rows, line 3 first\) and 'neg' \(1 rows, line 2 first\)"),
+        ("caf\u00e9,cafe\u0301,b", "in different ways"),
+        ('pos,"pos",neg', "in different ways"),
+        ("not entailment,not_entailment,b", "in different ways"),
+        ("a b,a  b,c", "in different ways"),
+        ("a\u200b,a,c", "in different ways"),
+        ("0,0.0,b", "in different ways"),
+        ([True, "True", False], "mixes kinds of labels, a truth value in line 1 and text in line 2"),
+        ([1, True, 0], "mixes kinds of labels, a number in line 1 and a truth value in line 2"),
+        (["a", 1], "mixes kinds of labels, text in line 1 and a number in line 2"),
+        ("a,b,,b,", "line 4 has the label '', which is none, as 2 of 5 rows"),
+        *[(f"a,{mark},b", "line 3 has the label .*, which is none") for mark in ("?", "NaN", "N/A", "NA", "null")],
+        (["a", None, "b"], "line 2 has the label '', which is none"),
+        (["a", ..., "b"], "line 2 has the label '', which is none"),
+        ([1.0, float("nan"), 0.0], "line 2 has the label '', which is none"),
+        ([0, 1, -1, 2], "line 3 has the label -1, as 1 of 4 rows, which means no label where the classes are 0 to 2"),
+        ([["a"], "b"], "neither text nor a number under 'label' but a list"),
+    ],
+)  # fmt: skip
+def test_labels_that_would_be_other_classes_are_refused(tmp_path, labels, complaint):
+    with pytest.raises(command.UserError, match=complaint):
+        load(tmp_path, train=labels)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("labels", ["-1,-1", ",", [None, None], [-1, -1], ["?", ""], [..., None]])
+@pytest.mark.parametrize(("head", "train"), [("classify", "a,b"), ("classify", [0, 1, 2]), ("regress", [0.5, 1])])
+def test_a_split_without_any_label_is_predicted_only(tmp_path, split, labels, head, train):
+    task = load(tmp_path, head=head, train=train, **{split: labels})
+    assert task.eval_splits == ()
+    assert task.splits[split].labels.tolist() == [-1, -1]
+    assert "predicted only" in task.notes[-1]
+
+
+def test_a_split_with_some_labels_is_refused(tmp_path):
+    with pytest.raises(command.UserError, match=r"line 2 has no label .*, as 1 of 3 rows"):
+        load(tmp_path, train="a,b", test=["a", ..., "b"])
+    with pytest.raises(command.UserError, match=r"line 1 has no label .*, as 1 of 3 rows"):
+        load(tmp_path, train="a,b", test=[..., "a", "b"])
+    with pytest.raises(command.UserError, match=r"line 3 has no label .'-1'., as 1 of 2 rows"):
+        load(tmp_path, train="0,1,2", validation="0,-1")
+    assert load(tmp_path, head="regress", train="0,1", validation="0,-1").splits["validation"].labels.tolist() == [
+        0,
+        -1,
+    ]
+    assert load(tmp_path, train="-1,1", test="-1,-1").eval_splits == ("test",)
+
+
+def test_a_class_that_train_does_not_have_is_missed_and_said(tmp_path):
+    task = load(tmp_path, train="a,b,b", validation="b,b,a,c,d,a,a")
+    assert "2 rows have 2 classes that train does not have, and count as missed (line 5 first: 'c')" in task.notes[0]
+    outputs = np.eye(2, dtype=np.float32)[[1, 1, 0, 0, 1, 0, 0]]
+    assert task.score("validation", outputs)["accuracy"] == pytest.approx(5 / 7)
+    drawn = task.bootstrap("validation", outputs[None])
+    assert drawn["accuracy"].mean() == pytest.approx(5 / 7, abs=0.02)
+    assert set(drawn) == {"accuracy", "macro_f1"}
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "complaint"),
+    [
+        ("a,b", "B,a", "line 2 has the label 'B', which train writes 'b'"),
+        ([True, False], "True,False", "line 2 has the label 'True', which train writes 'true'"),
+        ("0,1", "neg,pos", "label 'neg', which is not a class of the train file, as 2 of 2 rows.*'0', '1'"),
+    ],
+)  # fmt: skip
+def test_a_split_with_other_spellings_is_refused(tmp_path, train, validation, complaint):
+    with pytest.raises(command.UserError, match=complaint):
+        load(tmp_path, train=train, validation=validation)
+
+
+def test_numbers_of_a_split_may_be_written_otherwise(tmp_path):
+    assert load(tmp_path, train="0,1", validation=[1.0, 0, "1"]).splits["validation"].labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "complaint"),
+    [
+        ("1,good", "line 3 has the label 'good', which is not a number; .*pairs.py:classify"),
+        ("1,2,3", None),
+        ([1.5, "2,5"], "'2,5', which is not a number; write a decimal point"),
+        ("1,1_0", "'1_0', which is not a number"),
+        ("1,", "line 3 has the label '', which is none"),
+        ([True, 1], "'true', which is not a number"),
+        ("1,1e39", "'1e39', which is not a number"),
+    ],
+)
+def test_scores_are_numbers(tmp_path, labels, complaint):
+    if complaint is None:
+        assert load(tmp_path, head="regress", train=labels).splits["train"].labels.tolist() == [1, 2, 3]
+    else:
+        with pytest.raises(command.UserError, match=complaint):
+            load(tmp_path, head="regress", train=labels)
+
+
+def test_classes_that_are_probably_something_else_are_said(tmp_path):
+    (note,) = load(tmp_path, train=[i / 10 for i in range(40)]).notes
+    assert "40 different numbers, each a class; configs/pairs.py:regress learns numbers" in note
+    (note,) = load(tmp_path, train=[f"text {i}" for i in range(40)]).notes
+    assert "40 classes in 40 rows; is it the column of the labels?" in note
