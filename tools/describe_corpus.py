@@ -81,7 +81,7 @@ def lines(
 
     yield "\ncleaning"
     for reason in (*worker.COUNTS, *assemble.REASONS.values()):
-        yield f"  {reason.replace('_', ' '):42}{content['cleaning'][reason]:>12,}"
+        yield f"  {reason.replace('_', ' '):42}{content['cleaning'].get(reason, 0):>12,}"
         yield from (f"      {' '.join(text.split())[:100]}" for text in content["samples"].get(reason, ()))
 
     yield f"\n{'lengths in tokens':24}" + "".join(f"{f'{q:.0%}':>9}" for q in QUANTILES)

@@ -40,7 +40,10 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--normal_form", choices=clean.FORMS, default="NFC", help="Unicode normal form (default: NFC)")
     parser.add_argument("--keep_licence", action="store_true", help="do not remove Project Gutenberg's licence")
     parser.add_argument(
-        "--language", default="", metavar="CODE", help="leave out documents not in this language, such as en"
+        "--language",
+        default="",
+        metavar="CODE",
+        help="leave out documents not in this language, such as en, and split sentences by its rules",
     )
     parser.add_argument("--min_tokens", type=int, default=1, help="leave out documents of fewer tokens (default: 1)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Cleans a document before it is split into sentences: Unicode normal form, Project Gutenberg's licence, language."""
+"""Turns a document into sentences: Unicode normal form, Project Gutenberg's licence, language, wrapped lines."""
 
 import functools
 import re
@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, cast
 import unicodedata
 
 from bert_tpu.core import command
+from bert_tpu.corpus import sentences, wrapping
 
 FORMS = ("NFC", "NFKC", "none")
 # The text before the first line and after the second belongs to Project Gutenberg, not to the book.
@@ -31,6 +32,22 @@ def check(normal_form: str, language: str) -> None:
         _detector()
         if not re.fullmatch("[a-z]{2,3}", language):
             raise command.UserError(f"--language {language} is not an ISO 639 code; use one such as en")
+        sentences.check(language)
+
+
+def to_sentences(text: str, normal_form: str, keep_licence: bool, language: str) -> tuple[list[str], tuple[str, ...]]:
+    """Returns the sentences of a document, and the names of the counts that it adds to. Arguments are those of `clean`.
+
+    The lines of hard-wrapped paragraphs are joined before the sentences are split.
+    """
+    cleaned, changes = clean(text, normal_form, keep_licence, language)
+    joined = wrapping.join(cleaned)
+    if joined is not cleaned:
+        changes = (*changes, "lines_joined")
+    parts = sentences.split(joined, language)
+    if any(len(part) > sentences.LONGEST for part in parts):
+        changes = (*changes, "unsplit_documents")
+    return parts, changes
 
 
 def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cleaned:

@@ -39,11 +39,15 @@ def files(directory: str | os.PathLike) -> list[Path]:
     return paths
 
 
-def gather(paths: Iterable[Path], encode: Callable[[list[str]], list[bytes]]) -> Passages:
-    """Returns the passages of benchmark files. `encode` turns sentences into ids, each as the bytes of uint16."""
+def gather(paths: Iterable[Path], encode: Callable[[list[str]], list[bytes]], language: str = "") -> Passages:
+    """Returns the passages of benchmark files.
+
+    encode: turns sentences into ids, each as the bytes of uint16.
+    language: for splitting sentences, as for the corpus.
+    """
     runs, whole = [], []
     for path in paths:
-        codes = encode([sentence for text in _texts(path) for sentence in sentences.split(text)])
+        codes = encode([sentence for text in _texts(path) for sentence in sentences.split(text, language)])
         lengths = np.array([len(code) // 2 for code in codes], np.int64)
         tokens = np.frombuffer(b"".join(codes), np.uint16)
         runs.append(hashing.hash_windows(tokens, lengths, RUN)[0])

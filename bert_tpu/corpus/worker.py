@@ -23,7 +23,7 @@ import numpy as np
 import safetensors.numpy
 
 from bert_tpu.core import storage
-from bert_tpu.corpus import clean, contamination, duplicates, selection, sentences, store
+from bert_tpu.corpus import clean, contamination, duplicates, selection, store
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import encoding, vocab
 
@@ -31,11 +31,14 @@ BATCH_CHARS = 1 << 18  # characters of the documents that are encoded at once: b
 FILES = "part-*"  # matches the files of `record_path` and `arrays_path`
 DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}  # the safetensors types used in parts
 PASSAGES = "passages.safetensors"
-# Names of the counts. The first two count changed documents, the others documents, or sentences, that are left out.
+# Names of the counts. The first line counts changed documents, and those with a sentence of more than sentences.LONGEST
+# characters; the others count documents, or sentences, that are left out.
 COUNTS = (
-    "normalized", "licence_removed", "other_language", "empty_documents", "test_sentences", "test_documents",
+    "normalized", "licence_removed", "lines_joined", "unsplit_documents",
+    "other_language", "empty_documents", "test_sentences", "test_documents",
     "short_documents",
 )  # fmt: skip
+SAMPLED = ("other_language", "unsplit_documents")
 SAMPLES, SAMPLE_CHARS = 2, 300  # samples that a part stores for each reason to leave text out, and their length
 
 
@@ -211,10 +214,11 @@ def _encode(
     for i, document in enumerate(documents):
         tally.read[document.source] += 1
         plain = document.plain()
-        cleaned = clean.clean(plain, options.normal_form, options.keep_licence, options.language)
-        for change in cleaned.changes:
-            tally.leave_out(change, 1, [plain] if change == "other_language" else [])
-        document_sentences = sentences.split(cleaned.text)
+        document_sentences, changes = clean.to_sentences(
+            plain, options.normal_form, options.keep_licence, options.language
+        )
+        for change in changes:
+            tally.leave_out(change, 1, [plain] if change in SAMPLED else [])
         batch.append((document, len(document_sentences)))
         texts += document_sentences
         chars += len(document.text)

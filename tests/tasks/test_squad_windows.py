@@ -1,7 +1,5 @@
 """Windows cover the context, tokens know their characters, and labels are the places of the answer."""
 
-# ruff: noqa: RUF001 (letters that look like others are what is tested)
-
 import unicodedata
 
 from helpers import squad_files

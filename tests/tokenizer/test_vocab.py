@@ -1,7 +1,5 @@
 """Pieces are Google's on any text, training repeats itself, and only BERT tokenizers are read."""
 
-# ruff: noqa: RUF001 (the tests need letters that look like others)
-
 import json
 import subprocess
 import sys
