@@ -120,6 +120,8 @@ def _become(module, words, env, cwd, stdout, stderr):
     warnings.resetwarnings()
     for name in ("jax_platforms", "jax_compilation_cache_dir"):  # JAX has read those of the process that is copied
         jax.config.update(name, os.environ.get(name.upper()))
+    if hub := sys.modules.get("huggingface_hub.constants"):  # the same
+        hub.HF_HUB_OFFLINE = os.environ.get("HF_HUB_OFFLINE") == "1"
     is_script = module.endswith(".py")
     tests = str(ROOT / "tests")
     installed = [path for path in sys.path if path not in ("", str(ROOT)) and not path.startswith(tests)]
