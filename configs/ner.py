@@ -10,6 +10,9 @@ from configs import tuning
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the config for three files in one folder. --config.data.train=FILE and the like name other files."""
-    cfg = tuning.get_config("ner", dir="", train="train.txt", validation="valid.txt", test="test.txt")
+    cfg = tuning.get_config(
+        "ner", dir="", train="train.txt", validation="valid.txt", test="test.txt",
+        word_column="", tag_column="", scheme="",
+    )  # fmt: skip
     cfg.optim.learning_rate = 5e-5
     return cfg

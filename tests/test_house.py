@@ -117,7 +117,6 @@ def test_no_circles():
         ("onnxruntime", {"export.onnx_graph", "export.onnx_quantize"}),
         ("sklearn", {"tasks.metrics"}),
         ("scipy", {"tasks.metrics"}),
-        ("seqeval", {"tasks.ner"}),
     ],
 )
 def test_heavy_libraries_stay_in_their_rooms(library, where):
@@ -126,7 +125,7 @@ def test_heavy_libraries_stay_in_their_rooms(library, where):
 
 def test_importing_brings_no_tensorflow_and_no_torch():
     """They cost seconds; only reading data, writing events and checking an export needs them."""
-    heavy = {"tensorflow", "torch", "transformers", "onnx", "onnxruntime", "sklearn", "scipy.stats", "seqeval"}
+    heavy = {"tensorflow", "torch", "transformers", "onnx", "onnxruntime", "sklearn", "scipy.stats"}
     names = (
         "pretrain.pretraining corpus.prepare inference.fill_mask inference.embed export.pytorch export.onnx_files "
         "tasks.glue tasks.table tasks.ner bias.audit"

@@ -1,8 +1,8 @@
 """CoNLL's files become rows with labels at first tokens, and tags are scored by whole entities."""
 
 import itertools
+import json
 import random
-import sys
 
 from helpers.glue_files import write
 from helpers.token_row_cases import LETTERS, VOCABULARY, split
@@ -32,9 +32,15 @@ PLAIN = "ab\nc\n.\n\n\nd\n"
 TAGS = ("B-LOC", "B-PER", "I-PER", "O")
 
 
-def load(dir, *, train="train.txt", validation="", test="", max_length=16):
+def load(dir, *, train="train.txt", validation="", test="", max_length=16, **more):
     return ner.load(
-        dir=str(dir), train=train, validation=validation, test=test, max_length=max_length, vocabulary=VOCABULARY
+        dir=str(dir),
+        train=train,
+        validation=validation,
+        test=test,
+        max_length=max_length,
+        vocabulary=VOCABULARY,
+        **more,
     )
 
 
@@ -62,7 +68,7 @@ def test_conll_s_columns_are_rows_with_a_label_at_each_first_token(tmp_path):
         assert (a == b).all()
     assert [[VOCABULARY.pieces[i] for i in ids] for ids, _ in split(task.splits["test"])] == wanted[:2]
     assert set(task.splits["test"].labels.tolist()) == {token_rows.IGNORED}
-    assert [array.dtype for array in task.splits["train"]] == [np.uint16, np.uint8, np.int64, np.int32]
+    assert [array.dtype for array in task.splits["train"]] == [np.uint16, np.uint8, np.int64, np.int32, np.int64]
 
 
 @pytest.mark.parametrize("max_length", [5, 8, 16])
@@ -177,19 +183,130 @@ def test_tfds_gives_the_same_as_files(tmp_path):
         load(name, train="train", validation="valid")
 
 
+def scored(task, tags, name="validation"):
+    return task.score(name, outputs(task, name, tags))
+
+
+def test_tags_that_only_scored_splits_have_are_missed_and_named(tmp_path):
+    train = "a B-LOC\nb I-LOC\nc O\n"
+    write(tmp_path, {"train.txt": train, "dev.txt": "a B-LOC\nb B-MISC\n\nc S-LOC\n"})
+    task = load(tmp_path, validation="dev.txt")
+    assert task.labels == ("B-LOC", "I-LOC", "O")
+    # "c" is found although train has no S-; "b" cannot be.
+    assert scored(task, ["B-LOC", "O", "B-LOC"]) == pytest.approx({"f1": 4 / 5, "precision": 1, "recall": 2 / 3})
+    assert scored(task, ["B-LOC", "B-LOC", "B-LOC"])["precision"] == pytest.approx(2 / 3)
+    assert task.splits["validation"].labels.tolist() == [-1, 0, -1, -1, -1, -1, -1]
+    assert "validation: train lacks B-MISC 1; they are scored and count as missed" in task.notes
+    assert "validation: train lacks S-LOC 1; entities are compared by their words and type" in task.notes
+
+
+def test_parts_of_speech_are_scored_by_word(tmp_path):
+    write(
+        tmp_path, {"train.txt": "a DET\nb NOUN\nc VERB\n\na DET\nd VERB\n", "dev.txt": "a DET\nb NOUN\nc NOUN\ne X\n"}
+    )
+    task = load(tmp_path, validation="dev.txt", max_length=5)
+    values = np.zeros((len(task.splits["validation"].ids), 3), np.float32)
+    values[[1, 2, 3], [0, 1, 2]] = 1  # DET NOUN VERB; "e" is cut
+    assert task.score("validation", values) == pytest.approx({"accuracy": 1 / 2, "macro_f1": (1 + 2 / 3 + 0 + 0) / 4})
+    drawn = task.bootstrap("validation", np.stack([values, values]))
+    assert {name: array.shape for name, array in drawn.items()} == {"accuracy": (1000, 2), "macro_f1": (1000, 2)}
+    task.write("validation", values, tmp_path / "out")
+    assert (tmp_path / "out" / "validation.txt").read_text() == "a DET\nb NOUN\nc VERB\ne _\n\n"
+
+
+def test_types_without_marks_are_scored_without_the_words_outside(tmp_path):
+    write(tmp_path, {"train.txt": "a PER\nb O\nc LOC\n", "dev.txt": "a PER\nb O\nc LOC\nd O\n"})
+    task = load(tmp_path, validation="dev.txt")
+    values = np.zeros((len(task.splits["validation"].ids), 3), np.float32)
+    values[[1, 2, 3, 4], [task.labels.index(tag) for tag in ("PER", "O", "O", "O")]] = 1
+    assert task.score("validation", values) == pytest.approx(
+        {"f1": 2 / 3, "precision": 1, "recall": 1 / 2, "accuracy": 3 / 4, "macro_f1": (1 + 4 / 5 + 0) / 3}
+    )
+
+
+def test_words_behind_the_cut_are_counted_with_their_entities(tmp_path):
+    long = "a B-LOC\n\u200b O\nbc B-LOC\nd I-LOC\ne O\nf B-LOC\n\na O\n"
+    write(tmp_path, {"train.txt": CONLL, "long.txt": long})
+    task = load(tmp_path, validation="long.txt", max_length=5)
+    lost = [note for note in task.notes if "never seen" in note]
+    assert [note.partition(" are behind")[0] for note in lost] == [
+        "train: 1 of 5 words, with 0 of 2 entities,",
+        "validation: 3 of 7 words, with 2 of 3 entities,",
+        "validation: 1 of 7 words have no token and are never seen",
+    ]
+    assert task.splits["validation"].lost.tolist() == [3, 0]
+
+
+def test_notes_show_what_was_read(tmp_path):
+    write(tmp_path, {"train.txt": CONLL, "test.txt": PLAIN})
+    assert load(tmp_path, test="test.txt").notes == (
+        "first sentence of train: ab/B-PER c/I-PER ./O",
+        "train: 3 sentences, 5 words, 2 entities: PER 1, LOC 1 (words in column 1, tags in column 4)",
+        "test: 2 sentences, 4 words without tags",
+    )
+
+
+ROWS = [{"id": "0", "tokens": ["ab", "c"], "ner_tags": ["B-PER", "I-PER"], "pos_tags": ["X", "Y"]},
+        {"id": "1", "tokens": ["d d"], "ner_tags": ["O"], "pos_tags": ["X"]}]  # fmt: skip
+
+
+def test_json_has_lists_of_words_and_tags(tmp_path):
+    lines = "".join(json.dumps(row) + "\n\n" for row in ROWS)
+    write(tmp_path, {"a.jsonl": lines, "b.json": json.dumps(ROWS, indent=1), "c": '{"tokens": ["ab"]}'})
+    task = load(tmp_path, train="a.jsonl", validation="b.json", test="c")
+    assert task.labels == ("B-PER", "I-PER", "O")
+    for a, b in zip(task.splits["train"], task.splits["validation"], strict=True):
+        assert (a == b).all()
+    assert task.eval_splits == ("validation",)
+    values = np.zeros((len(task.splits["validation"].ids), 3), np.float32)
+    task.write("validation", values, tmp_path / "out")
+    assert (tmp_path / "out" / "validation.txt").read_text() == "ab\tB-PER\nc\tB-PER\n\nd d\tB-PER\n\n"
+    task = load(tmp_path, train="a.jsonl", tag_column="pos_tags")
+    assert task.labels == ("X", "Y")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('{"tokens": ["a"], "ner_tags": [3]}', "x row 1 has numbers under 'ner_tags'; write the names of the classes"),
+        ('{"tokens": ["a"], "ner_tags": ["O", "O"]}', "x row 1 has 1 words but 2 tags"),
+        ('{"tokens": ["a"], "x": ["O"], "y": ["O"]}', "does not tell which of 'tokens', 'x', 'y' has the tags"),
+        ('{"tokens": ["a"], "ner_tags": ["O"]}\n{"tokens": "a"}', "x row 2 has no list under 'tokens'"),
+        ('{"tokens": ["a", ""], "ner_tags": ["O", "O"]}', "x row 1 has something else than a word under 'tokens'"),
+        ('{"tokens": ["a"], "ner_tags": ["O"]}\n{"tok', "x row 2 is not a JSON object"),
+        ('[{"tokens": ["a"], "ner_tags": ["O"]', "x is not whole JSON"),
+        ('{\n "data": []}', "x row 1 is not a JSON object; write an object a line"),
+        ("[]", "x has no sentences"),
+    ],
+)
+def test_bad_json_is_named_with_its_row(tmp_path, content, complaint):
+    write(tmp_path, {"x": content})
+    with pytest.raises(command.UserError) as error:
+        load(tmp_path, train="x")
+    assert complaint in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("names", "content", "complaint"),
     [
-        (dict(validation="x"), "a O\n\nb B-ORG\n", "x line 3 has the tag 'B-ORG', which the train split does not have"),
-        (dict(test="x"), "a O\nb B-ORG\n", "x line 2 has the tag 'B-ORG'"),
-        (dict(validation="x"), "a O\nb\n", r"x line 2 has 1 columns, but the lines before it have 2"),
+        (dict(validation="x"), "a O\n\nb PER\n", "x line 3 has the tag 'PER' .1 word., which does not mark an entity"),
+        (dict(test="x"), "a O\nb b-per\n", "x line 2 has the tag 'b-per'"),
+        (dict(validation="x"), "a O\nb\n", r"x line 2 has 1 columns, but the first word of the file has 2"),
         (dict(validation="x"), "a NN O\nb NN\n", r"x line 2 has 2 columns"),
-        (dict(test="x"), "a\nb O\n", r"x line 2 has 2 columns, but the lines before it have 1"),
-        (dict(validation="x"), "a\nb\n", "no tags in x"),
-        (dict(train="x"), "a\nb\n", "no tags in x"),
+        (dict(test="x"), "a\nb O\n", r"x line 2 has 2 columns, but the first word of the file has 1"),
+        (dict(validation="x"), "a\nb\n", "x has no tags, only one column; each line needs a word and its tag"),
+        (dict(train="x"), "a\nb\n", "x has no tags"),
+        (
+            dict(train="x"),
+            "Sentence,Word,Tag\n1,a,O\n",
+            "x has no tags, only one column; divide the columns by tabs, not",
+        ),
+        (dict(train="x"), "a O\nb O\n", "has only the tag 'O' in x, and nothing to learn"),
         (dict(test="x"), "\n-DOCSTART- -X- O\n", "no sentences in x"),
         (dict(validation="x"), "", "no sentences in x"),
-        (dict(train="x"), "a NN\n", "has the tag 'NN' in x; the tag of an entity begins with one of B- I- E- S-"),
+        (dict(validation="x"), b"a O\nb\x00 O\n", "x line 2 has a NUL character"),
+        (dict(validation="x"), b"a O\rb O\r", "x line 1 has a character '\\\\r' inside it; convert its line ends"),
+        (dict(train="x"), "a O\n" * 2000 + "b B-X\n", "x has 2,001 words in one sentence; put a blank line"),
         (dict(validation="x"), b"a O\n\xe9 O\n", "x line 2 is not UTF-8"),
         (dict(train=""), "", "needs a train split"),
         (dict(max_length=4), "", "max_length 4 has no room"),
@@ -199,13 +316,6 @@ def test_bad_files_are_named_with_their_line(tmp_path, names, content, complaint
     write(tmp_path, {"train.txt": CONLL, "x": content})
     with pytest.raises(command.UserError, match=complaint):
         load(tmp_path, **names)
-
-
-def test_a_missing_library_is_named_before_it_is_needed(tmp_path, monkeypatch):
-    write(tmp_path, {"train.txt": CONLL})
-    monkeypatch.setitem(sys.modules, "seqeval", None)
-    with pytest.raises(command.UserError, match=r"pip install -e '\.\[finetune\]'"):
-        load(tmp_path)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

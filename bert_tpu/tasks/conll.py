@@ -1,0 +1,182 @@
+"""Reads files of columns, a word a line and a blank line after each sentence: CoNLL's of all years, and their kin."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+import re
+from typing import NamedTuple
+
+from bert_tpu.core import command
+from bert_tpu.readers import tabular
+
+DOCUMENT = "-DOCSTART-"  # CoNLL-2003's line between documents, which looks like a sentence
+CONLL_U = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
+CONLL_2012 = {"word": 3, "pos": 4, "ner": 10}  # its lines have other widths, after the column of entities
+WORD_NAMES = ("word", "words", "token", "tokens", "form", "text")
+TAG_NAMES = ("ner", "ner_tag", "ner_tags", "tag", "tags", "label", "labels", "entity", "iob", "bio", "pos", "upos")
+NUMBER = re.compile(r"\d+(?:[-.]\d+)?")  # of a word in CoNLL-U; 1-2 is a range of words, 8.1 a word that is not written
+COMMENT = re.compile(r"#\S*\s*=|#(?:begin|end) document\b")
+LONGEST = 2000  # words of a sentence that may be the only one of a file
+Line = tuple[int, list[str]]  # number, columns
+
+
+class Table(NamedTuple):
+    """A file of columns, as read."""
+
+    path: str
+    width: int  # columns of every line
+    names: tuple[str, ...]  # of the columns; () if the file does not tell
+    sentences: list[list[Line]]
+    skipped: int  # lines without a word: comments, ranges, words that are not written
+
+    def columns(self) -> list[list[str]]:
+        """Returns the cells of each column."""
+        rows = (cells for sentence in self.sentences for _, cells in sentence)
+        return [list(column) for column in zip(*rows, strict=True)]
+
+
+def read(path: str | Path, content: str) -> Table:
+    """Returns the words of a file. Raises UserError, with the line, unless all lines have as many columns.
+
+    A line with a tab is divided at tabs alone, any other at spaces; only if every line with tabs has spaces too, and
+    both together give as many columns everywhere, they divide both. Other white space, such as U+00A0, is text. A line
+    that begins with # before the first word of a sentence is a comment if its columns are not those of a word.
+
+    path: in error messages
+    content: of the file
+    """
+    place = content.replace("\r\n", "\n\n").find("\r")
+    if place >= 0:
+        number = content.count("\n", 0, place) + 1
+        raise command.UserError(f"{path} line {number} has a character '\\r' inside it; convert its line ends to LF")
+    lines = [(number, line) for number, line in tabular.lines(content)]
+    if content.lstrip().startswith("#begin document"):
+        return _conll_2012(str(path), lines)
+    split = _split(lines)
+    sentences, comments = _sentences(str(path), split)
+    names = _names(comments, sentences)
+    if names and sentences and _is_header(sentences[0][0][1]):
+        sentences = [sentence for sentence in (sentences[0][1:], *sentences[1:]) if sentence]
+    width = len(sentences[0][0][1]) if sentences else 0
+    if width > 1 and all(NUMBER.fullmatch(cells[0]) for sentence in sentences for _, cells in sentence):
+        sentences, ranges = _without_ranges(sentences)
+        comments += ranges
+        names = names or (CONLL_U if width == len(CONLL_U) else ())
+    if len(sentences) == 1 and len(sentences[0]) > LONGEST:
+        raise command.UserError(
+            f"{path} has {len(sentences[0]):,} words in one sentence; put a blank line after each sentence"
+        )
+    return _without_last_empty(Table(str(path), width, names, sentences, len(comments)))
+
+
+def _split(lines: Iterable[tuple[int, str]]) -> list[Line]:
+    """Returns the columns of each line; none of a blank one."""
+    at_tabs = [(number, [cell.strip(" ") for cell in line.split("\t")]) for number, line in lines if "\t" in line]
+    at_both = [(number, line.replace("\t", " ").split(" ")) for number, line in lines]
+    at_both = [(number, [cell for cell in cells if cell]) for number, cells in at_both]
+    words = [cells for _, cells in at_both if _is_word(cells)]
+    with_spaces = [any(" " in cell for cell in cells) for _, cells in at_tabs if _is_word(cells)]
+    if with_spaces and all(with_spaces) and len(set(map(len, words))) == 1:
+        return at_both
+    replaced = dict(at_tabs)
+    return [(number, replaced.get(number, cells) if any(cells) else []) for number, cells in at_both]
+
+
+def _is_word(cells: list[str]) -> bool:
+    return any(cells) and not cells[0].startswith("#") and not _is_document(cells)
+
+
+def _is_document(cells: list[str]) -> bool:
+    return any(cell.startswith(DOCUMENT) for cell in cells)
+
+
+def _sentences(path: str, lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
+    """Returns the sentences and the comments of a file."""
+    first = next((cells for _, cells in lines if _is_word(cells)), None)
+    first = first or next((cells for _, cells in lines if any(cells) and not _is_document(cells)), [])
+    width, known = len(first), {cells[-1] for _, cells in lines if _is_word(cells)}
+    sentences: list[list[Line]] = []
+    sentence: list[Line] = []
+    comments = []
+    for number, cells in lines:
+        if not cells or _is_document(cells):
+            sentences += [sentence] if sentence else []
+            sentence = []
+        elif not sentence and _is_comment(cells, width, known):
+            comments.append((number, cells))
+        elif len(cells) != width:
+            raise command.UserError(
+                f"{path} line {number} has {len(cells)} columns, but the first word of the file has {width}; fix it"
+            )
+        else:
+            sentence.append((number, cells))
+    return sentences + ([sentence] if sentence else []), comments
+
+
+def _is_comment(cells: list[str], width: int, known: set[str]) -> bool:
+    if len(cells) == width:  # the word "#" is one too, and has a tag that other words have
+        return cells[0] == "#" and width > 1 and bool(known) and cells[-1] not in known
+    return cells[0] == "#" or bool(COMMENT.match(" ".join(cells)))
+
+
+def _names(comments: list[Line], sentences: list[list[Line]]) -> tuple[str, ...]:
+    """Returns the columns' names: from CoNLL-U Plus's comment, or from a first line of names."""
+    for _, cells in comments:
+        words = " ".join(cells).split()
+        if words[:3] == ["#", "global.columns", "="]:
+            return tuple(words[3:])
+    first = sentences[0][0][1] if sentences else []
+    return tuple(first) if _is_header(first) else ()
+
+
+def _is_header(cells: list[str]) -> bool:
+    names = [cell.casefold() for cell in cells]
+    return any(name in WORD_NAMES for name in names) and any(name in TAG_NAMES for name in names)
+
+
+def _conll_2012(path: str, lines: list[tuple[int, str]]) -> Table:
+    """Returns word, part of speech and entity of a file of CoNLL-2012."""
+    sentences, skipped = [], 0
+    for sentence in _blocks(lines):
+        rows = []
+        for number, line in sentence:
+            cells = line.split()
+            if cells[0] in ("#begin", "#end"):
+                skipped += 1
+                continue
+            if len(cells) <= CONLL_2012["ner"]:
+                raise command.UserError(
+                    f"{path} line {number} has {len(cells)} columns, but CoNLL-2012 has {CONLL_2012['ner'] + 1} or "
+                    "more; fix it"
+                )
+            rows.append((number, [cells[place] for place in CONLL_2012.values()]))
+        sentences += [rows] if rows else []
+    return Table(path, len(CONLL_2012), tuple(CONLL_2012), sentences, skipped)
+
+
+def _blocks(lines: list[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    block: list[tuple[int, str]] = []
+    for number, line in (*lines, (0, "")):
+        if line.strip():
+            block.append((number, line))
+        elif block:
+            yield block
+            block = []
+
+
+def _without_ranges(sentences: list[list[Line]]) -> tuple[list[list[Line]], list[Line]]:
+    """Returns sentences without CoNLL-U's ranges of words and words that are not written, and those lines."""
+    odd = [line for sentence in sentences for line in sentence if not line[1][0].isdigit()]
+    kept = [[line for line in sentence if line[1][0].isdigit()] for sentence in sentences]
+    # If every word has a number such as 1-2, it is of a sentence and a word, as in WebAnno's files.
+    return ([sentence for sentence in kept if sentence], odd) if any(kept) else (sentences, [])
+
+
+def _without_last_empty(table: Table) -> Table:
+    """Returns a table without last columns that are empty in every line: a tab at the end of each makes one."""
+    width = table.width
+    while width > 1 and not any(cells[width - 1] for sentence in table.sentences for _, cells in sentence):
+        width -= 1
+    if width == table.width:
+        return table
+    sentences = [[(number, cells[:width]) for number, cells in sentence] for sentence in table.sentences]
+    return table._replace(width=width, names=table.names[:width], sentences=sentences)

@@ -1,0 +1,99 @@
+"""Sentences about a task of tagged words, so that a reader sees at a glance what was read, and what is lost."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from bert_tpu.tasks import tag_schemes, tagged
+
+LISTED = 20  # tags or types of a split
+EXAMPLE = 12  # words of the example
+
+
+class Reach(NamedTuple):
+    """Words of a split that become tokens. `cut` and `seen` have one array of places for each sentence."""
+
+    max_length: int
+    cut: list[np.ndarray]  # words behind the first max_length tokens
+    seen: list[np.ndarray]  # words with a token before that
+
+
+def notes(
+    sentences: dict[str, tagged.Sentences], scheme: tag_schemes.Scheme, reaches: dict[str, Reach]
+) -> Iterator[str]:
+    """Yields an example of the training split, then what each split has, lacks and loses.
+
+    sentences, reaches: of each split
+    scheme: of their tags
+    """
+    train = sentences["train"]
+    yield f"first sentence of train: {_example(train)}"
+    for split, part in sentences.items():
+        read = [part.note] if part.note and (split == "train" or part.note != train.note) else []
+        read += [f"{part.skipped:,} lines without a word"] if part.skipped else []
+        yield f"{split}: {_contents(part, scheme)}" + (f" ({'; '.join(read)})" if read else "")
+        yield from _unseen(split, part, scheme, train)
+        yield from _lost(split, part, scheme, reaches[split])
+
+
+def _example(part: tagged.Sentences) -> str:
+    words, tags = part.words[0], (part.tags or [[]])[0]
+    pairs = [f"{word}/{tag}" for word, tag in zip(words[:EXAMPLE], tags, strict=False)]
+    return " ".join(pairs) + (" ..." if len(words) > EXAMPLE else "")
+
+
+def _contents(part: tagged.Sentences, scheme: tag_schemes.Scheme) -> str:
+    counts: Counter[str] = Counter()
+    kind = "tags" if scheme.form == tag_schemes.WORDS else "entities"
+    for tags in part.tags or []:
+        counts.update(tags if kind == "tags" else (span[0] for span in scheme.entities(tags)))
+    total = f"{len(part.words):,} sentences, {sum(map(len, part.words)):,} words"
+    if part.tags is None:
+        return f"{total} without tags"
+    if kind == "entities":
+        total += f", {counts.total():,} entities"
+    return f"{total}: {_listed(counts)}" if any(counts) else total
+
+
+def _listed(counts: Counter[str]) -> str:
+    listed = [f"{name} {count:,}" for name, count in counts.most_common(LISTED)]
+    return ", ".join(listed) + (f" and {len(counts) - LISTED} more" if len(counts) > LISTED else "")
+
+
+def _unseen(split: str, part: tagged.Sentences, scheme: tag_schemes.Scheme, train: tagged.Sentences) -> Iterator[str]:
+    """Yields a sentence about tags that train lacks."""
+    known = {tag for tags in train.tags or [] for tag in tags}
+    counts = Counter(tag for tags in part.tags or [] for tag in tags if tag not in known)
+    types = {tag.type for tag in map(scheme.parse, known) if tag}
+    other_form, missed = Counter[str](), Counter[str]()
+    for tag, count in counts.items():
+        parsed = scheme.parse(tag)
+        (other_form if parsed and parsed.type in types else missed)[tag] += count
+    if missed:
+        yield f"{split}: train lacks {_listed(missed)}; they are scored and count as missed"
+    if other_form:
+        yield f"{split}: train lacks {_listed(other_form)}; entities are compared by their words and type"
+
+
+def _lost(split: str, part: tagged.Sentences, scheme: tag_schemes.Scheme, reach: Reach) -> Iterator[str]:
+    """Yields sentences about words that the model never sees."""
+    total = sum(map(len, part.words))
+    cut, seen = (sum(map(len, places)) for places in (reach.cut, reach.seen))
+    if cut:
+        entities = ""
+        if part.tags is not None and scheme.form != tag_schemes.WORDS:
+            spans = [scheme.entities(tags) for tags in part.tags]
+            lost = sum(
+                stop > min(places, default=stop)
+                for places, row in zip(reach.cut, spans, strict=True)
+                for *_, stop in row
+            )
+            entities = f", with {lost:,} of {sum(map(len, spans)):,} entities,"
+        yield (
+            f"{split}: {cut:,} of {total:,} words{entities} are behind the first {reach.max_length} tokens of their "
+            "sentence and never seen"
+        )
+    if none := total - cut - seen:
+        yield f"{split}: {none:,} of {total:,} words have no token and are never seen"

@@ -1,0 +1,141 @@
+"""Files of columns of all years give the same words and tags, and what is not clear is refused with its columns."""
+
+import itertools
+
+from helpers.glue_files import write
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.tasks import tagged
+
+WORDS = [["New", "York", "is", "in", "Ohio"], ["Anna", "#1", "ran"], ["I", "saw", "Anna", "in", "Paris"]]
+TAGS = [["B-LOC", "I-LOC", "O", "O", "B-LOC"], ["B-PER", "O", "O"], ["O", "O", "B-PER", "O", "B-LOC"]]
+NUMBERED = [
+    [(i, word, tag) for i, (word, tag) in enumerate(zip(*both, strict=True), start=1)]
+    for both in zip(WORDS, TAGS, strict=True)
+]
+
+
+def lines(form, head="", tail=""):
+    """Returns a file of the example. `form` has {i}, {word}, {tag}, {s} (number of the sentence) and {inner}."""
+    parts = []
+    for s, sentence in enumerate(NUMBERED):
+        inner = ["B-PERderiv" if (s, i) == (0, 2) else "O" for i in range(1, 9)]
+        rows = [form.format(i=i, word=word, tag=tag, s=s, inner=inner[i - 1]) for i, word, tag in sentence]
+        parts.append(head + "\n".join(rows) + "\n")
+    return tail + "\n".join(parts)
+
+
+def read(tmp_path, content, word="", tag="", **others):
+    write(tmp_path, {"train.txt": content, **{f"{split}.txt": text for split, text in others.items()}})
+    names = {split: f"{split}.txt" for split in ("train", *others)}
+    return tagged.from_files(str(tmp_path), names, word, tag)
+
+
+U = "{i}\t{word}\t_\tX\t_\t_\t0\troot\t_\t{tag}"
+FORMS = {
+    "two columns": lines("{word} {tag}"),
+    "CoNLL-2002": lines("{word} NN {tag}"),
+    "CoNLL-2003": "-DOCSTART- -X- -X- O\n\n" + lines("{word} NNP I-NP {tag}"),
+    "CoNLL-2003 with phrases": lines("{word} NNP B-NP {tag}") + "\n-DOCSTART- -X- O O\n\n-DOCSTART-\n",
+    "German": lines("{word} {word}lemma NE B-NC {tag}"),
+    "reversed": lines("{tag}\t{word}"),
+    "GermEval": lines("{i}\t{word}\t{tag}\tO", head="#\thttp://de.example.org/0 [2009-10-17]\n"),
+    "GermEval with inner entities": lines("{i}\t{word}\t{tag}\t{tag}"),
+    "CoNLL-U": lines(U, head="# sent_id = 1\n# text = two words\n1-2\tNewYork\t_\t_\t_\t_\t_\t_\t_\t_\n"),
+    "CoNLL-U Plus": lines("{i}\t{word}\t{tag}", tail="# global.columns = ID FORM NER\n"),
+    "a name of the sentence": lines("doc{s} {word} {tag}"),
+    "offsets and a comment": lines("{i}:{s}4 {word} {tag} checked"),
+    "a first line of names": lines("{word}\t{tag}\t_", tail="Word\tTag\tNote\n"),
+    "tab at the end": lines("{word}\t{tag}\t"),
+    "spaces and tabs": lines("{word} NN {tag}\tO"),
+    "spaces around": lines(" {word}   {tag} ").replace("\n\n", "\n \t \n"),
+    "CR LF and a mark": "\ufeff" + lines("{word}\t{tag}").replace("\n", "\r\n"),
+    "MultiCoNER": lines("{word} _ _ {tag}", head="# id 1f8c domain=train\n"),
+    "WebAnno": lines("{s}-{i}\t0-3\t{word}\t{tag}", head="#Text=some words\n", tail="#FORMAT=WebAnno TSV 3\n\n"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_words_and_tags_are_found(tmp_path, name):
+    part = read(tmp_path, FORMS[name])["train"]
+    assert part.words == WORDS
+    assert part.tags == TAGS
+    own = (tmp_path / "train.txt").read_text(encoding="utf-8-sig").split("\n")
+    for word, number in zip(itertools.chain(*WORDS), itertools.chain(*part.numbers), strict=True):
+        assert word in own[number - 1]
+
+
+def test_conll_2012(tmp_path):
+    cells = [["(GPE*", "*)", "*", "*", "(GPE)"], ["(PERSON)", "*", "*"], ["*", "*", "(PERSON*)", "*", "(GPE)"]]
+    rows = [
+        "\n".join(
+            f"bc/cctv  0  {i}  {w}  NN  *  -  -  -  spk  {c}" + "  *" * s + "  -"
+            for i, (w, c) in enumerate(zip(*both, strict=True))
+        )
+        for s, both in enumerate(zip(WORDS, cells, strict=True))
+    ]
+    part = read(tmp_path, "#begin document (bc/cctv); part 000\n" + "\n\n".join(rows) + "\n\n#end document\n")["train"]
+    assert part.words == WORDS
+    assert part.tags == [[t.replace("LOC", "GPE").replace("PER", "PERSON") for t in sentence] for sentence in TAGS]
+    assert part.skipped == 2
+    with pytest.raises(command.UserError, match=r"line 2 has 2 columns, but CoNLL-2012 has 11 or more"):
+        read(tmp_path, "#begin document x\na b\n")
+
+
+def test_words_with_spaces_and_hashes(tmp_path):
+    content = "New York\tB-LOC\n# \tO\n#tag\tO\na\u00a0b\tO\n\n#\tO\n#1\tB-LOC\n"
+    part = read(tmp_path, content)["train"]
+    assert part.words == [["New York", "#", "#tag", "a\u00a0b"], ["#", "#1"]]
+    assert part.skipped == 0
+
+
+def test_columns_may_be_named_or_numbered(tmp_path):
+    content = lines("{word}\t{tag}\t{inner}", tail="Token\tNER\tInner\n")
+    assert read(tmp_path, content, tag="NER")["train"].tags == TAGS
+    assert read(tmp_path, content, tag="Inner")["train"].tags[0] == ["O", "B-PERderiv", "O", "O", "O"]
+    assert read(tmp_path, content, word="1", tag="2")["train"].tags == TAGS
+    upos = read(tmp_path, FORMS["CoNLL-U"].replace("B-", "").replace("I-", ""), tag="MISC")["train"]
+    assert upos.tags[1] == ["PER", "O", "O"]
+    for word, tag, complaint in (
+        ("", "Ner", "has no column 'Ner': give --config.data.tag_column=1 to 3 or Token, NER, Inner"),
+        ("4", "", "has no column '4': give --config.data.word_column=1 to 3"),
+        ("0", "", "has no column '0'"),
+        ("2", "2", "are both 2"),
+    ):
+        with pytest.raises(command.UserError) as error:
+            read(tmp_path, content, word, tag)
+        assert complaint in str(error.value)
+
+
+def test_other_files_may_have_other_columns(tmp_path):
+    train = lines("{word} NNP B-NP {tag}")
+    parts = read(tmp_path, train, validation=lines("{word} {tag}"), test=lines("{word}"))
+    assert (parts["validation"].words, parts["validation"].tags) == (WORDS, TAGS)
+    assert (parts["test"].words, parts["test"].tags) == (WORDS, None)
+    for form in ("{word} NNP", "{word} NNP B-NP"):
+        mixed = lines(form).replace("Anna NNP", "Anna XY")
+        part = read(tmp_path, train, test=mixed)["test"]
+        assert (part.words, part.tags) == (WORDS, None)
+        assert "no column has the tags of train" in part.note or form == "{word} NNP"
+    assert read(tmp_path, train, tag="4", word="1", test=lines("{word} NNP"))["test"].tags is None
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (lines("{word} {tag} {tag}"), "has the tags: 2 ('B-LOC', 'B-PER'), 3 ('B-LOC', 'B-PER'); give --config"),
+        ("\n".join(f"{'w' * i} {'w' * (i % 60 + 1)}" for i in range(1, 100)), "which column has the tags"),
+        (lines("X{i}\t{word}"), "which column has the tags"),
+        (lines("{s}-{i}\t{i}\t{tag}"), "which column has the words"),
+        (lines("{word}\t{tag}").replace("ran\tO", "ran\t"), "line 9 has no tag in column 2; fix it"),
+        (lines("{word}\t{tag}").replace("ran\tO", "\tO"), "line 9 has no word in column 1; fix it"),
+        (lines("{word}\t{tag}").replace("ran\tO", "ran"), "line 9 has 1 columns, but the first word of the file has 2"),
+        (lines("{word}\t{tag}").replace("ran\tO", "# ran\tO\tx"), "line 9 has 3 columns"),
+        (lines("{word}\t{tag}").replace("Anna\tB-PER\n#1", "#Anna\n#1", 1), "line 7 has 1 columns"),
+    ],
+)  # fmt: skip
+def test_what_is_not_clear_is_refused(tmp_path, content, complaint):
+    with pytest.raises(command.UserError) as error:
+        read(tmp_path, content)
+    assert complaint in str(error.value)
