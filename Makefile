@@ -3,6 +3,7 @@
 #                             validation.jsonl, BIAS=dir audits with the benchmarks' files in it
 # make corpus SOURCE='glob' TOKENIZER=dir OUT=dir   prepares, verifies and describes a corpus; ARGS for more options
 # make test                   the whole suite
+# make fuzz [N=10000]         random inputs for readers, config keys and commands; many minutes
 # make bench [TEXT='glob']    speeds of data, preparation and step next to their peers
 # make bench-tpu              compiler cycles of the step on absent TPUs next to Hugging Face's; many minutes
 # make lint                   ruff, mypy, shellcheck
@@ -19,7 +20,7 @@ TEXT ?=
 # Python keeps what it has compiled, wherever else it is told not to: hundreds of processes import the same here.
 export PYTHONDONTWRITEBYTECODE :=
 .DELETE_ON_ERROR:
-.PHONY: venv demo corpus test bench bench-tpu lint clean
+.PHONY: venv demo corpus test fuzz bench bench-tpu lint clean
 .SECONDARY:
 
 $(VENV)/ready: pyproject.toml constraints.txt
@@ -55,6 +56,9 @@ $(VENV)/libtpu: $(VENV)/ready pyproject.toml
 test: $(VENV)/ready $(VENV)/libtpu
 	@# Four workers on two cores, since tests of pods and of watching wait.
 	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+fuzz: $(VENV)/ready
+	PYTHONPATH=tests:. $(PY) -m fuzz $(if $(N),--inputs $(N)) $(ARGS)
 
 bench: $(VENV)/ready
 	$(PY) -m tools.bench $(if $(TEXT),--text '$(TEXT)')

@@ -18,6 +18,7 @@ import ml_collections
 from bert_tpu.core import command
 
 FLAG = "--config."
+LARGEST = 2**31 - 1  # steps, rows and sizes are 32-bit numbers in the compiled programs
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -151,11 +152,16 @@ def check_keys(section: Collection[str], name: str, keys: Collection[str], *, op
 
 
 def check_minima(cfg: ml_collections.ConfigDict, minima: Mapping[str, float]) -> None:
-    """Raises UserError for the first value below its minimum or not finite. `minima` maps dotted keys to minima."""
+    """Raises UserError for the first value that is below its minimum, not finite, or a whole number above LARGEST.
+
+    minima: dotted keys -> minima
+    """
     for key, minimum in minima.items():
         value: Any = functools.reduce(operator.getitem, key.split("."), cfg)
         if not minimum <= value < math.inf:
             raise command.UserError(f"config.{key} is {value}: give {minimum} or more")
+        if isinstance(value, int) and value > LARGEST:
+            raise command.UserError(f"config.{key} is {value}: give at most {LARGEST:,}")
 
 
 def call(function: Callable[..., Any], section: ml_collections.ConfigDict, name: str, /, **arguments: Any) -> Any:

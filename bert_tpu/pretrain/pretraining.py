@@ -39,7 +39,7 @@ ADVICE = (
 MINIMA = trainer.MINIMA | {
     "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
     "model.intermediate_size": 1, "model.type_vocab_size": 2, "optim.warmup_steps": 0, "eval.num_batches": 0,
-    "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
+    "model.max_positions": 1, "num_steps": 1, "batch_size": 1, "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
     rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
     spec = make_batch_spec(cfg)
-    config.check_minima(cfg, MINIMA)
+    config.check_minima(cfg, MINIMA | {f"plan.price.{chip}": 0 for chip in cfg.plan.price})
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
     target = find_objective(cfg)

@@ -1,0 +1,1 @@
+"""Random inputs for readers, config keys and commands: `make fuzz` tries thousands, the tests a few."""
