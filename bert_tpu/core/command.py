@@ -8,6 +8,7 @@ import errno
 import gc
 import importlib.util
 import os
+import re
 import signal
 import sys
 import threading
@@ -117,11 +118,24 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(1)
     except (UserError, OSError) as error:
         sys.exit(f"error: {sentence(error)}")  # a string: printed on stderr, status 1
+    except Exception as error:
+        if path := _unknown_store(error):
+            sys.exit(f"error: {path} cannot be read here: give a path of this machine or of a bucket, gs://")
+        raise
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     finally:
         gc.freeze()  # else Python collects all objects once more as it ends, which takes a second
+
+
+def _unknown_store(error: Exception) -> str:
+    """The path that an error of epath or TensorFlow is about, if they do not know its scheme://; "" otherwise."""
+    if by_tensorflow := re.match(r"File system scheme '.*' not implemented \(file: '(.*)'\)", str(error)):
+        return by_tensorflow[1]
+    if isinstance(error, KeyError) and re.fullmatch(r"'\w+://'", str(error)):
+        return str(error).strip("'")
+    return ""
 
 
 def sentence(error: UserError | OSError) -> str:

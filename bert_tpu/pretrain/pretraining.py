@@ -39,7 +39,8 @@ ADVICE = (
 MINIMA = trainer.MINIMA | {
     "model.vocab_size": 1, "model.hidden_size": 1, "model.num_layers": 1, "model.num_heads": 1,
     "model.intermediate_size": 1, "model.type_vocab_size": 2, "optim.warmup_steps": 0, "eval.num_batches": 0,
-    "model.max_positions": 1, "num_steps": 1, "batch_size": 1, "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
+    "model.max_positions": 1, "model.layer_norm_eps": 0, "num_steps": 1, "batch_size": 1,
+    "plan.pue": 1, "plan.kgco2e_per_kwh": 0,
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from conftest import ROOT
+from etils import epath
 import pytest
 
 from bert_tpu.core import command
@@ -77,3 +78,9 @@ def test_a_misspelt_option_gets_a_suggestion(words, message):
     parser.add_argument("-n", action="store_true")
     with pytest.raises(command.UserError, match=re.escape(message) + "$"):
         parser.parse_args(words.split())
+
+
+@pytest.mark.parametrize("path", ["hf://datasets/a/b", "webdav://host/corpus"])
+def test_a_path_in_an_unknown_store_is_named(path):
+    with pytest.raises(SystemExit, match=f"^error: {path[:5]}.* cannot be read here"):
+        command.run(lambda: (epath.Path(path) / "corpus.json").exists())

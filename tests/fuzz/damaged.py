@@ -3,8 +3,10 @@
 from hypothesis import strategies as st
 
 ODD = (
-    b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\n", b"\r\n", b"\n\n", b'"', b"'", b"\\", b"{", b"}", b"[", b"]", b"<",
-    b">", b"&", b"&amp;", b"\t", b";", b",", b" ", b"\xc2\xa0", b"\xe2\x80\xa8", b"\xed\xa0\x80", b"\x1f\x8b", b"PK\x03\x04", b"%PDF-",
+    b"\0", b"\xff", b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\n", b"\r\n", b"\n\n", b'"', b"'", b"\\", b"{", b"}", b"[",
+    b"]", b"<",
+    b">", b"&", b"&amp;", b"\t", b";", b",", b" ", b"\xc2\xa0", b"\xe2\x80\xa8", b"\xed\xa0\x80", b"\x1f\x8b",
+    b"PK\x03\x04", b"%PDF-",
     b"null", b"NaN", b"-1", b"1e999", b"true", b"</doc>", b"<page>", b"\xf0\x9f\x99\x82", b"\\ud83d", b"x" * 3000,
 )  # fmt: skip
 

@@ -27,8 +27,10 @@ ROOT = pathlib.Path(tools.__file__).parent.parent
 CONFIGS = ("bert.py:medium", "bert.py:micro", "fast.py", "mlm.py", "demo.py")
 TUNINGS = ("glue.py:rte", "squad.py:1.1", "squad.py:2.0", "ner.py", "pairs.py", "pairs.py:regress")
 VALUES = (
-    "", "0", "1", "-1", "2", "3", "7", "128", "512", "1e9", "1e-9", "1e400", "nan", "inf", "-inf", "0.5", "True", "true",
-    "False", "None", "null", "128,512", "(16,32)", "()", "16,", "[1]", "1_000", " 5 ", "0x10", "1e3", "99999999999999999999",
+    "", "0", "1", "-1", "2", "3", "7", "128", "512", "1e9", "1e-9", "1e400", "nan", "inf", "-inf", "0.5", "True",
+    "true",
+    "False", "None", "null", "128,512", "(16,32)", "()", "16,", "[1]", "1_000", " 5 ", "0x10", "1e3",
+    "99999999999999999999",
     "é", "🙂", "a b", "gelu", "relu", "float32", "bfloat16", "float16", "mixed", "exact", "bounded", "../x", "~", "/",
     "((((", "x" * 5000, "\x00", "1\n2", "9" * 5000, "(" * 500, "-0", "1.0", "2.5", "1,2,3", "gs://bucket/x", "hf://x",
 )  # fmt: skip
@@ -133,17 +135,22 @@ def _options(name):
 
 
 ARGUMENTS = (
-    "nowhere", "text.txt", "binary.bin", "empty", "emptyfolder", "vocabulary", "model", ".", "..", "", "-", "-1", "0", "1", "2.5",
-    "nan", "1e9", "é🙂", "*", "**", "[", "~nobody", "a=b", "=", "x" * 300, "tfds:", "tfds:nothing", "hf://", "hf://datasets/a/b",
-    "configs/demo.py", "configs/ner.py", "configs/nowhere.py", "gs:/x", "file\n2", "v5e:4x4", "v9:1", "text", "auto", "NFC", "medium",
+    "nowhere", "text.txt", "binary.bin", "empty", "emptyfolder", "vocabulary", "model", ".", "..", "", "-", "-1", "0",
+    "1", "2.5",
+    "nan", "1e9", "é🙂", "*", "**", "[", "~nobody", "a=b", "=", "x" * 300, "tfds:", "tfds:nothing", "hf://",
+    "hf://datasets/a/b",
+    "configs/demo.py", "configs/ner.py", "configs/nowhere.py", "gs:/x", "file\n2", "v5e:4x4", "v9:1", "text", "auto",
+    "NFC", "medium",
 )  # fmt: skip
 
 
 # Values that many commands accept for an option.
 USUAL = {
     "--input": ("text.txt", "*.txt", "binary.bin"), "--tokenizer": ("vocabulary", "vocabulary/vocab.txt", "model"),
-    "--model": ("model", "vocabulary"), "--out": ("out", "deep/out.png", "text.txt", "emptyfolder"), "--vocab_size": ("160", "9"),
-    "--workdir": ("run", "model", "emptyfolder"), "--config": ("configs/demo.py", "configs/pairs.py", "configs/bert.py:micro"),
+    "--model": ("model", "vocabulary"), "--out": ("out", "deep/out.png", "text.txt", "emptyfolder"),
+    "--vocab_size": ("160", "9"),
+    "--workdir": ("run", "model", "emptyfolder"), "--config": ("configs/demo.py", "configs/pairs.py",
+    "configs/bert.py:micro"),
     "--text": ("[MASK] sat", "the cat", ""), "--topology": ("v5e:4x4", "v9:1"), "--data": ("nowhere", "text.txt"),
 }  # fmt: skip
 
@@ -218,10 +225,14 @@ def _run(name, words, folder):
 
 
 RECORDS = {
-    "hours.json": ({"starts": 1, "lost_steps": 0, "seconds": {"step": 2.5}, "unsaved": {"step": 3, "seconds": {"step": 1.0}}}, hours.read),
-    "scores.json": ({"step": 3, "seeds": {"0": {"validation": {"f1": 0.5}}}, "summary": {"validation": {"f1": {"mean": 0.5, "std": 0.0, "best": 0.5}}}}, scores_file.read),
-    "health.json": ({"unigram_entropy": 5.5, "unknown_share": 0.0, "warmup_steps": 3, "commoner": {"128": 0.5}}, health.read),
-    "versions.json": ([{"step": 0, "bert_tpu": "0.2", "commit": None, "code": "c0de", "jax": "0.10", "python": "3.11"}], versions.read),
+    "hours.json": ({"starts": 1, "lost_steps": 0, "seconds": {"step": 2.5}, "unsaved": {"step": 3,
+    "seconds": {"step": 1.0}}}, hours.read),
+    "scores.json": ({"step": 3, "seeds": {"0": {"validation": {"f1": 0.5}}},
+    "summary": {"validation": {"f1": {"mean": 0.5, "std": 0.0, "best": 0.5}}}}, scores_file.read),
+    "health.json": ({"unigram_entropy": 5.5, "unknown_share": 0.0, "warmup_steps": 3,
+    "commoner": {"128": 0.5}}, health.read),
+    "versions.json": ([{"step": 0, "bert_tpu": "0.2", "commit": None, "code": "c0de", "jax": "0.10",
+    "python": "3.11"}], versions.read),
     "config.json": ({"model": {"hidden_size": 32}, "seed": 0}, workdir.read_config),
     "metrics.jsonl": ({"step": 1, "kind": "train", "loss": 2.5}, lambda folder: jsonl.read(folder / "metrics.jsonl")),
 }  # fmt: skip
