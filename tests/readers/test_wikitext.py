@@ -39,8 +39,8 @@ PROSE = [
     "She lived in Town of X. H2O & more.",
     "New line.",
     "Prose goes on.",
-    "The end. of [[it]].",
-    ":Category:Shown",
+    "The end. x^2 of [[it]].",
+    "Category:Shown",
 ]
 
 
