@@ -174,7 +174,7 @@ def _check_no_label(table: tabular.Columns, texts: list[str], numbers: list[deci
 
 def _doubts(label: str, spellings: dict[Key, list[str]], number: int) -> Iterable[str]:
     """Yields warnings about classes that are probably something else."""
-    fractions = [key for key in spellings if isinstance(key, decimal.Decimal) and key % 1]
+    fractions = [key for key in spellings if isinstance(key, decimal.Decimal) and key != key.to_integral_value()]
     if len(fractions) >= REGRESSION and len(fractions) > len(spellings) / 2:
         yield (
             f"warning: {label!r} has {len(spellings):,} different numbers, each a class; configs/pairs.py:regress "

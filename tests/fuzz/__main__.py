@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10_000, help="inputs of all targets together (default: 10,000)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="repeats a run (default: random)")
     parser.add_argument("--only", nargs="+", default=[], help="names of targets")
+    parser.add_argument("--refusals", type=int, default=0, metavar="N", help="print the N commonest refusals of each")
     args = parser.parse_args()
     chosen = [each for each in targets.all_targets() if not args.only or each.name in args.only]
     shares = sum(each.share for each in chosen)
@@ -35,6 +36,8 @@ def main() -> None:
     total = sum((outcome.counts for outcome in outcomes.values()), start=target.collections.Counter())
     print(_row("all", total, sum(outcome.seconds for outcome in outcomes.values())))
     for name, outcome in outcomes.items():
+        for ending, count in outcome.refusals.most_common(args.refusals):
+            print(f"{name}: {count:,} refused by ...{ending}")
         for place, (shown, trace) in outcome.failures.items():
             print(f"\n{name}: {place}\ninput: {shown[:2000]}\n{trace[-3000:]}")
     sys.exit(any(outcome.failures for outcome in outcomes.values()))

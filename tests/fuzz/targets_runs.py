@@ -116,7 +116,7 @@ def _check_tuning(drawn):
 
 def _commands():
     """Names of the modules that are commands, without those that measure for minutes or use a network."""
-    slow = {"bench", "bench_tpu", "push_to_hub", "hlo_cost", "compare_transformers", "demo_report"}
+    slow = {"bench", "bench_tpu", "push_to_hub", "hlo_cost", "compare_transformers", "demo_report", "collect_docs"}
     names = [module.name for module in pkgutil.iter_modules(tools.__path__) if module.name[0] != "_"]
     return [
         *(f"tools.{name}" for name in names if name not in slow),
@@ -163,7 +163,8 @@ def _command_lines(draw):
     for option in needed if draw(st.integers(0, 9)) else ():
         words += [option, draw(st.sampled_from(USUAL.get(option, ARGUMENTS)))]
     for option in draw(st.lists(st.sampled_from(options or ["--help"]), max_size=2, unique=True)):
-        words += [option, *draw(st.lists(st.sampled_from(ARGUMENTS), min_size=0, max_size=2))]
+        values = st.sampled_from(USUAL.get(option, ARGUMENTS))
+        words += [option, *draw(st.lists(values, min_size=0, max_size=1))]
     if draw(st.integers(0, 4)) == 0:
         words.insert(
             draw(st.integers(0, len(words))), draw(st.sampled_from((*ARGUMENTS, "--", "--nothing", "--config.x=1")))
