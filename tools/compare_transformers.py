@@ -24,7 +24,7 @@ with command.imports():
     from bert_tpu.core import json_files, progress, storage
     from bert_tpu.data import task_batches
     from bert_tpu.finetune import finetuning
-    from bert_tpu.huggingface import pretrained
+    from bert_tpu.huggingface import hf
     from bert_tpu.monitoring import scores_file
     from bert_tpu.tasks import glue
     from bert_tpu.training import workdir
@@ -53,7 +53,7 @@ def _lines(directory: pathlib.Path) -> Iterator[str]:
     config, path = workdir.read_config(directory), directory / "scores.json"
     if config.get("reader") != "glue" or not path.exists():
         raise command.UserError(f"{directory} is not a finished fine-tuning of GLUE: finish it, or give another")
-    if not pretrained.is_hugging_face(config["init_from"]):
+    if not hf.is_directory_of(config["init_from"]):
         raise command.UserError(
             f"{directory} started from {config['init_from']}, which is not a Hugging Face directory: export it"
         )

@@ -13,17 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_tpu.core import command, storage
+from bert_tpu.export import user_rows
 from bert_tpu.finetune import finetuned, heads
-from bert_tpu.huggingface import architectures, hf, pretrained
+from bert_tpu.huggingface import architectures, hf, pretrained, spare_rows
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.report import evidence, model_card
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import checkpoint, workdir
 
 TOLERANCE = 1e-4  # of a float32 logit; a trained 6-layer encoder differed by 1.2e-5
-ROWS = 4  # of the compared batch: 250 MB of logits at 512 x 30,522
+ROWS = 4  # of random pieces
 
-# A batch of ids, types and mask -> {name: float32 [B, C] or [B, L, C]}.
+# A row's ids, types and mask, [1, L] each -> {name: float32 [1, C] or [1, L, C]}.
 Logits = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -66,9 +67,11 @@ def _export_pretrained(newest: epath.Path, run: evidence.Evidence, vocabulary: v
     params = param_layout.unpack(
         checkpoint.load_params(newest, pretrained.shapes_on_device(section)), section["vocab_size"]
     )
-    hf.save(folder, params, section, vocabulary)
+    spare = spare_rows.read(newest)  # of an imported model; a run has none
+    hf.save(folder, params, section, vocabulary, spare=spare)
     [name] = architectures.PRETRAINED["architectures"]
-    comparison = _check_if_possible(folder, name, section, functools.partial(_pretrained_logits, params, section))
+    logits = _pretrained_logits(*spare_rows.join(params, section, spare))
+    comparison = _check_if_possible(folder, name, section, vocabulary, logits)
     facts = model_card.export_facts(run.config, newest.name, comparison and comparison._asdict())
     text = model_card.pretrained(folder.name, section, run, facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -82,8 +85,8 @@ def _export_finetuned(
     encoder = {k: v for k, v in packed.items() if k != "head" and (k != "pooler" or cls.has_pooler)}
     params = param_layout.trim(encoder, section["vocab_size"]) | {cls.head: packed["head"]}
     hf.save(folder, params, section, vocabulary, architectures.config(cls, tuned.labels))
-    logits = functools.partial(_finetuned_logits, tuned.model, packed)
-    comparison = _check_if_possible(folder, cls.name, section, logits)
+    logits = _finetuned_logits(tuned.model, packed)
+    comparison = _check_if_possible(folder, cls.name, section, vocabulary, logits)
     facts = model_card.export_facts(run.config, tuned.checkpoint.name, comparison and comparison._asdict())
     model = model_card.FinetunedModel(
         cls.name, cls.pipeline_tag, section, tuned.labels, tuned.seed, tuned.reason, tuned.scores
@@ -93,29 +96,38 @@ def _export_finetuned(
     return Export(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", comparison)
 
 
-def _check_if_possible(directory: Path, name: str, section: dict[str, Any], logits: Logits) -> Comparison | None:
-    return check(directory, name, section, logits) if _is_torch_installed() else None
+def _check_if_possible(
+    directory: Path, name: str, section: dict[str, Any], vocabulary: vocab.Vocab, logits: Logits
+) -> Comparison | None:
+    return check(directory, name, section, vocabulary, logits) if _is_torch_installed() else None
 
 
-def check(directory: Path, name: str, section: dict[str, Any], logits: Logits) -> Comparison:
-    """Compares the logits of JAX with those of PyTorch, for every row and every real token of ROWS rows.
+def check(directory: Path, name: str, section: dict[str, Any], vocabulary: vocab.Vocab, logits: Logits) -> Comparison:
+    """Compares JAX with PyTorch on ROWS rows of random pieces, and on texts and pairs as a user gives them.
+
+    Their ids, types and masks must be equal, and the logits of every row and every real token.
 
     directory: the exported model.
     name: its class in transformers.
     section: the `model` section of the config.
+    vocabulary: the tokenizer.
     logits: the function that computes the logits in JAX.
-    Raises UserError if transformers cannot load the model, or if a logit differs by more than TOLERANCE.
+    Raises UserError if transformers cannot load the model, tokenizes a text differently, or if a logit differs by more
+    than TOLERANCE.
     """
     import torch
     import transformers
 
-    batch = _batch(section)
-    is_token_BL = batch["attention_mask"].astype(bool)
-    theirs = _torch_logits(directory, name, batch)
-    pairs = {f"{kind} logits": (ours, theirs[kind]) for kind, ours in logits(batch).items()}
-    difference = compare("PyTorch", pairs, is_token_BL, "exported")
+    batches = [*_random_rows(section), *user_rows.encode(directory, section, vocabulary)]
+    model, worst = _torch_model(directory, name), 0.0
+    for batch in batches:  # one at a time: 512 x 501,153 logits are 1 GB
+        length = batch["input_ids"].shape[1]
+        ours = logits(_padded(batch, section["max_positions"]))
+        theirs = _torch_logits(model, name, batch)
+        pairs = {f"{kind} logits": (x[:, :length] if x.ndim == 3 else x, theirs[kind]) for kind, x in ours.items()}
+        worst = max(worst, compare("PyTorch", pairs, batch["attention_mask"].astype(bool), "exported"))
     versions = f"transformers {transformers.__version__}, torch {torch.__version__}, jax {jax.__version__}"
-    return Comparison(difference, ROWS, versions)
+    return Comparison(worst, len(batches), versions)
 
 
 def compare(other: str, pairs: dict[str, tuple[np.ndarray, np.ndarray]], is_token_BL: np.ndarray, verb: str) -> float:
@@ -151,42 +163,52 @@ def _is_torch_installed() -> bool:
     return not missing
 
 
-def _batch(section: dict[str, Any]) -> dict[str, np.ndarray]:
+def _random_rows(section: dict[str, Any]) -> list[dict[str, np.ndarray]]:
     """ROWS rows of random pieces in two segments, row r padded after r / ROWS of the positions."""
     rng = np.random.default_rng(0)
     shape = ROWS, section["max_positions"]
     place = np.arange(shape[1])
     length = np.linspace(0, shape[1], ROWS + 1, dtype=int)[1:, None]
     real = place < length
-    return {
+    batch = {
         "input_ids": np.where(real, rng.integers(section["vocab_size"], size=shape), 0).astype(np.int32),
         "token_type_ids": (real & (place >= length // 2)).astype(np.int32) % section["type_vocab_size"],
         "attention_mask": real.astype(np.int32),
     }
+    return [{name: array[row : row + 1] for name, array in batch.items()} for row in range(ROWS)]
 
 
-def _pretrained_logits(
-    params: dict[str, Any], section: dict[str, Any], batch: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    shape = batch["input_ids"].shape
-    everywhere = jnp.broadcast_to(jnp.arange(shape[1]), shape)
-    with jax.default_matmul_precision("highest"):
-        apply = jax.jit(transformer.Bert(**section).apply)
+def _padded(batch: dict[str, np.ndarray], length: int) -> dict[str, np.ndarray]:
+    """Returns a row padded to `length` tokens, so that one program serves all."""
+    return {name: np.pad(array, ((0, 0), (0, length - array.shape[1]))) for name, array in batch.items()}
+
+
+def _pretrained_logits(params: dict[str, Any], section: dict[str, Any]) -> Logits:
+    apply, params = jax.jit(transformer.Bert(**section).apply), jax.device_put(params)
+
+    def logits(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        shape = batch["input_ids"].shape
+        everywhere = jnp.broadcast_to(jnp.arange(shape[1]), shape)
         inputs = (batch[name] for name in ("input_ids", "token_type_ids", "attention_mask"))
-        logits = apply({"params": params}, *inputs, everywhere)
-    return {"MLM": np.asarray(logits.mlm_BMV), "NSP": np.asarray(logits.nsp_BC)}
+        with jax.default_matmul_precision("highest"):
+            scores: Any = apply({"params": params}, *inputs, everywhere)
+        return {"MLM": np.asarray(scores.mlm_BMV), "NSP": np.asarray(scores.nsp_BC)}
+
+    return logits
 
 
-def _finetuned_logits(
-    tuned: heads.Model, params: dict[str, Any], batch: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    with jax.default_matmul_precision("highest"):
-        return {tuned.head: np.asarray(jax.jit(functools.partial(heads.outputs, tuned))(params, batch))}
+def _finetuned_logits(tuned: heads.Model, params: dict[str, Any]) -> Logits:
+    outputs = jax.jit(functools.partial(heads.outputs, tuned))
+
+    def logits(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with jax.default_matmul_precision("highest"):
+            return {tuned.head: np.asarray(outputs(params, batch))}
+
+    return logits
 
 
-def _torch_logits(directory: Path, name: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Logits of the class `name` by PyTorch. Those of a fine-tuned class are under every head that has this class."""
-    import torch
+def _torch_model(directory: Path, name: str) -> Any:
+    """The model in `directory` as the class `name` of transformers. Raises UserError unless it has every tensor."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -202,8 +224,15 @@ def _torch_logits(directory: Path, name: str, batch: dict[str, np.ndarray]) -> d
         raise command.UserError(
             f"transformers {transformers.__version__} loads it with {complaints}; nothing was exported"
         )
+    return loaded.eval()
+
+
+def _torch_logits(model: Any, name: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Logits of the class `name` by PyTorch. Those of a fine-tuned class are under every head that has this class."""
+    import torch
+
     with torch.no_grad():
-        outputs = loaded.eval()(**{name: torch.from_numpy(array).long() for name, array in batch.items()})
+        outputs = model(**{name: torch.from_numpy(array).long() for name, array in batch.items()})
     match name:
         case "BertForPreTraining":
             return {"MLM": outputs.prediction_logits.numpy(), "NSP": outputs.seq_relationship_logits.numpy()}

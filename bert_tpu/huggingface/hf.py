@@ -1,7 +1,6 @@
 """Reads and writes a BERT as a Hugging Face directory: weights, config and vocabulary."""
 
 from collections.abc import Mapping
-import io
 import json
 from pathlib import Path
 import sys
@@ -9,47 +8,24 @@ from typing import Any, NamedTuple
 
 from etils import epath
 import jax
-import numpy as np
-import safetensors
 import safetensors.numpy
 
-from bert_tpu.core import command, storage
-from bert_tpu.huggingface import architectures, tensor_names
-from bert_tpu.model import sizes, transformer
+from bert_tpu.core import command
+from bert_tpu.huggingface import architectures, config_json, google, spare_rows, tensor_names, weights
+from bert_tpu.model import transformer
 from bert_tpu.tokenizer import vocab
 
-CONFIG = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "intermediate_size": "intermediate_size",
-    "max_positions": "max_position_embeddings",
-    "type_vocab_size": "type_vocab_size",
-    "activation": "hidden_act",
-    "dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-    "layer_norm_eps": "layer_norm_eps",
-}
-# How to compute the model, which config.json does not say. Without a gradient both softmaxes are the same.
-HERE = {"dtype": "float32", "remat": False, "softmax": "exact"}
-# Properties of every BERT of this package. An old config.json that lacks one means the same.
-FIXED = {
-    "model_type": "bert",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-    "tie_word_embeddings": True,
-}
+ADAPTER, MODULES = "adapter_config.json", "modules.json"
 
 
 class Pretrained(NamedTuple):
-    """The contents of a directory. `params` lacks the heads in `absent`."""
+    """The contents of a directory. `params` lacks the heads in `absent`, and has a row for each piece."""
 
     params: dict[str, Any]
     model: dict[str, Any]  # the `model` section of a config
     vocab: vocab.Vocab
     absent: tuple[str, ...]
+    spare: spare_rows.SpareRows | None = None  # more rows of its word table
 
 
 def complete(pretrained: Pretrained, seed: int = 0) -> dict[str, Any]:
@@ -66,20 +42,23 @@ def save(
     section: Mapping[str, Any],
     vocabulary: vocab.Vocab,
     head_config: dict[str, Any] = architectures.PRETRAINED,
+    spare: spare_rows.SpareRows | None = None,
 ) -> None:
     """Writes model and tokenizer to `directory`, for `from_pretrained` of transformers 4 and 5.
 
     params: the tree of transformer.init, perhaps with other heads
     section: the `model` section of a config
     head_config: keys of config.json that describe the heads, such as `architectures`
+    spare: rows without a piece, to write after the others
     """
     directory = Path(directory)
     check_vocab(vocabulary, section, directory)
+    params, section = spare_rows.join(params, section, spare)
     directory.mkdir(parents=True, exist_ok=True)
     # save_file of safetensors would write a file that only its owner may read (0600).
     data = safetensors.numpy.save(tensor_names.to_hf(params), metadata={"format": "pt"})
     (directory / "model.safetensors").write_bytes(data)
-    config = {theirs: section[ours] for ours, theirs in CONFIG.items()} | FIXED
+    config = {theirs: section[ours] for ours, theirs in config_json.CONFIG.items()} | config_json.FIXED
     config |= head_config | {"pad_token_id": vocab.ids(vocabulary).pad}
     _write_json(directory / "config.json", config)
     vocab.save(vocabulary, directory, max_length=section["max_positions"])
@@ -88,24 +67,80 @@ def save(
 
 
 def load(directory: Path | str) -> Pretrained:
-    """Returns the BERT in `directory`, from model.safetensors or, if torch is installed, from pytorch_model.bin.
+    """Returns the BERT in `directory`, from any of weights.READ or a TensorFlow checkpoint of google-research/bert.
 
-    It leaves out the head of a fine-tuning, and prints that on standard error. Raises UserError, with the file's name,
-    if a file is missing, damaged or not a BERT's.
+    It prints on standard error what it leaves out: the head of a fine-tuning, and rows without a piece. Raises
+    UserError, with the file's name, if a file is missing, damaged or not a BERT's.
     """
-    section, vocabulary = load_config(directory)
-    tensors = _read_tensors(epath.Path(directory))
-    params, absent = tensor_names.from_hf(tensors, section, str(directory))
+    source = epath.Path(directory)
+    section, vocabulary = load_config(source)
+    pieces, path = section["vocab_size"], _config_path(source)
+    is_google = not any((source / name).exists() for name in weights.READ) and google.is_checkpoint(source)
+    tensors = tensor_names.plain(google.read(source) if is_google else weights.read(source), str(directory))
+    rows = config_json.read(path)["vocab_size"]
+    params, absent = tensor_names.from_hf(tensors, section | {"vocab_size": rows}, str(directory))
     if heads := tensor_names.finetuned_heads(tensors):
         print(f"{directory} is fine-tuned: only its encoder is used, not its {' and '.join(heads)}", file=sys.stderr)
-    return Pretrained(params, section, vocabulary, absent)
+    params, spare = spare_rows.split(params, pieces)
+    if spare is not None:
+        print(
+            f"{directory} has {rows:,} rows for {pieces:,} pieces: the last {rows - pieces:,} are never used; if they "
+            "should be, its vocabulary is not whole",
+            file=sys.stderr,
+        )
+    return Pretrained(params, section, vocabulary, absent, spare)
 
 
 def load_config(directory: Path | str) -> tuple[dict[str, Any], vocab.Vocab]:
-    """Returns the `model` section and vocabulary of the BERT in `directory`. Raises UserError as `load` does."""
-    section, vocabulary = _read_section(epath.Path(directory) / "config.json"), vocab.load(directory)
-    check_vocab(vocabulary, section, directory)
-    return section, vocabulary
+    """Returns the `model` section and vocabulary of the BERT in `directory`. Raises UserError as `load` does.
+
+    The section's `vocab_size` is the number of pieces, which may be smaller than the number of rows.
+    """
+    source = epath.Path(directory)
+    _check_folder(source)
+    section, vocabulary = config_json.read(_config_path(source)), vocab.load(directory)
+    if google.is_checkpoint(source):
+        google.check_case(source, vocabulary)
+    if (pieces := len(vocabulary.pieces)) > section["vocab_size"]:
+        raise command.UserError(
+            f"{directory}: the vocabulary has {pieces:,} pieces, but the model has rows for {section['vocab_size']:,} "
+            "only; put the model's own vocabulary there"
+        )
+    return section | {"vocab_size": pieces}, vocabulary
+
+
+def is_directory_of(path: Path | str) -> bool:
+    """Returns whether `path` is a directory in a public format, which `load` reads or refuses by name."""
+    folder = epath.Path(path)
+    if any((folder / name).exists() for name in (*weights.READ, google.CONFIG, ADAPTER, MODULES)):
+        return True
+    return google.is_checkpoint(folder) or config_json.is_hugging_faces(folder / "config.json")
+
+
+def _config_path(directory: epath.Path) -> epath.Path:
+    """Returns the path of config.json or, if only that exists, of Google's bert_config.json."""
+    old = directory / google.CONFIG
+    return old if old.exists() and not (directory / "config.json").exists() else directory / "config.json"
+
+
+def _check_folder(directory: epath.Path) -> None:
+    """Raises UserError for what is not a whole model: a missing directory, an adapter, a part of a model."""
+    if not directory.is_dir():
+        problem = f"{directory} is a file" if directory.exists() else f"there is no {directory}"
+        raise command.UserError(
+            f"{problem}: give a directory that save_pretrained wrote; hf download NAME --local-dir DIR fetches one"
+        )
+    if (directory / ADAPTER).exists():
+        raise command.UserError(
+            f"{directory} has {ADAPTER}, a PEFT adapter: merge it into its base model by merge_and_unload and give "
+            "what save_pretrained writes"
+        )
+    if (directory / MODULES).exists() and not _config_path(directory).exists():
+        inner = sorted(
+            path.parent.name for path in directory.glob("*/config.json") if "Pooling" not in path.parent.name
+        )
+        where = f"give {directory / inner[0]}" if inner else "give the directory with the encoder's config.json"
+        raise command.UserError(f"{directory} is a sentence-transformers model, with its encoder below it: {where}")
 
 
 def check_vocab(vocabulary: vocab.Vocab, section: Mapping[str, Any], directory: Path | str) -> None:
@@ -115,54 +150,6 @@ def check_vocab(vocabulary: vocab.Vocab, section: Mapping[str, Any], directory: 
             f"{directory}: the vocabulary has {len(vocabulary.pieces):,} pieces, but the model has "
             f"{section['vocab_size']:,}; put the model's own vocabulary there"
         )
-
-
-def _read_section(path: Path) -> dict[str, Any]:
-    """Returns the `model` section that means the same as a config.json."""
-    if not path.exists():
-        raise command.UserError(f"{path} does not exist: give a directory that save_pretrained wrote")
-    try:
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        theirs = {"layer_norm_eps": 1e-12} | theirs  # Google's config.json files lack it
-    except (ValueError, TypeError):
-        raise command.UserError(f"{path} is not a JSON object: fetch or export it again") from None
-    if isinstance(theirs.get("model"), dict):
-        raise command.UserError(f"{path.parent} is the workdir of a run: export a model with tools.export_pytorch")
-    for key, value in FIXED.items():
-        if theirs.get(key, value) != value:
-            raise command.UserError(f"{path} has {key} {theirs[key]!r}: only {value!r} can be loaded")
-    for key in CONFIG.values():
-        if not isinstance(theirs.get(key), str if key == "hidden_act" else int | float):
-            raise command.UserError(f"{path} lacks {key}, or its value has the wrong type: {theirs.get(key)!r}")
-    section = {key: theirs[name] for key, name in CONFIG.items()} | HERE
-    try:
-        sizes.check(transformer.Bert(**section), seq_len=1)
-    except command.UserError as error:
-        raise command.UserError(f"{path}: {error}") from None
-    return section
-
-
-def _read_tensors(directory: Path) -> dict[str, np.ndarray]:
-    path, old = directory / "model.safetensors", directory / "pytorch_model.bin"
-    if path.exists():
-        try:
-            if storage.is_bucket(path):
-                return safetensors.numpy.load(path.read_bytes())
-            return safetensors.numpy.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise command.UserError(f"{path} is damaged ({error}): fetch or export it again") from None
-    if not old.exists():
-        raise command.UserError(f"{directory} has no weights: it has no model.safetensors")
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise command.UserError(f"{old} needs PyTorch: install torch or get a model.safetensors") from None
-    try:
-        tensors = torch.load(io.BytesIO(old.read_bytes()), map_location="cpu", weights_only=True)
-        return {name: tensor.float().numpy() for name, tensor in tensors.items()}
-    except Exception as error:  # a damaged or foreign pickle may raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise command.UserError(f"{old} cannot be read ({reason}): fetch it again") from None
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

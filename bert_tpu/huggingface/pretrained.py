@@ -46,7 +46,7 @@ def load_origin(path: Path | str) -> Origin:
     Raises UserError, with a list of what a path may be, if it is something else.
     """
     path = epath.Path(path)
-    if is_hugging_face(path):
+    if hf.is_directory_of(path):
         return Origin(*hf.load_config(path), path)
     home = _home(path)
     section, tokenizer = _section(path, home), home / "tokenizer"
@@ -57,7 +57,7 @@ def load_origin(path: Path | str) -> Origin:
 
 def load(path: Path | str) -> hf.Pretrained:
     """Returns the BERT at `path` in float32, of a workdir its newest sound checkpoint; UserError as `load_origin`."""
-    if is_hugging_face(path):
+    if hf.is_directory_of(path):
         return hf.load(path)
     origin = load_origin(path)
     section = origin.section | {"dtype": "float32"}
@@ -68,8 +68,10 @@ def load(path: Path | str) -> hf.Pretrained:
 def _home(path: epath.Path) -> epath.Path:
     """Returns the folder with config.json and tokenizer of `path`, which may be a checkpoint in it."""
     if not path.is_dir():
+        problem = f"{path} is a file" if path.exists() else f"there is no {path}"
+        fetch = "" if path.exists() else f"; hf download {path} --local-dir DIR fetches a model of the Hub"
         raise command.UserError(
-            f"there is no {path}: give a Hugging Face directory, a run's workdir or checkpoint, or an imported model"
+            f"{problem}: give a Hugging Face directory, a run's workdir or checkpoint, or an imported model{fetch}"
         )
     path = path if storage.is_bucket(path) else path.resolve()  # it may be "." or a link to a checkpoint
     is_step = path.name.isdigit() and path.parent.name == "checkpoints"
@@ -97,11 +99,6 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
             f"{path} has a config.json, but it is not a run's, and there are no weights: add model.safetensors"
         )
     return config["model"]
-
-
-def is_hugging_face(path: Path | str) -> bool:
-    """Returns whether `path` is a Hugging Face directory."""
-    return any((epath.Path(path) / name).exists() for name in ("model.safetensors", "pytorch_model.bin"))
 
 
 def check_same(path: Path | str, section: Mapping[str, Any], vocabulary: vocab.Vocab) -> None:

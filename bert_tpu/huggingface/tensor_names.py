@@ -4,13 +4,14 @@ One table serves both directions. Kernels are transposed; nothing else changes.
 """
 
 from collections.abc import Mapping
+import re
 from typing import Any
 
 import jax
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.huggingface import architectures
+from bert_tpu.huggingface import architectures, weights
 from bert_tpu.model import param_layout
 
 # `#` stands for the number of a layer.
@@ -44,6 +45,15 @@ TIED = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
 }
+# Parts of names that PyTorch's compiler, FSDP and activation checkpointing add anywhere.
+WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+ANCHOR = "embeddings.position_embeddings.weight"  # unlike the word embeddings, never left out as a copy
+OTHERS = {  # name of the encoder's module -> what it is. Their tensors have BERT's names and mean something else.
+    "roberta": "a RoBERTa", "electra": "an ELECTRA", "distilbert": "a DistilBERT", "albert": "an ALBERT",
+    "deberta": "a DeBERTa", "mpnet": "an MPNet", "mobilebert": "a MobileBERT", "convbert": "a ConvBERT",
+    "ernie": "an ERNIE", "nezha": "a NEZHA", "roformer": "a RoFormer", "longformer": "a Longformer",
+    "camembert": "a CamemBERT", "layoutlm": "a LayoutLM",
+}  # fmt: skip
 
 
 def to_hf(params: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -69,21 +79,25 @@ def from_hf(
 
     Raises UserError unless the other tensors are exactly the encoder of `section` and whole heads of pretraining.
 
-    tensors: by name, with or without `bert.` at the beginning
+    tensors: by name, as `plain` returns them
     section: the `model` section of a config
     source: name of the model in error messages
     """
-    ours = {_modern(name): tensor for name, tensor in tensors.items() if _first(name) not in architectures.HEADS}
+    ours = {name: tensor for name, tensor in tensors.items() if _first(name) not in architectures.HEADS}
     ours = _untied(ours, source)
     ours.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, ...: saved by transformers before 4.31
     expected = param_layout.shapes(section)
     absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & ours.keys())
     expected = {key: tree for key, tree in expected.items() if key not in absent}
     names = _names(expected)
-    if missing := names - ours.keys():
-        raise command.UserError(f"{source} lacks {_listed(missing)}: fetch or export it again")
-    if unexpected := ours.keys() - names:
-        raise command.UserError(f"{source} has {_listed(unexpected)}: not part of the BERT in config.json")
+    missing, unexpected = names - ours.keys(), ours.keys() - names
+    if missing:
+        instead = f" and has {_listed(unexpected)} instead" if unexpected else ""
+        raise command.UserError(f"{source} lacks {_listed(missing)}{instead}: fetch or export it again")
+    if unexpected:
+        raise command.UserError(
+            f"{source} has {_listed(unexpected)}: not part of the BERT in config.json; save the encoder alone"
+        )
 
     def take(path: KeyPath, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         array, shape = ours[_name(path)], leaf.shape[::-1] if _is_kernel(path) else leaf.shape
@@ -91,7 +105,8 @@ def from_hf(
             raise command.UserError(
                 f"{source}: {_name(path)} is {array.shape}, but config.json asks for {shape}; fix one of them"
             )
-        return np.ascontiguousarray(array.T if _is_kernel(path) else array, np.float32)
+        array = weights.as_float32(_name(path), array, source)
+        return np.ascontiguousarray(array.T if _is_kernel(path) else array)
 
     return jax.tree_util.tree_map_with_path(take, expected), absent
 
@@ -101,15 +116,39 @@ def finetuned_heads(tensors: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     return tuple(head for head in architectures.HEADS if head in map(_first, tensors))
 
 
+def plain(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """Returns the tensors with the names of today's BERT classes: with `bert.`, and without any other prefix.
+
+    Programs that wrap a model put a prefix before all of its names, such as `module.`, or call the encoder otherwise.
+    The position embeddings show where the encoder is. Raises UserError if there are none or several, or if the encoder
+    is another model than a BERT.
+    """
+    names = {name: WRAPPERS.sub("", name) for name in tensors}
+    anchors = sorted(name for name in names.values() if name == ANCHOR or name.endswith(f".{ANCHOR}"))
+    if len(anchors) != 1:
+        what = f"several encoders ({', '.join(anchors)})" if anchors else f"no {ANCHOR}, but {_listed(set(tensors))}"
+        raise command.UserError(f"{source} has {what}: give a BERT with one encoder")
+    root = anchors[0].removesuffix(ANCHOR)  # "bert.", "module.bert.", "bert_model.", ""
+    *outer, module = ("", *root.split(".")[:-1])
+    if module in OTHERS:
+        raise command.UserError(f"{source} is {OTHERS[module]} (its tensors begin with {root}): give a BERT")
+    prefix = ".".join([*outer[1:], ""]) if module == "bert" else root
+    renamed: dict[str, np.ndarray] = {}
+    for old, name in names.items():
+        name = f"bert.{name.removeprefix(root)}" if _is_encoders(name, root) else name.removeprefix(prefix)
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        if name in renamed:
+            raise command.UserError(f"{source} has two tensors for {name}, one is {old}: delete the wrong one")
+        renamed[name] = tensors[old]
+    return renamed
+
+
+def _is_encoders(name: str, root: str) -> bool:
+    return name.startswith(tuple(f"{root}{module}." for module in ("embeddings", "encoder", "pooler")))
+
+
 def _first(name: str) -> str:
     return name.partition(".")[0]
-
-
-def _modern(name: str) -> str:
-    """Returns today's name of a tensor: with `bert.`, and without TensorFlow's gamma and beta."""
-    if name.startswith(("embeddings.", "encoder.", "pooler.")):
-        name = f"bert.{name}"
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _untied(tensors: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:

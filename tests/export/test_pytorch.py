@@ -11,7 +11,7 @@ import transformers
 
 from bert_tpu.core import command
 from bert_tpu.export import pytorch
-from bert_tpu.huggingface import hf
+from bert_tpu.huggingface import config_json, hf
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import checkpoint, workdir
 from tools import export_pytorch, import_pytorch
@@ -140,7 +140,7 @@ def test_import_inverts_export_bit_for_bit(exported, run, tmp_path, monkeypatch,
     call(import_pytorch, monkeypatch, "--model", exported, "--out", tmp_path / "imported")
     imported = checkpoint.load_params(tmp_path / "imported")
     jax.tree.map(np.testing.assert_array_equal, imported, checkpoint.load_params(run))
-    assert workdir.read_config(tmp_path / "imported")["model"] == small_bert.SECTION | hf.HERE
+    assert workdir.read_config(tmp_path / "imported")["model"] == small_bert.SECTION | config_json.HERE
     assert vocab.load(tmp_path / "imported" / "tokenizer") == small_bert.VOCAB
     assert "initialized" not in capsys.readouterr().out
     call(export_pytorch, monkeypatch, "--workdir", tmp_path / "imported", "--out", tmp_path / "again")

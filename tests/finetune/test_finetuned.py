@@ -13,7 +13,7 @@ import transformers
 from bert_tpu.core import command
 from bert_tpu.export import onnx_files, pytorch
 from bert_tpu.finetune import finetuned
-from bert_tpu.huggingface import hf, pretrained
+from bert_tpu.huggingface import config_json, pretrained
 from bert_tpu.monitoring import scores_file
 from bert_tpu.training import workdir
 from tools import export_pytorch, push_to_hub
@@ -213,7 +213,7 @@ def test_one_can_start_from_the_exported_encoder(exported, head):
     loaded = pretrained.load(each.model)
     tree = finetuned.load(each.run, workdir.read_config(each.run), 1).params
     assert loaded.absent == (("mlm", "nsp") if head in ("classify", "regress") else ("pooler", "mlm", "nsp"))
-    assert loaded.model == small_bert.SECTION | hf.HERE
+    assert loaded.model == small_bert.SECTION | config_json.HERE
     assert loaded.vocab == small_bert.VOCAB
     np.testing.assert_array_equal(loaded.params["layer_1"]["up"]["kernel"], tree["layers"]["up"]["kernel"][1])
 

@@ -68,8 +68,8 @@ def spoil(monkeypatch, edit):
     """Makes `edit` change the tensors after they are saved and before they are checked."""
     save = hf.save
 
-    def save_spoilt(directory, *args):
-        save(directory, *args)
+    def save_spoilt(directory, *args, **options):
+        save(directory, *args, **options)
         path = directory / "model.safetensors"
         tensors = safetensors.numpy.load_file(path)
         edit(tensors)

@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from bert_tpu.core import command
-from bert_tpu.huggingface import hf, tensor_names
+from bert_tpu.huggingface import config_json, hf, tensor_names
 from bert_tpu.model import transformer
 from bert_tpu.tokenizer import vocab
 
@@ -27,7 +27,9 @@ def saved(tmp_path):
 def torch_model(cls, **changes):
     """A model of transformers with random weights and no constant among them."""
     torch.manual_seed(0)
-    theirs = {hf.CONFIG[ours]: value for ours, value in small_bert.SECTION.items() if ours in hf.CONFIG}
+    theirs = {
+        config_json.CONFIG[ours]: value for ours, value in small_bert.SECTION.items() if ours in config_json.CONFIG
+    }
     model = cls(transformers.BertConfig(**theirs), **changes)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -72,7 +74,7 @@ def test_transformers_loads_every_tensor_and_misses_none(saved):
 def test_what_was_saved_comes_back_bit_for_bit(saved):
     loaded = hf.load(saved)
     assert_equal(loaded.params, small_bert.params())
-    assert loaded.model == small_bert.SECTION | hf.HERE
+    assert loaded.model == small_bert.SECTION | config_json.HERE
     assert loaded.vocab == small_bert.VOCAB
     assert loaded.absent == ()
 
@@ -160,7 +162,7 @@ def test_config_of_2018_is_read(saved):
     late = ("model_type", "layer_norm_eps", "position_embedding_type", "architectures", "pad_token_id")
     config = json.loads(path.read_text())
     path.write_text(json.dumps({key: config[key] for key in config.keys() - set(late)}))
-    assert hf.load(saved).model == small_bert.SECTION | hf.HERE
+    assert hf.load(saved).model == small_bert.SECTION | config_json.HERE
 
 
 def test_pickled_weights_are_read_where_torch_is(saved, monkeypatch):
@@ -188,12 +190,12 @@ WORD = "bert.embeddings.word_embeddings.weight"
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda d: edit_config(d, model_type="roberta"), "model_type 'roberta'"),
+        (lambda d: edit_config(d, model_type="roberta"), "describes a RoBERTa .model_type .roberta"),
         (lambda d: edit_config(d, position_embedding_type="relative_key"), "type 'relative_key'"),
         (lambda d: edit_config(d, is_decoder=True), "is_decoder True"),
         (lambda d: edit_config(d, hidden_act="relu"), "config.json: .*activation 'relu'"),
         (lambda d: edit_config(d, hidden_size=None), "lacks hidden_size"),
-        (lambda d: edit_config(d, hidden_size="64"), "hidden_size.*wrong type"),
+        (lambda d: edit_config(d, hidden_size="64"), "hidden_size.*is not valid"),
         (lambda d: edit_config(d, num_attention_heads=5), "config.json: .*num_heads 5"),
         (lambda d: edit_config(d, num_hidden_layers=3), r"lacks bert.encoder.layer.2.* and 13 more"),
         (lambda d: edit_config(d, num_hidden_layers=1), r"has bert.encoder.layer.1.* and 13 more"),
@@ -219,7 +221,7 @@ WORD = "bert.embeddings.word_embeddings.weight"
         (lambda d: os.truncate(d / "model.safetensors", 100_000), "model.safetensors is damaged"),
         (lambda d: os.truncate(d / "model.safetensors", 0), "model.safetensors is damaged"),
         (lambda d: (d / "tokenizer.json").unlink() or (d / "vocab.txt").unlink(), "no vocab.txt"),
-        (lambda d: vocab.save(small_bert.OTHER_VOCAB, d), "pieces, but the model"),
+        (lambda d: vocab.save(small_bert.OTHER_VOCAB, d), "pieces, but the model has rows for"),
     ],
 )
 def test_a_directory_without_a_bert_is_refused_in_a_sentence(saved, spoil, complaint):
