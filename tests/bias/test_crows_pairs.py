@@ -128,7 +128,7 @@ def test_differences_below_half_a_thousandth_are_none():
         (lambda text: text.replace(",antistereo,", ",both,"), "line 3 has the direction 'both'"),
         (lambda text: text.replace("It was the cat.,It", " ,It"), "line 6 lacks a sentence"),
         (lambda text: text[: text.index("and ran")], "line"),
-        (lambda text: text[: text.rindex("]") - 3], "is not CSV|does not have the 6 columns"),
+        (lambda text: text[: text.rindex("]") - 3], "a quote that is never closed|does not have the 6 columns"),
         (lambda text: text.splitlines()[0] + "\n", "has no rows"),
         (lambda text: "", "is empty"),
     ],
