@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.tasks import metrics, squad_file, squad_metrics, squad_spans, squad_windows
+from bert_tpu.tasks import metrics, squad_file, squad_metrics, squad_notes, squad_spans, squad_windows
 from bert_tpu.tasks.squad_spans import Span
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
@@ -76,18 +76,16 @@ def load(
         version, max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length,
         max_answer_length=max_answer_length, n_best=n_best,
     )  # fmt: skip
-    splits = {}
+    sizes = dict(max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length)
+    splits, notes = {}, list[str]()
     for name, path in (("train", train), ("validation", validation)):
         if not path:
             raise command.UserError(f"no {name} file: give --config.data.{name}=FILE, SQuAD's JSON")
-        paragraphs = squad_file.read(path, version)
-        windows = squad_windows.make(
-            paragraphs, path=path, vocabulary=vocabulary,
-            max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length,
+        file = squad_file.read(path, version)
+        splits[name] = _encode(file.paragraphs, path, vocabulary, sizes)
+        notes += squad_notes.notes(
+            name, file, splits[name].windows, max_query_length=max_query_length, max_answer_length=max_answer_length
         )  # fmt: skip
-        questions = [question for paragraph in paragraphs for question in paragraph.questions]
-        contexts = [paragraph.context for paragraph in paragraphs for _ in paragraph.questions]
-        splits[name] = Split(questions, contexts, windows)
     decoder = Decoder(splits, n_best, max_answer_length, null_threshold)
     score, write, values = (
         (_score_v1_1, _write_v1_1, _values_v1_1) if version == "1.1" else (_score_v2_0, _write_v2_0, _values_v2_0)
@@ -101,7 +99,15 @@ def load(
         score=functools.partial(score, decoder),
         write=functools.partial(write, decoder),
         bootstrap=functools.partial(_bootstrap, functools.partial(values, decoder)),
+        notes=tuple(notes),
     )
+
+
+def _encode(paragraphs: list[squad_file.Paragraph], path: str, vocabulary: vocab.Vocab, sizes: dict[str, int]) -> Split:
+    windows = squad_windows.make(paragraphs, path=path, vocabulary=vocabulary, **sizes)
+    questions = [question for paragraph in paragraphs for question in paragraph.questions]
+    contexts = [paragraph.context for paragraph in paragraphs for _ in paragraph.questions]
+    return Split(questions, contexts, windows)
 
 
 def _check(version: str, max_length: int, **counts: int) -> None:

@@ -1,15 +1,14 @@
-"""Reads and checks SQuAD's JSON, versions 1.1 and 2.0: paragraphs, questions, and the places of answers."""
+"""Reads and checks the questions of SQuAD, versions 1.1 and 2.0, with the places of their answers."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etils import epath
-
 from bert_tpu.core import command
+from bert_tpu.tasks import squad_records
 
 VERSIONS = ("1.1", "2.0")
-KINDS = {str: "text", list: "list", int: "whole number"}
+SHOWN = 80  # characters of a text in an error
 
 
 class Answer(NamedTuple):
@@ -34,77 +33,90 @@ class Paragraph(NamedTuple):
     questions: tuple[Question, ...]
 
 
-def read(path: str | Path, version: str) -> list[Paragraph]:
-    """Returns the paragraphs of a file in the format of https://rajpurkar.github.io/SQuAD-explorer.
+class File(NamedTuple):
+    """The questions of a file."""
+
+    paragraphs: list[Paragraph]
+    placeholders: int  # answers without text, which are none
+
+
+def read(path: str | Path, version: str) -> File:
+    """Returns the paragraphs of a file in the format of https://rajpurkar.github.io/SQuAD-explorer, or `squad_records`.
+
+    An answer without text is none, whatever its place: converters fill it in for unanswerable questions. The official
+    scripts do not count it either.
 
     Raises UserError if two questions have the same id, if an answer is not at its place in the context, or if the
     version is "1.1" and a question has no answer.
     """
-    content = _parse(path)
-    paragraphs = []
-    for i, article in enumerate(_field(content, "data", list, f"{path}: the file")):
-        where = f"{path}: data[{i}]"
-        for j, paragraph in enumerate(_field(article, "paragraphs", list, where)):
-            paragraphs.append(_paragraph(paragraph, path, f"{where}.paragraphs[{j}]"))
+    paragraphs, placeholders = [], 0
+    for group in squad_records.read(path):
+        questions = []
+        for where, record in group.questions:
+            question, empty = _question(record, group.context, path, where)
+            questions.append(question)
+            placeholders += empty
+        paragraphs.append(Paragraph(group.context, tuple(questions)))
     questions = [question for paragraph in paragraphs for question in paragraph.questions]
     if not questions:
         raise command.UserError(f"{path} has no question; fetch it again")
     _check_ids(questions, path)
     if version == "1.1":
         _check_answered(questions, path)
-    return paragraphs
+    return File(paragraphs, placeholders)
 
 
-def _parse(path: str | Path) -> Any:
-    raw = epath.Path(path).read_bytes()
-    if not raw.strip():
-        raise command.UserError(f"{path} is empty; fetch it again")
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        raise command.UserError(f"{path} is not JSON; fetch SQuAD's .json again") from None
-
-
-def _paragraph(record: Any, path: str | Path, where: str) -> Paragraph:
-    context = _field(record, "context", str, where)
-    records = enumerate(_field(record, "qas", list, where))
-    return Paragraph(context, tuple(_question(qa, context, path, f"{where}.qas[{i}]") for i, qa in records))
-
-
-def _question(record: Any, context: str, path: str | Path, where: str) -> Question:
-    name = _field(record, "id", str, where)
+def _question(record: Any, context: str, path: str | Path, where: str) -> tuple[Question, int]:
+    """Returns a question, and the number of its answers that have no text."""
+    if isinstance(record, dict) and type(record.get("id")) is int:
+        record = record | {"id": str(record["id"])}
+    name = squad_records.field(record, "id", str, where)
     where = f"{path}: question {name}"
-    text = _field(record, "question", str, where)
-    answers = tuple(_answer(answer, context, where) for answer in _field(record, "answers", list, where))
+    text = squad_records.field(record, "question", str, where)
+    known = list(_answers(record, where))
+    answers = tuple(_answer(answer, context, where) for answer in known if not _is_placeholder(answer))
     impossible = not answers
-    if record.get("is_impossible", impossible) is not impossible:
+    if record.get("is_impossible") not in (None, impossible):
         raise command.UserError(
-            f"{where} has {len(answers)} answers and is_impossible={record['is_impossible']!r}: fix one of them"
+            f"{where} has {len(answers)} answers with text and is_impossible={record['is_impossible']!r}: fix one of "
+            "them"
         )
-    return Question(name, text, answers)
+    return Question(name, text, answers), len(known) - len(answers)
+
+
+def _answers(record: Any, where: str) -> Iterator[Any]:
+    """Yields the answers of a question, as objects. Hugging Face's datasets have an object of lists instead."""
+    answers = record.get("answers")
+    if answers is None and record.get("is_impossible") is True:
+        return
+    if isinstance(answers, dict):
+        texts, starts = (squad_records.field(answers, key, list, where) for key in ("text", "answer_start"))
+        if len(texts) != len(starts):
+            raise command.UserError(f"{where} has {len(texts)} answers but {len(starts)} of their starts; fix it")
+        yield from ({"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True))
+        return
+    yield from squad_records.field(record, "answers", list, where)
+
+
+def _is_placeholder(answer: Any) -> bool:
+    text = answer.get("text", 0) if isinstance(answer, dict) else 0
+    return text is None or text != text or (isinstance(text, str) and not text.strip())  # NaN differs from itself
 
 
 def _answer(record: Any, context: str, where: str) -> Answer:
-    text, start = _field(record, "text", str, where), _field(record, "answer_start", int, where)
-    if start < 0 or not text or not context.startswith(text, start):
+    text = squad_records.field(record, "text", str, where)
+    start = squad_records.field(record, "answer_start", int, where)
+    if start < 0 or not context.startswith(text, start):
+        at = max(start, 0)
+        places = [place for place in (context.find(text, at), context.rfind(text, 0, at + len(text))) if place >= 0]
+        advice = (
+            f"which is {min(places, key=lambda place: abs(place - at))} at the nearest" if places else "or the text"
+        )
         raise command.UserError(
-            f"{where} has the answer {text[:80]!r} at character {start}, but there its context has "
-            f"{context[max(start, 0) :][: len(text)][:80]!r}: fix answer_start"
+            f"{where} has the answer {text[:SHOWN]!r} at character {start}, but there its context has "
+            f"{context[at:][: len(text)][:SHOWN]!r}: fix answer_start, {advice}"
         )
     return Answer(text, start)
-
-
-def _field(record: Any, key: str, kind: type, where: str) -> Any:
-    """Returns record[key]. Raises UserError, with `where`, unless it is of the type `kind`; text must fit UTF-8."""
-    value = record.get(key) if isinstance(record, dict) else None
-    if type(value) is not kind:  # bool is an int, but True is not an answer_start
-        raise command.UserError(f"{where} has no {KINDS[kind]} under {key!r}: give a file in SQuAD's format")
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise command.UserError(f"{where}: {key!r} has half a surrogate pair, which is not text; fix it") from None
-    return value
 
 
 def _check_ids(questions: list[Question], path: str | Path) -> None:

@@ -21,6 +21,7 @@ class Windows(NamedTuple):
     context_places: np.ndarray  # int64 [N], place in the row of its first context token; the last is at length - 2
     context_tokens: np.ndarray  # int64 [N], index of that token in `offsets`
     offsets: np.ndarray  # int32 [tokens of all contexts, 2], first character of a token in its context, and its stop
+    cut_questions: int = 0  # that lost tokens
 
     def characters(self, rows: np.ndarray, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns start and stop, in their contexts, of the text from place `first` to place `last` of each row."""
@@ -61,7 +62,7 @@ def make(
     tokenizer, special = vocab.tokenizer(vocabulary), vocab.ids(vocabulary)
     dtype = vocab.id_dtype(vocabulary)
     sep = np.array([special.sep], dtype)
-    rows, offsets, num_tokens, number = [], [], 0, 0
+    rows, offsets, num_tokens, number, cut_questions = [], [], 0, 0, 0
     for paragraph in paragraphs:
         texts = [paragraph.context, *(q.text for q in paragraph.questions)]
         context, *encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -78,9 +79,10 @@ def make(
                     span = (answer[0] - start + len(head), answer[1] - start + len(head))
                 rows.append(_Row(row, len(head), num_tokens + start, number, span))
             number += 1
+            cut_questions += len(encoding.ids) > max_query_length
         offsets.append(places)
         num_tokens += len(places)
-    return _join(rows, offsets)
+    return _join(rows, offsets)._replace(cut_questions=cut_questions)
 
 
 def cut(length: int, room: int, stride: int) -> Iterator[tuple[int, int]]:

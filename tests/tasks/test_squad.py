@@ -76,6 +76,27 @@ def test_draws_are_of_questions(tmp_path, version, exact):
     assert drawn[exact][:, 1].mean() == pytest.approx(scores[1], abs=2)
 
 
+def test_notes_count_what_was_read_and_what_is_lost(tmp_path):
+    odd = [
+        UNANSWERED | {"answers": [{"text": "", "answer_start": -1}]},
+        squad_files.question("q-long", "What is it?", [(CONTEXT[:60], 0)]),
+        squad_files.question("q-words", "What " * 20, [("Café", 4)]),
+    ]
+    task = load(tmp_path, [*QUESTIONS, *odd], version="2.0", max_query_length=9, max_answer_length=4, max_length=24)
+    rows = task.splits["validation"]
+    assert [note.removeprefix("validation: ") for note in task.notes if note.startswith("validation")] == [
+        "for example 'What ran low?': 'The Café'",
+        f"7 questions, 1 of them unanswerable, about 2 contexts; {len(rows.lengths)} windows, "
+        f"{rows.labels.any(1).sum()} of them with the answer",
+        "1 answers have no text and are left out",
+        "1 answers are in no window as a whole, and train as if there were none; a higher max_length or a lower "
+        "doc_stride helps",
+        "1 questions are cut to max_query_length 9 tokens",
+    ]
+    notes = load(tmp_path, [*QUESTIONS, *odd], version="2.0", max_answer_length=3, max_length=400).notes
+    assert "train: 2 answers have over 3 tokens (max_answer_length), too many to predict" in notes
+
+
 def test_perfect_logits_score_100_with_unanswerable_questions(tmp_path):
     task = load(tmp_path, [*QUESTIONS, UNANSWERED], version="2.0")
     scores = task.score("validation", perfect(task))

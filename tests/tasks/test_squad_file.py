@@ -44,19 +44,19 @@ def complaint(tmp_path, content, version="1.1"):
 def test_paragraphs_questions_and_answers_are_those_of_the_file(tmp_path):
     path = tmp_path / "dev.json"
     path.write_text(json.dumps(GOOD))
-    first, second = squad_file.read(path, "1.1")
+    (first, second), _ = squad_file.read(path, "1.1")
     assert first.context == CONTEXT
     assert first.questions == (squad_file.Question("q1", "what is it?", (("café", 10), ("the café", 6))),)
     assert [(q.id, q.answers) for q in second.questions] == [("q2", (("y", 2),)), ("q3", (("x", 0),))]
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD, ensure_ascii=False).encode())
-    assert squad_file.read(str(path), "2.0") == [first, second]
+    assert squad_file.read(str(path), "2.0").paragraphs == [first, second]
 
 
 def test_a_question_without_answer_is_of_version_2(tmp_path):
     path = tmp_path / "dev.json"
     content = changed(ASKED, squad_files.question("q1", is_impossible=True, plausible_answers=[{"text": "cat"}]))
     path.write_text(json.dumps(content))
-    assert squad_file.read(path, "2.0")[0].questions[0].answers == ()
+    assert squad_file.read(path, "2.0").paragraphs[0].questions[0].answers == ()
     assert "question q1 has no answer" in complaint(tmp_path, content)
     assert "set version to 2.0" in complaint(tmp_path, content)
 
@@ -66,31 +66,138 @@ def test_a_question_without_answer_is_of_version_2(tmp_path):
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b'{"data": [', "is not JSON"),
-        (b"\xff\xfe\x00", "is not JSON"),
+        (b'{"data": [', "ends in line 1, before its JSON does; fetch it again"),
+        (b'{"data": [{"paragraphs": "x', "ends in line 1, before its JSON does"),
+        (b'{"data":\n,[]}', "line 2 is not JSON (Expecting value)"),
+        (b"\xff\xfe\x00", "is UTF-16"),
+        (b"\x1f\x8b\x08", "is compressed by gzip"),
         (b"[" * 100_000, "is not JSON"),
-        ([], "has no list under 'data'"),
+        ([], "has no question"),
+        (["x"], "[0] has no list under 'paragraphs'"),
+        (3, "has no list under 'data'"),
         ({"data": {}}, "has no list under 'data'"),
         ({"data": []}, "has no question"),
         ({"data": ["x"]}, "data[0] has no list under 'paragraphs'"),
         (changed((*FIRST, "context"), 3), "data[0].paragraphs[0] has no text under 'context'"),
         (changed((*FIRST, "qas"), None), "data[0].paragraphs[0] has no list under 'qas'"),
-        (changed((*ASKED, "id"), 7), "data[0].paragraphs[0].qas[0] has no text under 'id'"),
+        (changed((*ASKED, "id"), 7.0), "data[0].paragraphs[0].qas[0] has no text under 'id'"),
         (changed((*ASKED, "question"), None), "question q1 has no text under 'question'"),
         (changed((*ASKED, "question"), "a\ud83d"), "question q1: 'question' has half a surrogate pair"),
-        (changed((*ASKED, "answers"), {"text": ["café"], "answer_start": [10]}), "question q1 has no list"),
+        (changed((*ASKED, "answers"), {"text": ["café"]}), "question q1 has no list under 'answer_start'"),
+        (changed((*ASKED, "answers"), {"text": ["café"], "answer_start": []}), "has 1 answers but 0 of their starts"),
+        (changed((*ASKED, "answers"), "café"), "question q1 has no list under 'answers'"),
         (changed((*ASKED, "answers", 0, "answer_start"), True), "question q1 has no whole number"),
         (changed((*ASKED, "answers", 0, "answer_start"), 10.0), "question q1 has no whole number"),
         (changed((*ASKED, "answers", 1, "answer_start"), 7), "at character 7, but there its context has 'he café,'"),
         (changed((*ASKED, "answers", 0), LAST), "question q1 has the answer 'dogs' at character -4"),
         (changed((*ASKED, "answers", 0, "answer_start"), 9999), "question q1 has the answer 'café' at character 9999"),
-        (changed((*ASKED, "answers", 0, "text"), ""), "question q1 has the answer '' at character 10"),
-        (changed((*ASKED, "is_impossible"), True), "question q1 has 2 answers and is_impossible=True"),
+        (changed((*ASKED, "answers", 0, "answer_start"), 11), "fix answer_start, which is 10 at the nearest"),
+        (
+            changed((*ASKED, "answers", 0, "text"), "cafe"),
+            "there its context has 'café': fix answer_start, or the text",
+        ),
+        (
+            changed((*ASKED, "answers"), [{"text": "", "answer_start": 0}]),
+            "q1 has no answer, which version 1.1 does not",
+        ),
+        (changed((*ASKED, "is_impossible"), True), "question q1 has 2 answers with text and is_impossible=True"),
+        (changed((*ASKED, "is_impossible"), "false"), "and is_impossible='false': fix one of them"),
         (changed((*ASKED, "id"), "q3"), "question q3 occurs twice"),
     ],
 )
 def test_what_is_not_squad_is_refused_by_name(tmp_path, content, message):
     assert message in complaint(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [{"text": "", "answer_start": -1}],
+        [{"text": " ", "answer_start": 0}, {"text": None, "answer_start": None}],
+        [{"text": float("nan"), "answer_start": float("nan")}],
+        {"text": [""], "answer_start": [-1]},
+    ],
+)
+def test_answers_without_text_are_none(tmp_path, answers):
+    path = tmp_path / "dev.json"
+    for more in ({}, {"is_impossible": True}):
+        content = changed(ASKED, {"id": "q1", "question": "?", "answers": answers} | more)
+        path.write_text(json.dumps(content))
+        read = squad_file.read(path, "2.0")
+        assert read.paragraphs[0].questions[0].answers == ()
+        assert read.placeholders == len(answers if isinstance(answers, list) else answers["text"])
+    assert "has 0 answers with text and is_impossible=False" in complaint(
+        tmp_path, changed(ASKED, {"id": "q1", "question": "?", "answers": answers, "is_impossible": False}), "2.0"
+    )
+
+
+def test_an_answer_without_text_next_to_a_real_one_does_not_count(tmp_path):
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps(changed((*ASKED, "answers", 0), {"text": "", "answer_start": 0})))
+    read = squad_file.read(path, "1.1")
+    assert read.paragraphs[0].questions[0].answers == (("the café", 6),)
+    assert read.placeholders == 1
+
+
+def test_an_impossible_question_needs_no_answers_and_an_id_may_be_a_number(tmp_path):
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps(changed(ASKED, {"id": 7, "question": "?", "is_impossible": True})))
+    assert squad_file.read(path, "2.0").paragraphs[0].questions == (("7", "?", ()),)
+
+
+ROWS = [
+    {"id": "q1", "title": "", "context": CONTEXT, "question": "what is it?",
+     "answers": {"text": ["café", "the café"], "answer_start": [10, 6]}},
+    {"id": "q2", "context": "x y", "question": "what is it?", "answers": {"text": ["y"], "answer_start": [2]}},
+    {"id": "q3", "context": "x y", "question": "what is it?", "answers": {"text": ["x"], "answer_start": [0]}},
+]  # fmt: skip
+PARAGRAPHS = [article["paragraphs"][0] for article in GOOD["data"]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n\n".join(json.dumps(row) for row in ROWS),
+        json.dumps(ROWS, indent=1),
+        json.dumps({"version": "0.1.0", "data": ROWS}),
+        json.dumps(PARAGRAPHS),
+        json.dumps(GOOD["data"]),
+        "\n".join(json.dumps(paragraph) for paragraph in PARAGRAPHS),
+    ],
+    ids=["lines", "list", "data", "paragraphs", "articles", "lines of paragraphs"],
+)
+def test_rows_and_paragraphs_are_the_same_as_articles(tmp_path, content):
+    (tmp_path / "good.json").write_text(json.dumps(GOOD))
+    (tmp_path / "other").write_text(content)
+    assert squad_file.read(tmp_path / "other", "1.1") == squad_file.read(tmp_path / "good.json", "1.1")
+
+
+def test_parquet_has_rows(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "0000.parquet")
+    (tmp_path / "good.json").write_text(json.dumps(GOOD))
+    assert squad_file.read(tmp_path / "0000.parquet", "1.1") == squad_file.read(tmp_path / "good.json", "1.1")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (json.dumps(ROWS[0]), ""),
+        (json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[1])[:50], "line 2 is not JSON; fix it"),
+        (json.dumps(ROWS[0]) + "\n3", "line 2 has no list under 'paragraphs'"),
+        (json.dumps(ROWS[0] | {"context": None}), "line 1 has no text under 'context'"),
+        (json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[1] | {"id": None}), "line 2 has no text under 'id'"),
+        (json.dumps(ROWS * 2), "question q1 occurs twice"),
+    ],
+)
+def test_rows_are_refused_with_their_line(tmp_path, content, message):
+    if message:
+        assert message in complaint(tmp_path, content.encode())
+    else:
+        (tmp_path / "one.json").write_text(content)
+        assert len(squad_file.read(tmp_path / "one.json", "1.1").paragraphs) == 1
 
 
 JSON = strategies.recursive(
@@ -116,7 +223,7 @@ def test_any_json_makes_rows_or_is_refused(tmp_path, content, version):
     path = tmp_path / "any.json"
     path.write_text(json.dumps(content))
     try:
-        paragraphs = squad_file.read(path, version)
+        paragraphs, _ = squad_file.read(path, version)
         rows = squad_windows.make(
             paragraphs, path="any.json", vocabulary=squad_files.VOCABULARY,
             max_length=32, doc_stride=8, max_query_length=16,

@@ -1,0 +1,48 @@
+"""Sentences about a split of SQuAD, so that a reader sees at a glance what was read, and what is lost."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bert_tpu.tasks import squad_file, squad_windows
+
+
+def notes(
+    split: str,
+    file: squad_file.File,
+    windows: squad_windows.Windows,
+    *,
+    max_query_length: int,
+    max_answer_length: int,
+) -> Iterator[str]:
+    """Yields an example, the numbers of questions and windows, and what no window or no prediction can have.
+
+    file, windows: of the split
+    max_query_length, max_answer_length: as in `squad.load`
+    """
+    questions = [question for paragraph in file.paragraphs for question in paragraph.questions]
+    first = next((question for question in questions if question.answers), questions[0])
+    answer = repr(first.answers[0].text) if first.answers else "no answer"
+    yield f"{split}: for example {first.text!r}: {answer}"
+    answered = np.array([bool(question.answers) for question in questions])
+    has_span = windows.rows.labels[:, 1] > 0  # [CLS] is at 0
+    yield (
+        f"{split}: {len(questions):,} questions, {np.count_nonzero(~answered):,} of them unanswerable, about "
+        f"{len(file.paragraphs):,} contexts; {len(windows.questions):,} windows, {has_span.sum():,} of them "
+        "with the answer"
+    )
+    if file.placeholders:
+        yield f"{split}: {file.placeholders:,} answers have no text and are left out"
+    found = np.zeros(len(questions), bool)
+    found[windows.questions[has_span]] = True
+    if lost := np.count_nonzero(answered & ~found):
+        yield (
+            f"{split}: {lost:,} answers are in no window as a whole, and train as if there were none; a higher "
+            "max_length or a lower doc_stride helps"
+        )
+    spans = windows.rows.labels[has_span]
+    is_long = np.diff(spans, axis=1)[:, 0] >= max_answer_length
+    if long := len(set(windows.questions[has_span][is_long].tolist())):
+        yield f"{split}: {long:,} answers have over {max_answer_length} tokens (max_answer_length), too many to predict"
+    if windows.cut_questions:
+        yield f"{split}: {windows.cut_questions:,} questions are cut to max_query_length {max_query_length} tokens"
