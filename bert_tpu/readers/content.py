@@ -1,37 +1,141 @@
 """The kind of a file from its first bytes: how it is packed, and in which format its text is."""
 
 import codecs
+import csv
+import io
 import json
+import os
 import re
 
+from bert_tpu.core import command
+
 HEAD_BYTES = 1 << 16  # of a file, and of its unpacked content, that decide
-MAGIC = {
-    b"\x1f\x8b\x08": "gzip",
-    b"\xfd7zXZ\0": "xz",
-    b"BZh": "bzip2",
-    b"PAR1": "parquet",
-}
+PACKINGS = (
+    (rb"\x1f\x8b\x08", "gzip"),
+    (rb"\xfd7zXZ\0|\x5d\0\0.{2}(\xff{8}|.{5}\0{3})", "xz"),  # the second is its older form, .lzma
+    (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2"),
+    (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "zstd"),
+    (rb"PAR1([\0-\x1f]|$)", "parquet"),  # not a text with this word
+)
+SUFFIXES = re.compile(r"(\.(gz|xz|lzma|bz2|zst|zstd))+$")  # of packed files
+JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|ldjson|jl)(\.\d+)?$")
+TABLE = re.compile(r"\.(csv|tsv|tab|psv)$")
+TEXT = "set --format text if it is meant as text"
+
+STRING = r'"(?:[^"\\]|\\.)*"'
+OBJECT = re.compile(rf"\{{\s*({STRING}\s*:|\}})")
+ARRAY = re.compile(rf"\[\s*(\{{\s*({STRING}\s*:|\}})|{STRING}\s*(,\s*[\"\[{{\d]|\]\s*$))")
+PYTHON_DICT = re.compile(r"\{\s*'[^'\n]*'\s*:")
 # Whatever may stand before the root of an XML file.
-PROLOG = re.compile(rb"(\s+|<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>)*", re.DOTALL | re.IGNORECASE)
-ROOTS = {b"<doc ": "wiki", b"<mediawiki": "mediawiki", b"<page": "mediawiki"}
+PROLOG = re.compile(r"(\s+|<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>)*", re.DOTALL | re.IGNORECASE)
+ROOT = re.compile(r"<([A-Za-z][\w:.-]*)(?=[\s/>])")
+HTML = ("html", "head", "body")
+CLOSING = re.compile(r"</[A-Za-z][\w:.-]*\s*>")
+CHARS_PER_TAG = 1000  # of XML, at most; a text may begin with a tag
+BEGINNINGS = (
+    ("{\\rtf", "an RTF document", "save it as plain text"),
+    ("version https://git-lfs", "not the file but Git LFS's pointer to it", "fetch the file by git lfs pull"),
+    ("WARC/", "a web archive (WARC)", "extract its text, for example by trafilatura"),
+    ("%YAML", "YAML", "write its text as JSON lines"),
+)
+ROWS, CELL = 5, re.compile(r"[^\W\d][\w .-]{0,40}")  # rows that make a table, and the form of a column's name
 
 
-def packing(head: bytes, path: str) -> str:
-    """How a file is packed: gzip, xz, bzip2, parquet, or "" for not at all. head: its first HEAD_BYTES."""
-    return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "")
+def packing(head: bytes) -> str:
+    """How a file is packed: gzip, xz, bzip2, zstd, parquet, or "" for not at all. head: its first HEAD_BYTES."""
+    return next((kind for magic, kind in PACKINGS if re.match(magic, head, re.DOTALL)), "")
 
 
 def form(head: bytes, path: str) -> str:
-    """The format of text, a key of formats.READERS. head: the first HEAD_BYTES of the unpacked file."""
-    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    if text.startswith(b"{"):
-        try:
-            if isinstance(json.loads(text.partition(b"\n")[0]), dict):
-                return "jsonl"
-        except (ValueError, RecursionError):
-            pass
-    if path.removesuffix(".gz").removesuffix(".xz").removesuffix(".bz2").endswith((".json", ".jsonl", ".ndjson")):
+    """The format of text, a key of formats.READERS.
+
+    head: the first HEAD_BYTES of the unpacked file.
+    path: its name, which says what was meant where the content does not show it.
+
+    Raises UserError for JSON, XML and tables that are no lines of text.
+    """
+    text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
+    name = SUFFIXES.sub("", os.fspath(path))
+    for beginning, kind, advice in BEGINNINGS:
+        if text.startswith(beginning):
+            raise command.UserError(f"{path} is {kind}: {advice}, or {TEXT}")
+    if name.endswith(".parquet"):
+        raise command.UserError(f"{path} is not a Parquet file; fetch or make it again, or correct its name")
+    if _is_json_lines(text, path):
         return "jsonl"
+    if wiki := _markup(text, path):
+        return wiki
+    if text and JSON_LINES.search(name):
+        return "jsonl"  # whose reader names the line that is not JSON
+    if (text and TABLE.search(name)) or _is_table(text, len(head) == HEAD_BYTES):
+        raise command.UserError(
+            f"{path} is a table: write one of its columns as JSON lines, an object with a 'text' in each, or as plain "
+            f"text, or {TEXT}"
+        )
+    return "text"
+
+
+def _is_json_lines(text: str, path: str) -> bool:
+    """True if the text begins with a JSON object. Raises UserError for other JSON and for Python's notation."""
+    if PYTHON_DICT.match(text):
+        raise command.UserError(f"{path} has Python's notation of dictionaries: write them by json.dumps, or {TEXT}")
+    if ARRAY.match(text):
+        raise command.UserError(
+            f"{path} is a JSON array, not one object a line: convert it by jq -c '.[]' OLD > NEW, or {TEXT}"
+        )
+    if not OBJECT.match(text):
+        return False
+    first, newline, rest = text.partition("\n")
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        # An object over several lines: the first has its brace, or its brace and one key.
+        if newline and re.match(rf"\s*({STRING}\s*[:,]|[\[\]{{}}],?\s*$)", rest) and not rest.startswith("{"):
+            raise command.UserError(
+                f"{path} has a JSON object over several lines: convert it to one object a line by jq -c . OLD > NEW, "
+                f"or {TEXT}"
+            ) from None
+    return True
+
+
+def _markup(text: str, path: str) -> str:
+    """The format of a Wikipedia extract or dump; "" for no markup. Raises UserError for other XML and for HTML."""
+    if not text.startswith("<"):
+        return ""
     prolog = PROLOG.match(text)
-    root = text[prolog.end() if prolog else 0 :]
-    return next((kind for start, kind in ROOTS.items() if root.startswith(start)), "text")
+    before = prolog[0] if prolog else ""
+    root = ROOT.match(text, len(before))
+    name = root[1] if root else ""
+    if name == "doc" and text.startswith("<doc "):
+        return "wiki"
+    if name in ("mediawiki", "page"):
+        return "mediawiki"
+    is_html = name.lower() in HTML or "<!doctype html" in before.lower()
+    if is_html or before.strip() or (name and len(CLOSING.findall(text)) * CHARS_PER_TAG > len(text)):
+        kind = "HTML" if is_html else f"XML or HTML with the element <{name}>" if name else "XML"
+        raise command.UserError(
+            f"{path} is {kind}, of which only MediaWiki's dumps are read: extract its text, or {TEXT}"
+        )
+    return ""
+
+
+def _is_table(text: str, is_cut: bool) -> bool:
+    """True if all lines have the same columns, separated by tabs, or by commas or semicolons below their names."""
+    lines = text.split("\n")[: -1 if is_cut else None]
+    filled = [line.rstrip("\r") for line in lines if line.strip()]
+    if len(filled) < ROWS:
+        return False
+    tabs = {line.strip(" \t").count("\t") for line in filled}
+    if len(tabs) == 1 and min(tabs) > 0:
+        return True
+    for delimiter in ",;":
+        names = filled[0].split(delimiter)
+        if len(names) > 1 and all(CELL.fullmatch(name.strip('"')) for name in names):
+            try:
+                rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter) if row]
+            except csv.Error:
+                continue
+            whole = rows[:-1] if is_cut else rows
+            if len(whole) >= ROWS and {len(row) for row in whole} == {len(names)}:
+                return True
+    return False

@@ -1,23 +1,18 @@
 """Text sources: files of several formats, compressed or not, as one stream of documents."""
 
-import bz2
-from collections.abc import Callable, Iterator, Sequence
-import contextlib
+from collections.abc import Iterator, Sequence
 import fnmatch
-import functools
 import glob
-import gzip
 import io
-import lzma
 import os
+import re
 from typing import Any, NamedTuple
-import zlib
 
 from etils import epath
 
 from bert_tpu.core import command, storage
-from bert_tpu.readers import content, formats, hub, parquet, tfds
-from bert_tpu.readers.formats import Counts
+from bert_tpu.readers import archives, binary, content, formats, hub, parquet, tfds
+from bert_tpu.readers.decoding import Counts
 
 FORMATS = ("auto", *formats.READERS)
 HELP = (
@@ -26,9 +21,8 @@ HELP = (
 )
 COLUMN_HELP = "the key of JSON lines, or the column of Parquet files, that holds the text (default: text)"
 DOCUMENT_CHARS = 4 << 20  # a longer document is cut into several
-OPENERS: dict[str, Callable[[io.BufferedReader], Any]] = {"gzip": gzip.open, "xz": lzma.open, "bzip2": bz2.open}
-PACKED = (".gz", ".xz", ".bz2", ".parquet")  # the names of files that are never empty
-DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error)  # raised by the decompressors
+ENTITY = re.compile(r"&(amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});")
+PACKED = (".gz", ".xz", ".bz2", ".zst", ".parquet")  # the names of files that are never empty
 
 
 class Source(NamedTuple):
@@ -125,6 +119,8 @@ def documents(
         form, paragraphs = _read(source, counts, text_format, column)
         for text, piece, is_last in _group(paragraphs, counts):
             counts.read_bytes = min(counts.read_bytes, before + source.share_bytes)
+            if "&" in text and form != "mediawiki":  # whose entities the parser of its markup resolves
+                counts.html_entities += len(ENTITY.findall(text))
             yield Document(text, piece, number, document, form == "mediawiki")
             document += is_last
         counts.read_bytes = before + source.share_bytes
@@ -133,13 +129,13 @@ def documents(
 def _read(source: Source, counts: Counts, text_format: str, column: str) -> tuple[str, Iterator[str | None]]:
     """(format, paragraphs with None after each document) of one source. Its kind is found by its content."""
     if source.path.startswith(tfds.PREFIX):
-        return "tfds", formats.texts(tfds.texts(source.path), counts)
-    packing, form = _kind(source, text_format)
-    if form == "parquet":
-        return form, formats.texts(_column(source, column), counts)
+        return "tfds", formats.texts(tfds.texts(source.path), source.path, counts)
+    kind = _kind(source, text_format)
+    if kind.form == "parquet":
+        return kind.form, formats.texts(_column(source, column), source.path, counts)
     if source.share != Source._field_defaults["share"]:
         raise command.UserError(f"{source.path} is not a Parquet file: rename it")
-    return form, _file(source, counts, packing, form, column)
+    return kind.form, _file(source, counts, kind, column)
 
 
 def open_raw(source: Source) -> io.BufferedReader:
@@ -155,48 +151,47 @@ def _column(source: Source, column: str) -> Iterator[bytes]:
             yield text or b""  # a missing text counts as an empty document
 
 
-def _kind(source: Source, text_format: str) -> tuple[str, str]:
-    """(packing, format) of a file, from its beginning: a key of OPENERS or "", and a key of formats.READERS or parquet.
+class Kind(NamedTuple):
+    """The kind of a file, from its beginning."""
 
-    `text_format`, unless it is "auto", is the format of every file that is not Parquet.
+    packing: str  # as content.packing returns it
+    form: str  # a key of formats.READERS, or parquet
+    head: bytes  # the first bytes, unpacked
+
+
+def _kind(source: Source, text_format: str) -> Kind:
+    """The kind of a file. `text_format`, unless it is "auto", is the format of every file that is not Parquet.
+
+    Raises UserError for a file that is not text, whatever `text_format` is, and for an empty one that cannot be.
     """
     path = source.path
-    with _naming(path), open_raw(source) as raw:
+    with archives.naming(path), open_raw(source) as raw:
         head = raw.read(content.HEAD_BYTES)
         if not head and path.endswith(PACKED):
             raise EOFError("it is empty")
-        packing = content.packing(head, path)
+        packing = content.packing(head)
         if packing == "parquet":
-            return "", packing
-        raw.seek(0)
-        with _unpack(raw, packing) as file:
-            head = file.read(content.HEAD_BYTES)
-    return packing, content.form(head, path) if text_format == "auto" else text_format
+            return Kind("", packing, head)
+        name = path
+        if packing:
+            raw.seek(0)
+            with archives.unpack(raw, packing, path) as file:
+                head = file.read(content.HEAD_BYTES)
+            name = f"the content of {path}, unpacked by {packing},"
+            if inner := content.packing(head):
+                raise command.UserError(f"{name} is {inner} again: unpack it once, and give that file")
+    binary.refuse(head, name)
+    return Kind(packing, content.form(head, path) if text_format == "auto" else text_format, head)
 
 
-def _file(source: Source, counts: Counts, packing: str, form: str, column: str) -> Iterator[str | None]:
-    """The paragraphs of a file, with None after each document. packing, form: as `_kind` returns them."""
+def _file(source: Source, counts: Counts, kind: Kind, column: str) -> Iterator[str | None]:
+    """The paragraphs of a file, with None after each document."""
     start, path = counts.read_bytes, source.path
-    reader = functools.partial(formats.jsonl, column=column) if form == "jsonl" else formats.READERS[form]
-    with _naming(path), open_raw(source) as raw, _unpack(raw, packing) as file:
-        for paragraph in reader(file, path, counts):
+    options: dict[str, dict[str, Any]] = {"jsonl": {"head": kind.head, "column": column}, "wiki": {"head": kind.head}}
+    with archives.naming(path), open_raw(source) as raw, archives.unpack(raw, kind.packing, path) as file:
+        for paragraph in formats.READERS[kind.form](file, path, counts, **options.get(kind.form, {})):
             counts.read_bytes = start + raw.tell()
             yield paragraph
-
-
-@contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Raises a UserError that names `path` if the block meets a damaged archive."""
-    try:
-        yield
-    except DAMAGE as error:
-        if getattr(error, "errno", None) is not None:  # an error of the system, not of the archive
-            raise
-        raise command.UserError(f"{path} is damaged or cut short ({error}); fetch or make it again") from None
-
-
-def _unpack(raw: io.BufferedReader, packing: str) -> io.BufferedReader:
-    return io.BufferedReader(OPENERS[packing](raw), formats.LINE_BYTES) if packing else raw
 
 
 def _group(paragraphs: Iterator[str | None], counts: Counts) -> Iterator[tuple[str, bool, bool]]:

@@ -165,16 +165,16 @@ def test_a_long_json_document_is_cut_at_white_space(tmp_path):
 @hypothesis.settings(deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
 @hypothesis.given(
     paragraphs=strategies.lists(
-        strategies.text(strategies.characters(codec="utf-8", exclude_characters="\r\n")),
+        strategies.text(strategies.characters(codec="utf-8", exclude_categories=["Cc"])),
         min_size=1,
     )
 )
 def test_text_and_json_lines_give_the_characters_of_the_file(tmp_path, paragraphs):
-    hypothesis.assume(not paragraphs[0].startswith(("\ufeff", "<doc ")))
+    hypothesis.assume(not paragraphs[0].startswith("\ufeff"))
     path = tmp_path / "a.txt"
     path.write_text("\n".join(paragraphs) + "\n", encoding="utf-8", newline="\n")
     expected = "\n".join(p if p.strip() else "" for p in paragraphs).split("\n\n")
     expected = [text.strip("\n") for text in expected if text.strip("\n")]
-    assert read(path)[0] == expected
+    assert read(path, "text")[0] == expected
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "\n".join(paragraphs)}) + "\n")
     assert read(tmp_path / "a.jsonl")[0] == ["\n".join(paragraphs).strip("\n")]

@@ -1,0 +1,117 @@
+"""Decodes the lines of a file: replaces and counts what is invalid, and refuses a file with much of it."""
+
+import codecs
+from collections.abc import Iterator
+import dataclasses
+import io
+import re
+
+from bert_tpu.core import command
+from bert_tpu.readers import encodings
+
+LINE_BYTES = 1 << 20  # a longer line is read in pieces of this size
+SAMPLE_BYTES = 1 << 14  # of invalid text, from which its encoding is guessed
+# Limits of what is replaced and counted; a file beyond them is refused. A few broken characters do no harm, but in a
+# file of another encoding nearly all characters beyond ASCII are invalid, and in a file with holes whole blocks are 0.
+INVALID, INVALID_SHARE = 10, 0.1  # of the characters beyond ASCII
+ZEROS, ZERO_SHARE = 1000, 0.01  # of the bytes
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+@dataclasses.dataclass
+class Counts:
+    """Counts that grow while documents are read."""
+
+    read_bytes: int = 0  # of the files on disk, compressed where they are
+    invalid_utf8: int = 0  # sequences that were replaced by U+FFFD
+    zero_bytes: int = 0  # that were dropped
+    lost_characters: int = 0  # U+FFFD that was in the text already, from an earlier conversion
+    html_entities: int = 0  # in the text that was read, such as &nbsp;
+    cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
+    repaired: dict[str, int] = dataclasses.field(default_factory=dict)  # the first two counts, of each file with any
+
+
+class Decoder:
+    """Decodes the text of one file, replaces and counts what is invalid, and refuses a file with much of it."""
+
+    def __init__(self, path: str, counts: Counts, unit: str = "line"):
+        """Begins a file.
+
+        path: of the file, for error messages.
+        counts: grow with what is replaced and dropped.
+        unit: what is numbered in error messages.
+        """
+        self._path, self._counts, self._unit = path, counts, unit
+        self._bytes = self._beyond_ascii = self._invalid = self._zeros = 0
+        self._sample = b""
+
+    def decode(self, raw: bytes, number: int) -> str:
+        """The text of line `number`, without zero bytes. Raises UserError if the file has too many faults up to it."""
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            text = raw.decode(errors="replace")
+            self._replaced(text.count("\ufffd") - raw.count("\ufffd".encode()), raw)
+        else:
+            if len(text) < len(raw) and "\ufffd" in text:
+                self._counts.lost_characters += text.count("\ufffd")
+        self._bytes += len(raw)
+        self._beyond_ascii += len(raw) - len(text)  # at least one for each character beyond ASCII
+        if "\0" in text:
+            text = self._without_zeros(text)
+        if self._invalid > INVALID and self._invalid > INVALID_SHARE * (self._invalid + self._beyond_ascii):
+            where = f"{self._path} {self._unit} {number}"
+            raise command.UserError(f"{where} is not UTF-8; {encodings.advice(self._sample)}")
+        if self._zeros > ZEROS and self._zeros > ZERO_SHARE * self._bytes:
+            raise command.UserError(
+                f"{self._path} has {self._zeros:,} zero bytes up to {self._unit} {number}: it is binary, or was not "
+                "copied whole; fetch or make it again"
+            )
+        return text
+
+    def clean(self, text: str) -> str:
+        """A string of JSON, which can spell half a surrogate pair and zero characters: no tokenizer accepts these."""
+        if not text.isascii():
+            text, halves = HALF_PAIR.subn("\ufffd", text)
+            if halves:
+                self._replaced(halves, b"")
+        return self._without_zeros(text) if "\0" in text else text
+
+    def _replaced(self, count: int, raw: bytes) -> None:
+        self._invalid += count if raw else 0
+        self._sample += raw[: SAMPLE_BYTES - len(self._sample)]
+        self._counts.invalid_utf8 += count
+        self._repaired(count)
+
+    def _without_zeros(self, text: str) -> str:
+        count = text.count("\0")
+        self._zeros += count
+        self._counts.zero_bytes += count
+        self._repaired(count)
+        return text.replace("\0", "")
+
+    def _repaired(self, count: int) -> None:
+        repaired = self._counts.repaired
+        repaired[self._path] = repaired.get(self._path, 0) + count
+
+
+def lines(file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_BYTES) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers, from 1; a line of more than `limit` bytes comes in pieces."""
+    number, rest, decoder = 1, b"", Decoder(path, counts)
+    while line := rest + file.readline(limit - len(rest)):
+        if number == 1 and not rest:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        ended = line.endswith(b"\n")
+        line, rest = (line, b"") if ended or len(line) < limit else _cut(line)
+        yield number, decoder.decode(line, number).rstrip("\r\n")
+        number += ended
+
+
+def _cut(line: bytes) -> tuple[bytes, bytes]:
+    """Cuts `line` in two after its last space; if there is none, between two of its last characters."""
+    if space := line.rfind(b" ") + 1:
+        return line[:space], line[space:]
+    for stop in range(len(line) - 1, len(line) - 5, -1):
+        if line[stop] & 0xC0 != 0x80:  # a byte that starts a character
+            return line[:stop], line[stop:]
+    return line, b""
