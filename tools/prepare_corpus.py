@@ -17,7 +17,7 @@ with command.imports():
     from etils import epath
 
     from bert_tpu.corpus import clean, lockfile, prepare, store, worker
-    from bert_tpu.readers import sources
+    from bert_tpu.readers import decoding, sources
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
@@ -94,8 +94,8 @@ def main() -> None:
             f"{split:8}{part['documents']:>12,} documents of {part['texts']:,} texts {part['sentences']:>13,} "
             f"sentences {part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
         )
-    print(f"{lock.content['invalid_utf8']:,} invalid UTF-8 sequences replaced, {lock.content['cut_documents']:,} "
-          "documents cut")  # fmt: skip
+    for sentence in decoding.report(lock.content):
+        print(sentence)
     print(f"cleaning: {lockfile.cleaning_summary(lock.content) or 'nothing to do'}")
     if lock.content["heldout"]["texts"] < 2:
         print("one held-out text is too few to evaluate on: prepare into another --out with a larger --heldout")

@@ -13,7 +13,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.core import progress
-    from bert_tpu.readers import sources
+    from bert_tpu.readers import decoding, sources
     from bert_tpu.tokenizer import vocab, wordpiece
 
 SAMPLE_BYTES = 1 << 30  # more text hardly changes a vocabulary, and its words need memory
@@ -47,8 +47,8 @@ def main() -> None:
         lambda: lines(inputs, args.format, args.column, *next(passes)), args.vocab_size, lower=not args.cased
     )
     vocab.save(vocabulary, out)
-    if invalid := counts["letters"].invalid_utf8:
-        print(f"{invalid:,} sequences of the input are not UTF-8 and were replaced")
+    for sentence in decoding.report(decoding.add([counts["letters"]])):
+        print(sentence)
     print(f"{args.out}: {len(vocabulary.pieces):,} pieces, {'un' if vocabulary.lower else ''}cased")
 
 

@@ -7,6 +7,7 @@ import difflib
 import errno
 import gc
 import importlib.util
+import io
 import os
 import re
 import signal
@@ -110,6 +111,8 @@ def run(main: Callable[[], None]) -> None:
 
     Any other exception is a bug of ours and keeps its traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name or a text may have what the terminal does not
     gc.set_threshold(20_000)  # new objects before a collection; at Python's 700, a start takes 7% longer by tracing
     try:
         main()

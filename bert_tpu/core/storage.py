@@ -36,8 +36,8 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes `text` to `path` as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    """Writes `text` to `path` as `write_bytes` does. Bytes of a file's name that are not UTF-8 are escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: str | os.PathLike, raw: bytes) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bert_tpu.core import command, json_files, storage
 from bert_tpu.corpus import assemble, input_units, store, worker
+from bert_tpu.readers import decoding
 
 
 def write(
@@ -37,8 +38,7 @@ def write(
         for reason, texts in record["samples"].items():
             samples[reason] = (samples.get(reason, []) + texts)[: worker.SAMPLES]
     content = plan | {
-        "cut_documents": sum(counts.cut_documents for counts in unit_counts),
-        "invalid_utf8": sum(counts.invalid_utf8 for counts in unit_counts),
+        **decoding.add(unit_counts),
         "cleaning": {name: cleaning[name] for name in worker.COUNTS} | assembled.counts,
         "samples": samples,
         "by_source": [{"read": read[i]} | source for i, source in enumerate(assembled.by_source)],

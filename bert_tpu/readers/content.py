@@ -52,7 +52,7 @@ def form(head: bytes, path: str) -> str:
     head: the first HEAD_BYTES of the unpacked file.
     path: its name, which says what was meant where the content does not show it.
 
-    Raises UserError for JSON, XML and tables that are no lines of text.
+    Raises UserError for JSON, XML and tables that are not lines of text.
     """
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
     name = SUFFIXES.sub("", os.fspath(path))

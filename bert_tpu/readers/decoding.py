@@ -1,10 +1,12 @@
 """Decodes the lines of a file: replaces and counts what is invalid, and refuses a file with much of it."""
 
 import codecs
-from collections.abc import Iterator
+import collections
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import io
 import re
+from typing import Any
 
 from bert_tpu.core import command
 from bert_tpu.readers import encodings
@@ -15,6 +17,8 @@ SAMPLE_BYTES = 1 << 14  # of invalid text, from which its encoding is guessed
 # file of another encoding nearly all characters beyond ASCII are invalid, and in a file with holes whole blocks are 0.
 INVALID, INVALID_SHARE = 10, 0.1  # of the characters beyond ASCII
 ZEROS, ZERO_SHARE = 1000, 0.01  # of the bytes
+LOST = "\ufffd".encode()
+NAMED = 5  # files in a report
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -28,7 +32,38 @@ class Counts:
     lost_characters: int = 0  # U+FFFD that was in the text already, from an earlier conversion
     html_entities: int = 0  # in the text that was read, such as &nbsp;
     cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
-    repaired: dict[str, int] = dataclasses.field(default_factory=dict)  # the first two counts, of each file with any
+    repaired: dict[str, int] = dataclasses.field(default_factory=dict)  # file -> its invalid sequences and zero bytes
+
+
+REPORTED = ("invalid_utf8", "zero_bytes", "lost_characters", "html_entities", "cut_documents")
+
+
+def add(counts: Sequence[Counts]) -> dict[str, Any]:
+    """The sum of each of the REPORTED counts, and all `repaired` files."""
+    repaired: collections.Counter[str] = collections.Counter()
+    for one in counts:
+        repaired.update(one.repaired)
+    return {name: sum(getattr(one, name) for one in counts) for name in REPORTED} | {"repaired": dict(repaired)}
+
+
+def report(sums: Mapping[str, Any]) -> list[str]:
+    """Sentences that tell a person what was changed in the text, and what looks wrong in it. sums: as `add` returns."""
+    count = {name: sums.get(name, 0) for name in REPORTED}
+    sentences = []
+    if repaired := sums.get("repaired"):
+        worst = sorted(repaired.items(), key=lambda item: (-item[1], item[0]))
+        names = ", ".join(f"{path} ({number:,})" for path, number in worst[:NAMED])
+        more = f" and {len(worst) - NAMED:,} more" if len(worst) > NAMED else ""
+        changes = {"invalid UTF-8 sequences replaced": "invalid_utf8", "zero bytes dropped": "zero_bytes"}
+        changed = " and ".join(f"{count[name]:,} {words}" for words, name in changes.items() if count[name])
+        sentences.append(f"{changed} in {names}{more}")
+    if number := count["lost_characters"]:
+        sentences.append(f"{number:,} characters were lost before: the text has U+FFFD in their place")
+    if number := count["html_entities"]:
+        sentences.append(f"{number:,} HTML entities such as &amp; are in the text: unescape them unless they are meant")
+    if number := count["cut_documents"]:
+        sentences.append(f"{number:,} long documents were cut into pieces")
+    return sentences
 
 
 class Decoder:
@@ -51,10 +86,9 @@ class Decoder:
             text = raw.decode()
         except UnicodeDecodeError:
             text = raw.decode(errors="replace")
-            self._replaced(text.count("\ufffd") - raw.count("\ufffd".encode()), raw)
-        else:
-            if len(text) < len(raw) and "\ufffd" in text:
-                self._counts.lost_characters += text.count("\ufffd")
+            self._replaced(text.count("\ufffd") - raw.count(LOST), raw)
+        if len(text) < len(raw) and LOST in raw:
+            self._counts.lost_characters += raw.count(LOST)
         self._bytes += len(raw)
         self._beyond_ascii += len(raw) - len(text)  # at least one for each character beyond ASCII
         if "\0" in text:

@@ -1,0 +1,203 @@
+"""The kind of a file is found by its content; what is not text is refused by name, and text is not taken for it."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import pickle
+import sqlite3
+import tarfile
+import zipfile
+
+from backports import zstd
+from helpers.text_sources import DOCUMENTS, WIKI, complaint, read
+import numpy as np
+import pytest
+
+from bert_tpu.readers import sources
+
+JSONL = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in DOCUMENTS)
+PLAIN = "\n\n".join(DOCUMENTS)
+PACKED = {
+    "gzip": gzip.compress, "xz": lzma.compress, "bzip2": bz2.compress, "zstd": zstd.compress,
+    "lzma": lambda raw: lzma.compress(raw, lzma.FORMAT_ALONE),
+    "two zstd frames": lambda raw: zstd.compress(raw[:9]) + zstd.compress(raw[9:]),
+}  # fmt: skip
+DUMP = "<mediawiki><page><title>t</title><ns>0</ns><revision><text>One line.</text></revision></page></mediawiki>"
+
+
+@pytest.mark.parametrize("pack", PACKED.values(), ids=PACKED)
+@pytest.mark.parametrize("text", [JSONL, PLAIN, WIKI], ids=["jsonl", "text", "wiki"])
+@pytest.mark.parametrize("name", ["wiki_00", "part-00000", "a.txt", "a.jsonl.1"])
+def test_packed_or_not_a_file_of_any_name_gives_its_documents(tmp_path, name, text, pack):
+    path = tmp_path / name
+    if name == "a.jsonl.1" and text != JSONL:
+        text = JSONL
+    for raw in (text.encode(), pack(text.encode())):
+        path.write_bytes(raw)
+        assert read(path)[0] == DOCUMENTS
+
+
+@pytest.mark.parametrize("keep", [0.01, 0.5, 0.99])
+def test_zstd_that_was_cut_short_or_damaged_is_named(tmp_path, keep):
+    raw = zstd.compress("\n".join(map(str, range(100_000))).encode())
+    path = tmp_path / "a.txt"
+    path.write_bytes(raw[: int(len(raw) * keep)])
+    assert "cut short" in complaint(path)
+    path.write_bytes(raw + b"junk")
+    assert "damaged" in complaint(path)
+
+
+def test_zstd_with_its_largest_window_is_read(tmp_path):
+    options = {zstd.CompressionParameter.window_log: 31, zstd.CompressionParameter.enable_long_distance_matching: 1}
+    (tmp_path / "RC_2010").write_bytes(zstd.compress(JSONL.encode(), options=options))
+    assert read(tmp_path / "RC_2010")[0] == DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "  ", "\ufeff", "\ufeff  \n", '<?xml version="1.0" encoding="utf-8"?>\n', "<!-- a <b> --> \n",
+        '<?xml version="1.0"?>\n<!-- x -->\n<!DOCTYPE mediawiki [<!ENTITY a "b">]>\n ',
+    ],
+)  # fmt: skip
+def test_a_dump_is_recognised_behind_whatever_may_precede_its_root(tmp_path, start):
+    (tmp_path / "dump").write_text(start + DUMP)
+    kind = sources._kind(sources.find([str(tmp_path / "dump")])[0], "auto")
+    assert kind.form == "mediawiki"
+    (tmp_path / "dump").write_text(start + DUMP.removeprefix("<mediawiki>").removesuffix("</mediawiki>"))
+    kind = sources._kind(sources.find([str(tmp_path / "dump")])[0], "auto")
+    assert kind.form == "mediawiki"
+
+
+def test_extracts_with_leading_spaces_are_recognised(tmp_path):
+    (tmp_path / "wiki_00").write_text("\n  " + WIKI.replace("\n<doc", "\n <doc").replace("</doc>", "  </doc> "))
+    assert read(tmp_path / "wiki_00")[0] == DOCUMENTS
+
+
+def tar(raw, form=tarfile.PAX_FORMAT):
+    """A tar archive with one file."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=form) as archive:
+        member = tarfile.TarInfo("book.txt")
+        member.size = len(raw)
+        archive.addfile(member, io.BytesIO(raw))
+    return out.getvalue()
+
+
+def archive(*names):
+    """A zip archive."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as file:
+        for name in names:
+            file.writestr(name, "application/epub+zip" if name == "mimetype" else "text " * 99)
+    return out.getvalue()
+
+
+def saved(write):
+    """The bytes that `write` writes to a file."""
+    out = io.BytesIO()
+    write(out)
+    return out.getvalue()
+
+
+def database():
+    """The bytes of an SQLite database."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table t (text)")
+    return connection.serialize()
+
+
+BINARY = {
+    "zip archive": archive("a.txt"), "EPUB": archive("mimetype", "a.xhtml"), "docx": archive("word/document.xml"),
+    "npz": saved(lambda out: np.savez(out, a=np.arange(9))), "NumPy": saved(lambda out: np.save(out, np.arange(9))),
+    "tar archive": tar(PLAIN.encode()), "tar  archive": tar(PLAIN.encode(), tarfile.USTAR_FORMAT),
+    "pickle": pickle.dumps(DOCUMENTS), "SQLite": database(), "7z": b"7z\xbc\xaf\x27\x1c\0\4" + bytes(range(99)),
+    "rar": b"Rar!\x1a\x07\x01\0", "lz4": b"\x04\x22\x4d\x18\x64\x40", "PDF": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj",
+    "PostScript": b"%!PS-Adobe-3.0\n", "Office": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500),
+    "Arrow": b"ARROW1\0\0" + bytes(200), "Feather": b"FEA1" + bytes(90), "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(90),
+    "image": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "program": b"\x7fELF\2\1\1" + bytes(90), "Avro": b"Obj\x01\x04\x14avro",
+    "binary data": np.random.default_rng(0).bytes(4000), " binary data": PLAIN.encode() + bytes(40),
+    "safetensors": b"\x40\0\0\0\0\0\0\0{\"a\": 1}", "Arrow ": b"\xff\xff\xff\xff\x88\1\0\0\x10\0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_what_is_not_text_is_refused_by_name_packed_or_not_and_whatever_format_is_asked(tmp_path, name):
+    path = tmp_path / "a.txt"
+    for pack in (bytes, gzip.compress, zstd.compress):
+        path.write_bytes(pack(BINARY[name]))
+        for text_format in ("auto", "text", "file", "jsonl"):
+            assert name.replace("  ", " ").strip() in complaint(path, text_format)
+
+
+def test_a_file_packed_twice_is_refused(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bz2.compress(PLAIN.encode())))
+    assert "unpack it once" in complaint(tmp_path / "a.gz")
+
+
+def test_a_file_named_parquet_must_be_one(tmp_path):
+    for raw in (b"", b"text", b"PAR1S is a word"):
+        (tmp_path / "a.parquet").write_bytes(raw)
+        assert "arquet" in complaint(tmp_path / "a.parquet") or not raw
+        (tmp_path / "a.txt").write_bytes(raw)
+        assert read(tmp_path / "a.txt")[0] == [raw.decode()] * bool(raw)
+
+
+ROWS = [(str(i), f"Text, {i}.", "label") for i in range(9)]
+OTHER = {
+    "JSON array": json.dumps([{"text": text} for text in DOCUMENTS]),
+    "JSON array ": json.dumps([{"text": text} for text in DOCUMENTS], indent=1),
+    "JSON  array": json.dumps(DOCUMENTS),
+    "over several lines": json.dumps({"text": DOCUMENTS[0]}, indent=4) + "\n" + json.dumps({"text": "b"}, indent=4),
+    "Python's notation": "".join(f"{ {'text': text} }\n" for text in DOCUMENTS),
+    "table": "".join("\t".join(row) + "\n" for row in ROWS),
+    " table": "id,text,label\n" + "".join(f'{i},"{text}",{label}\n' for i, text, label in ROWS),
+    "table ": "id;text;label\r\n" + "".join(";".join(row) + "\r\n" for row in ROWS),
+    "HTML": "\n<!DOCTYPE html>\n<html><head><title>t</title></head><body><p>Text.</p></body></html>",
+    " HTML": "<!-- saved -->\n<HTML lang=en><body>Text without end.",
+    "<TEI": '<?xml version="1.0"?>\n<TEI xmlns="http://www.tei-c.org/ns/1.0"><text>' + "word " * 9000,
+    "<DOC": "<DOC>\n<DOCNO> 1 </DOCNO>\n<TEXT>\nText.\n</TEXT>\n</DOC>\n",
+    "<s>": "".join(f"<s>Sentence {i}.</s>\n" for i in range(99)),
+    "RTF": r"{\rtf1\ansi{\fonttbl\f0\fswiss Helvetica;}\f0\pard This is text.\par}",
+    "git lfs pull": "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "WARC": "WARC/1.0\r\nWARC-Type: conversion\r\n\r\nText.",
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_text_in_another_notation_is_refused_by_name_unless_it_is_meant_as_text(tmp_path, name):
+    path = tmp_path / "a"
+    path.write_text(OTHER[name])
+    message = complaint(path)
+    assert name.replace("  ", " ").strip() in message
+    assert "--format text" in message
+    assert "\n".join(read(path, "text")[0]).split() == OTHER[name].split()
+
+
+def test_a_table_is_known_by_its_name(tmp_path):
+    for name in ("a.csv", "a.tsv.gz"):
+        (tmp_path / name).write_text("text\nOne line.\n")
+        assert "is a table" in complaint(tmp_path / name)
+
+
+PLAIN_TEXTS = [
+    "{{Infobox}} is a template.", "{ a, b } is a set.", "{name}, good morning.", '{"a" is a string} of C.',
+    "{\\bf Bold} in TeX.", "[Illustration]\n\nChapter 1", "[1] First note.", "[[Link]] of a wiki.", "[{first}] of all",
+    '["What?"] he said.', '["What," he said, "is this?"]', '"Hello," he said.', '"Hello."',
+    "<3 you", "<alice> hi\n<bob> hi", "<unk> is a token.", "< 5 apples", "<bob@example.org> wrote:",
+    "<p> is a tag that\n" + "nobody closed. " * 500, "<b>Title</b>\n" + "Long text. " * 900,
+    "\tIndented.\n" * 9, "a,b\n" * 3 + "A line, with commas, in it.\n" * 9, "1\t2\nshort table in a text\n" * 5,
+    "One,two,three.\nOne, two.\nNo comma.\n" * 9, "Name | Age\n--- | ---\nA | 3\n" * 3,
+    "PK is a name.", "BZhou", "MZ Smith", "ORC army", "Obj", "SEQ 4", "GIF images", "ID3 tags", "RIFF of rock", "II* MM",
+    "Rar! he said.", "%P DF", "GGUF model", "70707 is a number.", "---\ntitle: x\n---\nText.",
+    "\x1b[1mBold\x1b[0m in a terminal.\f\n" * 9, "A stray\0 zero. " + "And text. " * 90, "word\x1a", "中文。" * 900,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PLAIN_TEXTS, ids=lambda text: text[:12])
+def test_plain_text_is_plain_text(tmp_path, text):
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    expected = text.replace("\0", "").split()
+    assert "\n".join(read(tmp_path / "a.txt")[0]).split() == expected

@@ -1,0 +1,114 @@
+"""Few invalid characters are replaced, counted and reported; a file in another encoding or with holes is refused."""
+
+import codecs
+import json
+
+from helpers.text_sources import complaint, read
+import pytest
+
+from bert_tpu.readers import decoding, sources
+
+GERMAN = "Das Mädchen möchte süße Äpfel. Über die Brücke geht ein Bär."
+RUSSIAN = "Сегодня хорошая погода. Дети играют во дворе."
+TEXTS = {
+    "CP1252": GERMAN,
+    "CP1251": RUSSIAN,
+    "KOI8-R": RUSSIAN,
+    "GB18030": "今天天气很好。孩子们在院子里玩耍。",
+    "BIG5": "今天天氣很好。孩子們在院子裡玩耍。",
+    "CP932": "今日は天気がよくて、子供たちが庭で遊んでいます。",
+    "CP949": "오늘은 날씨가 좋아서 아이들이 마당에서 놀고 있습니다.",
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_another_encoding_is_named_with_the_line_an_example_and_the_command(tmp_path, encoding):
+    path = tmp_path / "a"
+    for text_format, line in (("text", TEXTS[encoding]), ("jsonl", f'{{"text": "{TEXTS[encoding]}"}}')):
+        path.write_bytes("\n".join([line] * 40).encode(encoding))
+        message = complaint(path, text_format)
+        assert " line " in message
+        assert f"iconv -f {encoding} -t UTF-8" in message
+        assert TEXTS[encoding][:3] in message
+
+
+def test_an_encoding_without_a_good_guess_is_refused_too(tmp_path):
+    (tmp_path / "a").write_bytes(("Zażółć gęślą jaźń. " * 20).encode("cp1250"))
+    assert "iconv" in complaint(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", [GERMAN, "Сегодня хорошая погода.", "今天天气很好。\n孩子们在院子里玩耍。 1"])
+def test_utf16_and_utf32_are_named_with_and_without_a_mark(tmp_path, text):
+    path = tmp_path / "a"
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+        mark = "\ufeff".encode(encoding)
+        for raw in (mark + text.encode(encoding), (text * 20).encode(encoding)):
+            path.write_bytes(raw)
+            for text_format in ("auto", "text"):
+                assert f"iconv -f {encoding[:6].upper()}" in complaint(path, text_format)
+    path.write_bytes("今日は天気がよくて".encode("iso2022_jp"))
+    assert "iconv -f ISO-2022-JP" in complaint(path)
+
+
+def test_a_mark_of_utf8_is_no_text(tmp_path):
+    (tmp_path / "a").write_bytes(codecs.BOM_UTF8 + b"a")
+    assert read(tmp_path / "a")[0] == ["a"]
+
+
+def test_few_faults_are_replaced_counted_and_reported_with_the_file(tmp_path):
+    for name, raw in (
+        ("a", b"caf\xe9 \xe2\x82\nz\0ero \xef\xbf\xbd" + b" text" * 99),
+        ("b", b"cut: \xe4\xb8"),
+        ("c", b"a&nbsp;b &amp; c & d; &x;"),
+    ):
+        (tmp_path / name).write_bytes(raw)
+    texts, counts = read(tmp_path / "?")
+    assert texts[0].startswith("caf\ufffd \ufffd\nzero \ufffd")
+    assert (counts.invalid_utf8, counts.zero_bytes, counts.lost_characters, counts.html_entities) == (3, 1, 1, 2)
+    assert counts.repaired == {str(tmp_path / "a"): 3, str(tmp_path / "b"): 1}
+    sums = decoding.add([counts, counts])
+    sentence, lost, entities = decoding.report(sums)
+    assert sentence == (
+        f"6 invalid UTF-8 sequences replaced and 2 zero bytes dropped in {tmp_path / 'a'} (6), {tmp_path / 'b'} (2)"
+    )
+    assert lost.startswith("2 characters")
+    assert entities.startswith("4 HTML entities")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "is_refused"), [(200, 11, False), (50, 11, True), (50, 10, False), (0, 10, False), (0, 11, True)]
+)
+def test_more_than_a_tenth_of_invalid_characters_and_more_than_ten_are_too_many(tmp_path, good, bad, is_refused):
+    (tmp_path / "a").write_bytes("é ".encode() * good + b"x\xe9x " * bad)
+    if is_refused:
+        assert "line 1 is not UTF-8" in complaint(tmp_path / "a")
+    else:
+        assert read(tmp_path / "a")[1].invalid_utf8 == bad
+
+
+def test_a_file_with_a_hole_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes(b"A line of text.\n" * 5000 + bytes(5000) + b"A line of text.\n" * 99)
+    assert "zero bytes" in complaint(tmp_path / "a")
+
+
+def test_json_strings_lose_zeros_and_half_pairs_only(tmp_path):
+    (tmp_path / "a").write_text(json.dumps({"text": "a\0b \ud83d c 🤗"}) + "\n")
+    texts, counts = read(tmp_path / "a")
+    assert texts == ["ab \ufffd c 🤗"]
+    assert (counts.zero_bytes, counts.invalid_utf8) == (1, 1)
+
+
+def test_texts_of_data_sets_are_decoded_by_the_same_rules():
+    from bert_tpu.core import command
+    from bert_tpu.readers import formats
+
+    counts = sources.Counts()
+    assert list(formats.texts(["a\ud83db", b"c\xe9\0d"], "tfds:x", counts)) == [
+        "a\ufffd\ufffd\ufffdb",
+        None,
+        "c\ufffdd",
+        None,
+    ]
+    assert counts.invalid_utf8 == 4
+    with pytest.raises(command.UserError, match="tfds:x document 2 is not UTF-8"):
+        list(formats.texts([GERMAN.encode(), (GERMAN * 3).encode("latin-1")], "tfds:x", counts))
