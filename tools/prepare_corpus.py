@@ -28,7 +28,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="text files, also .gz .xz .bz2, tfds:NAME (in TFDS_DATA_DIR), or hf://datasets/OWNER/NAME/PATH",
+        help="text files, also .gz .xz .bz2 .zst, tfds:NAME (in TFDS_DATA_DIR), or hf://datasets/OWNER/NAME/PATH",
     )
     parser.add_argument("--tokenizer", required=True, help="vocab.txt or directory of tokenizer files")
     parser.add_argument("--out", required=True, help="directory of the corpus")

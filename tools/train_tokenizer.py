@@ -27,7 +27,7 @@ def main() -> None:
         nargs="+",
         required=True,
         metavar="GLOB",
-        help="text files, also .gz .xz .bz2, tfds:NAME (in TFDS_DATA_DIR), or hf://datasets/OWNER/NAME/PATH; "
+        help="text files, also .gz .xz .bz2 .zst, tfds:NAME (in TFDS_DATA_DIR), or hf://datasets/OWNER/NAME/PATH; "
         "of more than 1 GiB on disk only every n-th document is used",
     )
     parser.add_argument("--vocab_size", type=int, required=True, help="number of pieces, special ones included")
@@ -40,6 +40,7 @@ def main() -> None:
     if (out / "vocab.txt").exists():
         raise command.UserError(f"{out} has a vocabulary already: delete it or give another --out")
     inputs = sources.find(args.input)
+    sources.check(inputs, text_format=args.format, column=args.column)
     counts = {name: sources.Counts() for name in ("letters", "words")}
     passes = iter(counts.items())
     out.mkdir(parents=True, exist_ok=True)  # an error is better before the work than after it

@@ -60,19 +60,17 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
     """Raises UserError if a split has no document."""
     train, heldout = (content[split]["documents"] for split in store.SPLITS)
     share = content["options"]["heldout"]
-    hint = f" ({content['invalid_utf8']:,} sequences are not UTF-8: is it text?)" if content["invalid_utf8"] else ""
     if not train + heldout:
         problem, needed = "the input holds no text", "files with text"
         if any(content["cleaning"][reason] for reason in ("other_language", "short_documents", "test_documents")):
             problem, needed = f"the options leave nothing of the input ({cleaning_summary(content)})", "other options"
-        raise command.UserError(f"{problem}{hint}; delete {out} and try {needed}")
+        raise command.UserError(f"{problem}; delete {out} and try {needed}")
     if not train or not heldout:
         better = min(5 / train, 0.5) if train else share / 2
         helps = train + heldout > 1 and (heldout or better > share)
         advice = f"--heldout {better:.2g}, or more documents" if helps else "more documents"
         raise command.UserError(
-            f"--heldout {share} puts all documents ({train + heldout}) into one split{hint}; "
-            f"delete {out} and try {advice}"
+            f"--heldout {share} puts all documents ({train + heldout}) into one split; delete {out} and try {advice}"
         )
 
 

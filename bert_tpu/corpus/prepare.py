@@ -58,6 +58,7 @@ def prepare(
     vocabulary = vocab.load(tokenizer)
     vocab.check_corpus_ids(vocabulary, tokenizer)
     files = sources.find(inputs)
+    sources.check(files, text_format=checked.format, column=checked.column)
     mix.match(mix.parse(checked.mix), [source.path for source in files])
     encoder = encoding.Encoder(vocabulary)
     passages = None

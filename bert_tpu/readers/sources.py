@@ -1,6 +1,6 @@
 """Text sources: files of several formats, compressed or not, as one stream of documents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 import fnmatch
 import glob
 import io
@@ -20,6 +20,7 @@ HELP = (
     "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; auto: by the file's beginning"
 )
 COLUMN_HELP = "the key of JSON lines, or the column of Parquet files, that holds the text (default: text)"
+CHECKED = 1000  # files, which take about a second
 DOCUMENT_CHARS = 4 << 20  # a longer document is cut into several
 ENTITY = re.compile(r"&(amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});")
 PACKED = (".gz", ".xz", ".bz2", ".zst", ".parquet")  # the names of files that are never empty
@@ -100,9 +101,23 @@ def _in_bucket(pattern: str) -> list[Source]:
     return files
 
 
+def check(sources: Sequence[Source], *, text_format: str, column: str) -> None:
+    """Raises UserError if the first document of a file cannot be read: before hours of work, not in them.
+
+    Reads at most CHECKED files, evenly spread, and none from the network.
+    """
+    local = [
+        source for source in sources if not storage.is_bucket(source.path) and not source.path.startswith(tfds.PREFIX)
+    ]
+    for source in local[:: len(local) // CHECKED + 1]:
+        first = documents([source], Counts(), text_format=text_format, column=column)
+        next(first, None)
+        first.close()
+
+
 def documents(
     sources: Sequence[Source], counts: Counts, *, text_format: str = "auto", column: str = "text", first: int = 0
-) -> Iterator[Document]:
+) -> Generator[Document]:
     """Every document of every source, in order. Memory does not grow with the input.
 
     sources: to read

@@ -13,7 +13,6 @@ import sys
 import time
 import types
 
-from helpers import warm_processes
 from helpers.prepare_runs import VOCABULARY, arguments, contents, document, ended, files, kill_when, words
 import numpy as np
 import pytest
@@ -271,16 +270,17 @@ def test_a_mix_without_a_matching_source_is_refused_before_the_work(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_error_asks_whether_the_input_is_text(tmp_path):
+def test_a_file_that_cannot_be_read_is_named_before_the_work(tmp_path):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
-    (tmp_path / "text.txt").write_bytes(random.Random(0).randbytes(20_000))
-    with pytest.raises(command.UserError, match=r"one split \([\d,]+ sequences are not UTF-8: is it text\?\)"):
-        call(tmp_path, tmp_path / "out", heldout=1e-9)
-    run = warm_processes.run(
-        "tools.train_tokenizer", ["--input", tmp_path / "text.txt", "--vocab_size", "1100", "--out", tmp_path]
-    )
-    assert run.returncode == 0
-    assert re.search(r"^[\d,]{4,} sequences of the input are not UTF-8 and were replaced$", run.stdout, re.M)
+    (tmp_path / "a.txt").write_text(document(0))
+    out = tmp_path / "out"
+    for raw, fault in ((random.Random(0).randbytes(20_000), "binary data"), ("é".encode("latin-1") * 20, "iconv")):
+        (tmp_path / "text.txt").write_bytes(raw)
+        with pytest.raises(command.UserError, match=fault):
+            prepare.prepare([f"{tmp_path}/*.txt"], tmp_path / "tokenizer", out, workers=1)
+        options = ["--input", str(tmp_path / "text.txt"), "--vocab_size", "1100", "--out", str(out)]
+        assert re.search(rf"^error: {tmp_path}/text.txt .*{fault}", ended(["tools.train_tokenizer", *options])[1])
+        assert not out.exists()
 
 
 def test_an_impossible_out_for_a_vocabulary_is_named_before_the_work(tmp_path):

@@ -190,8 +190,8 @@ PLAIN_TEXTS = [
     "<p> is a tag that\n" + "nobody closed. " * 500, "<b>Title</b>\n" + "Long text. " * 900,
     "\tIndented.\n" * 9, "a,b\n" * 3 + "A line, with commas, in it.\n" * 9, "1\t2\nshort table in a text\n" * 5,
     "One,two,three.\nOne, two.\nNo comma.\n" * 9, "Name | Age\n--- | ---\nA | 3\n" * 3,
-    "PK is a name.", "BZhou", "MZ Smith", "ORC army", "Obj", "SEQ 4", "GIF images", "ID3 tags", "RIFF of rock", "II* MM",
-    "Rar! he said.", "%P DF", "GGUF model", "70707 is a number.", "---\ntitle: x\n---\nText.",
+    "PK is a name.", "BZhou", "MZ Smith", "ORC army", "Obj", "SEQ 4", "GIF images", "ID3 tags", "RIFF of rock",
+    "II* MM", "Rar! he said.", "%P DF", "GGUF model", "70707 is a number.", "---\ntitle: x\n---\nText.",
     "\x1b[1mBold\x1b[0m in a terminal.\f\n" * 9, "A stray\0 zero. " + "And text. " * 90, "word\x1a", "中文。" * 900,
 ]  # fmt: skip
 
