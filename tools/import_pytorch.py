@@ -1,10 +1,13 @@
-"""Imports a PyTorch model of Hugging Face as a checkpoint.
+"""Imports a PyTorch model of Hugging Face as a checkpoint, if asked with another vocabulary.
 
-python -m tools.import_pytorch --model DIR --out CKPT
+python -m tools.import_pytorch --model DIR --out CKPT [--tokenizer NEW]
 
-DIR has any BERT: of Hugging Face, or a TensorFlow checkpoint of google-research/bert. --config.init_from takes CKPT,
-and so does --workdir of tools.export_pytorch. CKPT/config.json has the config's `model` section, CKPT/tokenizer the
-vocabulary.
+DIR has any BERT: of Hugging Face, a TensorFlow checkpoint of google-research/bert, or a workdir. CKPT serves as
+--config.init_from and as --workdir of tools.export_pytorch. CKPT/config.json has the config's `model` section,
+CKPT/tokenizer the vocabulary.
+
+With --tokenizer, CKPT has the vocabulary NEW. A piece that DIR's vocabulary has, too, keeps its embedding; another gets
+the mean of those of the pieces into which DIR's tokenizer divides its text. It has to be trained before it is used.
 """
 
 import json
@@ -13,7 +16,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.core import storage
-    from bert_tpu.huggingface import hf, spare_rows
+    from bert_tpu.huggingface import hf, new_vocabulary, pretrained, spare_rows
     from bert_tpu.model import param_layout
     from bert_tpu.tokenizer import vocab
     from bert_tpu.training import checkpoint, orbax_setup
@@ -28,18 +31,32 @@ def main() -> None:
         "--model", required=True, help="directory written by save_pretrained, or a download of google-research/bert"
     )
     parser.add_argument("--out", required=True, help="directory to create")
+    parser.add_argument("--tokenizer", help="another vocabulary: a vocab.txt or its directory (default: the model's)")
+    parser.add_argument(
+        "--rows",
+        choices=new_vocabulary.ROWS,
+        default="mean",
+        help="with --tokenizer, for comparisons: draw the embeddings of pieces that the model lacks (copied), or all",
+    )
     args = parser.parse_args()
     orbax_setup.quiet()
     with storage.atomic_directory(args.out) as folder:
-        pretrained = hf.load(args.model)
-        vocab.save(pretrained.vocab, folder / "tokenizer")
-        config = json.dumps({"model": pretrained.model}, indent=1, sort_keys=True)
+        model = pretrained.load(args.model)
+        if args.tokenizer:
+            model, counts = new_vocabulary.transfer(model, vocab.load(args.tokenizer), args.rows)
+            print(
+                f"{args.tokenizer}: {counts.copied:,} pieces keep their embeddings, {counts.averaged:,} get the mean "
+                f"of pieces of the same text, {counts.none:,} have no such pieces and get the mean of all"
+                + ("" if args.rows == "mean" else f"; rows={args.rows}: the others are drawn")
+            )
+        vocab.save(model.vocab, folder / "tokenizer")
+        config = json.dumps({"model": model.model}, indent=1, sort_keys=True)
         (folder / "config.json").write_text(config + "\n")
-        spare_rows.write(folder, pretrained.spare)
-        checkpoint.save_params(folder, param_layout.pack(hf.complete(pretrained, SEED)))
-    if pretrained.absent:
-        print(f"{args.model} has no {', no '.join(pretrained.absent)}: initialized from seed {SEED}")
-    print(f"{args.out}: {', '.join(f'{key} {value}' for key, value in pretrained.model.items())}")
+        spare_rows.write(folder, model.spare)
+        checkpoint.save_params(folder, param_layout.pack(hf.complete(model, SEED)))
+    if model.absent:
+        print(f"{args.model} has no {', no '.join(model.absent)}: initialized from seed {SEED}")
+    print(f"{args.out}: {', '.join(f'{key} {value}' for key, value in model.model.items())}")
 
 
 if __name__ == "__main__":

@@ -101,10 +101,12 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
     return config["model"]
 
 
-def check_same(path: Path | str, section: Mapping[str, Any], vocabulary: vocab.Vocab) -> None:
+def check_same(
+    path: Path | str, section: Mapping[str, Any], vocabulary: vocab.Vocab, corpus: Path | str = "CORPUS"
+) -> None:
     """Raises UserError unless the weights at `path` mean the same in a model of `section` with `vocabulary`.
 
-    The message names every difference, with both values and a remedy.
+    The message names every difference, with both values and a remedy. corpus: where `vocabulary` is from
     """
     origin = load_origin(path)
     others = {key: origin.section[key] for key in MEANING if origin.section[key] != section[key]}
@@ -117,7 +119,10 @@ def check_same(path: Path | str, section: Mapping[str, Any], vocabulary: vocab.V
         remedies.append("to change the activation on purpose, import the model with another hidden_act in config.json")
     if difference := _vocabulary_difference(origin.vocabulary, vocabulary):
         differences.append(difference)
-        remedies.append(f"prepare the corpus with --tokenizer {origin.tokenizer}")
+        remedies.append(
+            f"prepare the corpus with --tokenizer {origin.tokenizer}, or give a copy of the model the corpus' pieces: "
+            f"python -m tools.import_pytorch --model {path} --tokenizer {corpus} --out COPY"
+        )
     if differences:
         raise command.UserError(f"{path} is another model: {', '.join(differences)}; {'; '.join(remedies)}")
 

@@ -123,7 +123,12 @@ def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
         raise command.UserError(
             f"the corpus in {cfg.data.dir} has a vocabulary of {lock.vocab_size:,} pieces and the model one of "
             f"{cfg.model.vocab_size:,}: "
-            + ("prepare it with the tokenizer of init_from or, if that is the corpus', " if cfg.init_from else "")
+            + (
+                "prepare it with the tokenizer of init_from, give init_from its pieces (tools.import_pytorch "
+                f"--model {cfg.init_from} --tokenizer {cfg.data.dir} --out COPY) or, if they are the corpus', "
+                if cfg.init_from
+                else ""
+            )
             + f"give --config.model.vocab_size={lock.vocab_size}"
         )
     if cfg.eval.num_batches and lock.content["heldout"]["texts"] < 2:
@@ -149,7 +154,7 @@ def _compile(
 
 def _init_from(cfg: ml_collections.ConfigDict, lock: store.Lock, group: hosts.Hosts, like: jobs.Params) -> jobs.Params:
     """The parameters of `cfg.init_from`, sharded as `like`. Raises UserError if they do not fit cfg.model."""
-    pretrained.check_same(cfg.init_from, cfg.model, vocab.load(lock.directory))
+    pretrained.check_same(cfg.init_from, cfg.model, vocab.load(lock.directory), lock.directory)
     start = pretrained.load(cfg.init_from)
     if start.absent and group.index == 0:
         absent = ", no ".join(start.absent)

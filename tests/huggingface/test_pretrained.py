@@ -124,7 +124,8 @@ def test_another_tokenizer_of_the_same_size_is_refused(keys, models, tmp_path, m
     start = place.joinpath(*kind.split("/")[1:])
     sentence = refusal(keys, start, tmp_path, monkeypatch)
     assert sentence.startswith(f"{start} is another model: {message}")
-    assert sentence.endswith(f"prepare the corpus with --tokenizer {folder}")
+    assert f"prepare the corpus with --tokenizer {folder}, or give a copy of the model the corpus' pieces" in sentence
+    assert sentence.endswith(f"--model {start} --tokenizer {keys['data.dir']} --out COPY")
 
 
 @pytest.mark.parametrize("kind", KINDS)
