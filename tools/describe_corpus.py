@@ -15,7 +15,7 @@ with command.imports():
     import numpy as np
 
     from bert_tpu.core import config
-    from bert_tpu.corpus import assemble, store, worker
+    from bert_tpu.corpus import assemble, lockfile, store, worker
     from bert_tpu.data import corpus_stats
     from bert_tpu.pretrain import pretraining
     from bert_tpu.tokenizer import vocab
@@ -78,6 +78,7 @@ def lines(
         yield (f"{split:44}{counts['documents']:>12,}{counts['sentences']:>12,}{counts['tokens']:>16,}"
                f"{counts['unknown_share']:>8.3%}")  # fmt: skip
     yield f"unigram entropy {lock.unigram_entropy:.3f} nats"
+    yield from filter(None, (lockfile.sentence_summary(content), lock.pair_warning and f"warning: {lock.pair_warning}"))
 
     yield "\ncleaning"
     for reason in (*worker.COUNTS, *assemble.REASONS.values()):

@@ -31,7 +31,10 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
         help="text files, also .gz .xz .bz2 .zst, tfds:NAME (in TFDS_DATA_DIR), or hf://datasets/OWNER/NAME/PATH",
     )
     parser.add_argument("--tokenizer", required=True, help="vocab.txt or directory of tokenizer files")
-    parser.add_argument("--out", required=True, help="directory of the corpus")
+    parser.add_argument("--out", help="directory of the corpus")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="only print N documents as they would be stored; needs no --out"
+    )
     parser.add_argument("--scratch", default="", metavar="DIR", help="local directory to work in if --out is gs://...")
     parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
     parser.add_argument("--heldout", type=float, default=0.01, help="share of documents for evaluation (default: 0.01)")
@@ -72,6 +75,15 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
 def main() -> None:
     """Prepares the corpus and prints its counts."""
     args, beam_options = parse_args()
+    options = {name: getattr(args, name) for name in worker.Options._fields}
+    if args.sample is not None:
+        for line in prepare.sample(
+            args.input, args.tokenizer, args.sample, decontaminate=args.decontaminate, **options
+        ):
+            print(line)
+        return
+    if not args.out:
+        raise command.UserError("--out is missing; name a folder for the corpus, or look at documents with --sample 5")
     # The work of an earlier run must not count for this run's speed.
     folder = epath.Path(args.scratch or args.out)
     fresh = not any((folder / name).exists() for name in (prepare.PLAN, store.LOCKFILE))
@@ -85,7 +97,7 @@ def main() -> None:
         scratch=args.scratch,
         runner=args.runner,
         beam_options=beam_options,
-        **{name: getattr(args, name) for name in worker.Options._fields},
+        **options,
     )
     seconds = time.perf_counter() - start
     for split in store.SPLITS:
@@ -94,11 +106,14 @@ def main() -> None:
             f"{split:8}{part['documents']:>12,} documents of {part['texts']:,} texts {part['sentences']:>13,} "
             f"sentences {part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
         )
+    print(lockfile.sentence_summary(lock.content))
     for sentence in decoding.report(lock.content):
         print(sentence)
     print(f"cleaning: {lockfile.cleaning_summary(lock.content) or 'nothing to do'}")
     if lock.content["heldout"]["texts"] < 2:
         print("one held-out text is too few to evaluate on: prepare into another --out with a larger --heldout")
+    if lock.pair_warning:
+        print(f"warning: {lock.pair_warning}")
     tokens = sum(lock.content[split]["tokens"] for split in store.SPLITS)
     speed = f", {tokens / seconds:,.0f} tokens/s" if fresh else ""
     print(f"{args.out}: done in {seconds:.1f} s{speed}")

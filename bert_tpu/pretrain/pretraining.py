@@ -99,6 +99,8 @@ def run(
 def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -> trainer.Training:
     """The training that `cfg` describes. Opens its corpus. group: the hosts that train; None: this process alone."""
     job, spec, lock = make_job(cfg), make_batch_spec(cfg), open_corpus(cfg)
+    if lock.pair_warning and find_objective(cfg) is mlm_nsp.OBJECTIVE and (group is None or group.index == 0):
+        print(f"warning: {lock.pair_warning}", file=sys.stderr)
     return trainer.Training(
         job=job,
         schedule=spec,
@@ -130,6 +132,11 @@ def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
                 else ""
             )
             + f"give --config.model.vocab_size={lock.vocab_size}"
+        )
+    if lock.content["train"]["texts"] < 2:
+        raise command.UserError(
+            f"the corpus in {cfg.data.dir} has a single training text, and a random B comes from another: prepare it "
+            "again with more documents"
         )
     if cfg.eval.num_batches and lock.content["heldout"]["texts"] < 2:
         raise command.UserError(

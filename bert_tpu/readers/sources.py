@@ -153,6 +153,11 @@ def _read(source: Source, counts: Counts, text_format: str, column: str) -> tupl
     return kind.form, _file(source, counts, kind, column)
 
 
+def form(source: Source, text_format: str) -> str:
+    """The format of a source: a key of formats.READERS, parquet or tfds. text_format: one of FORMATS."""
+    return "tfds" if source.path.startswith(tfds.PREFIX) else _kind(source, text_format)[1]
+
+
 def open_raw(source: Source) -> io.BufferedReader:
     """Opens the bytes of a file, which may be in a bucket or on the Hub, as they are stored."""
     if source.path.startswith(hub.PREFIX):

@@ -256,7 +256,7 @@ def test_a_split_without_documents_is_refused_with_the_fix(tmp_path):
         small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(command.UserError, match=r"puts all documents \(1\) into one split; delete .* and try more doc"):
-        small(tmp_path, document(0), heldout=0.5)
+        small(tmp_path, document(0), heldout=0.5, format="file")
 
 
 def test_the_error_names_options_that_leave_out_all_text(tmp_path):

@@ -1,5 +1,7 @@
 """Each objective trains, and its losses and metrics reach the lines, the health checks and the reports of a run."""
 
+import json
+
 from helpers import small_bert, tiny_runs
 import numpy as np
 import pytest
@@ -74,3 +76,39 @@ def test_a_config_selects_its_objective_and_a_wrong_name_is_refused():
     cfg.objective = "rtd"
     with pytest.raises(command.UserError, match=r"config.objective is 'rtd': give mlm_nsp or mlm"):
         pretraining.find_objective(cfg)
+
+
+def altered(corpus_dir, directory, **train):
+    """Writes a lockfile like that of `corpus_dir`, with other numbers of its training split."""
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        (directory / name).write_bytes((corpus_dir / name).read_bytes())
+    content = json.loads((corpus_dir / "corpus.json").read_text())
+    content["train"] |= train
+    (directory / "corpus.json").write_text(json.dumps(content))
+    return str(directory)
+
+
+def test_a_corpus_of_single_sentences_is_named_at_the_start_unless_nsp_is_off(
+    corpus_dir, tmp_path, tmp_path_factory, capsys
+):
+    content = json.loads((corpus_dir / "corpus.json").read_text())
+    documents = content["train"]["documents"]
+    values = tiny_runs.keys(corpus_dir, tmp_path_factory)
+    values["data.dir"] = altered(corpus_dir, tmp_path, single_sentence_documents=documents)
+    cfg = tiny_runs.configured(values).unlock()
+    pretraining.training(cfg)
+    assert f"warning: {documents:,} of {documents:,} training documents have one sent" in capsys.readouterr().err
+    cfg.objective = "mlm"
+    pretraining.training(cfg)
+    del content["train"]["single_sentence_documents"]  # as in a corpus of an older release
+    (tmp_path / "corpus.json").write_text(json.dumps(content))
+    cfg.objective = "mlm_nsp"
+    pretraining.training(cfg)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_corpus_of_one_text_is_refused_before_anything_is_compiled(corpus_dir, tmp_path, tmp_path_factory):
+    values = tiny_runs.keys(corpus_dir, tmp_path_factory)
+    values["data.dir"] = altered(corpus_dir, tmp_path, texts=1)
+    with pytest.raises(command.UserError, match="has a single training text"):
+        pretraining.training(tiny_runs.configured(values))

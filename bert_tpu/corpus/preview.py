@@ -1,0 +1,180 @@
+"""Looks at the beginnings of some sources before hours are spent: warnings, and documents as they are trained on."""
+
+from collections.abc import Iterator, Sequence
+import itertools
+import os
+import random
+from typing import NamedTuple
+
+import numpy as np
+import tokenizers
+
+from bert_tpu.core import command
+from bert_tpu.corpus import clean, contamination, store, worker, wrapping
+from bert_tpu.readers import sources
+from bert_tpu.tokenizer import encoding
+
+CHECKED = 4  # sources that are checked; one on the Hub costs seconds
+CHECKED_CHARS = 1 << 18  # of each of these
+SAMPLED = 16  # sources at most from which documents are drawn
+SAMPLED_CHARS = 1 << 20  # of each of these
+ONE_DOCUMENT = 32 << 20  # characters without a blank line; no document of one file among several is so long
+FEW = 50  # documents that say little about all
+FEW_PARAGRAPHS = 5  # documents of a file, each of which may be a paragraph of a wrapped text
+SHOWN, SHOWN_CHARS = 30, 600  # sentences of a document, and characters of a sentence, that are printed
+
+
+def check(files: Sequence[sources.Source], options: worker.Options) -> list[str]:
+    """Returns warnings about the documents at the beginning of some of the files.
+
+    Raises UserError for plain text without blank lines, which would be one document, and whatever reading raises.
+    """
+    single = unsplit = total = 0
+    wrapped = ""
+    for number in range(0, len(files), -(-len(files) // CHECKED)):
+        documents = list(_beginning(files[number], number, options, CHECKED_CHARS))
+        if sources.form(files[number], options.format) == "text":
+            _check_blank_lines(files, number, options, documents)
+            text = "\n\n".join(document.text for document in documents)
+            if len(documents) >= FEW_PARAGRAPHS and wrapping.join(text) is not text:
+                wrapped = wrapped or files[number].path
+        for document in documents:
+            found, changes = _sentences(document.plain(), options)
+            single += len(found) == 1
+            unsplit += "unsplit_documents" in changes
+            total += bool(found)
+    warnings = []
+    if wrapped:
+        warnings.append(
+            f"the lines of {wrapped} are wrapped, and each of its paragraphs is a document, because blank lines end "
+            "documents: if a file is a document, give --format file"
+        )
+    if total >= FEW and single > total / 2:
+        warnings.append(f"{single:,} of the first {total:,} documents have one sentence; {store.ONE_SENTENCE}")
+    if total >= FEW and unsplit > total / 10:
+        warnings.append(
+            f"{unsplit:,} of the first {total:,} documents have a sentence of more than 1,000 characters: look at them "
+            "with --sample 20"
+        )
+    return warnings
+
+
+def _check_blank_lines(
+    files: Sequence[sources.Source], number: int, options: worker.Options, documents: list[sources.Document]
+) -> None:
+    """Raises UserError if a file of plain text is one document. documents: those at its beginning."""
+    is_piece = any(document.piece for document in documents[:1])
+    if any(document.number for document in documents) or not (is_piece or len(files) == 1):
+        return
+    size = 0  # a first document may be long: then the file is read until a second one begins
+    for document in _beginning(files[number], number, options, ONE_DOCUMENT):
+        size += len(document.text)
+        if document.number:
+            return
+    if size >= ONE_DOCUMENT or (size and len(files) == 1):
+        raise command.UserError(
+            f"{files[number].path} has no blank line and so is one document: put a blank line after each document "
+            "(sed G puts one after each line), or give several files with --format file if each is a document"
+        )
+
+
+def _beginning(source: sources.Source, number: int, options: worker.Options, chars: int) -> Iterator[sources.Document]:
+    """Yields the first documents of a source, until they have `chars` characters."""
+    counts = sources.Counts()
+    for document in sources.documents(
+        [source], counts, text_format=options.format, column=options.column, first=number
+    ):
+        yield document
+        chars -= len(document.text)
+        if chars <= 0:
+            return
+
+
+def _sentences(plain: str, options: worker.Options) -> tuple[list[str], tuple[str, ...]]:
+    return clean.to_sentences(plain, options.normal_form, options.keep_licence, options.language)
+
+
+class Sampler(NamedTuple):
+    """The settings with which documents are shown."""
+
+    options: worker.Options
+    encoder: encoding.Encoder
+    passages: contamination.Passages | None = None  # test text, which is left out
+
+    def lines(self, files: Sequence[sources.Source], count: int) -> Iterator[str]:
+        """Yields lines that show `count` documents, drawn at random from the beginnings of some of the files.
+
+        The same files give the same documents. Of all kinds of files, by folder and suffix, some are read.
+        """
+        numbers = _draw_sources(files, count)
+        drawn = [self._draw(files[number], number, count) for number in numbers]
+        taken = [document for round_ in itertools.zip_longest(*drawn) for document in round_ if document][:count]
+        yield (
+            f"{len(taken)} documents, drawn from the first {SAMPLED_CHARS >> 20} MiB of text of {len(numbers):,} of "
+            f"{len(files):,} sources; duplicates and --mix act on all documents, later"
+        )
+        for document in sorted(taken, key=lambda document: (document.source, document.number)):
+            yield from self._show(document, files[document.source].path)
+
+    def _draw(self, source: sources.Source, number: int, count: int) -> list[sources.Document]:
+        """Returns up to `count` documents at the beginning of a source, in random order."""
+        draw = random.Random(f"{number} {source.path}")
+        ranked = [(draw.random(), document) for document in _beginning(source, number, self.options, SAMPLED_CHARS)]
+        return [document for _, document in sorted(ranked, key=lambda pair: pair[0])[:count]]
+
+    def _show(self, document: sources.Document, path: str) -> Iterator[str]:
+        plain = document.plain()
+        found, changes = _sentences(plain, self.options)
+        tokens = [self.encoder.tokenizer.encode(sentence, add_special_tokens=False) for sentence in found]
+        notes = [name.replace("_", " ") for name in changes]
+        if document.is_markup:
+            notes.append(f"markup removed: {len(document.text) - len(plain):,} of {len(document.text):,} characters")
+        sizes = [len(code.ids) for code in tokens]
+        if sum(sizes) < self.options.min_tokens:
+            notes.append(f"left out: fewer than {self.options.min_tokens} tokens")
+        yield ""
+        name = f"{path}, document {document.number + 1:,}{' (a piece)' if document.piece else ''}"
+        count = sum(map(bool, sizes))
+        yield f"{name}: {count:,} sentence{'s' * (count != 1)}, {sum(sizes):,} tokens" + "".join(
+            f"; {n}" for n in notes
+        )
+        if not found and plain.strip():
+            yield f"      {' '.join(plain.split())[:SHOWN_CHARS]}"
+        is_test = self._is_test([code.ids for code in tokens])
+        unknown: dict[str, None] = {}
+        for i, (sentence, code) in enumerate(zip(found, tokens, strict=True)):
+            unknown |= dict.fromkeys(_unknown(sentence, code, self.encoder.unknown))
+            if i < SHOWN:
+                text = " ".join(code.tokens) or "(no token)"
+                rest = f" ... {len(text):,} characters" if len(text) > SHOWN_CHARS else ""
+                yield f"{i + 1:4}  {'(test text, left out) ' if is_test[i] else ''}{text[:SHOWN_CHARS]}{rest}"
+        if len(found) > SHOWN:
+            yield f"      ... and {len(found) - SHOWN:,} more sentences"
+        if unknown:
+            yield f"      [UNK] is {' '.join(list(unknown)[:20])}"[:SHOWN_CHARS]
+
+    def _is_test(self, codes: list[list[int]]) -> np.ndarray:
+        if self.passages is None or not codes:
+            return np.zeros(len(codes), bool)
+        lengths = np.array([len(code) for code in codes], np.uint32)
+        tokens = np.array(list(itertools.chain.from_iterable(codes)), np.uint16)
+        return contamination.is_test_text(
+            self.passages, store.Shard(tokens, lengths, np.array([len(codes)], np.uint32), np.zeros(1, np.uint32))
+        )
+
+
+def _unknown(sentence: str, code: tokenizers.Encoding, unknown: int) -> Iterator[str]:
+    """Yields the text of each [UNK] in a sentence."""
+    for token, (start, end) in zip(code.ids, code.offsets, strict=True):
+        if token == unknown:
+            yield sentence[start:end][:40]
+
+
+def _draw_sources(files: Sequence[sources.Source], count: int) -> list[int]:
+    """Returns the numbers of up to SAMPLED files, of each kind in turn: of each folder and suffix."""
+    kinds: dict[tuple[str, str], list[int]] = {}
+    for number in random.Random(0).sample(range(len(files)), len(files)):
+        folder, name = os.path.split(files[number].path)
+        kinds.setdefault((folder, os.path.splitext(name)[1]), []).append(number)
+    turns = itertools.zip_longest(*(kinds[kind] for kind in sorted(kinds)))
+    return [number for turn in turns for number in turn if number is not None][: min(count, SAMPLED)]

@@ -1,0 +1,160 @@
+"""A look at the input before the work names what would be lost, and shows documents as they are trained on."""
+
+import gzip
+import json
+import random
+import textwrap
+
+from helpers import warm_processes
+from helpers.prepare_runs import VOCABULARY, contents, document, words
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.corpus import prepare, preview, sentences, worker
+from bert_tpu.readers import sources
+from bert_tpu.tokenizer import encoding, vocab
+
+SENTENCES = [sentence for seed in range(40) for sentence in sentences.split(document(seed))]
+PARAGRAPHS = [" ".join(SENTENCES[i : i + 5]) for i in range(0, 300, 5)]
+WRAPPED = [textwrap.fill(paragraph, 66) for paragraph in PARAGRAPHS]
+
+
+def check(tmp_path, content, name="text.txt", **options):
+    """The warnings about one file."""
+    (tmp_path / name).write_text(content)
+    return preview.check(sources.find([str(tmp_path / name)]), worker.Options(**options))
+
+
+def test_a_blank_line_after_each_sentence_is_named(tmp_path):
+    [warning] = check(tmp_path, "\n\n".join(SENTENCES))
+    total = f"{len(SENTENCES):,}"
+    assert warning.startswith(f"{total} of the first {total} documents have one sentence")
+    assert "a blank line" in warning
+    assert "configs/mlm.py" in warning
+    assert check(tmp_path, "\n\n".join(map(document, range(60)))) == []
+
+
+def test_short_records_of_any_kind_are_named(tmp_path):
+    titles = "\n".join(json.dumps({"title": line}) for line in SENTENCES)
+    [warning] = check(tmp_path, titles, "titles.jsonl", column="title")
+    assert "have one sentence" in warning
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
+def test_text_without_blank_lines_is_refused_before_the_work(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(sources, "DOCUMENT_CHARS", 2000)  # as if the file were larger than this
+    for lines in (SENTENCES[:9], SENTENCES):
+        content = "\n".join(lines).encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        files = sources.find([str(tmp_path / name)])
+        with pytest.raises(
+            command.UserError, match=rf"{name} has no blank line .* blank line after each document .* --"
+        ):
+            preview.check(files, worker.Options())
+        assert preview.check(files, worker.Options(format="file")) == []
+
+
+def test_many_files_of_one_document_each_are_fine_unless_one_is_very_large(tmp_path, monkeypatch):
+    for i in range(3):
+        (tmp_path / f"{i}.txt").write_text(document(i))
+    files = sources.find([str(tmp_path / "*.txt")])
+    assert preview.check(files, worker.Options()) == []
+    monkeypatch.setattr(sources, "DOCUMENT_CHARS", 300)
+    assert preview.check(files, worker.Options()) == []
+    monkeypatch.setattr(preview, "ONE_DOCUMENT", 500)
+    with pytest.raises(command.UserError, match=r"0\.txt has no blank line"):
+        preview.check(files, worker.Options())
+
+
+def test_a_first_document_that_is_long_is_no_reason_to_refuse(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "DOCUMENT_CHARS", 2000)
+    long = "\n".join(document(i) for i in range(5))
+    assert check(tmp_path, "\n\n".join([long, *map(document, range(10))])) == []
+
+
+def test_a_wrapped_book_whose_paragraphs_count_as_documents_is_named(tmp_path):
+    [warning] = check(tmp_path, "\n\n".join(WRAPPED))
+    assert "text.txt are wrapped" in warning
+    assert warning.endswith("give --format file")
+    assert check(tmp_path, "\n\n".join(WRAPPED), format="file") == []
+
+
+def test_text_whose_sentences_nothing_splits_is_named(tmp_path):
+    draw = random.Random(0)
+    lao = ["".join(draw.choices("ກຂຄງຈສຊຍດຕ ", k=1200)) for _ in range(2 * preview.FEW)]
+    warnings = check(tmp_path, "\n\n".join(f"{line}\n{line}" for line in lao))
+    assert any("more than 1,000 characters" in warning for warning in warnings)
+
+
+def sample(tmp_path, inputs, count, **options):
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    return "\n".join(
+        prepare.sample([str(tmp_path / name) for name in inputs], tmp_path / "tokenizer", count, **options)
+    )
+
+
+def test_a_sample_shows_documents_of_each_kind_as_a_corpus_would_have_them(tmp_path):
+    book = f"Head.\n*** START OF THE PROJECT GUTENBERG EBOOK A ***\n{WRAPPED[0]}\n☃ brank.\n"
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "a.txt").write_text(book)
+    (tmp_path / "c.jsonl").write_text("\n".join(json.dumps({"text": document(i)}) for i in range(100)))
+    page = "<page><title>X</title><ns>0</ns><revision><text>'''Brank''' stinkt [[Stash|lamp]].</text></revision></page>"
+    dump = '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/">' + page + "</mediawiki>"
+    (tmp_path / "d.xml").write_text(dump)
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    before = sorted(tmp_path.rglob("*"))
+    text = sample(tmp_path, ["books/*.txt", "c.jsonl", "d.xml"], 3)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "a.txt, document 1: " in text
+    assert text.count("licence removed") == 1
+    assert "\n      [UNK] is stinkt" in text
+    assert " ☃" in text
+    assert "c.jsonl, document " in text
+    assert "d.xml, document 1: 1 sentence, " in text
+    assert "markup removed: " in text
+    assert text == sample(tmp_path, ["books/*.txt", "c.jsonl", "d.xml"], 3)
+    lines = text.split("c.jsonl")[1].split("\n\n")[0].split("\n")[1:]
+    shown = [line[6:] for line in lines if line[:4].strip().isdigit()]
+    encode = vocab.tokenizer(VOCABULARY).encode
+    corpus = [[" ".join(encode(s).tokens) for s in sentences.split(document(i))] for i in range(100)]
+    assert shown in corpus
+
+
+def test_a_sample_is_random_and_says_what_is_left_out(tmp_path):
+    (tmp_path / "text.txt").write_text("\n\n".join(map(document, range(200))))
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "test.txt").write_text("\n".join(map(document, range(200))))
+    text = sample(tmp_path, ["text.txt"], 5, decontaminate=str(tmp_path / "bench"), min_tokens=10**6)
+    lines = [line for line in text.split("\n") if "text.txt, document" in line]
+    numbers = [int(line.split("document ")[1].split(":")[0]) for line in lines]
+    assert len(numbers) == 5
+    assert max(numbers) > 20
+    assert text.count("left out: fewer than 1000000 tokens") == 5
+    assert text.count("(test text, left out)") > 50
+    with pytest.raises(command.UserError, match="--sample 0 is less than 1"):
+        sample(tmp_path, ["text.txt"], 0)
+
+
+def test_only_the_beginning_of_a_source_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(preview, "SAMPLED_CHARS", 5000)
+    (tmp_path / "text.jsonl").write_text("\n".join(json.dumps({"text": document(i)}) for i in range(90)) + "\nbroken")
+    encoder = encoding.Encoder(VOCABULARY)
+    sampler = preview.Sampler(worker.Options(), encoder)
+    assert len([*sampler.lines(sources.find([str(tmp_path / "text.jsonl")]), 3)]) > 10
+
+
+def test_the_command_needs_out_or_sample_and_reports_sentences(tmp_path):
+    (tmp_path / "text.txt").write_text("\n\n".join(SENTENCES))
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    argv = words(tmp_path, tmp_path / "out")
+    run = warm_processes.run(argv[0], argv[1:])
+    assert (run.returncode, run.stderr.count("warning: ")) == (0, 1)
+    train = contents(prepare.store.read(tmp_path / "out"), "train")
+    single = sum(len(d) == 1 for d in train)
+    assert f"median 1, mean 1.0; {single:,} documents (100.0%) have one" in run.stdout
+    assert f"warning: {single:,} of {len(train):,} training documents have one sentence" in run.stdout
+    described = warm_processes.run("tools.describe_corpus", [tmp_path / "out"]).stdout
+    assert f"warning: {single:,} of {len(train):,} training" in described
+    argv = ["--input", tmp_path / "text.txt", "--tokenizer", tmp_path / "tokenizer"]
+    assert warm_processes.run("tools.prepare_corpus", argv).stderr.startswith("error: --out is missing; ")
+    assert warm_processes.run("tools.prepare_corpus", [*argv, "--sample", "2"]).stdout.startswith("2 documents, ")
