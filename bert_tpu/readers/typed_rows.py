@@ -1,8 +1,9 @@
 """Reads rows whose values have types: JSON lines, arrays of JSON objects, Parquet. Spells the values as text."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 import json
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -11,6 +12,7 @@ from bert_tpu.core import command
 
 JSON = (".jsonl", ".json")
 PARQUET = ".parquet"
+MAGIC = b"PAR1"  # first bytes of a Parquet file
 KINDS: dict[type, str] = {str: "text", bool: "a truth value", int: "a number", float: "a number"}
 
 NOT_ROWS = (
@@ -104,6 +106,24 @@ def _is_object(content: str) -> bool:
         return False
 
 
+def is_parquet(path: str | Path) -> bool:
+    """Whether a file begins as a Parquet file."""
+    with epath.Path(path).open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def schema(path: str) -> Any:
+    """The pyarrow schema of a Parquet file. Raises UserError that names the file."""
+    command.require(path, "pyarrow", extra="corpus")
+    from pyarrow import lib, parquet
+
+    try:
+        with epath.Path(path).open("rb") as raw:
+            return parquet.read_schema(raw)
+    except (lib.ArrowException, OSError) as error:
+        raise command.UserError(f"{path} is damaged or not a Parquet file ({error}); fetch or make it again") from None
+
+
 def parquet(path: str, wanted: Iterable[str]) -> Table:
     """The rows of a Parquet file, with the values of the columns `wanted`. Raises UserError that names the file."""
     command.require(path, "pyarrow", extra="corpus")
@@ -133,13 +153,37 @@ def _columns(file: Any, names: list[str]) -> Iterator[tuple[str, Any]]:
     return ((name, table.column(name)) for name in names)
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
+def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """Returns column -> names of the classes 0, 1, ..., from what Hugging Face's datasets write into a schema."""
+    return {name: feature["names"] for name, feature in _features(metadata).items() if _is_class(feature)}
+
+
+def list_class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """The same as column -> names of classes, for columns whose values are lists of classes.
+
+    metadata: of a Parquet file's schema
+    """
+    items = {name: _item(feature) for name, feature in _features(metadata).items()}
+    return {name: item["names"] for name, item in items.items() if _is_class(item)}
+
+
+def _item(feature: Any) -> Any:
+    """The feature of a list's items; older releases of datasets write a list of it."""
+    if isinstance(feature, list):
+        return feature[0] if feature else None
+    return feature.get("feature") if isinstance(feature, dict) else None
+
+
+def _features(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {name: feature["names"] for name, feature in features.items() if feature.get("_type") == "ClassLabel"}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError):
         return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _is_class(feature: Any) -> bool:
+    return isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
 
 
 def _class(path: str, row: int, value: Any, classes: list[str]) -> str | None:

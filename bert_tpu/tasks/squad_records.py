@@ -5,13 +5,10 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from etils import epath
-
 from bert_tpu.core import command
 from bert_tpu.readers import tabular, typed_rows
 
 KINDS = {str: "text", list: "list", int: "whole number"}
-PARQUET = b"PAR1"
 ROW = ("id", "context", "question", "answers", "is_impossible")  # columns of a Parquet file
 
 
@@ -69,9 +66,7 @@ def _paragraphs(where: str, item: Any) -> Iterable[tuple[str, Any]]:
 
 def _items(path: str | Path) -> Iterator[tuple[str, Any]]:
     """Yields articles, paragraphs or rows with their places."""
-    with epath.Path(path).open("rb") as file:
-        is_parquet = file.read(len(PARQUET)) == PARQUET
-    if is_parquet:
+    if typed_rows.is_parquet(path):
         table = typed_rows.parquet(str(path), ROW)
         yield from ((f"{path}: row {number}", row) for number, row in zip(table.numbers, table.rows, strict=True))
         return

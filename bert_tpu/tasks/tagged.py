@@ -1,13 +1,14 @@
 """Reads the sentences of a split, a tag for each word: from columns, JSON lines or TFDS."""
 
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 from etils import epath
 
 from bert_tpu.core import command
-from bert_tpu.readers import tabular, tfds
-from bert_tpu.tasks import conll, conll_columns, tag_schemes, tagged_json
+from bert_tpu.readers import tabular, tfds, typed_rows
+from bert_tpu.tasks import conll, conll_columns, tag_schemes, tagged_rows
 
 
 class Sentences(NamedTuple):
@@ -45,13 +46,12 @@ def from_files(folder: str, names: dict[str, str], word: str, tag: str) -> dict[
     choice, train = conll_columns.Choice(0, None), None
     for split, name in names.items():
         path = epath.Path(folder) / name
-        content = tabular.text(path)
-        if tagged_json.is_json(content):
-            words, tags, rows, note = tagged_json.read(path, content, word, tag, may_lack_tags=split == "test")
-            numbers = [[row] * len(sentence) for row, sentence in zip(rows, words, strict=True)]
-            splits[split] = Sentences(words, tags, f"{path} row", numbers, note)
+        rows = _rows(path, word, tag, may_lack_tags=split == "test")
+        if rows:
+            numbers = [[row] * len(sentence) for row, sentence in zip(rows.rows, rows.words, strict=True)]
+            splits[split] = Sentences(rows.words, rows.tags, f"{path} row", numbers, rows.note)
             continue
-        table = conll.read(path, content)
+        table = conll.read(path, tabular.text(path))
         if not table.sentences:
             raise command.UserError(f"{folder} has no sentences in {name}; fetch or make it again")
         if train is None or table.width != train.width:
@@ -84,6 +84,16 @@ def from_tfds(dataset: str, names: dict[str, str], word: str, tag: str) -> dict[
             [[i] * len(words[i]) for i in kept],
         )
     return splits
+
+
+def _rows(path: Path, word: str, tag: str, *, may_lack_tags: bool) -> tagged_rows.Read | None:
+    """Returns the sentences of a file of rows with lists; None for a file of columns."""
+    if typed_rows.is_parquet(path):
+        return tagged_rows.read_parquet(path, word, tag, may_lack_tags=may_lack_tags)
+    content = tabular.text(path)
+    if tagged_rows.is_json(content):
+        return tagged_rows.read_json(path, content, word, tag, may_lack_tags=may_lack_tags)
+    return None
 
 
 def _from_columns(table: conll.Table, choice: conll_columns.Choice) -> Sentences:

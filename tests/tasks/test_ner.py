@@ -265,6 +265,26 @@ def test_json_has_lists_of_words_and_tags(tmp_path):
     assert task.labels == ("X", "Y")
 
 
+def test_parquet_has_lists_and_the_names_of_classes(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    names = ["O", "B-PER", "I-PER"]
+    rows = [row | {"ner_tags": [names.index(tag) for tag in row["ner_tags"]]} for row in ROWS]
+    table = pyarrow.Table.from_pylist(rows)
+    write(tmp_path, {"a.jsonl": "\n".join(map(json.dumps, ROWS))})
+    wanted = load(tmp_path, train="a.jsonl").splits["train"]
+    label = {"names": names, "_type": "ClassLabel"}
+    for feature in ({"feature": label, "_type": "List"}, [label]):
+        info = json.dumps({"info": {"features": {"ner_tags": feature, "id": {"dtype": "string", "_type": "Value"}}}})
+        parquet.write_table(table.replace_schema_metadata({"huggingface": info}), tmp_path / "a.parquet")
+        for a, b in zip(wanted, load(tmp_path, train="a.parquet").splits["train"], strict=True):
+            assert (a == b).all()
+    parquet.write_table(table, tmp_path / "plain.parquet")
+    with pytest.raises(command.UserError, match=r"plain.parquet row 1 has numbers under 'ner_tags'; write the names"):
+        load(tmp_path, train="plain.parquet")
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

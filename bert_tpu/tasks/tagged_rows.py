@@ -1,11 +1,12 @@
-"""Reads tagged sentences from JSON: an object a line, or a list of objects, each with lists of words and tags."""
+"""Reads tagged sentences from rows with lists of words and tags: JSON lines, a list of JSON objects, or Parquet."""
 
+from collections.abc import Mapping
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bert_tpu.core import command
-from bert_tpu.readers import tabular
+from bert_tpu.readers import tabular, typed_rows
 from bert_tpu.tasks import conll
 
 WORD_KEYS = ("tokens", "words")
@@ -29,13 +30,34 @@ def is_json(content: str) -> bool:
     return start.startswith("[") and start[1:].lstrip()[:1] in ("{", "]")
 
 
-def read(path: str | Path, content: str, word: str, tag: str, *, may_lack_tags: bool) -> Read:
-    """Returns the sentences of a file. Raises UserError, with the row, for what is not a text for each word.
+def read_json(path: str | Path, content: str, word: str, tag: str, *, may_lack_tags: bool) -> Read:
+    """Returns the sentences of a JSON file. Arguments and errors are those of `read_parquet`."""
+    return _read(path, _records(path, content), word, tag, {}, may_lack_tags=may_lack_tags)
+
+
+def read_parquet(path: str | Path, word: str, tag: str, *, may_lack_tags: bool) -> Read:
+    """Returns the sentences of a Parquet file. Raises UserError, with the row, for what is not a text for each word.
+
+    Tags may be the numbers of classes whose names Hugging Face's datasets has written into the file.
 
     word, tag: keys of the lists; "" to find them
     may_lack_tags: whether a file without any other list than that of words is read
     """
-    records = _records(path, content)
+    schema = typed_rows.schema(str(path))
+    table = typed_rows.parquet(str(path), tuple(schema.names))
+    names = typed_rows.list_class_names(schema.metadata or {})
+    return _read(path, list(zip(table.numbers, table.rows, strict=True)), word, tag, names, may_lack_tags=may_lack_tags)
+
+
+def _read(
+    path: str | Path,
+    records: list[tuple[int, dict[str, Any]]],
+    word: str,
+    tag: str,
+    names: Mapping[str, list[str]],
+    *,
+    may_lack_tags: bool,
+) -> Read:
     if not records:
         raise command.UserError(f"{path} has no sentences; fetch or make it again")
     first = records[0][1]
@@ -49,8 +71,8 @@ def read(path: str | Path, content: str, word: str, tag: str, *, may_lack_tags: 
         )
     words, tags, rows = [], [], []
     for row, record in records:
-        sentence = _texts(record, word, f"{path} row {row}")
-        labels = _texts(record, tag, f"{path} row {row}") if tag else []
+        sentence = _texts(record, word, f"{path} row {row}", [])
+        labels = _texts(record, tag, f"{path} row {row}", names.get(tag, [])) if tag else []
         if tag and len(labels) != len(sentence):
             raise command.UserError(
                 f"{path} row {row} has {len(sentence)} words but {len(labels)} tags; give each word one"
@@ -87,10 +109,13 @@ def _parse(line: str) -> Any:
         return None
 
 
-def _texts(record: dict[str, Any], key: str, where: str) -> list[str]:
+def _texts(record: dict[str, Any], key: str, where: str, names: list[str]) -> list[str]:
+    """Returns the texts of a list; of numbers, the names of these classes."""
     values = record.get(key)
     if not isinstance(values, list):
         raise command.UserError(f"{where} has no list under {key!r}; give one text for each word")
+    if names and all(type(value) is int and 0 <= value < len(names) for value in values):
+        values = [names[value] for value in values]
     if any(isinstance(value, int) for value in values):
         raise command.UserError(
             f"{where} has numbers under {key!r}; write the names of the classes, which Hugging Face's datasets has as "
