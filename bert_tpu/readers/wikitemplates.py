@@ -116,6 +116,8 @@ def _joined(plain: str, unnamed: list[str], named: dict[str, str]) -> str:
     if plain == "val":
         unnamed = [f"{unnamed[0]} ± {unnamed[1]}" if len(unnamed) > 1 else unnamed[0]]
         unnamed += [f"× 10^{named['e']}"] if "e" in named else []
+    if plain in wikiwords.UNITS and len(unnamed) > 2 and unnamed[2] in ("2", "3"):
+        unnamed = [unnamed[0], unnamed[1] + "²³"[int(unnamed[2]) - 2]]
     unit = named.get("u") or named.get("ul") or ""
     return " ".join(word for word in [*unnamed[:3], unit] if word)
 
@@ -158,18 +160,17 @@ def _japanese(unnamed: list[str], named: dict[str, str]) -> str:
 
 def _century(unnamed: list[str], named: dict[str, str]) -> str:
     """Returns a century in French: {{s|XIX|e}} is "XIXe siècle", {{sp|XIX|e|au|XX}} has two. Elsewhere the words."""
-    numbers = [word for word in unnamed if re.fullmatch("[IVXLC]+", word)]
-    if not numbers:
+    places = [place for place, word in enumerate(unnamed) if re.fullmatch("[IVXLC]+", word)]
+    if not places:
         return unnamed[0]
-    between = next((word for word in unnamed if word in ("au", "et", "ou", "-", "–")), "et")
-    ordinals = [number + ("er" if number == "I" else "e") for number in numbers]
-    return f" {between} ".join(ordinals) + " siècle"
+    ordinals = [unnamed[place] + ("er" if unnamed[place] == "I" else "e") for place in places]
+    between = [word for word in unnamed[places[0] + 1 : places[-1]] if word not in ("e", "er", "re", "")]
+    return f" {between[0] if between else 'et'} ".join(ordinals) + " siècle"
 
 
 def _chinese_dates(unnamed: list[str], named: dict[str, str]) -> str:
     """Returns the dates of birth and death: {{bd|1936年|7月1日|2000年|1月1日}}."""
-    born, died = "".join(unnamed[:2]), "".join(unnamed[2:4])
-    return f"（{born}－{died}）"
+    return "".join(unnamed[:2]) + "－" + "".join(unnamed[2:4])
 
 
 def _reading(unnamed: list[str], named: dict[str, str]) -> str:
@@ -207,6 +208,10 @@ SPECIAL: dict[str, Special] = {
     "n°": _after("no "),
     "numéro": _after("no "),
     "m.": _after("M. "),
+    "mme": _after("Mme "),
+    "mlle": _after("Mlle "),
+    "st": _after("St "),
+    "ste": _after("Ste "),
     "ה-": _after("ה-"),
     "e": _after("× 10^"),
     "\"": lambda unnamed, named: f"„{unnamed[0]}“",

@@ -14,20 +14,23 @@ from bert_tpu.readers.wikitags import APART, BREAK, GAP, REMOVED
 
 PROTOCOLS = r"(?:(?:https?|ftps?|sftp|ircs?|news|nntp|gopher|telnet|git|svn|mms)://|mailto:|tel:|sip:|magnet:)"
 LINKED = re.compile(rf"\[(?:{PROTOCOLS}|//)[^\s\[\]<>\"{GAP}]*[ \t]*([^\[\]\n]*)\]", re.IGNORECASE)
-BARE = re.compile(rf"\[?\b{PROTOCOLS}[^\s\[\]<>\"|{GAP}]*[^\s\[\]<>\"|{GAP}.,;:!?)]", re.IGNORECASE)
+URL = rf"[^\s\[\]<>\"|{GAP}()"  # the beginning of a set of characters
+BARE = re.compile(rf"\[?\b{PROTOCOLS}(?:{URL}]|\({URL}]*\))*(?:{URL}.,;:!?]|\({URL}]*\))", re.IGNORECASE)
 # https://www.mediawiki.org/wiki/Help:Magic_words, in any language; in English also in small letters.
 SWITCH = re.compile(
     r"__(?:(?i:(?:no|force)?toc|no(?:editsection|newsectionlink|gallery|index|titleconvert|contentconvert|tc|cc)|newsectionlink"
     r"|hiddencat|index|staticredirect|disambig)|(?:[^\W\d_a-z]|_(?!_)){2,30})__"
 )
 CONTROLS = re.compile("[\0-\2]")  # no XML has them; here they have meanings
+TWICE_ESCAPED = re.compile("&(?:[a-z]*sp|[mn]dash|minus|hellip|quot|[lr][ds]quo|#160|#39);")  # no prose has them
 QUOTES = re.compile(r"'{2,}")
 OPENING, ENDING = "([«“„‘（「『【《\n" + BREAK, ".,;:!?)]»”…、。，．！？；：）」』】》،؛؟।\n" + BREAK
+SPACED = ":;!?»"  # French has a space before
 # What removed templates leave of the brackets and commas around them.
 BRACKETS = (
     (re.compile(r"([(（])(?:\s|&nbsp;|[,;:、，；：–—-](?=[\s,;)）]|&nbsp;))+"), r"\1"),
-    (re.compile(r"(?:[ \t,;、，；]|&nbsp;)+([)）])"), r"\1"),
-    (re.compile(r"[ \t]*(?:\(\)|（）)"), ""),
+    (re.compile(r"(?<![ \t,;、，；])(?:[ \t,;、，；]|&nbsp;)+([)）])"), r"\1"),
+    (re.compile(r"(?<![ \t])[ \t]*(?:\(\)|（）)"), ""),
     (re.compile(r"([,、，])(?:\s*[,、，])+"), r"\1"),
 )
 FILE_NAME = re.compile(
@@ -40,6 +43,8 @@ def text(markup: str) -> str:
     """The paragraphs of a page, one a line."""
     if CONTROLS.search(markup):
         markup = CONTROLS.sub("", markup)
+    if "&lt;ref" in markup and "<ref" not in markup:
+        markup = html.unescape(markup)  # it was escaped once too often
     markup = wikitags.without_extensions(markup.replace("\r\n", "\n"))
     if "-{" in markup:
         markup = wikivariants.chosen(markup)
@@ -55,7 +60,8 @@ def text(markup: str) -> str:
         markup = SWITCH.sub("", markup)
     if GAP in markup:
         markup = _joined(markup.split(GAP)[::2])
-    lines = (" ".join(line.split()) for line in html.unescape(markup).replace(BREAK, "\n").split("\n"))
+    markup = TWICE_ESCAPED.sub(lambda match: html.unescape(match[0]), html.unescape(markup))
+    lines = (" ".join(line.split()) for line in markup.replace(BREAK, "\n").split("\n"))
     return "\n".join(line for line in lines if any(map(str.isalnum, line)))
 
 
@@ -85,7 +91,7 @@ def _is_other(line: str) -> bool:
     if line.startswith(("*", "#", ":", ";", "|", "==")) or (line.startswith("=") and line.endswith("=")):
         return True
     entry = FILE_NAME.match(line) if ":" in line[:26] else None
-    return entry is not None and wikinames.is_hidden(entry[1] + ":")
+    return entry is not None and entry[1].strip().lower() in wikinames.HIDDEN
 
 
 def _table_ends(lines: list[str]) -> dict[int, int]:
@@ -108,18 +114,19 @@ def _without_quotes(line: str) -> str:
     """Returns a line without the apostrophes that make text bold or italic, and with those that are letters.
 
     In "l'''amour''" three apostrophes are one that is a letter and two that begin italic text. So is one mark of bold
-    text read where bold and italic text are both left open: the first after a single letter, or after a longer word, or
-    after a space. https://www.mediawiki.org/wiki/Help:Formatting
+    text read where bold and italic text are both left open: the first after one letter, or else after a longer word.
+    https://www.mediawiki.org/wiki/Help:Formatting
     """
     if "''" not in line:
         return line
     marks = list(QUOTES.finditer(line))
     lengths = [len(mark[0]) for mark in marks]
-    bold = [mark for mark in marks if len(mark[0]) == 3 or len(mark[0]) == 4]
-    odd = len(bold) + sum(length >= 5 for length in lengths), sum(length == 2 or length >= 5 for length in lengths)
+    bold = sum(length != 2 for length in lengths)
+    italic = sum(length == 2 or length >= 5 for length in lengths)
+    after_letters = [mark for mark in marks if len(mark[0]) in (3, 4) and _is_letter(line, mark.start() - 1)]
     apostrophe = None
-    if odd[0] % 2 and odd[1] % 2 and bold:
-        apostrophe = min(bold, key=lambda mark: _place(line, mark.start())).start()
+    if bold % 2 and italic % 2 and after_letters:
+        apostrophe = min(after_letters, key=lambda mark: _is_letter(line, mark.start() - 2)).start()
 
     def kept(mark: re.Match[str]) -> str:
         spare = max(len(mark[0]) - 5, len(mark[0]) == 4) + (mark.start() == apostrophe)
@@ -128,12 +135,8 @@ def _without_quotes(line: str) -> str:
     return QUOTES.sub(kept, line)
 
 
-def _place(line: str, start: int) -> int:
-    """Returns 0 for a place after a single letter, 1 after a longer word, 2 after a space."""
-    before = line[max(start - 2, 0) : start]
-    if not before or before[-1] == " ":
-        return 2
-    return 0 if len(before) == 1 or before[0] == " " else 1
+def _is_letter(line: str, place: int) -> bool:
+    return place >= 0 and line[place].isalpha()
 
 
 def _joined(pieces: list[str]) -> str:
@@ -145,7 +148,8 @@ def _joined(pieces: list[str]) -> str:
         is_spaced = is_spaced or len(words) < len(piece) or len(left) < len(parts[-1])
         parts[-1] = left
         if words:
-            if is_spaced and words[0] not in ENDING and left and left[-1] not in OPENING:
+            is_apart = words[0] not in ENDING or (words[0] in SPACED and len(words) < len(piece))
+            if is_spaced and is_apart and left and left[-1] not in OPENING:
                 parts[-1] += " "
             parts.append(words)
             is_spaced = False

@@ -16,7 +16,7 @@ flagcountry|flagu|flagg|cquote|okina|literal translation|lit|nihongo krt|snamei|
 delink|resize text|center|centered|block indent|indent|pull quote|frasequote|xt|tq|text|quote inline|nstag|lnobr
 souligner|petit|petites capitales|smallcap|abréviation|abrd|abréviation discrète|corr|refnec|référence nécessaire
 référence souhaitée|citation nécessaire|passage non neutre|lien|abr|exposant|exp|guil|lnb|grossir|formatnum|zahl
-nts|esd|versalita|subrayado|cita requerida texto|comment|s|нет переносов|нобр|подсказка|число|num|романские
+nts|esd|versalita|subrayado|cita requerida texto|comment|s|нет переносов|нобр|подсказка|романские
 флагификация|флаг страны|tutto attaccato|chiarire|citazione necessaria|senza fonte|maiuscoletto|szám|romanes|rom
 unicitat|nobreak|fakt tekst|仮リンク|読みリンク|要出典範囲|jis2004フォント|jis2004f|jis90フォント|cjk
 補助漢字フォント|拡張漢字|cjk統合漢字拡張|ruby|ルビ|ruby-ja|ruby-zh|ruby-zh-p|lj|僻字|internal link helper|ilh|한자
@@ -37,6 +37,7 @@ JOINED = wikinames.words("""
 gaps|chem|linktext list|unité|unidad|unidade|unitats|nombre|nb|unit|date-|date|num|число|unité2|m|unità di misura
 val|nums|dunité
 """)
+UNITS = frozenset(["unité", "unité2", "dunité", "unidad", "unidade", "unitats", "unit"])  # a third argument is a power
 WORDS = {
     "-": "–", "ndash": "–", "en dash": "–", "endash": "–", "–": "–", "mdash": "—", "em dash": "—", "emdash": "—",
     "—": "—",
@@ -48,7 +49,7 @@ WORDS = {
     "zwnj": "\u200c", "wbr": "",
     "shy": "", "0": "", "!": "|", "=": "=", "'": "'", "''": "″", "'s": "'s", "\"": "\"", "pipe": "|", "·": " · ",
     "dot": " · ",
-    "middot": " · ", "•": " • ", "bull": " • ", "bullet": " • ", "ell": "ℓ", "pi": "π", "times": "×", "x": "×",
+    "middot": " · ", "•": " • ", "bull": " • ", "bullet": " • ", "ell": "ℓ", "pi": "π", "times": "×",
     "minus": "−", "+-": "±",
     "±": "±", "sharp": "♯", "flat": "♭", "natural": "♮", "degree": "°", "deg": "°", "nb": " ",
     "e": "e", "er": "er", "re": "re", "ème": "e", "av jc": "av. J.-C.", "av. j.-c.": "av. J.-C.", "ap jc": "apr. J.-C.",
