@@ -32,10 +32,23 @@ class Counts:
     lost_characters: int = 0  # U+FFFD that was in the text already, from an earlier conversion
     html_entities: int = 0  # in the text that was read, such as &nbsp;
     cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
+    # Pages of MediaWiki dumps that are left out.
+    other_namespaces: int = 0
+    redirects: int = 0
+    empty_pages: int = 0
+    other_models: int = 0  # code, data or discussions
+    old_revisions: int = 0  # before the last one of a page
     repaired: dict[str, int] = dataclasses.field(default_factory=dict)  # file -> its invalid sequences and zero bytes
 
 
-REPORTED = ("invalid_utf8", "zero_bytes", "lost_characters", "html_entities", "cut_documents")
+PAGES = {
+    "other_namespaces": "in other namespaces",
+    "redirects": "redirects",
+    "empty_pages": "empty",
+    "other_models": "code, data or discussions",
+    "old_revisions": "older revisions",
+}
+REPORTED = ("invalid_utf8", "zero_bytes", "lost_characters", "html_entities", "cut_documents", *PAGES)
 
 
 def add(counts: Sequence[Counts]) -> dict[str, Any]:
@@ -63,6 +76,8 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{number:,} HTML entities such as &amp; are in the text: unescape them unless they are meant")
     if number := count["cut_documents"]:
         sentences.append(f"{number:,} long documents were cut into pieces")
+    if pages := [f"{count[name]:,} {words}" for name, words in PAGES.items() if count[name]]:
+        sentences.append(f"pages left out of dumps: {', '.join(pages)}")
     return sentences
 
 

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 import io
 import json
 from typing import Any
-from xml.etree import ElementTree
 
 from bert_tpu.core import command
-from bert_tpu.readers import decoding, wikiextractor
+from bert_tpu.readers import decoding, mediawiki, wikiextractor
 from bert_tpu.readers.decoding import Counts
 
 RECORD_BYTES = 64 << 20  # of a JSON line at most: it must be parsed whole
@@ -91,33 +90,13 @@ def jsonl(
         yield from paragraphs(wikiextractor.body(record, text, unescape) if wikiextractor.wrote(record) else text)
 
 
-def _mediawiki(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
-    """The markup of every article of a dump: every page of the main namespace that is not a redirect.
-
-    https://www.mediawiki.org/wiki/Help:Export#Export_format
-    """
-    try:
-        parsed = ElementTree.iterparse(file, events=("start", "end"))
-        _, root = next(parsed)
-        for event, element in parsed:
-            if event == "end" and element.tag.endswith("}page"):
-                space = element.tag.removesuffix("page")
-                text = element.findtext(f"{space}revision/{space}text")
-                if text and element.findtext(f"{space}ns") == "0" and element.find(f"{space}redirect") is None:
-                    yield text
-                    yield None
-                root.clear()  # otherwise all pages stay in memory
-    except ElementTree.ParseError as fault:
-        raise command.UserError(f"{path} is not a whole MediaWiki dump ({fault}); fetch it again") from None
-
-
 Reader = Callable[..., Iterator[str | None]]  # called with (file, path, counts), and with what the format needs
 READERS: dict[str, Reader] = {
     "text": _text,
     "file": _one,
     "jsonl": jsonl,
     "wiki": wikiextractor.texts,
-    "mediawiki": _mediawiki,
+    "mediawiki": mediawiki.texts,
 }
 
 

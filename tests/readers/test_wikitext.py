@@ -161,7 +161,9 @@ def test_any_markup_gives_lines_with_letters(markup):
 
 
 def test_no_markup_takes_more_than_its_length():
-    units = "[[ {{ {{x}}, {{{ {{a| [[a| <ref> <ref>a ''' -{ -{a {|\n </table> <div> <b [http://x == ( , <li> {{x}} <!-- __A {"
+    units = (
+        "[[ {{ {{x}}, {{{ {{a| [[a| <ref> <ref>a ''' -{a {|\n </table> <div> <b [http://x == ( , <li> {{x}} <!-- __A {"
+    )
     for unit in units.split(" "):
         start = time.process_time()
         wikitext.text(f"{unit} " * (60_000 // len(unit)))
