@@ -194,7 +194,7 @@ def _places(record, at=()):
 def _check_squad(drawn):
     """Every answer of a question is where it says in its context."""
     raw, version = drawn
-    for context, asked in _in_file(raw, "train.json", lambda path: squad_file.read(path, version)):
+    for context, asked in _in_file(raw, "train.json", lambda path: squad_file.read(path, version).paragraphs):
         for question in asked:
             for answer, start in question.answers:
                 assert context[start : start + len(answer)] == answer
