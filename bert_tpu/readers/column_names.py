@@ -8,6 +8,7 @@ from bert_tpu.core import command
 SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 SUFFIXES = {",": ".csv", "\t": ".tsv"}
 LONGEST = 60  # characters of a column's name
+ROW = "its first line looks like a row: add a line with the names of the columns before it"
 
 
 def check_separator(path: str, content: str, separator: str, wanted: tuple[str, ...]) -> None:
@@ -57,10 +58,8 @@ def is_row(header: tuple[str, ...], rows: list[list[str]]) -> bool:
     )
 
 
-def remedy(name: str, header: tuple[str, ...], *, has_names: bool) -> str:
-    """Returns the end of a sentence about a file that lacks the column `name`."""
-    if not has_names:
-        return "its first line looks like a row: add a line with the names of the columns before it"
+def remedy(name: str, header: tuple[str, ...]) -> str:
+    """Returns what to do about a file that lacks the column `name`."""
     other = near(name, header)
     return f"rename {other!r}" if other else "rename a column"
 

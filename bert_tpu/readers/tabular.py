@@ -26,6 +26,7 @@ SIGNATURES = {
     codecs.BOM_UTF16_LE: "is UTF-16, not UTF-8; convert it by iconv -f UTF-16 -t UTF-8",
     codecs.BOM_UTF16_BE: "is UTF-16, not UTF-8; convert it by iconv -f UTF-16 -t UTF-8",
 }
+BOM = "\ufeff"  # in the middle of files that were written one after the other
 PROBED = 100  # rows that are compared with a first line without known names
 
 
@@ -42,13 +43,14 @@ class Columns(NamedTuple):
     kinds: Mapping[str, Mapping[str, int]] | None = None
     has_names: bool = True  # False if the first line is probably a row like the others
     notes: tuple[str, ...] = ()  # what the user should know
+    torn_hint: str = ""  # the end of a sentence about torn lines
 
     def column(self, name: str, hint: str = "") -> list[str]:
         """The values of a column. Raises UserError, which ends with `hint`, if the file has none of that name."""
         if name not in self.values:
             raise command.UserError(
                 f"{self.path} has no column {name!r} but {', '.join(map(repr, self.header))}; "
-                f"{column_names.remedy(name, self.header, has_names=self.has_names)}{hint}"
+                + (f"{column_names.remedy(name, self.header)}{hint}" if self.has_names else column_names.ROW)
             )
         return self.values[name]
 
@@ -61,7 +63,7 @@ class Columns(NamedTuple):
         if self.torn:
             raise command.UserError(
                 f"{self.path} line {self.torn[0]} does not have the {len(self.header)} columns of the first line; "
-                "correct it"
+                f"correct it{self.torn_hint}"
             )
         return self
 
@@ -84,6 +86,8 @@ def read(
     two of its columns have a wanted name.
     """
     suffix, name = epath.Path(path).suffix, str(path)
+    if not suffix and epath.Path(path).is_dir():
+        raise command.UserError(f"{path} is a folder; name a file in it")
     if suffix == typed_rows.PARQUET:
         return _typed(name, typed_rows.parquet(name, wanted), wanted, nullable)
     if suffix in typed_rows.JSON:
@@ -117,18 +121,36 @@ def _untyped(
         if len(cells) != len(header):
             torn.append(line)
             continue
-        if cells == names:
+        if cells[-1] == names[-1] and [cell.removeprefix(BOM) for cell in cells] == names:
             raise command.UserError(f"{path} line {line} has the names of the columns again; take it out")
         if len(lines) < PROBED and not places:
             probe.append(cells)
         lines.append(line)
         for name, place in places.items():
             values[name].append(cells[place])
-    columns = Columns(path, header, lines, values, torn, notes=tuple(notes))
+    hint = ""
+    if separator == "\t" and (quoted := _quoted(lines, values)):
+        notes.append(
+            f"{path}: {len(quoted):,} rows have a text in quotes with doubled quotes inside (line {quoted[0]:,} first)"
+            ", which TSV keeps as they are; save the file as CSV if a program quoted it"
+        )
+    if separator == "\t" and '"' in content:
+        hint = ", or save the file as CSV if its quotes hold tabs or line breaks together"
+    columns = Columns(path, header, lines, values, torn, notes=tuple(notes), torn_hint=hint)
     if not lines:
         columns.whole()
         raise command.UserError(f"{path} has no rows; fetch or make it again")
     return columns._replace(has_names=not (probe and column_names.is_row(header, probe)))
+
+
+def _quoted(lines: list[int], values: dict[str, list[str]]) -> list[int]:
+    """Returns the lines of texts that a program has quoted as in CSV: "say ""hi"" now"."""
+    return sorted(
+        line
+        for column in values.values()
+        for line, cell in zip(lines, column, strict=True)
+        if cell[:1] == '"' == cell[-1:] and '""' in cell[1:-1] and '"' not in cell[1:-1].replace('""', "")
+    )
 
 
 def _typed(path: str, table: typed_rows.Table, wanted: tuple[str, ...], nullable: tuple[str, ...]) -> Columns:

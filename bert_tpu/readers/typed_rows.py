@@ -58,7 +58,9 @@ def _array(path: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise command.UserError(f"{path} has an object with two keys {error.args[0]!r}; rename one") from None
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            raise command.UserError(f"{path} line 1 is not a JSON object; write one object a line") from None
+            raise command.UserError(
+                f"{path} line 1 is not a JSON object; write one object a line, or an array of objects"
+            ) from None
         raise command.UserError(
             f"{path} line {error.lineno} is not JSON ({error.msg}); correct it, or fetch or make the file again"
         ) from None
@@ -74,16 +76,21 @@ def _lines(path: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
+        row, reason = None, ""
         try:
             row = _parse(line)
         except _DoubledKeyError as error:
             raise command.UserError(f"{path} line {number} has two keys {error.args[0]!r}; rename one") from None
+        except json.JSONDecodeError as error:
+            reason = f" ({error.msg})"
         except (ValueError, RecursionError):
-            row = None
+            pass
         if not isinstance(row, dict):
             if _is_object(content):
                 raise command.UserError(f"{path} {NOT_ROWS}")
-            raise command.UserError(f"{path} line {number} is not a JSON object; correct it")
+            raise command.UserError(
+                f"{path} line {number} is not a JSON object{reason}; write one object a line, or an array of objects"
+            )
         yield number, row
 
 

@@ -10,6 +10,7 @@ from bert_tpu.tokenizer import vocab
 
 CLASSES = 20  # listed one by one; of more classes, the last line is about all rarer ones
 NAME = 40  # characters of a class name that are shown
+CONTRADICTED = -2  # in place of a label
 UNKNOWN = 0.05  # share of [UNK] tokens from which on the tokenizer probably does not fit the texts
 
 
@@ -24,7 +25,7 @@ def text(task: Task, vocabulary: vocab.Vocab, *, max_length: int, positions: int
     for split, rows in task.splits.items():
         lines += _cut(split, rows, max_length, positions)
         lines += _contents(split, rows, vocab.ids(vocabulary))
-    return "\n".join([*lines, *_leaks(task)])
+    return "\n".join([*lines, *_contradictions(task), *_leaks(task)])
 
 
 def _table(task: Task) -> list[str]:
@@ -124,6 +125,19 @@ def _contents(split: str, rows: token_rows.Rows, special: vocab.Ids) -> Iterator
             f"warning: {split}: {share:.1%} of the tokens are [UNK], and {np.count_nonzero(only):,} rows have no other"
             + question
         )
+
+
+def _contradictions(task: Task) -> Iterator[str]:
+    """Yields a sentence if rows of train with the same tokens have different classes."""
+    if task.head != "classify":
+        return
+    rows = task.splits["train"]
+    labels: dict[bytes, int] = {}
+    for key, label in zip(_keys(rows), rows.labels.tolist(), strict=True):
+        labels[key] = label if labels.setdefault(key, label) == label else CONTRADICTED
+    number = sum(labels[key] == CONTRADICTED for key in _keys(rows))
+    if number:
+        yield f"warning: train: {number:,} of {len(rows.lengths):,} rows have the tokens of a row with another label"
 
 
 def _leaks(task: Task) -> Iterator[str]:

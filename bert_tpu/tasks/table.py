@@ -49,6 +49,11 @@ def load(
     }
     columns = {split: _columns(table, text, text_pair, label, split) for split, table in tables.items()}
     labels = table_labels.read(tables, label, head)
+    notes = [note for table in tables.values() for note in table.notes] + list(labels.notes)
+    notes += _doubts(text, columns["train"][0])
+    eval_splits = tuple(split for split in tables if split != "train" and split not in labels.unlabelled)
+    if not eval_splits:
+        notes.append("no labelled split except train, so nothing is scored")
     splits = {
         split: token_rows.encode(*sides, labels.values[split], max_length=max_length, vocabulary=vocabulary)
         for split, sides in columns.items()
@@ -58,11 +63,11 @@ def load(
         head=head,
         labels=labels.classes or (label,),
         splits=splits,
-        eval_splits=tuple(split for split in splits if split != "train" and split not in labels.unlabelled),
+        eval_splits=eval_splits,
         score=functools.partial(_score, head, splits),
         write=functools.partial(_write, labels.classes),
         bootstrap=functools.partial(_bootstrap, head, splits),
-        notes=(*(note for table in tables.values() for note in table.notes), *labels.notes),
+        notes=tuple(notes),
     )
 
 
@@ -73,6 +78,15 @@ def _check_names(names: tuple[str, ...]) -> None:
             f"data.text, data.text_pair and data.label name the columns {', '.join(map(repr, names))}; name different "
             "ones"
         )
+
+
+def _doubts(text: str, texts: list[str]) -> list[str]:
+    """Returns warnings about a column that is probably not that of the texts."""
+    if len(set(texts)) == 1 < len(texts):
+        return [f"warning: all rows of train have the same text under {text!r}; is it the column of the texts?"]
+    if all(table_labels.NUMBER.fullmatch(each) for each in texts):
+        return [f"warning: all rows of train have a number under {text!r}; is it the column of the texts?"]
+    return []
 
 
 def _columns(

@@ -106,9 +106,9 @@ def _number(text: str) -> decimal.Decimal | None:
 
 def _key(text: str) -> Key:
     """Returns what labels share that differ only in how they are written: number, case, spaces, quotes, Unicode."""
-    if (number := _number(text)) is not None:
-        return number
     folded = unicodedata.normalize("NFKC", text).casefold()
+    if (number := _number(folded)) is not None:
+        return number
     folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # marks without a width
     return re.sub(r"[_\s]+", " ", folded).strip(" \"'`") or text
 
@@ -125,8 +125,8 @@ def _check_kinds(table: tabular.Columns, label: str, texts: list[str]) -> None:
 def _check_missing(table: tabular.Columns, texts: list[str]) -> None:
     if rows := [i for i, text in enumerate(texts) if is_missing(text)]:
         raise command.UserError(
-            f"{table.place(rows[0])} has the label {texts[rows[0]]!r}, which is none, as {len(rows):,} of "
-            f"{len(texts):,} rows; take them out, or give that class another name"
+            f"{table.place(rows[0])} has no label ({texts[rows[0]]!r}), as {len(rows):,} of {len(texts):,} rows; take "
+            "them out, or give that class another name"
         )
 
 

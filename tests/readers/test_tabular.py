@@ -84,6 +84,9 @@ def test_the_class_names_of_a_hugging_face_export_are_read(tmp_path):
         ("x.csv.gz", b"", "is none of .*; decompress or convert it"),
         ("x.csv", 'text,y\na,0\n"b,1\nc,0\nd,1\n', "line 3 begins a row with a quote that is never closed"),
         ("x.tsv", "text\ty\na\t0\ntext\ty\nb\t1\n", "line 3 has the names of the columns again"),
+        ("x.csv", "text,y\na,0\n\ufefftext,y\nb,1\n", "line 3 has the names of the columns again"),
+        ("x.tsv", 'text\ty\n"a\tb"\t0\n', "line 2 does not have the 2 columns .* or save the file as CSV"),
+        ("x.jsonl", "{'text': 'a', 'y': 0}\n", "line 1 is not a JSON object .Expecting property name"),
         ("x.tsv", "text\na\n\nb\n", "line 3 is blank, either an empty text or not a row"),
         ("x.csv", "text\na\n\nb\n", "line 3 is blank"),
         ("x.json", json.dumps({"text": {"0": "a"}, "y": {"0": 1}}), "is one JSON object, not rows"),
@@ -126,6 +129,12 @@ def test_rows_of_several_lines_are_counted(tmp_path):
     assert table.notes == (
         f"{tmp_path}/x.csv: 1 rows have line breaks within quotes, the first from line 3; the longest has 2 lines",
     )
+
+
+def test_texts_that_a_program_has_quoted_are_counted(tmp_path):
+    table = read(tmp_path, "x.tsv", 'text\ty\n"say ""hi"" now"\t0\n"Yes", she said: "no"\t0\n"b"\t1\n')
+    (note,) = table.notes
+    assert "1 rows have a text in quotes with doubled quotes inside (line 2 first)" in note
 
 
 def test_blank_lines_at_the_end_and_long_cells_are_harmless(tmp_path):

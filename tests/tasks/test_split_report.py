@@ -1,6 +1,6 @@
 """What is printed before a fine-tuning: classes and counts, cut rows, rows without content, rows of train."""
 
-from helpers.token_row_cases import VOCABULARY
+from helpers.token_row_cases import LETTERS, VOCABULARY
 import numpy as np
 
 from bert_tpu.data import token_rows
@@ -42,7 +42,9 @@ def test_classes_and_their_counts_stand_in_a_table():
 def test_of_many_classes_the_commonest_are_listed():
     numbers = [*range(100), *range(50, 60)]
     names = tuple(f"{'long ' * 9}{i}" for i in range(100))
-    lines = report({"train": (["a"] * 110, None, numbers)}, labels=names)
+    lines = report(
+        {"train": ([" ".join(LETTERS[int(c)] for c in str(i)) for i in range(110)], None, numbers)}, labels=names
+    )
     assert len(lines) == 2 + split_report.CLASSES + 1
     assert lines[-1].split() == ["(80", "other", "classes)", "80", "72.7%"]
     assert sum("2   1.8%" in line for line in lines) == 10
@@ -73,8 +75,13 @@ def test_rows_without_text_or_of_unknown_words_are_counted():
         "warning: train: 42.9% of the tokens are [UNK], and 1 rows have no other; does the model's tokenizer know this "
         "language and script?",
     ]
-    lines = report({"train": (["a b c d e f"] * 20 + ["\u4e16"], None, [0, 1] * 10 + [1])}, max_length=16)[4:]
+    lines = report({"train": (["a b c d e f"] * 20 + ["\u4e16"], None, [0] * 20 + [1])}, max_length=16)[4:]
     assert lines == ["warning: train: 0.8% of the tokens are [UNK], and 1 rows have no other"]
+
+
+def test_rows_of_train_with_several_classes_are_counted():
+    (line,) = report({"train": (["a", "b", "A ", "a", "c", "c"], None, [0, 1, 1, 0, 1, 1])})[4:]
+    assert line == "warning: train: 3 of 6 rows have the tokens of a row with another label"
 
 
 def test_rows_of_train_in_other_splits_are_counted():

@@ -155,9 +155,23 @@ def test_missing_files_are_named(tmp_path):
         load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"none\.tsv"):
         load(tmp_path, train="none.tsv")
+    with pytest.raises(command.UserError, match="is a folder; name a file in it"):
+        load(tmp_path.parent, train=tmp_path.name)
     write(tmp_path, {"train.csv": 'one,two,y\na,b,"x\ny"\na,b,z\n'})
     with pytest.raises(command.UserError, match="a label with a tab or line break"):
         load(tmp_path, train="train.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        ([("7", "x", "a"), ("8", "y", "b")], "a number under 'one'; is it the column of the texts"),
+        ([("a b", "x", "a"), ("a b", "y", "b")], "the same text under 'one'; is it the column of the texts"),
+    ],
+)
+def test_a_column_that_is_probably_not_the_texts_is_said(tmp_path, rows, note):
+    spell(tmp_path / "train.csv", rows)
+    assert note in load(tmp_path, train="train.csv").notes[0]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
