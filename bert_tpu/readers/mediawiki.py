@@ -15,6 +15,7 @@ from bert_tpu.core import command
 from bert_tpu.readers import decoding, wikinames
 
 CHUNK_BYTES = 1 << 16
+KEPT_BYTES = 1 << 10  # more than the longest <?xml ... ?>
 BLANK = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space, which may stand before the root
 FIELDS = ("page/title", "page/ns", "page/revision/timestamp", "page/revision/model")  # elements whose text is kept
 # After the end of a root, these errors mean that another one begins.
@@ -80,7 +81,7 @@ class _Dump:
         self.stubs = 0  # pages of which only the size is in the file
         self.parser: expat.XMLParserType | None = None  # None where a root is expected
         self.lines = self.fed = 0  # lines before this root, and bytes of it before this chunk
-        self.before = b""  # the chunk before
+        self.before = b""  # the end of what was fed before this chunk
 
     def feed(self, chunk: bytes) -> None:
         """Parses more of the file. Where a root has ended and another begins, a new parser takes over."""
@@ -95,13 +96,14 @@ class _Dump:
             assert self.parser is not None
             try:
                 self.parser.Parse(chunk, False)
-                self.fed, self.before = self.fed + len(chunk), chunk
+                self.fed += len(chunk)
+                self.before = (self.before + chunk)[-KEPT_BYTES:]
                 return
             except expat.ExpatError as fault:
                 if fault.code not in NEXT_ROOT or self.path:
                     raise self._refusal(fault) from None
                 self.lines += fault.lineno - 1
-                # The root may begin at the end of the chunk before.
+                # The root, or its <?xml ... ?>, may begin before this chunk.
                 chunk = (self.before + chunk)[len(self.before) + self.parser.ErrorByteIndex - self.fed :]
                 self.parser = None
 
