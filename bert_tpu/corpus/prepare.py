@@ -58,6 +58,7 @@ def prepare(
     """
     checked = _check(worker.Options(**options))
     write_parts = _part_writer(workers, runner, list(beam_options))
+    epath.Path(out).exists()  # a place that cannot be written is an error before the work, not after it
     folder = epath.Path(scratch if scratch and storage.is_bucket(out) else out)
     if storage.is_bucket(folder) and not runner:
         raise command.UserError(f"--out {out} is in a bucket: add --scratch DIR, a folder to build the corpus in")

@@ -8,7 +8,7 @@ import os
 from typing import BinaryIO
 
 from bert_tpu.core import command
-from bert_tpu.readers import columns
+from bert_tpu.readers import text_columns
 
 STREAM, FILE = b"\xff\xff\xff\xff", b"ARROW1"  # how the two forms begin
 END = STREAM + bytes(4)  # of a stream
@@ -26,19 +26,19 @@ def texts(file: BinaryIO, path: str, column: str) -> Iterator[bytes | None]:
     command.require(path, "pyarrow", extra="corpus")
     from pyarrow import ipc
 
-    with columns.naming(path, "an Arrow file"):
+    with text_columns.naming(path, "an Arrow file"):
         is_file = file.read(len(FILE)) == FILE
         if not is_file and (file.seek(-len(END), os.SEEK_END), file.read())[1] != END:
             raise EOFError("its end is missing")  # pyarrow would take the batches that are left for all
         file.seek(0)
         opened = ipc.open_file if is_file else ipc.open_stream
         with opened(file) as table:
-            leaf = columns.leaf(table.schema, column, path)
+            leaf = text_columns.leaf(table.schema, column, path)
         file.seek(0)
         options = ipc.IpcReadOptions(included_fields=[table.schema.names.index(leaf.path[0])])
         with opened(file, options=options) as table:
             batches = map(table.get_batch, range(table.num_record_batches)) if is_file else table
             for batch in batches:
-                yield from columns.values(batch, leaf)
+                yield from text_columns.values(batch, leaf)
             if not is_file and file.read(1):
                 raise OSError("it goes on after its end, perhaps with another file")

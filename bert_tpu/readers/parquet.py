@@ -5,7 +5,7 @@ import itertools
 from typing import TYPE_CHECKING, BinaryIO
 
 from bert_tpu.core import command
-from bert_tpu.readers import columns
+from bert_tpu.readers import text_columns
 
 if TYPE_CHECKING:
     import pyarrow
@@ -29,12 +29,12 @@ def texts(file: BinaryIO, path: str, column: str, share: tuple[int, int] = (0, 1
     command.require(path, "pyarrow", extra="corpus")
     from pyarrow import parquet
 
-    with columns.naming(path, "a Parquet file"):
+    with text_columns.naming(path, "a Parquet file"):
         if not file.seek(0, 2):
             raise command.UserError(f"{path} is empty, and so not a Parquet file; fetch or make it again")
         options = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "page_checksum_verification": True}
         with parquet.ParquetFile(file, **options) as table:
-            leaf = columns.leaf(table.schema_arrow, column, path)
+            leaf = text_columns.leaf(table.schema_arrow, column, path)
             for group in _groups(table, share):
                 yield from _group(table, leaf, group)
 
@@ -52,7 +52,7 @@ def _groups(table: "pyarrow.parquet.ParquetFile", share: tuple[int, int]) -> lis
     return [group for group, middle in enumerate(middles) if middle * shares // max(total, 1) == number]
 
 
-def _group(table: "pyarrow.parquet.ParquetFile", leaf: columns.Leaf, group: int) -> Iterator[bytes | None]:
+def _group(table: "pyarrow.parquet.ParquetFile", leaf: text_columns.Leaf, group: int) -> Iterator[bytes | None]:
     """The values of a column in one row group."""
     size = table.metadata.row_group(group)
     row_bytes = size.total_byte_size // max(size.num_rows, 1)  # of all columns, which is at least that of one
@@ -60,6 +60,6 @@ def _group(table: "pyarrow.parquet.ParquetFile", leaf: columns.Leaf, group: int)
     left = size.num_rows
     for batch in table.iter_batches(batch_rows, row_groups=[group], columns=[leaf.name], use_threads=False):
         left -= len(batch)
-        yield from columns.values(batch, leaf)
+        yield from text_columns.values(batch, leaf)
     if left:
         raise OSError(f"row group {group} lacks {left:,} of its {size.num_rows:,} rows")
