@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import itertools
+import os
 from typing import TYPE_CHECKING, BinaryIO
 
 from bert_tpu.core import command
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 SUFFIX = ".parquet"
+SUMMARY = "_metadata"  # a file that Spark and Dask write
 ROWS = 1024  # read at once, at most
 BATCH_BYTES = 4 << 20  # of the column's values read at once, if the rows are about equally long
 BUFFER_BYTES = 1 << 20  # read from the file at once; pyarrow's default is a whole row group, of any size
@@ -27,6 +29,8 @@ def texts(file: BinaryIO, path: str, column: str, share: tuple[int, int] = (0, 1
     Raises UserError that names the file, if it is damaged or encrypted, or has no such column of text.
     """
     command.require(path, "pyarrow", extra="corpus")
+    if os.path.basename(path) == SUMMARY:
+        raise command.UserError(f"{path} is only a summary of the files next to it; name those, as in 'DIR/*.parquet'")
     from pyarrow import parquet
 
     with text_columns.naming(path, "a Parquet file"):

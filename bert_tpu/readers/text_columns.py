@@ -6,6 +6,7 @@ other type is refused by name: a list may hold words, sentences or whole documen
 
 from collections.abc import Iterator
 import contextlib
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from bert_tpu.core import command
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 NAMED_COLUMNS = 8  # listed in an error
-TYPE_CHARS = 80  # of a type's name
+TYPE_CHARS = 60  # of a type's name
 ERROR_CHARS = 200  # of pyarrow's messages
 
 
@@ -67,8 +68,11 @@ def leaf(schema: "pyarrow.Schema", column: str, path: str) -> Leaf:
     matching = [member for member in leaves if member.name == column]
     strings = [member.name for member in leaves if _is_string(member.type)]
     known = strings or [member.name for member in leaves if _is_text(member.type)]
-    names = ", ".join(known[:NAMED_COLUMNS]) + (", ..." if len(known) > NAMED_COLUMNS else "")
-    advice = f"--column takes one of {names}" if known else "it has no column of text: convert it to strings"
+    if known:
+        advice = f"--column takes one of {_listed([shlex.quote(name) for name in known])}"
+    else:
+        columns = _listed([f"{field.name}: {_short(field.type)}" for field in schema]) or "none"
+        advice = f"no column has text ({columns}): write one as strings"
     if len(matching) > 1:
         raise command.UserError(f"{path} has {len(matching)} columns {column!r}; rename all but one")
     if matching and not _is_text(matching[0].type):
@@ -103,6 +107,10 @@ def _is_text(kind: "pyarrow.DataType") -> bool:
 
     kind = kind.value_type if types.is_dictionary(kind) else kind
     return _is_string(kind) or str(kind) in _BINARY.values() or types.is_null(kind)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:NAMED_COLUMNS]) + (", ..." if len(names) > NAMED_COLUMNS else "")
 
 
 def _short(kind: "pyarrow.DataType") -> str:

@@ -94,7 +94,10 @@ def test_another_type_is_refused_by_name(column, words):
 def test_a_missing_or_doubled_column_is_refused():
     raw = packed(pyarrow.table({"id": [1], "body": ["a"], "title": [b"b"]}))
     assert complaint(raw) == "a.parquet has no column 'text'; --column takes one of body"
-    assert "no column of text" in complaint(packed(pyarrow.table({"id": [1]})))
+    chat = pyarrow.table({"id": [1], "messages": [[{"role": "user", "content": "a"}]]})
+    words = "no column has text (id: int64, messages: list<element: struct<role: string, content: string>>): write one"
+    assert words in complaint(packed(chat))
+    assert "--column takes one of ' text', Text" in complaint(packed(pyarrow.table({" text": ["a"], "Text": ["b"]})))
     assert "takes one of image" in complaint(packed(pyarrow.table({"image": [b"a"]})))
     doubled = pyarrow.table([["a"], ["b"]], names=["text", "text"])
     assert "has 2 columns 'text'" in complaint(packed(doubled))
@@ -161,6 +164,11 @@ def test_damage_is_named_and_never_changes_the_text():
         for damaged in (raw[:place], raw[:place] + bytes([raw[place] ^ 1 << draw.randrange(8)]) + raw[place + 1 :]):
             with contextlib.suppress(command.UserError):
                 assert texts(damaged) == expected, place
+
+
+def test_a_summary_of_other_files_is_named():
+    with pytest.raises(command.UserError, match="only a summary of the files next to it"):
+        list(parquet.texts(io.BytesIO(packed(pyarrow.table({"text": VALUES}))), "folder/_metadata", "text"))
 
 
 def test_an_encrypted_file_is_named():
