@@ -16,6 +16,7 @@ PACKINGS = (
     (rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", "bzip2"),
     (rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", "zstd"),
     (rb"PAR1([\0-\x1f]|$)", "parquet"),  # not a text with this word
+    (rb"ARROW1\0\0|\xff{4}..[\0-\x0f]\0", "arrow"),  # a file, or a stream that begins with the length of its schema
 )
 SUFFIXES = re.compile(r"(\.(gz|xz|lzma|bz2|zst|zstd))+$")  # of packed files
 JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|ldjson|jl)(\.\d+)?$")
@@ -42,7 +43,7 @@ ROWS, CELL = 5, re.compile(r"[^\W\d][\w .-]{0,40}")  # rows that make a table, a
 
 
 def packing(head: bytes) -> str:
-    """How a file is packed: gzip, xz, bzip2, zstd, parquet, or "" for not at all. head: its first HEAD_BYTES."""
+    """How a file is packed: gzip, xz, bzip2, zstd, parquet, arrow, or "" for not at all. head: its first HEAD_BYTES."""
     return next((kind for magic, kind in PACKINGS if re.match(magic, head, re.DOTALL)), "")
 
 

@@ -110,7 +110,7 @@ class Decoder:
             text = self._without_zeros(text)
         if self._invalid > INVALID and self._invalid > INVALID_SHARE * (self._invalid + self._beyond_ascii):
             where = f"{self._path} {self._unit} {number}"
-            raise command.UserError(f"{where} is not UTF-8; {encodings.advice(self._sample)}")
+            raise command.UserError(f"{where} is not UTF-8; {encodings.advice(self._sample, self._unit)}")
         if self._zeros > ZEROS and self._zeros > ZERO_SHARE * self._bytes:
             raise command.UserError(
                 f"{self._path} has {self._zeros:,} zero bytes up to {self._unit} {number}: it is binary, or was not "

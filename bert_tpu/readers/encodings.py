@@ -10,16 +10,20 @@ NAMES = {
 EXAMPLE_CHARS = 40  # of the text that shows whether the guess is right
 
 
-def advice(sample: bytes) -> str:
-    """Returns how to convert the text of which `sample` has lines that are not UTF-8: the end of an error message."""
+def advice(sample: bytes, unit: str) -> str:
+    """Returns how to convert text that is not UTF-8: the end of an error message.
+
+    sample: lines, or values of a column, that are not UTF-8.
+    unit: line or document; only a file of lines can be converted as a whole.
+    """
     import charset_normalizer  # here, because most runs do not need it
 
     best = charset_normalizer.from_bytes(sample, cp_isolation=list(NAMES)).best()
-    command = "iconv -f {} -t UTF-8 OLD > NEW"
+    command = "convert it by iconv -f {} -t UTF-8 OLD > NEW" if unit == "line" else "write the texts decoded by {}"
     if best is None or best.encoding not in NAMES:
-        return f"find out its encoding, such as CP1250, and convert it by {command.format('CP1250')}"
+        return f"find out its encoding, such as CP1250, and {command.format('CP1250')}"
     name = NAMES[best.encoding]
     text = str(best)
     first = next(i for i, character in enumerate(text) if not character.isascii())
     example = " ".join(text[max(first - EXAMPLE_CHARS // 2, 0) :][:EXAMPLE_CHARS].split())
-    return f"as {name} it reads {example!r}: if that is right, convert it by {command.format(name)}"
+    return f"as {name} it reads {example!r}: if that is right, {command.format(name)}"

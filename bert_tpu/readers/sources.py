@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from bert_tpu.core import command, storage
-from bert_tpu.readers import archives, binary, content, formats, hub, parquet, tfds
+from bert_tpu.readers import archives, arrow, binary, content, formats, hub, parquet, tfds
 from bert_tpu.readers.decoding import Counts
 
 FORMATS = ("auto", *formats.READERS)
@@ -19,11 +19,13 @@ HELP = (
     "text: a paragraph a line, blank lines between documents; file: a document a file; jsonl: "
     "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; auto: by the file's beginning"
 )
-COLUMN_HELP = "the key of JSON lines, or the column of Parquet files, that holds the text (default: text)"
+COLUMN_HELP = "the key of JSON lines, or the column of Parquet and Arrow files, that holds the text (default: text)"
 CHECKED = 1000  # files, which take about a second
 DOCUMENT_CHARS = 4 << 20  # a longer document is cut into several
+COLUMNAR = ("parquet", "arrow")
+WHOLE = (0, 1)  # the share of a whole file
 ENTITY = re.compile(r"&(amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});")
-PACKED = (".gz", ".xz", ".bz2", ".zst", ".parquet")  # the names of files that are never empty
+PACKED = (".gz", ".xz", ".bz2", ".zst", ".parquet", ".arrow")  # the names of files that are never empty
 
 
 class Source(NamedTuple):
@@ -34,13 +36,21 @@ class Source(NamedTuple):
     mtime_ns: int
     content: str = ""  # hash of the content, if the place of the file has one: on the Hub
     commit: str = ""  # at which a file on the Hub is read
-    share: tuple[int, int] = (0, 1)  # (i, n): the i-th of n shares of a Parquet file
+    share: tuple[int, int] = WHOLE  # (i, n): the i-th of n shares of a Parquet file
 
     @property
     def share_bytes(self) -> int:
         """The bytes of its share."""
         number, shares = self.share
         return self.bytes * (number + 1) // shares - self.bytes * number // shares
+
+
+class Kind(NamedTuple):
+    """The kind of a file, from its beginning."""
+
+    packing: str  # as content.packing returns it
+    form: str  # a key of formats.READERS, or one of COLUMNAR
+    head: bytes  # the first bytes, unpacked
 
 
 class Document(NamedTuple):
@@ -123,7 +133,7 @@ def documents(
     sources: to read
     counts: of what is read; grows on the way
     text_format: one of FORMATS
-    column: key of JSON lines, and column of Parquet files, that holds the text
+    column: key of JSON lines, and column of Parquet and Arrow files, that holds the text
     first: number of the first of these sources among all sources
 
     Raises UserError for a damaged archive or a malformed record, with the file and the line. Skips nothing silently.
@@ -146,9 +156,9 @@ def _read(source: Source, counts: Counts, text_format: str, column: str) -> tupl
     if source.path.startswith(tfds.PREFIX):
         return "tfds", formats.texts(tfds.texts(source.path), source.path, counts)
     kind = _kind(source, text_format)
-    if kind.form == "parquet":
-        return kind.form, formats.texts(_column(source, column), source.path, counts)
-    if source.share != Source._field_defaults["share"]:
+    if kind.form in COLUMNAR and (kind.form == "parquet" or source.share == WHOLE):
+        return kind.form, formats.texts(_column(source, kind, column), source.path, counts)
+    if source.share != WHOLE:
         raise command.UserError(f"{source.path} is not a Parquet file: rename it")
     return kind.form, _file(source, counts, kind, column)
 
@@ -165,22 +175,18 @@ def open_raw(source: Source) -> io.BufferedReader:
     return epath.Path(source.path).open("rb")
 
 
-def _column(source: Source, column: str) -> Iterator[bytes]:
+def _column(source: Source, kind: Kind, column: str) -> Iterator[bytes]:
     with open_raw(source) as raw:
-        for text in parquet.texts(raw, source.path, column, source.share):
+        if kind.form == "parquet":
+            texts = parquet.texts(raw, source.path, column, source.share)
+        else:
+            texts = arrow.texts(raw, source.path, column)
+        for text in texts:
             yield text or b""  # a missing text counts as an empty document
 
 
-class Kind(NamedTuple):
-    """The kind of a file, from its beginning."""
-
-    packing: str  # as content.packing returns it
-    form: str  # a key of formats.READERS, or parquet
-    head: bytes  # the first bytes, unpacked
-
-
 def _kind(source: Source, text_format: str) -> Kind:
-    """The kind of a file. `text_format`, unless it is "auto", is the format of every file that is not Parquet.
+    """The kind of a file. `text_format`, unless it is "auto", is the format of every file that has no columns.
 
     Raises UserError for a file that is not text, whatever `text_format` is, and for an empty one that cannot be.
     """
@@ -190,7 +196,7 @@ def _kind(source: Source, text_format: str) -> Kind:
         if not head and path.endswith(PACKED):
             raise EOFError("it is empty")
         packing = content.packing(head)
-        if packing == "parquet":
+        if packing in COLUMNAR:
             return Kind("", packing, head)
         name = path
         if packing:

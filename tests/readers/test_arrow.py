@@ -3,10 +3,11 @@
 import io
 import random
 
+from helpers import text_sources
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.readers import arrow
+from bert_tpu.readers import arrow, sources
 
 pyarrow = pytest.importorskip("pyarrow")
 ipc = pytest.importorskip("pyarrow.ipc")
@@ -41,6 +42,17 @@ def test_both_forms_are_read(form, codec):
     raw = packed(form, compression=codec)
     assert texts(raw) == texts(raw, "answer.text") == ROWS
     assert complaint(raw, "n").endswith("column n is int64, not text; --column takes one of answer.text, text")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_is_known_by_its_beginning(tmp_path, form):
+    (tmp_path / "a.txt").write_bytes(packed(form))
+    assert text_sources.read(tmp_path / "a.txt")[0] == ROWS
+    (tmp_path / "a.parquet").write_bytes(packed(form))
+    assert text_sources.read(tmp_path / "a.parquet")[0] == ROWS
+    (source,) = sources.find([str(tmp_path / "a.parquet")])
+    with pytest.raises(command.UserError, match="is not a Parquet file: rename it"):
+        list(sources.documents([source._replace(share=(0, 2))], sources.Counts()))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -116,10 +116,10 @@ BINARY = {
     "pickle": pickle.dumps(DOCUMENTS), "SQLite": database(), "7z": b"7z\xbc\xaf\x27\x1c\0\4" + bytes(range(99)),
     "rar": b"Rar!\x1a\x07\x01\0", "lz4": b"\x04\x22\x4d\x18\x64\x40", "PDF": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj",
     "PostScript": b"%!PS-Adobe-3.0\n", "Office": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500),
-    "Arrow": b"ARROW1\0\0" + bytes(200), "Feather": b"FEA1" + bytes(90), "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(90),
+    "Feather": b"FEA1" + bytes(90), "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(90),
     "image": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "program": b"\x7fELF\2\1\1" + bytes(90), "Avro": b"Obj\x01\x04\x14avro",
     "binary data": np.random.default_rng(0).bytes(4000), " binary data": PLAIN.encode() + bytes(40),
-    "safetensors": b"\x40\0\0\0\0\0\0\0{\"a\": 1}", "Arrow ": b"\xff\xff\xff\xff\x88\1\0\0\x10\0",
+    "safetensors": b"\x40\0\0\0\0\0\0\0{\"a\": 1}",
 }  # fmt: skip
 
 

@@ -47,6 +47,8 @@ def test_a_file_is_a_source_and_missing_values_count_as_empty_documents(tmp_path
     assert [document.text for document in documents] == ["t"] * 4
     path.write_bytes(path.read_bytes()[:-20])
     assert "not a Parquet file" in text_sources.complaint(path)
+    path.write_bytes(packed(pyarrow.table({"text": ["Größe, Übung, äußerst schön. ".encode("latin-1") * 9]})))
+    assert text_sources.complaint(path).endswith("if that is right, write the texts decoded by CP1252")
 
 
 TYPES = ["string", "large_string", "string_view", "binary", "large_binary", "binary_view"]

@@ -79,7 +79,7 @@ def test_the_class_names_of_a_hugging_face_export_are_read(tmp_path):
         ("x.jsonl", LINES.replace("\n", "\r"), "ends its lines by CR alone"),
         ("x.csv", "text,y\na,0\nb\0,1\n", "line 3 has a NUL character"),
         ("x.csv", b"text,y\n\xe9,0\n", "line 2 is not UTF-8; convert it, for example by iconv"),
-        ("x.csv", gzip.compress(b"text,y\na,0\n"), "is compressed by gzip; decompress it"),
+        ("x.csv", gzip.compress(b"text,y\na,0\n", mtime=0), "is compressed by gzip; decompress it"),
         ("x.csv", b"PK\x03\x04...", "is a ZIP archive or an Excel file"),
         ("x.csv.gz", b"", "is none of .*; decompress or convert it"),
         ("x.csv", 'text,y\na,0\n"b,1\nc,0\nd,1\n', "line 3 begins a row with a quote that is never closed"),
