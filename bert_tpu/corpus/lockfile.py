@@ -64,6 +64,8 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
         problem, needed = "the input holds no text", "files with text"
         if any(content["cleaning"][reason] for reason in ("other_language", "short_documents", "test_documents")):
             problem, needed = f"the options leave nothing of the input ({cleaning_summary(content)})", "other options"
+        elif any(content[name] for name in decoding.PAGES):
+            problem = f"no page of the input is an article with text ({decoding.report(content)[-1]})"
         raise command.UserError(f"{problem}; delete {out} and try {needed}")
     if not train or not heldout:
         better = min(5 / train, 0.5) if train else share / 2

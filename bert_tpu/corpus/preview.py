@@ -1,5 +1,6 @@
 """Looks at the beginnings of some sources before hours are spent: warnings, and documents as they are trained on."""
 
+import collections
 from collections.abc import Iterator, Sequence
 import itertools
 import os
@@ -21,6 +22,7 @@ SAMPLED_CHARS = 1 << 20  # of each of these
 ONE_DOCUMENT = 32 << 20  # characters without a blank line; no document of one file among several is so long
 FEW = 50  # documents that say little about all
 FEW_PARAGRAPHS = 5  # documents of a file, each of which may be a paragraph of a wrapped text
+GAPS = 3  # names of templates that are printed
 SHOWN, SHOWN_CHARS = 30, 600  # sentences of a document, and characters of a sentence, that are printed
 
 
@@ -129,6 +131,9 @@ class Sampler(NamedTuple):
         notes = [name.replace("_", " ") for name in changes]
         if document.is_markup:
             notes.append(f"markup removed: {len(document.text) - len(plain):,} of {len(document.text):,} characters")
+        if gaps := document.gaps():
+            names = ", ".join(f"{{{{{name}}}}} {count}" for name, count in collections.Counter(gaps).most_common(GAPS))
+            notes.append(f"gaps in sentences where templates were: {len(gaps):,} ({names})")
         sizes = [len(code.ids) for code in tokens]
         if sum(sizes) < self.options.min_tokens:
             notes.append(f"left out: fewer than {self.options.min_tokens} tokens")

@@ -70,6 +70,12 @@ class Document(NamedTuple):
 
         return wikitext.text(self.text)
 
+    def gaps(self) -> list[str]:
+        """The names of templates of which only a gap within a sentence is left in `plain`."""
+        from bert_tpu.readers import wikitext
+
+        return wikitext.gaps(self.text) if self.is_markup else []
+
 
 def find(patterns: list[str]) -> list[Source]:
     """The files that match any of the globs (`**` for all folders below), each once, sorted by path.

@@ -41,6 +41,16 @@ FILE_NAME = re.compile(
 
 def text(markup: str) -> str:
     """The paragraphs of a page, one a line."""
+    return _text(markup)[0]
+
+
+def gaps(markup: str) -> list[str]:
+    """Names of the templates that leave a gap in a sentence: after a blank, as footnotes do not stand."""
+    return _text(markup)[1]
+
+
+def _text(markup: str) -> tuple[str, list[str]]:
+    """Returns what `text` and `gaps` return."""
     if CONTROLS.search(markup):
         markup = CONTROLS.sub("", markup)
     if "&lt;ref" in markup and "<ref" not in markup:
@@ -58,11 +68,12 @@ def text(markup: str) -> str:
         markup = BARE.sub(REMOVED, LINKED.sub(lambda match: match[1] or REMOVED, markup))
     if "__" in markup:
         markup = SWITCH.sub("", markup)
+    names: list[str] = []
     if GAP in markup:
-        markup = _joined(markup.split(GAP)[::2])
+        markup, names = _joined(markup.split(GAP))
     markup = TWICE_ESCAPED.sub(lambda match: html.unescape(match[0]), html.unescape(markup))
     lines = (" ".join(line.split()) for line in markup.replace(BREAK, "\n").split("\n"))
-    return "\n".join(line for line in lines if any(map(str.isalnum, line)))
+    return "\n".join(line for line in lines if any(map(str.isalnum, line))), names
 
 
 def _prose_lines(lines: list[str]) -> Iterator[str]:
@@ -139,12 +150,24 @@ def _is_letter(line: str, place: int) -> bool:
     return place >= 0 and line[place].isalpha()
 
 
-def _joined(pieces: list[str]) -> str:
-    """Joins the pieces of text between gaps, without the blanks that a gap leaves before a comma or twice in a row."""
-    parts, is_spaced = [pieces[0]], False
-    for piece in pieces[1:]:
+def _joined(pieces: list[str]) -> tuple[str, list[str]]:
+    """Joins the text between gaps, without the blanks that a gap leaves before a comma or twice in a row.
+
+    pieces: text and names of gaps in turn.
+
+    Returns the text, and the names of gaps within sentences.
+    """
+    parts, is_spaced, gaps = [pieces[0]], False, []
+    for name, piece in zip(pieces[1::2], pieces[2::2], strict=True):
         words = piece.lstrip(" \t")
         left = parts[-1].rstrip(" \t")
+        if (
+            name
+            and len(left) < len(parts[-1])
+            and (left[-1:].isalnum() or left[-1:] == ",")
+            and words[:1] not in ("", "\n")
+        ):
+            gaps.append(name)
         is_spaced = is_spaced or len(words) < len(piece) or len(left) < len(parts[-1])
         parts[-1] = left
         if words:
@@ -156,4 +179,4 @@ def _joined(pieces: list[str]) -> str:
     joined = "".join(parts)
     for pattern, rest in BRACKETS:
         joined = pattern.sub(rest, joined)
-    return joined
+    return joined, gaps

@@ -149,6 +149,11 @@ def test_forms_of_markup_show_their_words(markup, words):
     assert wikitext.text(markup) == words
 
 
+def test_templates_that_leave_a_gap_in_a_sentence_are_named():
+    markup = "At {{unknown|5}}, x{{cn}} in {{gone}} y <ref>a</ref> {{lang|fr|z}} ({{IPA|a}}).\n\n{{box}} {{box}}"
+    assert wikitext.gaps(markup) == ["unknown", "gone"]
+
+
 @pytest.mark.parametrize("markup", ["", "{{only|a template}}", "== Heading ==", "* a\n* list", "----", "__NOTOC__"])
 def test_a_page_without_prose_is_empty(markup):
     assert wikitext.text(markup) == ""
