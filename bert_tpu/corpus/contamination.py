@@ -6,19 +6,17 @@ are about 16 tokens.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-import csv
-import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bert_tpu.core import command, hashing
-from bert_tpu.corpus import sentences, store
+from bert_tpu.corpus import benchmark_files, sentences, store
 
 RUN, SHORTEST = 16, 8  # tokens
-SUFFIXES = (".tsv", ".csv", ".json", ".jsonl", ".txt")
+NAMED = 20  # files in a list
 
 
 class Passages(NamedTuple):
@@ -28,31 +26,53 @@ class Passages(NamedTuple):
     sentences: np.ndarray  # those shorter than a run
 
 
-def files(directory: str | os.PathLike) -> list[Path]:
-    """Returns the benchmark files below a directory, without training files. Raises UserError if there are none."""
-    paths = sorted(path for path in Path(directory).rglob("*") if path.suffix in SUFFIXES and "train" not in path.name)
-    if not paths:
-        raise command.UserError(
-            f"--decontaminate {directory} holds no test data: name a folder of {', '.join(SUFFIXES)} files "
-            "(files with 'train' in their name are left out)"
-        )
-    return paths
-
-
-def gather(paths: Iterable[Path], encode: Callable[[list[str]], list[bytes]], language: str = "") -> Passages:
-    """Returns the passages of benchmark files.
+def gather(
+    paths: Iterable[Path], encode: Callable[[list[str]], list[bytes]], language: str = ""
+) -> tuple[Passages, dict[Path, int]]:
+    """Returns the passages of benchmark files, and how many each file has: runs and shorter sentences.
 
     encode: turns sentences into ids, each as the bytes of uint16.
     language: for splitting sentences, as for the corpus.
     """
-    runs, whole = [], []
+    runs, whole, counts = [], [], {}
     for path in paths:
-        codes = encode([sentence for text in _texts(path) for sentence in sentences.split(text, language)])
+        texts = benchmark_files.texts(path)
+        codes = encode([sentence for text in texts for sentence in sentences.split(text, language)])
         lengths = np.array([len(code) // 2 for code in codes], np.int64)
         tokens = np.frombuffer(b"".join(codes), np.uint16)
         runs.append(hashing.hash_windows(tokens, lengths, RUN)[0])
         whole.append(np.concatenate([hashes for hashes, _ in _short(tokens, lengths)]))
-    return Passages(*(np.unique(np.concatenate(hashes)) for hashes in (runs, whole)))
+        counts[path] = len(runs[-1]) + len(whole[-1])
+    return Passages(*(np.unique(np.concatenate(hashes)) for hashes in (runs, whole))), counts
+
+
+def load(
+    directory: str | os.PathLike, encode: Callable[[list[str]], list[bytes]], language: str = ""
+) -> tuple[Passages, list[str]]:
+    """Returns the passages of the benchmarks in a folder, and lines that tell a person what was read.
+
+    The other arguments are those of `gather`. Raises UserError for a file that cannot be read, and if no file has a
+    passage.
+    """
+    files = benchmark_files.find(directory)
+    passages, counts = gather(files.test, encode, language)
+    if not any(counts.values()):
+        raise command.UserError(
+            f"--decontaminate {directory} holds no sentence of {SHORTEST} tokens or more: give files with the test "
+            "text itself, not only with labels"
+        )
+    return passages, [
+        f"test text of {directory}: {sum(counts.values()):,} passages in {sum(map(bool, counts.values())):,} files",
+        *_listed("passages", [f"{path.relative_to(directory)} {count:,}" for path, count in counts.items() if count]),
+        *_listed("without a passage", [str(path.relative_to(directory)) for path in counts if not counts[path]]),
+        *_listed("left out, training text", [str(path.relative_to(directory)) for path in files.training]),
+        *_listed("left out, no test text", [str(path.relative_to(directory)) for path in files.other]),
+    ]
+
+
+def _listed(label: str, names: list[str]) -> list[str]:
+    more = f", and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return [f"  {label}: {', '.join(names[:NAMED])}{more}"] if names else []
 
 
 def is_test_text(passages: Passages, shard: store.Shard) -> np.ndarray:
@@ -71,32 +91,3 @@ def _short(tokens: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray
     for length in range(SHORTEST, RUN):
         rows = np.flatnonzero(lengths == length)
         yield hashing.hash_runs(tokens, starts[rows], length), rows
-
-
-def _texts(path: Path) -> Iterator[str]:
-    """Yields every text of a file: its lines, its fields, or the strings in its JSON."""
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        if path.suffix in (".json", ".jsonl"):
-            try:
-                for record in [file.read()] if path.suffix == ".json" else filter(str.strip, file):
-                    yield from _strings(json.loads(record))
-            except ValueError as fault:
-                raise command.UserError(f"{path} is not valid JSON ({fault}): fix it or remove it") from None
-        elif path.suffix == ".csv":
-            for row in csv.reader(file):
-                yield from row
-        else:
-            for line in file:
-                yield from line.rstrip("\r\n").split("\t")
-
-
-def _strings(value: Any) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case dict():
-            for member in value.values():
-                yield from _strings(member)
-        case list():
-            for member in value:
-                yield from _strings(member)

@@ -100,10 +100,12 @@ def sample(
 
 
 def _passages(decontaminate: str, encoder: encoding.Encoder, options: worker.Options) -> contamination.Passages | None:
-    """Returns the test text in the folder `decontaminate`; None if that is ""."""
+    """Returns the test text in the folder `decontaminate`, and prints what was read; None if that is ""."""
     if not decontaminate:
         return None
-    return contamination.gather(contamination.files(decontaminate), encoder.encode, options.language)
+    passages, lines = contamination.load(decontaminate, encoder.encode, options.language)
+    print("\n".join(lines), file=sys.stderr)
+    return passages
 
 
 def _part_writer(workers: int | None, runner: str, beam_options: list[str]) -> WriteParts:

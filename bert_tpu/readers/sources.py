@@ -171,7 +171,7 @@ def _read(source: Source, counts: Counts, text_format: str, column: str) -> tupl
 
 def form(source: Source, text_format: str) -> str:
     """The format of a source: a key of formats.READERS, parquet or tfds. text_format: one of FORMATS."""
-    return "tfds" if source.path.startswith(tfds.PREFIX) else _kind(source, text_format)[1]
+    return "tfds" if source.path.startswith(tfds.PREFIX) else _kind(source, text_format).form
 
 
 def open_raw(source: Source) -> io.BufferedReader:

@@ -1,6 +1,9 @@
 """Sentences that are test text are detected, and sentences that only look like it are not."""
 
+import gzip
 import json
+import re
+import textwrap
 
 import numpy as np
 import pytest
@@ -27,7 +30,7 @@ def passages(tmp_path, encoder):
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "dev.json").write_text(json.dumps({"data": [{"context": SHORT}]}))
     (tmp_path / "train.tsv").write_text(" ".join(WORDS[::-1]))
-    return contamination.gather(contamination.files(tmp_path), encoder.encode)
+    return contamination.load(tmp_path, encoder.encode)[0]
 
 
 def detected(passages, encoder, text):
@@ -58,23 +61,74 @@ def test_a_run_does_not_reach_over_the_end_of_a_sentence(passages, encoder):
     ]  # fmt: skip
 
 
-def test_every_kind_of_file_is_read(tmp_path, encoder):
-    (tmp_path / "a.csv").write_text(f'1,"{LONG}"\n')
-    (tmp_path / "b.jsonl").write_text(json.dumps([SHORT]) + "\n\n")
-    (tmp_path / "c.txt").write_text("\ufeff" + " ".join(WORDS[10:19]) + ".\r\n")
-    passages = contamination.gather(contamination.files(tmp_path), encoder.encode)
-    for text in (LONG, SHORT, " ".join(WORDS[10:19]) + "."):
-        assert detected(passages, encoder, text) == [True]
+def write_parquet(path):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"label": [1], "answers": [[{"text": LONG}]]}), path)
 
 
-def test_a_folder_without_test_data_and_broken_json_are_named(tmp_path, encoder):
-    (tmp_path / "train.tsv").write_text(LONG)
-    with pytest.raises(command.UserError, match="holds no test data"):
-        contamination.files(tmp_path)
-    (tmp_path / "dev.json").write_text("{")
-    with pytest.raises(command.UserError, match=r"dev\.json is not valid JSON"):
-        contamination.gather(contamination.files(tmp_path), encoder.encode)
-    (tmp_path / "dev.json").unlink()
-    (tmp_path / "dev.jsonl").write_text("{")
-    with pytest.raises(command.UserError, match=r"dev\.jsonl is not valid JSON"):
-        contamination.gather(contamination.files(tmp_path), encoder.encode)
+KINDS = {
+    "a.csv": f'1,"{LONG}"\n', "A.CSV": f'1,"{"x" * 200_000}",{LONG}\n', "semicolons.csv": f"id;text\n1;{LONG}\n",
+    "rows.csv": f'id,text\n1,"a\nb {LONG}\n\0"\n', "b.jsonl": json.dumps([LONG]) + "\n\n",
+    "lines.json": json.dumps({"a": LONG}) + "\n" + json.dumps({"a": TINY}),
+    "array.json": json.dumps([{"a": [LONG]}], indent=1),
+    "document.jsonl": json.dumps({"data": [{"context": LONG}]}, indent=2), "one.ndjson": json.dumps({"q": LONG}),
+    "c.txt": f"\ufeff{LONG}\r\n", "wrapped.txt": "\n".join(textwrap.wrap(" ".join([TINY, LONG] * 4), 60)),
+    "d.tsv": f"1\t{LONG}\n", "quoted.tsv": f'1\t"{SHORT}"\n', "e.jsonl.gz": json.dumps({"a": LONG}),
+    "f.parquet": write_parquet,
+    "constrained.tsv": LONG, "restrain-test.txt": LONG,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_file_is_read(tmp_path, encoder, name):
+    kind = KINDS[name]
+    if callable(kind):
+        kind(tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(kind.encode()) if name.endswith(".gz") else kind.encode())
+    passages, lines = contamination.load(tmp_path, encoder.encode)
+    assert detected(passages, encoder, SHORT if name == "quoted.tsv" else LONG) == [True]
+    assert lines[1].startswith(f"  passages: {name} ")
+
+
+def test_what_was_read_and_what_was_not_is_listed(tmp_path, encoder):
+    for name in ("dev.tsv", "train.tsv", "hans/train_set/0.jsonl", "README.md", ".git/config", "labels.tsv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(LONG if name == "dev.tsv" else "1")
+    lines = contamination.load(tmp_path, encoder.encode)[1]
+    assert lines == [
+        f"test text of {tmp_path}: 6 passages in 1 files",
+        "  passages: dev.tsv 6",
+        "  without a passage: labels.tsv",
+        "  left out, training text: hans/train_set/0.jsonl, train.tsv",
+        "  left out, no test text: .git/config, README.md",
+    ]
+    (tmp_path / "dev.tsv").write_text("1")
+    with pytest.raises(command.UserError, match="holds no sentence of 8 tokens or more"):
+        contamination.load(tmp_path, encoder.encode)
+
+
+FAULTS = {
+    "train.tsv": (LONG.encode(), "holds no test data (left out as training files: 1)"),
+    "dev.json": (b"{", "dev.json line 1 is not valid JSON"),
+    "deep.json": (b"[" * 100_000, "deep.json line 1 is not valid JSON (it is nested too deeply)"),
+    "dev.jsonl": (b'{"a": 1}\n\n{"a": \n', "dev.jsonl line 3 is not valid JSON"),
+    "open.csv": (f'a,b\n1,2\n3,"{LONG}\n4,5\n'.encode(), "open.csv line 3 begins a row that is not CSV ("),
+    "stray.csv": (b'a,b\n1,"two" three\n', "stray.csv line 2 begins a row that is not CSV ("),
+    "test.xlsx": (b"PK\x03\x04", "test.xlsx is none of .tsv, .csv"),
+    "test.json": (b"PK\x03\x04....", "test.json is a zip archive: unpack it"),
+    "wide.tsv": (LONG.encode("utf-16"), "wide.tsv is UTF-16"),
+    "latin.tsv": ("Müller war hier. Größe! ".encode("latin-1") * 20, "latin.tsv line 1 is not UTF-8"),
+    "test.parquet": (b"PAR1", "test.parquet is not sound Parquet ("),
+    "cut.txt.gz": (gzip.compress(LONG.encode())[:-9], "cut.txt.gz is damaged or cut short"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_file_that_cannot_be_read_in_full_is_named(tmp_path, encoder, name):
+    raw, message = FAULTS[name]
+    (tmp_path / name).write_bytes(raw)
+    with pytest.raises(command.UserError, match=re.escape(message)):
+        contamination.load(tmp_path, encoder.encode)
