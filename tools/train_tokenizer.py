@@ -13,10 +13,11 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.core import progress
-    from bert_tpu.readers import decoding, sources
+    from bert_tpu.readers import decoding, parquet, sources
     from bert_tpu.tokenizer import vocab, wordpiece
 
 SAMPLE_BYTES = 1 << 30  # more text hardly changes a vocabulary, and its words need memory
+RUNS = 8  # of rows that are read of a Parquet file, if not all are
 
 
 def main() -> None:
@@ -28,7 +29,7 @@ def main() -> None:
         required=True,
         metavar="GLOB",
         help="text files, also .gz .xz .bz2 .zst, tfds:NAME (in TFDS_DATA_DIR), or hf://datasets/OWNER/NAME/PATH; "
-        "of more than 1 GiB on disk only every n-th document is used",
+        "of more than 1 GiB on disk only a sample is used",
     )
     parser.add_argument("--vocab_size", type=int, required=True, help="number of pieces, special ones included")
     parser.add_argument("--out", required=True, help="directory of the tokenizer")
@@ -48,6 +49,8 @@ def main() -> None:
         lambda: lines(inputs, args.format, args.column, *next(passes)), args.vocab_size, lower=not args.cased
     )
     vocab.save(vocabulary, out)
+    if (every := sampled(inputs)) > 1:
+        print(f"a sample was used, one document in {every:,}: the input has more than {SAMPLE_BYTES >> 30} GiB")
     for sentence in decoding.report(decoding.add([counts["letters"]])):
         print(sentence)
     print(f"{args.out}: {len(vocabulary.pieces):,} pieces, {'un' if vocabulary.lower else ''}cased")
@@ -56,7 +59,7 @@ def main() -> None:
 def lines(
     inputs: list[sources.Source], text_format: str, column: str, name: str, counts: sources.Counts
 ) -> Iterator[str]:
-    """Yields the paragraphs of every n-th document, with n such that about SAMPLE_BYTES on disk are used.
+    """Yields the paragraphs of a sample of documents that has about SAMPLE_BYTES on disk.
 
     inputs: the files to read.
     text_format: of sources.FORMATS.
@@ -64,13 +67,29 @@ def lines(
     name: the title of the progress bar.
     counts: is updated with the bytes read and the invalid sequences.
     """
-    size = sum(source.bytes for source in inputs)
-    every = size // SAMPLE_BYTES + 1
-    with progress.bar(size, name) as bar:
-        for i, document in enumerate(sources.documents(inputs, counts, text_format=text_format, column=column)):
+    every = sampled(inputs)
+    shares = [share for number, source in enumerate(inputs) for share in read_shares(source, number, every)]
+    with progress.bar(sum(share.share_bytes for share in shares), name) as bar:
+        for i, document in enumerate(sources.documents(shares, counts, text_format=text_format, column=column)):
             progress.goto(bar, counts.read_bytes)
-            if i % every == 0:
+            if i % every == 0 or shares[document.source].share != sources.WHOLE:
                 yield from document.plain().split("\n")
+
+
+def sampled(inputs: list[sources.Source]) -> int:
+    """Returns n if one document in n is used."""
+    return sum(source.bytes for source in inputs) // SAMPLE_BYTES + 1
+
+
+def read_shares(source: sources.Source, number: int, every: int) -> list[sources.Source]:
+    """Returns the parts of a source to read: RUNS of a Parquet file, whose other rows need not be read, else all of it.
+
+    number: of the source, which decides where the parts begin.
+    every: one byte in so many is to be read.
+    """
+    if every == 1 or not source.path.endswith(parquet.SUFFIX):
+        return [source]
+    return [source._replace(share=(i, RUNS * every)) for i in range(number % every, RUNS * every, every)]
 
 
 if __name__ == "__main__":

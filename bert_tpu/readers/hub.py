@@ -75,6 +75,19 @@ def find(pattern: str) -> list[File]:
     return files
 
 
+def refuse_page(url: str) -> None:
+    """Raises UserError for the address of a page or a file of a data set, with the path to give instead."""
+    page = re.match(r"https?://(?:huggingface\.co|hf\.co)/datasets/([^/?#]+/[^/?#]+)(.*)", url)
+    if not page:
+        return
+    name, rest = page.groups()
+    file = re.match(r"/(?:resolve|blob|tree|raw)/([^/?#]+)/([^?#]+)", rest)
+    revision = f"@{file[1]}" if file and file[1] != "main" else ""
+    inside = urllib.parse.unquote(file[2]) if file else "**/*.parquet"
+    inside = f"{inside.rstrip('/')}/*.parquet" if file and rest.startswith("/tree/") else inside
+    raise command.UserError(f"{url} is a page of the Hub: give '{PREFIX}datasets/{name}{revision}/{inside}'")
+
+
 def data_set(path: str) -> str:
     """The name of a file's data set, hf://datasets/OWNER/NAME."""
     return f"{PREFIX}{Repository(_parse(path)[0].name, None).root}"

@@ -89,6 +89,7 @@ def find(patterns: list[str]) -> list[Source]:
             source = Source(*tfds.find(pattern), mtime_ns=0)
             matched[source.path] = source
             continue
+        hub.refuse_page(pattern)
         if pattern.startswith(hub.PREFIX):
             for file in hub.find(pattern):
                 source = Source(file.path, file.bytes, 0, file.content, file.commit)

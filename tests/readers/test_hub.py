@@ -194,6 +194,25 @@ def test_a_wrong_name_is_refused_with_what_there_is(server, pattern, words):
     assert words in complaint(pattern)
 
 
+@pytest.mark.parametrize(
+    ("page", "path"),
+    [
+        ("", "/**/*.parquet"),
+        ("/", "/**/*.parquet"),
+        ("/viewer/default/train?p=1", "/**/*.parquet"),
+        ("/tree/main", "/**/*.parquet"),
+        ("/tree/main/data", "/data/*.parquet"),
+        ("/tree/v1.0/a%20b/", "@v1.0/a b/*.parquet"),
+        ("/resolve/main/data/a.parquet?download=true", "/data/a.parquet"),
+        ("/blob/refs%2Fconvert%2Fparquet/default/a.parquet", "@refs%2Fconvert%2Fparquet/default/a.parquet"),
+    ],
+)
+def test_the_address_of_a_page_is_refused_with_the_path(page, path):
+    with pytest.raises(command.UserError) as raised:
+        sources.find([f"https://huggingface.co/datasets/{NAME}{page}"])
+    assert str(raised.value).endswith(f"give '{HERE}{path}'")
+
+
 def test_a_gated_data_set_names_the_consent(server):
     server.is_gated = True
     assert "accept its terms; accept them on its page" in complaint(f"{HERE}/data/*.parquet")

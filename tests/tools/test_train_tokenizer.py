@@ -1,0 +1,47 @@
+"""A vocabulary of much text is trained on a sample from all of it, of which a Parquet file fetches nothing else."""
+
+import io
+
+from helpers import fake_hub
+import pytest
+
+from bert_tpu.readers import hub, sources
+from tools import train_tokenizer
+
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+constants = pytest.importorskip("huggingface_hub.constants")
+
+ROWS = 4000
+
+
+def packed(number):
+    """Returns a Parquet file of 40 row groups."""
+    file = io.BytesIO()
+    texts = [f"{number} {i} " + "word " * 200 for i in range(ROWS)]
+    parquet.write_table(pyarrow.table({"text": texts}), file, row_group_size=ROWS // 40, compression="none",
+                        use_dictionary=False)  # fmt: skip
+    return file.getvalue()
+
+
+def test_a_sample_is_of_all_files_and_of_all_their_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    files = {f"{i}.parquet": packed(i) for i in range(4)}
+    files["5.txt"] = "\n\n".join(f"5 {i} " + "word " * 200 for i in range(ROWS)).encode()
+    monkeypatch.setattr(train_tokenizer, "SAMPLE_BYTES", sum(map(len, files.values())) // 4)
+    monkeypatch.setattr(hub, "BLOCK_BYTES", 1 << 16)
+    with fake_hub.Hub() as server:
+        server.commit(files)
+        for key, value in server.environment().items():
+            monkeypatch.setenv(key, value)
+        hub._files.cache_clear()
+        found = sources.find([f"hf://datasets/{fake_hub.NAME}/*"])
+        lines = [line.split()[:2] for line in train_tokenizer.lines(found, "auto", "text", "words", sources.Counts())]
+        hub._files.cache_clear()
+    for name, raw in files.items():
+        rows = [int(row) for number, row in lines if number == name[0]]
+        assert ROWS / 10 < len(rows) < ROWS / 3
+        assert min(rows) < ROWS / 5
+        assert max(rows) > ROWS * 0.7
+        assert len(set(rows)) == len(rows)
+        assert name == "5.txt" or server.sent[name] < len(raw) * 0.75
