@@ -44,6 +44,7 @@ SIGNATURES = (
     (rb"RIFF.{4}(WAVE|AVI )|ID3[\x02-\x04]|OggS\0|fLaC\0|\0.{3}ftyp|\x1aE\xdf\xa3", "sound or video", MEDIA),
     (rb"\x7fELF|MZ.{1,80}\0|\xca\xfe\xba\xbe|[\xce\xcf]\xfa\xed\xfe", "a program", MEDIA),
 )
+ANY_SIGNATURE = re.compile(b"|".join(b"(?:%b)" % signature for signature, _, _ in SIGNATURES), re.DOTALL)
 IN_ZIP = {
     b"application/epub": "an EPUB book", b"word/": "a .docx document", b"xl/": "an .xlsx table",
     b"opendocument": "an OpenDocument file", b".npy": "an .npz file of NumPy", b".pkl": "a file of PyTorch",
@@ -72,7 +73,7 @@ def refuse(head: bytes, path: str) -> None:
 
 def _kind(head: bytes) -> tuple[str, str] | None:
     """(name, advice) of a file with a signature."""
-    for signature, name, advice in SIGNATURES:
+    for signature, name, advice in SIGNATURES if ANY_SIGNATURE.match(head) else ():
         if re.match(signature, head, re.DOTALL):
             if name == "a zip archive":
                 name, advice = next(((inner, EXPORT) for mark, inner in IN_ZIP.items() if mark in head), (name, advice))
@@ -106,7 +107,7 @@ def _encoding(head: bytes) -> str:
             for name, high in (("UTF-16LE", whole[1::2]), ("UTF-16BE", whole[::2])):
                 if high.count(0) >= ONE_SIDE * zeros and _is_readable(whole, name):
                     return name
-    return next((name for mark, name in ISO_2022.items() if mark in head), "")
+    return next((name for mark, name in ISO_2022.items() if mark in head), "") if b"\x1b" in head else ""
 
 
 def _is_readable(raw: bytes, encoding: str) -> bool:

@@ -18,6 +18,7 @@ PACKINGS = (
     (rb"PAR1([\0-\x1f]|$)", "parquet"),  # not a text with this word
     (rb"ARROW1\0\0|\xff{4}..[\0-\x0f]\0", "arrow"),  # a file, or a stream that begins with the length of its schema
 )
+ANY_PACKING = re.compile(b"|".join(b"(?:%b)" % magic for magic, _ in PACKINGS), re.DOTALL)
 SUFFIXES = re.compile(r"(\.(gz|xz|lzma|bz2|zst|zstd))+$")  # of packed files
 JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|ldjson|jl)(\.\d+)?$")
 TABLE = re.compile(r"\.(csv|tsv|tab|psv)$")
@@ -44,7 +45,9 @@ ROWS, CELL = 5, re.compile(r"[^\W\d][\w .-]{0,40}")  # rows that make a table, a
 
 def packing(head: bytes) -> str:
     """How a file is packed: gzip, xz, bzip2, zstd, parquet, arrow, or "" for not at all. head: its first HEAD_BYTES."""
-    return next((kind for magic, kind in PACKINGS if re.match(magic, head, re.DOTALL)), "")
+    if not ANY_PACKING.match(head):
+        return ""
+    return next(kind for magic, kind in PACKINGS if re.match(magic, head, re.DOTALL))
 
 
 def form(head: bytes, path: str) -> str:

@@ -16,7 +16,7 @@ SAMPLE_BYTES = 1 << 14  # of invalid text, from which its encoding is guessed
 # Limits of what is replaced and counted; a file beyond them is refused. A few broken characters do no harm, but in a
 # file of another encoding nearly all characters beyond ASCII are invalid, and in a file with holes whole blocks are 0.
 INVALID, INVALID_SHARE = 10, 0.1  # of the characters beyond ASCII
-ZEROS, ZERO_SHARE = 1000, 0.01  # of the bytes
+ZEROS, ZERO_SHARE = 1000, 0.01  # of the characters
 LOST = "\ufffd".encode()
 NAMED = 5  # files in a report
 HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -92,7 +92,7 @@ class Decoder:
         unit: what is numbered in error messages.
         """
         self._path, self._counts, self._unit = path, counts, unit
-        self._bytes = self._beyond_ascii = self._invalid = self._zeros = 0
+        self._chars = self._beyond_ascii = self._invalid = self._zeros = 0
         self._sample = b""
 
     def decode(self, raw: bytes, number: int) -> str:
@@ -101,21 +101,23 @@ class Decoder:
             text = raw.decode()
         except UnicodeDecodeError:
             text = raw.decode(errors="replace")
+            self._beyond_ascii += len(raw) - len(text)
             self._replaced(text.count("\ufffd") - raw.count(LOST), raw)
-        if len(text) < len(raw) and LOST in raw:
+            if self._invalid > INVALID and self._invalid > INVALID_SHARE * (self._invalid + self._beyond_ascii):
+                where = f"{self._path} {self._unit} {number}"
+                raise command.UserError(f"{where} is not UTF-8; {encodings.advice(self._sample, self._unit)}") from None
+        else:
+            self._beyond_ascii += len(raw) - len(text)  # at least one for each character beyond ASCII
+        self._chars += len(text)
+        if "\ufffd" in text:
             self._counts.lost_characters += raw.count(LOST)
-        self._bytes += len(raw)
-        self._beyond_ascii += len(raw) - len(text)  # at least one for each character beyond ASCII
         if "\0" in text:
             text = self._without_zeros(text)
-        if self._invalid > INVALID and self._invalid > INVALID_SHARE * (self._invalid + self._beyond_ascii):
-            where = f"{self._path} {self._unit} {number}"
-            raise command.UserError(f"{where} is not UTF-8; {encodings.advice(self._sample, self._unit)}")
-        if self._zeros > ZEROS and self._zeros > ZERO_SHARE * self._bytes:
-            raise command.UserError(
-                f"{self._path} has {self._zeros:,} zero bytes up to {self._unit} {number}: it is binary, or was not "
-                "copied whole; fetch or make it again"
-            )
+            if self._zeros > ZEROS and self._zeros > ZERO_SHARE * self._chars:
+                raise command.UserError(
+                    f"{self._path} has {self._zeros:,} zero bytes up to {self._unit} {number}: it is binary, or was not "
+                    "copied whole; fetch or make it again"
+                )
         return text
 
     def clean(self, text: str) -> str:
