@@ -4,8 +4,10 @@ import bz2
 from collections.abc import Callable, Iterator
 import contextlib
 import gzip
+import importlib
 import io
 import lzma
+import sys
 from typing import Any
 import zlib
 
@@ -32,8 +34,8 @@ def unpack(raw: io.BufferedReader, packing: str, path: str) -> io.BufferedReader
 def _zstd(raw: io.BufferedReader, path: str) -> Any:
     """Opens zstd, also with the largest window (zstd --long=31), as archives of social media have it."""
     try:
-        # compression.zstd of Python 3.14, for earlier versions. Unlike zstandard, it reports a file that was cut short.
-        from backports import zstd
+        # backports.zstd is that of Python 3.14. Unlike the library zstandard, it reports a file that was cut short.
+        zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     except ImportError:
         raise command.UserError(
             f"{path} is compressed by zstd, which needs backports.zstd: python -m pip install -e '.[corpus]' "

@@ -22,6 +22,8 @@ ANY_PACKING = re.compile(b"|".join(b"(?:%b)" % magic for magic, _ in PACKINGS), 
 SUFFIXES = re.compile(r"(\.(gz|xz|lzma|bz2|zst|zstd))+$")  # of packed files
 JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|ldjson|jl)(\.\d+)?$")
 TABLE = re.compile(r"\.(csv|tsv|tab|psv)$")
+END_OF_TEXT = "<|endoftext|>"  # ends a document in texts that were written for GPT-2
+AT_AN_EDGE = re.compile(r"^<\|endoftext\|>|<\|endoftext\|>\s*$", re.MULTILINE)  # of a line: not in prose about it
 TEXT = "set --format text if it is meant as text"
 
 STRING = r'"(?:[^"\\]|\\.)*"'
@@ -65,12 +67,18 @@ def form(head: bytes, path: str) -> str:
             raise command.UserError(f"{path} is {kind}: {advice}, or {TEXT}")
     if name.endswith(".parquet"):
         raise command.UserError(f"{path} is not a Parquet file; fetch or make it again, or correct its name")
+    if text.count("\r") > 1 and "\n" not in text:
+        raise command.UserError(
+            f"{path} ends its lines with CR alone: convert it by tr '\\r' '\\n' < OLD > NEW, or {TEXT}"
+        )
     if _is_json_lines(text, path):
         return "jsonl"
     if wiki := _markup(text, path):
         return wiki
     if text and JSON_LINES.search(name):
         return "jsonl"  # whose reader names the line that is not JSON
+    if AT_AN_EDGE.search(text):
+        return "endoftext"
     if (text and TABLE.search(name)) or _is_table(text, len(head) == HEAD_BYTES):
         raise command.UserError(
             f"{path} is a table: write one of its columns as JSON lines, an object with a 'text' in each, or as plain "

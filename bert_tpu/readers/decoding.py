@@ -31,6 +31,7 @@ class Counts:
     zero_bytes: int = 0  # that were dropped
     lost_characters: int = 0  # U+FFFD that was in the text already, from an earlier conversion
     html_entities: int = 0  # in the text that was read, such as &nbsp;
+    garbled: int = 0  # places where UTF-8 was once decoded as CP1252, such as Ã¼ for ü
     cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
     # Pages of MediaWiki dumps that are left out.
     other_namespaces: int = 0
@@ -39,6 +40,7 @@ class Counts:
     other_models: int = 0  # code, data or discussions
     old_revisions: int = 0  # before the last one of a page
     repaired: dict[str, int] = dataclasses.field(default_factory=dict)  # file -> its invalid sequences and zero bytes
+    forms: dict[str, int] = dataclasses.field(default_factory=dict)  # format -> files that were read in it
 
 
 PAGES = {
@@ -48,21 +50,26 @@ PAGES = {
     "other_models": "code, data or discussions",
     "old_revisions": "older revisions",
 }
-REPORTED = ("invalid_utf8", "zero_bytes", "lost_characters", "html_entities", "cut_documents", *PAGES)
+REPORTED = ("invalid_utf8", "zero_bytes", "lost_characters", "html_entities", "garbled", "cut_documents", *PAGES)
 
 
 def add(counts: Sequence[Counts]) -> dict[str, Any]:
-    """The sum of each of the REPORTED counts, and all `repaired` files."""
-    repaired: collections.Counter[str] = collections.Counter()
-    for one in counts:
-        repaired.update(one.repaired)
-    return {name: sum(getattr(one, name) for one in counts) for name in REPORTED} | {"repaired": dict(repaired)}
+    """The sum of each of the REPORTED counts, all `repaired` files, and the number of files of all `forms`."""
+    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in counts) for name in REPORTED}
+    for name in ("repaired", "forms"):
+        together: collections.Counter[str] = collections.Counter()
+        for one in counts:
+            together.update(getattr(one, name))
+        sums[name] = dict(together)
+    return sums
 
 
 def report(sums: Mapping[str, Any]) -> list[str]:
-    """Sentences that tell a person what was changed in the text, and what looks wrong in it. sums: as `add` returns."""
+    """Sentences for a person: what was read and changed, and what looks wrong. sums: as `add` returns them."""
     count = {name: sums.get(name, 0) for name in REPORTED}
     sentences = []
+    if forms := sums.get("forms"):
+        sentences.append("sources by format: " + ", ".join(f"{forms[name]:,} {name}" for name in sorted(forms)))
     if repaired := sums.get("repaired"):
         worst = sorted(repaired.items(), key=lambda item: (-item[1], item[0]))
         names = ", ".join(f"{path} ({number:,})" for path, number in worst[:NAMED])
@@ -74,6 +81,10 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{number:,} characters were lost before: the text has U+FFFD in their place")
     if number := count["html_entities"]:
         sentences.append(f"{number:,} HTML entities such as &amp; are in the text: unescape them unless they are meant")
+    if number := count["garbled"]:
+        sentences.append(
+            f"{number:,} characters are UTF-8 that was decoded as CP1252 (Ã¼ for ü): ftfy repairs such text"
+        )
     if number := count["cut_documents"]:
         sentences.append(f"{number:,} long documents were cut into pieces")
     if pages := [f"{count[name]:,} {words}" for name, words in PAGES.items() if count[name]]:
@@ -115,8 +126,8 @@ class Decoder:
             text = self._without_zeros(text)
             if self._zeros > ZEROS and self._zeros > ZERO_SHARE * self._chars:
                 raise command.UserError(
-                    f"{self._path} has {self._zeros:,} zero bytes up to {self._unit} {number}: it is binary, or was not "
-                    "copied whole; fetch or make it again"
+                    f"{self._path} has {self._zeros:,} zero bytes up to {self._unit} {number}: it is binary, or was "
+                    "not copied whole; fetch or make it again"
                 )
         return text
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from bert_tpu.core import command
-from bert_tpu.readers import decoding, mediawiki, wikiextractor
+from bert_tpu.readers import content, decoding, mediawiki, wikiextractor
 from bert_tpu.readers.decoding import Counts
 
 RECORD_BYTES = 64 << 20  # of a JSON line at most: it must be parsed whole
@@ -21,6 +21,17 @@ def _text(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | 
 def _one(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
     for _, line in decoding.lines(file, path, counts):
         yield line
+    yield None
+
+
+def _end_of_text(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
+    """A document ends at each mark, and at no blank line."""
+    for _, line in decoding.lines(file, path, counts):
+        for i, part in enumerate(line.split(content.END_OF_TEXT)):
+            if i:
+                yield None
+            if part.strip():
+                yield part
     yield None
 
 
@@ -94,6 +105,7 @@ Reader = Callable[..., Iterator[str | None]]  # called with (file, path, counts)
 READERS: dict[str, Reader] = {
     "text": _text,
     "file": _one,
+    "endoftext": _end_of_text,
     "jsonl": jsonl,
     "wiki": wikiextractor.texts,
     "mediawiki": mediawiki.texts,
@@ -111,6 +123,8 @@ def texts(raws: Iterable[bytes | str], path: str, counts: Counts) -> Iterator[st
 
 def paragraphs(text: str) -> Iterator[str | None]:
     """The paragraphs of one document in memory, then None."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     for line in text.split("\n"):
         yield from pieces(line, decoding.LINE_BYTES)
     yield None

