@@ -1,6 +1,6 @@
 """Reads files of columns, a word a line and a blank line after each sentence: CoNLL's of all years, and their kin."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 import re
 from typing import NamedTuple
@@ -48,11 +48,10 @@ def read(path: str | Path, content: str) -> Table:
     if place >= 0:
         number = content.count("\n", 0, place) + 1
         raise command.UserError(f"{path} line {number} has a character '\\r' inside it; convert its line ends to LF")
-    lines = [(number, line) for number, line in tabular.lines(content)]
     if content.lstrip().startswith("#begin document"):
-        return _conll_2012(str(path), lines)
-    split = _split(lines)
-    sentences, comments = _sentences(str(path), split)
+        return _conll_2012(str(path), list(tabular.lines(content)))
+    _check_is_no_table(path, content)
+    sentences, comments = _sentences(str(path), _split(content))
     names = _names(comments, sentences)
     if names and sentences and _is_header(sentences[0][0][1]):
         sentences = [sentence for sentence in (sentences[0][1:], *sentences[1:]) if sentence]
@@ -68,47 +67,63 @@ def read(path: str | Path, content: str) -> Table:
     return _without_last_empty(Table(str(path), width, names, sentences, len(comments)))
 
 
-def _split(lines: Iterable[tuple[int, str]]) -> list[Line]:
-    """Returns the columns of each line; none of a blank one."""
-    at_tabs = [(number, [cell.strip(" ") for cell in line.split("\t")]) for number, line in lines if "\t" in line]
-    at_both = [(number, line.replace("\t", " ").split(" ")) for number, line in lines]
-    at_both = [(number, [cell for cell in cells if cell]) for number, cells in at_both]
-    words = [cells for _, cells in at_both if _is_word(cells)]
-    with_spaces = [any(" " in cell for cell in cells) for _, cells in at_tabs if _is_word(cells)]
-    if with_spaces and all(with_spaces) and len(set(map(len, words))) == 1:
-        return at_both
-    replaced = dict(at_tabs)
-    return [(number, replaced.get(number, cells) if any(cells) else []) for number, cells in at_both]
+def _check_is_no_table(path: str | Path, content: str) -> None:
+    """Raises UserError for CSV with a line of names, as Kaggle has of sentences."""
+    first = content.lstrip().partition("\n")[0].rstrip()
+    for sign in ",;|":
+        if "\t" not in first and _is_header([cell.strip(' "') for cell in first.split(sign)]):
+            raise command.UserError(
+                f"{path} is a table divided by {sign!r}; write a word, a tab and its tag a line, and a blank line "
+                "after each sentence"
+            )
+
+
+def _split(content: str) -> list[Line]:
+    """Returns the columns of each line; none of a blank one, and of one between documents."""
+    lines = list(tabular.lines(content))
+    if DOCUMENT in content:
+        lines = [(number, "" if DOCUMENT in line else line) for number, line in lines]
+    rows = [(number, _cells(line)) for number, line in lines]
+    if "\t" in content:
+        with_spaces = [any(" " in cell for cell in cells) for _, cells in rows if _is_word(cells) and len(cells) > 1]
+        at_both = [(number, _cells(line.replace("\t", " "))) for number, line in lines] if all(with_spaces) else []
+        if len({len(cells) for _, cells in at_both if _is_word(cells)}) == 1:
+            return at_both
+    return rows
+
+
+def _cells(line: str) -> list[str]:
+    if "\t" in line:
+        cells = [cell.strip(" ") for cell in line.split("\t")]
+        return cells if any(cells) else []
+    cells = line.split(" ")
+    return [cell for cell in cells if cell] if "" in cells else cells
 
 
 def _is_word(cells: list[str]) -> bool:
-    return any(cells) and not cells[0].startswith("#") and not _is_document(cells)
-
-
-def _is_document(cells: list[str]) -> bool:
-    return any(cell.startswith(DOCUMENT) for cell in cells)
+    return bool(cells) and not cells[0].startswith("#")
 
 
 def _sentences(path: str, lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     """Returns the sentences and the comments of a file."""
-    first = next((cells for _, cells in lines if _is_word(cells)), None)
-    first = first or next((cells for _, cells in lines if any(cells) and not _is_document(cells)), [])
-    width, known = len(first), {cells[-1] for _, cells in lines if _is_word(cells)}
+    words = [cells for _, cells in lines if _is_word(cells)] or [cells for _, cells in lines if cells] or [[]]
+    width, known = len(words[0]), {cells[-1] for cells in words if _is_word(cells)}
     sentences: list[list[Line]] = []
     sentence: list[Line] = []
     comments = []
-    for number, cells in lines:
-        if not cells or _is_document(cells):
+    for line in lines:
+        cells = line[1]
+        if not cells:
             sentences += [sentence] if sentence else []
             sentence = []
-        elif not sentence and _is_comment(cells, width, known):
-            comments.append((number, cells))
+        elif not sentence and cells[0][:1] == "#" and _is_comment(cells, width, known):
+            comments.append(line)
         elif len(cells) != width:
             raise command.UserError(
-                f"{path} line {number} has {len(cells)} columns, but the first word of the file has {width}; fix it"
+                f"{path} line {line[0]} has {len(cells)} columns, but the first word of the file has {width}; fix it"
             )
         else:
-            sentence.append((number, cells))
+            sentence.append(line)
     return sentences + ([sentence] if sentence else []), comments
 
 

@@ -78,7 +78,7 @@ def _are_other_tags(column: _Column, known: Collection[str]) -> bool:
 
 def _advice(table: conll.Table) -> str:
     first = table.sentences[0][0][1][0]
-    if sign := next((sign for sign in ",;|" if sign in first.strip(sign)), ""):
+    if sign := next((sign for sign in ",;|\u00a0\u3000" if sign in first.strip(sign)), ""):
         return f"divide the columns by tabs, not by {sign!r}"
     return "each line needs a word and its tag"
 
@@ -135,6 +135,7 @@ def _tag(table: conll.Table, columns: list[_Column]) -> tuple[int, str]:
         has_outside = varied and [c.place for c in varied if tag_schemes.OUTSIDE in c.values] == [fewest[0].place]
         # Lemmas are the last of two columns, too.
         is_tag = varied and len(fewest[0].values) <= max(FEW, len(fewest[-1].values) // 4)
+        is_tag = is_tag and 2 * len(fewest[0].values & fewest[-1].values) <= len(fewest[0].values)
         if (is_last or has_outside) and is_tag and not fewest[0].is_of_sentence:
             return fewest[0].place, ""
         candidates = varied or columns

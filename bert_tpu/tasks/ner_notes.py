@@ -71,6 +71,8 @@ def _unseen(split: str, part: tagged.Sentences, scheme: tag_schemes.Scheme, trai
     for tag, count in counts.items():
         parsed = scheme.parse(tag)
         (other_form if parsed and parsed.type in types else missed)[tag] += count
+    if part.tags is not None and all(tag == tag_schemes.OUTSIDE for tags in part.tags for tag in tags):
+        yield f"{split}: every tag is {tag_schemes.OUTSIDE}, so that its scores mean nothing"
     if missed:
         yield f"{split}: train lacks {_listed(missed)}; they are scored and count as missed"
     if other_form:

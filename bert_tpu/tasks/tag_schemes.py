@@ -133,6 +133,8 @@ def find(tags: Mapping[str, Seen], wanted: str = "") -> Scheme:
 
 def _refuse_odd(odd: str, fit: str, tags: Mapping[str, Seen]) -> None:
     advice = f"write {OUTSIDE} for a word outside" if odd.casefold() in OUTSIDE_ELSEWHERE else "write all in one form"
+    if tags[odd].words == 1 and tags[odd].where.endswith(" line 1"):
+        advice = "take the line out if it has the names of columns"
     raise command.UserError(
         f"{_place(odd, tags)}, which does not mark an entity as {fit!r} does; {advice}, or give "
         f"--config.data.scheme={WORDS} to learn every tag as it is"

@@ -54,7 +54,7 @@ def from_files(folder: str, names: dict[str, str], word: str, tag: str) -> dict[
         table = conll.read(path, tabular.text(path))
         if not table.sentences:
             raise command.UserError(f"{folder} has no sentences in {name}; fetch or make it again")
-        if train is None or table.width != train.width:
+        if train is None or table.width != train.width or (table.names and table.names != train.names):
             is_narrow = train is not None and table.width < train.width
             known = splits["train"].places() if is_narrow and split == "test" else ()
             own = conll_columns.choose(table, word, tag, may_lack_tags=split == "test", known=known)
@@ -62,6 +62,10 @@ def from_files(folder: str, names: dict[str, str], word: str, tag: str) -> dict[
             own = choice
         if train is None:
             train, choice = table, own
+        elif split == "test" and own.tag is not None and _is_blank(table, own.tag, splits["train"].tags):
+            own = conll_columns.Choice(
+                own.word, None, f"column {own.tag + 1} is the same everywhere, and no tag of train"
+            )
         splits[split] = _from_columns(table, own)
     return splits
 
@@ -101,6 +105,10 @@ def _from_columns(table: conll.Table, choice: conll_columns.Choice) -> Sentences
         for kind, place in (("word", choice.word), ("tag", choice.tag)):
             if place is not None and not cells[place]:
                 raise command.UserError(f"{table.path} line {number} has no {kind} in column {place + 1}; fix it")
+    if choice.tag is not None:
+        cells = [cells[choice.tag] for sentence in table.sentences for _, cells in sentence]
+        if all(cell[:1] == cell[-1:] == '"' for cell in cells):
+            raise command.UserError(f"{table.path} has quotes around tags, such as {cells[0]}; write it without quotes")
     words = [[cells[choice.word] for _, cells in sentence] for sentence in table.sentences]
     tags, columns = None, f"words in column {_name(table, choice.word)}"
     if choice.tag is not None:
@@ -113,6 +121,12 @@ def _from_columns(table: conll.Table, choice: conll_columns.Choice) -> Sentences
     notes += [choice.note] if choice.note else []
     numbers = [[number for number, _ in sentence] for sentence in table.sentences]
     return Sentences(words, tags, f"{table.path} line", numbers, "; ".join(notes), table.skipped)
+
+
+def _is_blank(table: conll.Table, place: int, known: list[list[str]] | None) -> bool:
+    """Whether a column has one value, such as _, that is none of the known tags."""
+    values = {cells[place] for sentence in table.sentences for _, cells in sentence}
+    return len(values) == 1 and not any(values & set(tags) for tags in known or [])
 
 
 def _name(table: conll.Table, place: int) -> str:

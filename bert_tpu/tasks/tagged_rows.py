@@ -27,7 +27,7 @@ def is_json(content: str) -> bool:
     start = content.lstrip()
     if start.startswith("{"):
         return '"' in start.partition("\n")[0] or start[1:].lstrip()[:1] == '"'
-    return start.startswith("[") and start[1:].lstrip()[:1] in ("{", "]")
+    return start.startswith("[") and (start[1:].lstrip()[:1] in ("{", "]") or start[1:].lstrip().startswith('["'))
 
 
 def read_json(path: str | Path, content: str, word: str, tag: str, *, may_lack_tags: bool) -> Read:
@@ -112,6 +112,11 @@ def _parse(line: str) -> Any:
 def _texts(record: dict[str, Any], key: str, where: str, names: list[str]) -> list[str]:
     """Returns the texts of a list; of numbers, the names of these classes."""
     values = record.get(key)
+    if values is None and isinstance(record.get("text"), str):
+        raise command.UserError(
+            f"{where} has text with places of characters, not lists; divide it into words under {key!r} with a tag for "
+            "each"
+        )
     if not isinstance(values, list):
         raise command.UserError(f"{where} has no list under {key!r}; give one text for each word")
     if names and all(type(value) is int and 0 <= value < len(names) for value in values):

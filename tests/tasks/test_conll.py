@@ -3,6 +3,7 @@
 import itertools
 
 from helpers.glue_files import write
+from hypothesis import HealthCheck, given, settings, strategies
 import pytest
 
 from bert_tpu.core import command
@@ -52,7 +53,9 @@ FORMS = {
     "spaces around": lines(" {word}   {tag} ").replace("\n\n", "\n \t \n"),
     "CR LF and a mark": "\ufeff" + lines("{word}\t{tag}").replace("\n", "\r\n"),
     "MultiCoNER": lines("{word} _ _ {tag}", head="# id 1f8c domain=train\n"),
-    "WebAnno": lines("{s}-{i}\t0-3\t{word}\t{tag}", head="#Text=some words\n", tail="#FORMAT=WebAnno TSV 3\n\n"),
+    "numbers of sentence and word": lines(
+        "{s}-{i}\t0-3\t{word}\t{tag}", head="#Text=some words\n", tail="#FORMAT=WebAnno TSV 3\n\n"
+    ),
 }
 
 
@@ -121,11 +124,28 @@ def test_other_files_may_have_other_columns(tmp_path):
     assert read(tmp_path, train, tag="4", word="1", test=lines("{word} NNP"))["test"].tags is None
 
 
+def test_a_test_file_may_have_a_sign_for_no_tag(tmp_path):
+    part = read(tmp_path, lines("{word} {tag}"), test=lines("{word} _"))["test"]
+    assert (part.words, part.tags) == (WORDS, None)
+    assert "column 2 is the same everywhere, and no tag of train" in part.note
+    assert read(tmp_path, lines("{word} {tag}"), test=lines("{word} O"))["test"].tags is not None
+
+
+def test_files_with_names_may_have_their_columns_in_another_order(tmp_path):
+    own = lines("{word}\t{tag}", tail="Word\tTag\n")
+    part = read(tmp_path, own, validation=lines("{tag}\t{word}", tail="Tag\tWord\n"))["validation"]
+    assert (part.words, part.tags) == (WORDS, TAGS)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (lines("{word} {tag} {tag}"), "has the tags: 2 ('B-LOC', 'B-PER'), 3 ('B-LOC', 'B-PER'); give --config"),
         ("\n".join(f"{'w' * i} {'w' * (i % 60 + 1)}" for i in range(1, 100)), "which column has the tags"),
+        (lines("{i}\t{word}\t{word}\tX\tX\t_\t0\troot\t_\t_"), "which column has the tags: 2 FORM ('I'"),
+        ("Sentence #,Word,POS,Tag\n1,a,NN,O\n", "is a table divided by ','; write a word, a tab and its tag a line"),
+        (lines('"{word}"\t"{tag}"'), "has quotes around tags, such as \"B-LOC\"; write it without quotes"),
+        (lines("{word}\u00a0{tag}"), "has no tags, only one column; divide the columns by tabs, not by '\\xa0'"),
         (lines("X{i}\t{word}"), "which column has the tags"),
         (lines("{s}-{i}\t{i}\t{tag}"), "which column has the words"),
         (lines("{word}\t{tag}").replace("ran\tO", "ran\t"), "line 9 has no tag in column 2; fix it"),
@@ -139,3 +159,28 @@ def test_what_is_not_clear_is_refused(tmp_path, content, complaint):
     with pytest.raises(command.UserError) as error:
         read(tmp_path, content)
     assert complaint in str(error.value)
+
+
+CELLS = strategies.sampled_from(
+    ["O", "B-PER", "I-PER", "PER", "o", "B", "#", "1", "2-3", "_", "a", "b", "(A*", "*", "*)", ""]
+)
+ROW = strategies.tuples(CELLS, CELLS, CELLS, strategies.sampled_from(" \t"))
+COLUMNS = strategies.lists(ROW.map(lambda row: row[3].join(row[:3]).strip(" ")), max_size=8).map("\n".join)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(COLUMNS | strategies.text("aBIO-PER#1_ \t\n"))
+def test_every_word_and_tag_is_in_its_line(tmp_path, content):
+    try:
+        part = read(tmp_path, content)["train"]
+    except command.UserError:
+        return
+    own = content.split("\n")
+    for words, tags, numbers in zip(part.words, part.tags, part.numbers, strict=True):
+        assert len(words) == len(tags) == len(numbers) > 0
+        for word, tag, number in zip(words, tags, numbers, strict=True):
+            assert word in own[number - 1]
+            assert tag in own[number - 1] or "*" in own[number - 1]
+    # No line is lost without a word about it.
+    blank = sum(not line.strip(" \t") for line in own)
+    assert blank + part.skipped + sum(map(len, part.words)) == len(own)

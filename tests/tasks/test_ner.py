@@ -196,6 +196,9 @@ def test_tags_that_only_scored_splits_have_are_missed_and_named(tmp_path):
     assert scored(task, ["B-LOC", "O", "B-LOC"]) == pytest.approx({"f1": 4 / 5, "precision": 1, "recall": 2 / 3})
     assert scored(task, ["B-LOC", "B-LOC", "B-LOC"])["precision"] == pytest.approx(2 / 3)
     assert task.splits["validation"].labels.tolist() == [-1, 0, -1, -1, -1, -1, -1]
+    write(tmp_path, {"test.txt": "a O\nb O\n"})
+    notes = load(tmp_path, test="test.txt").notes
+    assert "test: every tag is O, so that its scores mean nothing" in notes
     assert "validation: train lacks B-MISC 1; they are scored and count as missed" in task.notes
     assert "validation: train lacks S-LOC 1; entities are compared by their words and type" in task.notes
 
@@ -297,6 +300,8 @@ def test_parquet_has_lists_and_the_names_of_classes(tmp_path):
         ('[{"tokens": ["a"], "ner_tags": ["O"]', "x is not whole JSON"),
         ('{\n "data": []}', "x row 1 is not a JSON object; write an object a line"),
         ("[]", "x has no sentences"),
+        ('[["a b", {"entities": [[0, 1, "PER"]]}]]', "x row 1 is not a JSON object"),
+        ('{"text": "a b", "label": [[0, 1, "PER"]]}', "row 1 has text with places of characters, not lists; divide it"),
     ],
 )
 def test_bad_json_is_named_with_its_row(tmp_path, content, complaint):
@@ -316,11 +321,8 @@ def test_bad_json_is_named_with_its_row(tmp_path, content, complaint):
         (dict(test="x"), "a\nb O\n", r"x line 2 has 2 columns, but the first word of the file has 1"),
         (dict(validation="x"), "a\nb\n", "x has no tags, only one column; each line needs a word and its tag"),
         (dict(train="x"), "a\nb\n", "x has no tags"),
-        (
-            dict(train="x"),
-            "Sentence,Word,Tag\n1,a,O\n",
-            "x has no tags, only one column; divide the columns by tabs, not",
-        ),
+        (dict(train="x"), "Sentence,Word,Tag\n1,a,O\n", "x is a table divided by ','; write a word, a tab and its tag"),
+        (dict(train="x"), "a,O\nb,O\n", "x has no tags, only one column; divide the columns by tabs, not"),
         (dict(train="x"), "a O\nb O\n", "has only the tag 'O' in x, and nothing to learn"),
         (dict(test="x"), "\n-DOCSTART- -X- O\n", "no sentences in x"),
         (dict(validation="x"), "", "no sentences in x"),
