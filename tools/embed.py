@@ -6,9 +6,12 @@ DIR is any BERT of Hugging Face or a workdir. X.npy gets a row for each line of 
 --pool tokens a line of X.jsonl has the pieces of the text and a vector for each. No PyTorch is needed.
 """
 
+import sys
+
 from bert_tpu.core import command
 
 with command.imports():
+    from bert_tpu.huggingface import sentence_transformers
     from bert_tpu.inference import embed
     from bert_tpu.training import orbax_setup
 
@@ -32,6 +35,8 @@ def main() -> None:
     args = parser.parse_args()
     orbax_setup.quiet()
     embedder = embed.load(args.model, layer=args.layer, pool=args.pool, batch_size=args.batch_size)
+    if note := sentence_transformers.note(args.model, args.pool):
+        print(note, file=sys.stderr)
     counts = embed.write(embedder, args.input, args.out)
     cut = f", {counts.cut:,} of them cut to {embedder.bert.max_positions:,} tokens" if counts.cut else ""
     print(f"{args.out}: {counts.lines:,} lines{cut}")

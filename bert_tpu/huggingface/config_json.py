@@ -25,6 +25,14 @@ CONFIG = {
 }
 # How to compute the model, which config.json does not say. Without a gradient both softmaxes are the same.
 HERE = {"dtype": "float32", "remat": False, "softmax": "exact"}
+# As transformers has them. Google's files lack the epsilon; shapes that are not as these say are refused later.
+DEFAULTS: dict[str, Any] = {
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "type_vocab_size": 2,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
 # Properties of every BERT of this package. An old config.json that lacks one means the same.
 FIXED = {
     "model_type": "bert",
@@ -97,7 +105,7 @@ def read(path: epath.Path) -> dict[str, Any]:
     for key, value in ALSO_FIXED.items():
         if theirs.get(key, value) != value:
             raise command.UserError(f"{path} has {key} {theirs[key]!r}: only {value!r} can be loaded")
-    theirs = {"layer_norm_eps": 1e-12} | theirs  # Google's config.json files lack it
+    theirs = DEFAULTS | theirs
     for ours, key in CONFIG.items():
         if not _VALID[ours](theirs.get(key)):
             raise command.UserError(f"{path} lacks {key}, or its value is not valid: {theirs.get(key)!r}; correct it")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 import json
 from pathlib import Path
+import re
 import sys
 from typing import Any, NamedTuple
 
@@ -11,11 +12,20 @@ import jax
 import safetensors.numpy
 
 from bert_tpu.core import command
-from bert_tpu.huggingface import architectures, config_json, google, spare_rows, tensor_names, weights
+from bert_tpu.huggingface import (
+    architectures,
+    config_json,
+    google,
+    sentence_transformers,
+    spare_rows,
+    tensor_names,
+    weights,
+)
 from bert_tpu.model import transformer
 from bert_tpu.tokenizer import vocab
 
-ADAPTER, MODULES = "adapter_config.json", "modules.json"
+HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+ADAPTER = "adapter_config.json"
 
 
 class Pretrained(NamedTuple):
@@ -112,9 +122,19 @@ def load_config(directory: Path | str) -> tuple[dict[str, Any], vocab.Vocab]:
 def is_directory_of(path: Path | str) -> bool:
     """Returns whether `path` is a directory in a public format, which `load` reads or refuses by name."""
     folder = epath.Path(path)
-    if any((folder / name).exists() for name in (*weights.READ, google.CONFIG, ADAPTER, MODULES)):
+    if any((folder / name).exists() for name in (*weights.READ, google.CONFIG, ADAPTER, sentence_transformers.MODULES)):
         return True
     return google.is_checkpoint(folder) or config_json.is_hugging_faces(folder / "config.json")
+
+
+def missing(path: epath.Path, wanted: str) -> str:
+    """Returns the message for a `path` that is not a directory, perhaps as it is a model's name on the Hub."""
+    if path.exists():
+        return f"{path} is a file: give {wanted}"
+    is_name = HUB_NAME.fullmatch(str(path))
+    return f"there is no {path}: give {wanted}" + (
+        f"; hf download {path} --local-dir DIR fetches it" if is_name else ""
+    )
 
 
 def _config_path(directory: epath.Path) -> epath.Path:
@@ -126,16 +146,13 @@ def _config_path(directory: epath.Path) -> epath.Path:
 def _check_folder(directory: epath.Path) -> None:
     """Raises UserError for what is not a whole model: a missing directory, an adapter, a part of a model."""
     if not directory.is_dir():
-        problem = f"{directory} is a file" if directory.exists() else f"there is no {directory}"
-        raise command.UserError(
-            f"{problem}: give a directory that save_pretrained wrote; hf download NAME --local-dir DIR fetches one"
-        )
+        raise command.UserError(missing(directory, "a directory that save_pretrained wrote"))
     if (directory / ADAPTER).exists():
         raise command.UserError(
             f"{directory} has {ADAPTER}, a PEFT adapter: merge it into its base model by merge_and_unload and give "
             "what save_pretrained writes"
         )
-    if (directory / MODULES).exists() and not _config_path(directory).exists():
+    if (directory / sentence_transformers.MODULES).exists() and not _config_path(directory).exists():
         inner = sorted(
             path.parent.name for path in directory.glob("*/config.json") if "Pooling" not in path.parent.name
         )

@@ -107,6 +107,7 @@ def _continue(word: str, ids: dict[str, int]) -> Iterator[int]:
 
 def _means(table: np.ndarray, sources: list[tuple[int, ...]]) -> np.ndarray:
     """Returns the mean of the rows of `table` that each of `sources` names, and of all rows where it names none."""
+    table = np.asarray(table)  # a checkpoint's is on a device
     everywhere = table.mean(0, dtype=np.float64)
     means = (table[list(source)].mean(0, dtype=np.float64) if source else everywhere for source in sources)
     return np.stack([np.asarray(mean, table.dtype) for mean in means])

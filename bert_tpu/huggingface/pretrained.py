@@ -68,11 +68,8 @@ def load(path: Path | str) -> hf.Pretrained:
 def _home(path: epath.Path) -> epath.Path:
     """Returns the folder with config.json and tokenizer of `path`, which may be a checkpoint in it."""
     if not path.is_dir():
-        problem = f"{path} is a file" if path.exists() else f"there is no {path}"
-        fetch = "" if path.exists() else f"; hf download {path} --local-dir DIR fetches a model of the Hub"
-        raise command.UserError(
-            f"{problem}: give a Hugging Face directory, a run's workdir or checkpoint, or an imported model{fetch}"
-        )
+        wanted = "a Hugging Face directory, a run's workdir or checkpoint, or an imported model"
+        raise command.UserError(hf.missing(path, wanted))
     path = path if storage.is_bucket(path) else path.resolve()  # it may be "." or a link to a checkpoint
     is_step = path.name.isdigit() and path.parent.name == "checkpoints"
     inside = {"checkpoints": path.parent, nonfinite.FOLDER: path.parent}

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 from etils import epath
 import numpy as np
+import safetensors
 import safetensors.numpy
+
+from bert_tpu.core import command
 
 FILE = "spare_rows.safetensors"
 
@@ -56,9 +59,12 @@ def write(folder: epath.PathLike, spare: SpareRows | None) -> None:
 
 
 def read(folder: epath.PathLike) -> SpareRows | None:
-    """Returns the rows in FILE of `folder`, or None if it has none."""
+    """Returns the rows in FILE of `folder`, or None if it has none. Raises UserError if the file is damaged."""
     path = epath.Path(folder) / FILE
     if not path.exists():
         return None
-    arrays = safetensors.numpy.load(path.read_bytes())
-    return SpareRows(arrays["word"], arrays["bias"])
+    try:
+        arrays = safetensors.numpy.load(path.read_bytes())
+        return SpareRows(arrays["word"], arrays["bias"])
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise command.UserError(f"{path} is damaged ({error}): import the model again") from None

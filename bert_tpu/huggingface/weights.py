@@ -134,13 +134,18 @@ def _arrays(content: Any, path: epath.Path, is_tensor: Callable[[Any], bool]) ->
         raise command.UserError(
             f"{path} is not a dictionary of tensors ({', '.join(others[:3])}): save model.state_dict() alone"
         )
-    return {name: _array(tensor) for name, tensor in content.items()}
+    return {name: _array(name, tensor, path) for name, tensor in content.items()}
 
 
-def _array(tensor: Any) -> np.ndarray:
+def _array(name: str, tensor: Any, path: epath.Path) -> np.ndarray:
     """Returns a PyTorch tensor as an array; NumPy has no bfloat16, whose values float32 holds."""
     tensor = tensor.detach()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    try:
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    except (TypeError, RuntimeError):
+        raise command.UserError(
+            f"{path}: {name} is quantized or sparse ({tensor.dtype}): give the model in float32"
+        ) from None
 
 
 def _reason(error: Exception) -> str:

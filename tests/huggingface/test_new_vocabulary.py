@@ -101,6 +101,13 @@ def test_rows_for_comparison_are_drawn(model, rows):
     assert moved.params["mlm"]["bias"][5] == 0
 
 
+def test_a_checkpoint_is_moved_as_its_hugging_face_directory_is(model, tmp_path):
+    start = pretrained.load(small_bert.workdir(tmp_path / "run", small_bert.SHALLOW))
+    new = vocab.Vocab((*vocab.SPECIALS, "catdog", "the"), lower=True)
+    (ours, _), (theirs, _) = (new_vocabulary.transfer(origin, new) for origin in (start, model))
+    jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
+
+
 def test_the_command_makes_a_start_for_a_corpus_of_the_new_vocabulary(tmp_path, monkeypatch, capsys):
     small_bert.save(tmp_path / "model", small_bert.SHALLOW)
     new = vocab.Vocab((*OLD.pieces[:-3], "catdog"), lower=True)

@@ -86,6 +86,9 @@ def test_import_and_export_bring_every_tensor_of_a_padded_model_back(saved, tmp_
         np.testing.assert_array_equal(after[name], tensor, err_msg=name)
     assert transformers.AutoConfig.from_pretrained(tmp_path / "again").vocab_size == len(before[WORD])
     assert_same(pretrained.load(tmp_path / "imported"))
+    (tmp_path / "imported" / "spare_rows.safetensors").write_bytes(b"damaged")
+    with pytest.raises(command.UserError, match=r"spare_rows.safetensors is damaged"):
+        call(export_pytorch, monkeypatch, "--workdir", tmp_path / "imported", "--out", tmp_path / "third")
 
 
 def test_a_padded_encoder_without_heads_comes_back_too(saved, tmp_path, monkeypatch):
@@ -181,6 +184,9 @@ def test_the_state_in_a_training_programs_file_is_read(saved):
     assert_same(hf.load(saved))
     torch.save({"epoch": 3, "weights": state}, saved / "pytorch_model.bin")
     with pytest.raises(command.UserError, match=r"is not a dictionary of tensors \(epoch, weights\)"):
+        hf.load(saved)
+    torch.save({"x": torch.ones(1).to_sparse()}, saved / "pytorch_model.bin")
+    with pytest.raises(command.UserError, match="x is quantized or sparse"):
         hf.load(saved)
 
 
@@ -287,6 +293,8 @@ def test_other_files_are_refused_by_name(saved, read, file, content, complaint):
 def test_a_place_without_a_model_is_named(saved, tmp_path, read):
     with pytest.raises(command.UserError, match=r"there is no google/bert: .*hf download .* --local-dir"):
         read("google/bert")
+    with pytest.raises(command.UserError, match=r"there is no /absent/model: give [^;]*$"):
+        read("/absent/model")
     with pytest.raises(command.UserError, match=r"model.safetensors is a file: give"):
         read(saved / "model.safetensors")
     (tmp_path / "outer" / "1_Pooling").mkdir(parents=True)
