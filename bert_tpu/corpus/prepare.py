@@ -75,8 +75,9 @@ def prepare(
         if (folder / store.LOCKFILE).exists():
             lock = _read_finished(folder, plan, files)
         else:
-            for warning in preview.check(files, checked):
-                print(f"warning: {warning}", file=sys.stderr)
+            if not (folder / PLAN).exists():  # a run that continues has checked them
+                for warning in preview.check(files, checked):
+                    print(f"warning: {warning}", file=sys.stderr)
             _begin(folder, plan, files, vocabulary, passages)
             lock = _build(folder, plan, files, encoder, checked, write_parts)
     return lock if folder == epath.Path(out) else store.copy(lock, out)
