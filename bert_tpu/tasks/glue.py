@@ -131,7 +131,7 @@ def _from_tsv(spec: glue_specs.Spec, split: str, file: glue_specs.File, path: Pa
     else:
         columns.whole()
     if is_test and not all(
-        text == "-1" or table_labels.is_missing(text) for text in columns.values.get(file.label, [])
+        text in ("-1", "-1.0") or table_labels.is_missing(text) for text in columns.values.get(file.label, [])
     ):
         raise command.UserError(f"{path} has a column {file.label!r}, but a test split has no labels; take it out")
     labels = [None] * len(columns.lines) if is_test else columns.column(file.label)

@@ -1,7 +1,7 @@
 """Labels of a user's tables: finds the classes or numbers, and refuses what would silently be another class."""
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterator
 import decimal
 import re
 from typing import NamedTuple
@@ -153,7 +153,7 @@ def _classes(table: tabular.Columns, label: str, texts: list[str], notes: list[s
         raise command.UserError(f"{table.path} has fewer than two labels under {label!r}; there is nothing to learn")
     if is_numeric:
         _check_no_label(table, texts, [key for key in spellings if isinstance(key, decimal.Decimal)], notes)
-    notes += _doubts(label, spellings, len(texts))
+    notes += _doubts(label, spellings, counts)
     names = sorted(names[0] for names in spellings.values())
     return {_key(name): name for name in (sorted(names, key=decimal.Decimal) if is_numeric else names)}
 
@@ -172,9 +172,11 @@ def _check_no_label(table: tabular.Columns, texts: list[str], numbers: list[deci
     notes.append(f"{table.path}: the label -1 is a class like any other ({len(rows):,} rows)")
 
 
-def _doubts(label: str, spellings: dict[Key, list[str]], number: int) -> Iterable[str]:
+def _doubts(label: str, spellings: dict[Key, list[str]], counts: collections.Counter[str]) -> Iterator[str]:
     """Yields warnings about classes that are probably something else."""
     fractions = [key for key in spellings if isinstance(key, decimal.Decimal) and key != key.to_integral_value()]
+    single = [names[0] for names in spellings.values() if sum(counts[name] for name in names) == 1]
+    number = counts.total()
     if len(fractions) >= REGRESSION and len(fractions) > len(spellings) / 2:
         yield (
             f"warning: {label!r} has {len(spellings):,} different numbers, each a class; configs/pairs.py:regress "
@@ -182,6 +184,8 @@ def _doubts(label: str, spellings: dict[Key, list[str]], number: int) -> Iterabl
         )
     elif number >= REGRESSION and len(spellings) > number / 2:
         yield f"warning: {label!r} has {len(spellings):,} classes in {number:,} rows; is it the column of the labels?"
+    elif number >= REGRESSION and single:
+        yield f"warning: {len(single):,} of {len(spellings):,} classes have one row in train, such as {single[0]!r}"
 
 
 def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], notes: list[str]) -> np.ndarray:

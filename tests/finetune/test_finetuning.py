@@ -269,6 +269,9 @@ def test_the_command_says_what_it_does(keys, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "validation: accuracy 0." in done.stderr
+    assert re.search(
+        r"\n +train  validation  test\nrows .* 20\nnegative .*%\npositive .*%\n\(no label\) +all\n", done.stderr
+    )
     assert re.search(r"predicting test \.\.\.\n.*\ntest: 100%.* 20.0/20.0 ", done.stderr)
     assert "(mean of 2 seeds; always the commonest class: accuracy 0.5000)" in done.stderr
 

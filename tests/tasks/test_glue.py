@@ -298,6 +298,8 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
     [
         ("rtee", {}, "no task 'rtee' in GLUE; take one of cola, sst2"),
         ("rte", {"x": ""}, "nor RTE in it has any of train.tsv, dev.tsv, test.tsv; fix the path"),
+        ("rte", {"RTE/train.parquet": "", "x": ""}, "or learn from train.parquet with --config configs/pairs.py"),
+        ("rte", {"RTE/train.tsv": f"{HEAD}0\ta\tb\t1\n"}, "not_entailment .0 is entailment, 1 is not_entailment in"),
         ("rte", {"RTE/train.tsv": f"{HEAD}0\ta\tb\tneutral\n"}, r"RTE/train.tsv line 2 has the label 'neutral'"),
         ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tentailment\n1\ta\n"}, "dev.tsv line 3 does not have the 4 columns"),
         ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tc\tentailment\n"}, "dev.tsv line 2 does not have the 4 columns"),
@@ -325,10 +327,17 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
         ("cola", {"CoLA/dev.tsv": "sentence\tlabel\na\t1\n"}, "dev.tsv line 1 does not have the 4 columns"),
         ("sst2", {"SST-2/dev.tsv": "sentence\tlabel\na\t1\n"}, "max_length 4 has no room"),
     ],
-)
+)  # fmt: skip
 def test_bad_data_is_named_with_its_line(tmp_path, name, files, complaint):
     with pytest.raises(command.UserError, match=complaint):
         load(name, write(tmp_path, files), max_length=4 if name == "sst2" else 32)
+
+
+@pytest.mark.parametrize("mark", ["-1", "", "-1.0", "NaN"])
+def test_a_test_split_whose_labels_are_all_missing_has_none(tmp_path, mark):
+    task = load("rte", write(tmp_path, {"RTE/test.tsv": f"{HEAD}0\ta\tb\t{mark}\n1\tc\td\t{mark}\n"}))
+    assert task.splits["test"].labels.tolist() == [-1, -1]
+    assert task.eval_splits == ()
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,6 +8,8 @@ from helpers.glue_files import read, write
 from helpers.token_row_cases import VOCABULARY
 from hypothesis import HealthCheck, given, settings, strategies
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 import pytest
 
 from bert_tpu.core import command
@@ -28,6 +30,11 @@ def spell(path, rows, header=("one", "two", "y")):
     """Writes rows in the format of the path's name, with libraries that users use."""
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps([dict(zip(header, row, strict=True)) for row in rows], indent=1))
+    elif path.suffix == ".parquet":
+        columns = zip(*rows, strict=True)
+        parquet.write_table(pa.table(dict(zip(header, map(list, columns), strict=True))), path)
     elif path.suffix == ".csv":
         with open(path, "w", newline="") as file:
             csv.writer(file).writerows([header, *rows])
@@ -35,7 +42,7 @@ def spell(path, rows, header=("one", "two", "y")):
         path.write_text("".join("\t".join(row) + "\n" for row in (header, *rows)))
 
 
-@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl"])
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".json", ".parquet"])
 def test_every_format_gives_the_same_task(tmp_path, suffix):
     spell(tmp_path / f"train{suffix}", ROWS)
     spell(tmp_path / f"dev{suffix}", ROWS[2:0:-1])
@@ -175,9 +182,14 @@ def test_a_column_that_is_probably_not_the_texts_is_said(tmp_path, rows, note):
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(strategies.binary(), strategies.sampled_from([".tsv", ".csv", ".jsonl"]), strategies.booleans())
+@given(strategies.binary(), strategies.sampled_from([".tsv", ".csv", ".jsonl", ".json"]), strategies.booleans())
 def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, suffix, is_begun):
-    start = {".tsv": GOOD, ".csv": "one,two,y\na,b,0\n", ".jsonl": '{"one": "a", "two": "b", "y": "0"}\n'}[suffix]
+    start = {
+        ".tsv": GOOD,
+        ".csv": "one,two,y\na,b,0\n",
+        ".jsonl": '{"one": "a", "two": "b", "y": "0"}\n',
+        ".json": "[{",
+    }[suffix]
     write(tmp_path, {"train.tsv": GOOD, f"test{suffix}": (start.encode() if is_begun else b"") + raw})
     try:
         task = load(tmp_path, train="train.tsv", test=f"test{suffix}")

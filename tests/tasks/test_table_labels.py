@@ -166,3 +166,5 @@ def test_classes_that_are_probably_something_else_are_said(tmp_path):
     assert "40 different numbers, each a class; configs/pairs.py:regress learns numbers" in note
     (note,) = notes(load(tmp_path, train=[f"text {i}" for i in range(40)]))
     assert "40 classes in 40 rows; is it the column of the labels?" in note
+    (note,) = notes(load(tmp_path, train=["good", "bad"] * 10 + ["ba"]))
+    assert note == "warning: 1 of 3 classes have one row in train, such as 'ba'"
