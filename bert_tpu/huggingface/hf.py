@@ -72,8 +72,7 @@ def save(
     config |= head_config | {"pad_token_id": vocab.ids(vocabulary).pad}
     _write_json(directory / "config.json", config)
     vocab.save(vocabulary, directory, max_length=section["max_positions"])
-    specials = {f"{name[1:-1].lower()}_token": name for name in vocab.SPECIALS}
-    _write_json(directory / "special_tokens_map.json", specials)
+    _write_json(directory / "special_tokens_map.json", vocab.special_tokens_map(vocabulary))
 
 
 def load(directory: Path | str) -> Pretrained:

@@ -45,8 +45,7 @@ def ready(pretrained: hf.Pretrained, directory: str | Path) -> Model:
     """Puts the model that was read from `directory` on the first device, in float32; UserError without an MLM head."""
     if "mlm" in pretrained.absent:
         raise command.UserError(f"{directory} has an encoder without an MLM head: it cannot fill a mask")
-    tokenizer = vocab.tokenizer(pretrained.vocab)
-    tokenizer.add_special_tokens(list(vocab.SPECIALS))
+    tokenizer = vocab.marked_tokenizer(pretrained.vocab)
     params = jax.device_put(hf.complete(pretrained))
     return Model(transformer.Bert(**pretrained.model), params, tokenizer, vocab.ids(pretrained.vocab))
 

@@ -8,21 +8,33 @@ from typing import Any, NamedTuple
 from etils import epath
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import decoders, models, pre_tokenizers, processors
 
 from bert_tpu.core import command
+from bert_tpu.tokenizer import added_tokens, folder, normalization, vocab_txt
 
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-NEEDED = "a BERT WordPiece tokenizer is needed"
+SPECIALS = folder.SPECIALS
 MAX_PIECES = 1 << 16  # of a corpus, whose ids are uint16, 0 .. 65,535; none is reserved for a marker
-MAX_CHARS_PER_WORD = 200  # google-research/bert; the library's own default is 100
 
 
 class Vocab(NamedTuple):
-    """A vocabulary: the pieces in the order of their ids, and whether text is lower-cased."""
+    """A vocabulary and the rules by which text becomes its pieces.
+
+    Vocabularies trained here and a vocab.txt without other files follow Google's rules, the defaults. A tokenizer of
+    transformers keeps the rules that transformers has for it, and its own added tokens.
+
+    pieces: the pieces in the order of their ids; added tokens that WordPiece does not have come last
+    lower: whether text is lower-cased
+    rules: what else happens to text before WordPiece
+    added: tokens that are found in raw text, in the order of their ids; without special pieces as BERT has them
+    specials: the pieces of padding, unknown words, [CLS], [SEP] and [MASK]
+    """
 
     pieces: tuple[str, ...]
     lower: bool
+    rules: normalization.Rules = normalization.Rules()
+    added: tuple[added_tokens.AddedToken, ...] = ()
+    specials: tuple[str, ...] = SPECIALS
 
 
 class Ids(NamedTuple):
@@ -37,7 +49,7 @@ class Ids(NamedTuple):
 
 def ids(vocab: Vocab) -> Ids:
     """The ids of the special pieces, looked up by name."""
-    return Ids(*map(vocab.pieces.index, SPECIALS))
+    return Ids(*map(vocab.pieces.index, vocab.specials))
 
 
 def id_dtype(vocab: Vocab) -> np.dtype[Any]:
@@ -46,168 +58,138 @@ def id_dtype(vocab: Vocab) -> np.dtype[Any]:
 
 
 def check_corpus_ids(vocab: Vocab, path: str | Path) -> None:
-    """Raises UserError, which names `path`, if the ids do not fit into a corpus."""
+    """Raises UserError, which names `path`, if a corpus cannot have these ids: id 0 is for padding alone."""
     if len(vocab.pieces) > MAX_PIECES:
         raise command.UserError(
             f"{path} has {len(vocab.pieces):,} pieces, but a corpus stores ids in 16 bits; "
             f"use a vocabulary of at most {MAX_PIECES:,}"
         )
+    if pad := ids(vocab).pad:
+        raise command.UserError(f"{path} gives {vocab.specials[0]} the id {pad}; a corpus needs [PAD] at id 0, as BERT")
 
 
 def sha256(vocab: Vocab) -> str:
-    """SHA-256 of the pieces, their order and the case rule."""
-    return hashlib.sha256(json.dumps([vocab.lower, vocab.pieces]).encode()).hexdigest()
+    """SHA-256 of all that decides the ids of a text."""
+    content: list[Any] = [vocab.lower, vocab.pieces]
+    if vocab[2:] != Vocab((), True)[2:]:
+        content += [list(vocab.rules), [list(token) for token in vocab.added], vocab.specials]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def normalizer(lower: bool) -> normalizers.Normalizer:
-    """BasicTokenizer's cleaning of text. The library's BertNormalizer differs from it in two places, corrected here."""
-    cased = r"[\p{Cased}&&[^\p{Case_Ignorable}]]"
-    rules = [
-        # BertNormalizer's own clean_text also drops private-use characters; Google's does not.
-        normalizers.Replace(tokenizers.Regex(r"[[\p{Cc}\p{Cf}\x{FFFD}]&&[^\t\n\r]]"), ""),
-        normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=True, strip_accents=None, lowercase=lower),
+def differences(ours: Vocab, theirs: Vocab) -> list[tuple[str, str]]:
+    """Differences between what two vocabularies make of text, as far as they matter to a model: (ours, theirs).
+
+    Google's rules and transformers' differ only in final sigmas, private-use characters and words of 101 to 200
+    characters, and are taken as the same. Pieces are not compared.
+    """
+    return [(a, b) for a, b in zip(_habits(ours), _habits(theirs), strict=True) if a != b]
+
+
+def describe(vocab: Vocab) -> str:
+    """The vocabulary in words: "30,522 pieces, uncased" and what is not as in Google's models."""
+    case, accents, chinese, tokens, names = _habits(vocab)
+    words = [f"{len(vocab.pieces):,} pieces", {"lowers text": "uncased", "keeps case": "cased"}[case]]
+    words += [accents] if vocab.rules.strip_accents is not None else []
+    words += [chinese] if not vocab.rules.chinese else []
+    words += [tokens] if vocab.added else []
+    words += [names] if vocab.specials != SPECIALS else []
+    return ", ".join(words)
+
+
+def _habits(vocab: Vocab) -> list[str]:
+    strips = vocab.lower if vocab.rules.strip_accents is None else vocab.rules.strip_accents
+    texts = [token.content for token in vocab.added]
+    shown = ", ".join(map(repr, texts[:3])) + (", ..." if len(texts) > 3 else "")
+    return [
+        "lowers text" if vocab.lower else "keeps case",
+        "drops accents" if strips else "keeps accents",
+        "makes words of CJK characters" if vocab.rules.chinese else "makes no words of CJK characters",
+        f"has {len(texts):,} added tokens ({shown})" if texts else "has no added tokens",
+        f"has the special pieces {' '.join(vocab.specials)}",
     ]
-    if lower:
-        # Python's str.lower writes a final sigma at the end of a Greek word. Rust lowers char by char and does not.
-        final = rf"(?<={cased}\p{{Case_Ignorable}}*)Σ(?!\p{{Case_Ignorable}}*{cased})"
-        rules.insert(1, normalizers.Replace(tokenizers.Regex(final), "ς"))
-    return normalizers.Sequence(rules)
 
 
 def tokenizer(vocab: Vocab) -> tokenizers.Tokenizer:
     """The tokenizer of raw text. "[MASK]" in a corpus becomes ordinary pieces, never id 103."""
+    wordpiece = _wordpiece(vocab)
+    if vocab.added:
+        # Special pieces are registered for their ids and not found in text. All other tokens are.
+        tokens = [token._replace(special=token.content in vocab.specials) for token in vocab.added]
+        wordpiece.add_tokens([token.library() for token in tokens])
+        wordpiece.encode_special_tokens = True
+    return wordpiece
+
+
+def marked_tokenizer(vocab: Vocab) -> tokenizers.Tokenizer:
+    """The tokenizer that finds special pieces in text, too, as transformers does: "[MASK]" becomes id 103."""
+    wordpiece = _wordpiece(vocab)
+    registered = {token.content for token in vocab.added}
+    plain = [added_tokens.plain_special(name) for name in vocab.specials if name not in registered]
+    wordpiece.add_tokens([token.library() for token in (*plain, *vocab.added)])
+    return wordpiece
+
+
+def _wordpiece(vocab: Vocab) -> tokenizers.Tokenizer:
+    pieces = vocab.pieces[: len(vocab.pieces) - sum(not token.is_piece for token in vocab.added)]
     wordpiece = tokenizers.Tokenizer(
         models.WordPiece(
-            {piece: i for i, piece in enumerate(vocab.pieces)},
-            unk_token="[UNK]",
-            max_input_chars_per_word=MAX_CHARS_PER_WORD,
+            {piece: i for i, piece in enumerate(pieces)},
+            unk_token=vocab.specials[1],
+            max_input_chars_per_word=vocab.rules.max_chars,
         )
     )
-    wordpiece.normalizer = normalizer(vocab.lower)
+    wordpiece.normalizer = normalization.normalizer(vocab.lower, vocab.rules)
     wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     wordpiece.decoder = decoders.WordPiece(prefix="##")
     return wordpiece
 
 
 def save(vocab: Vocab, directory: str | Path, *, max_length: int = 512) -> None:
-    """Writes vocab.txt, tokenizer.json and tokenizer_config.json for transformers.
+    """Writes vocab.txt, tokenizer.json and tokenizer_config.json for transformers, which then gives the same ids.
 
-    tokenizer.json holds the tokenizer of `tokenizer`, with the special pieces registered. It encodes texts as [CLS] A
-    [SEP] and pairs as [CLS] A [SEP] B [SEP].
+    tokenizer.json holds the tokenizer of `marked_tokenizer`. It encodes texts as [CLS] A [SEP] and pairs as [CLS] A
+    [SEP] B [SEP]. vocab.txt has the pieces of WordPiece alone.
 
     max_length: tokens that the model accepts
     """
-    folder = epath.Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocab.pieces), encoding="utf-8")
-    special = ids(vocab)
-    full = tokenizer(vocab)
-    full.add_special_tokens(list(SPECIALS))
+    path = epath.Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    full = marked_tokenizer(vocab)
+    pieces = vocab.pieces[: full.get_vocab_size(with_added_tokens=False)]
+    (path / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+    special, (_, _, cls, sep, _) = ids(vocab), vocab.specials
     full.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", special.cls), ("[SEP]", special.sep)],
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, special.cls), (sep, special.sep)],
     )
-    (folder / "tokenizer.json").write_text(full.to_str(pretty=True), encoding="utf-8")
-    config = {f"{name[1:-1].lower()}_token": name for name in SPECIALS} | {
+    (path / "tokenizer.json").write_text(full.to_str(pretty=True), encoding="utf-8")
+    config = special_tokens_map(vocab) | {
         "do_lower_case": vocab.lower,
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         # With "BertTokenizer", transformers 5 would ignore the rules in tokenizer.json and rebuild others.
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (path / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
+def special_tokens_map(vocab: Vocab) -> dict[str, str]:
+    """The special pieces by the names that transformers has for them."""
+    return dict(zip(folder.NAMES, vocab.specials, strict=True))
 
 
 def load(path: str | Path) -> Vocab:
-    """The vocabulary of a vocab.txt, or of a directory with vocab.txt or tokenizer.json.
+    """The vocabulary of a vocab.txt, or of a folder of tokenizer files.
 
-    Case is taken from tokenizer.json or tokenizer_config.json. A vocab.txt alone is uncased if it has no upper-case
-    letter. Raises UserError for a tokenizer that is not a BERT WordPiece.
+    A folder's rules and added tokens are those that transformers 5 takes from its files. A vocab.txt without other
+    files follows Google's rules, and is uncased if no piece has a capital letter. Raises UserError for a tokenizer that
+    is not a BERT WordPiece, for keys that are not understood, and for files that contradict each other.
     """
     source = epath.Path(path)
-    pieces, lower = _read_directory(source) if source.is_dir() else (_read_txt(source), None)
-    _check(pieces, source)
-    if lower is None:
-        lower = all(piece in SPECIALS or piece == piece.lower() for piece in pieces)
-    return Vocab(pieces, lower)
-
-
-def _read_directory(path: epath.Path) -> tuple[tuple[str, ...], bool | None]:
-    """(pieces, case) of a tokenizer directory. Raises UserError if its files contradict each other."""
-    txt, full, config = (path / name for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"))
-    if not txt.exists() and not full.exists():
-        raise command.UserError(f"{path} has no vocab.txt and no tokenizer.json; {NEEDED}")
-    lower = _read_json(config).get("do_lower_case") if config.exists() else None
-    if not full.exists():
-        return _read_txt(txt), lower
-    pieces, json_lower = _read_tokenizer_json(full)
-    if lower is not None and lower != json_lower:
-        raise command.UserError(f"{full} says lowercase={json_lower} and {config} do_lower_case={lower}; correct one")
-    if txt.exists() and _read_txt(txt) != pieces:
-        raise command.UserError(f"{txt} and {full} have different pieces; delete the wrong one")
-    return pieces, json_lower
-
-
-def _read_txt(path: epath.Path) -> tuple[str, ...]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise command.UserError(f"tokenizer {path} does not exist; check the path") from None
-    except UnicodeDecodeError:
-        raise command.UserError(f"{path} is not UTF-8 text; {NEEDED}") from None
-    return tuple(text.removesuffix("\n").split("\n"))
-
-
-def _read_json(path: epath.Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise command.UserError(f"{path} is not JSON; fetch or make it again") from None
-    if not isinstance(content, dict):
-        raise command.UserError(f"{path} is not a JSON object; fetch or make it again")
-    return content
-
-
-def _read_tokenizer_json(path: epath.Path) -> tuple[tuple[str, ...], bool]:
-    """(pieces, case) of a tokenizer.json. Raises UserError unless its rules are BERT's."""
-    content = _read_json(path)
-    model = content.get("model") or {}
-    # Files of old releases do not name the type, but only a WordPiece model has this key.
-    if model.get("type", "WordPiece") != "WordPiece" or "max_input_chars_per_word" not in model:
-        raise command.UserError(f"{path} holds a {model.get('type')} model; {NEEDED}")
-    if model.get("continuing_subword_prefix") != "##":
-        raise command.UserError(f"{path} does not mark continuing pieces by ##; {NEEDED}")
-    if (content.get("pre_tokenizer") or {}).get("type") != "BertPreTokenizer":
-        raise command.UserError(f"{path} splits words by other rules than BERT's; {NEEDED}")
-    by_id = {i: piece for piece, i in model["vocab"].items()}
-    by_id |= {token["id"]: token["content"] for token in content.get("added_tokens") or ()}
-    if sorted(by_id) != list(range(len(by_id))):
-        raise command.UserError(f"{path} has gaps in its ids; {NEEDED}")
-    lower = _case(content.get("normalizer"))
-    if lower is None:
-        raise command.UserError(f"{path} normalizes text by other rules than BERT's; {NEEDED}")
-    return tuple(by_id[i] for i in range(len(by_id))), lower
-
-
-def _case(rules: dict[str, Any] | None) -> bool | None:
-    """True if these normalization rules lower-case text, False if not; None if they are neither ours nor BERT's."""
-    for lower in (True, False):
-        bert = (normalizers.BertNormalizer(lowercase=lower, strip_accents=s) for s in (None, lower))
-        if rules in [json.loads(rule.__getstate__()) for rule in (normalizer(lower), *bert)]:
-            return lower
-    return None
-
-
-def _check(pieces: tuple[str, ...], path: epath.Path) -> None:
-    """Raises UserError unless `pieces` can be a BERT vocabulary."""
-    if missing := [name for name in SPECIALS if name not in pieces]:
-        raise command.UserError(f"{path} lacks {' '.join(missing)}; {NEEDED}")
-    if len(set(pieces)) < len(pieces) or "" in pieces:
-        twice = next(p for i, p in enumerate(pieces) if not p or p in pieces[:i])
-        raise command.UserError(
-            f"{path} line {pieces.index(twice) + 1} is empty or repeated ({twice!r}); "
-            "each line of a vocabulary must be a different piece"
-        )
-    if pieces[0] != "[PAD]":
-        raise command.UserError(f"{path} gives [PAD] the id {pieces.index('[PAD]')}; in BERT's layout [PAD] is id 0")
+    if source.suffix == ".json":
+        raise command.UserError(f"{source} is one file of a tokenizer; give the folder with all of them")
+    parts = folder.read(source) if source.is_dir() else folder.bare(vocab_txt.read(source))
+    if missing := [name for name in parts.specials if name not in parts.pieces]:
+        raise command.UserError(f"{source} lacks {' '.join(missing)}; {vocab_txt.NEEDED}")
+    return Vocab(*parts)

@@ -1,12 +1,12 @@
 """Trains a WordPiece vocabulary in BERT's id layout. The same text gives the same vocabulary."""
 
 import collections
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from tokenizers import pre_tokenizers, trainers
 
 from bert_tpu.core import command
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tokenizer import long_words, normalization, vocab
 
 LAYOUT = ("[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -34,7 +34,7 @@ def train(
             f"vocab_size {vocab_size:,} is too large, as ids are stored in 16 bits; "
             f"ask for at most {vocab.MAX_PIECES:,}"
         )
-    alphabet = _alphabet(read_lines(), lower, alphabet_size)
+    alphabet = _alphabet(_countable(read_lines(), lower), lower, alphabet_size)
     if not alphabet:
         raise command.UserError("the input has no text; name files with text")
     # The library numbers continuing letters in the order of a randomly seeded hash map, and breaks ties between merges
@@ -54,7 +54,7 @@ def train(
         show_progress=False,
     )
     learner = vocab.tokenizer(vocab.Vocab(LAYOUT, lower))
-    learner.train_from_iterator(read_lines(), trainer)
+    learner.train_from_iterator(_countable(read_lines(), lower), trainer)
     pieces = learner.get_vocab()
     if len(pieces) < vocab_size:
         raise command.UserError(
@@ -63,12 +63,19 @@ def train(
     return vocab.Vocab(tuple(sorted(pieces, key=pieces.__getitem__)), lower)
 
 
+def _countable(lines: Iterable[str], lower: bool) -> Iterator[str]:
+    """The lines without words that are [UNK] for their length: they would take the trainer hours, and pieces."""
+    normalizer = normalization.normalizer(lower)
+    for line in lines:
+        yield from long_words.lines_without(line, normalization.GOOGLE_RULES.max_chars, normalizer)
+
+
 def _alphabet(lines: Iterable[str], lower: bool, size: int) -> list[str]:
     """The `size` most frequent letters after normalization, sorted."""
     raw: collections.Counter[str] = collections.Counter()
     for line in lines:
         raw.update(line)
-    rule = vocab.normalizer(lower)
+    rule = normalization.normalizer(lower)
     letters: collections.Counter[str] = collections.Counter()
     for letter, count in raw.items():
         for normal in rule.normalize_str(letter):
@@ -79,5 +86,5 @@ def _alphabet(lines: Iterable[str], lower: bool, size: int) -> list[str]:
 
 def _continues(letter: str) -> bool:
     """True if `letter` can follow another in a word. Punctuation and CJK characters are words of one letter."""
-    normal = vocab.normalizer(lower=False).normalize_str(f"a{letter}a")
+    normal = normalization.normalizer(lower=False).normalize_str(f"a{letter}a")
     return len(pre_tokenizers.BertPreTokenizer().pre_tokenize_str(normal)) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from bert_tpu.core import command
 from bert_tpu.tasks import squad_file, squad_windows
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tokenizer import normalization, vocab
 
 SETTINGS = dict(max_length=32, doc_stride=8, max_query_length=16)
 SPECIAL = vocab.ids(squad_files.VOCABULARY)
@@ -154,7 +154,7 @@ def test_pieces_hold_every_token_and_are_a_stride_apart(length, room, data):
 
 def kept(word):
     """Returns the part of a word that the tokenizer takes, normalized."""
-    return vocab.normalizer(lower=True).normalize_str(word).split()
+    return normalization.normalizer(lower=True).normalize_str(word).split()
 
 
 TRICKY = strategies.sampled_from("aeÉ\u0301\u200bΣσ中🤗한İ.,")

@@ -195,7 +195,6 @@ def test_a_directory_without_a_bert_tokenizer_is_refused(tmp_path, edit, words):
     ("pieces", "words"),
     [
         (("[PAD]", "[UNK]", "a"), "lacks [CLS] [SEP] [MASK]"),
-        (("a", *wordpiece.LAYOUT), "[PAD] the id 1"),
         ((*PIECES, "run"), "'run'"),
         ((*PIECES, "", "x"), "empty or repeated"),
     ],

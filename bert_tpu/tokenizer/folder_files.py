@@ -1,0 +1,73 @@
+"""The files of a tokenizer's folder."""
+
+import json
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from bert_tpu.core import command
+from bert_tpu.tokenizer import settings, tokenizer_json, vocab_txt
+
+NEEDED = "a BERT WordPiece tokenizer is needed"
+
+
+class Files(NamedTuple):
+    """A folder's files: JSON objects, {} for one that does not exist; the pieces of vocab.txt; a tokenizer.json."""
+
+    path: epath.Path
+    config: dict[str, Any]  # tokenizer_config.json
+    special_map: dict[str, Any]  # special_tokens_map.json
+    added: dict[str, Any]  # added_tokens.json
+    pieces: tuple[str, ...] | None
+    full: tokenizer_json.Content | None
+    class_name: str
+
+    @property
+    def reads_json(self) -> bool:
+        """Whether transformers takes the rules from tokenizer.json, and not from tokenizer_config.json.
+
+        A tokenizer.json alone is what the library `tokenizers` writes. Google's rules are in no other file.
+        """
+        return self.class_name in settings.JSON_CLASSES or (
+            self.full is not None and (not self.class_name or self.full.is_google)
+        )
+
+
+def read(path: epath.Path) -> Files:
+    """The files in `path`. Raises UserError if they are not a BERT tokenizer's, or if their pieces differ."""
+    txt, full = path / "vocab.txt", path / "tokenizer.json"
+    config, special_map, added, whole, model = (
+        _read_json(path / name)
+        for name in (
+            "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json", "config.json",
+        )
+    )  # fmt: skip
+    if not whole and not txt.exists():
+        raise command.UserError(f"{path} has no vocab.txt and no tokenizer.json; {NEEDED}")
+    settings.check(config, path / "tokenizer_config.json")
+    pieces = vocab_txt.read(txt) if txt.exists() else None
+    content = tokenizer_json.parse(whole, full) if whole else None
+    if content and pieces is not None and pieces != content.pieces:
+        raise command.UserError(f"{txt} and {full} have different pieces; delete the wrong one")
+    class_name = settings.tokenizer_class(config, special_map or added, model, path)
+    files = Files(path, config, special_map, added, pieces, content, class_name)
+    if files.reads_json and content is None:
+        raise command.UserError(f"{path} names the class {class_name} and has no tokenizer.json; fetch that file, too")
+    if files.reads_json and config.get("tokenizer_class") and class_name in settings.BERT_CLASSES:
+        raise command.UserError(
+            f"{full} has Google's rules, which the class {class_name} ignores; "
+            "set tokenizer_class to PreTrainedTokenizerFast in tokenizer_config.json"
+        )
+    return files
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise command.UserError(f"{path} is not JSON; fetch or make it again") from None
+    if not isinstance(content, dict):
+        raise command.UserError(f"{path} is not a JSON object; fetch or make it again")
+    return content
