@@ -41,7 +41,12 @@ BEGINNINGS = (
     ("version https://git-lfs", "not the file but Git LFS's pointer to it", "fetch the file by git lfs pull"),
     ("WARC/", "a web archive (WARC)", "extract its text, for example by trafilatura"),
     ("%YAML", "YAML", "write its text as JSON lines"),
+    ("-- MySQL dump", "an SQL dump", "give the dump of articles, pages-articles"),
+    ("-- MariaDB dump", "an SQL dump", "give the dump of articles, pages-articles"),
+    ("/*M!999999", "an SQL dump", "give the dump of articles, pages-articles"),
 )
+# The index of a multistream dump: the place of a stream, the number of a page and its title.
+INDEX = re.compile(r"(\d+:\d+:[^\n]+\n){5}")
 ROWS, CELL = 5, re.compile(r"[^\W\d][\w .-]{0,40}")  # rows that make a table, and the form of a column's name
 
 
@@ -65,6 +70,8 @@ def form(head: bytes, path: str) -> str:
     for beginning, kind, advice in BEGINNINGS:
         if text.startswith(beginning):
             raise command.UserError(f"{path} is {kind}: {advice}, or {TEXT}")
+    if INDEX.match(text):
+        raise command.UserError(f"{path} is the index of a multistream dump: leave it out, or {TEXT}")
     if name.endswith(".parquet"):
         raise command.UserError(f"{path} is not a Parquet file; fetch or make it again, or correct its name")
     if text.count("\r") > 1 and "\n" not in text:

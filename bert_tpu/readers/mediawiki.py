@@ -113,10 +113,11 @@ class _Dump:
             if self.parser is not None:
                 self.parser.Parse(b"", True)
         except expat.ExpatError as fault:
-            raise command.UserError(
-                f"{self.file} is not a whole MediaWiki dump: it ends in line {self.lines + fault.lineno}, within "
-                f"<{self.path}>; fetch it again"
-            ) from None
+            place = f"in line {self.lines + fault.lineno}, within <{self.path}>"
+            advice = "fetch it again"
+            if self.path == "mediawiki":  # after a page
+                place, advice = "without </mediawiki>", "fetch it again, or add that line if these pages are enough"
+            raise command.UserError(f"{self.file} is not a whole MediaWiki dump: it ends {place}; {advice}") from None
         if self.pages and not self.pages["0"]:
             names = ", ".join(f"{self.local.name(key)} ({count:,})" for key, count in self.pages.most_common(5))
             raise command.UserError(f"{self.file} has no articles, only pages of {names}; fetch pages-articles instead")

@@ -54,14 +54,23 @@ ug|uk|ur|uz|ve|vec|vep|vi|vls|vo|vro|wa|war|wo|wuu|xal|xh|xmf|yi|yo|yue|za|zea|z
 zh-min-nan|zh-tw|zh-yue|zu
 """)
 REDIRECTS = words("""
-redirect|redirection|weiterleitung|redirección|redireccion|doorverwijzing|rinvia|rinvio|redirecionamento|patrz
-przekieruj|tam|omdirigering|перенаправление|перенапр|перенаправлення|転送|リダイレクト|重定向|重新導向|跳轉
-넘겨주기|تحويل|تغییر_مسیر|تغییرمسیر|تغییر مسیر|yönlendirme|yönlendir|đổi|alih|lencong|uudelleenohjaus|ohjaus
-přesměruj|átirányítás|redirecteaza|preusmjeri|преусмери|преусмјери|preusmeri|пренасочване|виж|פניה|הפניה|alidirektu
-alidirekto|վերահղում|redirige|redirecció|birzuzendu|omdiriger|stivre|suuna|presmeruj|айдау|bağlantı|पुनर्प्रेषित
-अनुप्रेषित|पुनर्निर्देशित|رجوع_مکرر|رجوع مکرر|istiqamətləndirmə|გადამისამართება|வழிமாற்று|পুনর্নির্দেশ|เปลี่ยนทาง
-пренасочување|దారిమార్పు|പാരജാലകം|തിരിച്ചുവിടുക|aanstuur|ail-cyfeirio|перанакіраванне|перанакіраваньне
-ανακατευθυνση|ανακατεύθυνση|ridirejtim|elekezo|yo'naltirish|yoʻnaltirish|rajikemma|tilvísun|beralîkirin|ווייטערפירן
+#redirect|#хьажайо|aanstuur|adkas|ail-cyfeirio|ailgyfeirio|al|aliah|alidirekti|alidirekto|alidirektu|alih|ancaminar
+athsheoladh|aýdaw|bağlantı|beralîkirin|birzuzendu|daskedyans|deurverwiezing|dirección|dirijar|doorverwijzing
+duurverwiezing|elekezo|endrecera|fihodinana|hetenayiş|istiqamətləndirmə|i̇sti̇qamətləndi̇r|i̇sti̇qamətləndi̇rmə
+kiahou|kúfù|leidt_öm_op|lencong|ohjaus|omdiriger|omdirigering|ođđasitstivren|patrz|peradresavimas|presmeruj
+preusmeri|preusmeritev|preusmjeri|przekieruj|pupinah|pusapuna|přesměruj|rajikemma|redireccio|redireccion|redirecció
+redirección|redirecionamento|redirect|redirecteaza|redirection|redirige|redirèccion|reendrecera|renviament
+ridirejtim|ridrejto|rimando|rindirizza|rinvia|rinvio|stir|stivre|stivren|suuna|tam|tawa|tilvísun
+tojədən_i̇sti̇ğomət_doy|uudelleenohjaus|varda|viruleedung|weiterleitung|wiederleiden|yo'naltirish|yonaltirish
+yoʻnaltirish|yönlendir|yönlendirme|yönlendi̇r|yönlendi̇rme|yönləndi̇rmə|yönnendi̇r|yönnendi̇rmä|yönnendi̇rmäkler
+átirányítás|æрвитæн|æрвыст|ömleide|ömleide_op|ömleidung|đổi|ανακατευθυνση|ανακατεύθυνση|айдау|види|виж|джибериу
+дӏасахьажор|көжүрүлге|ластар|перанакіраванне|перанакіраваньне|перенапр|перенаправление|перенаправлення|пренасочване
+пренасочување|преусмери|преусмјери|прѣнаправлєниѥ|равона|рарвыст|редирект|утаарыы|утр|чиглүүлэг|шигледир|юнәлтү
+վերահղում|վերայղում|הפניה|ווייטערפירן|פניה|بور|تحويل|تغییر مسیر|تغییر_مسیر|تغییرمسیر|رجوع مکرر|رجوع_مکرر|مخګرځ
+مڑجوڑ|چوريو|ڕەوانەکەر|ܨܘܝܒܐ|अनुप्रेषण|अनुप्रेषित|अनुप्रेषितम्|पुनर्निदेशन|पुनर्निर्दिष्टम्|पुनर्निर्देशन
+पुनर्निर्देशित|पुनर्प्रेषित|पुर्ननिर्देशन|পুনঃনির্দেশ|পুনঃর্নির্দেশ|পুননির্দেশ|পুনর্নির্দেশ|ਰੀਡਾਇਰੈਕਟ|ਰੀਡਿਰੈਕਟ
+ଲେଉଟାଣି|வழிமாற்று|దారిమార్పు|തിരിച്ചുവിടുക|തിരിച്ചുവിടൽ|പാരജാലകം|යළියොමුව|เปลี่ยนทาง|გადამისამართება|បញ្ជូនបន្ត
+ប្ដូរចំណងជើង|ប្ដូរទីតាំង|ប្ដូរទីតាំងទៅ|ប្តូរទីតាំង|ប្តូរទីតាំងទៅ|リダイレクト|跳轉|転送|重定向|重新導向|넘겨주기
 """)
 REDIRECT = re.compile(r"\s*#\s*([^\W\d][^\[\]#:\n]{0,40}?)\s*:?\s*\[\[")
 ENGLISH = {"-2": "Media", "6": "File", "14": "Category"}  # number of a namespace -> its English name

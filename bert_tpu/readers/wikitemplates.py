@@ -31,6 +31,7 @@ PLURALS = {
     "square miles": "square-mile",
     "square feet": "square-foot",
 }
+NAME_CHARS = re.compile(r"[^\w .:/-]")  # that no name of a gap has, lest something removes a part of it
 NAMED = re.compile(r"\s*([^\W\d][\w \-]{0,30}|\d{1,2})\s*=(?!=)(.*)", re.DOTALL)
 NUMBER = re.compile(r"[\d.,/+−-]+")
 # Templates whose name is what they show: the French {{1er}}, {{IIe}}, {{XIXe siècle}}, {{XIX}}; fractions.
@@ -53,7 +54,7 @@ def text(parts: list[str]) -> str:
         return name.partition(":")[2].strip()
     words = _words(name, plain, parts[1:])
     if words is None:
-        return f"{GAP}{plain[:40]}{GAP}"
+        return f"{GAP}{NAME_CHARS.sub('', plain)[:40]}{GAP}"
     return words
 
 
@@ -178,6 +179,11 @@ def _reading(unnamed: list[str], named: dict[str, str]) -> str:
     return f"{unnamed[0]}（{unnamed[1]}）" if len(unnamed) > 1 else unnamed[0]
 
 
+def _sounds(unnamed: list[str], named: dict[str, str]) -> str:
+    """Returns a transcription: {{IPA|mo}}, or with the language {{IPA|fr|mo}}."""
+    return unnamed[1] if len(unnamed) > 1 and re.fullmatch("[a-z]{2,3}(-[A-Za-z]+)?", unnamed[0]) else unnamed[0]
+
+
 def _after(word: str) -> Special:
     """Returns the function that puts `word` before the first argument."""
     return lambda unnamed, named: f"{word}{unnamed[0]}"
@@ -200,6 +206,16 @@ SPECIAL: dict[str, Special] = {
     **dict.fromkeys(("bd", "bd/old"), _chinese_dates),
     **dict.fromkeys(("読み仮名", "読み仮名 ruby不使用"), _reading),
     "не переведено 5": _second_or_first,
+    **dict.fromkeys(("ipa", "api", "afi", "ipa text", "ipa link"), _sounds),
+    "ipablink": lambda unnamed, named: f"[{unnamed[0]}]",
+    "ipaslink": lambda unnamed, named: f"/{unnamed[0]}/",
+    **dict.fromkeys(("us$", "usd"), _after("US$")),
+    **dict.fromkeys(("gbp", "£"), _after("£")),
+    **dict.fromkeys(("eur", "€"), _after("€")),
+    **dict.fromkeys(("jpy", "¥", "cny"), _after("¥")),
+    **dict.fromkeys(("inr", "indian rupee", "₹"), _after("₹")),
+    "cad": _after("CA$"),
+    "aud": _after("A$"),
     "segle": _after("segle "),
     "as of": _after("as of "),
     "since": _after("since "),

@@ -19,7 +19,7 @@ BARE = re.compile(rf"\[?\b{PROTOCOLS}(?:{URL}]|\({URL}]*\))*(?:{URL}.,;:!?]|\({U
 # https://www.mediawiki.org/wiki/Help:Magic_words, in any language; in English also in small letters.
 SWITCH = re.compile(
     r"__(?:(?i:(?:no|force)?toc|no(?:editsection|newsectionlink|gallery|index|titleconvert|contentconvert|tc|cc)|newsectionlink"
-    r"|hiddencat|index|staticredirect|disambig)|(?:[^\W\d_a-z]|_(?!_)){2,30})__"
+    r"|hiddencat|index|staticredirect|disambig)|(?:[A-Z\d]|[^\x00-\x7f\s]|_(?!_)){2,60})__"
 )
 CONTROLS = re.compile("[\0-\2]")  # no XML has them; here they have meanings
 TWICE_ESCAPED = re.compile("&(?:[a-z]*sp|[mn]dash|minus|hellip|quot|[lr][ds]quo|#160|#39);")  # no prose has them
@@ -28,7 +28,7 @@ OPENING, ENDING = "([«“„‘（「『【《\n" + BREAK, ".,;:!?)]»”…、
 SPACED = ":;!?»"  # French has a space before
 # What removed templates leave of the brackets and commas around them.
 BRACKETS = (
-    (re.compile(r"([(（])(?:\s|&nbsp;|[,;:、，；：–—-](?=[\s,;)）]|&nbsp;))+"), r"\1"),
+    (re.compile(r"([(（])(?:\s|&nbsp;|[、，；：]|[,;:–—-](?=[\s,;)）]|&nbsp;))+"), r"\1"),
     (re.compile(r"(?<![ \t,;、，；])(?:[ \t,;、，；]|&nbsp;)+([)）])"), r"\1"),
     (re.compile(r"(?<![ \t])[ \t]*(?:\(\)|（）)"), ""),
     (re.compile(r"([,、，])(?:\s*[,、，])+"), r"\1"),

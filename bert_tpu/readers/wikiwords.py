@@ -7,6 +7,7 @@ from bert_tpu.readers import wikinames
 
 # Templates that show the first of their unnamed arguments.
 FIRST = wikinames.words("""
+w|section link|notatypo|avoid wrap|extinct|us patent
 nowrap|nobr|nobold|noitalic|small|smaller|big|bigger|larger|large|huge|em|strong|bold|italic|italics|underline|u
 mvar|math|var|abbr|abbrv|tooltip|sic|as written|not a typo|proper name|mono|tt|code|kbd|key|keypress|samp|sup|sub
 vanchor|visible anchor|anchor text|smallcaps|sc|sc1|sc2|small caps|linktext|angle bracket|angbr|angbr ipa|gloss

@@ -180,6 +180,8 @@ OTHER = {
     "RTF": r"{\rtf1\ansi{\fonttbl\f0\fswiss Helvetica;}\f0\pard This is text.\par}",
     "git lfs pull": "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
     "CR": "One line.\rAnother.\r\rA third.\r",
+    "SQL": "-- MySQL dump 10.16\n--\nCREATE TABLE `page` (x int);\n",
+    "index of a multistream dump": "".join(f"600:{i}:Title: {i}\n" for i in range(9)),
     "WARC": "WARC/1.0\r\nWARC-Type: conversion\r\n\r\nText.",
 }
 

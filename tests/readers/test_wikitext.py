@@ -1,5 +1,6 @@
 """wikitext keeps the prose of Wikipedia's markup and drops the rest, in every language, closed or not."""
 
+import re
 import time
 
 import hypothesis
@@ -50,7 +51,7 @@ LANGUAGES = [  # of a page's first lines, and their prose
         "'''Aue''' ({{IPA|ˈaʊə}}; [[Sorbische Sprache|sorbisch]]: "
         "''Awa'') liegt auf {{Höhe|312|DE-NHN}} am {{enS|''river''}}.<ref>{{Internetquelle|url=http://x.org}}</ref>\n"
         "{{Normdaten|TYP=g}}\n[[Kategorie:Ort]] [[Bild:B.jpg|miniatur]]\n__INHALTSVERZEICHNIS_ERZWINGEN__",
-        "Aue (sorbisch: Awa) liegt auf 312 m am river.",
+        "Aue (ˈaʊə; sorbisch: Awa) liegt auf 312 m am river.",
     ),
     (
         "[[Fichier:L.png|vignette|Carte du [[lac]].]]\n"
@@ -101,6 +102,12 @@ NOT_CLOSED = [
     ("<ul><li>a<li>b</ul>A.\n<li>c\nB. <div>C.</div> </span>D.<b>", "A.\nB.\nC.\nD."),
     ("[http://x.org a label\nB [http://y.org] and http://z.org/a_(b). C", "a label\nB and. C"),
 ]
+TOKENS = [
+    "{{", "}}", "{{{", "}}}", "{{lang|fr|", "[[", "]]", "[[File:", "|", "=", "''", "'''", "<ref>", "</ref>",
+    "<ref name=a/>", "<div>", "</div>", "<li>", "<math>", "</math>", "\n", "\n\n", "\n* ", "\n== ", " ==\n", "\n{|",
+    "\n|}", "\n|-", "-{", "}-", "zh:", ";", "<!--", "-->", "[http://x.org ", "]", "(", ")", ",", " ", "a", "Ann", "é",
+    "1", ":", "\x00", "\x01", "<br>",
+]  # fmt: skip
 
 
 def test_prose_stays_and_lists_tables_headings_references_and_files_go():
@@ -127,7 +134,7 @@ def test_where_markup_is_not_closed_it_goes_and_the_words_stay(markup, prose):
         ("[[CSI: Miami]] [[Mission: Impossible]] [[WP:NPOV]]", "CSI: Miami Mission: Impossible WP:NPOV"),
         ("[[file : A.jpg|20px]]a [[ Image:B|c]] b [[media:C.ogg|hear]] [[Immagine:A]]", "a b"),
         ("''θ''<sub>''i''</sub> L''''Art''' [[x|'''y'''s]]", "θi L'Art ys"),
-        ("A ({{IPA|x}}, {{lang|ja|漢}}; b), c ({{IPA|x}}) {{sfn|a}}, d ( {{gone}}; e).", "A (漢; b), c, d (e)."),
+        ("A ({{IPAc-en|x}}, {{lang|ja|漢}}; b), c ({{IPA-de|x}}) {{sfn|a}}, d ( {{gone}}; e).", "A (漢; b), c, d (e)."),
         ("{{convert|5|by|7|ft}}, {{convert|1|mi}}, {{cvt|5|mi|adj=on}}, {{convert|5|ft|6|in|m}}, {{convert|3|e6acre}}",
          "5 by 7 ft, 1 mile, 5-mile, 5 ft 6 in, 3 million acres"),
         ("{{frac|1|2}} {{frac|2|1|3}} {{USS|Nimitz|CVN-68}} {{circa|1900}} {{nihongo|Tokyo|東京|Tōkyō}} {{gaps|1|234}}",
@@ -150,7 +157,7 @@ def test_forms_of_markup_show_their_words(markup, words):
 
 
 def test_templates_that_leave_a_gap_in_a_sentence_are_named():
-    markup = "At {{unknown|5}}, x{{cn}} in {{gone}} y <ref>a</ref> {{lang|fr|z}} ({{IPA|a}}).\n\n{{box}} {{box}}"
+    markup = "At {{unknown|5}}, x{{cn}} in {{gone}} y <ref>a</ref> {{lang|fr|z}} ({{respell|a}}).\n\n{{box}} {{box}}"
     assert wikitext.gaps(markup) == ["unknown", "gone"]
 
 
@@ -163,6 +170,13 @@ def test_a_page_without_prose_is_empty(markup):
 def test_any_markup_gives_lines_with_letters(markup):
     lines = wikitext.text(markup).split("\n")
     assert lines == [""] or all("a" in line or "A" in line for line in lines)
+
+
+@hypothesis.given(strategies.lists(strategies.sampled_from(TOKENS), max_size=40))
+def test_any_mixture_of_marks_is_removed(tokens):
+    prose = wikitext.text("".join(tokens))
+    left = r"\{\{|\}\}|\[\[|\]\]|''|</?(?:ref|div|li|math)\b[^<>]*>|[\x00-\x02]|-\{[^{}]*\}-"
+    assert not re.search(left, prose)
 
 
 def test_no_markup_takes_more_than_its_length():
