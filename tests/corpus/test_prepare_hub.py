@@ -5,14 +5,17 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
+from conftest import ROOT
 from helpers import fake_hub, warm_processes
 from helpers.fake_hub import NAME, TOKEN
 from helpers.prepare_runs import VOCABULARY, document, files
 import pytest
 
 from bert_tpu.corpus import input_units, prepare, store
+from bert_tpu.readers import sources
 from bert_tpu.tokenizer import vocab
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -49,29 +52,48 @@ def server(data, tmp_path):
         yield server
 
 
-def start(server, tmp_path, out, **streams):
+def command_line(server, tmp_path, out):
+    """Returns the words and the environment of a run."""
     words = ["--input", f"{HERE}/data/*.parquet", "--tokenizer", tmp_path / "tokenizer", "--out", out]
     words += ["--heldout", "0.05", "--workers", "2"]
     env = os.environ | server.environment() | {"HF_TOKEN": TOKEN}
-    return warm_processes.start("tools.prepare_corpus", words, env=env, **streams)
+    return words, env
 
 
 def ended(server, tmp_path, out):
     """Returns the exit code and the output of a whole run."""
-    with open(tmp_path / "output", "w+") as output:
-        code = start(server, tmp_path, out, stdout=output, stderr=output).wait()
-        output.seek(0)
-        return code, output.read()
+    words, env = command_line(server, tmp_path, out)
+    run = warm_processes.run("tools.prepare_corpus", words, env=env)
+    return run.returncode, run.stdout + run.stderr
 
 
 def killed(server, tmp_path, out, units):
     """Kills a run once `units` of its units are finished."""
-    run = start(server, tmp_path, out, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words, env = command_line(server, tmp_path, out)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run = subprocess.Popen([sys.executable, "-m", "tools.prepare_corpus", *words], env=env, cwd=ROOT, **streams)
     while run.poll() is None and len(list(out.glob("unit-*.json"))) < units:
         time.sleep(0.001)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     time.sleep(0.1)  # its workers end, too
+
+
+def test_a_file_read_in_shares_gives_the_same_corpus(data, tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(data["data/0.parquet"])
+    (tmp_path / "b.txt").write_text(document(1000))
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    inputs, corpora = [f"{tmp_path}/?.*"], []
+    for size in (input_units.SHARE_BYTES, len(data["data/0.parquet"]) // 5):
+        monkeypatch.setattr(input_units, "SHARE_BYTES", size)
+        found = sources.find(inputs)
+        units = input_units.cut(found, 1)
+        assert sum(unit.size for unit in units) == sum(source.bytes for source in found)
+        out = tmp_path / str(size)
+        prepare.prepare(inputs, tmp_path / "tokenizer", out, workers=1, heldout=0.05)
+        corpora.append(files(out))
+    assert [len(units), units[-1].first, units[4].first] == [6, 1, 0]
+    assert corpora[0] == corpora[1]
 
 
 def test_a_killed_run_continues_without_reading_finished_files_again(server, data, tmp_path):
