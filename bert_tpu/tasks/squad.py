@@ -83,6 +83,8 @@ def load(
             raise command.UserError(f"no {name} file: give --config.data.{name}=FILE, SQuAD's JSON")
         file = squad_file.read(path, version)
         splits[name] = _encode(file.paragraphs, path, vocabulary, sizes)
+        if name == "train" and not splits[name].windows.rows.labels.any():
+            raise command.UserError(f"{path} has no answer in any window, and so nothing to learn; give another file")
         notes += squad_notes.notes(
             name, file, splits[name].windows, max_query_length=max_query_length, max_answer_length=max_answer_length
         )  # fmt: skip

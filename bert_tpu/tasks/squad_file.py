@@ -109,14 +109,23 @@ def _answer(record: Any, context: str, where: str) -> Answer:
     if start < 0 or not context.startswith(text, start):
         at = max(start, 0)
         places = [place for place in (context.find(text, at), context.rfind(text, 0, at + len(text))) if place >= 0]
+        nearest = min(places, key=lambda place: abs(place - at), default=None)
         advice = (
-            f"which is {min(places, key=lambda place: abs(place - at))} at the nearest" if places else "or the text"
+            "or the text" if nearest is None else f"which is {nearest} at the nearest{_unit(context, nearest, start)}"
         )
         raise command.UserError(
             f"{where} has the answer {text[:SHOWN]!r} at character {start}, but there its context has "
             f"{context[at:][: len(text)][:SHOWN]!r}: fix answer_start, {advice}"
         )
     return Answer(text, start)
+
+
+def _unit(context: str, place: int, start: int) -> str:
+    """Returns a remark if `start` is a place counted in other units than characters."""
+    before = context[:place]
+    units = {"bytes of UTF-8": len(before.encode()), "units of UTF-16": len(before.encode("utf-16-le")) // 2}
+    unit = next((unit for unit, count in units.items() if count == start != place), "")
+    return f" ({start} counts {unit}, not characters)" if unit else ""
 
 
 def _check_ids(questions: list[Question], path: str | Path) -> None:

@@ -33,6 +33,8 @@ def notes(
     )
     if file.placeholders:
         yield f"{split}: {file.placeholders:,} answers have no text and are left out"
+    if empty := sum(not question.text.strip() for question in questions):
+        yield f"{split}: {empty:,} questions have no text"
     found = np.zeros(len(questions), bool)
     found[windows.questions[has_span]] = True
     if lost := np.count_nonzero(answered & ~found):

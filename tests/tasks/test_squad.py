@@ -76,6 +76,12 @@ def test_draws_are_of_questions(tmp_path, version, exact):
     assert drawn[exact][:, 1].mean() == pytest.approx(scores[1], abs=2)
 
 
+def test_a_file_without_answers_has_nothing_to_learn(tmp_path):
+    path = squad_files.write(tmp_path / "train.json", (CONTEXT, [UNANSWERED]))
+    with pytest.raises(command.UserError, match=r"train.json has no answer in any window"):
+        squad.load(train=path, validation=path, version="2.0", **SETTINGS)
+
+
 def test_notes_count_what_was_read_and_what_is_lost(tmp_path):
     odd = [
         UNANSWERED | {"answers": [{"text": "", "answer_start": -1}]},

@@ -91,7 +91,12 @@ def test_a_question_without_answer_is_of_version_2(tmp_path):
         (changed((*ASKED, "answers", 1, "answer_start"), 7), "at character 7, but there its context has 'he café,'"),
         (changed((*ASKED, "answers", 0), LAST), "question q1 has the answer 'dogs' at character -4"),
         (changed((*ASKED, "answers", 0, "answer_start"), 9999), "question q1 has the answer 'café' at character 9999"),
-        (changed((*ASKED, "answers", 0, "answer_start"), 11), "fix answer_start, which is 10 at the nearest"),
+        (changed((*ASKED, "answers", 0, "answer_start"), 11), "(11 counts bytes of UTF-8, not characters)"),
+        (
+            changed((*ASKED, "answers", 0), {"text": "3", "answer_start": 29}),
+            "which is 28 at the nearest (29 counts units",
+        ),
+        (changed((*ASKED, "answers", 0, "answer_start"), 9), "fix answer_start, which is 10 at the nearest"),
         (
             changed((*ASKED, "answers", 0, "text"), "cafe"),
             "there its context has 'café': fix answer_start, or the text",
