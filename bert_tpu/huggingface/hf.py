@@ -151,12 +151,22 @@ def _check_folder(directory: epath.Path) -> None:
             f"{directory} has {ADAPTER}, a PEFT adapter: merge it into its base model by merge_and_unload and give "
             "what save_pretrained writes"
         )
-    if (directory / sentence_transformers.MODULES).exists() and not _config_path(directory).exists():
-        inner = sorted(
-            path.parent.name for path in directory.glob("*/config.json") if "Pooling" not in path.parent.name
+    if _config_path(directory).exists():
+        return
+    below = config_below(directory)
+    if (directory / sentence_transformers.MODULES).exists():
+        where = below or "the directory with the encoder's config.json"
+        raise command.UserError(
+            f"{directory} is a sentence-transformers model, with its encoder below it: give {where}"
         )
-        where = f"give {directory / inner[0]}" if inner else "give the directory with the encoder's config.json"
-        raise command.UserError(f"{directory} is a sentence-transformers model, with its encoder below it: {where}")
+    if below:
+        raise command.UserError(f"{directory} has no config.json: give {below}, which has one")
+
+
+def config_below(directory: epath.Path) -> epath.Path | None:
+    """Returns the first directory below with a config.json, as in a cache of the Hub; None without one."""
+    found = (path.parent for depth in ("*", "*/*") for path in directory.glob(f"{depth}/config.json"))
+    return next(iter(sorted(path for path in found if "Pooling" not in path.name)), None)
 
 
 def check_vocab(vocabulary: vocab.Vocab, section: Mapping[str, Any], directory: Path | str) -> None:

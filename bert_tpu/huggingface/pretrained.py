@@ -81,9 +81,11 @@ def _home(path: epath.Path) -> epath.Path:
 def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
     """Returns the `model` section of the config.json in `home`. Error messages name `path`."""
     if not (home / "config.json").exists():
+        below = hf.config_below(path)
+        instead = "the workdir where they were trained, a Hugging Face directory or an imported model"
         raise command.UserError(
-            f"{path} has no config.json to say what its parameters mean: give the workdir where they were trained, a "
-            "Hugging Face directory or an imported model"
+            f"{path} has no config.json to say what its parameters mean: give "
+            + (f"{below}, which has one" if below else instead)
         )
     config = json_files.read(home / "config.json")
     if "task" in config:

@@ -47,6 +47,8 @@ TIED = {
 }
 # Parts of names that PyTorch's compiler, FSDP and activation checkpointing add anywhere.
 WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# 0, 1, 2, ... and zeros, which transformers saved before 4.31.
+BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
 ANCHOR = "embeddings.position_embeddings.weight"  # unlike the word embeddings, never left out as a copy
 OTHERS = {  # name of the encoder's module -> what it is. Their tensors have BERT's names and mean something else.
     "roberta": "a RoBERTa", "electra": "an ELECTRA", "distilbert": "a DistilBERT", "albert": "an ALBERT",
@@ -85,7 +87,8 @@ def from_hf(
     """
     ours = {name: tensor for name, tensor in tensors.items() if _first(name) not in architectures.HEADS}
     ours = _untied(ours, source)
-    ours.pop("bert.embeddings.position_ids", None)  # 0, 1, 2, ...: saved by transformers before 4.31
+    for name in BUFFERS:
+        ours.pop(name, None)
     expected = param_layout.shapes(section)
     absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & ours.keys())
     expected = {key: tree for key, tree in expected.items() if key not in absent}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 import io
 import json
+import pickle
 from typing import Any
 
 from etils import epath
@@ -34,9 +35,10 @@ FOREIGN = {  # file -> what it is, and the remedy
     "*.safetensors": ("weights under another name", f"rename the file to {SAFETENSORS} if it is the whole model"),
     "*.bin": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
     "*.pt": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
+    "*.ckpt": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
     "*.pth": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
 }  # fmt: skip
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training programs save the tensors
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # keys under which training programs save the tensors
 LFS = b"version https://git-lfs"
 EXACT = ("float16", "bfloat16", "float32")
 
@@ -116,6 +118,11 @@ def _read_pickle(path: epath.Path) -> dict[str, np.ndarray]:
         raise command.UserError(f"{path} needs PyTorch: install torch or get a {SAFETENSORS}") from None
     try:
         content = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise command.UserError(
+            f"{path} is damaged or holds objects besides tensors, and reading those would run their code: fetch it "
+            "again, or save model.state_dict() alone"
+        ) from None
     except Exception as error:  # a damaged or foreign pickle may raise anything
         raise command.UserError(f"{path} cannot be read ({_reason(error)}): fetch it again") from None
     return _arrays(content, path, torch.is_tensor)

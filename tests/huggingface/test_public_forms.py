@@ -190,6 +190,13 @@ def test_the_state_in_a_training_programs_file_is_read(saved):
         hf.load(saved)
 
 
+def test_objects_besides_tensors_are_never_run(saved):
+    (saved / "model.safetensors").unlink()
+    torch.save(torch.nn.Linear(2, 2), saved / "pytorch_model.bin")
+    with pytest.raises(command.UserError, match=r"reading those would run their code: .*model.state_dict\(\) alone"):
+        hf.load(saved)
+
+
 def roberta(tensors):
     return {name.replace("bert.", "roberta.", 1): tensor for name, tensor in tensors.items()}
 
@@ -297,9 +304,13 @@ def test_a_place_without_a_model_is_named(saved, tmp_path, read):
         read("/absent/model")
     with pytest.raises(command.UserError, match=r"model.safetensors is a file: give"):
         read(saved / "model.safetensors")
+    cache = tmp_path / "models--x--y"
+    saved.rename(cache.mkdir() or cache / "abc")
+    with pytest.raises(command.UserError, match=r"has no config.json.*: give .*models--x--y/abc, which has one"):
+        read(cache)
     (tmp_path / "outer" / "1_Pooling").mkdir(parents=True)
     (tmp_path / "outer" / "1_Pooling" / "config.json").write_text("{}")
     (tmp_path / "outer" / "modules.json").write_text("[]")
-    saved.rename(tmp_path / "outer" / "0_Transformer")
+    (cache / "abc").rename(tmp_path / "outer" / "0_Transformer")
     with pytest.raises(command.UserError, match=r"sentence-transformers model.*: give .*outer/0_Transformer"):
         read(tmp_path / "outer")
