@@ -22,11 +22,12 @@ ANY_PACKING = re.compile(b"|".join(b"(?:%b)" % magic for magic, _ in PACKINGS), 
 SUFFIXES = re.compile(r"(\.(gz|xz|lzma|bz2|zst|zstd))+$")  # of packed files
 JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|ldjson|jl)(\.\d+)?$")
 TABLE = re.compile(r"\.(csv|tsv|tab|psv)$")
-END_OF_TEXT = "<|endoftext|>"  # ends a document in texts that were written for GPT-2
-AT_AN_EDGE = re.compile(r"^<\|endoftext\|>|<\|endoftext\|>\s*$", re.MULTILINE)  # of a line: not in prose about it
+END = r"<\|end_?of_?text\|>|^\s*(?:</s>|<eos>|<EOS>)\s*$"  # marks at the end of a document, for GPT and others
+AT_AN_EDGE = re.compile(rf"^(?:{END})|(?:{END})\s*$", re.MULTILINE)  # of a line: not in prose about such marks
 TEXT = "set --format text if it is meant as text"
 
 STRING = r'"(?:[^"\\]|\\.)*"'
+JSON_STRING = re.compile(rf"\s*{STRING}\s*")
 OBJECT = re.compile(rf"\{{\s*({STRING}\s*:|\}})")
 ARRAY = re.compile(rf"\[\s*(\{{\s*({STRING}\s*:|\}})|{STRING}\s*(,\s*[\"\[{{\d]|\]\s*$))")
 PYTHON_DICT = re.compile(r"\{\s*'[^'\n]*'\s*:")
@@ -37,16 +38,17 @@ HTML = ("html", "head", "body")
 CLOSING = re.compile(r"</[A-Za-z][\w:.-]*\s*>")
 CHARS_PER_TAG = 1000  # of XML, at most; a text may begin with a tag
 BEGINNINGS = (
-    ("{\\rtf", "an RTF document", "save it as plain text"),
-    ("version https://git-lfs", "not the file but Git LFS's pointer to it", "fetch the file by git lfs pull"),
-    ("WARC/", "a web archive (WARC)", "extract its text, for example by trafilatura"),
-    ("%YAML", "YAML", "write its text as JSON lines"),
-    ("-- MySQL dump", "an SQL dump", "give the dump of articles, pages-articles"),
-    ("-- MariaDB dump", "an SQL dump", "give the dump of articles, pages-articles"),
-    ("/*M!999999", "an SQL dump", "give the dump of articles, pages-articles"),
+    (r"\{\\rtf", "an RTF document", "save it as plain text"),
+    (r"version https://git-lfs", "not the file but Git LFS's pointer to it", "fetch the file by git lfs pull"),
+    (r"WARC/", "a web archive (WARC)", "extract its text, for example by trafilatura"),
+    (r"%YAML", "YAML", "write its text as JSON lines"),
+    (r"WEBVTT\b|\d+\r?\n\d\d:\d\d:\d\d[,.]\d{3} -->", "a file of subtitles", "extract their words"),
+    (r"From \S+ .*(\r?\n[A-Z][\w-]+: .*)+\r?\n\r?\n", "a mailbox", "write each mail's text as a JSON line"),
+    (r"-- (MySQL|MariaDB) dump|/\*M!999999", "an SQL dump", "give the dump of articles, pages-articles"),
+    # The place of a stream, the number of a page and its title.
+    (r"(\d+:\d+:[^\n]+\n){5}", "the index of a multistream dump", "leave it out"),
 )
-# The index of a multistream dump: the place of a stream, the number of a page and its title.
-INDEX = re.compile(r"(\d+:\d+:[^\n]+\n){5}")
+BYTES = re.compile(r"""b(["']).*\1\s*""")  # a line
 ROWS, CELL = 5, re.compile(r"[^\W\d][\w .-]{0,40}")  # rows that make a table, and the form of a column's name
 
 
@@ -68,10 +70,8 @@ def form(head: bytes, path: str) -> str:
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
     name = SUFFIXES.sub("", os.fspath(path))
     for beginning, kind, advice in BEGINNINGS:
-        if text.startswith(beginning):
+        if re.match(beginning, text):
             raise command.UserError(f"{path} is {kind}: {advice}, or {TEXT}")
-    if INDEX.match(text):
-        raise command.UserError(f"{path} is the index of a multistream dump: leave it out, or {TEXT}")
     if name.endswith(".parquet"):
         raise command.UserError(f"{path} is not a Parquet file; fetch or make it again, or correct its name")
     if text.count("\r") > 1 and "\n" not in text:
@@ -84,6 +84,7 @@ def form(head: bytes, path: str) -> str:
         return wiki
     if text and JSON_LINES.search(name):
         return "jsonl"  # whose reader names the line that is not JSON
+    _refuse_literals(text, path)
     if AT_AN_EDGE.search(text):
         return "endoftext"
     if (text and TABLE.search(name)) or _is_table(text, len(head) == HEAD_BYTES):
@@ -117,6 +118,19 @@ def _is_json_lines(text: str, path: str) -> bool:
     return True
 
 
+def _refuse_literals(text: str, path: str) -> None:
+    """Raises UserError if each line is a string of JSON, or bytes in Python's notation."""
+    lines = [line for line in text.split("\n")[:-1] if line.strip()]
+    if len(lines) < ROWS:
+        return
+    if all(map(BYTES.fullmatch, lines)):
+        raise command.UserError(f"{path} has Python's notation of bytes: write the text that they decode to, or {TEXT}")
+    if any("\\" in line for line in lines) and all(JSON_STRING.fullmatch(line) for line in lines):
+        raise command.UserError(
+            f"{path} has a JSON string in each line: convert it by jq -c '{{text: .}}' OLD > NEW, or {TEXT}"
+        )
+
+
 def _markup(text: str, path: str) -> str:
     """The format of a Wikipedia extract or dump; "" for no markup. Raises UserError for other XML and for HTML."""
     if not text.startswith("<"):
@@ -132,9 +146,7 @@ def _markup(text: str, path: str) -> str:
     is_html = name.lower() in HTML or "<!doctype html" in before.lower()
     if is_html or before.strip() or (name and len(CLOSING.findall(text)) * CHARS_PER_TAG > len(text)):
         kind = "HTML" if is_html else f"XML or HTML with the element <{name}>" if name else "XML"
-        raise command.UserError(
-            f"{path} is {kind}, of which only MediaWiki's dumps are read: extract its text, or {TEXT}"
-        )
+        raise command.UserError(f"{path} is {kind}, and not a MediaWiki dump: extract its text, or {TEXT}")
     return ""
 
 

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator
 import io
+import itertools
 import json
+import re
 from typing import Any
 
 from bert_tpu.core import command
 from bert_tpu.readers import content, decoding, mediawiki, wikiextractor
 from bert_tpu.readers.decoding import Counts
 
+END = re.compile(content.END)
+NAMED = 8  # keys in an error
 RECORD_BYTES = 64 << 20  # of a JSON line at most: it must be parsed whole
 
 
@@ -27,7 +31,7 @@ def _one(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | N
 def _end_of_text(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
     """A document ends at each mark, and at no blank line."""
     for _, line in decoding.lines(file, path, counts):
-        for i, part in enumerate(line.split(content.END_OF_TEXT)):
+        for i, part in enumerate(END.split(line)):
             if i:
                 yield None
             if part.strip():
@@ -63,10 +67,9 @@ def string(record: dict[str, Any], column: str, path: str, number: int) -> str:
     value: Any = record
     for key in [column] if column in record else column.split("."):
         if not isinstance(value, dict) or key not in value:
-            known = ", ".join(list(record)[:8]) or "nothing"
-            raise command.UserError(
-                f"{path} line {number} has no {column!r} but {known}; correct it, or name the text's key by --column"
-            )
+            known = ", ".join(itertools.islice(_strings(record, ""), NAMED))
+            advice = f"--column takes one of {known}" if known else "it has no string"
+            raise command.UserError(f"{path} line {number} has no {column!r}; {advice}, or correct the line")
         value = value[key]
     if value is not None and not isinstance(value, str):
         raise command.UserError(
@@ -74,6 +77,15 @@ def string(record: dict[str, Any], column: str, path: str, number: int) -> str:
             "key by --column"
         )
     return value or ""
+
+
+def _strings(record: dict[str, Any], above: str) -> Iterator[str]:
+    """The keys of the strings in an object, also of those in objects inside it, as --column takes them."""
+    for key, value in record.items():
+        if isinstance(value, str):
+            yield f"{above}{key}"
+        elif isinstance(value, dict):
+            yield from _strings(value, f"{above}{key}.")
 
 
 def _kind(value: object) -> str:

@@ -26,6 +26,7 @@ DOCUMENT_CHARS = 4 << 20  # a longer document is cut into several
 COLUMNAR = ("parquet", "arrow")
 WHOLE = (0, 1)  # the share of a whole file
 ENTITY = re.compile(r"&(amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});")
+ESCAPED_BREAK = re.compile(r"[.!?\"'”)](?:\\r)?\\n|\\n\\n")  # not TeX's \nu
 # A character of UTF-8 that was decoded as CP1252: its first bytes are shown as Ã or as â€, its last as one of these.
 LAST = re.escape(bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore"))
 GARBLED = re.compile(f"(?:Ã|â€)[{LAST}\u0080-\u009f]")
@@ -156,11 +157,14 @@ def documents(
         before = counts.read_bytes
         form, paragraphs = _read(source, counts, text_format, column)
         if source.share[0] == 0:
-            counts.forms[form] = counts.forms.get(form, 0) + 1
+            name = form if source.bytes else "empty"
+            counts.forms[name] = counts.forms.get(name, 0) + 1
         for text, piece, is_last in _group(paragraphs, counts):
             counts.read_bytes = min(counts.read_bytes, before + source.share_bytes)
             if "&" in text and form != "mediawiki":  # whose entities the parser of its markup resolves
                 counts.html_entities += len(ENTITY.findall(text))
+            if "\\n" in text:
+                counts.escaped_breaks += len(ESCAPED_BREAK.findall(text))
             if "Ã" in text or "â" in text:
                 counts.garbled += len(GARBLED.findall(text))
             yield Document(text, piece, number, document, form == "mediawiki")

@@ -77,7 +77,8 @@ def test_extracts_with_leading_spaces_are_recognised(tmp_path):
 
 
 def test_marks_of_the_end_of_a_text_end_documents_and_blank_lines_do_not(tmp_path):
-    for end in ("<|endoftext|>\n", "\n<|endoftext|>\n", "<|endoftext|>\nTitle\n"):
+    ends = ("<|endoftext|>\n", "\n<|end_of_text|>\n", "\n </s>\n", "\n<eos>\r\n", "<|endoftext|>\nTitle\n")
+    for end in ends:
         texts = [text.replace("\n", "\n\n") for text in DOCUMENTS]
         (tmp_path / "a.txt").write_text(end.join([*texts, ""]))
         expected = [text if not i or "T" not in end else f"Title\n{text}" for i, text in enumerate(DOCUMENTS)]
@@ -179,6 +180,10 @@ OTHER = {
     "<s>": "".join(f"<s>Sentence {i}.</s>\n" for i in range(99)),
     "RTF": r"{\rtf1\ansi{\fonttbl\f0\fswiss Helvetica;}\f0\pard This is text.\par}",
     "git lfs pull": "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "JSON string": "".join(json.dumps(f"Line {i}.\nSecond.") + "\n" for i in range(9)),
+    "of bytes": "".join(repr(f"Line {i}, “{i}”".encode()) + "\n" for i in range(9)),
+    "subtitles": "1\r\n00:00:01,000 --> 00:00:02,000\r\nText.\r\n",
+    "mailbox": "From bob Mon Jan 1\nSubject: x\nDate: y\n\nText.\n",
     "CR": "One line.\rAnother.\r\rA third.\r",
     "SQL": "-- MySQL dump 10.16\n--\nCREATE TABLE `page` (x int);\n",
     "index of a multistream dump": "".join(f"600:{i}:Title: {i}\n" for i in range(9)),
@@ -207,7 +212,7 @@ PLAIN_TEXTS = [
     "{\\bf Bold} in TeX.", "[Illustration]\n\nChapter 1", "[1] First note.", "[[Link]] of a wiki.", "[{first}] of all",
     '["What?"] he said.', '["What," he said, "is this?"]', '"Hello," he said.', '"Hello."',
     "GPT-2 has <|endoftext|> as a mark.", "<3 you", "<alice> hi\n<bob> hi", "<unk> is a token.", "< 5 apples",
-    "<bob@example.org> wrote:",
+    "<bob@example.org> wrote:", '"A quotation."\n' * 9, "From here on,\nNote: nothing.\n", "1\n00 --> 1", "b'x'\n" * 4,
     "<p> is a tag that\n" + "nobody closed. " * 500, "<b>Title</b>\n" + "Long text. " * 900,
     "\tIndented.\n" * 9, "a,b\n" * 3 + "A line, with commas, in it.\n" * 9, "1\t2\nshort table in a text\n" * 5,
     "One,two,three.\nOne, two.\nNo comma.\n" * 9, "Name | Age\n--- | ---\nA | 3\n" * 3,

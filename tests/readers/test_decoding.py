@@ -85,6 +85,13 @@ def test_text_that_was_decoded_wrongly_before_is_counted(tmp_path):
     assert "ftfy" in decoding.report(decoding.add([counts]))[1]
 
 
+def test_line_breaks_that_are_spelled_are_counted(tmp_path):
+    (tmp_path / "a").write_text(r"One.\nTwo!\r\nThree\n\nFour. In TeX \nu. is not \neq." + "\n")
+    counts = read(tmp_path / "a")[1]
+    assert counts.escaped_breaks == 3
+    assert "spelled \\n" in decoding.report(decoding.add([counts]))[1]
+
+
 def test_all_line_ends_of_json_strings_end_paragraphs(tmp_path):
     (tmp_path / "a").write_text(json.dumps({"text": "a\rb\r\nc\nd"}) + "\n")
     assert read(tmp_path / "a")[0] == ["a\nb\nc\nd"]

@@ -108,6 +108,22 @@ def test_another_column_may_hold_the_text(tmp_path):
     assert [document.text for document in documents] == DOCUMENTS
 
 
+def test_a_column_may_be_inside_an_object_and_a_missing_one_is_told_from_the_others(tmp_path):
+    (tmp_path / "a").write_text('{"id": 1, "answer": {"body": "One line.", "n": 2}, "b.c": "x"}\n')
+    source = sources.find([str(tmp_path / "a")])
+    for column, text in (("answer.body", "One line."), ("b.c", "x")):
+        assert [d.text for d in sources.documents(source, sources.Counts(), column=column)] == [text]
+    assert "line 1 has no 'text'; --column takes one of answer.body, b.c" in complaint(tmp_path / "a")
+
+
+def test_a_null_is_an_empty_document(tmp_path):
+    (tmp_path / "a").write_text('{"text": null}\n{"text": ""}\n{"text": "One line."}\n')
+    (tmp_path / "b").write_text("")
+    texts, counts = read(tmp_path / "?")
+    assert texts == ["", "", "One line."]
+    assert counts.forms == {"jsonl": 1, "empty": 1}
+
+
 @pytest.mark.parametrize("line", ['{"text": 1}', '{"body": "x"}', '"text"', '{"text": "x"', "[" * 100_000, "null"])
 def test_a_malformed_json_line_is_named_by_its_number(tmp_path, line):
     path = tmp_path / "a.jsonl"
