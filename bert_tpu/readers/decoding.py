@@ -99,7 +99,7 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         )
     if number := count["cut_documents"]:
         sentences.append(f"{number:,} long documents were cut into pieces")
-    if pages := [f"{count[name]:,} {words}" for name, words in PAGES.items() if count[name]]:
+    if pages := [f"{words} {count[name]:,}" for name, words in PAGES.items() if count[name]]:
         sentences.append(f"pages left out of dumps: {', '.join(pages)}")
     return sentences
 

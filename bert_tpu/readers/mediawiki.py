@@ -5,6 +5,7 @@ and <siteinfo>; several dumps one after another in a file; and pages without a r
 https://www.mediawiki.org/wiki/Help:Export#Export_format
 """
 
+import codecs
 import collections
 from collections.abc import Iterator
 import dataclasses
@@ -23,6 +24,7 @@ NEXT_ROOT = [
     expat.errors.codes[name]
     for name in (expat.errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT, expat.errors.XML_ERROR_MISPLACED_XML_PI)
 ]
+WRONG_ENCODING = expat.errors.codes[expat.errors.XML_ERROR_INCORRECT_ENCODING]
 WIKITEXT = ("", "wikitext")  # content models; others are code, data and discussions
 
 
@@ -70,6 +72,14 @@ class _Page:
         return 1
 
 
+def _is_utf8(chunk: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(chunk)  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class _Dump:
     """The state of a dump while it is read."""
 
@@ -92,14 +102,19 @@ class _Dump:
                 if not root:
                     return
                 chunk = root
-                self._begin()
+                self._begin(None if chunk.isascii() or not _is_utf8(chunk) else "utf-8")
             assert self.parser is not None
             try:
                 self.parser.Parse(chunk, False)
                 self.fed += len(chunk)
                 self.before = (self.before + chunk)[-KEPT_BYTES:]
                 return
+            except (ValueError, LookupError) as fault:
+                self._begin_again(fault, chunk)
             except expat.ExpatError as fault:
+                if fault.code == WRONG_ENCODING:
+                    self._begin_again(fault, chunk)
+                    continue
                 if fault.code not in NEXT_ROOT or self.path:
                     raise self._refusal(fault) from None
                 self.lines += fault.lineno - 1
@@ -126,8 +141,17 @@ class _Dump:
                 f"{self.file} lists pages without their text; fetch pages-articles instead of stubs"
             )
 
-    def _begin(self) -> None:
-        self.parser = expat.ParserCreate()
+    def _begin_again(self, fault: Exception, chunk: bytes) -> None:
+        """Reads UTF-8 where another encoding is declared, as iconv leaves it. Raises UserError for other bytes."""
+        if self.fed or not _is_utf8(chunk):
+            raise command.UserError(
+                f"{self.file} declares an encoding that is not read ({fault}); convert it by iconv -f ENCODING -t UTF-8"
+            ) from None
+        self._begin("utf-8")
+
+    def _begin(self, encoding: str | None) -> None:
+        """Begins a root. encoding: of the file, or None for the one that it declares."""
+        self.parser = expat.ParserCreate(encoding)
         self.parser.buffer_text = True
         self.parser.buffer_size = 1 << 18
         self.parser.StartElementHandler = self._start

@@ -58,7 +58,7 @@ def test_a_dump_gives_its_articles_in_order_and_counts_other_pages(tmp_path, suf
         other_models=1,
         forms={"mediawiki": 1},
     )
-    words = "pages left out of dumps: 2 in other namespaces, 4 redirects, 2 empty, 2 code, data or discussions"
+    words = "pages left out of dumps: in other namespaces 2, redirects 4, empty 2, code, data or discussions 2"
     assert decoding.report(decoding.add([counts, counts]))[1:] == [words]
 
 
@@ -90,6 +90,21 @@ def test_dumps_one_after_another_are_all_read(tmp_path, monkeypatch, chunk):
     assert plain(tmp_path / "d.xml", "mediawiki")[0] == TEXTS * 3
     (tmp_path / "d.xml").write_text(f"\n{DUMP}\n{DUMP}".removesuffix("</mediawiki>\n") + "<x y=1/>")
     assert f"line {2 * DUMP.count(chr(10)) + 2} is not XML" in complaint(tmp_path / "d.xml", "mediawiki")
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "utf-16", "ISO-8859-1", "GB2312", "none"])
+def test_utf_8_is_read_whatever_encoding_is_declared(tmp_path, encoding):
+    (tmp_path / "d.xml").write_text(f"<?xml version='1.0' encoding='{encoding}'?>\n{DUMP}")
+    assert plain(tmp_path / "d.xml")[0] == TEXTS
+
+
+def test_another_encoding_is_read_as_declared_or_named(tmp_path):
+    dump = f"{ROOT}{page('Ключ й.')}</mediawiki>"
+    (tmp_path / "d.xml").write_bytes(f"<?xml version='1.0' encoding='windows-1251'?>{dump}".encode("cp1251"))
+    assert plain(tmp_path / "d.xml")[0] == ["Ключ й."]
+    for encoding in ("GB2312", "none"):
+        (tmp_path / "d.xml").write_bytes(f"<?xml version='1.0' encoding='{encoding}'?>{dump}".encode("cp1251"))
+        assert "declares an encoding that is not read" in complaint(tmp_path / "d.xml")
 
 
 def test_a_dump_of_many_streams_is_read_to_its_end(tmp_path):
