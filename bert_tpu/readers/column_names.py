@@ -19,6 +19,8 @@ def check_separator(path: str, content: str, separator: str, wanted: tuple[str, 
     header = _cells(line, separator)
     if set(wanted) & set(header):
         return
+    if line[:1] in ("{", "["):
+        raise command.UserError(f"{path} is JSON, not {SUFFIXES[separator]}; name it .jsonl")
     for other in SEPARATORS:
         cells = _cells(line, other)
         looks_divided = len(header) == 1 < len(cells) < 20 and _is_short(cells)

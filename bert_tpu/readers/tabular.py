@@ -13,7 +13,7 @@ from bert_tpu.core import command
 from bert_tpu.readers import column_names, typed_rows
 
 SEPARATORS = {".tsv": "\t", ".csv": ","}
-# First bytes of files that are no text -> what to do with them.
+# First bytes of files that are not tables -> what to do with them.
 SIGNATURES = {
     b"\x1f\x8b": "is compressed by gzip; decompress it by gunzip",
     b"BZh9": "is compressed by bzip2; decompress it by bunzip2",
@@ -23,6 +23,10 @@ SIGNATURES = {
     b"\xd0\xcf\x11\xe0": "is an Excel file; save the sheet as CSV UTF-8",
     b"PAR1\x15": "is a Parquet file; name it .parquet",
     b"ARROW1\0\0": "is an Arrow file; save it as .parquet",
+    b"version https://git-lfs": "is a Git LFS pointer, not the file itself; fetch it by git lfs pull",
+    b"<!DOCTYPE html": "is a web page; fetch the file itself",
+    b"<!doctype html": "is a web page; fetch the file itself",
+    b"<html": "is a web page; fetch the file itself",
     codecs.BOM_UTF16_LE: "is UTF-16, not UTF-8; convert it by iconv -f UTF-16 -t UTF-8",
     codecs.BOM_UTF16_BE: "is UTF-16, not UTF-8; convert it by iconv -f UTF-16 -t UTF-8",
 }

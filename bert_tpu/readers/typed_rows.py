@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import json
 import math
 from pathlib import Path
+import re
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -13,6 +14,7 @@ from bert_tpu.core import command
 JSON = (".jsonl", ".json")
 PARQUET = ".parquet"
 MAGIC = b"PAR1"  # first bytes of a Parquet file
+SPACE = re.compile(r"\s*")
 KINDS: dict[type, str] = {str: "text", bool: "a truth value", int: "a number", float: "a number"}
 
 NOT_ROWS = (
@@ -73,6 +75,7 @@ def _array(path: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _lines(path: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    is_first = True
     for number, line in enumerate(content.split("\n"), 1):
         if not line.strip():
             continue
@@ -86,6 +89,9 @@ def _lines(path: str, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
         except (ValueError, RecursionError):
             pass
         if not isinstance(row, dict):
+            if is_first and (objects := _stream(content)):
+                yield from objects
+                return
             if _is_object(content):
                 raise command.UserError(f"{path} {NOT_ROWS}")
             raise command.UserError(
@@ -104,6 +110,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # One decoder for all lines: json.loads would make one for each.
 _parse = json.JSONDecoder(object_pairs_hook=_unique).decode
+
+
+def _stream(content: str) -> list[tuple[int, dict[str, Any]]]:
+    """Returns the objects of a file in which each goes over several lines, as jq prints them; [] if it is another."""
+    decoder, line, end, objects = json.JSONDecoder(object_pairs_hook=_unique), 1, 0, []
+    while (start := SPACE.match(content, end).end()) < len(content):  # type: ignore[union-attr]  # it matches anything
+        line += content.count("\n", end, start)
+        try:
+            row, end = decoder.raw_decode(content, start)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(row, dict):
+            return []
+        objects.append((line, row))
+        line += content.count("\n", start, end)
+    return objects if len(objects) > 1 else []
 
 
 def _is_object(content: str) -> bool:

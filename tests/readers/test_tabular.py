@@ -13,6 +13,7 @@ from bert_tpu.readers import tabular
 
 ROWS = [{"text": "a", "y": 0}, {"text": "b", "y": 1.5}, {"text": "c", "y": True}, {"text": "d", "y": "e"}]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+STREAM = "\n".join(json.dumps(row, indent=1) for row in ROWS)  # as jq prints them
 
 
 def read(folder, name, content, wanted=("text", "y"), **options):
@@ -22,12 +23,17 @@ def read(folder, name, content, wanted=("text", "y"), **options):
 
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
 @pytest.mark.parametrize(
-    "content", [LINES, json.dumps(ROWS), json.dumps(ROWS, indent=1), "\ufeff" + LINES, "\n" + LINES]
+    "content", [LINES, json.dumps(ROWS), json.dumps(ROWS, indent=1), STREAM, "\ufeff" + LINES, "\n" + LINES]
 )
 def test_json_lines_and_arrays_are_read_whatever_their_name(tmp_path, name, content):
     table = read(tmp_path, name, content)
     assert table.values == {"text": ["a", "b", "c", "d"], "y": ["0", "1.5", "true", "e"]}
     assert list(table.kinds["y"]) == ["a number", "a truth value", "text"]
+
+
+def test_objects_of_several_lines_are_named_by_the_line_where_they_begin(tmp_path):
+    with pytest.raises(command.UserError, match=r"x.jsonl line 5 has no text under 'text'"):
+        read(tmp_path, "x.jsonl", '{\n "text": "a",\n "y": 0\n}\n{\n "text": null,\n "y": 0\n}\n')
 
 
 def test_a_key_that_the_first_object_lacks_is_a_column(tmp_path):
@@ -81,6 +87,10 @@ def test_the_class_names_of_a_hugging_face_export_are_read(tmp_path):
         ("x.csv", b"text,y\n\xe9,0\n", "line 2 is not UTF-8; convert it, for example by iconv"),
         ("x.csv", gzip.compress(b"text,y\na,0\n", mtime=0), "is compressed by gzip; decompress it"),
         ("x.csv", b"PK\x03\x04...", "is a ZIP archive or an Excel file"),
+        ("x.csv", LINES, "is JSON, not .csv; name it .jsonl"),
+        ("x.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a Git LFS pointer"),
+        ("x.jsonl", "<!DOCTYPE html>\n<html>", "is a web page"),
+        ("x.jsonl", STREAM[:-1], "line 1 is not a JSON object"),
         ("x.csv.gz", b"", "is none of .*; decompress or convert it"),
         ("x.csv", 'text,y\na,0\n"b,1\nc,0\nd,1\n', "line 3 begins a row with a quote that is never closed"),
         ("x.tsv", "text\ty\na\t0\ntext\ty\nb\t1\n", "line 3 has the names of the columns again"),
