@@ -84,8 +84,8 @@ def load(directory: Path | str) -> Pretrained:
     source = epath.Path(directory)
     section, vocabulary = load_config(source)
     pieces, path = section["vocab_size"], _config_path(source)
-    is_google = not any((source / name).exists() for name in weights.READ) and google.is_checkpoint(source)
-    tensors = tensor_names.plain(google.read(source) if is_google else weights.read(source), str(directory))
+    tensors = google.read(source) if _is_google(source) else weights.read(source)
+    tensors = tensor_names.plain(tensors, str(directory))
     rows = config_json.read(path)["vocab_size"]
     params, absent = tensor_names.from_hf(tensors, section | {"vocab_size": rows}, str(directory))
     if heads := tensor_names.finetuned_heads(tensors):
@@ -108,8 +108,10 @@ def load_config(directory: Path | str) -> tuple[dict[str, Any], vocab.Vocab]:
     source = epath.Path(directory)
     _check_folder(source)
     section, vocabulary = config_json.read(_config_path(source)), vocab.load(directory)
-    if google.is_checkpoint(source):
+    if _is_google(source):
         google.check_case(source, vocabulary)
+    else:
+        weights.find(source)  # before anybody reads data for a model that has none
     if (pieces := len(vocabulary.pieces)) > section["vocab_size"]:
         raise command.UserError(
             f"{directory}: the vocabulary has {pieces:,} pieces, but the model has rows for {section['vocab_size']:,} "
@@ -134,6 +136,10 @@ def missing(path: epath.Path, wanted: str) -> str:
     return f"there is no {path}: give {wanted}" + (
         f"; hf download {path} --local-dir DIR fetches it" if is_name else ""
     )
+
+
+def _is_google(directory: epath.Path) -> bool:
+    return not any((directory / name).exists() for name in weights.READ) and google.is_checkpoint(directory)
 
 
 def _config_path(directory: epath.Path) -> epath.Path:

@@ -45,16 +45,25 @@ EXACT = ("float16", "bfloat16", "float32")
 
 def read(directory: epath.Path) -> dict[str, np.ndarray]:
     """Returns all tensors of the model in `directory`, by name. Raises UserError, with the file's name."""
+    path = find(directory)
+    return _read_indexed(path) if path.name.endswith(".index.json") else _read_file(path)
+
+
+def find(directory: epath.Path) -> epath.Path:
+    """Returns the file of READ that `directory` has. Raises UserError, with what it has instead."""
     for name in READ:
-        path = directory / name
-        if path.exists():
-            return _read_indexed(path) if name.endswith(".index.json") else _read_file(path)
+        if (directory / name).exists():
+            _check_content(directory / name)
+            return directory / name
     for pattern, (kind, remedy) in FOREIGN.items():
         if found := sorted(path.name for path in directory.glob(pattern)):
             raise command.UserError(
                 f"{directory} has no {SAFETENSORS}, only {found[0]}, {kind}: {remedy.format(folder=directory)}"
             )
-    raise command.UserError(f"{directory} has no weights: it has no {SAFETENSORS}")
+    names = sorted(path.name for path in directory.iterdir())
+    raise command.UserError(
+        f"{directory} has no weights: it has no {SAFETENSORS}" + (f", but {', '.join(names[:4])}" if names else "")
+    )
 
 
 def as_float32(name: str, tensor: np.ndarray, source: str) -> np.ndarray:
@@ -96,10 +105,15 @@ def _read_indexed(path: epath.Path) -> dict[str, np.ndarray]:
 
 
 def _read_file(path: epath.Path) -> dict[str, np.ndarray]:
+    _check_content(path)
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def _check_content(path: epath.Path) -> None:
+    """Raises UserError if the file only says where Git LFS has the weights."""
     with path.open("rb") as file:
         if file.read(len(LFS)) == LFS:
             raise command.UserError(f"{path} is a pointer of Git LFS, not the weights: run git lfs pull there")
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
 def _read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:

@@ -285,10 +285,10 @@ def test_other_numbers_of_segments_are_read_and_exported(tmp_path, monkeypatch, 
         ("adapter_config.json", b"{}", "a PEFT adapter: merge it"),
         ("best.safetensors", b"x", "only best.safetensors, weights under another name"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
-        ("none", b"", "has no weights: it has no model.safetensors"),
+        ("none", b"", "has no weights: it has no model.safetensors, but config.json"),
     ],
 )
-@pytest.mark.parametrize("read", [hf.load, pretrained.load])
+@pytest.mark.parametrize("read", [hf.load, pretrained.load, pretrained.load_origin])
 def test_other_files_are_refused_by_name(saved, read, file, content, complaint):
     (saved / "model.safetensors").unlink()
     (saved / file).write_bytes(content)
