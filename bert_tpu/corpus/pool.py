@@ -15,7 +15,7 @@ import tqdm
 from bert_tpu.core import command, progress
 from bert_tpu.corpus import input_units, worker
 
-FED = 16  # workers that one reading process keeps busy: 11 with a .bz2 dump, 69 with plain text
+FED = 16  # workers that one reading process keeps busy: 6 with a .bz2 dump, 69 with plain text
 LOOK_EVERY_S = 0.2
 
 

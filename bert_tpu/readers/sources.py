@@ -163,7 +163,7 @@ def documents(
             counts.read_bytes = min(counts.read_bytes, before + source.share_bytes)
             if "&" in text and form != "mediawiki":  # whose entities the parser of its markup resolves
                 counts.html_entities += len(ENTITY.findall(text))
-            if "\\n" in text:
+            if "\\n" in text and form != "mediawiki":  # where formulas have \nabla
                 counts.escaped_breaks += len(ESCAPED_BREAK.findall(text))
             if "Ã" in text or "â" in text:
                 counts.garbled += len(GARBLED.findall(text))
