@@ -56,6 +56,7 @@ def main() -> None:
         checkpoint.save_params(folder, param_layout.pack(hf.complete(model, SEED)))
     if model.absent:
         print(f"{args.model} has no {', no '.join(model.absent)}: initialized from seed {SEED}")
+    print(f"tokenizer: {vocab.describe(model.vocab)}")
     print(f"{args.out}: {', '.join(f'{key} {value}' for key, value in model.model.items())}")
 
 

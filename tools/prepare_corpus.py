@@ -18,6 +18,7 @@ with command.imports():
 
     from bert_tpu.corpus import clean, lockfile, prepare, store, worker
     from bert_tpu.readers import decoding, sources
+    from bert_tpu.tokenizer import vocab
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
@@ -87,6 +88,7 @@ def main() -> None:
     # The work of an earlier run must not count for this run's speed.
     folder = epath.Path(args.scratch or args.out)
     fresh = not any((folder / name).exists() for name in (prepare.PLAN, store.LOCKFILE))
+    print(f"tokenizer: {vocab.describe(vocab.load(args.tokenizer))}", flush=True)
     start = time.perf_counter()
     lock = prepare.prepare(
         args.input,

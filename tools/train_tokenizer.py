@@ -53,7 +53,7 @@ def main() -> None:
         print(f"a sample was used, one document in {every:,}: the input has more than {SAMPLE_BYTES >> 30} GiB")
     for sentence in decoding.report(decoding.add([counts["letters"]])):
         print(sentence)
-    print(f"{args.out}: {len(vocabulary.pieces):,} pieces, {'un' if vocabulary.lower else ''}cased")
+    print(f"{args.out}: {vocab.describe(vocabulary)}")
 
 
 def lines(

@@ -128,12 +128,7 @@ def check_same(
 
 def _vocabulary_difference(theirs: vocab.Vocab, ours: vocab.Vocab) -> str:
     """Returns how a model's tokenizer `theirs` differs from the corpus' `ours`; "" if they are the same."""
-    if vocab.sha256(theirs) == vocab.sha256(ours):
-        return ""
-    parts = []
-    if theirs.lower != ours.lower:
-        case = {True: "lowers text", False: "keeps case"}
-        parts.append(f"its tokenizer {case[theirs.lower]} and the corpus' {case[ours.lower]}")
+    parts = [f"its tokenizer {a} and the corpus' {b}" for a, b in vocab.differences(theirs, ours)]
     if len(theirs.pieces) != len(ours.pieces):
         parts.append(f"its tokenizer has {len(theirs.pieces):,} pieces and the corpus' {len(ours.pieces):,}")
     elif others := [i for i, (a, b) in enumerate(zip(theirs.pieces, ours.pieces, strict=True)) if a != b]:

@@ -50,6 +50,12 @@ def ready(pretrained: hf.Pretrained, directory: str | Path) -> Model:
     return Model(transformer.Bert(**pretrained.model), params, tokenizer, vocab.ids(pretrained.vocab))
 
 
+def encode(filler: Model, text: str) -> list[int]:
+    """Returns the ids of `text` with [CLS] and [SEP]. "[MASK]" in it is the model's mask, even of another name."""
+    text = text.replace("[MASK]", filler.tokenizer.id_to_token(filler.ids.mask) or "[MASK]")
+    return [filler.ids.cls, *filler.tokenizer.encode(text, add_special_tokens=False).ids, filler.ids.sep]
+
+
 def predict(filler: Model, text: str, top_k: int = 5) -> list[list[Guess]]:
     """Returns the `top_k` likeliest pieces for each [MASK] of `text`, likeliest first. Each mask is filled alone.
 
@@ -57,7 +63,7 @@ def predict(filler: Model, text: str, top_k: int = 5) -> list[list[Guess]]:
     """
     if not 0 < top_k <= filler.bert.vocab_size:
         raise command.UserError(f"top_k {top_k}: give 1 to {filler.bert.vocab_size}, the number of pieces")
-    row = [filler.ids.cls, *filler.tokenizer.encode(text, add_special_tokens=False).ids, filler.ids.sep]
+    row = encode(filler, text)
     places = [place for place, piece in enumerate(row) if piece == filler.ids.mask]
     if not places:
         raise command.UserError(f"no [MASK] in {text!r}: write one, in capitals, where a word is wanted")

@@ -38,7 +38,7 @@ def row(filler: fill_mask.Model, text: str) -> list[int]:
 
     Raises UserError if the text has more tokens than the model has positions.
     """
-    ids = [filler.ids.cls, *filler.tokenizer.encode(text, add_special_tokens=False).ids, filler.ids.sep]
+    ids = fill_mask.encode(filler, text)
     if len(ids) > (longest := filler.bert.max_positions):
         raise command.UserError(
             f"{text[:60]!r} has {len(ids)} tokens with [CLS] and [SEP] and the model takes {longest}: leave its "

@@ -44,12 +44,12 @@ def read(path: epath.Path) -> Files:
     )  # fmt: skip
     if not whole and not txt.exists():
         raise command.UserError(f"{path} has no vocab.txt and no tokenizer.json; {NEEDED}")
+    class_name = settings.tokenizer_class(config, special_map or added, model, path)
     settings.check(config, path / "tokenizer_config.json")
     pieces = vocab_txt.read(txt) if txt.exists() else None
     content = tokenizer_json.parse(whole, full) if whole else None
     if content and pieces is not None and pieces != content.pieces:
         raise command.UserError(f"{txt} and {full} have different pieces; delete the wrong one")
-    class_name = settings.tokenizer_class(config, special_map or added, model, path)
     files = Files(path, config, special_map, added, pieces, content, class_name)
     if files.reads_json and content is None:
         raise command.UserError(f"{path} names the class {class_name} and has no tokenizer.json; fetch that file, too")

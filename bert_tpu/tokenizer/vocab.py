@@ -104,7 +104,7 @@ def _habits(vocab: Vocab) -> list[str]:
         "lowers text" if vocab.lower else "keeps case",
         "drops accents" if strips else "keeps accents",
         "makes words of CJK characters" if vocab.rules.chinese else "makes no words of CJK characters",
-        f"has {len(texts):,} added tokens ({shown})" if texts else "has no added tokens",
+        f"has {len(texts):,} added token{'s' * (len(texts) > 1)} ({shown})" if texts else "has no added tokens",
         f"has the special pieces {' '.join(vocab.specials)}",
     ]
 

@@ -17,7 +17,7 @@ from bert_tpu.distributed import mesh as meshes
 from bert_tpu.huggingface import pretrained
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import pretraining
-from bert_tpu.tokenizer import vocab
+from bert_tpu.tokenizer import normalization, vocab
 from bert_tpu.training import checkpoint, orbax_setup, train_step, trainer
 from tools import import_pytorch
 
@@ -113,8 +113,12 @@ def swapped(pieces):
             "2 pieces of its tokenizer differ from the corpus', id ",
         ),
         (vocab.Vocab(small_bert.PIECES, lower=False), "its tokenizer keeps case and the corpus' lowers text"),
+        (
+            small_bert.VOCAB._replace(rules=normalization.BERT_TOKENIZER._replace(strip_accents=False)),
+            "its tokenizer keeps accents and the corpus' drops accents",
+        ),
     ],
-    ids=["other pieces", "other case"],
+    ids=["other pieces", "other case", "other accents"],
 )
 def test_another_tokenizer_of_the_same_size_is_refused(keys, models, tmp_path, monkeypatch, kind, other, message):
     place = tmp_path / "model"

@@ -8,6 +8,7 @@ import pytest
 import transformers
 
 from bert_tpu.core import command
+from bert_tpu.huggingface import hf
 from bert_tpu.inference import fill_mask
 from tools import fill_mask as tool
 
@@ -79,6 +80,16 @@ def test_a_wrong_text_or_top_k_is_refused(filler, text, top_k, complaint):
 def test_text_as_long_as_the_model_is_filled(filler, pipeline):
     text = "[MASK]" + " the" * 45
     assert [g.piece for g in fill_mask.predict(filler, text)[0]] == [e["token_str"] for e in pipeline(text)]
+
+
+def test_a_mask_of_another_name_is_written_either_way(filler, tmp_path):
+    pieces = tuple("<mask>" if piece == "[MASK]" else piece for piece in small_bert.PIECES)
+    renamed = small_bert.VOCAB._replace(pieces=pieces, specials=(*small_bert.VOCAB.specials[:4], "<mask>"))
+    hf.save(tmp_path, small_bert.params(), small_bert.SECTION, renamed)
+    other = fill_mask.load(tmp_path)
+    texts = ("the [MASK] sat", "the <mask> sat")
+    guesses = [[guess.piece for guess in fill_mask.predict(other, text)[0]] for text in texts]
+    assert guesses == [[guess.piece for guess in fill_mask.predict(filler, texts[0])[0]]] * 2
 
 
 def test_encoder_without_an_mlm_head_is_refused(directory, tmp_path):

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.tokenizer import vocab, wordpiece
+from bert_tpu.tokenizer import normalization, vocab, wordpiece
 
 PIECES = foreign_tokenizers.base_pieces(foreign_tokenizers.BERTS, [])
 LOWER = [piece for piece in PIECES if piece in foreign_tokenizers.BERTS or piece == piece.lower()]
@@ -78,7 +78,8 @@ def test_typed_special_pieces_are_words_in_a_corpus_and_added_tokens_are_found(t
 
 
 REFUSED = [
-    ({"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}, "word_tokenizer_type='mecab'"),
+    ({"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}, "class BertJapaneseTokenizer, and"),
+    ({"word_tokenizer_type": "mecab"}, "word_tokenizer_type='mecab'"),
     ({"tokenizer_class": "BertJapaneseTokenizer"}, "class BertJapaneseTokenizer"),
     ({"tokenizer_class": "KoBertTokenizer"}, "class KoBertTokenizer"),
     ({"auto_map": {"AutoTokenizer": ["x.py", None]}}, "auto_map"),
@@ -174,6 +175,25 @@ def test_the_hash_of_a_plain_vocabulary_is_as_before_and_depends_on_all_rules():
     changed = [plain._replace(rules=other) for other in (*others, rules._replace(max_chars=100))]
     changed += [plain._replace(added=(token,)), plain._replace(specials=("a",) * 5)]
     assert len({vocab.sha256(each) for each in (plain, *changed)}) == 7
+
+
+def test_only_what_matters_to_a_model_is_a_difference():
+    google = vocab.Vocab(("[PAD]", "a"), True)
+    theirs = google._replace(rules=normalization.BERT_TOKENIZER)
+    assert vocab.differences(google, theirs) == []
+    kept = theirs._replace(rules=theirs.rules._replace(strip_accents=False, chinese=False))
+    assert vocab.differences(kept, google) == [
+        ("keeps accents", "drops accents"),
+        ("makes no words of CJK characters", "makes words of CJK characters"),
+    ]
+
+
+def test_padding_may_have_any_id_but_not_in_a_corpus(tmp_path):
+    files = {"vocab.txt": [*PIECES[1:], "[PAD]"], "tokenizer_config.json": {"do_lower_case": True}}
+    foreign_tokenizers.write(tmp_path, BERT | files)
+    vocabulary = foreign_tokenizers.assert_same_ids(tmp_path, [])
+    with pytest.raises(command.UserError, match=rf"{tmp_path} gives \[PAD\] the id {len(PIECES) - 1}; "):
+        vocab.check_corpus_ids(vocabulary, tmp_path)
 
 
 def test_json_that_is_cut_or_nested_too_deep_is_refused(tmp_path):
