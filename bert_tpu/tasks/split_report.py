@@ -10,7 +10,8 @@ from bert_tpu.tokenizer import vocab
 
 CLASSES = 20  # listed one by one; of more classes, the last line is about all rarer ones
 NAME = 40  # characters of a class name that are shown
-CONTRADICTED = -2  # in place of a label
+LONGEST = 1 << 16  # tokens of a row
+BLOCK = 1 << 16  # rows whose tokens are hashed at a time
 UNKNOWN = 0.05  # share of [UNK] tokens from which on the tokenizer probably does not fit the texts
 
 
@@ -25,7 +26,8 @@ def text(task: Task, vocabulary: vocab.Vocab, *, max_length: int, positions: int
     for split, rows in task.splits.items():
         lines += _cut(split, rows, max_length, positions)
         lines += _contents(split, rows, vocab.ids(vocabulary))
-    return "\n".join([*lines, *_contradictions(task), *_leaks(task)])
+    hashes = {split: _hashes(rows, len(vocabulary.pieces)) for split, rows in task.splits.items()}
+    return "\n".join([*lines, *_contradictions(task, hashes["train"]), *_leaks(task, hashes)])
 
 
 def _table(task: Task) -> list[str]:
@@ -127,39 +129,43 @@ def _contents(split: str, rows: token_rows.Rows, special: vocab.Ids) -> Iterator
         )
 
 
-def _contradictions(task: Task) -> Iterator[str]:
+def _contradictions(task: Task, hashes: np.ndarray) -> Iterator[str]:
     """Yields a sentence if rows of train with the same tokens have different classes."""
     if task.head != "classify":
         return
-    rows = task.splits["train"]
-    labels: dict[bytes, int] = {}
-    for key, label in zip(_keys(rows), rows.labels.tolist(), strict=True):
-        labels[key] = label if labels.setdefault(key, label) == label else CONTRADICTED
-    number = sum(labels[key] == CONTRADICTED for key in _keys(rows))
+    labels = task.splits["train"].labels
+    order = np.lexsort((labels, hashes))
+    hashes, labels = hashes[order], labels[order]
+    first = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1]))  # of each group of equal rows
+    sizes = np.diff(np.append(first, len(hashes)))
+    number = sizes[labels[first] != labels[first + sizes - 1]].sum()
     if number:
-        yield f"warning: train: {number:,} of {len(rows.lengths):,} rows have the tokens of a row with another label"
+        yield f"warning: train: {number:,} of {len(labels):,} rows have the tokens of a row with another label"
 
 
-def _leaks(task: Task) -> Iterator[str]:
+def _leaks(task: Task, hashes: dict[str, np.ndarray]) -> Iterator[str]:
     """Yields a sentence for each split that has rows of train."""
-    rows_of = {split: set(_keys(rows)) for split, rows in task.splits.items() if split != "train"}
-    common: dict[str, set[bytes]] = {split: set() for split in rows_of}
-    for key in _keys(task.splits["train"]):
-        for split, keys in rows_of.items():
-            if key in keys:
-                common[split].add(key)
-    for split, keys in common.items():
-        if keys:
-            number = sum(key in keys for key in _keys(task.splits[split]))
+    for split in task.splits:
+        number = np.isin(hashes[split], hashes["train"]).sum()
+        if split != "train" and number:
             yield (
-                f"warning: {split}: {number:,} of {len(task.splits[split].lengths):,} rows are in train too, token by "
-                "token; scores on them reward memory"
+                f"warning: {split}: {number:,} of {len(hashes[split]):,} rows are in train too, token by token; scores "
+                "on them reward memory"
             )
 
 
-def _keys(rows: token_rows.Rows) -> Iterator[bytes]:
-    """Yields what tells apart rows of different tokens. Rows that were cut also differ by the number of lost tokens."""
-    raw, size = rows.ids.tobytes(), rows.ids.itemsize
-    lost = np.zeros_like(rows.lengths) if rows.lost is None else rows.lost
-    for start, stop, number in zip(rows.starts[:-1].tolist(), rows.starts[1:].tolist(), lost.tolist(), strict=True):
-        yield raw[size * start : size * stop] + (number.to_bytes(4) if number else b"")
+def _hashes(rows: token_rows.Rows, vocabulary_size: int) -> np.ndarray:
+    """Returns a number for each row, uint64 [N], that is the same for rows with the same tokens.
+
+    Rows that were cut also differ by the number of lost tokens. The number is a sum of random products, modulo 2 ** 64.
+    """
+    rng = np.random.default_rng(0)
+    of_ids = rng.integers(2**64, size=vocabulary_size, dtype=np.uint64)
+    of_places = rng.integers(2**64, size=1 + LONGEST, dtype=np.uint64) | np.uint64(1)
+    hashes = np.zeros(len(rows.lengths), np.uint64)
+    for block in range(0, len(hashes), BLOCK):
+        starts = rows.starts[block : block + BLOCK + 1]
+        places = np.arange(starts[-1] - starts[0]) - np.repeat(starts[:-1] - starts[0], np.diff(starts))
+        products = of_ids[rows.ids[starts[0] : starts[-1]]] * of_places[places]
+        hashes[block : block + BLOCK] = np.add.reduceat(products, starts[:-1] - starts[0])
+    return hashes if rows.lost is None else hashes + rows.lost.astype(np.uint64) * of_places[LONGEST]

@@ -98,3 +98,16 @@ def test_rows_of_train_in_other_splits_are_counted():
 def test_pairs_with_the_same_tokens_divided_elsewhere_are_different_rows():
     splits = {"train": (["a", "b"], ["b c", "c"], [0, 1]), "validation": (["a b", "b"], ["c", "d"], [0, 1])}
     assert not [line for line in report(splits) if "in train too" in line]
+
+
+def test_equal_rows_are_those_of_equal_tokens_in_blocks_of_any_size(monkeypatch):
+    monkeypatch.setattr(split_report, "BLOCK", 7)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(["a", "b", "c"], rng.integers(6))) for _ in range(100)]
+    labels = rng.integers(2, size=100).tolist()
+    splits = {"train": (texts[:60], None, labels[:60]), "validation": (texts[60:], None, labels[60:])}
+    train = list(zip(texts[:60], labels[:60], strict=True))
+    contradicted = sum((text, 1 - label) in train for text, label in train)
+    leaked = sum(text in texts[:60] for text in texts[60:])
+    assert 0 < leaked < 40
+    assert [line.split()[2] for line in report(splits)[-2:]] == [str(contradicted), str(leaked)]
