@@ -14,6 +14,7 @@ FORMS = ("NFC", "NFKC", "none")
 # https://www.gutenberg.org/policy/terms_of_use.html
 OPENS = re.compile(r"(?im)^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b.*$")
 CLOSES = re.compile(r"(?im)^(?:\*\*\* ?)?END OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b")
+NORMAL_CHARS = 1 << 11  # characters that are brought into a normal form at once
 LANGUAGE_CHARS = 1000  # characters that decide on a document's language: enough for a certain answer
 
 
@@ -60,9 +61,9 @@ def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cle
     """
     changes = []
     if normal_form != "none":
-        form = cast(Literal["NFC", "NFKC"], normal_form)
-        if not unicodedata.is_normalized(form, text):
-            text = unicodedata.normalize(form, text)
+        normal = _normalize(text, cast(Literal["NFC", "NFKC"], normal_form))
+        if normal != text:
+            text = normal
             changes.append("normalized")
     if not keep_licence:
         book = _book(text)
@@ -72,6 +73,30 @@ def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cle
     if language and text.strip() and _language(text) != language:
         return Cleaned("", (*changes, "other_language"))
     return Cleaned(text, tuple(changes))
+
+
+def _normalize(text: str, form: Literal["NFC", "NFKC"]) -> str:
+    """Returns the text in a normal form, cut into pieces: Python takes quadratic time for a run of combining marks."""
+    if text.isascii():
+        return text
+    pieces, start = [], 0
+    while start < len(text):
+        stop = start + NORMAL_CHARS
+        if stop < len(text):  # a space or a newline combines with nothing before it
+            space = max(text.rfind(" ", start + 1, stop), text.rfind("\n", start + 1, stop))
+            stop = space if space > 0 else _cut(text, stop)
+        piece = text[start:stop]
+        pieces.append(piece if unicodedata.is_normalized(form, piece) else unicodedata.normalize(form, piece))
+        start = stop
+    return "".join(pieces)
+
+
+def _cut(text: str, stop: int) -> int:
+    """Returns the place before `stop`, at most NORMAL_CHARS / 2 earlier, of an ASCII character or a CJK sign."""
+    for place in range(stop, stop - NORMAL_CHARS // 2, -1):
+        if text[place] < "\u0080" or "\u4e00" <= text[place] < "\ua000":
+            return place
+    return stop
 
 
 def _book(text: str) -> str:

@@ -33,12 +33,13 @@ def split(document: str, language: str = "") -> list[str]:
     Only white space at the edges of a sentence is dropped. A sentence of more than MAX_CHARS characters is cut, at
     white space if it has some. Raises UserError for Thai if its library is not installed.
     """
-    is_latin = document.isascii() or not scripts.OTHERS.search(document)
+    lines = [line for line in document.split("\n") if line and not line.isspace()]
+    if document.isascii() or not scripts.OTHERS.search(document):
+        split_text = _splitter(*_rules(None, language))
+        return [sentence for line in lines for sentence in _split_line(line, split_text)]
     found: list[str] = []
-    for line in document.split("\n"):
-        if not line or line.isspace():
-            continue
-        script, code = _rules(None if is_latin else scripts.find(line), language)
+    for line in lines:
+        script, code = _rules(scripts.find(line), language)
         if script == "Thai" and scripts.find(document) != scripts.THAI:
             found.append(line.strip())  # a name in another text is no reason to need a model
         else:

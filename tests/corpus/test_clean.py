@@ -1,5 +1,6 @@
 """Cleaning removes only the text that it is asked to remove."""
 
+import time
 import unicodedata
 
 import hypothesis
@@ -47,6 +48,22 @@ def test_the_normal_form_is_unicode_s_and_changes_are_reported(text, form):
     document = cleaned(text, normal_form=form, keep_licence=True)
     assert document.text == (text if form == "none" else unicodedata.normalize(form, text))
     assert document.changes == (("normalized",) if document.text != text else ())
+
+
+@hypothesis.given(
+    strategies.text(strategies.sampled_from("a\u0301\u0316 \n中\u1100\u1161\u11a8か\u3099x"), max_size=200)
+)
+def test_a_long_text_is_normalized_in_pieces_as_if_it_were_whole(text):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clean, "NORMAL_CHARS", 40)
+        spaced = "x ".join(text[i : i + 15] for i in range(0, len(text), 15))
+        assert cleaned(spaced).text == unicodedata.normalize("NFC", spaced)
+
+
+def test_a_run_of_combining_marks_takes_time_in_proportion_to_its_length():
+    start = time.process_time()
+    assert len(cleaned("a" + "\u0301\u0316" * 80_000).text) > 150_000
+    assert time.process_time() - start < 8  # quadratic time would be 20 s and more
 
 
 def test_documents_of_another_language_are_left_out():
