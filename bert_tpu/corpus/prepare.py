@@ -76,7 +76,7 @@ def prepare(
             lock = _read_finished(folder, plan, files)
         else:
             if not (folder / PLAN).exists():  # a run that continues has checked them
-                for warning in preview.check(files, checked):
+                for warning in preview.check(files, checked, encoder):
                     print(f"warning: {warning}", file=sys.stderr)
             _begin(folder, plan, files, vocabulary, passages)
             lock = _build(folder, plan, files, encoder, checked, write_parts)
@@ -95,7 +95,7 @@ def sample(
         raise command.UserError(f"--sample {count} is less than 1; try 5")
     vocabulary, files = vocab.load(tokenizer), sources.find(inputs)
     encoder = encoding.Encoder(vocabulary)
-    for warning in preview.check(files, checked):
+    for warning in preview.check(files, checked, encoder):
         print(f"warning: {warning}", file=sys.stderr)
     yield from preview.Sampler(checked, encoder, _passages(decontaminate, encoder, checked)).lines(files, count)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import itertools
 import os
 import random
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -26,13 +27,32 @@ GAPS = 3  # names of templates that are printed
 SHOWN, SHOWN_CHARS = 30, 600  # sentences of a document, and characters of a sentence, that are printed
 
 
-def check(files: Sequence[sources.Source], options: worker.Options) -> list[str]:
+class Sight(NamedTuple):
+    """Counts of the documents at the beginnings of some files."""
+
+    total: int  # with a sentence
+    counts: collections.Counter[str]  # documents by what is odd in them: a key of ODD
+    tokens: int
+    unknown: int  # tokens that are [UNK]
+
+
+ODD = {  # what is odd -> (share of the documents from which on it is named, what to say)
+    "single": (0.5, f"have one sentence; {store.ONE_SENTENCE}"),
+    "unsplit": (0.1, "have a sentence of more than 1,000 characters: look at them with --sample 20"),
+    "html": (0.2, "have HTML tags, which would be trained on: extract the text first, for example with trafilatura"),
+    "escaped": (0.2, "have \\n in two characters where lines end: unescape it once more, for example with json.loads"),
+}
+HTML = re.compile(r"</(?:p|div|span|a|td|li|h[1-6])>|<br ?/?>", re.IGNORECASE)
+ESCAPED = re.compile(r"(?<!\\)\\n(?:\\n|[A-Z])")
+UNKNOWN = 0.05  # share of [UNK] from which on it is named
+
+
+def check(files: Sequence[sources.Source], options: worker.Options, encoder: encoding.Encoder) -> list[str]:
     """Returns warnings about the documents at the beginning of some of the files.
 
     Raises UserError for plain text without blank lines, which would be one document, and whatever reading raises.
     """
-    single = unsplit = total = 0
-    wrapped = ""
+    wrapped, plains = "", []
     for number in range(0, len(files), -(-len(files) // CHECKED)):
         documents = list(_beginning(files[number], number, options, CHECKED_CHARS))
         if sources.form(files[number], options.format) == "text":
@@ -40,25 +60,39 @@ def check(files: Sequence[sources.Source], options: worker.Options) -> list[str]
             text = "\n\n".join(document.text for document in documents)
             if len(documents) >= FEW_PARAGRAPHS and wrapping.join(text) is not text:
                 wrapped = wrapped or files[number].path
-        for document in documents:
-            found, changes = _sentences(document.plain(), options)
-            single += len(found) == 1
-            unsplit += "unsplit_documents" in changes
-            total += bool(found)
+        plains += [document.plain() for document in documents]
+    sight = _look(plains, options, encoder)
     warnings = []
     if wrapped:
         warnings.append(
             f"the lines of {wrapped} are wrapped, and each of its paragraphs is a document, because blank lines end "
             "documents: if a file is a document, give --format file"
         )
-    if total >= FEW and single > total / 2:
-        warnings.append(f"{single:,} of the first {total:,} documents have one sentence; {store.ONE_SENTENCE}")
-    if total >= FEW and unsplit > total / 10:
+    warnings += [
+        f"{sight.counts[name]:,} of the first {sight.total:,} documents {message}"
+        for name, (share, message) in ODD.items()
+        if sight.total >= FEW and sight.counts[name] > share * sight.total
+    ]
+    if sight.unknown > UNKNOWN * sight.tokens:
         warnings.append(
-            f"{unsplit:,} of the first {total:,} documents have a sentence of more than 1,000 characters: look at them "
-            "with --sample 20"
+            f"{sight.unknown / sight.tokens:.0%} of the first {sight.tokens:,} tokens are [UNK]: train a vocabulary on "
+            "this text (tools.train_tokenizer)"
         )
     return warnings
+
+
+def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder) -> Sight:
+    total, counts, texts = 0, collections.Counter[str](), []
+    for plain in plains:
+        found, changes = _sentences(plain, options)
+        total += bool(found)
+        counts["single"] += len(found) == 1
+        counts["unsplit"] += "unsplit_documents" in changes
+        counts["html"] += bool(HTML.search(plain))
+        counts["escaped"] += bool(ESCAPED.search(plain))
+        texts += found
+    ids = np.frombuffer(b"".join(encoder.encode(texts)), np.uint16)
+    return Sight(total, counts, len(ids), int(np.count_nonzero(ids == encoder.unknown)))
 
 
 def _check_blank_lines(

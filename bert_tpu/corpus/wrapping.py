@@ -6,6 +6,7 @@ not have fitted. Poems, lists, dialogues and texts of one sentence or one paragr
 - A document is wrapped if one W explains most of its line breaks (`_width`), and if sentences run on over these breaks.
 - In a wrapped document, a line that is nearly full is joined with the next one. A short line, a blank line, a deeper
   indent and a list's mark end a paragraph, so that headings, verses and lists in a wrapped book stay apart.
+- If a blank line follows nearly every line, blank lines end nothing.
 - A hyphen at a line's end stays, unless one line in HYPHENATED ends in one: then words were hyphenated, and it goes,
   except from words that the document has with this hyphen within a line.
 """
@@ -44,12 +45,20 @@ def join(text: str) -> str:
     lines = text.split("\n")
     if len(lines) <= LEAST_BREAKS or sorted(map(len, lines))[len(lines) * 9 // 10] > WIDTHS[1]:
         return text
+    lines = _single_spaced(lines)
     columns = _columns if WIDE.search(text) else len
     measures = [columns] if columns is len else [columns, len]  # a program may count characters, not columns
     for measure in measures:
         if width := _width(lines, measure):
             return "\n".join(_paragraphs(lines, width, measure))
     return text
+
+
+def _single_spaced(lines: list[str]) -> list[str]:
+    """Returns the lines, without blank ones if a blank line follows nearly every line."""
+    filled = [line for line in lines if line.strip()]
+    breaks = sum(bool(a.strip() and b.strip()) for a, b in itertools.pairwise(lines))
+    return filled if breaks < LEAST_BREAKS and breaks * 20 < len(filled) else lines
 
 
 def _columns(line: str) -> int:

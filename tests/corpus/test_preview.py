@@ -22,7 +22,13 @@ WRAPPED = [textwrap.fill(paragraph, 66) for paragraph in PARAGRAPHS]
 def check(tmp_path, content, name="text.txt", **options):
     """The warnings about one file."""
     (tmp_path / name).write_text(content)
-    return preview.check(sources.find([str(tmp_path / name)]), worker.Options(**options))
+    return looked_at(sources.find([str(tmp_path / name)]), **options)
+
+
+def looked_at(files, **options):
+    """The warnings about files, but for the one about [UNK]: the vocabulary of these tests is small."""
+    encoder = encoding.Encoder(VOCABULARY)
+    return [line for line in preview.check(files, worker.Options(**options), encoder) if "[UNK]" not in line]
 
 
 def test_a_blank_line_after_each_sentence_is_named(tmp_path):
@@ -50,20 +56,20 @@ def test_text_without_blank_lines_is_refused_before_the_work(tmp_path, monkeypat
         with pytest.raises(
             command.UserError, match=rf"{name} has no blank line .* blank line after each document .* --"
         ):
-            preview.check(files, worker.Options())
-        assert preview.check(files, worker.Options(format="file")) == []
+            looked_at(files)
+        assert looked_at(files, format="file") == []
 
 
 def test_many_files_of_one_document_each_are_fine_unless_one_is_very_large(tmp_path, monkeypatch):
     for i in range(3):
         (tmp_path / f"{i}.txt").write_text(document(i))
     files = sources.find([str(tmp_path / "*.txt")])
-    assert preview.check(files, worker.Options()) == []
+    assert looked_at(files) == []
     monkeypatch.setattr(sources, "DOCUMENT_CHARS", 300)
-    assert preview.check(files, worker.Options()) == []
+    assert looked_at(files) == []
     monkeypatch.setattr(preview, "ONE_DOCUMENT", 500)
     with pytest.raises(command.UserError, match=r"0\.txt has no blank line"):
-        preview.check(files, worker.Options())
+        looked_at(files)
 
 
 def test_a_first_document_that_is_long_is_no_reason_to_refuse(tmp_path, monkeypatch):
@@ -84,6 +90,26 @@ def test_text_whose_sentences_nothing_splits_is_named(tmp_path):
     lao = ["".join(draw.choices("ກຂຄງຈສຊຍດຕ ", k=1200)) for _ in range(2 * preview.FEW)]
     warnings = check(tmp_path, "\n\n".join(f"{line}\n{line}" for line in lao))
     assert any("more than 1,000 characters" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: f"<p>{text}</p>", "have HTML tags"),
+        (lambda text: text.replace("\n", "\\n"), "have \\n in two characters"),
+    ],
+)
+def test_markup_and_escapes_in_the_text_are_named(tmp_path, change, message):
+    texts = [json.dumps({"text": change(document(i))}) for i in range(60)]
+    [warning] = check(tmp_path, "\n".join(texts), "text.jsonl")
+    assert message in warning
+
+
+def test_a_vocabulary_of_another_language_is_named(tmp_path):
+    (tmp_path / "text.txt").write_text("旧船沉没了。他看见了。\n\n没有人帮忙。为什么？")
+    files = sources.find([str(tmp_path / "text.txt")])
+    [warning] = preview.check(files, worker.Options(), encoding.Encoder(VOCABULARY))
+    assert warning.startswith("100% of the first 21 tokens are [UNK]: train a vocabulary")
 
 
 def sample(tmp_path, inputs, count, **options):
@@ -148,7 +174,7 @@ def test_the_command_needs_out_or_sample_and_reports_sentences(tmp_path):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     argv = words(tmp_path, tmp_path / "out")
     run = warm_processes.run(argv[0], argv[1:])
-    assert (run.returncode, run.stderr.count("warning: ")) == (0, 1)
+    assert (run.returncode, run.stderr.count("documents have one sentence; next")) == (0, 1)
     train = contents(prepare.store.read(tmp_path / "out"), "train")
     single = sum(len(d) == 1 for d in train)
     assert f"median 1, mean 1.0; {single:,} documents (100.0%) have one" in run.stdout

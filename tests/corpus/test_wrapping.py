@@ -54,6 +54,13 @@ def test_an_indent_begins_a_paragraph_where_no_lines_are_blank():
     ]
 
 
+def test_lines_with_a_blank_line_after_each_are_joined():
+    text = " ".join(paragraphs(8))
+    assert wrapping.join("\n\n".join(textwrap.wrap(text, 70))) == text
+    short = "\n\n".join(paragraphs(9, 40) + [sentence(random.Random(i)) for i in range(40)])
+    assert wrapping.join(short) is short
+
+
 @pytest.mark.parametrize("columns", [40, 76])
 def test_chinese_is_joined_without_spaces(columns):
     draw = random.Random(columns)
