@@ -1,4 +1,4 @@
-"""Fine-tunes for named entities, or another tag for each word, on files in CoNLL's format or tfds:conll2003.
+"""Fine-tunes for named entities, or another tag for each word, on files of columns, rows of lists, or tfds:conll2003.
 
 python -m bert_tpu.finetune --config configs/ner.py --workdir W --config.init_from=MODEL --config.data.dir=CONLL
 """
@@ -9,7 +9,11 @@ from configs import tuning
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the config for three files in one folder. --config.data.train=FILE and the like name other files."""
+    """Returns the config for three files in one folder. --config.data.train=FILE and the like name other files.
+
+    Columns are found by their contents; word_column and tag_column name them, or number them from 1. scheme=words is
+    for tags that mark no entities but look as if they did.
+    """
     cfg = tuning.get_config(
         "ner", dir="", train="train.txt", validation="valid.txt", test="test.txt",
         word_column="", tag_column="", scheme="",

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import functools
 import re
 from typing import NamedTuple
+import unicodedata
 
 from bert_tpu.core import command
 
@@ -160,14 +161,15 @@ def _check_letters(inner: list[str], tags: Mapping[str, Seen]) -> None:
 
 
 def _check_types(scheme: Scheme, tags: Mapping[str, Seen]) -> None:
-    """Raises UserError for two types that are one but for case, which nobody means to be two."""
+    """Raises UserError for two types that are one but for case or Unicode form, which nobody means to be two."""
     known: dict[str, tuple[str, str]] = {}
     for tag in tags:
         kind = parsed.type if (parsed := scheme.parse(tag)) else ""
-        other, first = known.setdefault(kind.casefold(), (kind, tag))
+        other, first = known.setdefault(unicodedata.normalize("NFKC", kind).casefold(), (kind, tag))
         if other != kind:
             raise command.UserError(
-                f"{_place(tag, tags)}, and {_place(first, tags)}, which differ only by case; write both alike"
+                f"{_place(tag, tags)}, and {_place(first, tags)}, which differ only by case or Unicode form; write "
+                "them alike"
             )
 
 

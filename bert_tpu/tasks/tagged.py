@@ -1,6 +1,7 @@
 """Reads the sentences of a split, a tag for each word: from columns, JSON lines or TFDS."""
 
 from collections import Counter
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,6 +111,9 @@ def _from_columns(table: conll.Table, choice: conll_columns.Choice) -> Sentences
         if all(cell[:1] == cell[-1:] == '"' for cell in cells):
             raise command.UserError(f"{table.path} has quotes around tags, such as {cells[0]}; write it without quotes")
     words = [[cells[choice.word] for _, cells in sentence] for sentence in table.sentences]
+    first = words[0][0].partition(":")[0] + ":"
+    if first != ":" and len({*itertools.chain(*words)}) > 1 and all(w.startswith(first) for row in words for w in row):
+        raise command.UserError(f"{table.path} begins every word with {first!r}; take it out")
     tags, columns = None, f"words in column {_name(table, choice.word)}"
     if choice.tag is not None:
         tags = [[cells[choice.tag] for _, cells in sentence] for sentence in table.sentences]

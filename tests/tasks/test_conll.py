@@ -22,7 +22,10 @@ def lines(form, head="", tail=""):
     parts = []
     for s, sentence in enumerate(NUMBERED):
         inner = ["B-PERderiv" if (s, i) == (0, 2) else "O" for i in range(1, 9)]
-        rows = [form.format(i=i, word=word, tag=tag, s=s, inner=inner[i - 1]) for i, word, tag in sentence]
+        rows = [
+            form.format(i=i, word=word, tag=tag, s=s, inner=inner[i - 1], chunk="B-VP" if i % 3 else "I-NP")
+            for i, word, tag in sentence
+        ]
         parts.append(head + "\n".join(rows) + "\n")
     return tail + "\n".join(parts)
 
@@ -37,9 +40,9 @@ U = "{i}\t{word}\t_\tX\t_\t_\t0\troot\t_\t{tag}"
 FORMS = {
     "two columns": lines("{word} {tag}"),
     "CoNLL-2002": lines("{word} NN {tag}"),
-    "CoNLL-2003": "-DOCSTART- -X- -X- O\n\n" + lines("{word} NNP I-NP {tag}"),
-    "CoNLL-2003 with phrases": lines("{word} NNP B-NP {tag}") + "\n-DOCSTART- -X- O O\n\n-DOCSTART-\n",
-    "German": lines("{word} {word}lemma NE B-NC {tag}"),
+    "CoNLL-2003": "-DOCSTART- -X- -X- O\n\n" + lines("{word} NNP {chunk} {tag}"),
+    "CoNLL-2003 with phrases": lines("{word} NNP {chunk} {tag}") + "\n-DOCSTART- -X- O O\n\n-DOCSTART-\n",
+    "German": lines("{word} {word}lemma NE {chunk} {tag}"),
     "reversed": lines("{tag}\t{word}"),
     "GermEval": lines("{i}\t{word}\t{tag}\tO", head="#\thttp://de.example.org/0 [2009-10-17]\n"),
     "GermEval with inner entities": lines("{i}\t{word}\t{tag}\t{tag}"),
@@ -112,11 +115,11 @@ def test_columns_may_be_named_or_numbered(tmp_path):
 
 
 def test_other_files_may_have_other_columns(tmp_path):
-    train = lines("{word} NNP B-NP {tag}")
+    train = lines("{word} NNP {chunk} {tag}")
     parts = read(tmp_path, train, validation=lines("{word} {tag}"), test=lines("{word}"))
     assert (parts["validation"].words, parts["validation"].tags) == (WORDS, TAGS)
     assert (parts["test"].words, parts["test"].tags) == (WORDS, None)
-    for form in ("{word} NNP", "{word} NNP B-NP"):
+    for form in ("{word} NNP", "{word} NNP {chunk}"):
         mixed = lines(form).replace("Anna NNP", "Anna XY")
         part = read(tmp_path, train, test=mixed)["test"]
         assert (part.words, part.tags) == (WORDS, None)
@@ -145,6 +148,7 @@ def test_files_with_names_may_have_their_columns_in_another_order(tmp_path):
         (lines("{i}\t{word}\t{word}\tX\tX\t_\t0\troot\t_\t_"), "which column has the tags: 2 FORM ('I'"),
         ("Sentence #,Word,POS,Tag\n1,a,NN,O\n", "is a table divided by ','; write a word, a tab and its tag a line"),
         (lines('"{word}"\t"{tag}"'), "has quotes around tags, such as \"B-LOC\"; write it without quotes"),
+        (lines("en:{word} {tag}"), "begins every word with 'en:'; take it out"),
         (lines("{word}\u00a0{tag}"), "has no tags, only one column; divide the columns by tabs, not by '\\xa0'"),
         (lines("X{i}\t{word}"), "which column has the tags"),
         (lines("{s}-{i}\t{i}\t{tag}"), "which column has the words"),

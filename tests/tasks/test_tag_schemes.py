@@ -85,6 +85,7 @@ def test_words_may_be_asked_for():
         ("b-per i-per o", "whose mark is a small letter; write B-per, and O"),
         ("b i o", "whose mark is a small letter; write B, and O"),
         ("B-PER I-Per O", "has the tag 'I-Per' (1 word), and train.txt line 1 has the tag 'B-PER' (1 word), which d"),
+        ("B-Caf\u00e9 I-Cafe\u0301 O", "which differ only by case or Unicode form; write them alike"),
         ("(A(B* * *))", "which nests entities"),
         ("PER LOC other other", "has the tag 'other' (2 words), more than any other; write O"),
     ],
