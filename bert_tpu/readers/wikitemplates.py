@@ -34,11 +34,12 @@ PLURALS = {
 NAME_CHARS = re.compile(r"[^\w .:/-]")  # that no name of a gap has, lest something removes a part of it
 NAMED = re.compile(r"\s*([^\W\d][\w \-]{0,30}|\d{1,2})\s*=(?!=)(.*)", re.DOTALL)
 NUMBER = re.compile(r"[\d.,/+−-]+")
-# Templates whose name is what they show: the French {{1er}}, {{IIe}}, {{XIXe siècle}}, {{XIX}}; fractions.
+# Templates whose name is what they show: the French {{1er}} and {{XIXe siècle}}, {{XIX}}, {{1/2}}, the Polish {{ang.}}.
 OWN_NAME = re.compile(
-    r"(?:\d{1,4}|[IVXLC]{1,8})(?:er|re|e|de|nd)?(?: siècle(?: av\. J\.-C\.)?)?|\d/\d|[IVXLC]+(?:-[IVXLC]+)?"
+    r"(?:\d{1,4}|[IVXLC]{1,8})(?:er|re|e|de|nd)?(?: siècle(?: av\. J\.-C\.)?)?|\d/\d|[IVXLC]+-[IVXLC]+|[a-zß-ž]{2,6}\."
 )
-BY_LANGUAGE = re.compile(r"(?:lang|link|k|ilh|internal link helper/|lang/)[ -/]?[a-z]{2,3}(?:-\w+)*|[a-z]{2,3}-s")
+# Templates named after a language: {{lang-fr|mot}}, also in Chinese, Finnish, Serbian and Persian.
+BY_LANGUAGE = re.compile(r"(?:lang|link|k|ilh|internal link helper|јез|jez)[-/]\w{2,4}(?:-\w+)*|به \w+")
 GERMAN = re.compile(r"[a-z]{2,3}S")  # {{enS|word}}
 
 
@@ -229,6 +230,7 @@ SPECIAL: dict[str, Special] = {
     "st": _after("St "),
     "ste": _after("Ste "),
     "ה-": _after("ה-"),
+    "קישור שפה": lambda unnamed, named: (unnamed[2:] or unnamed[1:] or unnamed)[0],
     "e": _after("× 10^"),
     "\"": lambda unnamed, named: f"„{unnamed[0]}“",
     "höhe": lambda unnamed, named: f"{unnamed[0]} m",

@@ -7,6 +7,8 @@ from bert_tpu.readers import wikinames
 
 # Templates that show the first of their unnamed arguments.
 FIRST = wikinames.words("""
+fmtn|carece de fontes2|pbpe|pepb|pbpe2|pepb2|ta|nummer|számol
+כתב קטן|מונחון|ציטוטון|اختصار|루비|ruby2|fontsize|c|center block
 w|section link|notatypo|avoid wrap|extinct|us patent
 nowrap|nobr|nobold|noitalic|small|smaller|big|bigger|larger|large|huge|em|strong|bold|italic|italics|underline|u
 mvar|math|var|abbr|abbrv|tooltip|sic|as written|not a typo|proper name|mono|tt|code|kbd|key|keypress|samp|sup|sub
@@ -40,7 +42,7 @@ val|nums|dunité
 """)
 UNITS = frozenset(["unité", "unité2", "dunité", "unidad", "unidade", "unitats", "unit"])  # a third argument is a power
 WORDS = {
-    "-": "–", "ndash": "–", "en dash": "–", "endash": "–", "–": "–", "mdash": "—", "em dash": "—", "emdash": "—",
+    "ndash": "–", "en dash": "–", "endash": "–", "–": "–", "mdash": "—", "em dash": "—", "emdash": "—",
     "—": "—",
     "snd": " – ", "spnd": " – ", "sndash": " – ", "spaced ndash": " – ", "spaced en dash": " – ", "spd": " – ",
     "spaced endash": " – ",
