@@ -144,7 +144,8 @@ def _markup(text: str, path: str) -> str:
     if name in ("mediawiki", "page"):
         return "mediawiki"
     is_html = name.lower() in HTML or "<!doctype html" in before.lower()
-    if is_html or before.strip() or (name and len(CLOSING.findall(text)) * CHARS_PER_TAG > len(text)):
+    is_declared = "<?xml" in before or "<!doctype" in before.lower()  # a comment alone may begin a page of Markdown
+    if is_html or is_declared or (name and len(CLOSING.findall(text)) * CHARS_PER_TAG > len(text)):
         kind = "HTML" if is_html else f"XML or HTML with the element <{name}>" if name else "XML"
         raise command.UserError(f"{path} is {kind}, and not a MediaWiki dump: extract its text, or {TEXT}")
     return ""

@@ -18,7 +18,7 @@ SAMPLE_BYTES = 1 << 14  # of invalid text, from which its encoding is guessed
 INVALID, INVALID_SHARE = 10, 0.1  # of the characters beyond ASCII
 ZEROS, ZERO_SHARE = 1000, 0.01  # of the characters
 LOST = "\ufffd".encode()
-NAMED = 5  # files in a report
+LISTED, NAMED = 1000, 5  # repaired files in corpus.json and in a report
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -64,14 +64,15 @@ REPORTED = (
 
 
 def add(counts: Sequence[Counts]) -> dict[str, Any]:
-    """The sum of each of the REPORTED counts, all `repaired` files, and the number of files of all `forms`."""
+    """The sum of each of the REPORTED counts and of all `forms`, and the worst of the `repaired` files."""
     sums: dict[str, Any] = {name: sum(getattr(one, name) for one in counts) for name in REPORTED}
-    for name in ("repaired", "forms"):
-        together: collections.Counter[str] = collections.Counter()
-        for one in counts:
-            together.update(getattr(one, name))
-        sums[name] = dict(together)
-    return sums
+    repaired, forms = collections.Counter[str](), collections.Counter[str]()
+    for one in counts:
+        repaired.update(one.repaired)
+        forms.update(one.forms)
+    # Equal counts in the order of the names: the result depends on nothing but the input.
+    worst = sorted(repaired.items(), key=lambda item: (-item[1], item[0]))[:LISTED]
+    return sums | {"forms": dict(forms), "repaired_files": len(repaired), "repaired": dict(worst)}
 
 
 def report(sums: Mapping[str, Any]) -> list[str]:
@@ -81,9 +82,9 @@ def report(sums: Mapping[str, Any]) -> list[str]:
     if forms := sums.get("forms"):
         sentences.append("sources by format: " + ", ".join(f"{forms[name]:,} {name}" for name in sorted(forms)))
     if repaired := sums.get("repaired"):
-        worst = sorted(repaired.items(), key=lambda item: (-item[1], item[0]))
-        names = ", ".join(f"{path} ({number:,})" for path, number in worst[:NAMED])
-        more = f" and {len(worst) - NAMED:,} more" if len(worst) > NAMED else ""
+        worst = sorted(repaired.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
+        names = ", ".join(f"{path} ({number:,})" for path, number in worst)
+        more = f" and {sums['repaired_files'] - NAMED:,} more files" if sums["repaired_files"] > NAMED else ""
         changes = {"invalid UTF-8 sequences replaced": "invalid_utf8", "zero bytes dropped": "zero_bytes"}
         changed = " and ".join(f"{count[name]:,} {words}" for words, name in changes.items() if count[name])
         sentences.append(f"{changed} in {names}{more}")

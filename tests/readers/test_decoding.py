@@ -75,6 +75,16 @@ def test_few_faults_are_replaced_counted_and_reported_with_the_file(tmp_path):
     assert entities.startswith("4 HTML entities")
 
 
+def test_of_many_files_the_worst_are_listed():
+    counts = sources.Counts(repaired={f"{i:04}": 1 + (i == 7) for i in range(2000)}, invalid_utf8=2001)
+    sums = decoding.add([counts])
+    assert (len(sums["repaired"]), sums["repaired_files"]) == (1000, 2000)
+    assert decoding.report(sums) == [
+        "2,001 invalid UTF-8 sequences replaced in "
+        "0007 (2), 0000 (1), 0001 (1), 0002 (1), 0003 (1) and 1,995 more files"
+    ]
+
+
 def test_text_that_was_decoded_wrongly_before_is_counted(tmp_path):
     good = f"{GERMAN} “It’s” NÃO, Ã, â, château, “Não” – été."
     (tmp_path / "a").write_text(good)

@@ -1,6 +1,9 @@
 """Every format, compressed or not, gives its documents whole and in order, or an error says why not."""
 
+import io
 import json
+import os
+import sys
 import tracemalloc
 
 from helpers.text_sources import DOCUMENTS, PACKERS, WIKI, complaint, read
@@ -8,8 +11,8 @@ import hypothesis
 from hypothesis import strategies
 import pytest
 
-from bert_tpu.core import command
-from bert_tpu.readers import sources
+from bert_tpu.core import command, storage
+from bert_tpu.readers import decoding, sources
 
 JSONL = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in DOCUMENTS)
 FILES = {
@@ -56,6 +59,20 @@ def test_globs_find_each_file_once_in_a_stable_order(tmp_path, monkeypatch):
     assert len(sources.find([*patterns, "a/*.txt", "link.txt"])) == 3
     with pytest.raises(command.UserError, match=r"no file matches.*nothing"):
         sources.find([*patterns, f"{tmp_path}/nothing*"])
+
+
+def test_a_name_that_is_not_utf8_is_read_and_can_be_printed_and_written(tmp_path, monkeypatch):
+    path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.txt")
+    with open(path, "wb") as file:
+        file.write(b"One line \xff.")
+    texts, counts = read(tmp_path / "*")
+    assert texts == ["One line \ufffd."]
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict"))
+    sentence = decoding.report(decoding.add([counts]))[1]
+    command.run(lambda: print(sentence, flush=True))
+    assert sys.stdout.buffer.getvalue().decode().endswith("/caf\\udce9.txt (1)\n")
+    storage.write_text(tmp_path / "report", sentence)
+    assert (tmp_path / "report").read_text().endswith("/caf\\udce9.txt (1)")
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path):

@@ -45,6 +45,9 @@ def test_an_entity_in_text_that_is_not_escaped_stays(tmp_path, write):
     texts, counts = read(tmp_path / "wiki_00")
     assert (texts[0], texts[2]) == (said, said)
     assert counts.html_entities == 4
+    # Also where the first 64 KiB do not show it, from the first sign on.
+    (tmp_path / "wiki_01").write_text(write("word " * 20_000, "Words") + write("R&B.", "R&B", 1) + write(said, "E", 2))
+    assert read(tmp_path / "wiki_01")[0][2] == said
 
 
 def test_other_json_lines_are_not_unescaped_but_their_entities_are_counted(tmp_path):
