@@ -19,6 +19,7 @@ TEXTS = (
     "  two  spaces,\ta tab\u00a0and\u200ba zero-width space ",
     f"{'antidisestablishmentarian' * 4} {'x' * 201}",
 )
+ADDED = 20  # added tokens that get a text of their own
 PAIR = ("Is it a cat?", "Yes, it was a cat.")
 
 
@@ -30,8 +31,16 @@ def encode(directory: Path, section: dict[str, Any], vocabulary: vocab.Vocab) ->
     import transformers
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    for role, number in vocab.ids(vocabulary)._asdict().items():
+        if (theirs_id := getattr(tokenizer, f"{role}_token_id")) != number:
+            raise command.UserError(
+                f"transformers {transformers.__version__} gives the {role} token the id {theirs_id} and not {number}; "
+                "nothing was exported"
+            )
     long = LONG * (1 + section["max_positions"] // 10)
-    texts: list[tuple[str, ...]] = [(text,) for text in (*TEXTS, long)]
+    added = [token.content for token in vocabulary.added if token.content not in vocabulary.specials]
+    with_added = [f"The {token} sat{token}on,{token}" for token in added[:ADDED]]
+    texts: list[tuple[str, ...]] = [(text,) for text in (*TEXTS, *with_added, long)]
     if section["type_vocab_size"] > 1:
         texts += [PAIR, (long, "short"), ("short", long), (long, long.upper() * 2)]
     batches = []

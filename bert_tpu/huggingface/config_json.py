@@ -103,8 +103,8 @@ def read(path: epath.Path) -> dict[str, Any]:
             f"{path} describes {named} (model_type {kind!r}), whose weights mean something else: give a BERT"
         )
     for key, value in ALSO_FIXED.items():
-        if theirs.get(key, value) != value:
-            raise command.UserError(f"{path} has {key} {theirs[key]!r}: only {value!r} can be loaded")
+        if (given := theirs.get(key, value)) != value or type(given) is not type(value):
+            raise command.UserError(f"{path} has {key} {given!r}: only {value!r} can be loaded")
     theirs = DEFAULTS | theirs
     for ours, key in CONFIG.items():
         if not _VALID[ours](theirs.get(key)):

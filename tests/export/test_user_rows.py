@@ -7,6 +7,7 @@ import pytest
 
 from bert_tpu.core import command
 from bert_tpu.export import pytorch
+from bert_tpu.huggingface import hf
 from bert_tpu.tokenizer import vocab
 
 WHOLE = small_bert.SHALLOW
@@ -60,6 +61,21 @@ def test_a_tokenizer_that_gives_users_other_rows_is_not_exported(run, tmp_path, 
     with pytest.raises(command.UserError, match=complaint):
         pytorch.export(run, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_pad_token_is_not_exported(run, tmp_path, monkeypatch):
+    save = hf.save
+
+    def save_spoilt(directory, *args, **options):
+        save(directory, *args, **options)
+        for name in ("tokenizer_config.json", "special_tokens_map.json"):
+            if (directory / name).exists():
+                content = json.loads((directory / name).read_text())
+                (directory / name).write_text(json.dumps(content | {"pad_token": "[UNK]"}))
+
+    monkeypatch.setattr(hf, "save", save_spoilt)
+    with pytest.raises(command.UserError, match="gives the pad token the id 1 and not 0; nothing was exported"):
+        pytorch.export(run, tmp_path / "model")
 
 
 def test_texts_and_pairs_are_compared_next_to_random_rows(run, tmp_path):
