@@ -1,9 +1,11 @@
 """Reads files of columns, a word a line and a blank line after each sentence: CoNLL's of all years, and their kin."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 import re
 from typing import NamedTuple
+import unicodedata
 
 from bert_tpu.core import command
 from bert_tpu.readers import tabular
@@ -106,25 +108,33 @@ def _is_word(cells: list[str]) -> bool:
 
 def _sentences(path: str, lines: list[Line]) -> tuple[list[list[Line]], list[Line]]:
     """Returns the sentences and the comments of a file."""
-    words = [cells for _, cells in lines if _is_word(cells)] or [cells for _, cells in lines if cells] or [[]]
-    width, known = len(words[0]), {cells[-1] for cells in words if _is_word(cells)}
+    words = [cells for _, cells in lines if _is_word(cells)]
+    widths = Counter(map(len, words or [cells for _, cells in lines if cells]))
+    width, known = widths.most_common(1)[0][0] if widths else 0, {cells[-1] for cells in words}
     sentences: list[list[Line]] = []
     sentence: list[Line] = []
     comments = []
     for line in lines:
         cells = line[1]
-        if not cells:
+        while len(cells) > width and not cells[-1]:  # a tab too many at the end
+            cells = cells[:-1]
+        if not cells or (len(cells) == 1 < width and _is_invisible(cells[0])):
             sentences += [sentence] if sentence else []
             sentence = []
         elif not sentence and cells[0][:1] == "#" and _is_comment(cells, width, known):
             comments.append(line)
         elif len(cells) != width:
             raise command.UserError(
-                f"{path} line {line[0]} has {len(cells)} columns, but the first word of the file has {width}; fix it"
+                f"{path} line {line[0]} has {len(cells)} columns, but most lines have {width}; fix it"
             )
         else:
-            sentence.append(line)
+            sentence.append((line[0], cells))
     return sentences + ([sentence] if sentence else []), comments
+
+
+def _is_invisible(text: str) -> bool:
+    """Whether text is a byte order mark, spaces of other kinds, or the like: all that some blank lines have."""
+    return all(unicodedata.category(character)[0] in "ZC" for character in text)
 
 
 def _is_comment(cells: list[str], width: int, known: set[str]) -> bool:

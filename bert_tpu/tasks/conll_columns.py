@@ -60,6 +60,9 @@ def choose(table: conll.Table, word: str, tag: str, *, may_lack_tags: bool, know
     if chosen_word is not None and chosen_tag is not None:
         return Choice(chosen_word, chosen_tag)
     columns = [_describe(table, i) for i in range(table.width)]
+    text = [column for column in columns if len(column.values) > 1 and not (column.is_number or column.is_tag)]
+    if known and not tag and not any(column.is_tag for column in columns) and len(text) == 1:
+        return Choice(text[0].place if chosen_word is None else chosen_word, None)
     if chosen_tag is None:
         chosen_tag, note = _tag(table, [column for column in columns if column.place != chosen_word])
         if known and _are_other_tags(columns[chosen_tag], known):

@@ -44,7 +44,7 @@ FORMS = {
     "CoNLL-2003 with phrases": lines("{word} NNP {chunk} {tag}") + "\n-DOCSTART- -X- O O\n\n-DOCSTART-\n",
     "German": lines("{word} {word}lemma NE {chunk} {tag}"),
     "reversed": lines("{tag}\t{word}"),
-    "GermEval": lines("{i}\t{word}\t{tag}\tO", head="#\thttp://de.example.org/0 [2009-10-17]\n"),
+    "GermEval": lines("{i}\t{word}\t{tag}\tO", head="#\thttp://de.example.org/0\t[2009-10-17]\t\n"),
     "GermEval with inner entities": lines("{i}\t{word}\t{tag}\t{tag}"),
     "CoNLL-U": lines(U, head="# sent_id = 1\n# text = two words\n1-2\tNewYork\t_\t_\t_\t_\t_\t_\t_\t_\n"),
     "CoNLL-U Plus": lines("{i}\t{word}\t{tag}", tail="# global.columns = ID FORM NER\n"),
@@ -53,6 +53,8 @@ FORMS = {
     "a first line of names": lines("{word}\t{tag}\t_", tail="Word\tTag\tNote\n"),
     "tab at the end": lines("{word}\t{tag}\t"),
     "spaces and tabs": lines("{word} NN {tag}\tO"),
+    "a tab too many": lines("{word}\t{tag}").replace("ran\tO", "ran\tO\t"),
+    "a mark at the end": lines("{word}\t{tag}") + "\ufeff\n",
     "spaces around": lines(" {word}   {tag} ").replace("\n\n", "\n \t \n"),
     "CR LF and a mark": "\ufeff" + lines("{word}\t{tag}").replace("\n", "\r\n"),
     "MultiCoNER": lines("{word} _ _ {tag}", head="# id 1f8c domain=train\n"),
@@ -124,6 +126,8 @@ def test_other_files_may_have_other_columns(tmp_path):
         part = read(tmp_path, train, test=mixed)["test"]
         assert (part.words, part.tags) == (WORDS, None)
         assert "no column has the tags of train" in part.note or form == "{word} NNP"
+    numbered = read(tmp_path, FORMS["GermEval"], test=lines("{i}\t{word}", head="#\thttp://x\t[2009]\t\n"))["test"]
+    assert (numbered.words, numbered.tags) == (WORDS, None)
     assert read(tmp_path, train, tag="4", word="1", test=lines("{word} NNP"))["test"].tags is None
 
 
@@ -154,7 +158,7 @@ def test_files_with_names_may_have_their_columns_in_another_order(tmp_path):
         (lines("{s}-{i}\t{i}\t{tag}"), "which column has the words"),
         (lines("{word}\t{tag}").replace("ran\tO", "ran\t"), "line 9 has no tag in column 2; fix it"),
         (lines("{word}\t{tag}").replace("ran\tO", "\tO"), "line 9 has no word in column 1; fix it"),
-        (lines("{word}\t{tag}").replace("ran\tO", "ran"), "line 9 has 1 columns, but the first word of the file has 2"),
+        (lines("{word}\t{tag}").replace("ran\tO", "ran"), "line 9 has 1 columns, but most lines have 2"),
         (lines("{word}\t{tag}").replace("ran\tO", "# ran\tO\tx"), "line 9 has 3 columns"),
         (lines("{word}\t{tag}").replace("Anna\tB-PER\n#1", "#Anna\n#1", 1), "line 7 has 1 columns"),
     ],

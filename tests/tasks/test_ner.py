@@ -316,9 +316,9 @@ def test_bad_json_is_named_with_its_row(tmp_path, content, complaint):
     [
         (dict(validation="x"), "a O\n\nb PER\n", "x line 3 has the tag 'PER' .1 word., which does not mark an entity"),
         (dict(test="x"), "a O\nb b-per\n", "x line 2 has the tag 'b-per'"),
-        (dict(validation="x"), "a O\nb\n", r"x line 2 has 1 columns, but the first word of the file has 2"),
+        (dict(validation="x"), "a O\nb\n", r"x line 2 has 1 columns, but most lines have 2"),
         (dict(validation="x"), "a NN O\nb NN\n", r"x line 2 has 2 columns"),
-        (dict(test="x"), "a\nb O\n", r"x line 2 has 2 columns, but the first word of the file has 1"),
+        (dict(test="x"), "a\nb O\n", r"x line 2 has 2 columns, but most lines have 1"),
         (dict(validation="x"), "a\nb\n", "x has no tags, only one column; each line needs a word and its tag"),
         (dict(train="x"), "a\nb\n", "x has no tags"),
         (dict(train="x"), "Sentence,Word,Tag\n1,a,O\n", "x is a table divided by ','; write a word, a tab and its tag"),
