@@ -16,7 +16,7 @@ from bert_tpu.readers import parquet, sources
 
 FILES = "unit-*"  # matches the files of `record_path` and `fault_path`
 PART_CHARS = (1 << 18, 1 << 22)  # minimum and maximum of a part, whose shard has at most about 3 MB; bounds the memory
-SHARE_BYTES = 1 << 26  # of a Parquet file, at least: so much a killed run reads again
+SHARE_BYTES = 1 << 27  # of a Parquet file, at least: what a worker of a killed run reads again. 6% are read in vain
 PARTS = 64  # the number of parts to aim at, between these bounds
 
 

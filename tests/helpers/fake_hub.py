@@ -9,6 +9,7 @@ import collections
 import hashlib
 import http.server
 import json
+import sys
 import threading
 import time
 import urllib.parse
@@ -34,6 +35,11 @@ class Hub(http.server.ThreadingHTTPServer):
         self.sent = collections.Counter()  # bytes of content by path
         self.requests = []  # (path, Authorization or None)
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
+
+    def handle_error(self, request, client_address):
+        """Says nothing of a client that was killed while it was reading."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def __exit__(self, *_):
         self.shutdown()

@@ -37,6 +37,7 @@ def files():
         "data/train-0.parquet": packed(DOCUMENTS),
         "data/en/train-1.parquet": packed(DOCUMENTS),
         "data/[x].txt": b"A name with the letters of a glob.",
+        "ä b#1/100%?.txt": "\n\n".join(DOCUMENTS).encode(),
         "en/c4-train.00000.json.gz": gzip.compress(lines),
         "en/c4-train.00001.json.gz": gzip.compress(lines),
         "wiki/wiki_00.bz2": bz2.compress(WIKI.encode()),
@@ -77,6 +78,7 @@ def complaint(pattern):
         ("*/*-1.parquet", []),
         ("*", []),
         ("data/[x].txt", ["data/[x].txt"]),
+        ("ä b#1/100%?.txt", ["ä b#1/100%?.txt"]),
         ("README.md", []),
     ],
 )
@@ -87,7 +89,7 @@ def test_globs_find_files_but_not_the_card(server, pattern, names):
         assert "no file matches the input" in complaint(f"{HERE}/{pattern}")
 
 
-@pytest.mark.parametrize("name", ["data/train-0.parquet", "en/*00.json.gz", "wiki/*"])
+@pytest.mark.parametrize("name", ["data/train-0.parquet", "en/*00.json.gz", "wiki/*", "ä b#1/100%?.txt"])
 def test_every_kind_of_file_is_read(server, name):
     texts, counts = read(f"{HERE}/{name}")
     assert texts == DOCUMENTS
@@ -180,7 +182,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(server, monkeypatch, tmp_pat
     [
         (f"{HERE}/data/*.jsonl", "the data set has data/[x].txt, data/en, data/train-0.parquet"),
         (f"{HERE}/data", "the data set has data/[x].txt, data/en, data/train-0.parquet"),
-        (f"{HERE}/no/such/folder/*.parquet", "the data set has data, en, wiki"),
+        (f"{HERE}/no/such/folder/*.parquet", "the data set has data, en, wiki, ä b#1"),
         (f"{HERE}@v9/data/*", "has no such revision; check what follows the @"),
         ("hf://datasets/owner/other/*", "no such data set, or it is private; check the name"),
         ("hf://datasets/owner/na me!/*", "no such data set"),
