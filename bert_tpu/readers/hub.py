@@ -5,32 +5,22 @@ private and gated data sets comes from the environment variable HF_TOKEN and goe
 https://huggingface.co/docs/huggingface_hub/guides/hf_file_system
 """
 
-from collections.abc import Callable, Sequence
 import functools
 import glob
 import io
 import os
 import re
-import sys
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 import urllib.parse
 
 from bert_tpu.core import command
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfFileSystem
+from bert_tpu.readers import hub_requests
 
 PREFIX = "hf://"
 FORM = "hf://datasets/OWNER/NAME/PATH"
 BLOCK_BYTES = 8 << 20  # of a request; a larger one delays the first document, a smaller one meets the Hub's rate limit
-WAITS_S = (5.0, 30.0, 120.0)  # between attempts, each of which is several of huggingface_hub, within 23 s
-FIRST_WAITS_S = (1.0, 5.0)  # while files are listed: a person may be waiting
 HEAD_BYTES = 1 << 16  # of the first request
 NAMED_FILES = 8  # listed in an error
-REASON_CHARS = 200  # of an error of the network
-
-Result = TypeVar("Result")
 
 
 class Repository(NamedTuple):
@@ -62,15 +52,15 @@ def find(pattern: str) -> list[File]:
     """
     command.require(pattern, "huggingface_hub", extra="corpus")
     repository, inside = _parse(pattern)
-    commit = _ask(pattern, lambda: _commit(repository), FIRST_WAITS_S)
+    commit = hub_requests.ask(pattern, lambda: _commit(repository), hub_requests.FIRST_WAITS_S)
     root = Repository(repository.name, commit).root
-    matched = _ask(pattern, lambda: _glob(f"{root}/{inside}"), FIRST_WAITS_S)
+    matched = hub_requests.ask(pattern, lambda: _glob(f"{root}/{inside}"), hub_requests.FIRST_WAITS_S)
     files = [
         File(f"{data_set(pattern)}/{path.removeprefix(f'{root}/')}", info["size"], info["blob_id"], commit)
         for path, info in sorted(matched.items())
     ]
     if not files:
-        names = _ask(pattern, lambda: _names_near(root, inside), FIRST_WAITS_S)
+        names = hub_requests.ask(pattern, lambda: _names_near(root, inside), hub_requests.FIRST_WAITS_S)
         raise command.UserError(f"no file matches the input {pattern!r}; the data set has {names}")
     return files
 
@@ -104,8 +94,10 @@ class _Remote(io.RawIOBase):
 
     def __init__(self, name: str, path: str, size: int):
         self._name, self._size, self._place = name, size, 0
-        open_remote = functools.partial(_files().open, path, block_size=BLOCK_BYTES, cache_type="none", size=size)
-        self._file = _ask(name, open_remote)
+        open_remote = functools.partial(
+            hub_requests.files().open, path, block_size=BLOCK_BYTES, cache_type="none", size=size
+        )
+        self._file = hub_requests.ask(name, open_remote)
 
     def readable(self) -> bool:
         """Returns True."""
@@ -125,7 +117,7 @@ class _Remote(io.RawIOBase):
         most = len(buffer) if self._place else HEAD_BYTES  # enough to find the kind of a file
         wanted = max(min(most, len(buffer), self._size - self._place), 0)
         if wanted:
-            buffer[:wanted] = _ask(self._name, lambda: self._request(wanted))
+            buffer[:wanted] = hub_requests.ask(self._name, lambda: self._request(wanted))
             self._place += wanted
         return wanted
 
@@ -147,26 +139,17 @@ def _parse(path: str) -> tuple[Repository, str]:
             f"{path} is not of the form {FORM}; for all Parquet files write {FORM[:-4]}**/*.parquet"
         )
     name, revision, inside = match.groups()
+    folders = inside.split("/")
+    if any("**" in folder and folder != "**" for folder in folders) or {"", ".", ".."} & set(folders[:-1]):
+        raise command.UserError(f"{path}: between two / must be a name, or ** for any folders, as in data/**/*.parquet")
     return Repository(name, urllib.parse.unquote(revision) if revision else None), inside
-
-
-@functools.cache
-def _files() -> "HfFileSystem":
-    """The file system of this process."""
-    import huggingface_hub
-
-    # With token=None the library would use a token that it has stored on this machine.
-    token = os.environ.get("HF_TOKEN", "").strip()
-    if not (token.isascii() and token.isprintable()):
-        raise command.UserError("HF_TOKEN has characters that no token has; set it again")
-    return huggingface_hub.HfFileSystem(token=token or False, endpoint=os.environ.get("HF_ENDPOINT"))
 
 
 def _commit(repository: Repository) -> str:
     """The commit of a data set at its revision."""
     import huggingface_hub
 
-    files = _files()
+    files = hub_requests.files()
     api = huggingface_hub.HfApi(endpoint=files.endpoint, token=files.token)
     return str(api.dataset_info(repository.name, revision=repository.revision).sha)
 
@@ -175,7 +158,7 @@ def _glob(path: str) -> dict[str, dict[str, Any]]:
     """The files that match by their paths, with what the Hub says of them."""
     from huggingface_hub import errors
 
-    files = _files()
+    files = hub_requests.files()
     try:
         # First as a name, which may have the letters of a glob. Not isfile(), which is False also when the Hub is down.
         matched = {path: files.info(path)}
@@ -195,7 +178,7 @@ def _names_near(root: str, inside: str) -> str:
 
     while True:
         try:
-            listed = [str(name) for name in _files().ls(f"{root}/{inside}".rstrip("/"), detail=False)]
+            listed = [str(name) for name in hub_requests.files().ls(f"{root}/{inside}".rstrip("/"), detail=False)]
         except (FileNotFoundError, errors.EntryNotFoundError):
             if not inside:
                 return "no files"
@@ -204,61 +187,3 @@ def _names_near(root: str, inside: str) -> str:
         names = [name.removeprefix(f"{root}/") for name in sorted(listed) if not _is_about_the_data(name)]
         more = f" and {len(names) - NAMED_FILES:,} more" if len(names) > NAMED_FILES else ""
         return ", ".join(names[:NAMED_FILES]) + more if names else "no files"
-
-
-def _ask(name: str, request: Callable[[], Result], waits_s: Sequence[float] = WAITS_S) -> Result:
-    """The result of a request to the Hub, which is repeated while the reason of a failure may pass.
-
-    name: of the input, for messages.
-    request: makes the request.
-    waits_s: between the attempts.
-
-    Raises UserError that says what to do.
-    """
-    from huggingface_hub import errors
-
-    reason = ""
-    for wait_s in (0, *waits_s):
-        if wait_s:
-            print(f"{name}: {reason}; the next attempt is in {wait_s:g} s", file=sys.stderr, flush=True)
-            time.sleep(wait_s)
-        try:
-            return request()
-        except (OSError, ValueError, errors.HTTPError, errors.EntryNotFoundError) as error:
-            # HfFileSystem hides the reason in FileNotFoundError.
-            cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-            if advice := _advice(cause):
-                raise command.UserError(f"{name}: {advice}") from None
-            # Without the query of a URL, which may be a signature.
-            reason = re.sub(r"\?\S*", "", " ".join(str(cause).split()) or type(cause).__name__)[:REASON_CHARS]
-    raise command.UserError(f"{name}: the Hub does not answer ({reason}); run the same command again later to continue")
-
-
-def _advice(error: BaseException) -> str:
-    """Returns in words the reason and what to do about it; "" if the reason may pass by itself."""
-    from huggingface_hub import errors
-
-    has_token = bool(os.environ.get("HF_TOKEN", "").strip())
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
-    match error:
-        case errors.OfflineModeIsEnabled():
-            return "HF_HUB_OFFLINE is set; unset it to read from the Hub"
-        case errors.GatedRepoError():
-            return (
-                "its owner lends it only to accounts that accept its terms; accept them on its page on the Hub and set "
-                "HF_TOKEN to a token of that account"
-            )
-        case errors.RepositoryNotFoundError() | errors.HFValidationError():
-            private = "the account of HF_TOKEN must have access" if has_token else "set HF_TOKEN to a token with access"
-            return f"the Hub has no such data set, or it is private; check the name, and for a private one {private}"
-        case errors.RevisionNotFoundError():
-            return "the data set has no such revision; check what follows the @"
-        case errors.EntryNotFoundError() | FileNotFoundError():
-            return "the file is gone from the Hub; list the inputs again by starting into another --out"
-        case errors.DisabledRepoError():
-            return "the Hub has disabled this data set; use another"
-    if status in (401, 403):
-        return f"the Hub refuses {'this HF_TOKEN' if has_token else 'to read it without HF_TOKEN'}; set a valid token"
-    if 400 <= status < 500 and status not in (408, 429):
-        return f"the Hub refuses the request with status {status}; check the name"
-    return ""

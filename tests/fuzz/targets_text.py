@@ -12,7 +12,7 @@ from xml.sax import saxutils
 
 from hypothesis import strategies as st
 import pyarrow
-from pyarrow import parquet
+from pyarrow import ipc, parquet
 
 from bert_tpu.core import command
 from bert_tpu.readers import sources
@@ -51,10 +51,23 @@ def _as_wiki(documents):
     return "".join(parts).encode()
 
 
-def _as_parquet(documents):
+def _as_parquet(documents, kind="string", **options):
     file = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.table({"text": ["\n".join(document) for document in documents]}), file)
+    parquet.write_table(_table(documents, kind), file, **options)
     return file.getvalue().to_pybytes()
+
+
+def _as_arrow(documents, new=ipc.new_stream):
+    file, table = pyarrow.BufferOutputStream(), _table(documents, "string")
+    with new(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+    return file.getvalue().to_pybytes()
+
+
+def _table(documents, kind):
+    column = pyarrow.array(["\n".join(document) for document in documents], pyarrow.string())
+    column = column.dictionary_encode() if kind == "dictionary" else column.cast(getattr(pyarrow, kind)())
+    return pyarrow.table({"id": range(len(column)), "text": column})
 
 
 def _as_dump(documents):
@@ -66,7 +79,10 @@ def _as_dump(documents):
 
 
 WRITERS = {
-    "text": _as_text, "jsonl": _as_jsonl, "wiki": _as_wiki, "parquet": _as_parquet,
+    "text": _as_text, "jsonl": _as_jsonl, "wiki": _as_wiki, "parquet": _as_parquet, "arrow": _as_arrow,
+    "arrow file": functools.partial(_as_arrow, new=ipc.new_file),
+    "parquet bytes": functools.partial(_as_parquet, kind="large_binary", row_group_size=1, compression="zstd"),
+    "parquet dictionary": functools.partial(_as_parquet, kind="dictionary", data_page_version="2.0"),
     "jsonl_utf8": functools.partial(_as_jsonl, ascii_only=False),
 }  # fmt: skip
 PACKERS = {"": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
@@ -82,7 +98,7 @@ def _read(raw, name, text_format="auto"):
 def _check_written(drawn):
     """A file of documents is read as these documents, under any name."""
     documents, form, packer, suffix = drawn
-    if form == "parquet":  # compressed inside, and read from its end
+    if form.startswith(("parquet", "arrow")):  # compressed inside, and read from its end
         packer = ""
     try:
         read = _read(PACKERS[packer](WRITERS[form](documents)), f"file{suffix}")

@@ -12,7 +12,7 @@ from helpers.text_sources import DOCUMENTS, WIKI, read
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.readers import hub, sources
+from bert_tpu.readers import hub, hub_requests, sources
 
 pyarrow = pytest.importorskip("pyarrow")
 constants = pytest.importorskip("huggingface_hub.constants")
@@ -54,9 +54,9 @@ def server(monkeypatch):
         server.commit(files())
         for key, value in server.environment().items():
             monkeypatch.setenv(key, value)
-        hub._files.cache_clear()
+        hub_requests.files.cache_clear()
         yield server
-    hub._files.cache_clear()
+    hub_requests.files.cache_clear()
 
 
 def complaint(pattern):
@@ -153,7 +153,7 @@ def test_a_hub_that_cannot_be_reached_is_named(server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert "the Hub does not answer" in complaint(f"{HERE}/data/*.parquet")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    hub._files.cache_clear()
+    hub_requests.files.cache_clear()
     assert "HF_HUB_OFFLINE is set; unset it" in complaint(f"{HERE}/data/*.parquet")
 
 
@@ -166,10 +166,10 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(server, monkeypatch, tmp_pat
     assert "set HF_TOKEN to a token with access" in complaint(f"{HERE}/data/*.parquet")
     for wrong, words in (("hf_wrong", "refuses this HF_TOKEN"), ("hf_ü", "HF_TOKEN has characters")):
         monkeypatch.setenv("HF_TOKEN", wrong)
-        hub._files.cache_clear()
+        hub_requests.files.cache_clear()
         assert words in complaint(f"{HERE}/data/*.parquet")
     monkeypatch.setenv("HF_TOKEN", f" {TOKEN}\n")
-    hub._files.cache_clear()
+    hub_requests.files.cache_clear()
     server.requests.clear()
     assert read(f"{HERE}/data/*.parquet")[0] == DOCUMENTS
     assert TOKEN not in repr(sources.find([f"{HERE}/data/*.parquet"]))
@@ -186,6 +186,9 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(server, monkeypatch, tmp_pat
         (f"{HERE}@v9/data/*", "has no such revision; check what follows the @"),
         ("hf://datasets/owner/other/*", "no such data set, or it is private; check the name"),
         ("hf://datasets/owner/na me!/*", "no such data set"),
+        (f"{HERE}/data/**.parquet", "as in data/**/*.parquet"),
+        (f"{HERE}//data/*.parquet", "between two / must be a name"),
+        (f"{HERE}/../a.parquet", "between two / must be a name"),
         (HERE, "is not of the form hf://datasets/OWNER/NAME/PATH; for all Parquet files write"),
         ("hf://datasets/squad/a.parquet", "is not of the form"),
         ("hf://owner/name/a.parquet", "is not of the form"),

@@ -5,7 +5,7 @@ import io
 from helpers import fake_hub
 import pytest
 
-from bert_tpu.readers import hub, sources
+from bert_tpu.readers import hub, hub_requests, sources
 from tools import train_tokenizer
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -34,10 +34,10 @@ def test_a_sample_is_of_all_files_and_of_all_their_parts(tmp_path, monkeypatch):
         server.commit(files)
         for key, value in server.environment().items():
             monkeypatch.setenv(key, value)
-        hub._files.cache_clear()
+        hub_requests.files.cache_clear()
         found = sources.find([f"hf://datasets/{fake_hub.NAME}/*"])
         lines = [line.split()[:2] for line in train_tokenizer.lines(found, "auto", "text", "words", sources.Counts())]
-        hub._files.cache_clear()
+        hub_requests.files.cache_clear()
     for name, raw in files.items():
         rows = [int(row) for number, row in lines if number == name[0]]
         assert ROWS / 10 < len(rows) < ROWS / 3
