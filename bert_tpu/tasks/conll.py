@@ -110,7 +110,8 @@ def _sentences(path: str, lines: list[Line]) -> tuple[list[list[Line]], list[Lin
     """Returns the sentences and the comments of a file."""
     words = [cells for _, cells in lines if _is_word(cells)]
     widths = Counter(map(len, words or [cells for _, cells in lines if cells]))
-    width, known = widths.most_common(1)[0][0] if widths else 0, {cells[-1] for cells in words}
+    width = widths.most_common(1)[0][0] if widths else 0
+    known = {cells[-1] for cells in words if len(cells) == width}
     sentences: list[list[Line]] = []
     sentence: list[Line] = []
     comments = []

@@ -45,6 +45,9 @@ FORMS = {
     "German": lines("{word} {word}lemma NE {chunk} {tag}"),
     "reversed": lines("{tag}\t{word}"),
     "GermEval": lines("{i}\t{word}\t{tag}\tO", head="#\thttp://de.example.org/0\t[2009-10-17]\t\n"),
+    "GermEval with a tab too many": lines("{i}\t{word}\t{tag}\tO", head="#\thttp://x\t[2009-10-17]\t\n").replace(
+        "ran\tO\tO", "ran\tO\tO\t"
+    ),
     "GermEval with inner entities": lines("{i}\t{word}\t{tag}\t{tag}"),
     "CoNLL-U": lines(U, head="# sent_id = 1\n# text = two words\n1-2\tNewYork\t_\t_\t_\t_\t_\t_\t_\t_\n"),
     "CoNLL-U Plus": lines("{i}\t{word}\t{tag}", tail="# global.columns = ID FORM NER\n"),
