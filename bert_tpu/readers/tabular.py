@@ -47,7 +47,7 @@ class Columns(NamedTuple):
     kinds: Mapping[str, Mapping[str, int]] | None = None
     has_names: bool = True  # False if the first line is probably a row like the others
     notes: tuple[str, ...] = ()  # what the user should know
-    torn_hint: str = ""  # the end of a sentence about torn lines
+    torn_hint: str = "of the first line; correct it"  # the end of a sentence about torn lines
 
     def column(self, name: str, hint: str = "") -> list[str]:
         """The values of a column. Raises UserError, which ends with `hint`, if the file has none of that name."""
@@ -66,8 +66,7 @@ class Columns(NamedTuple):
         """Returns itself. Raises UserError if a line is torn."""
         if self.torn:
             raise command.UserError(
-                f"{self.path} line {self.torn[0]} does not have the {len(self.header)} columns of the first line; "
-                f"correct it{self.torn_hint}"
+                f"{self.path} line {self.torn[0]} does not have the {len(self.header)} columns {self.torn_hint}"
             )
         return self
 
@@ -106,6 +105,7 @@ def _untyped(
     path: str, content: str, separator: str, wanted: tuple[str, ...], header: tuple[str, ...] | None
 ) -> Columns:
     """Returns the columns of a file whose cells are all text."""
+    hint = f"{', '.join(header) if header else 'of the first line'}; correct it"
     if header is None:
         column_names.check_separator(path, content, separator, wanted)
     notes: list[str] = []
@@ -132,14 +132,13 @@ def _untyped(
         lines.append(line)
         for name, place in places.items():
             values[name].append(cells[place])
-    hint = ""
     if separator == "\t" and (quoted := _quoted(lines, values)):
         notes.append(
             f"{path}: {len(quoted):,} rows have a text in quotes with doubled quotes inside (line {quoted[0]:,} first)"
             ", which TSV keeps as they are; save the file as CSV if a program quoted it"
         )
     if separator == "\t" and '"' in content:
-        hint = ", or save the file as CSV if its quotes hold tabs or line breaks together"
+        hint += ", or save the file as CSV if its quotes hold tabs or line breaks together"
     columns = Columns(path, header, lines, values, torn, notes=tuple(notes), torn_hint=hint)
     if not lines:
         columns.whole()
@@ -184,9 +183,12 @@ def text(path: str | Path) -> str:
 
 
 def lines(content: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, from 1. Only LF and CR LF end a line; for str.splitlines U+2028 would, too."""
+    """Lines with their numbers, from 1. Only LF ends a line, after any CRs; for str.splitlines U+2028 would, too.
+
+    CR CR LF is a CR LF that was converted again.
+    """
     for number, line in enumerate(content.split("\n"), start=1):
-        yield number, line.removesuffix("\r")
+        yield number, line.rstrip("\r")
 
 
 def _separate_lines(path: str, content: str) -> str:

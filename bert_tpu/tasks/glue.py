@@ -48,7 +48,8 @@ def load(*, task: str, dir: str, max_length: int, vocabulary: vocab.Vocab) -> Ta
     left out, as in TFDS, and their number is printed on standard error. Raises UserError if data are missing or wrong.
 
     task: a key of glue_specs.TASKS
-    dir: the folder of the tasks' folders, the task's own folder, or tfds:glue/rte
+    dir: the folder of the tasks' folders, which have GLUE's names or those of glue_specs.TASKS, the task's own folder,
+        or tfds:glue/rte
     max_length: tokens of the longest row
     """
     if task not in glue_specs.TASKS:
@@ -72,7 +73,10 @@ def _absence(spec: glue_specs.Spec, folder: str) -> str:
     sentence = f"neither {folder} nor {spec.folders[0]} in it has any of {names}; fix the path"
     places = [epath.Path(folder), *(epath.Path(folder) / name for name in spec.folders)]
     others = [path for place in places if place.is_dir() for path in place.iterdir() if path.suffix in OTHER_TABLES]
-    return f"{sentence}, or learn from {min(others).name} with --config configs/pairs.py" if others else sentence
+    if others:
+        return f"{sentence}, or learn from {min(others).name} with --config configs/pairs.py"
+    packed = [path.name for place in places if place.is_dir() for path in place.iterdir() if ".tsv." in path.name]
+    return f"{sentence}, or decompress {min(packed)}" if packed else sentence
 
 
 def _diagnostics(mnli: str) -> tuple[str, list[str]]:
@@ -84,7 +88,7 @@ def _diagnostics(mnli: str) -> tuple[str, list[str]]:
         name = mnli.replace("/mnli", "/ax", 1)
         return name if tfds.is_prepared(name) else "", []
     root = epath.Path(mnli)
-    return str(root if (root / "MNLI").is_dir() else root.parent), [mnli]
+    return str(root if any((root / name).is_dir() for name in ("MNLI", "mnli")) else root.parent), [mnli]
 
 
 def _splits(task: str, place: str, others: list[str], *, max_length: int, vocabulary: vocab.Vocab) -> dict[str, Split]:
@@ -107,7 +111,7 @@ def read_splits(task: str, place: str, others: Sequence[str] = ()) -> dict[str, 
     spec, splits = glue_specs.TASKS[task], {}
     if place.startswith(tfds.PREFIX):
         return _from_tfds(spec, place)
-    for folder in [*(epath.Path(place) / name for name in spec.folders), *map(epath.Path, others)]:
+    for folder in [*(epath.Path(place) / name for name in (*spec.folders, task)), *map(epath.Path, others)]:
         if splits := _from_folder(spec, folder):
             break
     return splits

@@ -149,4 +149,5 @@ def test_texts_that_a_program_has_quoted_are_counted(tmp_path):
 
 def test_blank_lines_at_the_end_and_long_cells_are_harmless(tmp_path):
     assert read(tmp_path, "x.tsv", "text\na\n\n\n", ("text",)).values == {"text": ["a"]}
+    assert read(tmp_path, "x.tsv", "text\ty\r\r\na\t0\r\r\n").values == {"text": ["a"], "y": ["0"]}
     assert read(tmp_path, "x.tsv", f"text\ty\r\n{'a' * 200_000}\t0\r\n").values["y"] == ["0"]

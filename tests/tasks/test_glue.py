@@ -324,13 +324,24 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
             "line 2 has the label '5.1', which is not a number from 0 to 5",
         ),
         ("stsb", {"STS-B/dev.tsv": "sentence1\tsentence2\tscore\na\tb\tnan\n"}, "line 2 has the label 'nan'"),
-        ("cola", {"CoLA/dev.tsv": "sentence\tlabel\na\t1\n"}, "dev.tsv line 1 does not have the 4 columns"),
+        ("cola", {"CoLA/dev.tsv": "sentence\tlabel\na\t1\n"}, "line 1 does not have the 4 columns source, label, mark"),
+        ("cola", {"CoLA/dev.tsv": "source\tlabel\tmark\tsentence\n"}, "line 1 has the names of the columns again"),
+        ("rte", {"RTE/train.tsv.gz": "", "x": ""}, "fix the path, or decompress train.tsv.gz"),
         ("sst2", {"SST-2/dev.tsv": "sentence\tlabel\na\t1\n"}, "max_length 4 has no room"),
     ],
 )  # fmt: skip
 def test_bad_data_is_named_with_its_line(tmp_path, name, files, complaint):
     with pytest.raises(command.UserError, match=complaint):
         load(name, write(tmp_path, files), max_length=4 if name == "sst2" else 32)
+
+
+def test_folders_may_have_the_names_of_the_tasks(tmp_path):
+    row = "a\tb\tneutral\n"
+    files = {
+        "mnli/train.tsv": f"sentence1\tsentence2\tgold_label\n{row}",
+        "ax/diagnostic-full.tsv": f"Premise\tHypothesis\tLabel\n{row}",
+    }
+    assert set(load("mnli", write(tmp_path, files)).splits) == {"train", "ax_answers"}
 
 
 @pytest.mark.parametrize("mark", ["-1", "", "-1.0", "NaN"])
