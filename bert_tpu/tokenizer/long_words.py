@@ -35,13 +35,24 @@ def segments(text: str, max_chars: int) -> Iterator[str]:
 
 def lines_without(line: str, max_chars: int, normalizer: normalizers.Normalizer) -> Iterator[str]:
     """The words of a line that have at most max_chars characters, as lines of at most SEGMENT characters."""
+    longest = max_chars // LONGEST_LETTER
     for part in LINES.findall(line) if len(line) > SEGMENT else [line]:
-        words = part.split(" ")
-        longest = max_chars // LONGEST_LETTER
-        if max(map(len, words)) > longest and max(map(len, SEPARATORS.split(part))) > longest:
-            words = [word if len(word) <= longest else _kept(word, max_chars, normalizer) for word in words]
-            part = " ".join(words)
-        yield part
+        if _is_run(part, longest) and max(map(len, SEPARATORS.split(part))) > longest:
+            words = part.split(" ")
+            yield " ".join(word if len(word) <= longest else _kept(word, max_chars, normalizer) for word in words)
+        else:
+            yield part
+
+
+def _is_run(text: str, longest: int) -> bool:
+    """Whether `text` has more than `longest` characters without a space. It looks at few of them."""
+    start = 0
+    while start + longest < len(text):
+        space = text.rfind(" ", start, start + longest + 1)
+        if space < 0:
+            return True
+        start = space + 1
+    return False
 
 
 def _kept(text: str, max_chars: int, normalizer: normalizers.Normalizer) -> str:

@@ -65,9 +65,12 @@ def train(
 
 def _countable(lines: Iterable[str], lower: bool) -> Iterator[str]:
     """The lines without words that are [UNK] for their length: they would take the trainer hours, and pieces."""
-    normalizer = normalization.normalizer(lower)
+    normalizer, max_chars = normalization.normalizer(lower), normalization.GOOGLE_RULES.max_chars
     for line in lines:
-        yield from long_words.lines_without(line, normalization.GOOGLE_RULES.max_chars, normalizer)
+        if len(line) > max_chars // long_words.LONGEST_LETTER:
+            yield from long_words.lines_without(line, max_chars, normalizer)
+        else:
+            yield line
 
 
 def _alphabet(lines: Iterable[str], lower: bool, size: int) -> list[str]:
