@@ -38,6 +38,11 @@ BERT_CLASSES = {
     "BertTokenizer", "ConvBertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "LayoutLMTokenizer",
     "LxmertTokenizer", "MobileBertTokenizer", "SqueezeBertTokenizer",
 }  # fmt: skip
+# Values of model_type in config.json for which transformers 5 takes BertTokenizer, if no file names a class.
+BERT_MODELS = {
+    "bert", "convbert", "distilbert", "electra", "ernie", "layoutlm", "lxmert", "megatron-bert", "mobilebert", "nezha",
+    "qdqbert", "realm", "retribert", "squeezebert", "visual_bert",
+}  # fmt: skip
 JSON_CLASSES = {"PreTrainedTokenizer", "TokenizersBackend"}  # the rules are those of tokenizer.json
 
 
@@ -73,8 +78,13 @@ def tokenizer_class(config: Mapping[str, Any], others: Mapping[str, Any], model:
 
     Raises UserError for a class with rules other than BERT's.
     """
-    named = config.get("tokenizer_class") or model.get("tokenizer_class")
+    named = next((file["tokenizer_class"] for file in (config, model) if file.get("tokenizer_class") is not None), None)
     if named is None:
+        if (kind := model.get("model_type", "bert")) not in BERT_MODELS:
+            raise command.UserError(
+                f"{path} is a model of type {kind} and names no tokenizer class; set tokenizer_class in "
+                "tokenizer_config.json to BertTokenizer if its text is split by BERT's rules"
+            )
         return "BertTokenizer" if config or others or "model_type" in model or "hidden_size" in model else ""
     name = str(named).removesuffix("Fast")
     if name not in BERT_CLASSES | JSON_CLASSES:

@@ -1,6 +1,7 @@
 """Reads a tokenizer.json, the file of the library `tokenizers`, and refuses what is not WordPiece with BERT's rules."""
 
 from collections.abc import Mapping
+import json
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -63,7 +64,7 @@ def parse(content: Mapping[str, Any], path: epath.Path) -> Content:
     if case_and_rules is None:
         raise command.UserError(f"{path} normalizes text by other rules than BERT's; {NEEDED}")
     lower, found = case_and_rules
-    return Content(
+    understood = Content(
         pieces=_pieces(model.get("vocab"), path),
         lower=lower,
         rules=found._replace(max_chars=max_chars),
@@ -71,6 +72,17 @@ def parse(content: Mapping[str, Any], path: epath.Path) -> Content:
         added=_added(content.get("added_tokens") or [], path),
         frame=_frame(content.get("post_processor"), path),
     )
+    _check_whole(content, model, path)
+    return understood
+
+
+def _check_whole(content: Mapping[str, Any], model: Mapping[str, Any], path: epath.Path) -> None:
+    """Raises UserError unless the library reads the file. Left out are pieces and tokens, which take it time."""
+    small = dict(content) | {"model": dict(model) | {"vocab": {}}, "added_tokens": []}
+    try:
+        tokenizers.Tokenizer.from_str(json.dumps(small))
+    except Exception as error:  # the library raises this class itself
+        raise command.UserError(f"{path} is not read by the library tokenizers ({error}); make it again") from None
 
 
 def _pieces(vocab: Any, path: epath.Path) -> tuple[str, ...]:

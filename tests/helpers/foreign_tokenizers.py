@@ -76,7 +76,8 @@ def assert_same_ids(folder: pathlib.Path, added: list[str]) -> vocab.Vocab:
     assert len(theirs) == len(vocabulary.pieces)
     saved = folder.parent / f"{folder.name} saved"
     vocab.save(vocabulary, saved)
-    write(saved, {"config.json": {"model_type": "bert"}})
+    names = vocab.special_tokens_map(vocabulary)
+    write(saved, {"config.json": {"model_type": "bert"}, "special_tokens_map.json": names})  # as hf.save does
     assert vocab.load(saved) == vocabulary
     exported = transformers.AutoTokenizer.from_pretrained(saved)
     marked, raw = vocab.marked_tokenizer(vocabulary), vocab.tokenizer(vocabulary)
@@ -183,3 +184,38 @@ def full_json(
     (cls, sep) = ((name, numbers[name]) for name in specials[2:4])
     full.post_processor = processors.BertProcessing(sep, cls)
     return json.loads(full.to_str())
+
+
+ODD = strategies.sampled_from(
+    [None, True, False, 0, -1, 1.5, "", "x", "[MASK]", "Boat", [], ["x"], {}, {"a": 1}, {"content": "x"}, [None], [[]]]
+)
+
+
+@strategies.composite
+def damaged(draw: strategies.DrawFn) -> Drawn:
+    """A folder of `drawn` with one or two JSON values that are taken out, put in or replaced."""
+    files, added = draw(drawn())
+    files = json.loads(json.dumps(files))
+    for _ in range(draw(strategies.integers(1, 2))):
+        place = files[
+            draw(
+                strategies.sampled_from(
+                    sorted(name for name in files if name[-5:] == ".json" and "conf" not in name[:4])
+                )
+            )
+        ]
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = draw(strategies.sampled_from([*keys[:40], *keys[-5:]])) if keys else None
+            inner = place[key] if keys else None
+            if not isinstance(inner, dict | list) or not inner or draw(strategies.integers(0, 3)) == 0:
+                break
+            place = inner
+        deed = draw(strategies.sampled_from(["replace", "delete", "insert"]))
+        if deed == "delete" and keys:
+            del place[key]
+        elif deed == "replace" and keys:
+            place[key] = draw(ODD)
+        elif isinstance(place, dict):
+            place[draw(strategies.sampled_from(["strip_accents", "never_split", "new", "bos_token", "id"]))] = draw(ODD)
+    return Drawn(files, added)

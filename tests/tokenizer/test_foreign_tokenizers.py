@@ -1,5 +1,6 @@
 """A tokenizer from elsewhere gives the ids of transformers, or is refused by name."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -11,7 +12,7 @@ import hypothesis
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.tokenizer import normalization, vocab, wordpiece
+from bert_tpu.tokenizer import normalization, vocab
 
 PIECES = foreign_tokenizers.base_pieces(foreign_tokenizers.BERTS, [])
 LOWER = [piece for piece in PIECES if piece in foreign_tokenizers.BERTS or piece == piece.lower()]
@@ -28,6 +29,15 @@ def test_any_folder_gives_the_ids_of_transformers(drawn):
         except command.UserError as error:
             # With two such tokens, transformers picks one at random.
             assert re.search("which become the same text|an empty text", str(error))  # noqa: PT017
+
+
+@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.given(foreign_tokenizers.damaged())
+def test_a_folder_with_odd_values_is_refused_or_gives_the_ids_of_transformers(drawn):
+    with tempfile.TemporaryDirectory() as folder:
+        foreign_tokenizers.write(pathlib.Path(folder) / "a", drawn.files)
+        with contextlib.suppress(command.UserError):
+            foreign_tokenizers.assert_same_ids(pathlib.Path(folder) / "a", drawn.added)
 
 
 @pytest.mark.parametrize(
@@ -202,10 +212,3 @@ def test_json_that_is_cut_or_nested_too_deep_is_refused(tmp_path):
         (tmp_path / "tokenizer.json").write_text(text)
         with pytest.raises(command.UserError, match=r"tokenizer\.json is not "):
             vocab.load(tmp_path)
-
-
-def test_long_words_take_no_time_and_no_pieces():
-    lines = ["the quick brown fox jumps over the lazy dog"] * 50
-    long = ["A" * 1_000_000, "acgt" * 250_000, "の" * 300_000, "x" * 100 + "한" * 67]
-    plain = wordpiece.train(lambda: [*lines, "fox,;the"], 170)
-    assert wordpiece.train(lambda: [*lines, *long, "fox," + "b" * 10**6 + ";the"], 170) == plain
