@@ -18,6 +18,7 @@ with command.imports():
     from bert_tpu.corpus import assemble, lockfile, store, worker
     from bert_tpu.data import corpus_stats
     from bert_tpu.pretrain import pretraining
+    from bert_tpu.readers import decoding
     from bert_tpu.tokenizer import vocab
     from configs import fast
 
@@ -79,6 +80,8 @@ def lines(
                f"{counts['unknown_share']:>8.3%}")  # fmt: skip
     yield f"unigram entropy {lock.unigram_entropy:.3f} nats"
     yield from filter(None, (lockfile.sentence_summary(content), lock.pair_warning and f"warning: {lock.pair_warning}"))
+
+    yield from decoding.report(content)
 
     yield "\ncleaning"
     for reason in (*worker.COUNTS, *assemble.REASONS.values()):

@@ -31,6 +31,7 @@ class Counts:
     zero_bytes: int = 0  # that were dropped
     lost_characters: int = 0  # U+FFFD that was in the text already, from an earlier conversion
     html_entities: int = 0  # in the text that was read, such as &nbsp;
+    html_tags: int = 0  # such as <p>
     escaped_breaks: int = 0  # line breaks that are spelled, as a backslash and an n
     garbled: int = 0  # places where UTF-8 was once decoded as CP1252, such as Ã¼ for ü
     cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
@@ -56,6 +57,7 @@ REPORTED = (
     "zero_bytes",
     "lost_characters",
     "html_entities",
+    "html_tags",
     "escaped_breaks",
     "garbled",
     "cut_documents",
@@ -92,6 +94,8 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{number:,} characters were lost before: the text has U+FFFD in their place")
     if number := count["html_entities"]:
         sentences.append(f"{number:,} HTML entities such as &amp; are in the text: unescape them unless they are meant")
+    if number := count["html_tags"]:
+        sentences.append(f"{number:,} HTML tags such as <p> are in the text: extract the text from HTML first")
     if number := count["escaped_breaks"]:
         sentences.append(f"{number:,} line breaks are spelled \\n in the text: replace them by line breaks")
     if number := count["garbled"]:

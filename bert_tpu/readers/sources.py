@@ -5,13 +5,12 @@ import fnmatch
 import glob
 import io
 import os
-import re
 from typing import Any, NamedTuple
 
 from etils import epath
 
 from bert_tpu.core import command, storage
-from bert_tpu.readers import archives, arrow, binary, content, formats, hub, parquet, tfds
+from bert_tpu.readers import archives, arrow, binary, content, formats, hub, parquet, suspicions, tfds
 from bert_tpu.readers.decoding import Counts
 
 FORMATS = ("auto", *formats.READERS)
@@ -25,11 +24,6 @@ CHECKED = 1000  # files, which take about a second
 DOCUMENT_CHARS = 4 << 20  # a longer document is cut into several
 COLUMNAR = ("parquet", "arrow")
 WHOLE = (0, 1)  # the share of a whole file
-ENTITY = re.compile(r"&(amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});")
-ESCAPED_BREAK = re.compile(r"[.!?\"'”)](?:\\r)?\\n|\\n\\n")  # not TeX's \nu
-# A character of UTF-8 that was decoded as CP1252: its first bytes are shown as Ã or as â€, its last as one of these.
-LAST = re.escape(bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore"))
-GARBLED = re.compile(f"(?:Ã|â€)[{LAST}\u0080-\u009f]")
 PACKED = (".gz", ".xz", ".bz2", ".zst", ".parquet", ".arrow")  # the names of files that are never empty
 
 
@@ -161,12 +155,8 @@ def documents(
             counts.forms[name] = counts.forms.get(name, 0) + 1
         for text, piece, is_last in _group(paragraphs, counts):
             counts.read_bytes = min(counts.read_bytes, before + source.share_bytes)
-            if "&" in text and form != "mediawiki":  # whose entities the parser of its markup resolves
-                counts.html_entities += len(ENTITY.findall(text))
-            if "\\n" in text and form != "mediawiki":  # where formulas have \nabla
-                counts.escaped_breaks += len(ESCAPED_BREAK.findall(text))
-            if "Ã" in text or "â" in text:
-                counts.garbled += len(GARBLED.findall(text))
+            if form != "mediawiki":  # whose markup is resolved later
+                suspicions.count(text, counts)
             yield Document(text, piece, number, document, form == "mediawiki")
             document += is_last
         counts.read_bytes = before + source.share_bytes

@@ -10,6 +10,7 @@ import pathlib
 import tempfile
 from xml.sax import saxutils
 
+from backports import zstd
 from hypothesis import strategies as st
 import pyarrow
 from pyarrow import ipc, parquet
@@ -85,7 +86,7 @@ WRITERS = {
     "parquet dictionary": functools.partial(_as_parquet, kind="dictionary", data_page_version="2.0"),
     "jsonl_utf8": functools.partial(_as_jsonl, ascii_only=False),
 }  # fmt: skip
-PACKERS = {"": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+PACKERS = {"": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zstd": zstd.compress}
 
 
 def _read(raw, name, text_format="auto"):

@@ -95,6 +95,13 @@ def test_text_that_was_decoded_wrongly_before_is_counted(tmp_path):
     assert "ftfy" in decoding.report(decoding.add([counts]))[1]
 
 
+def test_tags_of_html_are_counted(tmp_path):
+    (tmp_path / "a").write_text(json.dumps({"text": "<p class='x'>One.</p><BR/> a < b > c, <s> <person> <b"}) + "\n")
+    counts = read(tmp_path / "a")[1]
+    assert counts.html_tags == 3
+    assert "HTML tags" in decoding.report(decoding.add([counts]))[1]
+
+
 def test_line_breaks_that_are_spelled_are_counted(tmp_path):
     (tmp_path / "a").write_text(r"One.\nTwo!\r\nThree\n\nFour. In TeX \nu. is not \neq." + "\n")
     counts = read(tmp_path / "a")[1]

@@ -1,0 +1,26 @@
+"""Counts what looks wrong in text, and may be right: markup and traces of a wrong conversion. It stays as it is."""
+
+import re
+
+from bert_tpu.readers.decoding import Counts
+
+ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});")
+TAG = re.compile(
+    r"</?(?:p|br|div|span|a|b|i|em|strong|ul|ol|li|table|tr|td|h[1-6])(?: [^<>\n]{0,300}|\s*/)?>", re.IGNORECASE
+)
+BREAK = re.compile(r"[.!?\"'”)](?:\\r)?\\n|\\n\\n")  # not TeX's \nu
+# A character of UTF-8 that was decoded as CP1252: its first bytes are shown as Ã or as â€, its last as one of these.
+LAST = re.escape(bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore"))
+GARBLED = re.compile(f"(?:Ã|â€)[{LAST}\u0080-\u009f]")
+
+
+def count(text: str, counts: Counts) -> None:
+    """Adds what a document has of each kind to `counts`. Text without their first characters costs no time."""
+    if "&" in text:
+        counts.html_entities += len(ENTITY.findall(text))
+    if "<" in text:
+        counts.html_tags += len(TAG.findall(text))
+    if "\\" in text:
+        counts.escaped_breaks += len(BREAK.findall(text))
+    if "Ã" in text or "â" in text:
+        counts.garbled += len(GARBLED.findall(text))
