@@ -72,6 +72,7 @@ def lines(
                f"{counts['epochs']:>8.3g}")  # fmt: skip
     if len(content["sources"]) > SOURCES:
         yield f"... and {len(content['sources']) - SOURCES:,} more"
+    yield from (f"read from {commit}" for commit in content.get("commits", ()))
 
     yield f"\n{'split':44}{'documents':>12}{'sentences':>12}{'tokens':>16}{'[UNK]':>8}"
     for split in store.SPLITS:

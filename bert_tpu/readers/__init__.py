@@ -1,1 +1,1 @@
-"""Sources of text and rows: files, archives, dumps, Parquet, TFDS, TSV, CSV, JSON lines."""
+"""Sources of text and rows: files, archives, dumps, Parquet, the Hub, TFDS, TSV, CSV, JSON lines."""

@@ -128,6 +128,7 @@ def training_data(run: evidence.Evidence) -> str:
             f"{train['unknown_share']:.2%} of them [UNK]",
             f"- held out for evaluation: {heldout['documents']:,} documents",
             f"- sources: {_source_names(content['sources'])}",
+            *(f"- data set: {commit}" for commit in content.get("commits", ())),  # on the Hub
             f"- cleaning: {cleaning or 'nothing was left out or changed'}",
         ]
     return "\n".join(lines)

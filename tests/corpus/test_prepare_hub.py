@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 from conftest import ROOT
 from helpers import fake_hub, warm_processes
@@ -16,6 +17,7 @@ import pytest
 
 from bert_tpu.corpus import input_units, prepare, store
 from bert_tpu.readers import sources
+from bert_tpu.report import card_sections
 from bert_tpu.tokenizer import vocab
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -126,4 +128,6 @@ def test_a_killed_run_continues_without_reading_finished_files_again(server, dat
     content = json.loads(continued.pop(store.LOCKFILE))
     assert continued == local
     assert content["commits"] == [f"{HERE}@{server.branches['main']}"]
+    run = types.SimpleNamespace(config={"corpus": content}, lock=store.read(out))
+    assert f"\n- data set: {content['commits'][0]}\n" in card_sections.training_data(run)
     assert [content[key] for key in ("sha256", "by_source")] == [lock[key] for key in ("sha256", "by_source")]
