@@ -56,6 +56,14 @@ def test_parquet_gives_the_rows_of_json(tmp_path):
         tabular.read(tmp_path / "x.parquet", ("y",))
 
 
+def test_a_parquet_file_cut_anywhere_is_refused_by_name(tmp_path):
+    parquet.write_table(pa.table({"text": ["a é", "b"], "y": [0, 1]}), tmp_path / "x.parquet")
+    raw = (tmp_path / "x.parquet").read_bytes()
+    for length in range(0, len(raw), 7):
+        with pytest.raises(command.UserError, match=r"x\.parquet is damaged"):
+            read(tmp_path, "x.parquet", raw[:length])
+
+
 def test_the_class_names_of_a_hugging_face_export_are_read(tmp_path):
     features = {"y": {"names": ["neg", "pos"], "_type": "ClassLabel"}, "text": {"dtype": "string", "_type": "Value"}}
     schema = pa.schema(
