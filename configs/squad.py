@@ -17,7 +17,7 @@ def get_config(version: str = "1.1") -> ml_collections.ConfigDict:
         raise ValueError(f"configs/squad.py has no version {version!r}: choose from {', '.join(VERSIONS)}")
     cfg = tuning.get_config(
         "squad", train="", validation="", version=version, doc_stride=128, max_query_length=64, max_answer_length=30,
-        n_best=20, null_threshold=0.0,
+        n_best=20, null_threshold=0.0, misplaced="refuse",
     )  # fmt: skip
     cfg.max_length = 384
     cfg.epochs = 2.0

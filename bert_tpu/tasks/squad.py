@@ -57,6 +57,7 @@ def load(
     n_best: int,
     null_threshold: float,
     vocabulary: vocab.Vocab,
+    misplaced: str = "refuse",
 ) -> Task:
     """Returns the task of two files in SQuAD's format.
 
@@ -71,6 +72,8 @@ def load(
     n_best: number of answers that are compared
     null_threshold: logits; 2.0 gives the null answer if its score exceeds the best answer's by more than this. The
         metric best_f1_thresh is a value for it, which should come from other questions than are scored.
+    misplaced: "refuse" files with answers that are not at their answer_start, or "allow" them: train goes without such
+        questions, and validation compares only texts
     """
     _check(
         version, max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length,
@@ -81,7 +84,7 @@ def load(
     for name, path in (("train", train), ("validation", validation)):
         if not path:
             raise command.UserError(f"no {name} file: give --config.data.{name}=FILE, SQuAD's JSON")
-        file = squad_file.read(path, version)
+        file = squad_file.read(path, version, _treatment(name, misplaced))
         splits[name] = _encode(file.paragraphs, path, vocabulary, sizes)
         if name == "train" and not splits[name].windows.rows.labels.any():
             raise command.UserError(f"{path} has no answer in any window, and so nothing to learn; give another file")
@@ -103,6 +106,13 @@ def load(
         bootstrap=functools.partial(_bootstrap, functools.partial(values, decoder)),
         notes=tuple(notes),
     )
+
+
+def _treatment(split: str, misplaced: str) -> str:
+    """Returns the argument `misplaced` of `squad_file.read`."""
+    if misplaced not in ("refuse", "allow"):
+        raise command.UserError(f"misplaced {misplaced!r}: give --config.data.misplaced=refuse or allow")
+    return misplaced if misplaced == "refuse" else "drop" if split == "train" else "keep"
 
 
 def _encode(paragraphs: list[squad_file.Paragraph], path: str, vocabulary: vocab.Vocab, sizes: dict[str, int]) -> Split:

@@ -8,11 +8,12 @@ from bert_tpu.core import command
 from bert_tpu.tasks import squad_records
 
 VERSIONS = ("1.1", "2.0")
+NOWHERE = -1
 SHOWN = 80  # characters of a text in an error
 
 
 class Answer(NamedTuple):
-    """An answer: `text` equals context[start : start + len(text)]."""
+    """An answer: `text` equals context[start : start + len(text)]; start is NOWHERE if the file has another place."""
 
     text: str
     start: int
@@ -38,9 +39,10 @@ class File(NamedTuple):
 
     paragraphs: list[Paragraph]
     placeholders: int  # answers without text, which are none
+    misplaced: int  # answers that are not at their places
 
 
-def read(path: str | Path, version: str) -> File:
+def read(path: str | Path, version: str, misplaced: str = "refuse") -> File:
     """Returns the paragraphs of a file in the format of https://rajpurkar.github.io/SQuAD-explorer, or `squad_records`.
 
     An answer without text is none, whatever its place: converters fill it in for unanswerable questions. The official
@@ -48,33 +50,47 @@ def read(path: str | Path, version: str) -> File:
 
     Raises UserError if two questions have the same id, if an answer is not at its place in the context, or if the
     version is "1.1" and a question has no answer.
+
+    misplaced: "refuse"; or for answers that are not at their places "keep", with the place NOWHERE, or "drop", and a
+        question if none of its answers is left
     """
-    paragraphs, placeholders = [], 0
+    paragraphs, placeholders, faults, total = [], 0, list[str](), 0
     for group in squad_records.read(path):
         questions = []
         for where, record in group.questions:
-            question, empty = _question(record, group.context, path, where)
-            questions.append(question)
+            question, empty = _question(record, group.context, path, where, faults)
             placeholders += empty
+            total += len(question.answers)
+            placed = tuple(answer for answer in question.answers if answer.start != NOWHERE)
+            if misplaced == "drop":
+                questions += [question._replace(answers=placed)] if placed or not question.answers else []
+            else:
+                questions.append(question)
         paragraphs.append(Paragraph(group.context, tuple(questions)))
+    if faults and misplaced == "refuse":
+        raise command.UserError(
+            f"{faults[0]}; {len(faults):,} of {total:,} answers are not at their places, and "
+            "--config.data.misplaced=allow trains without them"
+        )
+    paragraphs = [paragraph for paragraph in paragraphs if paragraph.questions]
     questions = [question for paragraph in paragraphs for question in paragraph.questions]
     if not questions:
         raise command.UserError(f"{path} has no question; fetch it again")
     _check_ids(questions, path)
     if version == "1.1":
         _check_answered(questions, path)
-    return File(paragraphs, placeholders)
+    return File(paragraphs, placeholders, len(faults))
 
 
-def _question(record: Any, context: str, path: str | Path, where: str) -> tuple[Question, int]:
-    """Returns a question, and the number of its answers that have no text."""
+def _question(record: Any, context: str, path: str | Path, where: str, faults: list[str]) -> tuple[Question, int]:
+    """Returns a question, and the number of its answers that have no text. Adds sentences to `faults`."""
     if isinstance(record, dict) and type(record.get("id")) is int:
         record = record | {"id": str(record["id"])}
     name = squad_records.field(record, "id", str, where)
     where = f"{path}: question {name}"
     text = squad_records.field(record, "question", str, where)
     known = list(_answers(record, where))
-    answers = tuple(_answer(answer, context, where) for answer in known if not _is_placeholder(answer))
+    answers = tuple(_answer(answer, context, where, faults) for answer in known if not _is_placeholder(answer))
     impossible = not answers
     if record.get("is_impossible") not in (None, impossible):
         raise command.UserError(
@@ -103,21 +119,20 @@ def _is_placeholder(answer: Any) -> bool:
     return text is None or text != text or (isinstance(text, str) and not text.strip())  # NaN differs from itself
 
 
-def _answer(record: Any, context: str, where: str) -> Answer:
+def _answer(record: Any, context: str, where: str, faults: list[str]) -> Answer:
     text = squad_records.field(record, "text", str, where)
     start = squad_records.field(record, "answer_start", int, where)
-    if start < 0 or not context.startswith(text, start):
-        at = max(start, 0)
-        places = [place for place in (context.find(text, at), context.rfind(text, 0, at + len(text))) if place >= 0]
-        nearest = min(places, key=lambda place: abs(place - at), default=None)
-        advice = (
-            "or the text" if nearest is None else f"which is {nearest} at the nearest{_unit(context, nearest, start)}"
-        )
-        raise command.UserError(
-            f"{where} has the answer {text[:SHOWN]!r} at character {start}, but there its context has "
-            f"{context[at:][: len(text)][:SHOWN]!r}: fix answer_start, {advice}"
-        )
-    return Answer(text, start)
+    if start >= 0 and context.startswith(text, start):
+        return Answer(text, start)
+    at = max(start, 0)
+    places = [place for place in (context.find(text, at), context.rfind(text, 0, at + len(text))) if place >= 0]
+    nearest = min(places, key=lambda place: abs(place - at), default=None)
+    advice = "or the text" if nearest is None else f"which is {nearest} at the nearest{_unit(context, nearest, start)}"
+    faults.append(
+        f"{where} has the answer {text[:SHOWN]!r} at character {start}, but there its context has "
+        f"{context[at:][: len(text)][:SHOWN]!r}: fix answer_start, {advice}"
+    )
+    return Answer(text, NOWHERE)
 
 
 def _unit(context: str, place: int, start: int) -> str:

@@ -25,6 +25,7 @@ def notes(
     answer = repr(first.answers[0].text) if first.answers else "no answer"
     yield f"{split}: for example {first.text!r}: {answer}"
     answered = np.array([bool(question.answers) for question in questions])
+    placed = np.array([any(start != squad_file.NOWHERE for _, start in question.answers) for question in questions])
     has_span = windows.rows.labels[:, 1] > 0  # [CLS] is at 0
     yield (
         f"{split}: {len(questions):,} questions, {np.count_nonzero(~answered):,} of them unanswerable, about "
@@ -33,14 +34,17 @@ def notes(
     )
     if file.placeholders:
         yield f"{split}: {file.placeholders:,} answers have no text and are left out"
+    if file.misplaced:
+        rest = "their questions are left out" if split == "train" else "scores compare their texts alone"
+        yield f"{split}: {file.misplaced:,} answers are not at their answer_start; {rest}"
     if empty := sum(not question.text.strip() for question in questions):
         yield f"{split}: {empty:,} questions have no text"
     found = np.zeros(len(questions), bool)
     found[windows.questions[has_span]] = True
-    if lost := np.count_nonzero(answered & ~found):
+    if lost := np.count_nonzero(placed & ~found):
         yield (
-            f"{split}: {lost:,} answers are in no window as a whole, and train as if there were none; a higher "
-            "max_length or a lower doc_stride helps"
+            f"{split}: {lost:,} answers are in no window as a whole, and count as unanswerable in training; a "
+            "higher max_length or a lower doc_stride helps"
         )
     spans = windows.rows.labels[has_span]
     is_long = np.diff(spans, axis=1)[:, 0] >= max_answer_length

@@ -124,12 +124,13 @@ def _offsets(text: str, encoding: tokenizers.Encoding) -> np.ndarray:
 
 
 def _answer(where: str, question: squad_file.Question, offsets: np.ndarray) -> tuple[int, int] | None:
-    """Returns the first and last token of the first answer; None if the question has no answer."""
+    """Returns the first and last token of the first answer that has a place; None if there is none."""
     if not len(offsets):
         raise command.UserError(f"{where} has a context without any token: take the question out")
-    if not question.answers:
+    placed = [answer for answer in question.answers if answer.start != squad_file.NOWHERE]
+    if not placed:
         return None
-    text, start = question.answers[0]
+    text, start = placed[0]
     # Both columns ascend: the tokens of a letter come after those of the letters before it.
     first = int(np.searchsorted(offsets[:, 1], start, side="right"))
     last = int(np.searchsorted(offsets[:, 0], start + len(text), side="left")) - 1

@@ -82,6 +82,25 @@ def test_a_file_without_answers_has_nothing_to_learn(tmp_path):
         squad.load(train=path, validation=path, version="2.0", **SETTINGS)
 
 
+def test_misplaced_answers_may_be_left_out_of_training_and_compared_as_texts(tmp_path):
+    wrong = squad_files.question("q-wrong", "What is it?", [("Café", 7)])
+    partly = squad_files.question("q-partly", "What is it?", [("low", 0), ("Café", 4)])
+    asked = [*QUESTIONS, wrong, partly]
+    with pytest.raises(command.UserError) as error:
+        load(tmp_path, asked)
+    assert "question q-wrong has the answer 'Café' at character 7" in str(error.value)
+    assert "; 2 of 8 answers are not at their places, and --config.data.misplaced=allow trains" in str(error.value)
+    task = load(tmp_path, asked, misplaced="allow")
+    rows = task.splits["train"], task.splits["validation"]
+    assert "train: 2 answers are not at their answer_start; their questions are left out" in task.notes
+    assert "validation: 2 answers are not at their answer_start; scores compare their texts alone" in task.notes
+    assert len(rows[0].lengths) < len(rows[1].lengths)
+    # Perfect logits have no place for the wrong answer, whose text is "Café"; all other questions are right.
+    assert task.score("validation", perfect(task))["exact_match"] == pytest.approx(100 * 5 / 6)
+    with pytest.raises(command.UserError, match=r"give --config\.data\.misplaced=refuse or allow"):
+        load(tmp_path, misplaced="skip")
+
+
 def test_notes_count_what_was_read_and_what_is_lost(tmp_path):
     odd = [
         UNANSWERED | {"answers": [{"text": "", "answer_start": -1}]},
@@ -95,7 +114,7 @@ def test_notes_count_what_was_read_and_what_is_lost(tmp_path):
         f"7 questions, 1 of them unanswerable, about 2 contexts; {len(rows.lengths)} windows, "
         f"{rows.labels.any(1).sum()} of them with the answer",
         "1 answers have no text and are left out",
-        "1 answers are in no window as a whole, and train as if there were none; a higher max_length or a lower "
+        "1 answers are in no window as a whole, and count as unanswerable in training; a higher max_length or a lower "
         "doc_stride helps",
         "1 questions are cut to max_query_length 9 tokens",
     ]

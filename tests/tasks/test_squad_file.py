@@ -44,7 +44,7 @@ def complaint(tmp_path, content, version="1.1"):
 def test_paragraphs_questions_and_answers_are_those_of_the_file(tmp_path):
     path = tmp_path / "dev.json"
     path.write_text(json.dumps(GOOD))
-    (first, second), _ = squad_file.read(path, "1.1")
+    (first, second), *_ = squad_file.read(path, "1.1")
     assert first.context == CONTEXT
     assert first.questions == (squad_file.Question("q1", "what is it?", (("café", 10), ("the café", 6))),)
     assert [(q.id, q.answers) for q in second.questions] == [("q2", (("y", 2),)), ("q3", (("x", 0),))]
@@ -228,7 +228,7 @@ def test_any_json_makes_rows_or_is_refused(tmp_path, content, version):
     path = tmp_path / "any.json"
     path.write_text(json.dumps(content))
     try:
-        paragraphs, _ = squad_file.read(path, version)
+        paragraphs = squad_file.read(path, version).paragraphs
         rows = squad_windows.make(
             paragraphs, path="any.json", vocabulary=squad_files.VOCABULARY,
             max_length=32, doc_stride=8, max_query_length=16,
