@@ -133,7 +133,9 @@ class _Dump:
             if self.path == "mediawiki":  # after a page
                 place, advice = "without </mediawiki>", "fetch it again, or add that line if these pages are enough"
             raise command.UserError(f"{self.file} is not a whole MediaWiki dump: it ends {place}; {advice}") from None
-        if self.pages and not self.pages["0"]:
+        if not self.pages:
+            raise command.UserError(f"{self.file} has no pages; fetch pages-articles instead")
+        if not self.pages["0"]:
             names = ", ".join(f"{self.local.name(key)} ({count:,})" for key, count in self.pages.most_common(5))
             raise command.UserError(f"{self.file} has no articles, only pages of {names}; fetch pages-articles instead")
         if self.stubs and self.stubs == self.pages["0"]:

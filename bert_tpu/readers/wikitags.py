@@ -80,7 +80,7 @@ def without_extensions(markup: str) -> str:
             start = len(markup) if end < 0 else end + 3
             continue
         name = match[1].lower()
-        if match[2].endswith("/"):
+        if match[2].rstrip().endswith("/"):
             parts.append("" if name == "nowiki" else REMOVED)
             continue
         if name not in closings or ((closing := closings[name]) and closing.start() < start):
@@ -148,7 +148,7 @@ def _ends(tags: list[re.Match[str]]) -> dict[int, int]:
     for number, tag in enumerate(tags):
         name = tag[2].lower()
         if not tag[1]:
-            if not tag[3].endswith("/"):
+            if not tag[3].rstrip().endswith("/"):
                 opened.setdefault(name, []).append(number)
         elif opened.get(name):
             ends[opened[name].pop()] = number

@@ -31,6 +31,8 @@ PLURALS = {
     "square miles": "square-mile",
     "square feet": "square-foot",
 }
+MONTHS = "January February March April May June July August September October November December"
+MONTH_NUMBERS = {str(number) for number in range(1, 13)} | {f"0{number}" for number in range(1, 10)}
 NAME_CHARS = re.compile(r"[^\w .:/-]")  # that no name of a gap has, lest something removes a part of it
 NAMED = re.compile(r"\s*([^\W\d][\w \-]{0,30}|\d{1,2})\s*=(?!=)(.*)", re.DOTALL)
 NUMBER = re.compile(r"[\d.,/+−-]+")
@@ -85,18 +87,20 @@ def _words(name: str, plain: str, arguments: list[str]) -> str | None:
 
 
 def _arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Returns the arguments without a name, or with a number for a name, in order; and the others by name."""
-    unnamed: list[str] = []
+    """Returns the arguments without a name, or with a number for a name, by their number; and the others by name."""
+    numbered: dict[int, str] = {}
     named: dict[str, str] = {}
+    number = 0
     for argument in arguments:
         match = NAMED.match(argument)
         if match is None:
-            unnamed.append(argument.strip())
+            number += 1
+            numbered[number] = argument.strip()
         elif match[1].isdecimal():
-            unnamed.append(match[2].strip())
+            numbered[int(match[1])] = match[2].strip()
         else:
             named[match[1].strip().lower()] = match[2].strip()
-    return unnamed, named
+    return [numbered.get(i, "") for i in range(1, max(numbered, default=0) + 1)], named
 
 
 def _named(plain: str, named: dict[str, str]) -> str | None:
@@ -126,7 +130,7 @@ def _joined(plain: str, unnamed: list[str], named: dict[str, str]) -> str:
 
 def _convert(unnamed: list[str], named: dict[str, str]) -> str:
     """Returns the quantity that is converted, not the result: "5 km", "5 to 7 km", "5 ft 6 in", "5-mile"."""
-    words, rest = unnamed[0], unnamed[1:]
+    words, rest = unnamed[0].replace("+", " ") if "/" in unnamed[0] else unnamed[0], unnamed[1:]
     while len(rest) > 1 and rest[0].lower() in RANGES and NUMBER.match(rest[1]):
         words += RANGES[rest[0].lower()] + rest[1]
         rest = rest[2:]
@@ -180,6 +184,12 @@ def _reading(unnamed: list[str], named: dict[str, str]) -> str:
     return f"{unnamed[0]}（{unnamed[1]}）" if len(unnamed) > 1 else unnamed[0]
 
 
+def _as_of(unnamed: list[str], named: dict[str, str]) -> str:
+    """Returns a month of a year, or a year: {{As of|2010|5}}."""
+    month = MONTHS.split()[int(unnamed[1]) - 1] + " " if unnamed[1:] and unnamed[1] in MONTH_NUMBERS else ""
+    return f"{'as' if 'lc' in named else 'As'} of {month}{unnamed[0]}"
+
+
 def _sounds(unnamed: list[str], named: dict[str, str]) -> str:
     """Returns a transcription: {{IPA|mo}}, or with the language {{IPA|fr|mo}}."""
     return unnamed[1] if len(unnamed) > 1 and re.fullmatch("[a-z]{2,3}(-[A-Za-z]+)?", unnamed[0]) else unnamed[0]
@@ -218,7 +228,7 @@ SPECIAL: dict[str, Special] = {
     "cad": _after("CA$"),
     "aud": _after("A$"),
     "segle": _after("segle "),
-    "as of": _after("as of "),
+    "as of": _as_of,
     "since": _after("since "),
     "floruit": _after("fl. "),
     "p.": _after("p. "),

@@ -149,6 +149,8 @@ def test_where_markup_is_not_closed_it_goes_and_the_words_stay(markup, prose):
          "5 by 7 ft, 1 mile, 5-mile, 5 ft 6 in, 3 million acres"),
         ("{{frac|1|2}} {{frac|2|1|3}} {{USS|Nimitz|CVN-68}} {{circa|1900}} {{nihongo|Tokyo|東京|Tōkyō}} {{gaps|1|234}}",
          "1/2 2 1/3 USS Nimitz (CVN-68) c. 1900 Tokyo (東京, Tōkyō) 1234"),
+        ("{{lang|2=mot|1=fr}} {{As of|2010|5}} {{as of|2011|lc=y}} {{convert|5+1/2|in}} a<ref name=b / >c",
+         "mot As of May 2010 as of 2011 5 1/2 in ac"),
         ("A{{snd}}b {{nowrap|c {{lang|fr|d [[e|f]]}}}} {{ill|G|de|H}} {{quote|text=Long.}}", "A – b c d f G\nLong."),
         ("x {{a name {{within the name of another template}} of it|y}} {{[[z]]}} {{a>b}}z", "x z"),
         ("x {{{1|given}}} {{{y}}} {{#if:a|b}} {{{{{1}}}}}z", "x given z"),
@@ -194,7 +196,7 @@ def test_any_mixture_of_marks_is_removed(tokens):
 
 def test_no_markup_takes_more_than_its_length():
     units = "{{ {{x}}, {{{ <ref> ''' -{ -{a {|\n </table> <div> <b [http://x == ( , <li> {{x}} <!-- __A {"
-    sizes = {unit: 20_000 for unit in units.split(" ")} | {"[[a ": 600_000, "{{a|": 600_000, "<ref>a": 600_000}
+    sizes = dict.fromkeys(units.split(" "), 20_000) | {"[[a ": 600_000, "{{a|": 600_000, "<ref>a": 600_000}
     for unit, size in sizes.items():
         start = time.process_time()
         wikitext.text(f"{unit} " * (size // len(unit)))
