@@ -28,6 +28,8 @@ SIGNATURES = (
     (rb"\x1f[\x9d\xa0]", "compressed by compress", "unpack it by gzip -d"),
     (rb"\xff\x06\0\0sNaPpY", "compressed by snappy", "unpack it"),
     (rb"%PDF-", "a PDF file", "extract its text, for example by pdftotext"),
+    (rb"AT&TFORM", "a DjVu file", "extract its text, for example by djvutxt"),
+    (rb"ZIM\x04", "a ZIM file of Kiwix", EXPORT),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript file", "extract its text, for example by ps2ascii"),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document of the old kind (.doc, .xls, .ppt)", EXPORT),
     (rb"FEA1", "a Feather file of the old kind", PARQUET),

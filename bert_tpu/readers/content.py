@@ -91,7 +91,7 @@ def form(head: bytes, path: str) -> str:
     if (text and TABLE.search(name)) or _is_table(text, len(head) == HEAD_BYTES):
         raise command.UserError(
             f"{path} is a table: write one of its columns as JSON lines, an object with a 'text' in each, or as plain "
-            f"text, or {TEXT}"
+            f"text (column 2 by cut -f 2 OLD > NEW, if tabs separate them), or {TEXT}"
         )
     return "text"
 
@@ -158,17 +158,18 @@ def _is_table(text: str, is_cut: bool) -> bool:
     filled = [line.rstrip("\r") for line in lines if line.strip()]
     if len(filled) < ROWS:
         return False
-    tabs = {line.strip(" \t").count("\t") for line in filled}
-    if len(tabs) == 1 and min(tabs) > 0:
+    rows = [line for line in filled if not line.startswith("#")]  # treebanks have comments
+    tabs = {line.strip(" \t").count("\t") for line in rows}
+    if len(rows) >= ROWS and len(tabs) == 1 and min(tabs) > 0:
         return True
     for delimiter in ",;":
         names = filled[0].split(delimiter)
         if len(names) > 1 and all(CELL.fullmatch(name.strip('"')) for name in names):
             try:
-                rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter) if row]
+                cells = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter) if row]
             except csv.Error:
                 continue
-            whole = rows[:-1] if is_cut else rows
+            whole = cells[:-1] if is_cut else cells
             if len(whole) >= ROWS and {len(row) for row in whole} == {len(names)}:
                 return True
     return False

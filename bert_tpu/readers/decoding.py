@@ -178,8 +178,8 @@ def lines(file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_
     """The lines of a file with their numbers, from 1; a line of more than `limit` bytes comes in pieces."""
     number, rest, decoder = 1, b"", Decoder(path, counts)
     while line := rest + file.readline(limit - len(rest)):
-        if number == 1 and not rest:
-            line = line.removeprefix(codecs.BOM_UTF8)
+        if line.startswith(codecs.BOM_UTF8):  # not only in line 1: files with marks may have been joined
+            line = line[len(codecs.BOM_UTF8) :]
         ended = line.endswith(b"\n")
         line, rest = (line, b"") if ended or len(line) < limit else _cut(line)
         yield number, decoder.decode(line, number).rstrip("\r\n")

@@ -1,6 +1,5 @@
 """Few invalid characters are replaced, counted and reported; a file in another encoding or with holes is refused."""
 
-import codecs
 import json
 
 from helpers.text_sources import complaint, read
@@ -50,9 +49,14 @@ def test_utf16_and_utf32_are_named_with_and_without_a_mark(tmp_path, text):
     assert "iconv -f ISO-2022-JP" in complaint(path)
 
 
-def test_a_mark_of_utf8_is_no_text(tmp_path):
-    (tmp_path / "a").write_bytes(codecs.BOM_UTF8 + b"a")
-    assert read(tmp_path / "a")[0] == ["a"]
+def test_a_mark_of_utf8_is_not_text_even_where_files_were_joined(tmp_path):
+    for text in (
+        "a\n\nb",
+        '{"text": "a"}\n\ufeff{"text": "b"}',
+        '<doc id="1">\na\n</doc>\n\ufeff<doc id="2">\nb\n</doc>',
+    ):
+        (tmp_path / "a").write_text("\ufeff" + text)
+        assert [text.strip() for text in read(tmp_path / "a")[0]] == ["a", "b"]
 
 
 def test_few_faults_are_replaced_counted_and_reported_with_the_file(tmp_path):
