@@ -50,6 +50,7 @@ SCRIPTS = (
 )  # fmt: skip
 ALSO_LATIN = {"az", "ku", "sr", "tt", "uz"}  # languages of these that are written in Latin script, too
 OTHERS = re.compile(f"[{''.join(script.characters for script in SCRIPTS)}]")
+ASCII = bytes(range(128))
 LATIN = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]")
 LATIN_SHARE = 5  # a line with more Latin letters than this for one of another script is Latin
 KANA_SHARE = 20  # Chinese signs for one kana, up to which a line is Japanese
@@ -57,12 +58,21 @@ SAMPLE = 128  # characters that decide on a line
 JAPANESE, CHINESE, THAI = SCRIPTS[0], SCRIPTS[1], SCRIPTS[7]
 
 
+def has_others(text: str) -> bool:
+    """Returns whether a text has a character of a script other than Latin."""
+    if text.isascii():
+        return False
+    # Searching the text itself takes four times as long.
+    beyond = text.encode(errors="surrogatepass").translate(None, ASCII).decode(errors="surrogatepass")
+    return bool(OTHERS.search(beyond))
+
+
 def find(line: str) -> Script | None:
     """Returns the script that most letters of a line have; None for Latin, and for a line without letters.
 
     Chinese with English names in it is Chinese: another script needs only one letter for LATIN_SHARE Latin ones.
     """
-    if line.isascii() or not OTHERS.search(line):
+    if not has_others(line):
         return None
     sample = line[:: -(-len(line) // SAMPLE)]
     counts = collections.Counter(map(_of_character, OTHERS.findall(sample)))

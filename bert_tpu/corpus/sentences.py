@@ -34,7 +34,7 @@ def split(document: str, language: str = "") -> list[str]:
     white space if it has some. Raises UserError for Thai if its library is not installed.
     """
     lines = [line for line in document.split("\n") if line and not line.isspace()]
-    if document.isascii() or not scripts.OTHERS.search(document):
+    if not scripts.has_others(document):
         split_text = _splitter(*_rules(None, language))
         return [sentence for line in lines for sentence in _split_line(line, split_text)]
     found: list[str] = []
