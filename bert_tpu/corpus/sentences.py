@@ -2,11 +2,13 @@
 
 Latin script: nupunkt's trained English model, or the rules of sentencex for the language that the user names. Thai has
 no marks between sentences: pythainlp's trained model. Khmer and Tibetan: after their own marks. All other scripts:
-sentencex (Wikimedia), which knows the marks of each, such as the Chinese full stop and the Hindi danda.
+sentencex (Wikimedia), which knows the marks of each, such as the Chinese full stop and the Hindi danda. In languages
+with capitals other than English, a part that begins with a small letter continues the sentence before it.
 """
 
 from collections.abc import Callable
 import functools
+import itertools
 import re
 
 from bert_tpu.core import command
@@ -20,6 +22,9 @@ MARKS = {"Khmer": "[\u17d4\u17d5?!]+[\u00bb\u201d\"')]*", "Tibetan": "[\u0f0d-\u
 CONTINUES = re.compile("[\u300d\u300f\uff09]|\u3068(?![\u3066\u3053\u306b\u304d\u308a\u3046])|\u3063\u3066|\u3092")
 # A document's lines in Latin script are not in these languages. nupunkt splits English.
 NOT_LATIN = {"en", *(code for script in scripts.SCRIPTS for code in script.languages)} - scripts.ALSO_LATIN
+NUPUNKT = {"fr", "hu", "pt", "vi"}  # languages that it splits better than sentencex: docs/benchmarks.md
+CASED = {"Latin", "Cyrillic", "Greek", "Armenian"}
+SMALL = re.compile("[\u2014\u2013-]\\s*[^\\W\\d_]")  # a dash and a letter, as after a quotation
 
 Splitter = Callable[[str], list[str]]
 
@@ -80,21 +85,55 @@ def _stripped(parts: list[str]) -> list[str]:
 @functools.cache
 def _splitter(script: str, language: str) -> Splitter:
     """Returns the function that splits text in a script. Loads its model or rules, once a process."""
-    if script == "Latin" and not language:
+    if script == "Latin" and (not language or language in NUPUNKT):
         import nupunkt  # here and below, because only the processes that split need them
 
-        return nupunkt.load("default").tokenize
+        tokenize = nupunkt.load("default").tokenize
+        return (lambda text: _continued(text, _with_spaces(text, tokenize(text)))) if language else tokenize
     if script in MARKS:
         return re.compile(f".+?{MARKS[script]}|.+").findall
     if script == "Thai":
         command.require("Thai text", "pythainlp", "pycrfsuite", extra="thai")
-        from pythainlp import tokenize
+        from pythainlp import tokenize as thai
 
-        return functools.partial(tokenize.sent_tokenize, engine="crfcut")  # type: ignore[return-value]  # of one string
+        return functools.partial(thai.sent_tokenize, engine="crfcut")  # type: ignore[return-value]  # of one string
     import sentencex
 
     segment = functools.partial(sentencex.segment, language)
-    return (lambda text: _rejoined(segment(text))) if language == "ja" else segment
+    if language == "ja":
+        return lambda text: _rejoined(segment(text))
+    if script == "Latin":  # the rules of German, for example, expect a capital
+        english = _splitter("Latin", "")
+        return lambda text: english(text) if text.islower() else _continued(text, segment(text))
+    return (lambda text: _continued(text, segment(text))) if script in CASED else segment
+
+
+def _with_spaces(text: str, parts: list[str]) -> list[str]:
+    """Returns the parts of a text with the white space between them, which nupunkt drops."""
+    starts, start = [], 0
+    for part in parts:
+        start = text.index(part, start)
+        starts.append(start)
+        start += len(part)
+    return [text[start:stop] for start, stop in itertools.pairwise([*starts, len(text)])]
+
+
+def _continued(text: str, parts: list[str]) -> list[str]:
+    """Returns the sentences of a text from its parts.
+
+    After a full stop, and after a quotation with a dash, a part that begins with a small letter belongs to the part
+    before it: "am 3. Mai" has a capital, but "p. m. ayer" has none. A text without capitals shows nothing.
+    """
+    if text.islower():
+        return parts
+    found: list[str] = []
+    for part in parts:
+        dash = SMALL.match(part)
+        if found and (dash[0][-1].islower() if dash else part[:1].islower() and found[-1].rstrip()[-1:] == "."):
+            found[-1] += part
+        else:
+            found.append(part)
+    return found
 
 
 def _rejoined(parts: list[str]) -> list[str]:

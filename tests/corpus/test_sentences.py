@@ -66,6 +66,14 @@ def test_a_language_chooses_the_rules_for_its_own_script_alone():
     german = ["Der Dr. Müller kam am 3. Januar 2020.", "König Ludwig XIV. regierte lange."]
     assert sentences.split(" ".join(german)) != german
     assert sentences.split(" ".join(german), "de") == german
+    for language, parts in (
+        ("es", ["—¡Vete! —gritó él.", "Llegó a las 5 p. m. ayer.", "Comió solo."]),
+        ("fr", ["M. Dupont est arrivé à 5 h. du matin.", "Il dormait."]),
+        ("cs", ["V 19. století bylo mnoho válek.", "Pak byl mír."]),
+        ("ru", ["«Стой!» — крикнул он.", "Это т. е. другое дело.", "Он ушёл."]),
+        ("de", ["das boot sank am ufer.", "niemand sah es."]),  # without capitals
+    ):
+        assert sentences.split(" ".join(parts), language) == parts
     english = ["Mr. Li (李) met J. K. Rowling at 5 p.m. on Jan. 3.", "They left."]
     for language in ("", "en", "zh", "th"):
         assert sentences.split(" ".join(english), language) == english
@@ -104,7 +112,7 @@ def test_a_newline_ends_a_sentence_and_blank_lines_are_none():
     document=strategies.text(strategies.characters(codec="utf-8"), max_size=200)
     | strategies.text("aA. 中。」「とを्क।ก็។།Яß?\t", max_size=200)
     | strategies.text("aA. !?\"'“”()…\n\t1", max_size=200),
-    language=strategies.sampled_from(["", "en", "de", "ja", "zh", "hi", "xx"]),
+    language=strategies.sampled_from(["", "en", "de", "fr", "ja", "zh", "hi", "xx"]),
 )
 def test_no_character_is_lost_and_no_sentence_is_blank(document, language):
     parts = sentences.split(document, language)
