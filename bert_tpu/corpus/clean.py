@@ -70,7 +70,7 @@ def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cle
         if book != text:
             text = book
             changes.append("licence_removed")
-    if language and text.strip() and _language(text) != language:
+    if language and text.strip() and detect_language(text)[0] != language:
         return Cleaned("", (*changes, "other_language"))
     return Cleaned(text, tuple(changes))
 
@@ -109,10 +109,15 @@ def _book(text: str) -> str:
     return text.strip("\n")
 
 
-def _language(text: str) -> str:
+def detect_language(text: str) -> tuple[str, float]:
+    """Returns the ISO 639 code of a text's language, from LANGUAGE_CHARS characters in its middle, and its probability.
+
+    https://fasttext.cc/docs/en/language-identification.html
+    """
     start = max(0, (len(text) - LANGUAGE_CHARS) // 2)  # a document's head often has names and numbers
     sample = " ".join(text[start : start + LANGUAGE_CHARS].split())
-    return _detector().detect(sample, model="lite", k=1)[0]["lang"]
+    best = _detector().detect(sample, model="lite", k=1)[0]
+    return best["lang"], best["score"]
 
 
 @functools.cache

@@ -94,6 +94,7 @@ def sample(
     if count < 1:
         raise command.UserError(f"--sample {count} is less than 1; try 5")
     vocabulary, files = vocab.load(tokenizer), sources.find(inputs)
+    vocab.check_corpus_ids(vocabulary, tokenizer)
     encoder = encoding.Encoder(vocabulary)
     for warning in preview.check(files, checked, encoder):
         print(f"warning: {warning}", file=sys.stderr)

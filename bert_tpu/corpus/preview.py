@@ -12,7 +12,7 @@ import numpy as np
 import tokenizers
 
 from bert_tpu.core import command
-from bert_tpu.corpus import clean, contamination, store, worker, wrapping
+from bert_tpu.corpus import clean, contamination, language_notes, store, worker, wrapping
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import encoding
 
@@ -78,7 +78,7 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
             f"{sight.unknown / sight.tokens:.0%} of the first {sight.tokens:,} tokens are [UNK]: train a vocabulary on "
             "this text (tools.train_tokenizer)"
         )
-    return warnings
+    return [*warnings, *language_notes.notes(plains, options.language, encoder)]
 
 
 def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder) -> Sight:
@@ -91,7 +91,7 @@ def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder)
         counts["html"] += bool(HTML.search(plain))
         counts["escaped"] += bool(ESCAPED.search(plain))
         texts += found
-    ids = np.frombuffer(b"".join(encoder.encode(texts)), np.uint16)
+    ids = np.frombuffer(b"".join(encoder.encode(texts)), encoder.dtype)
     return Sight(total, counts, len(ids), int(np.count_nonzero(ids == encoder.unknown)))
 
 

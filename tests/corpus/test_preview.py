@@ -112,6 +112,30 @@ def test_a_vocabulary_of_another_language_is_named(tmp_path):
     assert warning.startswith("100% of the first 21 tokens are [UNK]: train a vocabulary")
 
 
+def test_a_language_with_rules_of_its_own_is_named(tmp_path):
+    german = "Das kleine Haus stand am Fluss, und seit Jahren hatte niemand darin gewohnt. Der Regen fiel.\n"
+    text = "\n".join(german * 3 for _ in range(3))
+    [warning] = check(tmp_path, text)
+    assert "language de: --language de" in warning
+    assert check(tmp_path, text, language="de") == []
+    english = "The little house stood by the river, and nobody had lived in it for years. Rain fell on the roof.\n"
+    assert check(tmp_path, "\n".join(english * 3 for _ in range(3))) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["เด็กๆ ไปโรงเรียนตอนเช้า พวกเขากลับบ้านตอนเย็น", "राम घर गया। उसने खाना खाया।", "彼女はだれですか。"]
+)
+def test_an_uncased_vocabulary_that_removes_vowels_is_named(tmp_path, line):
+    (tmp_path / "text.txt").write_text("\n\n".join([f"{line}\n{line}"] * 3))
+    files, pieces = sources.find([str(tmp_path / "text.txt")]), tuple(dict.fromkeys((*VOCABULARY.pieces, *line)))
+    for lower in (True, False):
+        encoder = encoding.Encoder(vocab.Vocab(pieces, lower))
+        named = [
+            warning for warning in preview.check(files, worker.Options(), encoder) if "signs that change" in warning
+        ]
+        assert len(named) == lower
+
+
 def sample(tmp_path, inputs, count, **options):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     return "\n".join(

