@@ -8,13 +8,15 @@ same vocabulary.
 
 from collections.abc import Iterator
 from pathlib import Path
+import sys
 
 from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.core import progress
+    from bert_tpu.corpus import language_notes, preview, worker
     from bert_tpu.readers import decoding, parquet, sources
-    from bert_tpu.tokenizer import vocab, wordpiece
+    from bert_tpu.tokenizer import encoding, vocab, wordpiece
 
 SAMPLE_BYTES = 1 << 30  # more text hardly changes a vocabulary, and its words need memory
 RUNS = 8  # of rows that are read of a Parquet file, if not all are
@@ -42,6 +44,10 @@ def main() -> None:
         raise command.UserError(f"{out} has a vocabulary already: delete it or give another --out")
     inputs = sources.find(args.input)
     sources.check(inputs, text_format=args.format, column=args.column)
+    texts = preview.beginnings(inputs, worker.Options(format=args.format, column=args.column))
+    plain = encoding.Encoder(vocab.Vocab(wordpiece.LAYOUT, not args.cased))
+    if note := language_notes.marks_note(texts, plain):
+        print(f"warning: {note}", file=sys.stderr)
     counts = {name: sources.Counts() for name in ("letters", "words")}
     passes = iter(counts.items())
     out.mkdir(parents=True, exist_ok=True)  # an error is better before the work than after it

@@ -1,7 +1,7 @@
 """Names options that the language or the script of a text asks for: --language, and a vocabulary that keeps marks."""
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import importlib.util
 import unicodedata
 
@@ -21,24 +21,30 @@ SHARE = 0.7  # of the documents that have the language
 CERTAIN = 0.8  # probability of a document's language from which on it counts
 
 
-def notes(documents: Sequence[str], language: str, encoder: encoding.Encoder) -> Iterator[str]:
-    """Yields a sentence for each option that the text asks for.
+def language_note(documents: Sequence[str], language: str) -> str:
+    """Returns a sentence if the text is in a language whose rules --language would choose, else "".
 
     documents: some of the text.
     language: the option --language.
-    encoder: has the vocabulary.
     """
-    if not language and (code := _language(documents)):
-        yield (
-            f"most of the text seems to be of the language {code}: --language {code} splits its sentences by its own "
-            "rules, and leaves out documents in other languages"
-        )
+    code = "" if language else _language(documents)
+    if not code:
+        return ""
+    return (
+        f"most of the text seems to be of the language {code}: --language {code} splits its sentences by its own "
+        "rules, and leaves out documents in other languages"
+    )
+
+
+def marks_note(documents: Sequence[str], encoder: encoding.Encoder) -> str:
+    """Returns a sentence if the vocabulary of `encoder` removes signs that a script of the text needs, else ""."""
     name, share = _lost_marks(documents, encoder)
-    if share > LOST:
-        yield (
-            f"the vocabulary removes accents, and so {share:.0%} of the characters of {name} text, signs that change "
-            "its words: train one with tools.train_tokenizer --cased"
-        )
+    if share <= LOST:
+        return ""
+    return (
+        f"the vocabulary removes accents, and so {share:.0%} of the characters of {name} text, signs that change its "
+        "words: train one with tools.train_tokenizer --cased"
+    )
 
 
 def _language(documents: Sequence[str]) -> str:

@@ -53,8 +53,8 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
     Raises UserError for plain text without blank lines, which would be one document, and whatever reading raises.
     """
     wrapped, plains = "", []
-    for number in range(0, len(files), -(-len(files) // CHECKED)):
-        documents = list(_beginning(files[number], number, options, CHECKED_CHARS))
+    for number in _checked(files):
+        documents = list(_beginning(files[number], number, options))
         if sources.form(files[number], options.format) == "text":
             _check_blank_lines(files, number, options, documents)
             text = "\n\n".join(document.text for document in documents)
@@ -78,7 +78,17 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
             f"{sight.unknown / sight.tokens:.0%} of the first {sight.tokens:,} tokens are [UNK]: train a vocabulary on "
             "this text (tools.train_tokenizer)"
         )
-    return [*warnings, *language_notes.notes(plains, options.language, encoder)]
+    notes = (language_notes.language_note(plains, options.language), language_notes.marks_note(plains, encoder))
+    return [*warnings, *filter(None, notes)]
+
+
+def beginnings(files: Sequence[sources.Source], options: worker.Options) -> list[str]:
+    """Returns the documents at the beginnings of some of the files, without markup."""
+    return [document.plain() for number in _checked(files) for document in _beginning(files[number], number, options)]
+
+
+def _checked(files: Sequence[sources.Source]) -> range:
+    return range(0, len(files), -(-len(files) // CHECKED))
 
 
 def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder) -> Sight:
@@ -114,7 +124,9 @@ def _check_blank_lines(
         )
 
 
-def _beginning(source: sources.Source, number: int, options: worker.Options, chars: int) -> Iterator[sources.Document]:
+def _beginning(
+    source: sources.Source, number: int, options: worker.Options, chars: int = CHECKED_CHARS
+) -> Iterator[sources.Document]:
     """Yields the first documents of a source, until they have `chars` characters."""
     counts = sources.Counts()
     for document in sources.documents(

@@ -136,6 +136,14 @@ def test_an_uncased_vocabulary_that_removes_vowels_is_named(tmp_path, line):
         assert len(named) == lower
 
 
+def test_training_a_vocabulary_that_removes_vowels_is_named(tmp_path):
+    (tmp_path / "text.txt").write_text("เด็กๆ ไปโรงเรียนตอนเช้า พวกเขากลับบ้านตอนเย็น\n" * 20)
+    argv = ["--input", tmp_path / "text.txt", "--vocab_size", "200", "--out"]
+    uncased = warm_processes.run("tools.train_tokenizer", [*argv, tmp_path / "uncased"]).stderr
+    assert "warning: the vocabulary removes accents, and so 1" in uncased
+    assert "warning" not in warm_processes.run("tools.train_tokenizer", [*argv, tmp_path / "cased", "--cased"]).stderr
+
+
 def sample(tmp_path, inputs, count, **options):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     return "\n".join(

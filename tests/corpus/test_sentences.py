@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+from helpers import sentence_pairs
 import hypothesis
 from hypothesis import strategies
 import pytest
@@ -143,3 +144,13 @@ def test_importing_the_module_loads_no_model():
         "import sys; from bert_tpu.corpus import sentences; sys.exit(bool({'nupunkt', 'sentencex'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("language", sentence_pairs.PAIRS)
+def test_the_rules_of_a_language_are_better_than_english_ones(language):
+    """docs/benchmarks.md has the counts of this test."""
+    pairs = [text.split("|") for text in sentence_pairs.PAIRS[language]]
+    right = sum(sentences.split(" ".join(pair), language) == pair for pair in pairs)
+    english = sentences._splitter("Latin", "")
+    assert right >= sum(english(" ".join(pair)) == pair for pair in pairs)
+    assert right > 0.3 * len(pairs)
