@@ -2,7 +2,8 @@
 
 python -m tools.fill_mask --model DIR "text with [MASK]" ["more [MASK]" ...]
 
-DIR is a directory written by tools.export_pytorch, or any BERT of Hugging Face with an MLM head. No PyTorch is needed.
+DIR is a directory written by tools.export_pytorch, or any BERT of Hugging Face or google-research/bert with an MLM
+head. No PyTorch is needed.
 """
 
 from bert_tpu.core import command
@@ -14,7 +15,7 @@ with command.imports():
 def main() -> None:
     """Prints a table for each [MASK] of each text."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--model", required=True, help="directory with model.safetensors, config.json and vocab.txt")
+    parser.add_argument("--model", required=True, help="directory of a BERT with an MLM head")
     parser.add_argument("--top_k", type=int, default=5, help="pieces for each [MASK] (default: 5)")
     parser.add_argument("text", nargs="+", help="text with one or several [MASK]")
     args = parser.parse_args()

@@ -1,6 +1,8 @@
 """Models in all the forms in which people keep them are read exactly, or refused by name."""
 
+import functools
 import json
+import shutil
 import sys
 
 from helpers import small_bert
@@ -22,9 +24,14 @@ BIASES = ("cls.predictions.bias", "cls.predictions.decoder.bias")
 SPARE = 3
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_bert.save(tmp_path_factory.mktemp("model") / "saved", small_bert.SHALLOW)
+
+
 @pytest.fixture
-def saved(tmp_path):
-    return small_bert.save(tmp_path / "saved", small_bert.SHALLOW)
+def saved(model, tmp_path):
+    return shutil.copytree(model, tmp_path / "saved")
 
 
 def edit_config(directory, **changes):
@@ -52,7 +59,12 @@ def pad(directory, rows=SPARE):
 
 
 def assert_same(loaded):
-    jax.tree.map(np.testing.assert_array_equal, loaded.params, small_bert.params(small_bert.SHALLOW))
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, _params())
+
+
+@functools.cache
+def _params():
+    return small_bert.params(small_bert.SHALLOW)
 
 
 def call(tool, monkeypatch, *args):
