@@ -30,7 +30,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.token = None  # which everybody needs, if it is set
         self.is_gated = False
         self.delay_s = 0.0  # before content
-        self.faults = collections.deque()  # what happens to the next requests of content: a status, or "cut"
+        self.faults = collections.deque()  # what happens to the next requests of content: a status, "cut" or "short"
         self.listing_faults = collections.deque()  # the same for the next other requests
         self.sent = collections.Counter()  # bytes of content by path
         self.requests = []  # (path, Authorization or None)
@@ -91,7 +91,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self._content(hub.commits[sha][inside], inside)
         is_content = not path.startswith("/api/")
         faults = hub.faults if is_content else hub.listing_faults
-        if faults and faults[0] != "cut":
+        if faults and not isinstance(faults[0], str):
             return self._answer(faults.popleft(), Retry_After="0")
         if hub.token and (given := self.headers.get("Authorization")) != f"Bearer {hub.token}":
             reason = {"X_Error_Message": "Invalid credentials in Authorization header"}
@@ -139,8 +139,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
         body = content[int(first) : int(last) + 1]
         self.server.sent[inside] += len(body)
-        if self.server.faults and self.server.faults[0] == "cut":
-            self.server.faults.popleft()
+        fault = self.server.faults.popleft() if self.server.faults else ""
+        if fault == "short":
+            return self._answer(206, body[: len(body) // 2])
+        if fault == "cut":
             self.send_response(206)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -132,7 +132,7 @@ def test_a_file_comes_in_blocks_when_they_are_needed_and_only_its_column(server,
 
 def test_a_fault_that_passes_costs_no_text(server, capfd):
     found = sources.find([f"{HERE}/data/*.parquet"])
-    server.faults.extend([503, 429, "cut", 500, "cut", 504, 502, 503])
+    server.faults.extend([503, 429, "cut", 500, "short", "cut", 504, 502, "short", 503])
     assert [document.text for document in sources.documents(found, sources.Counts())] == DOCUMENTS
     assert not server.faults
     server.listing_faults.extend([503, 503])

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import random
+import types
 
 from helpers import text_sources
 import pytest
@@ -166,6 +167,14 @@ def test_damage_is_named_and_never_changes_the_text():
         for damaged in (raw[:place], raw[:place] + bytes([raw[place] ^ 1 << draw.randrange(8)]) + raw[place + 1 :]):
             with contextlib.suppress(command.UserError):
                 assert texts(damaged) == expected, place
+
+
+def test_row_groups_that_were_lost_are_noticed():
+    groups = [types.SimpleNamespace(num_rows=rows) for rows in (100, 100)]
+    for total, is_sound in ((200, True), (400, False), (100, False)):
+        metadata = types.SimpleNamespace(num_rows=total, num_row_groups=2, row_group=groups.__getitem__)
+        with contextlib.nullcontext() if is_sound else pytest.raises(OSError, match="its row groups have 200 rows"):
+            assert parquet._groups(types.SimpleNamespace(metadata=metadata), (0, 1)) == [0, 1]
 
 
 def test_a_summary_of_other_files_is_named():
