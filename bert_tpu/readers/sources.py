@@ -216,7 +216,7 @@ def _kind(source: Source, text_format: str) -> Kind:
                 head = file.read(content.HEAD_BYTES)
             name = f"the content of {path}, unpacked by {packing},"
             if inner := content.packing(head):
-                raise command.UserError(f"{name} is {inner} again: unpack it once, and give that file")
+                raise command.UserError(f"{name} is {inner}: unpack it once, and give that file")
     binary.refuse(head, name)
     return Kind(packing, content.form(head, path) if text_format == "auto" else text_format, head)
 
