@@ -7,6 +7,7 @@ import tokenizers
 
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 STANDARD = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+NEEDED = STANDARD[2:]
 
 
 class AddedToken(NamedTuple):

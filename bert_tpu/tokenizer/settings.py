@@ -11,12 +11,12 @@ HARMLESS = {
     "model_max_length", "max_len", "max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "padding_side",
     "pad_token_type_id", "model_input_names", "clean_up_tokenization_spaces", "processor_class", "chat_template",
     "verbose", "use_fast", "backend", "is_local", "local_files_only", "device_map", "transformers_version",
-    "model_type", "_commit_hash", "_name_or_path", "task_specific_params",
+    "model_type", "_commit_hash", "_name_or_path", "task_specific_params", "max_seq_length", "return_token_type_ids",
+    "cache_dir", "force_download", "resume_download", "proxies", "use_auth_token", "revision", "trust_remote_code",
 }  # fmt: skip
 # Keys that must say what BERT does: the values with which ids are those of BERT.
 ONLY: dict[str, tuple[object, ...]] = {
     "do_basic_tokenize": (True, None),
-    "never_split": (None, []),
     "do_word_tokenize": (True,),
     "do_subword_tokenize": (True,),
     "word_tokenizer_type": ("basic",),
@@ -32,7 +32,7 @@ ONLY: dict[str, tuple[object, ...]] = {
 }
 SWITCHES = ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "clean_text")
 TOKENS = ("extra_special_tokens", "additional_special_tokens", "added_tokens_decoder")
-KNOWN = {*HARMLESS, *ONLY, *SWITCHES, *TOKENS, "tokenizer_class", "auto_map"}
+KNOWN = {*HARMLESS, *ONLY, *SWITCHES, *TOKENS, "tokenizer_class", "auto_map", "never_split"}
 # Classes that transformers 5 serves with BertTokenizer: it takes rules from tokenizer_config.json, not tokenizer.json.
 BERT_CLASSES = {
     "BertTokenizer", "ConvBertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "LayoutLMTokenizer",
@@ -62,6 +62,9 @@ def check(config: Mapping[str, Any], path: Any) -> None:
             raise command.UserError(
                 f"{path} has {key}={value!r}, and nobody knows here if that changes ids; remove the key if it does not"
             )
+    for key in ("model_max_length", "max_len"):
+        if not isinstance(config.get(key), int | float | None):
+            raise command.UserError(f"{path} has {key}={config[key]!r}; write a number of tokens")
     for key in SWITCHES:
         allowed = (True, False, None) if key == "strip_accents" else (True, False)
         if key in config and not any(config[key] is value for value in allowed):

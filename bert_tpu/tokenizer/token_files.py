@@ -16,18 +16,22 @@ def special(files: folder_files.Files) -> tuple[dict[str, added_tokens.Token], l
     named: dict[str, added_tokens.Token] = {}
     further: list[added_tokens.Token] = []
     for key, value in files.config.items():
-        if key.endswith("_token") and key not in settings.ONLY and value is not None:
+        is_token = key.endswith("_token") and key not in settings.KNOWN
+        if is_token and (value is not None or key in added_tokens.NEEDED):
             named[key] = _token(value, config_path, typed=True)
     extra = files.config.get("extra_special_tokens") or files.config.get("additional_special_tokens") or []
     if isinstance(extra, dict):
         named |= {key: _token(value, config_path, typed=True) for key, value in extra.items()}
     else:
-        further = [_token(value, config_path, typed=True) for value in extra]
+        further = [_token(value, config_path, typed=True) for value in _listed(extra, config_path)]
     for key, value in files.special_map.items():
         if key in ("additional_special_tokens", "extra_special_tokens"):
+            tokens = [_token(each, map_path, typed=key[:5] == "addit") for each in _listed(value or [], map_path)]
             if "added_tokens_decoder" not in files.config and (not extra or key == "extra_special_tokens"):
-                further += [_token(each, map_path, typed=key[:5] == "addit") for each in value]
-        else:
+                further += tokens
+        elif not key.endswith("_token"):
+            raise command.UserError(f"{map_path} has {key}={value!r}, which does not name a token; remove it")
+        elif value is not None or key in added_tokens.NEEDED:
             token = _token(value, map_path, typed=False)
             if key in named and added_tokens.content(named[key]) != added_tokens.content(token):
                 raise command.UserError(
@@ -36,6 +40,12 @@ def special(files: folder_files.Files) -> tuple[dict[str, added_tokens.Token], l
             if "added_tokens_decoder" not in files.config:
                 named[key] = token
     return named, further
+
+
+def _listed(value: Any, path: epath.Path) -> list[Any]:
+    if not isinstance(value, list):
+        raise command.UserError(f"{path} has the special tokens {value!r}; write a list of texts")
+    return value
 
 
 def _token(value: Any, path: epath.Path, *, typed: bool) -> added_tokens.Token:
@@ -111,10 +121,16 @@ def check(
                 f"{files.path / 'tokenizer.json'} and tokenizer_config.json describe {token.content!r} differently; "
                 "correct the wrong one"
             )
+    whole = files.config.get("never_split") or []
+    if not isinstance(whole, list) or not all(isinstance(text, str) and text in ids for text in whole):
+        raise command.UserError(
+            f"{files.path / 'tokenizer_config.json'} has never_split={whole!r}, and transformers 5 splits these; "
+            "remove the key, or make them added tokens"
+        )
     for value in files.special_map.values():
         for token in value if isinstance(value, list) else [value]:
             text = token["content"] if isinstance(token, dict) else token
-            if text not in ids:
+            if text is not None and text not in ids:
                 raise command.UserError(
                     f"{files.path / 'special_tokens_map.json'} names {text!r}, and tokenizer_config.json does not; "
                     "add it there or remove it here"

@@ -64,15 +64,22 @@ TOKEN = strategies.fixed_dictionaries(
 )
 
 
-def assert_same_ids(folder: pathlib.Path, added: list[str]) -> vocab.Vocab:
+def assert_same_ids(folder: pathlib.Path, added: list[str], must_load: bool = True) -> vocab.Vocab:
     """Loads `folder`, which has a config.json, and compares ids of the probe with transformers.
 
     The ids of the folder in transformers are those of the folder here, of what is saved here in transformers and, if
     a text has no special piece, of text in a corpus.
+
+    must_load: whether transformers must take the folder
     """
     transformers = pytest.importorskip("transformers")
     vocabulary = vocab.load(folder)
-    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    try:
+        theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    except Exception:
+        if must_load:
+            raise
+        return vocabulary
     assert len(theirs) == len(vocabulary.pieces)
     saved = folder.parent / f"{folder.name} saved"
     vocab.save(vocabulary, saved)
