@@ -32,7 +32,7 @@ JSON_STRING = re.compile(rf"\s*{STRING}\s*")
 OBJECT = re.compile(rf"\{{\s*({STRING}\s*:|\}})")
 ARRAY = re.compile(rf"\[\s*(\{{\s*({STRING}\s*:|\}})|{STRING}\s*(,\s*[\"\[{{\d]|\]\s*$))")
 PYTHON_DICT = re.compile(r"\{\s*'[^'\n]*'\s*:")
-# Whatever may stand before the root of an XML file.
+# What may stand before the root of an XML file: white space, a declaration, comments and a document type.
 PROLOG = re.compile(r"(\s+|<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>)*", re.DOTALL | re.IGNORECASE)
 ROOT = re.compile(r"<([A-Za-z][\w:.-]*)(?=[\s/>])")
 HTML = ("html", "head", "body")
