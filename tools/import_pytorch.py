@@ -39,6 +39,8 @@ def main() -> None:
         help="with --tokenizer, for comparisons: draw the embeddings of pieces that the model lacks (copied), or all",
     )
     args = parser.parse_args()
+    if args.rows != "mean" and not args.tokenizer:
+        parser.error("--rows says how another vocabulary starts, and there is no --tokenizer")
     orbax_setup.quiet()
     with storage.atomic_directory(args.out) as folder:
         model = pretrained.load(args.model)

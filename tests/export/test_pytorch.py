@@ -167,6 +167,7 @@ def test_imported_encoder_gets_the_same_fresh_heads_each_time(exported, tmp_path
         (export_pytorch, ["--workdir", "nowhere"]),
         (import_pytorch, ["--model", "nowhere"]),
         (import_pytorch, []),
+        (import_pytorch, ["--model", "nowhere", "--rows", "random"]),
     ],
 )
 def test_faults_end_in_one_sentence_and_status_1(tmp_path, monkeypatch, tool, options):
