@@ -84,7 +84,9 @@ def load(directory: Path | str) -> Pretrained:
     source = epath.Path(directory)
     section, vocabulary = load_config(source)
     pieces, path = section["vocab_size"], _config_path(source)
-    tensors = google.read(source) if _is_google(source) else weights.read(source)
+    if is_google := _is_google(source):  # nothing in it says what its case is
+        print(f"{directory} has a tokenizer of {vocab.describe(vocabulary)}", file=sys.stderr)
+    tensors = google.read(source) if is_google else weights.read(source)
     tensors = tensor_names.plain(tensors, str(directory))
     rows = config_json.read(path)["vocab_size"]
     params, absent = tensor_names.from_hf(tensors, section | {"vocab_size": rows}, str(directory))

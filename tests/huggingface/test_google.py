@@ -89,7 +89,9 @@ def test_a_download_of_google_is_read_bit_for_bit(tmp_path, capsys, read):
     assert_same(loaded.params)
     assert (loaded.vocab, loaded.absent) == (small_bert.VOCAB, ())
     assert loaded.model["layer_norm_eps"] == 1e-12
-    assert "is a TensorFlow checkpoint: bert_model.ckpt with 30 variables\n" in capsys.readouterr().err
+    note = capsys.readouterr().err
+    assert f"a tokenizer of {len(small_bert.PIECES)} pieces, uncased\n" in note
+    assert "is a TensorFlow checkpoint: bert_model.ckpt with 30 variables\n" in note
 
 
 def test_the_names_are_those_of_transformers_too(tmp_path):
