@@ -196,16 +196,8 @@ def _fill(folder):
     (folder / "empty").touch()
     (folder / "emptyfolder").mkdir()
     vocab.save(small_bert.VOCAB, folder / "vocabulary")
-    (folder / "model").symlink_to(_model(), target_is_directory=True)
+    (folder / "model").symlink_to(small_bert.saved_once(), target_is_directory=True)
     (folder / "configs").symlink_to(ROOT / "configs", target_is_directory=True)
-
-
-@functools.cache
-def _model():
-    """A folder with a small model, which lives as long as this process."""
-    from helpers import small_bert
-
-    return small_bert.save(pathlib.Path(tempfile.mkdtemp(prefix="bert_tpu-fuzz-")), small_bert.SHALLOW)
 
 
 def _run(name, words, folder):

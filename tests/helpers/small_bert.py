@@ -1,6 +1,10 @@
 """A small BERT without constant parameters, as a run's workdir and as a Hugging Face directory."""
 
+import atexit
+import functools
 import json
+import pathlib
+import tempfile
 
 import jax
 import numpy as np
@@ -48,6 +52,14 @@ def save(directory, section=SECTION):
     """Writes the Hugging Face directory of `params(section)` and returns its path."""
     hf.save(directory, params(section), section, VOCAB)
     return directory
+
+
+@functools.cache
+def saved_once():
+    """Returns a Hugging Face directory of one layer, to copy or read. It lives as long as this process."""
+    folder = tempfile.TemporaryDirectory(prefix="bert_tpu-small-")
+    atexit.register(folder.cleanup)
+    return save(pathlib.Path(folder.name) / "model", SHALLOW)
 
 
 def workdir(directory, section=SECTION):
