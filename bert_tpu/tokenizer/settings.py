@@ -60,7 +60,7 @@ def check(config: Mapping[str, Any], path: Any) -> None:
             )
         if not (key in KNOWN or key.endswith("_token")):
             raise command.UserError(
-                f"{path} has {key}={value!r}, and nobody knows here if that changes ids; remove the key if it does not"
+                f"{path} has the unknown key {key}={value!r}, which may change ids; remove it if it does not"
             )
     for key in ("model_max_length", "max_len"):
         if not isinstance(config.get(key), int | float | None):

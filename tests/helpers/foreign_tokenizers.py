@@ -1,5 +1,6 @@
 """Tokenizer folders as transformers writes them, and as older releases did, with random switches and added tokens."""
 
+import copy
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -195,7 +196,7 @@ def full_json(
 
 ODD = strategies.sampled_from(
     [None, True, False, 0, -1, 1.5, "", "x", "[MASK]", "Boat", [], ["x"], {}, {"a": 1}, {"content": "x"}, [None], [[]]]
-)
+).map(copy.deepcopy)  # a value may be changed by the next edit
 
 
 @strategies.composite
