@@ -64,8 +64,11 @@ def read(path: epath.Path) -> Files:
 def _read_json(path: epath.Path) -> dict[str, Any]:
     if not path.exists():
         return {}
+    raw = path.read_bytes()
+    if raw.startswith(vocab_txt.POINTER):
+        raise command.UserError(f"{path} is a pointer of Git LFS; fetch the file itself by git lfs pull")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
         raise command.UserError(f"{path} is not JSON; fetch or make it again") from None
     if not isinstance(content, dict):

@@ -56,19 +56,20 @@ def check(config: Mapping[str, Any], path: Any) -> None:
     for key, value in config.items():
         if key in ONLY and not any(value is only or value == only for only in ONLY[key]):
             raise command.UserError(
-                f"{path} has {key}={value!r}, which BERT's own rules do not follow; take a tokenizer without it"
+                f"{path} has {key}={value!r:.80}, and BERT's rules are others; remove the key if the model was "
+                "trained by BERT's, or take another model"
             )
         if not (key in KNOWN or key.endswith("_token")):
             raise command.UserError(
-                f"{path} has the unknown key {key}={value!r}, which may change ids; remove it if it does not"
+                f"{path} has the unknown key {key}={value!r:.80}, which may change ids; remove it if it does not"
             )
     for key in ("model_max_length", "max_len"):
         if not isinstance(config.get(key), int | float | None):
-            raise command.UserError(f"{path} has {key}={config[key]!r}; write a number of tokens")
+            raise command.UserError(f"{path} has {key}={config[key]!r:.80}; write a number of tokens")
     for key in SWITCHES:
         allowed = (True, False, None) if key == "strip_accents" else (True, False)
         if key in config and not any(config[key] is value for value in allowed):
-            raise command.UserError(f"{path} has {key}={config[key]!r}; write true or false")
+            raise command.UserError(f"{path} has {key}={config[key]!r:.80}; write true or false")
 
 
 def tokenizer_class(config: Mapping[str, Any], others: Mapping[str, Any], model: Mapping[str, Any], path: Any) -> str:

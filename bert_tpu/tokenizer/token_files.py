@@ -30,7 +30,7 @@ def special(files: folder_files.Files) -> tuple[dict[str, added_tokens.Token], l
             if "added_tokens_decoder" not in files.config and (not extra or key == "extra_special_tokens"):
                 further += tokens
         elif not key.endswith("_token"):
-            raise command.UserError(f"{map_path} has {key}={value!r}, which does not name a token; remove it")
+            raise command.UserError(f"{map_path} has {key}={value!r:.80}, which does not name a token; remove it")
         elif value is not None or key in added_tokens.NEEDED:
             token = _token(value, map_path, typed=False)
             if key in named and added_tokens.content(named[key]) != added_tokens.content(token):
@@ -44,7 +44,7 @@ def special(files: folder_files.Files) -> tuple[dict[str, added_tokens.Token], l
 
 def _listed(value: Any, path: epath.Path) -> list[Any]:
     if not isinstance(value, list):
-        raise command.UserError(f"{path} has the special tokens {value!r}; write a list of texts")
+        raise command.UserError(f"{path} has the special tokens {value!r:.80}; write a list of texts")
     return value
 
 
@@ -54,7 +54,7 @@ def _token(value: Any, path: epath.Path, *, typed: bool) -> added_tokens.Token:
         return value
     token = added_tokens.from_json(value)
     if token is None or not token.content or (typed and value.get("__type") != "AddedToken"):
-        raise command.UserError(f"{path} has the token {value!r}, which is not understood; write its text")
+        raise command.UserError(f"{path} has the token {value!r:.80}, which is not understood; write its text")
     token.special = token.special or not typed
     return token
 
@@ -70,7 +70,9 @@ def numbered(
     path, found = files.path / "added_tokens.json", {}
     for text, number in files.added.items():
         if type(number) is not int or number in found or not text:
-            raise command.UserError(f"{path} gives {text!r} the id {number!r}; each token needs an id of its own")
+            raise command.UserError(
+                f"{path} gives {text!r:.80} the id {number!r:.80}; each token needs an id of its own"
+            )
         found[number] = tokenizers.AddedToken(text, normalized=text not in special, special=text in special)
     return found | (files.full.added if files.full else {})
 
@@ -83,7 +85,7 @@ def _decoder(files: folder_files.Files) -> dict[int, tokenizers.AddedToken]:
         token = added_tokens.from_json(value)
         if token is None or not token.content or not number.isdecimal():
             raise command.UserError(
-                f"{files.path / 'tokenizer_config.json'} has the added token {number} {value!r}, which is not clear; "
+                f"{files.path / 'tokenizer_config.json'} has the added token {number} {value!r:.80}, not clear; "
                 "make the file again"
             )
         decoder[int(number)] = token
@@ -109,7 +111,7 @@ def check(
         if ids.get(text) != number:
             would = f"would have the id {ids[text]:,}" if text in ids else "would not be known"
             raise command.UserError(
-                f"{files.path / name} gives {text!r} the id {number}, but with the other files it {would}; "
+                f"{files.path / name} gives {text!r:.80} the id {number}, but with the other files it {would}; "
                 "correct the wrong file"
             )
     by_text = {token.content: token for token in full.values()}
@@ -118,13 +120,13 @@ def check(
             token, False
         ):
             raise command.UserError(
-                f"{files.path / 'tokenizer.json'} and tokenizer_config.json describe {token.content!r} differently; "
+                f"{files.path / 'tokenizer.json'} and tokenizer_config.json differ about {token.content!r:.80}; "
                 "correct the wrong one"
             )
     whole = files.config.get("never_split") or []
     if not isinstance(whole, list) or not all(isinstance(text, str) and text in ids for text in whole):
         raise command.UserError(
-            f"{files.path / 'tokenizer_config.json'} has never_split={whole!r}, and transformers 5 splits these; "
+            f"{files.path / 'tokenizer_config.json'} has never_split={whole!r:.80}, and transformers 5 splits these; "
             "remove the key, or make them added tokens"
         )
     for value in files.special_map.values():
@@ -132,7 +134,7 @@ def check(
             text = token["content"] if isinstance(token, dict) else token
             if text is not None and text not in ids:
                 raise command.UserError(
-                    f"{files.path / 'special_tokens_map.json'} names {text!r}, and tokenizer_config.json does not; "
+                    f"{files.path / 'special_tokens_map.json'} names {text!r:.80}, and tokenizer_config.json does not; "
                     "add it there or remove it here"
                 )
     claimed = {text for _, text, _ in claims}

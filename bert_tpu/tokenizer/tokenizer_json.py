@@ -57,7 +57,7 @@ def parse(content: Mapping[str, Any], path: epath.Path) -> Content:
         raise command.UserError(f"{path} does not mark continuing pieces by ##; {NEEDED}")
     max_chars = model["max_input_chars_per_word"]
     if type(max_chars) is not int or max_chars < 1:
-        raise command.UserError(f"{path} has max_input_chars_per_word {max_chars!r}; write a number, as BERT's 100")
+        raise command.UserError(f"{path} has max_input_chars_per_word {max_chars!r:.80}; write a number, as BERT's 100")
     if content.get("pre_tokenizer") != {"type": "BertPreTokenizer"}:
         raise command.UserError(f"{path} splits words by other rules than BERT's; {NEEDED}")
     case_and_rules = normalization.parse(content.get("normalizer"))
@@ -91,7 +91,7 @@ def _pieces(vocab: Any, path: epath.Path) -> tuple[str, ...]:
     if not by_id or sorted(by_id) != list(range(len(vocab))):
         raise command.UserError(f"{path} has gaps in its ids; {NEEDED}")
     if odd := [piece for piece in by_id.values() if not piece or "\n" in piece or "\r" in piece]:
-        raise command.UserError(f"{path} has the piece {odd[0]!r}, which no text gives; {NEEDED}")
+        raise command.UserError(f"{path} has the piece {odd[0]!r:.80}, which no text gives; {NEEDED}")
     return tuple(by_id[i] for i in range(len(by_id)))
 
 
@@ -100,7 +100,7 @@ def _added(entries: Any, path: epath.Path) -> dict[int, tokenizers.AddedToken]:
     for entry in entries if isinstance(entries, list) else [entries]:
         token = added_tokens.from_json(entry)
         if token is None or type(entry.get("id")) is not int or entry["id"] in added:
-            raise command.UserError(f"{path} has the added token {entry!r}, which is not understood; make it again")
+            raise command.UserError(f"{path} has the added token {entry!r:.80}, which is not understood; make it again")
         added[entry["id"]] = token
     return added
 

@@ -8,6 +8,7 @@ from etils import epath
 from bert_tpu.core import command
 
 NEEDED = "a BERT WordPiece tokenizer is needed"
+POINTER = b"version https://git-lfs"  # a clone without Git LFS has these small files instead of large ones
 
 
 def read(path: epath.Path) -> tuple[str, ...]:
@@ -15,17 +16,23 @@ def read(path: epath.Path) -> tuple[str, ...]:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise command.UserError(f"tokenizer {path} does not exist; check the path") from None
+        raise command.UserError(
+            f"tokenizer {path} does not exist; give a folder or a vocab.txt, which you downloaded or trained"
+        ) from None
+    if raw.startswith(POINTER):
+        raise command.UserError(f"{path} is a pointer of Git LFS; fetch the file itself by git lfs pull")
     if raw.startswith(b"\xef\xbb\xbf"):
         raise command.UserError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
     try:
         text = raw.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
-        raise command.UserError(f"{path} is not UTF-8 text; {NEEDED}") from None
+        raise command.UserError(f"{path} is not UTF-8 text; convert it, or fetch it again") from None
     pieces = tuple(text.removesuffix("\n").split("\n"))
     if "\r" in text:
         line = next(i for i, piece in enumerate(pieces, 1) if "\r" in piece)
         raise command.UserError(f"{path} line {line:,} has a carriage return in it; end lines by a line feed")
+    if len(words := pieces[0].split()) > 1:
+        raise command.UserError(f"{path} line 1 has {len(words)} columns ({pieces[0]!r:.80}); keep those of the pieces")
     _check(pieces, path)
     return pieces
 
@@ -37,7 +44,7 @@ def _check(pieces: tuple[str, ...], path: epath.Path) -> None:
         text = piece.rstrip() or piece
         if not text or text in seen:
             raise command.UserError(
-                f"{path} line {number:,} is empty or repeated ({piece!r}); "
+                f"{path} line {number:,} is empty or repeated ({piece!r:.80}); "
                 "each line of a vocabulary must be a different piece"
             )
         seen.add(text)

@@ -213,6 +213,19 @@ def test_a_missing_or_binary_vocab_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "vocab.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(command.UserError, match="not UTF-8"):
         vocab.load(tmp_path / "vocab.txt")
+    for text, words in (
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("[PAD]\t0\n[UNK]\t1\n", r"line 1 has 2 columns \('\[PAD\]\\t0'\)"),
+        ("\ufeff[PAD]\n", "byte order mark"),
+        ("[PAD]\r[UNK]\r", "line 1 has a carriage return"),
+    ):
+        (tmp_path / "vocab.txt").write_text(text, encoding="utf-8", newline="")
+        with pytest.raises(command.UserError, match=words):
+            vocab.load(tmp_path)
+    (tmp_path / "vocab.txt").unlink()
+    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(command.UserError, match="git lfs pull"):
+        vocab.load(tmp_path)
 
 
 SENTENCES = [f"The {a} fox of {b}land jumped; Größe {i}!" for i, (a, b) in enumerate(
