@@ -72,6 +72,7 @@ def test_a_language_chooses_the_rules_for_its_own_script_alone():
         ("fr", ["M. Dupont est arrivé à 5 h. du matin.", "Il dormait."]),
         ("cs", ["V 19. století bylo mnoho válek.", "Pak byl mír."]),
         ("ru", ["«Стой!» — крикнул он.", "Это т. е. другое дело.", "Он ушёл."]),
+        ("ru", ["лодка утонула у мельницы.", "никто не видел."]),
         ("de", ["das boot sank am ufer.", "niemand sah es."]),  # without capitals
     ):
         assert sentences.split(" ".join(parts), language) == parts
