@@ -235,19 +235,19 @@ def test_a_corpus_of_older_text_rules_is_read_but_not_continued(tmp_path, monkey
     unfinished, finished = tmp_path / "unfinished", tmp_path / "finished"
     with monkeypatch.context() as patch:
         patch.setattr(plans, "TEXT_RULES", plans.TEXT_RULES - 1)
-        call(tmp_path, finished, heldout=0.2)
+        call(tmp_path, finished, heldout=0.2, workers=1)
         patch.setattr(lockfile, "write", stop)
         with pytest.raises(KeyboardInterrupt):
-            call(tmp_path, unfinished, heldout=0.2)
+            call(tmp_path, unfinished, heldout=0.2, workers=1)
     for out, state in ((unfinished, "an unfinished"), (finished, "a finished")):
         with pytest.raises(command.UserError, match=f"holds {state} corpus of other inputs, options or versions"):
-            call(tmp_path, out, heldout=0.2)
+            call(tmp_path, out, heldout=0.2, workers=1)
     old = store.read(finished).content
     del old["text_rules"], old["train"]["median_sentences"], old["train"]["single_sentence_documents"]
     (finished / store.LOCKFILE).write_text(json.dumps(old))  # as the release before wrote it
     assert store.read(finished).pair_warning == lockfile.sentence_summary(old) == ""
     with pytest.raises(command.UserError, match="a finished corpus of other"):
-        call(tmp_path, finished, heldout=0.2)
+        call(tmp_path, finished, heldout=0.2, workers=1)
 
 
 def test_a_directory_with_other_things_is_not_written_to(text, tmp_path):

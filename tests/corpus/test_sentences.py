@@ -125,10 +125,10 @@ def test_no_character_is_lost_and_no_sentence_is_blank(document, language):
 
 @pytest.mark.parametrize("run", ["?!", "x", '."', "word ", "汉", "“", "。」", "ก", "।"])
 def test_a_run_of_marks_takes_time_in_proportion_to_its_length(run):
-    text = run * ((300_000 if run.isascii() else 60_000) // len(run))
-    start = time.perf_counter()
+    text = run * ((150_000 if run.isascii() else 60_000) // len(run))
+    start = time.process_time()
     parts = sentences.split(text)
-    assert time.perf_counter() - start < 10  # quadratic time would be 100 s and more
+    assert time.process_time() - start < 8  # quadratic time would be 25 s and more
     assert "".join(parts).replace(" ", "") == text.replace(" ", "")
 
 
