@@ -13,7 +13,8 @@ import io
 from xml.parsers import expat
 
 from bert_tpu.core import command
-from bert_tpu.readers import decoding, wikinames
+from bert_tpu.readers import decoding
+from bert_tpu.wikitext import namespaces
 
 CHUNK_BYTES = 1 << 16
 KEPT_BYTES = 1 << 10  # more than the longest <?xml ... ?>
@@ -31,7 +32,7 @@ WIKITEXT = ("", "wikitext")  # content models; others are code, data and discuss
 def texts(file: io.BufferedReader, path: str, counts: decoding.Counts) -> Iterator[str | None]:
     """Yields the markup of each article, then None. Counts the pages that are left out.
 
-    Links to files and categories get English names of namespaces, which readers.wikitext knows.
+    Links to files and categories get English names of namespaces, which wikitext.prose knows.
 
     Raises UserError for a file that is not a whole dump, and for a dump without articles or without their text.
     """
@@ -86,7 +87,7 @@ class _Dump:
     def __init__(self, path: str, counts: decoding.Counts) -> None:
         self.file, self.counts = path, counts
         self.articles: list[str] = []  # not yet taken
-        self.local = wikinames.Local()
+        self.local = namespaces.Local()
         self.pages: collections.Counter[str] = collections.Counter()  # by namespace
         self.stubs = 0  # pages of which only the size is in the file
         self.parser: expat.XMLParserType | None = None  # None where a root is expected
@@ -221,7 +222,7 @@ class _Dump:
             self.counts.other_namespaces += 1
         elif revision.model not in WIKITEXT:
             self.counts.other_models += 1
-        elif page.is_redirect or wikinames.is_redirect(revision.text):
+        elif page.is_redirect or namespaces.is_redirect(revision.text):
             self.counts.redirects += 1
         elif not revision.text.strip():
             self.counts.empty_pages += 1

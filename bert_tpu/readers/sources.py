@@ -65,15 +65,15 @@ class Document(NamedTuple):
         """The text without markup."""
         if not self.is_markup:
             return self.text
-        from bert_tpu.readers import wikitext
+        from bert_tpu.wikitext import prose
 
-        return wikitext.text(self.text)
+        return prose.text(self.text)
 
     def gaps(self) -> list[str]:
         """The names of templates of which only a gap within a sentence is left in `plain`."""
-        from bert_tpu.readers import wikitext
+        from bert_tpu.wikitext import prose
 
-        return wikitext.gaps(self.text) if self.is_markup else []
+        return prose.gaps(self.text) if self.is_markup else []
 
 
 def find(patterns: list[str]) -> list[Source]:

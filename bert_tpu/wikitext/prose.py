@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import html
 import re
 
-from bert_tpu.readers import wikibrackets, wikinames, wikitags, wikivariants
-from bert_tpu.readers.wikitags import APART, BREAK, GAP, REMOVED
+from bert_tpu.wikitext import brackets, namespaces, tags, variants
+from bert_tpu.wikitext.tags import APART, BREAK, GAP, REMOVED
 
 PROTOCOLS = r"(?:(?:https?|ftps?|sftp|ircs?|news|nntp|gopher|telnet|git|svn|mms)://|mailto:|tel:|sip:|magnet:)"
 LINKED = re.compile(rf"\[(?:{PROTOCOLS}|//)[^\s\[\]<>\"{GAP}]*[ \t]*([^\[\]\n]*)\]", re.IGNORECASE)
@@ -55,14 +55,14 @@ def _text(markup: str) -> tuple[str, list[str]]:
         markup = CONTROLS.sub("", markup)
     if "&lt;ref" in markup and "<ref" not in markup:
         markup = html.unescape(markup)  # it was escaped once too often
-    markup = wikitags.without_extensions(markup.replace("\r\n", "\n"))
+    markup = tags.without_extensions(markup.replace("\r\n", "\n"))
     if "-{" in markup:
-        markup = wikivariants.chosen(markup)
-    markup = wikibrackets.without_brackets(markup)
+        markup = variants.chosen(markup)
+    markup = brackets.without_brackets(markup)
     if "''" in markup:  # before the tags go, which keep such marks apart
         markup = "\n".join(map(_without_quotes, markup.split("\n"))).replace(APART, "")
     if "<" in markup:
-        markup = wikitags.without_tags(markup)
+        markup = tags.without_tags(markup)
     markup = "\n".join(_prose_lines(markup.split("\n")))
     if "//" in markup or "mailto:" in markup:
         markup = BARE.sub(REMOVED, LINKED.sub(lambda match: match[1] or REMOVED, markup))
@@ -102,7 +102,7 @@ def _is_other(line: str) -> bool:
     if line.startswith(("*", "#", ":", ";", "|", "==")) or (line.startswith("=") and line.endswith("=")):
         return True
     entry = FILE_NAME.match(line) if ":" in line[:26] else None
-    return entry is not None and entry[1].strip().lower() in wikinames.HIDDEN
+    return entry is not None and entry[1].strip().lower() in namespaces.HIDDEN
 
 
 def _table_ends(lines: list[str]) -> dict[int, int]:

@@ -3,10 +3,10 @@
 https://LANGUAGE.wikipedia.org/wiki/Template:NAME says what each shows.
 """
 
-from bert_tpu.readers import wikinames
+from bert_tpu.wikitext import namespaces
 
 # Templates that show the first of their unnamed arguments.
-FIRST = wikinames.words("""
+FIRST = namespaces.words("""
 fmtn|carece de fontes2|pbpe|pepb|pbpe2|pepb2|ta|nummer|számol
 כתב קטן|מונחון|ציטוטון|اختصار|루비|ruby2|fontsize|c|center block
 w|section link|notatypo|avoid wrap|extinct|us patent
@@ -25,18 +25,18 @@ unicitat|nobreak|fakt tekst|仮リンク|読みリンク|要出典範囲|jis2004
 補助漢字フォント|拡張漢字|cjk統合漢字拡張|ruby|ルビ|ruby-ja|ruby-zh|ruby-zh-p|lj|僻字|internal link helper|ilh|한자
 임시링크|إنج|إنك|إنجليزية|لاتينية|به انگلیسی|انگلیسی|چر|lang-x|inglese|latino|английский|мнемоника
 """)
-BLOCKS = wikinames.words("""
+BLOCKS = namespaces.words("""
 quote|blockquote|block quote|bq|poemquote|zitat|citation bloc|citation|cytat|citat|citaat|citát|cita|citazione
 цитата|اقتباس|引用文|quotation|cite quote
 """)
 # The second of the arguments, and the last.
-SECOND = wikinames.words("""
+SECOND = namespaces.words("""
 lang|langx|langue|language|lang2|llang|언어|språk|vjazyce2|cizojazyčně|dil|w języku|j|resize|color|colour
 font color|background color|hover title|h:title|hovertitle|sort|nihongo2|rtl-lang|line-height|ref-lang|text color
 fontcolor|vjazyku|kieli|nyelv
 """)
 LAST = frozenset(["transl", "transliteration", "translit", "translitération", "font", "farbe", "tsl"])
-JOINED = wikinames.words("""
+JOINED = namespaces.words("""
 gaps|chem|linktext list|unité|unidad|unidade|unitats|nombre|nb|unit|date-|date|num|число|unité2|m|unità di misura
 val|nums|dunité
 """)
@@ -61,6 +61,6 @@ WORDS = {
     "e.g.": "e.g.", "ad": "AD", "bc": "BC", "bce": "BCE", "ce": "CE", "--": " — ", "тире": " — ", "—тире": " — ",
     "ё": "", "км": "км",
 }  # fmt: skip
-SHIPS = wikinames.words("""
+SHIPS = namespaces.words("""
 uss|hms|ss|rms|ms|mv|sms|hmas|hmcs|hmnzs|usns|ins|uscgc|gts|rv|smu|hnlms|hdms|hswms|orp|usat|rfa|hmt|jds|tcg|nrp
 """)

@@ -7,8 +7,8 @@ that are frequent in one of the large ones. https://LANGUAGE.wikipedia.org/wiki/
 from collections.abc import Callable
 import re
 
-from bert_tpu.readers import wikiwords
-from bert_tpu.readers.wikitags import BREAK, GAP
+from bert_tpu.wikitext import template_words
+from bert_tpu.wikitext.tags import BREAK, GAP
 
 Special = Callable[[list[str], dict[str, str]], str]  # the words of a template with these unnamed and named arguments
 
@@ -64,26 +64,26 @@ def text(parts: list[str]) -> str:
 def _words(name: str, plain: str, arguments: list[str]) -> str | None:
     """Returns the words of a known template."""
     if not arguments:
-        return wikiwords.WORDS.get(plain, name if OWN_NAME.fullmatch(name) else None)
+        return template_words.WORDS.get(plain, name if OWN_NAME.fullmatch(name) else None)
     unnamed, named = _arguments(arguments)
     if not unnamed:
         return _named(plain, named)
     special = SPECIAL.get(plain)
     if special is not None:
         return special(unnamed, named)
-    if plain in wikiwords.SECOND:
+    if plain in template_words.SECOND:
         return unnamed[min(1, len(unnamed) - 1)] if plain != "lang" or len(unnamed) > 1 else None
-    if plain in wikiwords.LAST:
+    if plain in template_words.LAST:
         return unnamed[-1]
-    if plain in wikiwords.FIRST or BY_LANGUAGE.fullmatch(plain) or GERMAN.fullmatch(name):
+    if plain in template_words.FIRST or BY_LANGUAGE.fullmatch(plain) or GERMAN.fullmatch(name):
         return named.get("lt") or unnamed[0]
-    if plain in wikiwords.BLOCKS:
+    if plain in template_words.BLOCKS:
         return f"{BREAK}{unnamed[0]}{BREAK}"
-    if plain in wikiwords.JOINED:
+    if plain in template_words.JOINED:
         return _joined(plain, unnamed, named)
-    if plain in wikiwords.SHIPS:
+    if plain in template_words.SHIPS:
         return f"{plain.upper()} {unnamed[0]}" + (f" ({unnamed[1]})" if len(unnamed) > 1 and unnamed[1] else "")
-    return wikiwords.WORDS.get(plain)
+    return template_words.WORDS.get(plain)
 
 
 def _arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -106,9 +106,9 @@ def _arguments(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
 def _named(plain: str, named: dict[str, str]) -> str | None:
     """Returns the words of a known template all of whose arguments have names."""
     quoted = named.get("text") or named.get("quote") or named.get("texte") or named.get("citazione")
-    if plain in wikiwords.BLOCKS:
+    if plain in template_words.BLOCKS:
         return f"{BREAK}{quoted}{BREAK}" if quoted else None
-    if plain in wikiwords.FIRST:
+    if plain in template_words.FIRST:
         return named.get("lt") or named.get("fr") or quoted
     if plain == "وإو":
         return named.get("نص") or named.get("عر")
@@ -122,7 +122,7 @@ def _joined(plain: str, unnamed: list[str], named: dict[str, str]) -> str:
     if plain == "val":
         unnamed = [f"{unnamed[0]} ± {unnamed[1]}" if len(unnamed) > 1 else unnamed[0]]
         unnamed += [f"× 10^{named['e']}"] if "e" in named else []
-    if plain in wikiwords.UNITS and len(unnamed) > 2 and unnamed[2] in ("2", "3"):
+    if plain in template_words.UNITS and len(unnamed) > 2 and unnamed[2] in ("2", "3"):
         unnamed = [unnamed[0], unnamed[1] + "²³"[int(unnamed[2]) - 2]]
     unit = named.get("u") or named.get("ul") or ""
     return " ".join(word for word in [*unnamed[:3], unit] if word)
@@ -246,7 +246,7 @@ SPECIAL: dict[str, Special] = {
     "höhe": lambda unnamed, named: f"{unnamed[0]} m",
     "heure": lambda unnamed, named: " h ".join(unnamed[:2]) + " h" * (len(unnamed) == 1),
     "le": lambda unnamed, named: unnamed[2] if len(unnamed) > 2 and unnamed[2] else unnamed[0],
-    "music": lambda unnamed, named: wikiwords.WORDS.get(unnamed[0].lower(), unnamed[0]),
+    "music": lambda unnamed, named: template_words.WORDS.get(unnamed[0].lower(), unnamed[0]),
     "oldstyledate": lambda unnamed, named: " ".join(unnamed[:2]),
     "sclass": lambda unnamed, named: "-class ".join(unnamed[:2]),
     "ship": lambda unnamed, named: " ".join(unnamed[:2]),

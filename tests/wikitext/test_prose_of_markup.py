@@ -7,7 +7,7 @@ import hypothesis
 from hypothesis import strategies
 import pytest
 
-from bert_tpu.readers import wikitext
+from bert_tpu.wikitext import prose
 
 PAGE = """{{Short description|x}}{{Infobox person
 | name = Ann
@@ -121,17 +121,17 @@ TOKENS = [
 
 
 def test_prose_stays_and_lists_tables_headings_references_and_files_go():
-    assert wikitext.text(PAGE).split("\n") == PROSE
+    assert prose.text(PAGE).split("\n") == PROSE
 
 
-@pytest.mark.parametrize(("markup", "prose"), LANGUAGES)
-def test_markup_of_other_languages_goes(markup, prose):
-    assert wikitext.text(markup) == prose
+@pytest.mark.parametrize(("markup", "words"), LANGUAGES)
+def test_markup_of_other_languages_goes(markup, words):
+    assert prose.text(markup) == words
 
 
-@pytest.mark.parametrize(("markup", "prose"), NOT_CLOSED)
-def test_where_markup_is_not_closed_it_goes_and_the_words_stay(markup, prose):
-    assert wikitext.text(markup) == prose
+@pytest.mark.parametrize(("markup", "words"), NOT_CLOSED)
+def test_where_markup_is_not_closed_it_goes_and_the_words_stay(markup, words):
+    assert prose.text(markup) == words
 
 
 @pytest.mark.parametrize(
@@ -166,32 +166,32 @@ def test_where_markup_is_not_closed_it_goes_and_the_words_stay(markup, prose):
     ],
 )  # fmt: skip
 def test_forms_of_markup_show_their_words(markup, words):
-    assert wikitext.text(markup) == words
+    assert prose.text(markup) == words
 
 
 def test_templates_that_leave_a_gap_in_a_sentence_are_named():
     markup = "At {{unknown|5}}, x{{cn}} in {{gone}} y <ref>a</ref> {{lang|fr|z}} ({{respell|a}}).\n\n{{box}} {{box}}"
-    assert wikitext.gaps(markup) == ["unknown", "gone"]
+    assert prose.gaps(markup) == ["unknown", "gone"]
 
 
 @pytest.mark.parametrize(
     "markup", ["", FILES, "{{only|a template}}", "== Heading ==", "* a\n* list", "----", "__NOTOC__"]
 )
 def test_a_page_without_prose_is_empty(markup):
-    assert wikitext.text(markup) == ""
+    assert prose.text(markup) == ""
 
 
 @hypothesis.given(strategies.text("a'[]{}|=*#:;<>/\n -&!", max_size=80))
 def test_any_markup_gives_lines_with_letters(markup):
-    lines = wikitext.text(markup).split("\n")
+    lines = prose.text(markup).split("\n")
     assert lines == [""] or all("a" in line or "A" in line for line in lines)
 
 
 @hypothesis.given(strategies.lists(strategies.sampled_from(TOKENS), max_size=40))
 def test_any_mixture_of_marks_is_removed(tokens):
-    prose = wikitext.text("".join(tokens))
+    text = prose.text("".join(tokens))
     left = r"\{\{|\}\}|\[\[|\]\]|''|</?(?:ref|div|li)\b[^<>]*>|[\x00-\x02]|-\{[^{}]*\}-"
-    assert not re.search(left, prose)
+    assert not re.search(left, text)
 
 
 def test_no_markup_takes_more_than_its_length():
@@ -199,6 +199,6 @@ def test_no_markup_takes_more_than_its_length():
     sizes = dict.fromkeys(units.split(" "), 20_000) | {"[[a ": 600_000, "{{a|": 600_000, "<ref>a": 600_000}
     for unit, size in sizes.items():
         start = time.process_time()
-        wikitext.text(f"{unit} " * (size // len(unit)))
+        prose.text(f"{unit} " * (size // len(unit)))
         # The long ones take 0.4 s at most. A second pass over the rest for each unit takes minutes.
         assert time.process_time() - start < 5, unit

@@ -2,8 +2,8 @@
 
 import re
 
-from bert_tpu.readers import wikinames, wikitemplates
-from bert_tpu.readers.wikitags import APART, REMOVED
+from bert_tpu.wikitext import namespaces, templates
+from bert_tpu.wikitext.tags import APART, REMOVED
 
 # Brackets, bars, blank lines, and line ends before a heading.
 TOKEN = re.compile(r"\{\{+|\}\}+|\[\[|\]\]|\||\n(?=[ \t]*\n)|\n(?===[^\n]+==[ \t]*(?:\n|$))")
@@ -70,7 +70,7 @@ def _close_templates(stack: list[_Open], top: list[str], count: int) -> None:
         frame = stack.pop()
         used = min(count, frame.count, 3)
         parts = frame.ended()
-        words = wikitemplates.text(parts) if used == 2 else (parts[1] if len(parts) > 1 else "")
+        words = templates.text(parts) if used == 2 else (parts[1] if len(parts) > 1 else "")
         count -= used
         if frame.count - used >= 2:
             stack.append(_Open(frame.count - used, is_link=False))
@@ -86,7 +86,7 @@ def _link(parts: list[str]) -> str:
     target = parts[0].strip()
     if "\n" in target:
         return "|".join(parts)
-    if wikinames.is_hidden(target):  # not with a colon in front
+    if namespaces.is_hidden(target):  # not with a colon in front
         return REMOVED
     label = "|".join(parts[1:])
     if label.strip():
@@ -106,7 +106,7 @@ def _unclosed(frame: _Open) -> str:
     words = "|".join(parts)
     first, newline, rest = words.partition("\n")
     if frame.is_link:
-        if wikinames.is_hidden(parts[0].strip()):
+        if namespaces.is_hidden(parts[0].strip()):
             return newline + rest
         link, bracket, after = words.partition("]")
         if bracket and "\n" not in link:
@@ -114,7 +114,7 @@ def _unclosed(frame: _Open) -> str:
         return words.partition("|")[2] if len(parts) > 1 and "\n" not in parts[0] else words
     inside, brace, after = first.partition("}")
     if brace:
-        first = wikitemplates.text(inside.split("|")) + after
+        first = templates.text(inside.split("|")) + after
     else:  # a sentence may begin in the last part
         last = first.rpartition("|")[2]
         first = last if "|" in first and "=" not in last and " " in last.strip() else ""

@@ -1,0 +1,1 @@
+"""Turns the markup of Wikipedia into prose."""
