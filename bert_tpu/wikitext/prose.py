@@ -141,7 +141,7 @@ def _without_quotes(line: str) -> str:
 
     def kept(mark: re.Match[str]) -> str:
         spare = max(len(mark[0]) - 5, len(mark[0]) == 4) + (mark.start() == apostrophe)
-        return "'" * spare
+        return "'" * min(spare, 1)  # more is a slip, though MediaWiki shows all
 
     return QUOTES.sub(kept, line)
 
