@@ -71,8 +71,9 @@ def _split_line(line: str, split_text: Splitter) -> list[str]:
     while len(line) > MAX_CHARS:
         stop = line.rfind(" ", MAX_CHARS // 2, MAX_CHARS) + 1 or MAX_CHARS
         parts = _stripped(split_text(line[:stop]))
-        if len(parts) > 1:  # the last one may go on
-            stop = line.rindex(parts.pop(), 0, stop)
+        if len(parts) > 1 and (last := line.rfind(parts[-1], 0, stop)) > 0:  # it may go on
+            parts.pop()
+            stop = last
         found += parts
         line = line[stop:]
     return found + _stripped(split_text(line))
