@@ -119,8 +119,8 @@ def _check_blank_lines(
             return
     if size >= ONE_DOCUMENT or (size and len(files) == 1):
         raise command.UserError(
-            f"{files[number].path} has no blank line and so is one document: put a blank line after each document "
-            "(sed G puts one after each line), or give several files with --format file if each is a document"
+            f"{files[number].path} has no blank line and so is one document: put a blank line between documents (if "
+            "each line is one, by sed G OLD > NEW), or give several files with --format file if each is a document"
         )
 
 

@@ -53,9 +53,7 @@ def test_text_without_blank_lines_is_refused_before_the_work(tmp_path, monkeypat
         content = "\n".join(lines).encode()
         (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
         files = sources.find([str(tmp_path / name)])
-        with pytest.raises(
-            command.UserError, match=rf"{name} has no blank line .* blank line after each document .* --"
-        ):
+        with pytest.raises(command.UserError, match=rf"{name} has no blank line .* blank line between documents .* --"):
             looked_at(files)
         assert looked_at(files, format="file") == []
 
