@@ -91,14 +91,19 @@ def describe(vocab: Vocab) -> str:
     words = [f"{len(vocab.pieces):,} pieces", {"lowers text": "uncased", "keeps case": "cased"}[case]]
     words += [accents] if vocab.rules.strip_accents is not None else []
     words += [chinese] if not vocab.rules.chinese else []
-    words += [tokens] if vocab.added else []
+    words += [tokens] if _found(vocab) else []
     words += [names] if vocab.specials != SPECIALS else []
     return ", ".join(words)
 
 
+def _found(vocab: Vocab) -> list[str]:
+    """The tokens that are found in raw text."""
+    return [token.content for token in vocab.added if token.content not in vocab.specials]
+
+
 def _habits(vocab: Vocab) -> list[str]:
     strips = vocab.lower if vocab.rules.strip_accents is None else vocab.rules.strip_accents
-    texts = [token.content for token in vocab.added]
+    texts = _found(vocab)
     shown = ", ".join(map(repr, texts[:3])) + (", ..." if len(texts) > 3 else "")
     return [
         "lowers text" if vocab.lower else "keeps case",

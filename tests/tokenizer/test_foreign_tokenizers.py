@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.tokenizer import normalization, vocab
+from bert_tpu.tokenizer import added_tokens, normalization, vocab
 
 PIECES = foreign_tokenizers.base_pieces(foreign_tokenizers.BERTS, [])
 LOWER = [piece for piece in PIECES if piece in foreign_tokenizers.BERTS or piece == piece.lower()]
@@ -74,7 +74,7 @@ def test_a_folder_that_transformers_saves_is_read_and_saved_again(tmp_path):
     vocabulary = foreign_tokenizers.assert_same_ids(tmp_path / "a", ["newboat", "Äb", "[ENT]", "<mask>"])
     assert vocabulary.specials == ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "<mask>")
     assert vocab.describe(vocabulary) == (
-        f"{len(PIECES) + 4} pieces, uncased, keeps accents, has 5 added tokens ('[MASK]', 'newboat', 'Äb', ...), "
+        f"{len(PIECES) + 4} pieces, uncased, keeps accents, has 4 added tokens ('[MASK]', 'newboat', 'Äb', ...), "
         "has the special pieces [PAD] [UNK] [CLS] [SEP] <mask>"
     )
 
@@ -184,7 +184,7 @@ HASH = hashlib.sha256(b'[true, ["[PAD]", "a"]]').hexdigest()
 def test_the_hash_of_a_plain_vocabulary_is_as_before_and_depends_on_all_rules():
     plain = vocab.Vocab(("[PAD]", "a"), True)
     assert vocab.sha256(plain) == HASH
-    token = vocab.added_tokens.AddedToken("a", is_piece=True)
+    token = added_tokens.AddedToken("a", is_piece=True)
     rules = plain.rules
     others = [rules._replace(clean="keep"), rules._replace(strip_accents=False), rules._replace(chinese=False)]
     changed = [plain._replace(rules=other) for other in (*others, rules._replace(max_chars=100))]
@@ -196,6 +196,9 @@ def test_only_what_matters_to_a_model_is_a_difference():
     google = vocab.Vocab(("[PAD]", "a"), True)
     theirs = google._replace(rules=normalization.BERT_TOKENIZER)
     assert vocab.differences(google, theirs) == []
+    mask = added_tokens.AddedToken("[MASK]", lstrip=True, special=True, is_piece=True)  # never found in a corpus
+    assert vocab.differences(google, theirs._replace(added=(mask,))) == []
+    assert vocab.describe(theirs._replace(added=(mask,))) == "2 pieces, uncased"
     kept = theirs._replace(rules=theirs.rules._replace(strip_accents=False, chinese=False))
     assert vocab.differences(kept, google) == [
         ("keeps accents", "drops accents"),
