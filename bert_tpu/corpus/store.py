@@ -33,8 +33,8 @@ FORMAT = 2  # 1, before version 0.2, had no origins, and a shard for each part o
 LOCKFILE = "corpus.json"
 SPLITS = ("train", "heldout")
 ONE_SENTENCE = (
-    "next sentence prediction needs two or more: give whole documents (in plain text only a blank line ends one), or "
-    "train without it (configs/mlm.py)"
+    "next sentence prediction needs two or more: give whole documents (in plain text a blank line ends one; with "
+    "--format file a file is one), or train without it (configs/mlm.py)"
 )
 REMEDY = "fetch the corpus again or delete it and run tools.prepare_corpus"
 

@@ -83,6 +83,45 @@ def test_a_wrapped_book_whose_paragraphs_count_as_documents_is_named(tmp_path):
     assert check(tmp_path, "\n\n".join(WRAPPED), format="file") == []
 
 
+def test_a_book_with_a_paragraph_a_line_whose_paragraphs_count_as_documents_is_named(tmp_path):
+    chapters = [f"Chapter {i}\n\n" + "\n\n".join(PARAGRAPHS[i::5]) for i in range(5)]
+    [warning] = check(tmp_path, "\n\n".join(chapters))
+    assert "text.txt are one line of few sentences" in warning
+    assert "give --format file" in warning
+    assert "<|endoftext|>" in warning
+    assert check(tmp_path, "\n\n".join(chapters), format="file") == []
+    assert check(tmp_path, "\n<|endoftext|>\n".join(chapters)) == []
+    chinese = "\n\n".join(f"第{i}章 回家\n\n　　他看见了。没有人帮忙。为什么？" for i in range(20))
+    assert any("one line of few sentences" in warning for warning in check(tmp_path, chinese))
+    assert check(tmp_path, "\n\n".join(" ".join(SENTENCES[i : i + 9]) for i in range(0, 270, 9))) == []  # long lines
+
+
+def test_an_empty_file_is_neither_looked_at_nor_drawn(tmp_path):
+    (tmp_path / "_SUCCESS").write_text("")
+    (tmp_path / "part-0").write_text("\n\n".join(SENTENCES))
+    assert "part-0, document" in sample(tmp_path, ["_SUCCESS", "part-0"], 1)
+    (tmp_path / "part-0").unlink()
+    for i in range(9):
+        (tmp_path / f"a{i}").write_text("" if i in range(0, 9, 3) else "\n\n".join(SENTENCES))
+    assert "have one sentence" in looked_at(sources.find([str(tmp_path / "a*")]))[0]
+
+
+def test_letters_that_are_spelled_are_named_and_have_no_language(tmp_path):
+    russian = json.dumps("Старый корабль затонул. Никто не помог, и он ушёл домой.")[1:-1]
+    warnings = check(tmp_path, "\n\n".join(f"{russian}\n{i}" for i in range(6)))
+    assert [warning.split(": ")[0] for warning in warnings] == [
+        "6 of the first 6 documents have \\u0421 or the like for letters"
+    ]
+
+
+def test_a_word_that_no_vocabulary_has_is_no_reason_for_another_vocabulary(tmp_path):
+    (tmp_path / "text.txt").write_text(f"Brank lamp.\n{'QUJD' * 30000}\n\n{document(0)}")
+    files = sources.find([str(tmp_path / "text.txt")])
+    letters = {letter for letter in document(0) if not letter.isspace()}
+    pieces = tuple(dict.fromkeys((*VOCABULARY.pieces, *letters, *(f"##{letter}" for letter in letters))))
+    assert preview.check(files, worker.Options(), encoding.Encoder(vocab.Vocab(pieces, False))) == []
+
+
 def test_text_whose_sentences_nothing_splits_is_named(tmp_path):
     draw = random.Random(0)
     lao = ["".join(draw.choices("ກຂຄງຈສຊຍດຕ ", k=1200)) for _ in range(2 * preview.FEW)]
@@ -98,7 +137,7 @@ def test_text_whose_sentences_nothing_splits_is_named(tmp_path):
     ],
 )
 def test_markup_and_escapes_in_the_text_are_named(tmp_path, change, message):
-    texts = [json.dumps({"text": change(document(i))}) for i in range(60)]
+    texts = [json.dumps({"text": change(document(i))}) for i in range(6)]
     [warning] = check(tmp_path, "\n".join(texts), "text.jsonl")
     assert message in warning
 
@@ -114,8 +153,11 @@ def test_a_language_with_rules_of_its_own_is_named(tmp_path):
     german = "Das kleine Haus stand am Fluss, und seit Jahren hatte niemand darin gewohnt. Der Regen fiel.\n"
     text = "\n".join(german * 3 for _ in range(3))
     [warning] = check(tmp_path, text)
-    assert "language de: --language de" in warning
+    assert "language de: --language de leaves out documents in other languages, and splits" in warning
     assert check(tmp_path, text, language="de") == []
+    french = "La petite maison était au bord de la rivière, et personne n'y habitait depuis longtemps. Il pleuvait.\n"
+    [warning] = check(tmp_path, "\n".join(french * 3 for _ in range(3)))
+    assert "splits" not in warning  # nupunkt's English model splits it best
     english = "The little house stood by the river, and nobody had lived in it for years. Rain fell on the roof.\n"
     assert check(tmp_path, "\n".join(english * 3 for _ in range(3))) == []
 
