@@ -8,6 +8,7 @@ import os
 import re
 
 from bert_tpu.core import command
+from bert_tpu.readers import end_marks
 
 HEAD_BYTES = 1 << 16  # of a file, and of its unpacked content, that decide
 PACKINGS = (
@@ -22,9 +23,6 @@ ANY_PACKING = re.compile(b"|".join(b"(?:%b)" % magic for magic, _ in PACKINGS), 
 SUFFIXES = re.compile(r"(\.(gz|xz|lzma|bz2|zst|zstd))+$")  # of packed files
 JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|ldjson|jl)(\.\d+)?$")
 TABLE = re.compile(r"\.(csv|tsv|tab|psv)$")
-END = r"<\|end_?of_?text\|>|^\s*(?:</s>|<eos>|<EOS>)\s*$"  # marks at the end of a document, for GPT and others
-END_WORDS = ("<|end", "</s>", "<eos>", "<EOS>")  # one of them is in each mark; they are found much faster
-AT_AN_EDGE = re.compile(rf"^(?:{END})|(?:{END})\s*$", re.MULTILINE)  # of a line: not in prose about such marks
 TEXT = "set --format text if it is meant as text"
 
 STRING = r'"(?:[^"\\]|\\.)*"'
@@ -86,7 +84,7 @@ def form(head: bytes, path: str) -> str:
     if text and JSON_LINES.search(name):
         return "jsonl"  # whose reader names the line that is not JSON
     _refuse_literals(text, path)
-    if any(mark in text for mark in END_WORDS) and AT_AN_EDGE.search(text):
+    if end_marks.end_documents(text):
         return "endoftext"
     if (text and TABLE.search(name)) or _is_table(text, len(head) == HEAD_BYTES):
         raise command.UserError(
@@ -147,6 +145,11 @@ def _markup(text: str, path: str) -> str:
     is_html = name.lower() in HTML or "<!doctype html" in before.lower()
     is_declared = "<?xml" in before or "<!doctype" in before.lower()  # a comment alone may begin a page of Markdown
     if is_html or is_declared or (name and len(CLOSING.findall(text)) * CHARS_PER_TAG > len(text)):
+        if name == "s" and end_marks.ANY.search(text):
+            raise command.UserError(
+                f"{path} has <s> and </s> around its texts: set --format endoftext if each is a document, or take them "
+                f"out by sed -E 's,</?s>,,g' OLD > NEW, or {TEXT}"
+            )
         kind = "HTML" if is_html else f"XML or HTML with the element <{name}>" if name else "XML"
         raise command.UserError(f"{path} is {kind}, and not a MediaWiki dump: extract its text, or {TEXT}")
     return ""

@@ -32,6 +32,7 @@ class Counts:
     lost_characters: int = 0  # U+FFFD that was in the text already, from an earlier conversion
     html_entities: int = 0  # in the text that was read, such as &nbsp;
     html_tags: int = 0  # such as <p>
+    end_marks: int = 0  # such as <|endoftext|>, that are left in the text
     escaped_breaks: int = 0  # line breaks that are spelled, as a backslash and an n
     garbled: int = 0  # places where UTF-8 was once decoded as CP1252, such as Ã¼ for ü
     cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
@@ -58,6 +59,7 @@ REPORTED = (
     "lost_characters",
     "html_entities",
     "html_tags",
+    "end_marks",
     "escaped_breaks",
     "garbled",
     "cut_documents",
@@ -96,6 +98,10 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{number:,} HTML entities such as &amp; are in the text: unescape them unless they are meant")
     if number := count["html_tags"]:
         sentences.append(f"{number:,} HTML tags such as <p> are in the text: extract the text from HTML first")
+    if number := count["end_marks"]:
+        sentences.append(
+            f"{number:,} marks such as <|endoftext|> are in the text: set --format endoftext if they end documents"
+        )
     if number := count["escaped_breaks"]:
         sentences.append(f"{number:,} line breaks are spelled \\n in the text: replace them by line breaks")
     if number := count["garbled"]:

@@ -4,14 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 import io
 import itertools
 import json
-import re
 from typing import Any
 
 from bert_tpu.core import command
-from bert_tpu.readers import content, decoding, mediawiki, wikiextractor
+from bert_tpu.readers import decoding, end_marks, mediawiki, wikiextractor
 from bert_tpu.readers.decoding import Counts
 
-END = re.compile(content.END)
 NAMED = 8  # keys in an error
 RECORD_BYTES = 64 << 20  # of a JSON line at most: it must be parsed whole
 
@@ -29,13 +27,17 @@ def _one(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | N
 
 
 def _end_of_text(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
-    """A document ends at each mark, and at no blank line."""
+    """A document ends at each mark, and at no blank line. A mark of its beginning is left out."""
+    begins = True
     for _, line in decoding.lines(file, path, counts):
-        for i, part in enumerate(END.split(line)):
+        for i, part in enumerate(end_marks.split(line)):
             if i:
+                begins = True
                 yield None
-            if part.strip():
-                yield part
+            text = end_marks.OPENING.sub("", part, count=1) if begins and "<" in part else part
+            if text.strip():
+                begins = False
+                yield text
     yield None
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+from bert_tpu.readers import end_marks
 from bert_tpu.readers.decoding import Counts
 
 ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});")
@@ -20,6 +21,8 @@ def count(text: str, counts: Counts) -> None:
         counts.html_entities += len(ENTITY.findall(text))
     if "<" in text:
         counts.html_tags += len(TAG.findall(text))
+        if any(word in text for word in end_marks.WORDS):
+            counts.end_marks += len(end_marks.ANY.findall(text))
     if "\\" in text:
         counts.escaped_breaks += len(BREAK.findall(text))
     if "Ã" in text or "â" in text:

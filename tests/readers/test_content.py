@@ -87,14 +87,28 @@ def test_extracts_with_leading_spaces_are_recognised(tmp_path):
 
 
 def test_marks_of_the_end_of_a_text_end_documents_and_blank_lines_do_not(tmp_path):
-    ends = ("<|endoftext|>\n", "\n<|end_of_text|>\n", "\n </s>\n", "\n<eos>\r\n", "<|endoftext|>\nTitle\n")
+    ends = (
+        "<|endoftext|>\n", "\n<|end_of_text|>\n", "\n </s>\n", "\n<eos>\r\n", "<|endoftext|>\nTitle\n", "<|endoftext|>",
+        " <|endoftext|> ", " </s>\n", "</s>\n", "</s>", " <eos> ", "<|endoftext|><|startoftext|>", "</s><s>",
+        "\n</s>\n<s>\n",
+    )  # fmt: skip
     for end in ends:
         texts = [text.replace("\n", "\n\n") for text in DOCUMENTS]
         (tmp_path / "a.txt").write_text(end.join([*texts, ""]))
         expected = [text if not i or "T" not in end else f"Title\n{text}" for i, text in enumerate(DOCUMENTS)]
-        assert read(tmp_path / "a.txt")[0][:3] == expected
+        assert [text.strip() for text in read(tmp_path / "a.txt")[0][:3]] == expected
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a\n<|endoftext|>\nb"}) + "\n")
     assert read(tmp_path / "a.jsonl")[1].forms == {"jsonl": 1}
+
+
+def test_marks_that_are_left_in_the_text_are_counted(tmp_path):
+    (tmp_path / "a.txt").write_text("A long text. " * 6000 + "\n\nIt ends.</s>Another begins.\n\nAnd <eos> it ends.")
+    assert read(tmp_path / "a.txt")[1].end_marks == 2
+    (tmp_path / "a.txt").write_text("<s> One text. </s>\n<s> Another. </s>\n")
+    assert "set --format endoftext if each is a document" in complaint(tmp_path / "a.txt")
+    assert read(tmp_path / "a.txt", "endoftext")[0] == ["One text. ", "Another. "]
+    (tmp_path / "a.txt").write_text("one text </s>\nanother </s>\n")
+    assert read(tmp_path / "a.txt")[0] == ["one text ", "another "]
 
 
 def test_the_report_says_how_many_files_were_read_in_which_format(tmp_path):
@@ -222,7 +236,9 @@ PLAIN_TEXTS = [
     "{{Infobox}} is a template.", "{ a, b } is a set.", "{name}, good morning.", '{"a" is a string} of C.',
     "{\\bf Bold} in TeX.", "[Illustration]\n\nChapter 1", "[1] First note.", "[[Link]] of a wiki.", "[{first}] of all",
     '["What?"] he said.', '["What," he said, "is this?"]', '"Hello," he said.', '"Hello."',
-    "GPT-2 has <|endoftext|> as a mark.", "<3 you", "<alice> hi\n<bob> hi", "<unk> is a token.", "< 5 apples",
+    "GPT-2 has <|endoftext|> as a mark.", "It ends (`<|endoftext|>`).\n\nMore.", "Its mark is </s>\n\nMore.",
+    "Words are <s>struck out</s>\nand <s>again</s>\n\nMore.",
+    "<3 you", "<alice> hi\n<bob> hi", "<unk> is a token.", "< 5 apples",
     "<!-- A licence. -->\n# Title\n\nMarkdown.", "# Title\n" * 9 + "a\tb\n" * 4,
     "From here on,\nNote: nothing.\n", "1\n00 --> 1", "b'x'\n" * 4,
     "<bob@example.org> wrote:", '"A quotation."\n' * 9,
