@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterator, Sequence
 import fnmatch
-import glob
 import io
 import os
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from bert_tpu.core import command, storage
-from bert_tpu.readers import archives, arrow, binary, content, formats, hub, parquet, suspicions, tfds
+from bert_tpu.readers import archives, arrow, binary, content, formats, globs, hub, parquet, suspicions, tfds
 from bert_tpu.readers.decoding import Counts
 
 FORMATS = ("auto", *formats.READERS)
@@ -97,13 +96,7 @@ def find(patterns: list[str]) -> list[Source]:
         if storage.is_bucket(pattern):
             matched |= {source.path: source for source in _in_bucket(pattern)}
             continue
-        matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
-        if missing := [path for path in matches if not os.path.exists(path)]:
-            raise command.UserError(f"{missing[0]} is a link to a file that does not exist; correct or delete it")
-        files = [os.path.normpath(path) for path in sorted(matches) if os.path.isfile(path)]
-        if not files:
-            raise command.UserError(f"no file matches the input {pattern!r}; check it (for a directory give 'DIR/*')")
-        for path in files:
+        for path in globs.find(pattern):
             stat = os.stat(path)
             matched.setdefault(os.path.realpath(path), Source(path, stat.st_size, stat.st_mtime_ns))
     return sorted(matched.values())

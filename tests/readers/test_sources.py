@@ -61,6 +61,29 @@ def test_globs_find_each_file_once_in_a_stable_order(tmp_path, monkeypatch):
         sources.find([*patterns, f"{tmp_path}/nothing*"])
 
 
+def test_a_path_that_names_no_file_says_what_to_give(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("part [1]/x.txt", "deep/a/b/y.txt", "deep/c/z.txt", "part 1/w.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+    os.mkfifo(tmp_path / "pipe")
+    for pattern, name in (("~/part*/w.txt", "part 1/w.txt"), ("~/deep/c/*", "deep/c/z.txt")):
+        assert [source.path for source in sources.find([pattern])] == [str(tmp_path / name)]
+    (tmp_path / "part 1" / "w.txt").unlink()
+    assert [source.path for source in sources.find([f"{tmp_path}/part [1]/*"])] == [str(tmp_path / "part [1]/x.txt")]
+    for pattern, advice in (
+        ("deep/*", "give '{}/deep/**/*'"), ("deep", "give '{}/deep/**/*'"), ("deep/c/", "give '{}/deep/c/*'"),
+        ("part [1]", "give '{}/part [1]/*'"), ("empty/*", "no file lies in them"), ("pipe", "pipe is a stream"),
+    ):  # fmt: skip
+        with pytest.raises(command.UserError) as error:
+            sources.find([f"{tmp_path}/{pattern}"])
+        assert advice.format(tmp_path) in str(error.value)
+    for pattern in ("-", "/dev/stdin"):
+        with pytest.raises(command.UserError, match=f"the input {pattern} is a stream, and .* write it to a file"):
+            sources.find([pattern])
+
+
 def test_a_name_that_is_not_utf8_is_read_and_can_be_printed_and_written(tmp_path, monkeypatch):
     path = os.path.join(os.fsencode(tmp_path), b"caf\xe9.txt")
     with open(path, "wb") as file:
