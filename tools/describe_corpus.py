@@ -18,7 +18,6 @@ with command.imports():
     from bert_tpu.corpus import assemble, lockfile, store, worker
     from bert_tpu.data import corpus_stats
     from bert_tpu.pretrain import pretraining
-    from bert_tpu.readers import decoding
     from bert_tpu.tokenizer import vocab
     from configs import fast
 
@@ -82,12 +81,15 @@ def lines(
     yield f"unigram entropy {lock.unigram_entropy:.3f} nats"
     yield from filter(None, (lockfile.sentence_summary(content), lock.pair_warning and f"warning: {lock.pair_warning}"))
 
-    yield from decoding.report(content)
+    yield from lockfile.reading_report(content)
 
     yield "\ncleaning"
     for reason in (*worker.COUNTS, *assemble.REASONS.values()):
         yield f"  {reason.replace('_', ' '):42}{content['cleaning'].get(reason, 0):>12,}"
         yield from (f"      {' '.join(text.split())[:100]}" for text in content["samples"].get(reason, ()))
+
+    removed = lockfile.markup_removed(content)
+    yield f"  {'characters of markup removed':42}{removed:>12,}"
 
     yield f"\n{'lengths in tokens':24}" + "".join(f"{f'{q:.0%}':>9}" for q in QUANTILES)
     for label, histogram in (("documents", stats.document_tokens), ("sentences", stats.sentence_tokens)):

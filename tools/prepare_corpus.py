@@ -17,7 +17,7 @@ with command.imports():
     from etils import epath
 
     from bert_tpu.corpus import clean, lockfile, prepare, store, worker
-    from bert_tpu.readers import decoding, sources
+    from bert_tpu.readers import sources
     from bert_tpu.tokenizer import vocab
 
 
@@ -109,7 +109,7 @@ def main() -> None:
             f"sentences {part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
         )
     print(lockfile.sentence_summary(lock.content))
-    for sentence in decoding.report(lock.content):
+    for sentence in lockfile.reading_report(lock.content):
         print(sentence)
     print(f"cleaning: {lockfile.cleaning_summary(lock.content) or 'nothing to do'}")
     if lock.content["heldout"]["texts"] < 2:

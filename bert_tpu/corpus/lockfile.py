@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_tpu.core import command, json_files, storage
 from bert_tpu.corpus import assemble, input_units, store, worker
-from bert_tpu.readers import decoding
+from bert_tpu.readers import decoding, wiki_markup
 
 
 def write(
@@ -31,17 +31,22 @@ def write(
     cleaning: collections.Counter[str] = collections.Counter()
     samples = dict(assembled.samples)
     read: collections.Counter[int] = collections.Counter()
+    markup: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for part in parts:
         record = json_files.read(worker.record_path(out, part), remedy=f"delete {out}")
         cleaning.update(record["counts"])
         read.update({int(source): documents for source, documents in record["read"].items()})
+        for source, numbers in record.get("markup", {}).items():
+            markup[int(source)].update(numbers)
         for reason, texts in record["samples"].items():
             samples[reason] = (samples.get(reason, []) + texts)[: worker.SAMPLES]
     content = plan | {
         **decoding.add(unit_counts),
         "cleaning": {name: cleaning[name] for name in worker.COUNTS} | assembled.counts,
         "samples": samples,
-        "by_source": [{"read": read[i]} | source for i, source in enumerate(assembled.by_source)],
+        "by_source": [
+            {"read": read[i]} | source | dict(markup.get(i, {})) for i, source in enumerate(assembled.by_source)
+        ],
     }
     for split in store.SPLITS:
         shards = assembled.shards[split]
@@ -64,6 +69,8 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
         problem, needed = "the input holds no text", "files with text"
         if any(content["cleaning"][reason] for reason in ("other_language", "short_documents", "test_documents")):
             problem, needed = f"the options leave nothing of the input ({cleaning_summary(content)})", "other options"
+        elif lost := losses(content):
+            raise command.UserError(f"{lost[0][0]}; delete {out}, and {lost[0][1]}")
         elif any(content[name] for name in decoding.PAGES):
             problem = f"no page of the input is an article with text ({decoding.report(content)[-1]})"
         raise command.UserError(f"{problem}; delete {out} and try {needed}")
@@ -78,7 +85,34 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
 
 def cleaning_summary(content: dict[str, Any]) -> str:
     """Returns in words how many documents were changed or left out, from corpus.json's content; "" if none were."""
-    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in content["cleaning"].items() if count)
+    counts = content["cleaning"] | {"characters_of_markup_removed": markup_removed(content)}
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count)
+
+
+def markup_removed(content: dict[str, Any]) -> int:
+    """Returns how many characters of wikis' markup were removed, from corpus.json's content."""
+    total = _markup(content)
+    return total["markup_characters"] - total["prose_characters"]
+
+
+def reading_report(content: dict[str, Any]) -> list[str]:
+    """Sentences for a person about what was read, from corpus.json's content; warnings at the end."""
+    warnings = [f"warning: {problem}: {remedy}" for problem, remedy in losses(content)]
+    return [*decoding.report(content), *wiki_markup.report(_markup(content)), *warnings]
+
+
+def losses(content: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns why nearly all the text of some sources is lost, and what to do, as wiki_markup.losses does."""
+    paths = [source["path"] for source in content["sources"]]
+    return wiki_markup.losses(list(zip(paths, content["by_source"], strict=True)))
+
+
+def _markup(content: dict[str, Any]) -> collections.Counter[str]:
+    """Returns the sum of the counts of markup over all sources."""
+    total: collections.Counter[str] = collections.Counter()
+    for source in content["by_source"]:
+        total.update({name: source.get(name, 0) for name in wiki_markup.COUNTS})
+    return total
 
 
 def _statistics(lock: store.Lock) -> dict[str, float | int]:

@@ -13,7 +13,7 @@ import tokenizers
 
 from bert_tpu.core import command
 from bert_tpu.corpus import clean, contamination, language_notes, store, worker, wrapping
-from bert_tpu.readers import sources
+from bert_tpu.readers import sources, wiki_markup
 from bert_tpu.tokenizer import encoding, normalization
 
 CHECKED = 4  # sources that are checked; one on the Hub costs seconds
@@ -58,6 +58,7 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
     Raises UserError for plain text without blank lines, which would be one document, and whatever reading raises.
     """
     wrapped, paragraphs, plains = "", "", []
+    markup: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for number in _checked(files):
         documents = list(_beginning(files[number], number, options))
         if sources.form(files[number], options.format) == "text":
@@ -67,9 +68,12 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
                 wrapped = wrapped or files[number].path
             elif _are_paragraphs(documents, options):
                 paragraphs = paragraphs or files[number].path
-        plains += [document.plain() for document in documents]
+        for document in documents:
+            plains.append(document.plain())
+            if document.is_markup:
+                markup[files[number].path].update(wiki_markup.count(document.text, plains[-1]))
     sight = _look(plains, options, encoder)
-    warnings = []
+    warnings = [f"{problem}: {remedy}" for problem, remedy in wiki_markup.losses(list(markup.items()))]
     if wrapped:
         warnings.append(
             f"the lines of {wrapped} are wrapped, and each of its paragraphs is a document, because blank lines end "

@@ -24,7 +24,7 @@ import safetensors.numpy
 
 from bert_tpu.core import storage
 from bert_tpu.corpus import clean, contamination, duplicates, selection, store
-from bert_tpu.readers import sources
+from bert_tpu.readers import sources, wiki_markup
 from bert_tpu.tokenizer import encoding, vocab
 
 BATCH_CHARS = 1 << 18  # characters of the documents that are encoded at once: bounds a worker's memory
@@ -58,12 +58,21 @@ class Options(NamedTuple):
 
 
 class Tally:
-    """Counts of a part by name, documents read by source, and samples of the text that is left out by reason."""
+    """Counts of a part by name, documents and markup read by source, and samples of the text left out by reason."""
 
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
         self.read: collections.Counter[int] = collections.Counter()
         self.samples: dict[str, list[str]] = collections.defaultdict(list)
+        self.markup: dict[int, collections.Counter[str]] = {}
+
+    def read_document(self, document: sources.Document, plain: str) -> None:
+        """Counts a document that was read, and its markup. plain: its text without markup."""
+        self.read[document.source] += 1
+        if document.is_markup:
+            self.markup.setdefault(document.source, collections.Counter()).update(
+                wiki_markup.count(document.text, plain)
+            )
 
     def leave_out(self, reason: str, count: int, texts: Iterable[str]) -> None:
         """Counts documents or sentences that are left out and stores the beginnings of the first few of `texts`."""
@@ -147,7 +156,7 @@ def write(out: str, part: str, documents: list[sources.Document], options: Optio
         arrays["sketches"] = duplicates.sketches(shard, arrays["hash"])
         arrays["bands"] = duplicates.bands(arrays["sketches"])
     storage.write_bytes(arrays_path(out, part), safetensors.numpy.save(arrays))
-    record = {"counts": tally.counts, "read": tally.read, "samples": tally.samples}
+    record = {"counts": tally.counts, "read": tally.read, "markup": tally.markup, "samples": tally.samples}
     storage.write_bytes(record_path(out, part), storage.json_bytes(record))
 
 
@@ -212,8 +221,8 @@ def _encode(
     """Yields each document that is not empty after cleaning, and the ids of each sentence that has any."""
     batch, texts, chars = [], [], 0
     for i, document in enumerate(documents):
-        tally.read[document.source] += 1
         plain = document.plain()
+        tally.read_document(document, plain)
         document_sentences, changes = clean.to_sentences(
             plain, options.normal_form, options.keep_licence, options.language
         )

@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from bert_tpu.corpus import lockfile
 from bert_tpu.hardware import chips, energy
 from bert_tpu.monitoring import hours, versions
 from bert_tpu.readers import tfds
@@ -122,7 +123,7 @@ def training_data(run: evidence.Evidence) -> str:
     if run.lock:
         content = run.lock.content
         train, heldout = content["train"], content["heldout"]
-        cleaning = ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in content["cleaning"].items() if n)
+        cleaning = lockfile.cleaning_summary(content)
         lines += [
             f"- {train['documents']:,} documents, {train['sentences']:,} sentences, {train['tokens']:,} tokens, "
             f"{train['unknown_share']:.2%} of them [UNK]",

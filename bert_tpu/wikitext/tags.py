@@ -19,6 +19,7 @@ NO_PROSE = {
     "mapframe", "maplink", "templatestyles", "templatedata", "inputbox", "categorytree", "includeonly", "tabber",
     "infobox",
     "dynamicpagelist", "youtube", "verbatim", "html", "chart", "indicator", "phonos", "quiz", "charinsert", "listen",
+    "dpl",
 }  # fmt: skip
 FORMULAS = {"math", "chem", "ce"}
 EXTENSIONS = NO_PROSE | FORMULAS | {"nowiki"}
@@ -29,7 +30,8 @@ NESTED = re.compile(r"<ref[\s>]", re.IGNORECASE)
 DROPPED = {"table", "ul", "ol", "dl", "style", "rt", "rp", "rtc", "del", "strike", "s"}  # HTML elements without prose
 ITEMS = {"li", "dt", "dd"}
 BLOCKS = {
-    "br", "hr", "p", "div", "center", "blockquote", "poem", "h1", "h2", "h3", "h4", "h5", "h6", "caption", "tr", "td",
+    "br", "hr", "p", "div", "center", "blockquote", "poem", "verse", "option", "aside",
+    "h1", "h2", "h3", "h4", "h5", "h6", "caption", "tr", "td",
     "th",
 }  # fmt: skip
 HEADINGS = {"h1", "h2", "h3", "h4", "h5", "h6"}
@@ -43,6 +45,8 @@ INLINE = {
 }  # fmt: skip
 NAMES = DROPPED | ITEMS | BLOCKS | INLINE | EXTENSIONS
 TAG = re.compile(rf"<(/?)\s*({'|'.join(sorted(NAMES, key=len, reverse=True))})(?![\w-])([^<>]*)>", re.IGNORECASE)
+OTHER = re.compile(r"<(/?)([A-Za-z][\w-]{0,40}|(?<=/))([\s|][^<>]{0,500}?)?(/?)>")
+ATTRIBUTE = re.compile(r"\s+[\w:-]+\s*=|\|")
 HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 
 GREEK = """
@@ -119,7 +123,25 @@ def formula(tex: str) -> str:
 
 
 def without_tags(markup: str) -> str:
-    """Returns markup without HTML's tags. Tables, lists and hidden elements go as a whole."""
+    """Returns markup without tags. HTML's tables, lists and hidden elements go as a whole; of others the words stay."""
+    return _without_others(_without_html(markup))
+
+
+def _without_others(markup: str) -> str:
+    """Returns markup without tags of other names, which extensions of a wiki define. `<name>` alone may be prose."""
+    tags = list(OTHER.finditer(markup))
+    if not tags:
+        return markup
+    closed = {tag[2].lower() for tag in tags if tag[1]}
+
+    def kept(tag: re.Match[str]) -> str:
+        has_attributes = tag[3] is not None and ATTRIBUTE.match(tag[3]) is not None
+        return REMOVED if tag[1] or tag[4] or has_attributes or tag[2].lower() in closed else tag[0]
+
+    return OTHER.sub(kept, markup)
+
+
+def _without_html(markup: str) -> str:
     tags = list(TAG.finditer(markup))
     if not tags:
         return markup

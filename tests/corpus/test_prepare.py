@@ -289,6 +289,36 @@ def test_the_error_names_options_that_leave_out_all_text(tmp_path):
         small(tmp_path, document(0) + "\n\n" + document(1), min_tokens=10**6)
 
 
+def dump(*pages: str) -> str:
+    return "<mediawiki>" + "".join(
+        f"<page><title>T</title><revision><text>{page}</text></revision></page>" for page in pages
+    ) + "</mediawiki>"  # fmt: skip
+
+
+def test_the_markup_that_is_removed_is_counted_and_a_wiki_that_loses_nearly_all_is_named(tmp_path):
+    pages = [f"{document(i)[:60]} &lt;odd&gt;\n" + "* A quotation of some words.\n" * 40 for i in range(40)]
+    lock = small(tmp_path, dump(*pages), heldout=0.3)
+    [source] = lock.content["by_source"]
+    assert source["markup_articles"] == 40
+    assert source["transcluded"] == 0
+    assert source["prose_characters"] < 0.1 * source["markup_characters"]
+    removed = source["markup_characters"] - source["prose_characters"]
+    assert f"characters of markup removed {removed:,}" in lockfile.cleaning_summary(lock.content)
+    lines = lockfile.reading_report(lock.content)
+    assert any("are prose and stay; 40 brackets and tags are left in it" in line for line in lines)
+    assert "because lists, tables and templates are removed" in lines[-1]
+    shutil.rmtree(tmp_path / "out")
+    assert len(lockfile.reading_report(small(tmp_path, document(0) + "\n\n" + document(1), heldout=0.3).content)) == 1
+
+
+def test_the_error_about_a_wiki_without_prose_says_why(tmp_path):
+    with pytest.raises(command.UserError, match=r"lists, tables and templates are removed.*; delete .*, and extract"):
+        small(tmp_path, dump("# A meaning of words.\n" * 60))
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(command.UserError, match=r"100% of the articles of .* take their text from other pages"):
+        small(tmp_path, dump("&lt;pages index=A from=1 to=2 /&gt;", "&lt;pages index=A from=3 to=4 /&gt;"))
+
+
 def test_a_mix_without_a_matching_source_is_refused_before_the_work(tmp_path):
     with pytest.raises(command.UserError, match=r"no source is left for '\*none\*'"):
         small(tmp_path, document(0), mix=("*none*=2",))

@@ -122,6 +122,34 @@ def test_a_word_that_no_vocabulary_has_is_no_reason_for_another_vocabulary(tmp_p
     assert preview.check(files, worker.Options(), encoding.Encoder(vocab.Vocab(pieces, False))) == []
 
 
+def wiki(text, count=20):
+    """A dump of `count` equal pages."""
+    page = f"<page><title>T</title><revision><text>{text}</text></revision></page>"
+    return f"<mediawiki>{page * count}</mediawiki>"
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (
+            "A writer.\n" + "* A quotation of some words.\n" * 20,
+            "only 1.5% of the characters of {} are prose, because lists",
+        ),
+        ("# A meaning of some words.\n" * 20, "only 0.0% of the characters of {} are prose, because lists"),
+        (
+            "{{header}}\n&lt;pages index='A.djvu' from=1 to=9 /&gt;",
+            "100% of the articles of {} take their text from other",
+        ),
+        ("{{header}}\n" + "Words of prose. " * 9 + "&lt;ref&gt;note&lt;/ref&gt;", None),
+    ],
+)
+def test_a_wiki_whose_text_is_not_in_its_prose_is_named(tmp_path, page, message):
+    warnings = check(tmp_path, wiki(page), "wiki.xml")
+    named = [line for line in warnings if "characters of" in line or "articles of" in line]
+    assert len(named) == (message is not None)
+    assert message is None or named[0].startswith(message.format(tmp_path / "wiki.xml"))
+
+
 def test_text_whose_sentences_nothing_splits_is_named(tmp_path):
     draw = random.Random(0)
     lao = ["".join(draw.choices("ກຂຄງຈສຊຍດຕ ", k=1200)) for _ in range(2 * preview.FEW)]

@@ -162,6 +162,11 @@ def test_where_markup_is_not_closed_it_goes_and_the_words_stay(markup, words):
         ("<includeonly>a</includeonly><onlyinclude>B</onlyinclude> <section begin=x />C<section end=x />", "B C"),
         ("-{zh:A}- -{R|b}- -{c}- -{-|zh:d}- -{H|zh:e}- x-{{nowrap|f}} -{sr-ec:Г;sr-el:G}-", "A b c x-f G"),
         ("__NOTOC__ __init__ __БЕЗ_ОГЛАВЛЕНИЯ__ __toc__a", "__init__ a"),
+        ('a <pages index=B from=1 /> b <lst/> c <tvar|1>d</> <tabs><tab name=x>e</tab></tabs> <abc>f</abc> <ab c="d">g',
+         "a b c d e f g"),
+        ("a <grin> <stdio.h> vector<int> n <m and k=3> <nowiki><abc/></nowiki>",
+         "a <grin> <stdio.h> vector<int> n <m and k=3> <abc/>"),
+        ("<verse>A\nb</verse><choose><option>c</option><option>d</option></choose> <DPL>e</DPL>", "A\nb\nc\nd"),
         (" a b\n----\n----c\n=d=\n== e\n|f\n!g", "a b\nc\n!g"),
     ],
 )  # fmt: skip
