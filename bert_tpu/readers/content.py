@@ -8,7 +8,7 @@ import os
 import re
 
 from bert_tpu.core import command
-from bert_tpu.readers import end_marks
+from bert_tpu.readers import end_marks, wikitext
 
 HEAD_BYTES = 1 << 16  # of a file, and of its unpacked content, that decide
 PACKINGS = (
@@ -36,17 +36,24 @@ ROOT = re.compile(r"<([A-Za-z][\w:.-]*)(?=[\s/>])")
 HTML = ("html", "head", "body")
 CLOSING = re.compile(r"</[A-Za-z][\w:.-]*\s*>")
 CHARS_PER_TAG = 1000  # of XML, at most; a text may begin with a tag
+FIELD = r"[A-Za-z][\w-]*:.*(?:\r?\n[ \t]+\S.*)*"  # of a mail's header
 BEGINNINGS = (
     (r"\{\\rtf", "an RTF document", "save it as plain text"),
     (r"version https://git-lfs", "not the file but Git LFS's pointer to it", "fetch the file by git lfs pull"),
     (r"WARC/", "a web archive (WARC)", "extract its text, for example by trafilatura"),
     (r"%YAML", "YAML", "write its text as JSON lines"),
     (r"WEBVTT\b|\d+\r?\n\d\d:\d\d:\d\d[,.]\d{3} -->", "a file of subtitles", "extract their words"),
-    (r"From \S+ .*(\r?\n[A-Z][\w-]+: .*)+\r?\n\r?\n", "a mailbox", "write each mail's text as a JSON line"),
+    (rf"From \S+ .*(\r?\n{FIELD})+\r?\n\r?\n", "a mailbox", "write each mail's text as a JSON line"),
+    (
+        rf"(?=({FIELD}\r?\n)*(?i:Message-ID|From):)(?=({FIELD}\r?\n)*(?i:Date|Subject):)({FIELD}\r?\n)+(\r?\n|$)",
+        "a mail with its headers",
+        "write the mails' texts as JSON lines, for example by Python's email and mailbox",
+    ),
     (r"-- (MySQL|MariaDB) dump|/\*M!999999", "an SQL dump", "give the dump of articles, pages-articles"),
     # The place of a stream, the number of a page and its title.
     (r"(\d+:\d+:[^\n]+\n){5}", "the index of a multistream dump", "leave it out"),
 )
+QUOTED = re.compile(r"=[C-F][\dA-F]=[89AB][\dA-F]")  # a character in quoted-printable
 BYTES = re.compile(r"""b(["']).*\1\s*""")  # a line
 ROWS, CELL = 5, re.compile(r"[^\W\d][\w .-]{0,40}")  # rows that make a table, and the form of a column's name
 
@@ -86,6 +93,8 @@ def form(head: bytes, path: str) -> str:
     _refuse_literals(text, path)
     if end_marks.end_documents(text):
         return "endoftext"
+    if wikitext.FORM.search(head.decode(errors="replace")):
+        return "wikitext"
     if (text and TABLE.search(name)) or _is_table(text, len(head) == HEAD_BYTES):
         raise command.UserError(
             f"{path} is a table: write one of its columns as JSON lines, an object with a 'text' in each, or as plain "
@@ -118,7 +127,9 @@ def _is_json_lines(text: str, path: str) -> bool:
 
 
 def _refuse_literals(text: str, path: str) -> None:
-    """Raises UserError if each line is a string of JSON, or bytes in Python's notation."""
+    """Raises UserError for mail's encoding, and if each line is a string of JSON, or bytes in Python's notation."""
+    if len(QUOTED.findall(text)) >= ROWS:
+        raise command.UserError(f"{path} is quoted-printable: decode it by python -m quopri -d OLD > NEW, or {TEXT}")
     lines = [line for line in text.split("\n")[:-1] if line.strip()]
     if len(lines) < ROWS:
         return

@@ -33,6 +33,7 @@ class Counts:
     html_entities: int = 0  # in the text that was read, such as &nbsp;
     html_tags: int = 0  # such as <p>
     end_marks: int = 0  # such as <|endoftext|>, that are left in the text
+    unknown_words: int = 0  # <unk> in the place of a word, from an earlier tokenization
     escaped_breaks: int = 0  # line breaks that are spelled, as a backslash and an n
     garbled: int = 0  # places where UTF-8 was once decoded as CP1252, such as Ã¼ for ü
     cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
@@ -60,6 +61,7 @@ REPORTED = (
     "html_entities",
     "html_tags",
     "end_marks",
+    "unknown_words",
     "escaped_breaks",
     "garbled",
     "cut_documents",
@@ -102,6 +104,8 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"{number:,} marks such as <|endoftext|> are in the text: set --format endoftext if they end documents"
         )
+    if number := count["unknown_words"]:
+        sentences.append(f"{number:,} times the text has <unk> in place of a word: take the raw form of the data")
     if number := count["escaped_breaks"]:
         sentences.append(f"{number:,} line breaks are spelled \\n in the text: replace them by line breaks")
     if number := count["garbled"]:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from bert_tpu.core import command
-from bert_tpu.readers import decoding, end_marks, mediawiki, wikiextractor
+from bert_tpu.readers import decoding, end_marks, mediawiki, wikiextractor, wikitext
 from bert_tpu.readers.decoding import Counts
 
 NAMED = 8  # keys in an error
@@ -123,6 +123,7 @@ READERS: dict[str, Reader] = {
     "jsonl": jsonl,
     "wiki": wikiextractor.texts,
     "mediawiki": mediawiki.texts,
+    "wikitext": wikitext.texts,
 }
 
 

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from bert_tpu.core import command, storage
-from bert_tpu.readers import archives, arrow, binary, content, formats, globs, hub, parquet, suspicions, tfds
+from bert_tpu.readers import archives, arrow, binary, content, formats, globs, hub, parquet, suspicions, tfds, wikitext
 from bert_tpu.readers.decoding import Counts
 
 FORMATS = ("auto", *formats.READERS)
 HELP = (
     "text: a paragraph a line, blank lines between documents; file: a document a file; "
     "endoftext: <|endoftext|> between documents; jsonl: "
-    "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; auto: by the file's beginning"
+    "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; wikitext: WikiText-103; "
+    "auto: by the file's beginning"
 )
 COLUMN_HELP = "the key of JSON lines, or the column of Parquet and Arrow files, that holds the text (default: text)"
 CHECKED = 1000  # files, which take about a second
@@ -161,7 +162,9 @@ def _read(source: Source, counts: Counts, text_format: str, column: str) -> tupl
         return "tfds", formats.texts(tfds.texts(source.path), source.path, counts)
     kind = _kind(source, text_format)
     if kind.form in COLUMNAR and (kind.form == "parquet" or source.share == WHOLE):
-        return kind.form, formats.texts(_column(source, kind, column), source.path, counts)
+        are_lines, texts = wikitext.rows(_column(source, kind, column))
+        read = wikitext.from_rows if are_lines else formats.texts
+        return kind.form, read(texts, source.path, counts)
     if source.share != WHOLE:
         raise command.UserError(f"{source.path} is not a Parquet file: rename it")
     return kind.form, _file(source, counts, kind, column)

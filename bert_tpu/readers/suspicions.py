@@ -21,6 +21,7 @@ def count(text: str, counts: Counts) -> None:
         counts.html_entities += len(ENTITY.findall(text))
     if "<" in text:
         counts.html_tags += len(TAG.findall(text))
+        counts.unknown_words += text.count("<unk>")
         if any(word in text for word in end_marks.WORDS):
             counts.end_marks += len(end_marks.ANY.findall(text))
     if "\\" in text:

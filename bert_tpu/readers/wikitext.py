@@ -1,0 +1,60 @@
+"""WikiText-2 and WikiText-103: articles in one file of lines, or a line a row, with tokens apart by spaces.
+
+A title is ` = Title = `, a heading within an article ` = = Heading = = `; both are removed, like headings in a dump.
+Hyphens, commas and points within words are ` @-@ `, ` @,@ ` and ` @.@ `. Other punctuation stays apart by spaces, which
+changes nothing for WordPiece. https://arxiv.org/abs/1609.07843
+"""
+
+from collections.abc import Iterable, Iterator
+import io
+import itertools
+import re
+
+from bert_tpu.readers import decoding
+from bert_tpu.readers.decoding import Counts
+
+FORM = re.compile(r"^ (?:= )+[^=\n].* (?:= ?)+\r?$", re.MULTILINE)  # a heading; wikis' own have no spaces around them
+HEADING = re.compile(r"\s*((?:= )+)[^=\n].* =\s*")
+JOINED = re.compile(r" *@([-,.])@ *")
+PEEKED, PEEKED_BYTES = 1000, 1 << 20  # rows of a table that show whether they are lines of such a file
+
+
+def lines(texts: Iterable[str]) -> Iterator[str | None]:
+    """The paragraphs of the articles, None after each. texts: the lines."""
+    for text in texts:
+        heading = HEADING.fullmatch(text) if "=" in text else None
+        if heading and heading[1] == "= ":
+            yield None
+        elif not heading and text.strip():
+            yield JOINED.sub(r"\1", text) if "@" in text else text
+    yield None
+
+
+def texts(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[str | None]:
+    """The paragraphs of the articles in an open file, None after each. path: names the file in errors."""
+    yield from lines(line for _, line in decoding.lines(file, path, counts))
+
+
+def rows(values: Iterator[bytes]) -> tuple[bool, Iterator[bytes]]:
+    """Whether the values of a column are the lines of such a file, and the values."""
+    first, size = [], 0
+    for row in values:
+        first.append(row)
+        size += len(row)
+        if len(first) == PEEKED or size > PEEKED_BYTES:
+            break
+    has_headings = any(FORM.search(row.decode(errors="replace")) for row in first if row.startswith(b" ="))
+    are_lines = has_headings and not any(b"\n" in row.rstrip(b"\n") for row in first)
+    return are_lines, itertools.chain(first, values)
+
+
+def from_rows(values: Iterable[bytes], path: str, counts: Counts) -> Iterator[str | None]:
+    """The paragraphs of the articles whose lines are the values of a column."""
+    decoder = decoding.Decoder(path, counts, "document")
+
+    def decoded() -> Iterator[str]:
+        for number, raw in enumerate(values, start=1):
+            counts.read_bytes += len(raw)
+            yield decoder.decode(raw, number).rstrip("\r\n")
+
+    yield from lines(decoded())

@@ -1,0 +1,46 @@
+"""WikiText's files are articles, also where each line is a row of a table."""
+
+from helpers.text_sources import read
+import pyarrow
+from pyarrow import parquet
+import pytest
+
+from bert_tpu.readers import sources
+
+LINES = [
+    " ", " = A boat = ", " ", " It has a high @-@ speed engine of 1 @,@ 000 kg . ", " = = History = = ", " ",
+    " In 2 @.@ 5 years <unk> built it . ", " ", " = = = Early = = = ", " = Another boat = ", " ", " It sank . ",
+    " a = b = c ",
+]  # fmt: skip
+ARTICLES = [
+    " It has a high-speed engine of 1,000 kg . \n In 2.5 years <unk> built it . ",
+    " It sank . \n a = b = c ",
+]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_between_two_titles_are_an_article(tmp_path, end):
+    (tmp_path / "wiki.train.tokens").write_bytes("".join(line + end for line in LINES).encode())
+    documents, counts = read(tmp_path / "wiki.train.tokens")
+    assert documents == ARTICLES
+    assert (counts.forms, counts.unknown_words) == ({"wikitext": 1}, 1)
+
+
+def test_so_they_are_as_rows_and_other_rows_stay_documents(tmp_path):
+    def written(texts):
+        parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet")
+        return read(tmp_path / "a.parquet")
+
+    documents, counts = written([line + "\n" for line in LINES])
+    assert documents == ARTICLES
+    assert counts.read_bytes == (tmp_path / "a.parquet").stat().st_size
+    assert written(["One text.", "= A = title", " = A title = \nand its text.\nMore."])[0][1] == "= A = title"
+
+
+def test_few_rows_are_looked_at_before_the_first_article(tmp_path, monkeypatch):
+    read_rows = []
+    monkeypatch.setattr(sources, "_column", lambda *_: (read_rows.append(1) or b"x" * 1000 for _ in range(10**4)))
+    parquet.write_table(pyarrow.table({"text": ["a"]}), tmp_path / "a.parquet")
+    documents = sources.documents(sources.find([str(tmp_path / "a.parquet")]), sources.Counts())
+    next(documents)
+    assert len(read_rows) < 1100
