@@ -29,7 +29,7 @@ SOURCES = 10  # sources printed
 def main() -> None:
     """Describes, or only verifies, one corpus."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("dir", help="directory written by tools.prepare_corpus")
+    parser.add_argument("dir", help="directory written by tools.prepare_corpus, or its corpus.json")
     parser.add_argument("--out", metavar="PNG", help="also draw the distributions")
     parser.add_argument("--verify", action="store_true", help="only read every file and compare its hash")
     parser.add_argument(
@@ -65,7 +65,7 @@ def lines(
     """
     content = lock.content
     yield f"corpus {lock.sha256[:12]} in {lock.directory}, of {len(content['sources'])} sources"
-    yield f"\n{'source':44}{'documents':>12}{'left':>12}{'tokens':>16}{'epochs':>8}"
+    yield f"\n{'source':44}{'read':>12}{'kept':>12}{'tokens':>16}{'epochs':>8}"
     for source, counts in list(zip(content["sources"], content["by_source"], strict=True))[:SOURCES]:
         yield (f"{source['path'][-43:]:44}{counts['read']:>12,}{counts['documents']:>12,}{counts['tokens']:>16,}"
                f"{counts['epochs']:>8.3g}")  # fmt: skip
@@ -110,7 +110,7 @@ def lines(
     yield (f"  {f'{n}, packed':<22}{stats.packed_epoch:>20,}{1 - stats.packed_real:>10.1%}   {PACKED.packed_rows} rows "
            f"of configs/fast.py, up to {PACKED.packed_examples} examples in each, "
            f"have {packed_a_step:,.0f} a step")  # fmt: skip
-    yield f"  no text is read more than {stats.spread():.1%} more often than another in its own place"
+    yield f"  in an epoch, no part of the text is shown more than {stats.spread():.1%} more often than another"
 
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)

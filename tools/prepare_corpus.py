@@ -111,7 +111,7 @@ def main() -> None:
     print(lockfile.sentence_summary(lock.content))
     for sentence in lockfile.reading_report(lock.content):
         print(sentence)
-    print(f"cleaning: {lockfile.cleaning_summary(lock.content) or 'nothing to do'}")
+    print(f"cleaning: {lockfile.cleaning_summary(lock.content) or 'no document was changed or left out'}")
     if lock.content["heldout"]["texts"] < 2:
         print("one held-out text is too few to evaluate on: prepare into another --out with a larger --heldout")
     if lock.pair_warning:

@@ -46,7 +46,7 @@ def main() -> None:
     sources.check(inputs, text_format=args.format, column=args.column)
     texts = preview.beginnings(inputs, worker.Options(format=args.format, column=args.column))
     plain = encoding.Encoder(vocab.Vocab(wordpiece.LAYOUT, not args.cased))
-    if note := language_notes.marks_note(texts, plain):
+    if note := language_notes.marks_note(texts, plain, "add --cased"):
         print(f"warning: {note}", file=sys.stderr)
     counts = {name: sources.Counts() for name in ("letters", "words")}
     passes = iter(counts.items())

@@ -34,6 +34,9 @@ def find(directory: str | os.PathLike) -> Files:
 
     Raises UserError if there is no test file, or a file of a kind that cannot be read.
     """
+    if not os.path.isdir(directory):
+        problem = "is a file: name its folder" if os.path.exists(directory) else "does not exist; correct the path"
+        raise command.UserError(f"--decontaminate {directory} {problem}")
     files = Files([], [], [])
     for path in sorted(path for path in Path(directory).rglob("*") if path.is_file()):
         inner = path.relative_to(directory)

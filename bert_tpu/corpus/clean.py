@@ -16,6 +16,21 @@ OPENS = re.compile(r"(?im)^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG E(?:B
 CLOSES = re.compile(r"(?im)^(?:\*\*\* ?)?END OF (?:THE|THIS) PROJECT GUTENBERG E(?:BOOK|TEXT)\b")
 NORMAL_CHARS = 1 << 11  # characters that are brought into a normal form at once
 LANGUAGE_CHARS = 1000  # characters that decide on a document's language: enough for a certain answer
+# Those that the detector knows, lid.176, https://fasttext.cc/docs/en/language-identification.html
+LANGUAGES = (
+    "af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs cv cy da de "
+    "diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr hsb ht hu hy ia id ie ilo "
+    "io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez li lmo lo lrc lt lv mai mg mhr min mk ml mn mr mrj ms "
+    "mt mwl my myv mzn nah nap nds ne new nl nn no oc or os pa pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn "
+    "sco sd sh si sk sl so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf "
+    "yi yo yue zh"
+)
+# Codes of countries, and ISO 639-2, which are taken for codes of languages.
+MEANT = {
+    "jp": "ja", "cn": "zh", "kr": "ko", "gr": "el", "cz": "cs", "dk": "da", "se": "sv", "ua": "uk", "in": "hi",
+    "nb": "no", "iw": "he", "eng": "en", "deu": "de", "ger": "de", "fra": "fr", "fre": "fr", "spa": "es", "rus": "ru",
+    "jpn": "ja", "zho": "zh", "chi": "zh", "cmn": "zh", "kor": "ko", "ara": "ar", "hin": "hi", "por": "pt", "ita": "it",
+}  # fmt: skip
 
 
 class Cleaned(NamedTuple):
@@ -33,6 +48,11 @@ def check(normal_form: str, language: str) -> None:
         _detector()
         if not re.fullmatch("[a-z]{2,3}", language):
             raise command.UserError(f"--language {language} is not an ISO 639 code; use one such as en")
+        if language not in LANGUAGES.split():
+            raise command.UserError(
+                f"--language {language} is a language that fastText cannot detect, and so would leave no document; "
+                + (f"did you mean {MEANT[language]}?" if language in MEANT else "leave the option out")
+            )
         sentences.check(language)
 
 

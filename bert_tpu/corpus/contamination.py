@@ -59,10 +59,11 @@ def load(
     if not any(counts.values()):
         raise command.UserError(
             f"--decontaminate {directory} holds no sentence of {SHORTEST} tokens or more: give files with the test "
-            "text itself, not only with labels"
+            "text itself, a sentence or a paragraph a line, without tags, not a token a line and not only labels"
         )
     return passages, [
-        f"test text of {directory}: {sum(counts.values()):,} passages in {sum(map(bool, counts.values())):,} files",
+        f"test text of {directory}: {sum(counts.values()):,} passages (runs of {RUN} tokens, and shorter "
+        f"sentences of {SHORTEST} or more) in {sum(map(bool, counts.values())):,} files",
         *_listed("passages", [f"{path.relative_to(directory)} {count:,}" for path, count in counts.items() if count]),
         *_listed("without a passage", [str(path.relative_to(directory)) for path in counts if not counts[path]]),
         *_listed("left out, training text", [str(path.relative_to(directory)) for path in files.training]),

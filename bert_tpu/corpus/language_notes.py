@@ -41,14 +41,16 @@ def language_note(documents: Sequence[str], language: str) -> str:
     )
 
 
-def marks_note(documents: Sequence[str], encoder: encoding.Encoder) -> str:
+def marks_note(
+    documents: Sequence[str], encoder: encoding.Encoder, remedy: str = "train one with tools.train_tokenizer --cased"
+) -> str:
     """Returns a sentence if the vocabulary of `encoder` removes signs that a script of the text needs, else ""."""
     name, share = _lost_marks(documents, encoder)
     if share <= LOST:
         return ""
     return (
         f"the vocabulary removes accents, and so {share:.0%} of the characters of {name} text, signs that change its "
-        "words: train one with tools.train_tokenizer --cased"
+        f"words: {remedy}"
     )
 
 

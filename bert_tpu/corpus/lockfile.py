@@ -68,7 +68,7 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
     if not train + heldout:
         problem, needed = "the input holds no text", "files with text"
         if any(content["cleaning"][reason] for reason in ("other_language", "short_documents", "test_documents")):
-            problem, needed = f"the options leave nothing of the input ({cleaning_summary(content)})", "other options"
+            problem, needed = f"the options leave nothing of the input ({_left_out(content)})", "other options"
         elif lost := losses(content):
             raise command.UserError(f"{lost[0][0]}; delete {out}, and {lost[0][1]}")
         elif any(content[name] for name in decoding.PAGES):
@@ -76,17 +76,19 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
         raise command.UserError(f"{problem}; delete {out} and try {needed}")
     if not train or not heldout:
         better = min(5 / train, 0.5) if train else share / 2
+        left_out = f"; left out: {_left_out(content)}" if _left_out(content) else ""
         helps = train + heldout > 1 and (heldout or better > share)
         advice = f"--heldout {better:.2g}, or more documents" if helps else "more documents"
         raise command.UserError(
-            f"--heldout {share} puts all documents ({train + heldout}) into one split; delete {out} and try {advice}"
+            f"--heldout {share} puts all documents ({train + heldout}{left_out}) into one split; delete {out} and try "
+            f"{advice}"
         )
 
 
 def cleaning_summary(content: dict[str, Any]) -> str:
     """Returns in words how many documents were changed or left out, from corpus.json's content; "" if none were."""
     counts = content["cleaning"] | {"characters_of_markup_removed": markup_removed(content)}
-    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count)
+    return _in_words(counts)
 
 
 def markup_removed(content: dict[str, Any]) -> int:
@@ -113,6 +115,15 @@ def _markup(content: dict[str, Any]) -> collections.Counter[str]:
     for source in content["by_source"]:
         total.update({name: source.get(name, 0) for name in wiki_markup.COUNTS})
     return total
+
+
+def _left_out(content: dict[str, Any]) -> str:
+    """Returns in words how many documents and sentences were left out."""
+    return _in_words({name: count for name, count in content["cleaning"].items() if name not in worker.CHANGES})
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count)
 
 
 def _statistics(lock: store.Lock) -> dict[str, float | int]:

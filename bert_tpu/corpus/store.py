@@ -129,9 +129,12 @@ def digest(content: dict[str, Any]) -> str:
 def read(directory: str | os.PathLike) -> Lock:
     """Reads the lockfile of the corpus in `directory`; the shards are only checked when they are loaded.
 
+    directory: of the corpus, or its lockfile.
+
     Raises UserError if the corpus is missing, unfinished, of another format or altered.
     """
     folder = epath.Path(directory)
+    folder = folder.parent if folder.name == LOCKFILE else folder
     path = folder / LOCKFILE
     if not path.is_file():
         problem = "is not finished (no corpus.json)" if folder.is_dir() else "does not exist"

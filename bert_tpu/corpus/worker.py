@@ -32,9 +32,10 @@ FILES = "part-*"  # matches the files of `record_path` and `arrays_path`
 DTYPES = {"U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64}  # the safetensors types used in parts
 PASSAGES = "passages.safetensors"
 # Names of the counts. The first line counts changed documents, and those with a sentence of more than sentences.LONGEST
-# characters; the others count documents, or sentences, that are left out.
+# characters; the others count documents, each once, or sentences, that are left out.
+CHANGES = ("normalized", "licence_removed", "lines_joined", "unsplit_documents")
 COUNTS = (
-    "normalized", "licence_removed", "lines_joined", "unsplit_documents",
+    *CHANGES,
     "other_language", "empty_documents", "test_sentences", "test_documents",
     "short_documents",
 )  # fmt: skip
@@ -228,15 +229,15 @@ def _encode(
         )
         for change in changes:
             tally.leave_out(change, 1, [plain] if change in SAMPLED else [])
-        batch.append((document, len(document_sentences)))
+        batch.append((document, len(document_sentences), "other_language" in changes))
         texts += document_sentences
         chars += len(document.text)
         if chars >= BATCH_CHARS or i == len(documents) - 1:
             codes = iter(encoder.encode(texts))
-            for member, count in batch:
+            for member, count, is_counted in batch:
                 document_codes = [code for code in itertools.islice(codes, count) if code]
                 if document_codes:
                     yield member, document_codes
-                else:
+                elif not is_counted:
                     tally.counts["empty_documents"] += 1
             batch, texts, chars = [], [], 0

@@ -29,6 +29,7 @@ class Counts:
     read_bytes: int = 0  # of the files on disk, compressed where they are
     invalid_utf8: int = 0  # sequences that were replaced by U+FFFD
     zero_bytes: int = 0  # that were dropped
+    half_pairs: int = 0  # halves of surrogate pairs that JSON spelled, such as \\ud83d; they were replaced likewise
     lost_characters: int = 0  # U+FFFD that was in the text already, from an earlier conversion
     html_entities: int = 0  # in the text that was read, such as &nbsp;
     html_tags: int = 0  # such as <p>
@@ -57,6 +58,7 @@ PAGES = {
 REPORTED = (
     "invalid_utf8",
     "zero_bytes",
+    "half_pairs",
     "lost_characters",
     "html_entities",
     "html_tags",
@@ -91,7 +93,11 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         worst = sorted(repaired.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
         names = ", ".join(f"{path} ({number:,})" for path, number in worst)
         more = f" and {sums['repaired_files'] - NAMED:,} more files" if sums["repaired_files"] > NAMED else ""
-        changes = {"invalid UTF-8 sequences replaced": "invalid_utf8", "zero bytes dropped": "zero_bytes"}
+        changes = {
+            "invalid UTF-8 sequences replaced": "invalid_utf8",
+            "zero bytes dropped": "zero_bytes",
+            "halves of surrogate pairs (such as \\ud83d) replaced": "half_pairs",
+        }
         changed = " and ".join(f"{count[name]:,} {words}" for words, name in changes.items() if count[name])
         sentences.append(f"{changed} in {names}{more}")
     if number := count["lost_characters"]:
@@ -99,7 +105,7 @@ def report(sums: Mapping[str, Any]) -> list[str]:
     if number := count["html_entities"]:
         sentences.append(f"{number:,} HTML entities such as &amp; are in the text: unescape them unless they are meant")
     if number := count["html_tags"]:
-        sentences.append(f"{number:,} HTML tags such as <p> are in the text: extract the text from HTML first")
+        sentences.append(f"{number:,} HTML tags such as <p> are in the text: if these are many, extract the text first")
     if number := count["end_marks"]:
         sentences.append(
             f"{number:,} marks such as <|endoftext|> are in the text: set --format endoftext if they end documents"
@@ -163,11 +169,12 @@ class Decoder:
         if not text.isascii():
             text, halves = HALF_PAIR.subn("\ufffd", text)
             if halves:
-                self._replaced(halves, b"")
+                self._counts.half_pairs += halves
+                self._repaired(halves)
         return self._without_zeros(text) if "\0" in text else text
 
     def _replaced(self, count: int, raw: bytes) -> None:
-        self._invalid += count if raw else 0
+        self._invalid += count
         self._sample += raw[: SAMPLE_BYTES - len(self._sample)]
         self._counts.invalid_utf8 += count
         self._repaired(count)

@@ -70,8 +70,9 @@ def string(record: dict[str, Any], column: str, path: str, number: int) -> str:
     for key in [column] if column in record else column.split("."):
         if not isinstance(value, dict) or key not in value:
             known = ", ".join(itertools.islice(_strings(record, ""), NAMED))
-            advice = f"--column takes one of {known}" if known else "it has no string"
-            raise command.UserError(f"{path} line {number} has no {column!r}; {advice}, or correct the line")
+            advice = f"name the text's key by --column ({known}), or correct the line" if known else "correct the line"
+            nothing = "" if known else " and no other string"
+            raise command.UserError(f"{path} line {number} has no {column!r}{nothing}; {advice}")
         value = value[key]
     if value is not None and not isinstance(value, str):
         raise command.UserError(

@@ -73,6 +73,18 @@ def test_documents_of_another_language_are_left_out():
     assert cleaned(" \n", language="en") == (" \n", ())  # counted later as empty
 
 
+def test_a_language_that_nothing_detects_is_refused_and_all_that_are_detected_are_known():
+    clean.check("NFC", "ja")
+    for code, advice in (("jp", "did you mean ja"), ("eng", "did you mean en"), ("dz", "leave the option out")):
+        with pytest.raises(command.UserError, match=f"--language {code} is .* {advice}"):
+            clean.check("NFC", code)
+    labels = {one["lang"] for one in clean._detector().detect("hello", model="lite", k=200)}
+    assert len(labels) > 100
+    assert labels <= set(clean.LANGUAGES.split())
+    assert set(clean.MEANT.values()) <= set(clean.LANGUAGES.split())
+    assert not set(clean.MEANT) & set(clean.LANGUAGES.split())
+
+
 @pytest.mark.parametrize(("form", "language"), [("NFX", ""), ("NFC", "english"), ("NFC", "e")])
 def test_an_invalid_option_is_named(form, language):
     with pytest.raises(command.UserError, match=f"{language or form}"):

@@ -99,7 +99,7 @@ def test_what_was_read_and_what_was_not_is_listed(tmp_path, encoder):
         (tmp_path / name).write_text(LONG if name == "dev.tsv" else "1")
     lines = contamination.load(tmp_path, encoder.encode)[1]
     assert lines == [
-        f"test text of {tmp_path}: 6 passages in 1 files",
+        f"test text of {tmp_path}: 6 passages (runs of 16 tokens, and shorter sentences of 8 or more) in 1 files",
         "  passages: dev.tsv 6",
         "  without a passage: labels.tsv",
         "  left out, training text: hans/train_set/0.jsonl, train.tsv",
@@ -108,6 +108,13 @@ def test_what_was_read_and_what_was_not_is_listed(tmp_path, encoder):
     (tmp_path / "dev.tsv").write_text("1")
     with pytest.raises(command.UserError, match="holds no sentence of 8 tokens or more"):
         contamination.load(tmp_path, encoder.encode)
+
+
+def test_a_path_that_is_no_folder_of_benchmarks_is_named(tmp_path, encoder):
+    (tmp_path / "dev.tsv").write_text(LONG)
+    for name, fault in (("none", "none does not exist"), ("dev.tsv", "dev.tsv is a file: name its folder")):
+        with pytest.raises(command.UserError, match=fault):
+            contamination.load(tmp_path / name, encoder.encode)
 
 
 FAULTS = {

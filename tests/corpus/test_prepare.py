@@ -284,6 +284,22 @@ def test_a_split_without_documents_is_refused_with_the_fix(tmp_path):
         small(tmp_path, document(0), heldout=0.5, format="file")
 
 
+def test_the_error_about_one_split_counts_what_was_left_out(tmp_path):
+    equal = "\n\n".join([document(0)] * 3)
+    with pytest.raises(command.UserError, match=r"all documents \(1; left out: equal documents 2\) into one split"):
+        small(tmp_path, equal, heldout=0.4, duplicates="exact")
+
+
+def test_a_document_of_another_language_is_left_out_once(tmp_path):
+    german = "Das kleine Haus stand am Fluss, und seit Jahren hatte niemand darin gewohnt. Der Regen fiel.\n"
+    english = "The little house stood by the river, and nobody had lived in it for years. Rain fell on the roof.\n"
+    texts = [f"{english * 4}{document(i)[:40]}" for i in range(9)]
+    lock = small(tmp_path, "\n\n".join([*texts, german * 3, "\u200b"]), language="en", heldout=0.4)
+    cleaning = lock.content["cleaning"]
+    assert (cleaning["other_language"], cleaning["empty_documents"]) == (2, 0)
+    assert store.read(tmp_path / "out" / store.LOCKFILE) == lock
+
+
 def test_the_error_names_options_that_leave_out_all_text(tmp_path):
     with pytest.raises(command.UserError, match=r"nothing of the input \(short documents 2\).* try other options"):
         small(tmp_path, document(0) + "\n\n" + document(1), min_tokens=10**6)

@@ -138,7 +138,9 @@ def test_json_strings_lose_zeros_and_half_pairs_only(tmp_path):
     (tmp_path / "a").write_text(json.dumps({"text": "a\0b \ud83d c 🤗"}) + "\n")
     texts, counts = read(tmp_path / "a")
     assert texts == ["ab \ufffd c 🤗"]
-    assert (counts.zero_bytes, counts.invalid_utf8) == (1, 1)
+    assert (counts.zero_bytes, counts.invalid_utf8, counts.half_pairs) == (1, 0, 1)
+    sentence = decoding.report(decoding.add([counts]))[1]
+    assert sentence.startswith("1 zero bytes dropped and 1 halves of surrogate pairs (such as \\ud83d) replaced in ")
 
 
 def test_texts_of_data_sets_are_decoded_by_the_same_rules():

@@ -123,7 +123,7 @@ def test_half_a_surrogate_pair_in_json_is_replaced_and_counted(tmp_path):
     texts, counts = read(tmp_path / "a.jsonl")
     assert texts[0].startswith("a \ufffd")
     assert texts[0].endswith(" b 🤗")
-    assert counts.invalid_utf8 > 0
+    assert (counts.invalid_utf8, counts.half_pairs) == (0, 1)
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
@@ -153,7 +153,9 @@ def test_a_column_may_be_inside_an_object_and_a_missing_one_is_told_from_the_oth
     source = sources.find([str(tmp_path / "a")])
     for column, text in (("answer.body", "One line."), ("b.c", "x")):
         assert [d.text for d in sources.documents(source, sources.Counts(), column=column)] == [text]
-    assert "line 1 has no 'text'; --column takes one of answer.body, b.c" in complaint(tmp_path / "a")
+    assert "line 1 has no 'text'; name the text's key by --column (answer.body, b.c), or" in complaint(tmp_path / "a")
+    (tmp_path / "a").write_text('{"id": 1}\n')
+    assert "has no 'text' and no other string; correct the line" in complaint(tmp_path / "a")
 
 
 def test_a_null_is_an_empty_document(tmp_path):
