@@ -9,14 +9,16 @@ import unicodedata
 from bert_tpu.corpus import clean, scripts, sentences
 from bert_tpu.tokenizer import encoding
 
-# Scripts that write vowels, or the voice of consonants, with combining marks, which an uncased BERT removes as accents.
+# Scripts that write vowels, tones, or the voice of consonants, with marks, which an uncased BERT removes as accents.
 # Google's advice for such languages is a cased model:
 # https://github.com/google-research/bert/blob/master/multilingual.md
-MARKED = {
+MARKED = (
     "Japanese", "Devanagari", "Thai", "Khmer", "Tibetan", "Lao", "Burmese", "Bengali", "Gurmukhi", "Gujarati", "Oriya",
-    "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala",
-}  # fmt: skip
-LOST = 0.01  # share of the characters from which on lost marks are named
+    "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala", "Arabic",
+)  # fmt: skip
+# Script -> share of the characters from which on lost marks are named. Of Latin letters 2% to 4% have marks in Spanish,
+# French or Portuguese, which uncased models read; 6% and more in Turkish, Czech, Hungarian, Yoruba or Vietnamese.
+LOST = dict.fromkeys(MARKED, 0.01) | {"Latin": 0.05}
 DOCUMENTS, CHARS = 60, 50_000  # documents whose language is detected, characters whose marks are counted
 SHARE = 0.7  # of the documents that have the language
 SPELLED = re.compile(r"(?:\\u[\da-fA-F]{4}){2}")  # letters in six characters, of which no language can be seen
@@ -46,7 +48,7 @@ def marks_note(
 ) -> str:
     """Returns a sentence if the vocabulary of `encoder` removes signs that a script of the text needs, else ""."""
     name, share = _lost_marks(documents, encoder)
-    if share <= LOST:
+    if not name:
         return ""
     return (
         f"the vocabulary removes accents, and so {share:.0%} of the characters of {name} text, signs that change its "
@@ -67,18 +69,21 @@ def _language(documents: Sequence[str]) -> str:
 
 
 def _lost_marks(documents: Sequence[str], encoder: encoding.Encoder) -> tuple[str, float]:
-    """Returns the commonest of the MARKED scripts, and the share of its characters that the vocabulary removes."""
+    """Returns the commonest script of those that lose more than LOST, and that share of its characters; "" for none."""
     texts: dict[str, str] = collections.defaultdict(str)
     for document in documents:
         for line in document.split("\n"):
             script = scripts.find(line)
-            if script and script.name in MARKED and len(texts[script.name]) < CHARS:
-                texts[script.name] += line[:CHARS]
-    name = max(texts, key=lambda name: len(texts[name]), default="")
-    text, normalizer = texts[name], encoder.tokenizer.normalizer
-    if not text or normalizer is None:
-        return "", 0.0
-    return name, (_marks(text) - _marks(normalizer.normalize_str(text))) / len(text)
+            name = script.name if script else "Latin"
+            if line and name in LOST and len(texts[name]) < CHARS:
+                texts[name] += line[:CHARS]
+    normalizer = encoder.tokenizer.normalizer
+    for name in sorted(texts, key=lambda name: -len(texts[name])) if normalizer is not None else ():
+        text = texts[name]
+        share = (_marks(text) - _marks(normalizer.normalize_str(text))) / len(text)
+        if share > LOST[name]:
+            return name, share
+    return "", 0.0
 
 
 def _marks(text: str) -> int:

@@ -183,7 +183,7 @@ def test_a_language_with_rules_of_its_own_is_named(tmp_path):
     [warning] = check(tmp_path, text)
     assert "language de: --language de leaves out documents in other languages, and splits" in warning
     assert check(tmp_path, text, language="de") == []
-    french = "La petite maison était au bord de la rivière, et personne n'y habitait depuis longtemps. Il pleuvait.\n"
+    french = "Elle a acheté une petite maison près de la mer et y habite avec sa famille depuis plus de dix ans.\n"
     [warning] = check(tmp_path, "\n".join(french * 3 for _ in range(3)))
     assert "splits" not in warning  # nupunkt's English model splits it best
     english = "The little house stood by the river, and nobody had lived in it for years. Rain fell on the roof.\n"
@@ -191,7 +191,15 @@ def test_a_language_with_rules_of_its_own_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["เด็กๆ ไปโรงเรียนตอนเช้า พวกเขากลับบ้านตอนเย็น", "राम घर गया। उसने खाना खाया।", "彼女はだれですか。"]
+    "line",
+    [
+        "เด็กๆ ไปโรงเรียนตอนเช้า พวกเขากลับบ้านตอนเย็น",
+        "राम घर गया। उसने खाना खाया।",
+        "彼女はだれですか。",
+        "Ông ấy đến Hà Nội năm ngoái và mua một ngôi nhà.",
+        "Akşam yağmur başladı, çocuklar eve döndü ve kitap okudu.",
+        "آج موسم اچھا ہے اور ہم پارک جا رہے ہیں۔ ہم گھر واپس آئیں گے۔",
+    ],
 )
 def test_an_uncased_vocabulary_that_removes_vowels_is_named(tmp_path, line):
     (tmp_path / "text.txt").write_text("\n\n".join([f"{line}\n{line}"] * 3))
@@ -202,6 +210,17 @@ def test_an_uncased_vocabulary_that_removes_vowels_is_named(tmp_path, line):
             warning for warning in preview.check(files, worker.Options(), encoder) if "signs that change" in warning
         ]
         assert len(named) == lower
+
+
+def test_accents_that_uncased_models_do_without_are_no_fault(tmp_path):
+    french = "Elle a acheté une petite maison près de la mer et y habite avec sa famille depuis plus de dix ans.\n"
+    spanish = "El año pasado compró una casa en el campo y vive con su familia desde entonces, muy lejos del mar.\n"
+    english = "The naïve café owner had a résumé, and nobody read it during the long and rainy week of March.\n"
+    for line in (french, spanish, english):
+        (tmp_path / "text.txt").write_text("\n".join([line * 3] * 3))
+        files = sources.find([str(tmp_path / "text.txt")])
+        warnings = preview.check(files, worker.Options(), encoding.Encoder(vocab.Vocab(VOCABULARY.pieces, True)))
+        assert not any("signs that change" in warning for warning in warnings)
 
 
 def test_training_a_vocabulary_that_removes_vowels_is_named(tmp_path):
