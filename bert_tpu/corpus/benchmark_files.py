@@ -1,8 +1,13 @@
-"""Finds and reads the files of benchmarks: TSV, CSV, JSON, JSON lines, plain text and Parquet, compressed or not."""
+"""Finds and reads the files of benchmarks: TSV, CSV, JSON, JSON lines, plain text and Parquet, compressed or not.
 
+Text that is stored as words, a word a line or in a list, is also read as sentences.
+"""
+
+import collections
 from collections.abc import Iterator
 import csv
 import io
+import itertools
 import json
 import os
 from pathlib import Path
@@ -13,7 +18,8 @@ from bert_tpu.core import command
 from bert_tpu.corpus import wrapping
 from bert_tpu.readers import archives, binary, content, decoding
 
-SUFFIXES = (".tsv", ".csv", ".json", ".jsonl", ".ndjson", ".txt", ".parquet")
+SUFFIXES = (".tsv", ".csv", ".json", ".jsonl", ".ndjson", ".txt", ".conll", ".conllu", ".parquet")
+WORD_LINES, WORD_COLUMNS = 20, 16  # lines at least, and columns at most, of a file with a word a line
 # Files that come with benchmarks and hold no test text.
 BESIDES = re.compile(
     r"(readme|licen[cs]e|notice|citation|changelog)\b.*|.*\.(md|rst|py|sh|cff|bib|lock)", re.IGNORECASE
@@ -71,6 +77,7 @@ def texts(path: Path) -> Iterator[str]:
     with archives.naming(str(path)), path.open("rb") as raw, archives.unpack(raw, packing, str(path)) as file:
         binary.refuse(file.peek(content.HEAD_BYTES), str(path))
         lines = [line for _, line in decoding.lines(file, str(path), decoding.Counts(), limit=1 << 30)]
+    yield from _word_lines(lines)
     match _suffix(path):
         case ".json" | ".jsonl" | ".ndjson":
             yield from _json(path, lines)
@@ -84,6 +91,22 @@ def texts(path: Path) -> Iterator[str]:
                         yield field[1:-1].replace('""', '"')  # as spreadsheets write it
         case _:
             yield from wrapping.join("\n".join(lines)).split("\n")
+
+
+def _word_lines(lines: list[str]) -> Iterator[str]:
+    """Yields the text between blank lines of a file with a word and its tags a line, such as CoNLL's; else nothing."""
+    rows = [line.split() for line in lines if not line.startswith("#")]
+    widths = collections.Counter(len(row) for row in rows if row)
+    width, count = widths.most_common(1)[0] if widths else (0, 0)
+    if count < max(WORD_LINES, 0.99 * widths.total()) or width > WORD_COLUMNS:
+        return
+    columns = zip(*(row for row in rows if len(row) == width), strict=True)
+    # Most different cells are in the column of the words: tags repeat.
+    varied = [len({cell for cell in column if not cell.isdigit()}) for column in columns]
+    word = varied.index(max(varied))
+    for is_filled, group in itertools.groupby(rows, bool):
+        if is_filled:
+            yield " ".join(row[word] for row in group if len(row) == width)
 
 
 def _suffix(path: Path) -> str:
@@ -157,5 +180,7 @@ def _strings(value: Any) -> Iterator[str]:
             for member in value.values():
                 yield from _strings(member)
         case list():
+            if len(value) > 1 and all(isinstance(member, str) and len(member.split()) == 1 for member in value):
+                yield from _strings(" ".join(value))  # a sentence in words
             for member in value:
                 yield from _strings(member)

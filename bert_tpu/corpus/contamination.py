@@ -59,7 +59,7 @@ def load(
     if not any(counts.values()):
         raise command.UserError(
             f"--decontaminate {directory} holds no sentence of {SHORTEST} tokens or more: give files with the test "
-            "text itself, a sentence or a paragraph a line, without tags, not a token a line and not only labels"
+            "text itself, not only with labels"
         )
     return passages, [
         f"test text of {directory}: {sum(counts.values()):,} passages (runs of {RUN} tokens, and shorter "

@@ -68,6 +68,8 @@ def write_parquet(path):
     parquet.write_table(pyarrow.table({"label": [1], "answers": [[{"text": LONG}]]}), path)
 
 
+COLUMNS = "\n".join(f"{word} O" for word in LONG.split()) + "\n\nbranda O\n"
+CONLLU = "".join(f"{i}\t{word}\t{word[:3]}\tX\n" for i, word in enumerate(LONG[:-1].split() * 2, 1))
 KINDS = {
     "a.csv": f'1,"{LONG}"\n', "A.CSV": f'1,"{"x" * 200_000}",{LONG}\n', "semicolons.csv": f"id;text\n1;{LONG}\n",
     "rows.csv": f'id,text\n1,"a\nb {LONG}\n\0"\n', "b.jsonl": json.dumps([LONG]) + "\n\n",
@@ -77,6 +79,8 @@ KINDS = {
     "c.txt": f"\ufeff{LONG}\r\n", "wrapped.txt": "\n".join(textwrap.wrap(" ".join([TINY, LONG] * 4), 60)),
     "d.tsv": f"1\t{LONG}\n", "quoted.tsv": f'1\t"{SHORT}"\n', "e.jsonl.gz": json.dumps({"a": LONG}),
     "f.parquet": write_parquet,
+    "words.jsonl": json.dumps({"tokens": LONG.split(), "tags": [0] * 20}), "test.conll": COLUMNS, "words.txt": COLUMNS,
+    "words.tsv": COLUMNS.replace(" ", "\t"), "x.conllu": "# text\n" + CONLLU,
     "constrained.tsv": LONG, "restrain-test.txt": LONG,
 }  # fmt: skip
 
