@@ -13,7 +13,7 @@ import tokenizers
 
 from bert_tpu.core import command
 from bert_tpu.corpus import clean, contamination, language_notes, store, worker, wrapping
-from bert_tpu.readers import sources, wiki_markup
+from bert_tpu.readers import sources, suspicions, wiki_markup
 from bert_tpu.tokenizer import encoding, normalization
 
 CHECKED = 4  # sources that are checked; one on the Hub costs seconds
@@ -44,8 +44,10 @@ ODD = {  # what is odd -> (fewest documents, share of them from which on it is n
     "unsplit": (FEW, 0.1, "have a sentence of more than 1,000 characters: look at them with --sample 20"),
     "html": (FEW_MARKED, 0.2, "have HTML tags: extract the text first, for example with trafilatura"),
     "escaped": (FEW_MARKED, 0.2, "have \\n in two characters where lines end: unescape it by json.loads or the like"),
+    "forms": (1, 0.1, "have ligatures such as ﬁ or other special letters, which make other words: --normal_form NFKC "
+              "writes them as letters"),
     "spelled": (FEW_MARKED, 0.2, "have \\u0421 or the like for letters: unescape it by json.loads or the like"),
-}
+}  # fmt: skip
 HTML = re.compile(r"</(?:p|div|span|a|td|li|h[1-6])>|<br ?/?>", re.IGNORECASE)
 ESCAPED = re.compile(r"(?<!\\)\\n(?:\\n|[A-Z])")
 LONG_WORD = re.compile(rf"\S{{{normalization.GOOGLE_RULES.max_chars + 1},}}")  # is [UNK] in any vocabulary
@@ -63,8 +65,7 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
         documents = list(_beginning(files[number], number, options))
         if sources.form(files[number], options.format) == "text":
             _check_blank_lines(files, number, options, documents)
-            text = "\n\n".join(document.text for document in documents)
-            if len(documents) >= FEW_PARAGRAPHS and wrapping.join(text) is not text:
+            if len(documents) >= FEW_PARAGRAPHS and wrapping.are_paragraphs([document.text for document in documents]):
                 wrapped = wrapped or files[number].path
             elif _are_paragraphs(documents, options):
                 paragraphs = paragraphs or files[number].path
@@ -134,6 +135,7 @@ def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder)
         counts["unsplit"] += "unsplit_documents" in changes
         counts["html"] += bool(HTML.search(plain))
         counts["escaped"] += bool(ESCAPED.search(plain))
+        counts["forms"] += options.normal_form != "NFKC" and bool(suspicions.FORMS.search(plain))
         counts["spelled"] += bool(language_notes.SPELLED.search(plain))
         texts += [LONG_WORD.sub("", sentence) for sentence in found]
     ids = np.frombuffer(b"".join(encoder.encode(texts)), encoder.dtype)

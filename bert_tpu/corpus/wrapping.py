@@ -12,7 +12,7 @@ not have fitted. Poems, lists, dialogues and texts of one sentence or one paragr
 """
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import itertools
 import re
 
@@ -52,6 +52,15 @@ def join(text: str) -> str:
         if width := _width(lines, measure):
             return "\n".join(_paragraphs(lines, width, measure))
     return text
+
+
+def are_paragraphs(texts: Sequence[str]) -> bool:
+    """Returns whether texts are the paragraphs of one wrapped text. Texts of at most two lines each do not show it."""
+    breaks = [text.count("\n") for text in texts]
+    if sum(count > 1 for count in breaks) * 5 < sum(count > 0 for count in breaks):
+        return False
+    text = "\n\n".join(texts)
+    return join(text) is not text
 
 
 def _single_spaced(lines: list[str]) -> list[str]:

@@ -37,6 +37,7 @@ class Counts:
     unknown_words: int = 0  # <unk> in the place of a word, from an earlier tokenization
     escaped_breaks: int = 0  # line breaks that are spelled, as a backslash and an n
     garbled: int = 0  # places where UTF-8 was once decoded as CP1252, such as Ã¼ for ü
+    letter_forms: int = 0  # ligatures such as ﬁ, and other special forms of letters
     cut_documents: int = 0  # longer than sources.DOCUMENT_CHARS
     # Pages of MediaWiki dumps that are left out.
     other_namespaces: int = 0
@@ -66,6 +67,7 @@ REPORTED = (
     "unknown_words",
     "escaped_breaks",
     "garbled",
+    "letter_forms",
     "cut_documents",
     *PAGES,
 )
@@ -117,6 +119,11 @@ def report(sums: Mapping[str, Any]) -> list[str]:
     if number := count["garbled"]:
         sentences.append(
             f"{number:,} characters are UTF-8 that was decoded as CP1252 (Ã¼ for ü): ftfy repairs such text"
+        )
+    if (number := count["letter_forms"]) and sums.get("options", {}).get("normal_form") != "NFKC":
+        sentences.append(
+            f"{number:,} letters are ligatures such as ﬁ (U+FB01) or other special forms, which make other words: "
+            "--normal_form NFKC writes them as letters"
         )
     if number := count["cut_documents"]:
         sentences.append(f"{number:,} long documents were cut into pieces")

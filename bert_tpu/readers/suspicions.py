@@ -13,6 +13,8 @@ BREAK = re.compile(r"[.!?\"'”)](?:\\r)?\\n|\\n\\n")  # not TeX's \nu
 # A character of UTF-8 that was decoded as CP1252: its first bytes are shown as Ã or as â€, its last as one of these.
 LAST = re.escape(bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore"))
 GARBLED = re.compile(f"(?:Ã|â€)[{LAST}\u0080-\u009f]")
+# Special forms of letters, as programs that read PDFs give them: Latin and Arabic ligatures, letters of mathematics.
+FORMS = re.compile("[\ufb00-\ufb06\ufb50-\ufdcf\ufe70-\ufefc\U0001d400-\U0001d7ff]")
 
 
 def count(text: str, counts: Counts) -> None:
@@ -28,3 +30,5 @@ def count(text: str, counts: Counts) -> None:
         counts.escaped_breaks += len(BREAK.findall(text))
     if "Ã" in text or "â" in text:
         counts.garbled += len(GARBLED.findall(text))
+    if not text.isascii():
+        counts.letter_forms += len(FORMS.findall(text))

@@ -10,7 +10,7 @@ from helpers.prepare_runs import VOCABULARY, contents, document, words
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.corpus import prepare, preview, sentences, worker
+from bert_tpu.corpus import prepare, preview, sentences, worker, wrapping
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import encoding, vocab
 
@@ -81,6 +81,19 @@ def test_a_wrapped_book_whose_paragraphs_count_as_documents_is_named(tmp_path):
     assert "text.txt are wrapped" in warning
     assert warning.endswith("give --format file")
     assert check(tmp_path, "\n\n".join(WRAPPED), format="file") == []
+
+
+def test_documents_of_two_equal_lines_are_not_wrapped(tmp_path):
+    syllabics = "\n\n".join(f"ᐊᓂᔑᓈᐯᒧᐎᓐ ᓂᑖᔮᓐ ᒥᓇᐙ ᓂᑭᑫᓐᑕᒻ ᐃᓄᒃᑎᑐᑦ {i:02} ᐅᖃᐅᓯᖅ\nᐅᓪᓗᒥ ᓯᓚ ᐱᐅᔪᖅ" for i in range(60))
+    assert wrapping.join(syllabics) is not syllabics
+    assert not any("wrapped" in warning for warning in check(tmp_path, syllabics))
+
+
+def test_ligatures_are_named_unless_they_are_resolved(tmp_path):
+    text = "\n\n".join(f"The ﬁrst ofﬁcial meeting {i}.\nIt was ﬂat." for i in range(6))
+    [warning] = check(tmp_path, text)
+    assert warning.startswith("6 of the first 6 documents have ligatures such as ﬁ")
+    assert check(tmp_path, text, normal_form="NFKC") == []
 
 
 def test_a_book_with_a_paragraph_a_line_whose_paragraphs_count_as_documents_is_named(tmp_path):

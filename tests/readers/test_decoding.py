@@ -99,6 +99,15 @@ def test_text_that_was_decoded_wrongly_before_is_counted(tmp_path):
     assert "ftfy" in decoding.report(decoding.add([counts]))[1]
 
 
+def test_special_forms_of_letters_are_counted_and_named_unless_they_are_resolved(tmp_path):
+    (tmp_path / "a").write_text("The ﬁrst oﬃcial é, ½ m² ﷺ. 𝐁old ﺍ 中。")
+    counts = read(tmp_path / "a")[1]
+    assert counts.letter_forms == 4
+    sums = decoding.add([counts])
+    assert "--normal_form NFKC" in decoding.report(sums)[1]
+    assert len(decoding.report(sums | {"options": {"normal_form": "NFKC"}})) == 1
+
+
 def test_tags_of_html_are_counted(tmp_path):
     (tmp_path / "a").write_text(json.dumps({"text": "<p class='x'>One.</p><BR/> a < b > c, <s> <person> <b"}) + "\n")
     counts = read(tmp_path / "a")[1]
