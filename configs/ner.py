@@ -9,7 +9,8 @@ from configs import tuning
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the config for three files in one folder. --config.data.train=FILE and the like name other files.
+    """Returns the config for three files in one folder. --config.data.train=FILE and the like name other files
+    in it, or paths without a folder.
 
     Columns are found by their contents; word_column and tag_column name them, or number them from 1. scheme=words is
     for tags that mark no entities but look as if they did.

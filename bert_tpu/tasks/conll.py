@@ -17,7 +17,11 @@ WORD_NAMES = ("word", "words", "token", "tokens", "form", "text")
 TAG_NAMES = ("ner", "ner_tag", "ner_tags", "tag", "tags", "label", "labels", "entity", "iob", "bio", "pos", "upos")
 NUMBER = re.compile(r"\d+(?:[-.]\d+)?")  # of a word in CoNLL-U; 1-2 is a range of words, 8.1 a word that is not written
 COMMENT = re.compile(r"#\S*\s*=|#(?:begin|end) document\b")
-LONGEST = 2000  # words of a sentence that may be the only one of a file
+SENTENCE_NAMES = ("sentence_id", "sentence id", "sentence", "sentence #", "sentence_idx", "sent_id", "sentid", "sent")
+LONGEST = 150  # words of a sentence that may be the only one of a file
+BRAT = re.compile(r"[TREAMN]\d+\t\S+ |[#*]\d*\t")  # lines of .ann: entities, relations, events, attributes, notes
+BRAT_ENTITY = re.compile(r"^T\d+\t\S+ \d+ \d+(?:;\d+ \d+)*\t", re.MULTILINE)
+WEBANNO = "#FORMAT=WebAnno"
 Line = tuple[int, list[str]]  # number, columns
 
 
@@ -29,6 +33,7 @@ class Table(NamedTuple):
     names: tuple[str, ...]  # of the columns; () if the file does not tell
     sentences: list[list[Line]]
     skipped: int  # lines without a word: comments, ranges, words that are not written
+    note: str = ""  # how sentences were found, if not by blank lines
 
     def columns(self) -> list[list[str]]:
         """Returns the cells of each column."""
@@ -41,7 +46,8 @@ def read(path: str | Path, content: str) -> Table:
 
     A line with a tab is divided at tabs alone, any other at spaces; only if every line with tabs has spaces too, and
     both together give as many columns everywhere, they divide both. Other white space, such as U+00A0, is text. A line
-    that begins with # before the first word of a sentence is a comment if its columns are not those of a word.
+    that begins with # before the first word of a sentence is a comment if its columns are not those of a word. A file
+    without blank lines is divided where the cells of a column change that its first line calls `sentence_id` or alike.
 
     path: in error messages
     content: of the file
@@ -53,11 +59,16 @@ def read(path: str | Path, content: str) -> Table:
     if content.lstrip().startswith("#begin document"):
         return _conll_2012(str(path), list(tabular.lines(content)))
     _check_is_no_table(path, content)
+    _check_is_no_annotation(path, content)
     sentences, comments = _sentences(str(path), _split(content))
     names = _names(comments, sentences)
     if names and sentences and _is_header(sentences[0][0][1]):
         sentences = [sentence for sentence in (sentences[0][1:], *sentences[1:]) if sentence]
-    width = len(sentences[0][0][1]) if sentences else 0
+    width, note = len(sentences[0][0][1]) if sentences else 0, ""
+    column = next((i for i, name in enumerate(names) if name.casefold() in SENTENCE_NAMES), None)
+    if column is not None and len(sentences) == 1:
+        sentences = _divide(str(path), sentences[0], column)
+        note = f"sentences in column {column + 1} ({names[column]})"
     if width > 1 and all(NUMBER.fullmatch(cells[0]) for sentence in sentences for _, cells in sentence):
         sentences, ranges = _without_ranges(sentences)
         comments += ranges
@@ -66,7 +77,37 @@ def read(path: str | Path, content: str) -> Table:
         raise command.UserError(
             f"{path} has {len(sentences[0]):,} words in one sentence; put a blank line after each sentence"
         )
-    return _without_last_empty(Table(str(path), width, names, sentences, len(comments)))
+    return _without_last_empty(Table(str(path), width, names, sentences, len(comments), note))
+
+
+def _divide(path: str, lines: list[Line], column: int) -> list[list[Line]]:
+    """Returns the sentences of lines of which a column has the sentence's name; an empty cell is as the one above it.
+
+    Raises UserError if a sentence's words are at several places.
+    """
+    sentences: dict[str, list[Line]] = {}
+    last = ""
+    for number, cells in lines:
+        name = cells[column] or last
+        if name != last and name in sentences:
+            raise command.UserError(
+                f"{path} line {number} goes on with the sentence {name!r} after another one; sort the lines by sentence"
+            )
+        last = name
+        filled = [*cells[:column], name, *cells[column + 1 :]]
+        sentences.setdefault(name, []).append((number, filled))
+    return list(sentences.values())
+
+
+def _check_is_no_annotation(path: str | Path, content: str) -> None:
+    """Raises UserError for files of brat, and for those of WebAnno whose tags do not mark entities."""
+    if BRAT_ENTITY.search(content) and all(BRAT.match(line) for _, line in tabular.lines(content) if line.strip()):
+        raise command.UserError(
+            f"{path} has brat's annotations without the words between them; convert it and its .txt to a word, a tab "
+            "and its tag a line, with a blank line after each sentence"
+        )
+    if content.lstrip().startswith(WEBANNO) and not re.search(r"\t[BI]-", content):
+        raise command.UserError(f"{path} is WebAnno's TSV, whose tags do not mark entities; export it as CoNLL 2002")
 
 
 def _check_is_no_table(path: str | Path, content: str) -> None:
@@ -140,8 +181,8 @@ def _is_invisible(text: str) -> bool:
 
 def _is_comment(cells: list[str], width: int, known: set[str]) -> bool:
     if len(cells) == width:  # the word "#" is one too, and has a tag that other words have
-        return cells[0] == "#" and width > 1 and bool(known) and cells[-1] not in known
-    return cells[0] == "#" or bool(COMMENT.match(" ".join(cells)))
+        return cells[0].split(" ")[0] == "#" and width > 1 and bool(known) and cells[-1] not in known
+    return cells[0].split(" ")[0] == "#" or bool(COMMENT.match(" ".join(cells)))
 
 
 def _names(comments: list[Line], sentences: list[list[Line]]) -> tuple[str, ...]:

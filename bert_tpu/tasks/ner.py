@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from typing import NamedTuple
 
+from etils import epath
 import numpy as np
 
 from bert_tpu.core import command
@@ -15,6 +16,7 @@ from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
 NOTHING = "_"  # written for a word without a prediction, if O is not a class
+HERE = "this folder"
 
 
 class Split(NamedTuple):
@@ -50,22 +52,22 @@ def load(
     The model learns a word's tag at its first token. It never sees words without any token, nor words after the first
     max_length tokens of a sentence; they count as predicted O, or as wrong without a class O, in scores and in files.
 
-    dir: a folder, or tfds:conll2003
+    dir: a folder, or tfds:conll2003; "" if the names are paths
     train, validation, test: names of files or splits, "" for one that does not exist
     max_length: tokens of the longest row
     word_column, tag_column: numbers from 1, or names, of the columns; keys of JSON or features of TFDS; "" to find them
     scheme: "words" if no tag marks an entity, though it looks so; "" to find out
     """
-    if not dir:
-        raise command.UserError("no data: give --config.data.dir=DIR, a folder of CoNLL's columns, or tfds:conll2003")
     if not train:
         raise command.UserError("a task needs a train split; give --config.data.train=NAME")
+    if not dir:
+        _check_paths({"train": train, "validation": validation, "test": test})
     token_rows.check(max_length)
     sentences = _read(dir, {"train": train, "validation": validation, "test": test}, word_column, tag_column)
     places = sentences["train"].places()
     if len(places) < 2:
         raise command.UserError(
-            f"{dir} has only the tag {next(iter(places))!r} in {train}, and nothing to learn; check the file and "
+            f"{dir or HERE} has only the tag {next(iter(places))!r} in {train}, and nothing to learn; check the file and "
             "--config.data.tag_column"
         )
     tags, form = sorted(places), tag_schemes.find(places, scheme)
@@ -87,6 +89,21 @@ def load(
     )
 
 
+def _check_paths(paths: dict[str, str]) -> None:
+    """Raises UserError if splits without a folder are not files."""
+    if not epath.Path(paths["train"]).is_file():
+        raise command.UserError(
+            "no data: give --config.data.dir=DIR, a folder of CoNLL's columns, or tfds:conll2003, or a path as "
+            f"--config.data.train, where {paths['train']} is no file"
+        )
+    for split, path in paths.items():
+        if path and not epath.Path(path).is_file():
+            raise command.UserError(
+                f"there is no file {path}, which is looked up here without --config.data.dir; give the path of another "
+                f"as --config.data.{split}, or --config.data.{split}= if there is none"
+            )
+
+
 def _read(folder: str, names: dict[str, str], word: str, tag: str) -> dict[str, tagged.Sentences]:
     """Returns the sentences of each split with a name. Raises UserError for a split without any, or without tags."""
     names = {split: name for split, name in names.items() if name}
@@ -94,9 +111,11 @@ def _read(folder: str, names: dict[str, str], word: str, tag: str) -> dict[str, 
     sentences = read(folder, names, word, tag)
     for split, part in sentences.items():
         if not part.words:
-            raise command.UserError(f"{folder} has no sentences in {names[split]}; fetch or make it again")
+            raise command.UserError(f"{folder or HERE} has no sentences in {names[split]}; fetch or make it again")
         if part.tags is None and split != "test":
-            raise command.UserError(f"{folder} has no tags in {names[split]}; each line needs a word and its tag")
+            raise command.UserError(
+                f"{folder or HERE} has no tags in {names[split]}; each line needs a word and its tag"
+            )
     return sentences
 
 

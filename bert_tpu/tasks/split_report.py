@@ -103,7 +103,9 @@ def _cut(split: str, rows: token_rows.Rows, max_length: int, positions: int) -> 
         return [f"{sentence}; the model has no more positions"]
     longer = min(positions, int(full.max()))
     still = np.count_nonzero(full > longer)
-    return [f"{sentence}; --config.max_length={longer} cuts {f'{still:,} rows' if still else 'none'}"]
+    if still and still == np.count_nonzero(rows.lost):
+        return [f"{sentence}; the model's {positions} positions cut as many, so divide these rows"]
+    return [f"{sentence}; --config.max_length={longer} cuts {f'{still:,} of them' if still else 'none'}"]
 
 
 def _contents(split: str, rows: token_rows.Rows, special: vocab.Ids) -> Iterator[str]:

@@ -39,14 +39,14 @@ def from_files(folder: str, names: dict[str, str], word: str, tag: str) -> dict[
     The columns of the training file are those of all files with as many; in a file with more or fewer they are found
     as in the training file.
 
-    folder: of the files
+    folder: of the files; "" if their names are paths
     names: split -> file; "train" is the first
     word, tag: numbers or names of columns, or keys of JSON lines; "" to find them
     """
     splits: dict[str, Sentences] = {}
     choice, train = conll_columns.Choice(0, None), None
     for split, name in names.items():
-        path = epath.Path(folder) / name
+        path = epath.Path(folder) / name if folder else epath.Path(name)
         rows = _rows(path, word, tag, may_lack_tags=split == "test")
         if rows:
             numbers = [[row] * len(sentence) for row, sentence in zip(rows.rows, rows.words, strict=True)]
@@ -54,7 +54,7 @@ def from_files(folder: str, names: dict[str, str], word: str, tag: str) -> dict[
             continue
         table = conll.read(path, tabular.text(path))
         if not table.sentences:
-            raise command.UserError(f"{folder} has no sentences in {name}; fetch or make it again")
+            raise command.UserError(f"{path} has no sentences in it; fetch or make it again")
         if train is None or table.width != train.width or (table.names and table.names != train.names):
             is_narrow = train is not None and table.width < train.width
             known = splits["train"].places() if is_narrow and split == "test" else ()
@@ -121,6 +121,7 @@ def _from_columns(table: conll.Table, choice: conll_columns.Choice) -> Sentences
         if all(sentence is not None for sentence in brackets) and any("(" in t for part in tags for t in part):
             tags = [sentence or [] for sentence in brackets]
         columns += f", tags in column {_name(table, choice.tag)}"
+    columns += f", {table.note}" if table.note else ""
     notes = [columns] if table.width > 1 else []
     notes += [choice.note] if choice.note else []
     numbers = [[number for number, _ in sentence] for sentence in table.sentences]

@@ -61,6 +61,9 @@ FORMS = {
     "spaces around": lines(" {word}   {tag} ").replace("\n\n", "\n \t \n"),
     "CR LF and a mark": "\ufeff" + lines("{word}\t{tag}").replace("\n", "\r\n"),
     "MultiCoNER": lines("{word} _ _ {tag}", head="# id 1f8c domain=train\n"),
+    "MultiCoNER with tabs": lines("{word} _ _ {tag}", head="# id 1f8c\tdomain=train\n"),
+    "MultiCoNER of two columns": lines("{word}\t{tag}", head="# id 1f8c\tdomain=train\n"),
+    "a column of sentences": "sentence_id words labels\n" + lines("{s} {word} {tag}").replace("\n\n", "\n"),
     "numbers of sentence and word": lines(
         "{s}-{i}\t0-3\t{word}\t{tag}", head="#Text=some words\n", tail="#FORMAT=WebAnno TSV 3\n\n"
     ),
@@ -141,6 +144,13 @@ def test_a_test_file_may_have_a_sign_for_no_tag(tmp_path):
     assert read(tmp_path, lines("{word} {tag}"), test=lines("{word} O"))["test"].tags is not None
 
 
+def test_an_empty_cell_belongs_to_the_sentence_above(tmp_path):
+    content = "Sentence #\tWord\tTag\nSentence: 1\ta\tO\n\tb\tB-X\nSentence: 2\tc\tO\n\td\tO\n"
+    part = read(tmp_path, content)["train"]
+    assert (part.words, part.tags) == ([["a", "b"], ["c", "d"]], [["O", "B-X"], ["O", "O"]])
+    assert part.note.endswith("sentences in column 1 (Sentence #)")
+
+
 def test_files_with_names_may_have_their_columns_in_another_order(tmp_path):
     own = lines("{word}\t{tag}", tail="Word\tTag\n")
     part = read(tmp_path, own, validation=lines("{tag}\t{word}", tail="Tag\tWord\n"))["validation"]
@@ -153,6 +163,10 @@ def test_files_with_names_may_have_their_columns_in_another_order(tmp_path):
         (lines("{word} {tag} {tag}"), "has the tags: 2 ('B-LOC', 'B-PER'), 3 ('B-LOC', 'B-PER'); give --config"),
         ("\n".join(f"{'w' * i} {'w' * (i % 60 + 1)}" for i in range(1, 100)), "which column has the tags"),
         (lines("{i}\t{word}\t{word}\tX\tX\t_\t0\troot\t_\t_"), "which column has the tags: 2 FORM ('I'"),
+        ("sent words labels\n1 a O\n2 b B-X\n1 c O\n", "line 4 goes on with the sentence '1' after another one; sort"),
+        ("T1\tLOC 0 4\tRome\nT2\tPER 5 8\tBen\n#1\tAnnotatorNotes T1\tor not\n", "has brat's annotations without"),
+        ("R1\tIn Arg1:T1 Arg2:T2\nT1\tLOC 0 4;9 12\tRome\nA1\tBig T1\n", "has brat's annotations without"),
+        (lines("{s}-{i}\t0-3\t{word}\t*\tLOC", tail="#FORMAT=WebAnno TSV 3.3\n\n\n"), "is WebAnno's TSV, whose tags"),
         ("Sentence #,Word,POS,Tag\n1,a,NN,O\n", "is a table divided by ','; write a word, a tab and its tag a line"),
         (lines('"{word}"\t"{tag}"'), "has quotes around tags, such as \"B-LOC\"; write it without quotes"),
         (lines("en:{word} {tag}"), "begins every word with 'en:'; take it out"),

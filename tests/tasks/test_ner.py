@@ -324,11 +324,11 @@ def test_bad_json_is_named_with_its_row(tmp_path, content, complaint):
         (dict(train="x"), "Sentence,Word,Tag\n1,a,O\n", "x is a table divided by ','; write a word, a tab and its tag"),
         (dict(train="x"), "a,O\nb,O\n", "x has no tags, only one column; divide the columns by tabs, not"),
         (dict(train="x"), "a O\nb O\n", "has only the tag 'O' in x, and nothing to learn"),
-        (dict(test="x"), "\n-DOCSTART- -X- O\n", "no sentences in x"),
-        (dict(validation="x"), "", "no sentences in x"),
+        (dict(test="x"), "\n-DOCSTART- -X- O\n", "x has no sentences"),
+        (dict(validation="x"), "", "x has no sentences"),
         (dict(validation="x"), b"a O\nb\x00 O\n", "x line 2 has a NUL character"),
         (dict(validation="x"), b"a O\rb O\r", "x line 1 has a character '\\\\r' inside it; convert its line ends"),
-        (dict(train="x"), "a O\n" * 2000 + "b B-X\n", "x has 2,001 words in one sentence; put a blank line"),
+        (dict(train="x"), "a O\n" * 200 + "b B-X\n", "x has 201 words in one sentence; put a blank line"),
         (dict(validation="x"), b"a O\n\xe9 O\n", "x line 2 is not UTF-8"),
         (dict(train=""), "", "needs a train split"),
         (dict(max_length=4), "", "max_length 4 has no room"),
@@ -338,6 +338,16 @@ def test_bad_files_are_named_with_their_line(tmp_path, names, content, complaint
     write(tmp_path, {"train.txt": CONLL, "x": content})
     with pytest.raises(command.UserError, match=complaint):
         load(tmp_path, **names)
+
+
+def test_names_are_paths_without_a_folder(tmp_path):
+    write(tmp_path, {"a.txt": CONLL, "b.txt": CONLL})
+    task = load("", train=str(tmp_path / "a.txt"), validation=str(tmp_path / "b.txt"))
+    assert task.splits["validation"].ids.tolist() == load(tmp_path, train="a.txt").splits["train"].ids.tolist()
+    with pytest.raises(command.UserError, match="no data: give --config.data.dir=DIR"):
+        load("")
+    with pytest.raises(command.UserError, match="no file valid.txt, .* or --config.data.validation= if there is none"):
+        load("", train=str(tmp_path / "a.txt"), validation="valid.txt")
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -63,7 +63,10 @@ def test_cut_rows_are_counted_with_the_max_length_that_helps():
         "cuts none"
     )
     (line,) = report({"train": (long, None, [0, 1, 1])}, positions=9)[4:]
-    assert line.endswith("--config.max_length=9 cuts 1 rows")
+    assert line.endswith("the model's 9 positions cut as many, so divide these rows")
+    longer = ["a b c d e f g h", "a b c d e f g", "a"]
+    (line,) = report({"train": (longer, None, [0, 1, 1])}, positions=9)[4:]
+    assert line.endswith("--config.max_length=9 cuts 1 of them")
     (line,) = report({"train": (long, None, [0, 1, 1])}, positions=8)[4:]
     assert line.endswith("the model has no more positions")
 
