@@ -17,6 +17,8 @@ from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
 OTHER_TABLES = (".csv", ".jsonl", ".json", ".parquet")  # of GLUE from elsewhere, which configs/pairs.py reads
+# Files of the diagnostics, which may be in MNLI's folder.
+DIAGNOSTICS = {name for file in glue_specs.TASKS["ax"].files.values() for name in file.names}
 
 
 class RawSplit(NamedTuple):
@@ -26,6 +28,7 @@ class RawSplit(NamedTuple):
     labels: list[str | float | None]  # None in a test split
     source: str  # "train.tsv line": the beginning of error messages, followed by a number
     numbers: list[int]  # of each row
+    notes: tuple[str, ...] = ()  # what the user should know
 
 
 class Split(NamedTuple):
@@ -34,6 +37,7 @@ class Split(NamedTuple):
     task: str
     name: str
     rows: token_rows.Rows
+    notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> glue_specs.Spec:
@@ -98,7 +102,7 @@ def _splits(task: str, place: str, others: list[str], *, max_length: int, vocabu
         pairs = raw.texts[1] if len(raw.texts) > 1 else None
         labels = _labels(spec, name, raw)
         rows = token_rows.encode(raw.texts[0], pairs, labels, max_length=max_length, vocabulary=vocabulary)
-        splits[name] = Split(task, name, rows)
+        splits[name] = Split(task, name, rows, raw.notes)
     return splits
 
 
@@ -124,6 +128,12 @@ def _from_folder(spec: glue_specs.Spec, folder: Path) -> dict[str, RawSplit]:
             if path.exists():
                 splits[split] = _from_tsv(spec, split, file, path)
                 break
+    known = {name for file in spec.files.values() for name in file.names}
+    tables = {path.name for path in folder.iterdir() if path.suffix == ".tsv"} if splits else set()
+    if others := sorted(tables - known - DIAGNOSTICS):
+        first = next(iter(splits))
+        note = f"{folder}: {', '.join(others)} is not read; GLUE's names are {', '.join(sorted(known))}"
+        splits[first] = splits[first]._replace(notes=(*splits[first].notes, note))
     return splits
 
 
@@ -139,7 +149,8 @@ def _from_tsv(spec: glue_specs.Spec, split: str, file: glue_specs.File, path: Pa
     ):
         raise command.UserError(f"{path} has a column {file.label!r}, but a test split has no labels; take it out")
     labels = [None] * len(columns.lines) if is_test else columns.column(file.label)
-    return RawSplit([columns.column(name) for name in file.texts], [*labels], f"{path} line", columns.lines)
+    texts = [columns.column(name) for name in file.texts]
+    return RawSplit(texts, [*labels], f"{path} line", columns.lines, columns.notes)
 
 
 def _from_tfds(spec: glue_specs.Spec, name: str) -> dict[str, RawSplit]:
@@ -190,17 +201,22 @@ def _number(label: str | float | None) -> float | None:
 
 def _task(name: str, splits: dict[str, Split]) -> Task:
     spec = glue_specs.TASKS[name]
+    eval_splits = tuple(
+        key for key, split in splits.items() if key != "train" and split.name not in split.spec.submission
+    )
+    notes = [note for split in splits.values() for note in split.notes]
+    if not eval_splits:
+        notes.append("no labelled split except train, so nothing is scored")
     return Task(
         name=name,
         head="classify" if spec.classes else "regress",
         labels=spec.classes or ("score",),
         splits={key: split.rows for key, split in splits.items()},
-        eval_splits=tuple(
-            key for key, split in splits.items() if key != "train" and split.name not in split.spec.submission
-        ),
+        eval_splits=eval_splits,
         score=functools.partial(_score, splits),
         write=functools.partial(_write, name, splits),
         bootstrap=functools.partial(_bootstrap, splits),
+        notes=tuple(notes),
     )
 
 

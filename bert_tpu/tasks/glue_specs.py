@@ -29,8 +29,8 @@ class Spec(NamedTuple):
 
 def _files(*texts: str, label: str = "label", header: tuple[str, ...] | None = None) -> dict[str, File]:
     """Returns the three files that most tasks have."""
-    names = {"train": "train.tsv", "validation": "dev.tsv"}
-    labelled = {split: File((name,), texts, label, header) for split, name in names.items()}
+    names = {"train": ("train.tsv",), "validation": ("dev.tsv", "validation.tsv")}
+    labelled = {split: File(files, texts, label, header) for split, files in names.items()}
     return labelled | {"test": File(("test.tsv",), texts, label)}
 
 
@@ -59,8 +59,8 @@ TASKS = {
         ("MNLI",), NLI, NLI, ("premise", "hypothesis"),
         {
             "train": File(("train.tsv",), PAIR, "gold_label"),
-            "validation_matched": File(("dev_matched.tsv",), PAIR, "gold_label"),
-            "validation_mismatched": File(("dev_mismatched.tsv",), PAIR, "gold_label"),
+            "validation_matched": File(("dev_matched.tsv", "validation_matched.tsv"), PAIR, "gold_label"),
+            "validation_mismatched": File(("dev_mismatched.tsv", "validation_mismatched.tsv"), PAIR, "gold_label"),
             "test_matched": File(("test_matched.tsv",), PAIR, "gold_label"),
             "test_mismatched": File(("test_mismatched.tsv",), PAIR, "gold_label"),
         },

@@ -67,8 +67,8 @@ def load(
     places = sentences["train"].places()
     if len(places) < 2:
         raise command.UserError(
-            f"{dir or HERE} has only the tag {next(iter(places))!r} in {train}, and nothing to learn; check the file and "
-            "--config.data.tag_column"
+            f"{dir or HERE} has only the tag {next(iter(places))!r} in {train}, and nothing to learn; check the file "
+            "and --config.data.tag_column"
         )
     tags, form = sorted(places), tag_schemes.find(places, scheme)
     for split, part in sentences.items():
@@ -94,7 +94,7 @@ def _check_paths(paths: dict[str, str]) -> None:
     if not epath.Path(paths["train"]).is_file():
         raise command.UserError(
             "no data: give --config.data.dir=DIR, a folder of CoNLL's columns, or tfds:conll2003, or a path as "
-            f"--config.data.train, where {paths['train']} is no file"
+            f"--config.data.train, which has {paths['train']!r}, not a file"
         )
     for split, path in paths.items():
         if path and not epath.Path(path).is_file():

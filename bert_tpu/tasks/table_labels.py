@@ -13,6 +13,7 @@ from bert_tpu.core import command
 from bert_tpu.data import token_rows
 from bert_tpu.readers import tabular
 
+DASH = "-"  # SNLI's mark for no label; next to "+" a class
 MISSING = {"", "?", "nan", "n/a", "#n/a", "<na>", "null"}  # in small letters
 NO_LABEL = decimal.Decimal(-1)  # in Hugging Face's test splits; elsewhere it may be a class
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?", re.ASCII)
@@ -62,6 +63,10 @@ def read(tables: Tables, label: str, head: str) -> Labels:
         for split, column in texts.items()
     }
     dtype = np.int32 if classes else np.float32
+    if head == "regress" and len(set(values["train"].tolist())) == 1 < len(values["train"]):
+        notes.append(
+            f"warning: all rows of train have the number {texts['train'][0]} under {label!r}; nothing to learn"
+        )
     values |= {split: np.full(len(tables[split].lines), token_rows.IGNORED, dtype) for split in lacking}
     return Labels(tuple(classes.values()), values, tuple(lacking), tuple(notes))
 
@@ -81,7 +86,7 @@ def _texts(table: tabular.Columns, label: str, notes: list[str]) -> list[str]:
 
 def _is_unlabelled(table: tabular.Columns, texts: list[str], train: list[str], head: str) -> bool:
     """Returns whether no row has a label. Raises UserError if some have."""
-    missing = [is_missing(text) for text in texts]
+    missing = _missing(texts, train)
     if not any(missing):
         missing = [_number(text) == NO_LABEL for text in texts]
         if any(missing) and (NO_LABEL in map(_number, set(train)) if head == "classify" else not all(missing)):
@@ -90,7 +95,7 @@ def _is_unlabelled(table: tabular.Columns, texts: list[str], train: list[str], h
         row = missing.index(True)
         raise command.UserError(
             f"{table.place(row)} has no label ({texts[row]!r}), as {sum(missing):,} of {len(texts):,} rows; label "
-            "them, take them out, or take the column out to predict only"
+            "them, take them out, give that class another name, or take the column out to predict only"
         )
     return all(missing)
 
@@ -98,6 +103,12 @@ def _is_unlabelled(table: tabular.Columns, texts: list[str], train: list[str], h
 def is_missing(text: str) -> bool:
     """Returns whether a label is a mark for no label, such as "" or NaN."""
     return text.casefold() in MISSING or text == "NA"
+
+
+def _missing(texts: list[str], train: list[str]) -> list[bool]:
+    """Returns which labels are missing."""
+    no_dash = DASH in texts and "+" not in train
+    return [is_missing(text) or (no_dash and text == DASH) for text in texts]
 
 
 def _number(text: str) -> decimal.Decimal | None:
@@ -122,8 +133,8 @@ def _check_kinds(table: tabular.Columns, label: str, texts: list[str]) -> None:
     raise command.UserError(f"{table.path} mixes kinds of labels, {places}; write all as text")
 
 
-def _check_missing(table: tabular.Columns, texts: list[str]) -> None:
-    if rows := [i for i, text in enumerate(texts) if is_missing(text)]:
+def _check_missing(table: tabular.Columns, texts: list[str], train: list[str]) -> None:
+    if rows := [i for i, missing in enumerate(_missing(texts, train)) if missing]:
         raise command.UserError(
             f"{table.place(rows[0])} has no label ({texts[rows[0]]!r}), as {len(rows):,} of {len(texts):,} rows; take "
             "them out, or give that class another name"
@@ -132,7 +143,7 @@ def _check_missing(table: tabular.Columns, texts: list[str]) -> None:
 
 def _classes(table: tabular.Columns, label: str, texts: list[str], notes: list[str]) -> dict[Key, str]:
     """Returns the classes of train, key -> name, in the order of their characters, or numbers."""
-    _check_missing(table, texts)
+    _check_missing(table, texts, texts)
     counts = collections.Counter(texts)
     if broken := [name for name in counts if set(name) & set("\t\r\n")]:
         raise command.UserError(f"{table.path} has a label with a tab or line break, {broken[0]!r}; fix it")
@@ -218,13 +229,22 @@ def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], note
     return labels
 
 
+def _comma(text: str) -> str:
+    """Returns what to write for a number with a comma, which is a decimal point or between thousands; else ""."""
+    if match := re.fullmatch(r"([+-]?[1-9]\d{0,2}),(\d{3})", text):
+        return f"; write {match[1]}.{match[2]} if the comma is a decimal one, or {match[1]}{match[2]} if not"
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", text) and text.count(",") + text.count(".") > 1:
+        return f"; write {text.replace(',', '')}"
+    return "; write a decimal point" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+
+
 def _numbers(table: tabular.Columns, texts: list[str]) -> np.ndarray:
     """Returns each row's number, float32. Raises UserError for one that is not finite in float32."""
-    _check_missing(table, texts)
+    _check_missing(table, texts, [])
     largest = float(np.finfo(np.float32).max)
     for row, text in enumerate(texts):
         if not NUMBER.fullmatch(text) or abs(float(text)) > largest:
-            comma = "; write a decimal point" if re.fullmatch(r"-?\d+,\d+", text) else ""
+            comma = _comma(text)
             raise command.UserError(
                 f"{table.place(row)} has the label {text!r}, which is not a number{comma or '; fix it'}, or learn "
                 "classes with configs/pairs.py:classify"

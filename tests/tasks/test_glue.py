@@ -134,6 +134,21 @@ def test_official_files_are_read_to_the_letter(tmp_path, name, capsys):
     assert capsys.readouterr().err == warning
 
 
+def test_a_validation_file_may_have_hugging_face_s_name(tmp_path):
+    files = {name.replace("SST-2/dev", "sst2/validation"): text for name, text in OFFICIAL["sst2"].items()}
+    files = {name.replace("SST-2", "sst2"): text for name, text in files.items()}
+    task = load("sst2", write(tmp_path, files))
+    assert (read(task), task.eval_splits, task.notes) == (READ["sst2"], ("validation",), ())
+
+
+def test_a_file_that_is_not_read_is_named_and_so_is_a_run_without_scores(tmp_path):
+    quoted = 'sentence\tlabel\n"a ""b"" c"\t0\nd\t1\n'
+    task = load("sst2", write(tmp_path, {"SST-2/train.tsv": quoted, "SST-2/valid.tsv": quoted}))
+    assert "1 rows have a text in quotes" in task.notes[0]
+    assert "valid.tsv is not read; GLUE's names are dev.tsv, test.tsv, train.tsv, validation.tsv" in task.notes[1]
+    assert task.notes[2] == "no labelled split except train, so nothing is scored"
+
+
 @pytest.mark.parametrize("name", ["rte", "mnli"])
 def test_a_task_s_own_folder_is_the_same(tmp_path, name):
     write(tmp_path, OFFICIAL[name])
@@ -297,7 +312,7 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
     ("name", "files", "complaint"),
     [
         ("rtee", {}, "no task 'rtee' in GLUE; take one of cola, sst2"),
-        ("rte", {"x": ""}, "nor RTE in it has any of train.tsv, dev.tsv, test.tsv; fix the path"),
+        ("rte", {"x": ""}, "nor RTE in it has any of train.tsv, dev.tsv, validation.tsv, test.tsv; fix the path"),
         ("rte", {"RTE/train.parquet": "", "x": ""}, "or learn from train.parquet with --config configs/pairs.py"),
         ("rte", {"RTE/train.tsv": f"{HEAD}0\ta\tb\t1\n"}, "not_entailment .0 is entailment, 1 is not_entailment in"),
         ("rte", {"RTE/train.tsv": f"{HEAD}0\ta\tb\tneutral\n"}, r"RTE/train.tsv line 2 has the label 'neutral'"),

@@ -344,9 +344,9 @@ def test_names_are_paths_without_a_folder(tmp_path):
     write(tmp_path, {"a.txt": CONLL, "b.txt": CONLL})
     task = load("", train=str(tmp_path / "a.txt"), validation=str(tmp_path / "b.txt"))
     assert task.splits["validation"].ids.tolist() == load(tmp_path, train="a.txt").splits["train"].ids.tolist()
-    with pytest.raises(command.UserError, match="no data: give --config.data.dir=DIR"):
+    with pytest.raises(command.UserError, match=r"no data: give --config.data.dir=DIR"):
         load("")
-    with pytest.raises(command.UserError, match="no file valid.txt, .* or --config.data.validation= if there is none"):
+    with pytest.raises(command.UserError, match=r"no file valid.txt, .* or --config.data.validation= if there is none"):
         load("", train=str(tmp_path / "a.txt"), validation="valid.txt")
 
 

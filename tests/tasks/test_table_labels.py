@@ -147,6 +147,10 @@ def test_numbers_of_a_split_may_be_written_otherwise(tmp_path):
         ("1,good", "line 3 has the label 'good', which is not a number; .*pairs.py:classify"),
         ("1,2,3", None),
         ([1.5, "2,5"], "'2,5', which is not a number; write a decimal point"),
+        (["1,200", 1], r"'1,200', which is not a number; write 1\.200 if the comma is a decimal one, or 1200 if not"),
+        (["1,234,567", 1], "'1,234,567', which is not a number; write 1234567"),
+        (["0,125", 1], "; write a decimal point"),
+        (["1", "-"], "line 2 has no label .'-'., as 1 of 2"),
         ("1,1_0", "'1_0', which is not a number"),
         ("1,", "line 3 has no label"),
         ([True, 1], "'true', which is not a number"),
@@ -159,6 +163,20 @@ def test_scores_are_numbers(tmp_path, labels, complaint):
     else:
         with pytest.raises(command.UserError, match=complaint):
             load(tmp_path, head="regress", train=labels)
+
+
+def test_a_dash_is_no_label_unless_there_is_a_plus(tmp_path):
+    with pytest.raises(command.UserError, match=r"line 4 has no label .'-'., as 1 of 3 rows; take them out, or give"):
+        load(tmp_path, train="a,b,-")
+    with pytest.raises(command.UserError, match=r"line 3 has no label .'-'., as 1 of 2 rows; .*another name"):
+        load(tmp_path, train="a,b", validation="a,-")
+    assert load(tmp_path, train="a,b", test="-,-").eval_splits == ()
+    assert load(tmp_path, train="+,-,0", validation="-,-").splits["validation"].labels.tolist() == [1, 1]
+
+
+def test_one_number_everywhere_is_said(tmp_path):
+    (note,) = notes(load(tmp_path, head="regress", train="3,3.0,3"))
+    assert note == "warning: all rows of train have the number 3 under 'label'; nothing to learn"
 
 
 def test_classes_that_are_probably_something_else_are_said(tmp_path):
