@@ -33,7 +33,7 @@ SIGNATURES = (
     (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript file", "extract its text, for example by ps2ascii"),
     (rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document of the old kind (.doc, .xls, .ppt)", EXPORT),
     (rb"FEA1", "a Feather file of the old kind", PARQUET),
-    (rb"ORC[\0-\x08]", "an ORC file", PARQUET),
+    (rb"ORC([\0-\x08]|\n.{0,5}[\0-\x08])", "an ORC file", PARQUET),
     (rb"Obj\x01", "an Avro file", PARQUET),
     (rb"SEQ[\x04-\x06]", "a Hadoop sequence file", PARQUET),
     (rb"SQLite format 3\0", "an SQLite database", EXPORT),

@@ -8,7 +8,8 @@ import os
 import re
 
 from bert_tpu.core import command
-from bert_tpu.readers import end_marks, wikitext
+from bert_tpu.readers import beginnings, end_marks, web_archive, wikitext
+from bert_tpu.readers.beginnings import TEXT
 
 HEAD_BYTES = 1 << 16  # of a file, and of its unpacked content, that decide
 PACKINGS = (
@@ -23,12 +24,12 @@ ANY_PACKING = re.compile(b"|".join(b"(?:%b)" % magic for magic, _ in PACKINGS), 
 SUFFIXES = re.compile(r"(\.(gz|xz|lzma|bz2|zst|zstd))+$")  # of packed files
 JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|ldjson|jl)(\.\d+)?$")
 TABLE = re.compile(r"\.(csv|tsv|tab|psv)$")
-TEXT = "set --format text if it is meant as text"
 
 STRING = r'"(?:[^"\\]|\\.)*"'
 JSON_STRING = re.compile(rf"\s*{STRING}\s*")
 OBJECT = re.compile(rf"\{{\s*({STRING}\s*:|\}})")
 ARRAY = re.compile(rf"\[\s*(\{{\s*({STRING}\s*:|\}})|{STRING}\s*(,\s*[\"\[{{\d]|\]\s*$))")
+PYTHON_LIST = re.compile(r"""\['(?:[^'\\\n]|\\.)*(?:'(?:, ['"]|\]\s*\Z)|\Z)""")  # its first text may be cut
 PYTHON_DICT = re.compile(r"\{\s*'[^'\n]*'\s*:")
 # What may stand before the root of an XML file: white space, a declaration, comments and a document type.
 PROLOG = re.compile(r"(\s+|<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>)*", re.DOTALL | re.IGNORECASE)
@@ -36,25 +37,13 @@ ROOT = re.compile(r"<([A-Za-z][\w:.-]*)(?=[\s/>])")
 HTML = ("html", "head", "body")
 CLOSING = re.compile(r"</[A-Za-z][\w:.-]*\s*>")
 CHARS_PER_TAG = 1000  # of XML, at most; a text may begin with a tag
-FIELD = r"[A-Za-z][\w-]*:.*(?:\r?\n[ \t]+\S.*)*"  # of a mail's header
-BEGINNINGS = (
-    (r"\{\\rtf", "an RTF document", "save it as plain text"),
-    (r"version https://git-lfs", "not the file but Git LFS's pointer to it", "fetch the file by git lfs pull"),
-    (r"WARC/", "a web archive (WARC)", "extract its text, for example by trafilatura"),
-    (r"%YAML", "YAML", "write its text as JSON lines"),
-    (r"WEBVTT\b|\d+\r?\n\d\d:\d\d:\d\d[,.]\d{3} -->", "a file of subtitles", "extract their words"),
-    (rf"From \S+ .*(\r?\n{FIELD})+\r?\n\r?\n", "a mailbox", "write each mail's text as a JSON line"),
-    (
-        rf"(?=({FIELD}\r?\n)*(?i:Message-ID|From):)(?=({FIELD}\r?\n)*(?i:Date|Subject):)({FIELD}\r?\n)+(\r?\n|$)",
-        "a mail with its headers",
-        "write the mails' texts as JSON lines, for example by Python's email and mailbox",
-    ),
-    (r"-- (MySQL|MariaDB) dump|/\*M!999999", "an SQL dump", "give the dump of articles, pages-articles"),
-    # The place of a stream, the number of a page and its title.
-    (r"(\d+:\d+:[^\n]+\n){5}", "the index of a multistream dump", "leave it out"),
+ENCODED = (  # in ASCII: some characters in the form, its name, and advice
+    (re.compile(r"=[C-F][\dA-F]=[89AB][\dA-F]"), "quoted-printable", "decode it by python -m quopri -d OLD > NEW"),
+    (re.compile(r"~\{(?:[!-}][!-~])+~\}"), "HZ", "decode it by Python's codec 'hz'"),
+    (re.compile(r"\+[AB][A-Za-z\d+/]{2,}-"), "UTF-7", "convert it by iconv -f UTF-7 -t UTF-8 OLD > NEW"),
 )
-QUOTED = re.compile(r"=[C-F][\dA-F]=[89AB][\dA-F]")  # a character in quoted-printable
 BYTES = re.compile(r"""b(["']).*\1\s*""")  # a line
+WORDS, WORD_SHARE = 200, 0.98  # lines of one word: a column, not text
 ROWS, CELL = 5, re.compile(r"[^\W\d][\w .-]{0,40}")  # rows that make a table, and the form of a column's name
 
 
@@ -75,9 +64,9 @@ def form(head: bytes, path: str) -> str:
     """
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip()
     name = SUFFIXES.sub("", os.fspath(path))
-    for beginning, kind, advice in BEGINNINGS:
-        if re.match(beginning, text):
-            raise command.UserError(f"{path} is {kind}: {advice}, or {TEXT}")
+    if text.startswith("WARC/") and web_archive.FORM.search(text):
+        return "wet"
+    beginnings.refuse(text, path)
     if name.endswith(".parquet"):
         raise command.UserError(f"{path} is not a Parquet file; fetch or make it again, or correct its name")
     if text.count("\r") > 1 and "\n" not in text:
@@ -96,9 +85,10 @@ def form(head: bytes, path: str) -> str:
     if wikitext.FORM.search(head.decode(errors="replace")):
         return "wikitext"
     if (text and TABLE.search(name)) or _is_table(text, len(head) == HEAD_BYTES):
+        plain = ", or as plain text (column 2 by cut -f 2 OLD > NEW)" if "\t" in text.partition("\n")[0] else ""
         raise command.UserError(
-            f"{path} is a table: write one of its columns as JSON lines, an object with a 'text' in each, or as plain "
-            f"text (column 2 by cut -f 2 OLD > NEW, if tabs separate them), or {TEXT}"
+            f"{path} is a table: write its column of text as JSON lines, an object with a 'text' in each{plain}, "
+            f"or {TEXT}"
         )
     return "text"
 
@@ -107,6 +97,8 @@ def _is_json_lines(text: str, path: str) -> bool:
     """True if the text begins with a JSON object. Raises UserError for other JSON and for Python's notation."""
     if PYTHON_DICT.match(text):
         raise command.UserError(f"{path} has Python's notation of dictionaries: write them by json.dumps, or {TEXT}")
+    if PYTHON_LIST.match(text):
+        raise command.UserError(f"{path} has Python's notation of a list: write each text as a JSON line, or {TEXT}")
     if ARRAY.match(text):
         raise command.UserError(
             f"{path} is a JSON array, not one object a line: convert it by jq -c '.[]' OLD > NEW, or {TEXT}"
@@ -119,6 +111,10 @@ def _is_json_lines(text: str, path: str) -> bool:
     except (ValueError, RecursionError):
         # An object over several lines: the first has its brace, or its brace and one key.
         if newline and re.match(rf"\s*({STRING}\s*[:,]|[\[\]{{}}],?\s*$)", rest) and not rest.startswith("{"):
+            if '"cells"' in text and path.endswith(".ipynb"):
+                raise command.UserError(
+                    f"{path} is a notebook: write its text by jupyter nbconvert --to markdown, or {TEXT}"
+                ) from None
             raise command.UserError(
                 f"{path} has a JSON object over several lines: convert it to one object a line by jq -c . OLD > NEW, "
                 f"or {TEXT}"
@@ -128,11 +124,16 @@ def _is_json_lines(text: str, path: str) -> bool:
 
 def _refuse_literals(text: str, path: str) -> None:
     """Raises UserError for mail's encoding, and if each line is a string of JSON, or bytes in Python's notation."""
-    if len(QUOTED.findall(text)) >= ROWS:
-        raise command.UserError(f"{path} is quoted-printable: decode it by python -m quopri -d OLD > NEW, or {TEXT}")
+    for characters, kind, advice in ENCODED:
+        if len(characters.findall(text)) >= ROWS:
+            raise command.UserError(f"{path} is in the encoding {kind}: {advice}, or {TEXT}")
     lines = [line for line in text.split("\n")[:-1] if line.strip()]
     if len(lines) < ROWS:
         return
+    words = sum(not re.search(r"\s", line.strip()) for line in lines)
+    cased = sum(line.lower() != line.upper() for line in lines)  # of a script that has spaces between words
+    if len(lines) >= WORDS and words >= WORD_SHARE * len(lines) and 2 * cased > len(lines):
+        raise command.UserError(f"{path} has a word in each line: write a paragraph in a line, or {TEXT}")
     if all(map(BYTES.fullmatch, lines)):
         raise command.UserError(f"{path} has Python's notation of bytes: write the text that they decode to, or {TEXT}")
     if any("\\" in line for line in lines) and all(JSON_STRING.fullmatch(line) for line in lines):

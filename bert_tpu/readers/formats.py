@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from bert_tpu.core import command
-from bert_tpu.readers import decoding, end_marks, mediawiki, wikiextractor, wikitext
+from bert_tpu.readers import decoding, end_marks, mediawiki, web_archive, wikiextractor, wikitext
 from bert_tpu.readers.decoding import Counts
 
 NAMED = 8  # keys in an error
@@ -69,10 +69,7 @@ def string(record: dict[str, Any], column: str, path: str, number: int) -> str:
     value: Any = record
     for key in [column] if column in record else column.split("."):
         if not isinstance(value, dict) or key not in value:
-            known = ", ".join(itertools.islice(_strings(record, ""), NAMED))
-            advice = f"name the text's key by --column ({known}), or correct the line" if known else "correct the line"
-            nothing = "" if known else " and no other string"
-            raise command.UserError(f"{path} line {number} has no {column!r}{nothing}; {advice}")
+            raise command.UserError(f"{path} line {number} has no {column!r}{_advice(record)}")
         value = value[key]
     if value is not None and not isinstance(value, str):
         raise command.UserError(
@@ -80,6 +77,15 @@ def string(record: dict[str, Any], column: str, path: str, number: int) -> str:
             "key by --column"
         )
     return value or ""
+
+
+def _advice(record: dict[str, Any]) -> str:
+    """The end of an error about an object without the wanted string: the strings and the objects that it has."""
+    known = list(itertools.islice(_strings(record, ""), NAMED))
+    lists = [key for key, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    advice = [f"name the text's key by --column ({', '.join(known)})"] if known else []
+    advice += [f"write the objects in {key!r} as lines by jq -c '.{key}[]' OLD > NEW" for key in lists[:1]]
+    return f"{'' if known else ' and no other string'}; {', or '.join([*advice, 'correct the line'])}"
 
 
 def _strings(record: dict[str, Any], above: str) -> Iterator[str]:
@@ -108,12 +114,22 @@ def jsonl(
 ) -> Iterator[str | None]:
     """The paragraphs of each JSON object's string under the key `column`. A null is an empty document.
 
+    In a dump of CirrusSearch, or another of Elasticsearch, a line before each document says its number; it is left out.
+
     head: the beginning of the file.
     """
     decoder, unescape = decoding.Decoder(path, counts), wikiextractor.Unescape(head)
     for number, record in records(file, path, counts):
+        if _is_action(record):
+            continue
         text = decoder.clean(string(record, column, path, number))
         yield from paragraphs(wikiextractor.body(record, text, unescape) if wikiextractor.wrote(record) else text)
+
+
+def _is_action(record: dict[str, Any]) -> bool:
+    """Whether an object is an action of Elasticsearch's bulk format, and not a document."""
+    values = [record[key] for key in ("index", "create") if key in record]
+    return len(record) == len(values) == 1 and isinstance(values[0], dict) and "_id" in values[0]
 
 
 Reader = Callable[..., Iterator[str | None]]  # called with (file, path, counts), and with what the format needs
@@ -125,6 +141,7 @@ READERS: dict[str, Reader] = {
     "wiki": wikiextractor.texts,
     "mediawiki": mediawiki.texts,
     "wikitext": wikitext.texts,
+    "wet": web_archive.texts,
 }
 
 

@@ -17,6 +17,7 @@ HELP = (
     "text: a paragraph a line, blank lines between documents; file: a document a file; "
     "endoftext: <|endoftext|> between documents; jsonl: "
     "objects with a `text`; wiki: WikiExtractor's <doc>; mediawiki: an XML dump; wikitext: WikiText-103; "
+    "wet: a web archive's text; "
     "auto: by the file's beginning"
 )
 COLUMN_HELP = "the key of JSON lines, or the column of Parquet and Arrow files, that holds the text (default: text)"

@@ -69,7 +69,7 @@ def leaf(schema: "pyarrow.Schema", column: str, path: str) -> Leaf:
     strings = [member.name for member in leaves if _is_string(member.type)]
     known = strings or [member.name for member in leaves if _is_text(member.type)]
     if known:
-        advice = f"--column takes one of {_listed([shlex.quote(name) for name in known])}"
+        advice = f"set --column to {'one of ' if known[1:] else ''}{_listed([shlex.quote(name) for name in known])}"
     else:
         columns = _listed([f"{field.name}: {_short(field.type)}" for field in schema]) or "none"
         advice = f"no column has text ({columns}): write one as strings"

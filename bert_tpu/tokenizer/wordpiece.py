@@ -43,7 +43,7 @@ def train(
     if vocab_size < len(fixed):
         raise command.UserError(
             f"vocab_size {vocab_size} has no room for the {len(fixed)} special pieces and letters "
-            f"of this text; ask for more than {len(fixed)}"
+            f"of this text; ask for at least {len(fixed)}"
         )
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,

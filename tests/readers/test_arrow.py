@@ -41,7 +41,7 @@ def complaint(raw, column="text"):
 def test_both_forms_are_read(form, codec):
     raw = packed(form, compression=codec)
     assert texts(raw) == texts(raw, "answer.text") == ROWS
-    assert complaint(raw, "n").endswith("column n is int64, not text; --column takes one of answer.text, text")
+    assert complaint(raw, "n").endswith("column n is int64, not text; set --column to one of answer.text, text")
 
 
 @pytest.mark.parametrize("form", FORMS)

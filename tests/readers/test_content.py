@@ -152,6 +152,7 @@ def database():
 
 
 BINARY = {
+    "ORC file": b"ORC\n\x06\x12\x04\x08\x10P\0", " ORC file": b"ORC\n\x1e\n\x04\x08\x10P\0",
     "zip archive": archive("a.txt"), "EPUB": archive("mimetype", "a.xhtml"), "docx": archive("word/document.xml"),
     "npz": saved(lambda out: np.savez(out, a=np.arange(9))), "NumPy": saved(lambda out: np.save(out, np.arange(9))),
     "tar archive": tar(PLAIN.encode()), "tar  archive": tar(PLAIN.encode(), tarfile.USTAR_FORMAT),
@@ -215,7 +216,17 @@ OTHER = {
     "CR": "One line.\rAnother.\r\rA third.\r",
     "SQL": "-- MySQL dump 10.16\n--\nCREATE TABLE `page` (x int);\n",
     "index of a multistream dump": "".join(f"600:{i}:Title: {i}\n" for i in range(9)),
-    "WARC": "WARC/1.0\r\nWARC-Type: conversion\r\n\r\nText.",
+    "WARC": "WARC/1.0\r\nWARC-Type: response\r\n\r\nHTTP",
+    " subtitles": "[Script Info]\nTitle: x\n",
+    "lyrics": "[ar:A]\n[00:01.00]One\n[00:02.00]Two\n[00:03.00]Three\n",
+    "gettext": '# German\n#: a.c:1\nmsgid "One"\nmsgstr "Eins"\n',
+    "LaTeX": "% A thesis\n\\documentclass{article}\n",
+    "Kindle": "A book (An author)\r\n- Your Highlight on page 3 | Added on Monday\r\n\r\nWords.\r\n==========\r\n",
+    "encoding HZ": "".join(f"{'今天天气很好'.encode('hz').decode()}{i}\n" for i in range(9)),
+    "UTF-7": "".join(f"{'schön, привет'.encode('utf-7').decode()} {i}\n" for i in range(9)),
+    "a word in each line": "The\nboat\nsailed\n,\n\n" * 60,
+    "notation of a list": repr(DOCUMENTS),
+    " notation of a list": repr(["A long text. " * 9000]),
 }
 
 
@@ -233,6 +244,14 @@ def test_a_table_is_known_by_its_name(tmp_path):
     for name in ("a.csv", "a.tsv.gz"):
         (tmp_path / name).write_text("text\nOne line.\n")
         assert "is a table" in complaint(tmp_path / name)
+        assert "cut -f" not in complaint(tmp_path / name)
+
+
+def test_a_file_is_known_by_its_name_if_it_is_unfinished_or_describes_others(tmp_path):
+    (tmp_path / "a.txt.part").write_text("One line.\n")
+    assert "unfinished" in complaint(tmp_path / "a.txt.part")
+    (tmp_path / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    assert f"'{tmp_path}/**/*.arrow'" in complaint(tmp_path / "dataset_dict.json")
 
 
 PLAIN_TEXTS = [
@@ -251,6 +270,9 @@ PLAIN_TEXTS = [
     "One,two,three.\nOne, two.\nNo comma.\n" * 9, "Name | Age\n--- | ---\nA | 3\n" * 3,
     "PK is a name.", "BZhou", "MZ Smith", "ORC army", "Obj", "SEQ 4", "GIF images", "ID3 tags", "RIFF of rock",
     "II* MM", "Rar! he said.", "%P DF", "GGUF model", "70707 is a number.", "---\ntitle: x\n---\nText.",
+    "C++ 3+4-7 A+B-C a+Bob-c " * 2,
+    "ORC\nAn army. " * 9, "['What?'] he said.", "短い行\nまた一行\n" * 200,
+    "Yes.\nNo, he said.\n" * 200, "[12:30] Bob: Hi.",
     "\x1b[1mBold\x1b[0m in a terminal.\f\n" * 9, "A stray\0 zero. " + "And text. " * 90, "word\x1a", "中文。" * 900,
 ]  # fmt: skip
 

@@ -77,9 +77,9 @@ def test_a_column_of_missing_values_only_is_read():
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        ([["a"], None], "column text is list<element: string>, not text; --column takes one of title"),
+        ([["a"], None], "column text is list<element: string>, not text; set --column to title"),
         ([[{"role": "user", "content": "a"}]], "column text is list<element: struct<role: string, content: string>>"),
-        ([{"body": "a", "n": 1}], "struct<body: string, n: int64>, not text; --column takes one of text.body, title"),
+        ([{"body": "a", "n": 1}], "struct<body: string, n: int64>, not text; set --column to one of text.body, title"),
         (pyarrow.array([[("a", "b")]], pyarrow.map_(pyarrow.string(), pyarrow.string())), "is map<string, string"),
         ([1], "column text is int64"),
         ([1.5], "column text is double"),
@@ -96,12 +96,12 @@ def test_another_type_is_refused_by_name(column, words):
 
 def test_a_missing_or_doubled_column_is_refused():
     raw = packed(pyarrow.table({"id": [1], "body": ["a"], "title": [b"b"]}))
-    assert complaint(raw) == "a.parquet has no column 'text'; --column takes one of body"
+    assert complaint(raw) == "a.parquet has no column 'text'; set --column to body"
     chat = pyarrow.table({"id": [1], "messages": [[{"role": "user", "content": "a"}]]})
     words = "no column has text (id: int64, messages: list<element: struct<role: string, content: string>>): write one"
     assert words in complaint(packed(chat))
-    assert "--column takes one of ' text', Text" in complaint(packed(pyarrow.table({" text": ["a"], "Text": ["b"]})))
-    assert "takes one of image" in complaint(packed(pyarrow.table({"image": [b"a"]})))
+    assert "set --column to one of ' text', Text" in complaint(packed(pyarrow.table({" text": ["a"], "Text": ["b"]})))
+    assert "set --column to image" in complaint(packed(pyarrow.table({"image": [b"a"]})))
     doubled = pyarrow.table([["a"], ["b"]], names=["text", "text"])
     assert "has 2 columns 'text'" in complaint(packed(doubled))
 

@@ -118,6 +118,25 @@ def test_invalid_utf8_is_replaced_and_counted(tmp_path):
     assert counts.invalid_utf8 == 3
 
 
+def test_the_error_about_a_missing_key_names_strings_and_objects(tmp_path):
+    for record, message in (
+        ({"body": "a"}, "has no 'text'; name the text's key by --column (body), or correct the line"),
+        ({"n": 1}, "has no 'text' and no other string; correct the line"),
+        (
+            {"name": "a", "cells": [{"source": "b"}]},
+            "--column (name), or write the objects in 'cells' as lines by jq -c '.cells[]'",
+        ),
+    ):
+        (tmp_path / "a.jsonl").write_text(json.dumps(record))
+        assert message in complaint(tmp_path / "a.jsonl")
+
+
+def test_lines_of_elasticsearch_between_documents_are_left_out(tmp_path):
+    records = [{"index": {"_type": "_doc", "_id": "1"}}, {"text": "One."}, {"create": {"_id": "2"}}, {"text": "Two."}]
+    (tmp_path / "a.json").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert read(tmp_path / "a.json")[0] == ["One.", "Two."]
+
+
 def test_half_a_surrogate_pair_in_json_is_replaced_and_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a \\ud83d b \\ud83e\\udd17"}\n')
     texts, counts = read(tmp_path / "a.jsonl")
