@@ -15,7 +15,7 @@ from bert_tpu.core import command
 with command.imports():
     from bert_tpu.core import progress
     from bert_tpu.corpus import language_notes, preview, worker
-    from bert_tpu.readers import decoding, parquet, sources
+    from bert_tpu.readers import decoding, parquet, sources, wiki_markup
     from bert_tpu.tokenizer import encoding, vocab, wordpiece
 
 SAMPLE_BYTES = 1 << 30  # more text hardly changes a vocabulary, and its words need memory
@@ -44,7 +44,11 @@ def main() -> None:
         raise command.UserError(f"{out} has a vocabulary already: delete it or give another --out")
     inputs = sources.find(args.input)
     sources.check(inputs, text_format=args.format, column=args.column)
-    texts = preview.beginnings(inputs, worker.Options(format=args.format, column=args.column))
+    documents = preview.beginnings(inputs, worker.Options(format=args.format, column=args.column))
+    texts = [document.plain() for document in documents]
+    pairs = [(document, text) for document, text in zip(documents, texts, strict=True) if document.is_markup]
+    for note in wiki_markup.notes((inputs[document.source].path, document.text, text) for document, text in pairs):
+        print(f"warning: {note}", file=sys.stderr)
     plain = encoding.Encoder(vocab.Vocab(wordpiece.LAYOUT, not args.cased))
     if note := language_notes.marks_note(texts, plain, "add --cased"):
         print(f"warning: {note}", file=sys.stderr)

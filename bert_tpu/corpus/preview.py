@@ -60,7 +60,7 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
     Raises UserError for plain text without blank lines, which would be one document, and whatever reading raises.
     """
     wrapped, paragraphs, plains = "", "", []
-    markup: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    articles = []
     for number in _checked(files):
         documents = list(_beginning(files[number], number, options))
         if sources.form(files[number], options.format) == "text":
@@ -72,9 +72,9 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
         for document in documents:
             plains.append(document.plain())
             if document.is_markup:
-                markup[files[number].path].update(wiki_markup.count(document.text, plains[-1]))
+                articles.append((files[number].path, document.text, plains[-1]))
     sight = _look(plains, options, encoder)
-    warnings = [f"{problem}: {remedy}" for problem, remedy in wiki_markup.losses(list(markup.items()))]
+    warnings = wiki_markup.notes(articles)
     if wrapped:
         warnings.append(
             f"the lines of {wrapped} are wrapped, and each of its paragraphs is a document, because blank lines end "
@@ -101,9 +101,9 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
     return [*warnings, *filter(None, notes)]
 
 
-def beginnings(files: Sequence[sources.Source], options: worker.Options) -> list[str]:
-    """Returns the documents at the beginnings of some of the files, without markup."""
-    return [document.plain() for number in _checked(files) for document in _beginning(files[number], number, options)]
+def beginnings(files: Sequence[sources.Source], options: worker.Options) -> list[sources.Document]:
+    """Returns the documents at the beginnings of some of the files."""
+    return [document for number in _checked(files) for document in _beginning(files[number], number, options)]
 
 
 def _checked(files: Sequence[sources.Source]) -> list[int]:

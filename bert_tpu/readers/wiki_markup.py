@@ -1,7 +1,7 @@
 """Counts what is removed of a wiki's markup and what is left, and names wikis whose text is not in their prose."""
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import re
 
 # What MediaWiki would not show: brackets of templates, links and tables, and tags.
@@ -59,6 +59,14 @@ def losses(by_source: Sequence[tuple[str, Mapping[str, int]]]) -> list[tuple[str
         remedy = "extract its text, for example with mwparserfromhell, and give it as JSON lines"
         found.append((f"only {poor[0][1]:.1%} of the characters of {_names(poor)} {lost}", remedy))
     return found
+
+
+def notes(articles: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Returns `losses` as sentences. articles: some of their paths, markup and prose."""
+    by_source: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for path, markup, prose in articles:
+        by_source[path].update(count(markup, prose))
+    return [f"{problem}: {remedy}" for problem, remedy in losses(list(by_source.items()))]
 
 
 def _names(pairs: Sequence[tuple[str, float]]) -> str:

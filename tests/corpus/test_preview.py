@@ -244,6 +244,12 @@ def test_training_a_vocabulary_that_removes_vowels_is_named(tmp_path):
     assert "warning" not in warm_processes.run("tools.train_tokenizer", [*argv, tmp_path / "cased", "--cased"]).stderr
 
 
+def test_training_a_vocabulary_on_a_wiki_whose_text_is_not_in_its_prose_is_named(tmp_path):
+    (tmp_path / "wiki.xml").write_text(wiki("A writer.\n" + "* A quotation of some words.\n" * 20))
+    argv = ["--input", tmp_path / "wiki.xml", "--vocab_size", "130", "--out", tmp_path / "out"]
+    assert "warning: only 1.5% of the characters" in warm_processes.run("tools.train_tokenizer", argv).stderr
+
+
 def sample(tmp_path, inputs, count, **options):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     return "\n".join(
