@@ -110,10 +110,15 @@ def lines(
     yield (f"  {f'{n}, packed':<22}{stats.packed_epoch:>20,}{1 - stats.packed_real:>10.1%}   {PACKED.packed_rows} rows "
            f"of configs/fast.py, up to {PACKED.packed_examples} examples in each, "
            f"have {packed_a_step:,.0f} a step")  # fmt: skip
-    yield f"  in an epoch, no part of the text is shown more than {stats.spread():.1%} more often than another"
+    yield f"  in an epoch, no part of the text is shown {_more(stats.spread())} often than another"
 
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)
+
+
+def _more(share: float) -> str:
+    rounded = f"{share:.1%}"
+    return "more" if rounded == "0.0%" else f"more than {rounded} more"
 
 
 def _quantile(histogram: np.ndarray, share: float) -> int:

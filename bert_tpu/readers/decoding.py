@@ -107,7 +107,9 @@ def report(sums: Mapping[str, Any]) -> list[str]:
     if number := count["html_entities"]:
         sentences.append(f"{number:,} HTML entities such as &amp; are in the text: unescape them unless they are meant")
     if number := count["html_tags"]:
-        sentences.append(f"{number:,} HTML tags such as <p> are in the text: if these are many, extract the text first")
+        sentences.append(
+            f"{number:,} HTML tags such as <p> are in the text: if the input is HTML, extract its text first"
+        )
     if number := count["end_marks"]:
         sentences.append(
             f"{number:,} marks such as <|endoftext|> are in the text: set --format endoftext if they end documents"

@@ -322,3 +322,17 @@ def test_the_command_needs_out_or_sample_and_reports_sentences(tmp_path):
     argv = ["--input", tmp_path / "text.txt", "--tokenizer", tmp_path / "tokenizer"]
     assert warm_processes.run("tools.prepare_corpus", argv).stderr.startswith("error: --out is missing; ")
     assert warm_processes.run("tools.prepare_corpus", [*argv, "--sample", "2"]).stdout.startswith("2 documents, ")
+
+
+def test_a_corpus_is_described_by_its_folder_or_its_lockfile_with_what_was_read_and_kept(tmp_path):
+    (tmp_path / "text.txt").write_text("\n\n".join(map(document, [*range(40), 0, 1])))
+    vocab.save(VOCABULARY, tmp_path / "tokenizer")
+    argv = words(tmp_path, tmp_path / "out")
+    assert warm_processes.run(argv[0], [*argv[1:], "--heldout", "0.2"]).returncode == 0
+    by_folder, by_file = (
+        warm_processes.run("tools.describe_corpus", [tmp_path / name]).stdout for name in ("out", "out/corpus.json")
+    )
+    assert by_folder == by_file
+    [header] = [line.split() for line in by_folder.split("\n") if line.startswith("source ")]
+    assert header == ["source", "read", "kept", "tokens", "epochs"]
+    assert "in an epoch, no part of the text is shown" in by_folder

@@ -276,7 +276,7 @@ def test_rare_letters_beyond_the_alphabet_become_unknown():
 
 @pytest.mark.parametrize(
     ("lines", "size", "words"),
-    [([], 200, "no text"), ([" \n"], 200, "no text"), (SENTENCES, 120, "more than"),
+    [([], 200, "no text"), ([" \n"], 200, "no text"), (SENTENCES, 120, "at least"),
      (SENTENCES, 9000, "at most")],
 )  # fmt: skip
 def test_a_size_that_the_text_cannot_fill_is_refused(lines, size, words):
