@@ -44,6 +44,7 @@ ODD = {  # what is odd -> (fewest documents, share of them from which on it is n
     "unsplit": (FEW, 0.1, "have a sentence of more than 1,000 characters: look at them with --sample 20"),
     "html": (FEW_MARKED, 0.2, "have HTML tags: extract the text first, for example with trafilatura"),
     "escaped": (FEW_MARKED, 0.2, "have \\n in two characters where lines end: unescape it by json.loads or the like"),
+    "lost": (FEW_MARKED, 0.2, "have <unk> in place of words: take the raw form of the data"),
     "forms": (1, 0.1, "have ligatures such as ﬁ or other special letters, which make other words: --normal_form NFKC "
               "writes them as letters"),
     "spelled": (FEW_MARKED, 0.2, "have \\u0421 or the like for letters: unescape it by json.loads or the like"),
@@ -133,6 +134,7 @@ def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder)
         total += bool(found)
         counts["single"] += len(found) == 1
         counts["unsplit"] += "unsplit_documents" in changes
+        counts["lost"] += "<unk>" in plain
         counts["html"] += bool(HTML.search(plain))
         counts["escaped"] += bool(ESCAPED.search(plain))
         counts["forms"] += options.normal_form != "NFKC" and bool(suspicions.FORMS.search(plain))

@@ -24,7 +24,11 @@ BEGINNINGS = (
     (r"\[Script Info\]\r?\n", "a file of subtitles", "extract their words"),
     (r"(\[[a-z]+:.*\]\s*\n)*(\[\d+:\d\d[.:]\d+\].*\n){3}", "a file of lyrics with their times", "extract their words"),
     (r"((#.*)?\r?\n)*(#.*\n)*(msgctxt .*\n)?msgid \"", "a catalogue of gettext", "extract its texts"),
-    (r"(\s*%.*\n)*\s*\\documentclass\b", "LaTeX", "convert it by pandoc -f latex -t plain --wrap=none OLD -o NEW"),
+    (
+        r"(\s*%.*\n)*\s*\\(documentclass|chapter|section|begin|input)\b[*{[]",
+        "LaTeX",
+        "convert it by pandoc -f latex -t plain --wrap=none OLD -o NEW",
+    ),
     (r".+\n- .*\|.*\n\s*\n.*\n=====+\r?\n", "a file of Kindle's clippings", "extract their words"),
     (r"-- (MySQL|MariaDB) dump|/\*M!999999", "an SQL dump", "give the dump of articles, pages-articles"),
     # The place of a stream, the number of a page and its title.

@@ -35,6 +35,7 @@ class Counts:
     html_tags: int = 0  # such as <p>
     end_marks: int = 0  # such as <|endoftext|>, that are left in the text
     unknown_words: int = 0  # <unk> in the place of a word, from an earlier tokenization
+    colours: int = 0  # and bold type, as codes of a terminal
     escaped_breaks: int = 0  # line breaks that are spelled, as a backslash and an n
     garbled: int = 0  # places where UTF-8 was once decoded as CP1252, such as Ã¼ for ü
     letter_forms: int = 0  # ligatures such as ﬁ, and other special forms of letters
@@ -65,6 +66,7 @@ REPORTED = (
     "html_tags",
     "end_marks",
     "unknown_words",
+    "colours",
     "escaped_breaks",
     "garbled",
     "letter_forms",
@@ -116,6 +118,10 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         )
     if number := count["unknown_words"]:
         sentences.append(f"{number:,} times the text has <unk> in place of a word: take the raw form of the data")
+    if number := count["colours"]:
+        sentences.append(
+            f"{number:,} codes of a terminal's colours are in the text: sed 's/\\x1b\\[[0-9;]*m//g' OLD > NEW"
+        )
     if number := count["escaped_breaks"]:
         sentences.append(f"{number:,} line breaks are spelled \\n in the text: replace them by line breaks")
     if number := count["garbled"]:

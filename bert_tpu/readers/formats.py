@@ -119,11 +119,18 @@ def jsonl(
     head: the beginning of the file.
     """
     decoder, unescape = decoding.Decoder(path, counts), wikiextractor.Unescape(head)
-    for number, record in records(file, path, counts):
-        if _is_action(record):
-            continue
-        text = decoder.clean(string(record, column, path, number))
-        yield from paragraphs(wikiextractor.body(record, text, unescape) if wikiextractor.wrote(record) else text)
+
+    def strings() -> Iterator[str]:
+        for number, record in records(file, path, counts):
+            if not _is_action(record):
+                text = decoder.clean(string(record, column, path, number))
+                yield wikiextractor.body(record, text, unescape) if wikiextractor.wrote(record) else text
+
+    if wikitext.IN_JSON.search(head):
+        yield from wikitext.lines(text.rstrip("\r\n") for text in strings())
+        return
+    for text in strings():
+        yield from paragraphs(text)
 
 
 def _is_action(record: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,6}|#x[\da-fA-F]{2,5});"
 TAG = re.compile(
     r"</?(?:p|br|div|span|a|b|i|em|strong|ul|ol|li|table|tr|td|h[1-6])(?: [^<>\n]{0,300}|\s*/)?>", re.IGNORECASE
 )
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
 BREAK = re.compile(r"[.!?\"'”)](?:\\r)?\\n|\\n\\n")  # not TeX's \nu
 # A character of UTF-8 that was decoded as CP1252: its first bytes are shown as Ã or as â€, its last as one of these.
 LAST = re.escape(bytes(range(0x80, 0xC0)).decode("cp1252", errors="ignore"))
@@ -26,6 +27,8 @@ def count(text: str, counts: Counts) -> None:
         counts.unknown_words += text.count("<unk>")
         if any(word in text for word in end_marks.WORDS):
             counts.end_marks += len(end_marks.ANY.findall(text))
+    if "\x1b" in text:
+        counts.colours += len(COLOUR.findall(text))
     if "\\" in text:
         counts.escaped_breaks += len(BREAK.findall(text))
     if "Ã" in text or "â" in text:

@@ -15,6 +15,7 @@ from bert_tpu.readers.decoding import Counts
 
 FORM = re.compile(r"^ (?:= )+[^=\n].* (?:= ?)+\r?$", re.MULTILINE)  # a heading; wikis' own have no spaces around them
 HEADING = re.compile(r"\s*((?:= )+)[^=\n].* =\s*")
+IN_JSON = re.compile(rb'": *" = [^"=\n]+ = (?:\\n)?"')  # a title in JSON lines
 JOINED = re.compile(r" *@([-,.])@ *")
 PEEKED, PEEKED_BYTES = 1000, 1 << 20  # rows of a table that show whether they are lines of such a file
 

@@ -127,6 +127,10 @@ def test_letters_that_are_spelled_are_named_and_have_no_language(tmp_path):
     ]
 
 
+def test_words_that_were_lost_before_are_named(tmp_path):
+    assert any("have <unk> in place of words" in warning for warning in check(tmp_path, "A <unk> sank.\n\n" * 6))
+
+
 def test_a_word_that_no_vocabulary_has_is_no_reason_for_another_vocabulary(tmp_path):
     (tmp_path / "text.txt").write_text(f"Brank lamp.\n{'QUJD' * 30000}\n\n{document(0)}")
     files = sources.find([str(tmp_path / "text.txt")])

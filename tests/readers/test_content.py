@@ -101,9 +101,12 @@ def test_marks_of_the_end_of_a_text_end_documents_and_blank_lines_do_not(tmp_pat
     assert read(tmp_path / "a.jsonl")[1].forms == {"jsonl": 1}
 
 
-def test_marks_that_are_left_in_the_text_are_counted(tmp_path):
+def test_marks_and_codes_that_are_left_in_the_text_are_counted(tmp_path):
     (tmp_path / "a.txt").write_text("A long text. " * 6000 + "\n\nIt ends.</s>Another begins.\n\nAnd <eos> it ends.")
     assert read(tmp_path / "a.txt")[1].end_marks == 2
+    (tmp_path / "a.txt").write_text("\x1b[1mBold\x1b[0m and <unk>.\n")
+    counts = read(tmp_path / "a.txt")[1]
+    assert (counts.colours, counts.unknown_words) == (2, 1)
     (tmp_path / "a.txt").write_text("<s> One text. </s>\n<s> Another. </s>\n")
     assert "set --format endoftext if each is a document" in complaint(tmp_path / "a.txt")
     assert read(tmp_path / "a.txt", "endoftext")[0] == ["One text. ", "Another. "]
@@ -221,6 +224,7 @@ OTHER = {
     "lyrics": "[ar:A]\n[00:01.00]One\n[00:02.00]Two\n[00:03.00]Three\n",
     "gettext": '# German\n#: a.c:1\nmsgid "One"\nmsgstr "Eins"\n',
     "LaTeX": "% A thesis\n\\documentclass{article}\n",
+    " LaTeX": "\\section{A boat}\nIt sank.\n",
     "Kindle": "A book (An author)\r\n- Your Highlight on page 3 | Added on Monday\r\n\r\nWords.\r\n==========\r\n",
     "encoding HZ": "".join(f"{'今天天气很好'.encode('hz').decode()}{i}\n" for i in range(9)),
     "UTF-7": "".join(f"{'schön, привет'.encode('utf-7').decode()} {i}\n" for i in range(9)),

@@ -1,5 +1,7 @@
 """WikiText's files are articles, also where each line is a row of a table."""
 
+import json
+
 from helpers.text_sources import read
 import pyarrow
 from pyarrow import parquet
@@ -34,6 +36,8 @@ def test_so_they_are_as_rows_and_other_rows_stay_documents(tmp_path):
     documents, counts = written([line + "\n" for line in LINES])
     assert documents == ARTICLES
     assert counts.read_bytes == (tmp_path / "a.parquet").stat().st_size
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": f"{line}\n"}) + "\n" for line in LINES))
+    assert read(tmp_path / "a.jsonl")[0] == ARTICLES
     assert written(["One text.", "= A = title", " = A title = \nand its text.\nMore."])[0][1] == "= A = title"
 
 
