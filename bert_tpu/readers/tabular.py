@@ -97,6 +97,10 @@ def read(
         return _typed(name, typed_rows.json_rows(name, _separate_lines(name, text(path))), wanted, nullable)
     if suffix not in SEPARATORS:
         suffixes = ", ".join((*SEPARATORS, *typed_rows.JSON, typed_rows.PARQUET))
+        with epath.Path(path).open("rb") as file:
+            start = file.read(max(map(len, SIGNATURES)))
+        if problem := next((problem for signature, problem in SIGNATURES.items() if start.startswith(signature)), ""):
+            raise command.UserError(f"{path} {problem}{'' if 'name it' in problem else f'; tables are {suffixes}'}")
         raise command.UserError(f"{path} is none of {suffixes}; decompress or convert it, or correct its name")
     return _untyped(name, text(path), SEPARATORS[suffix], wanted, header)
 

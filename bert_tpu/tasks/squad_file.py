@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+import unicodedata
 
 from bert_tpu.core import command
 from bert_tpu.tasks import squad_records
@@ -34,6 +35,19 @@ class Paragraph(NamedTuple):
     questions: tuple[Question, ...]
 
 
+class Fault(NamedTuple):
+    """An answer that is not at its place."""
+
+    sentence: str
+    context: str
+    text: str
+    start: int
+
+    def is_at(self, shift: int) -> bool:
+        """Whether the answer is `shift` characters after its place."""
+        return self.start + shift >= 0 and self.context.startswith(self.text, self.start + shift)
+
+
 class File(NamedTuple):
     """The questions of a file."""
 
@@ -54,7 +68,7 @@ def read(path: str | Path, version: str, misplaced: str = "refuse") -> File:
     misplaced: "refuse"; or for answers that are not at their places "keep", with the place NOWHERE, or "drop", and a
         question if none of its answers is left
     """
-    paragraphs, placeholders, faults, total = [], 0, list[str](), 0
+    paragraphs, placeholders, faults, total = [], 0, list[Fault](), 0
     for group in squad_records.read(path):
         questions = []
         for where, record in group.questions:
@@ -69,20 +83,30 @@ def read(path: str | Path, version: str, misplaced: str = "refuse") -> File:
         paragraphs.append(Paragraph(group.context, tuple(questions)))
     if faults and misplaced == "refuse":
         raise command.UserError(
-            f"{faults[0]}; {len(faults):,} of {total:,} answers are not at their places, and "
-            "--config.data.misplaced=allow trains without them"
+            f"{faults[0].sentence}; {len(faults):,} of {total:,} answers are not at their places"
+            f"{_remedy(faults, total)}"
         )
     paragraphs = [paragraph for paragraph in paragraphs if paragraph.questions]
     questions = [question for paragraph in paragraphs for question in paragraph.questions]
     if not questions:
-        raise command.UserError(f"{path} has no question; fetch it again")
+        advice = " whose answer is at its place; fix answer_start" if faults else "; fetch it again"
+        raise command.UserError(f"{path} has no question{advice}")
     _check_ids(questions, path)
     if version == "1.1":
         _check_answered(questions, path)
     return File(paragraphs, placeholders, len(faults))
 
 
-def _question(record: Any, context: str, path: str | Path, where: str, faults: list[str]) -> tuple[Question, int]:
+def _remedy(faults: list[Fault], total: int) -> str:
+    """Returns what to do about answers that are not at their places: the end of a sentence."""
+    for shift in (-1, 1):
+        if len(faults) > 1 and all(fault.is_at(shift) for fault in faults):
+            return f", and each is found at answer_start {'+' if shift > 0 else '-'} 1"
+    few = 2 * len(faults) <= total
+    return ", and --config.data.misplaced=allow trains without them" if few else ", too many to train without them"
+
+
+def _question(record: Any, context: str, path: str | Path, where: str, faults: list[Fault]) -> tuple[Question, int]:
     """Returns a question, and the number of its answers that have no text. Adds sentences to `faults`."""
     if isinstance(record, dict) and type(record.get("id")) is int:
         record = record | {"id": str(record["id"])}
@@ -119,7 +143,7 @@ def _is_placeholder(answer: Any) -> bool:
     return text is None or text != text or (isinstance(text, str) and not text.strip())  # NaN differs from itself
 
 
-def _answer(record: Any, context: str, where: str, faults: list[str]) -> Answer:
+def _answer(record: Any, context: str, where: str, faults: list[Fault]) -> Answer:
     text = squad_records.field(record, "text", str, where)
     start = squad_records.field(record, "answer_start", int, where)
     if start >= 0 and context.startswith(text, start):
@@ -127,12 +151,23 @@ def _answer(record: Any, context: str, where: str, faults: list[str]) -> Answer:
     at = max(start, 0)
     places = [place for place in (context.find(text, at), context.rfind(text, 0, at + len(text))) if place >= 0]
     nearest = min(places, key=lambda place: abs(place - at), default=None)
-    advice = "or the text" if nearest is None else f"which is {nearest} at the nearest{_unit(context, nearest, start)}"
-    faults.append(
+    if nearest is None:
+        advice = f"or the text{_difference(context, text)}"
+    else:
+        advice = f"which is {nearest} at the nearest{_unit(context, nearest, start)}"
+    sentence = (
         f"{where} has the answer {text[:SHOWN]!r} at character {start}, but there its context has "
-        f"{context[at:][: len(text)][:SHOWN]!r}: fix answer_start, {advice}"
+        f"{context[at : at + min(len(text), SHOWN)]!r}: fix answer_start, {advice}"
     )
+    faults.append(Fault(sentence, context, text, start))
     return Answer(text, NOWHERE)
+
+
+def _difference(context: str, text: str) -> str:
+    """Returns a remark about a text that the context has in other letters."""
+    if unicodedata.normalize("NFC", text) in unicodedata.normalize("NFC", context):
+        return ", which the context has in another Unicode form"
+    return ", which the context has in other case" if text.casefold() in context.casefold() else ""
 
 
 def _unit(context: str, place: int, start: int) -> str:
@@ -155,5 +190,6 @@ def _check_answered(questions: list[Question], path: str | Path) -> None:
     for question in questions:
         if not question.answers:
             raise command.UserError(
-                f"{path}: question {question.id} has no answer, which version 1.1 does not allow; set version to 2.0"
+                f"{path}: question {question.id} has no answer, which version 1.1 does not allow; set "
+                "--config.data.version=2.0"
             )

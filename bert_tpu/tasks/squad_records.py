@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 import json
 from pathlib import Path
+import re
 from typing import Any, NamedTuple
 
 from bert_tpu.core import command
@@ -48,7 +49,8 @@ def field(record: Any, key: str, kind: type, where: str) -> Any:
     """Returns record[key]. Raises UserError, with `where`, unless it is of the type `kind`; text must fit UTF-8."""
     value = record.get(key) if isinstance(record, dict) else None
     if type(value) is not kind:  # bool is an int, but True is not an answer_start
-        raise command.UserError(f"{where} has no {KINDS[kind]} under {key!r}: give a file in SQuAD's format")
+        wrong = "" if value is None or isinstance(value, list | dict) else f" but {value!r}"
+        raise command.UserError(f"{where} has no {KINDS[kind]} under {key!r}{wrong}: give a file in SQuAD's format")
     if isinstance(value, str):
         try:
             value.encode()
@@ -80,10 +82,16 @@ def _items(path: str | Path) -> Iterator[tuple[str, Any]]:
         return
     except (ValueError, RecursionError):
         raise command.UserError(f"{path} is not JSON; fetch SQuAD's .json again") from None
+    if isinstance(root, dict) and isinstance(root.get("question"), list | dict):
+        raise command.UserError(f"{path} {typed_rows.NOT_ROWS}")
     if isinstance(root, dict) and "question" in root:
         yield f"{path}: line 1", root
         return
     is_list = isinstance(root, list)
+    if isinstance(root, dict) and "data" not in root:
+        lists = [key for key, value in root.items() if isinstance(value, list)]
+        if lists:
+            raise command.UserError(f"{path} has no list under 'data' but under {lists[0]!r}; write that list alone")
     items = root if is_list else field(root, "data", list, f"{path}: the file")
     yield from ((f"{path}: {'' if is_list else 'data'}[{i}]", item) for i, item in enumerate(items))
 
@@ -91,6 +99,11 @@ def _items(path: str | Path) -> Iterator[tuple[str, Any]]:
 def _lines(path: str | Path, content: str, error: json.JSONDecodeError) -> Iterator[tuple[str, Any]]:
     """Yields the objects of JSON lines; `error` says why the file is not JSON as a whole."""
     is_lines = error.msg == "Extra data"
+    first = content.lstrip().partition("\n")[0]
+    if not is_lines and first[:1] not in ("{", "[") and {"context", "question"} <= set(re.findall(r"\w+", first)):
+        raise command.UserError(
+            f"{path} is a table of text, where answers are not as in JSON; write the rows by to_json or to_parquet"
+        )
     for number, line in tabular.lines(content) if is_lines else ():
         if line.strip():
             try:

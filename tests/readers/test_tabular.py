@@ -100,6 +100,8 @@ def test_the_class_names_of_a_hugging_face_export_are_read(tmp_path):
         ("x.jsonl", "<!DOCTYPE html>\n<html>", "is a web page"),
         ("x.jsonl", STREAM[:-1], "line 1 is not a JSON object"),
         ("x.csv.gz", b"", "is none of .*; decompress or convert it"),
+        ("x.txt", "a\tb\n".encode("utf-16"), r"x.txt is UTF-16, .* -t UTF-8; tables are \.tsv, \.csv"),
+        ("x.xlsx", b"PK\x03\x04", "x.xlsx is a ZIP archive or an Excel file; .* save the sheet as CSV UTF-8"),
         ("x.csv", 'text,y\na,0\n"b,1\nc,0\nd,1\n', "line 3 begins a row with a quote that is never closed"),
         ("x.tsv", "text\ty\na\t0\ntext\ty\nb\t1\n", "line 3 has the names of the columns again"),
         ("x.csv", "text,y\na,0\n\ufefftext,y\nb,1\n", "line 3 has the names of the columns again"),

@@ -58,7 +58,7 @@ def test_a_question_without_answer_is_of_version_2(tmp_path):
     path.write_text(json.dumps(content))
     assert squad_file.read(path, "2.0").paragraphs[0].questions[0].answers == ()
     assert "question q1 has no answer" in complaint(tmp_path, content)
-    assert "set version to 2.0" in complaint(tmp_path, content)
+    assert "set --config.data.version=2.0" in complaint(tmp_path, content)
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,19 @@ def test_a_question_without_answer_is_of_version_2(tmp_path):
         (changed((*ASKED, "answers"), {"text": ["café"]}), "question q1 has no list under 'answer_start'"),
         (changed((*ASKED, "answers"), {"text": ["café"], "answer_start": []}), "has 1 answers but 0 of their starts"),
         (changed((*ASKED, "answers"), "café"), "question q1 has no list under 'answers'"),
-        (changed((*ASKED, "answers", 0, "answer_start"), True), "question q1 has no whole number"),
-        (changed((*ASKED, "answers", 0, "answer_start"), 10.0), "question q1 has no whole number"),
+        (
+            changed((*ASKED, "answers", 0, "answer_start"), True),
+            "question q1 has no whole number under 'answer_start' but True",
+        ),
+        (changed((*ASKED, "answers", 0, "answer_start"), 10.0), "no whole number under 'answer_start' but 10.0: give"),
+        (
+            changed((*ASKED, "answers", 0, "text"), "cafe\u0301"),
+            "or the text, which the context has in another Unicode",
+        ),
+        (changed((*ASKED, "answers", 0, "text"), "Café"), "or the text, which the context has in other case; 1 of 4"),
+        (b"id,context,question,answers\n1,a,b,\"{'text': array(['a'])}\"\n", "is a table of text, where answers are"),
+        ({"context": {"0": "a"}, "question": {"0": "b"}}, "is one JSON object, not rows; write an array of objects"),
+        ({"train": [], "dev": []}, "has no list under 'data' but under 'train'; write that list alone"),
         (changed((*ASKED, "answers", 1, "answer_start"), 7), "at character 7, but there its context has 'he café,'"),
         (changed((*ASKED, "answers", 0), LAST), "question q1 has the answer 'dogs' at character -4"),
         (changed((*ASKED, "answers", 0, "answer_start"), 9999), "question q1 has the answer 'café' at character 9999"),
@@ -112,6 +123,25 @@ def test_a_question_without_answer_is_of_version_2(tmp_path):
 )
 def test_what_is_not_squad_is_refused_by_name(tmp_path, content, message):
     assert message in complaint(tmp_path, content)
+
+
+def test_answers_that_are_mostly_misplaced_are_not_to_be_left_out(tmp_path):
+    content = copy.deepcopy(GOOD)
+    asked = [question for article in content["data"] for part in article["paragraphs"] for question in part["qas"]]
+    for i, answer in enumerate(answer for question in asked for answer in question["answers"]):
+        answer["answer_start"] += 1
+        if i < 2:
+            few = complaint(tmp_path, content)
+            assert few.endswith(("allow trains without them", "and each is found at answer_start - 1"))
+    assert complaint(tmp_path, content).endswith("; 4 of 4 answers are not at their places, and each is found at "
+                                                 "answer_start - 1")  # fmt: skip
+    path = tmp_path / "dev.json"
+    with pytest.raises(command.UserError, match="has no question whose answer is at its place; fix answer_start"):
+        squad_file.read(path, "1.1", "drop")
+    asked[0]["answers"][0]["answer_start"] += 1
+    assert complaint(tmp_path, content).endswith(
+        "4 of 4 answers are not at their places, too many to train without them"
+    )
 
 
 @pytest.mark.parametrize(
