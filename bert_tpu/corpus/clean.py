@@ -50,7 +50,7 @@ def check(normal_form: str, language: str) -> None:
             raise command.UserError(f"--language {language} is not an ISO 639 code; use one such as en")
         if language not in LANGUAGES.split():
             raise command.UserError(
-                f"--language {language} is a language that fastText cannot detect, and so would leave no document; "
+                f"--language {language} is not the code of a language that fastText detects, and would leave no text; "
                 + (f"did you mean {MEANT[language]}?" if language in MEANT else "leave the option out")
             )
         sentences.check(language)
