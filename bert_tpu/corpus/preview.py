@@ -197,9 +197,8 @@ class Sampler(NamedTuple):
         drawn = [self._draw(files[number], number, count) for number in numbers]
         taken = [document for round_ in itertools.zip_longest(*drawn) for document in round_ if document][:count]
         yield (
-            f"{len(taken)} document{'s' * (len(taken) != 1)}, drawn from the first "
-            f"{SAMPLED_CHARS >> 20} MiB of text of {len(numbers):,} of "
-            f"{len(files):,} sources; duplicates and --mix act on all documents, later"
+            f"{len(taken)} document{'s' * (len(taken) != 1)}, drawn from the first {SAMPLED_CHARS >> 20} MiB "
+            f"of text of {len(numbers):,} of {len(files):,} sources; duplicates and --mix act on all documents, later"
         )
         for document in sorted(taken, key=lambda document: (document.source, document.number)):
             yield from self._show(document, files[document.source].path)
