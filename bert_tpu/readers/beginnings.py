@@ -23,7 +23,7 @@ BEGINNINGS = (
     ),
     (r"\[Script Info\]\r?\n", "a file of subtitles", "extract their words"),
     (r"(\[[a-z]+:.*\]\s*\n)*(\[\d+:\d\d[.:]\d+\].*\n){3}", "a file of lyrics with their times", "extract their words"),
-    (r"((#.*)?\r?\n)*(#.*\n)*(msgctxt .*\n)?msgid \"", "a catalogue of gettext", "extract its texts"),
+    (r"((#.*)?\n)*(msgctxt .*\n)?msgid \"", "a catalogue of gettext", "extract its texts"),
     (
         r"(\s*%.*\n)*\s*\\(documentclass|chapter|section|begin|input)\b[*{[]",
         "LaTeX",

@@ -40,7 +40,7 @@ CHARS_PER_TAG = 1000  # of XML, at most; a text may begin with a tag
 ENCODED = (  # in ASCII: some characters in the form, its name, and advice
     (re.compile(r"=[C-F][\dA-F]=[89AB][\dA-F]"), "quoted-printable", "decode it by python -m quopri -d OLD > NEW"),
     (re.compile(r"~\{(?:[!-}][!-~])+~\}"), "HZ", "decode it by Python's codec 'hz'"),
-    (re.compile(r"\+[AB][A-Za-z\d+/]{2,}-"), "UTF-7", "convert it by iconv -f UTF-7 -t UTF-8 OLD > NEW"),
+    (re.compile(r"\+[AB][A-Za-z\d+/]{2,60}-"), "UTF-7", "convert it by iconv -f UTF-7 -t UTF-8 OLD > NEW"),
 )
 BYTES = re.compile(r"""b(["']).*\1\s*""")  # a line
 WORDS, WORD_SHARE = 200, 0.98  # lines of one word: a column, not text

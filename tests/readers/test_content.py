@@ -1,6 +1,7 @@
 """The kind of a file is found by its content; what is not text is refused by name, and text is not taken for it."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -9,6 +10,7 @@ import pickle
 import sqlite3
 import sys
 import tarfile
+import time
 import zipfile
 
 from backports import zstd
@@ -16,7 +18,8 @@ from helpers.text_sources import DOCUMENTS, WIKI, complaint, read
 import numpy as np
 import pytest
 
-from bert_tpu.readers import decoding, sources
+from bert_tpu.core import command
+from bert_tpu.readers import content, decoding, sources
 
 JSONL = "".join(json.dumps({"id": 1, "text": text}) + "\n" for text in DOCUMENTS)
 PLAIN = "\n\n".join(DOCUMENTS)
@@ -242,6 +245,27 @@ def test_text_in_another_notation_is_refused_by_name_unless_it_is_meant_as_text(
     assert name.replace("  ", " ").strip() in message
     assert "--format text" in message
     assert "\n".join(read(path, "text")[0]).split() == OTHER[name].split()
+
+
+def test_the_kind_of_a_file_is_found_fast_whatever_repeats_in_it():
+    began = time.process_time()
+    for part in (
+        "# x\n",
+        "+A",
+        "[a:b]\n",
+        "A: b\n c\n",
+        "%\n",
+        "a | \n- |\n",
+        "</s> a <s> b ",
+        "~{ab",
+        " = a\n",
+        "a\\'",
+    ):
+        with contextlib.suppress(command.UserError):
+            content.form((part * content.HEAD_BYTES)[: content.HEAD_BYTES].encode(), "a")
+    assert (
+        time.process_time() - began < 5
+    )  # seconds; a form that tries all divisions of the text took 14 for one of these
 
 
 def test_a_table_is_known_by_its_name(tmp_path):
