@@ -5,6 +5,9 @@ python -m tools.embed --model DIR --input FILE --out X.npy
 DIR is any BERT of Hugging Face or google-research/bert, or a workdir. X.npy gets a row for each line of FILE; X.jsonl a
 line of JSON. With --pool tokens a line of X.jsonl has the pieces of the text and a vector for each. No PyTorch is
 needed.
+
+"[MASK]" and the like in a text is ordinary text. Of a sentence-transformers directory only the encoder is used: its own
+lower-casing, length, prompt, dense layers and normalization are not applied, and a line names each that it has.
 """
 
 import sys
@@ -36,10 +39,17 @@ def main() -> None:
     args = parser.parse_args()
     orbax_setup.quiet()
     embedder = embed.load(args.model, layer=args.layer, pool=args.pool, batch_size=args.batch_size)
-    if note := sentence_transformers.note(args.model, args.pool):
+    bert, lower = embedder.bert, embedder.vocabulary.lower
+    for note in sentence_transformers.notes(args.model, args.pool, lower=lower, max_positions=bert.max_positions):
         print(note, file=sys.stderr)
     counts = embed.write(embedder, args.input, args.out)
-    cut = f", {counts.cut:,} of them cut to {embedder.bert.max_positions:,} tokens" if counts.cut else ""
+    if counts.marked:
+        print(
+            f"names of special pieces, such as [MASK], are in {counts.marked:,} of the lines: they are ordinary text "
+            "here and special pieces to transformers, whose vectors differ",
+            file=sys.stderr,
+        )
+    cut = f", {counts.cut:,} of them cut to {bert.max_positions:,} tokens" if counts.cut else ""
     print(f"{args.out}: {counts.lines:,} lines{cut}")
 
 

@@ -88,7 +88,10 @@ def main() -> None:
     # The work of an earlier run must not count for this run's speed.
     folder = epath.Path(args.scratch or args.out)
     fresh = not any((folder / name).exists() for name in (prepare.PLAN, store.LOCKFILE))
-    print(f"tokenizer: {vocab.describe(vocab.load(args.tokenizer))}", flush=True)
+    vocabulary = vocab.load(args.tokenizer)
+    print(f"tokenizer: {vocab.describe(vocabulary)}", flush=True)
+    if lost := vocab.unreachable(vocabulary):
+        print(f"warning: {args.tokenizer}: {lost}", flush=True)
     start = time.perf_counter()
     lock = prepare.prepare(
         args.input,

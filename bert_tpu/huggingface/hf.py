@@ -86,6 +86,8 @@ def load(directory: Path | str) -> Pretrained:
     pieces, path = section["vocab_size"], _config_path(source)
     if is_google := _is_google(source):  # nothing in it says what its case is
         print(f"{directory} has a tokenizer of {vocab.describe(vocabulary)}", file=sys.stderr)
+    if lost := vocab.unreachable(vocabulary):
+        print(f"{directory}: {lost}", file=sys.stderr)
     tensors = google.read(source) if is_google else weights.read(source)
     tensors = tensor_names.plain(tensors, str(directory))
     rows = config_json.read(path)["vocab_size"]

@@ -12,18 +12,48 @@ MODULES = "modules.json"
 # Keys of 1_Pooling/config.json, without their prefix -> our pools.
 PREFIX, POOLS = "pooling_mode_", {"cls_token": "cls", "mean_tokens": "mean"}
 KNOWN = ("Transformer", "Pooling", "Normalize")
+SETTINGS, PROMPTS = "sentence_bert_config.json", "config_sentence_transformers.json"
 
 
-def note(directory: Path | str, pool: str) -> str:
-    """Returns a sentence on how its own vectors differ from the encoder's under `pool`; "" if they do not.
+def notes(directory: Path | str, pool: str, *, lower: bool, max_positions: int) -> list[str]:
+    """Returns a sentence for each way in which its own vectors differ from the encoder's under `pool`.
 
-    Lengths of vectors do not count: many such models normalize theirs. Raises UserError for a file that is not JSON.
+    lower: whether the tokenizer lower-cases text
+    max_positions: tokens to which texts are cut here
+    Raises UserError for a file that is not JSON. `directory` may be the one with the encoder, below the model's.
     """
-    folder = epath.Path(directory)
-    if not (folder / MODULES).exists() or pool == "tokens":
-        return ""
+    encoder = epath.Path(directory)
+    folder = encoder if (encoder / MODULES).exists() else encoder.parent
+    if not (folder / MODULES).exists():
+        return []
     modules = [module for module in _read(folder / MODULES, list) if isinstance(module, dict)]
     kinds = {str(module.get("type", "")).rpartition(".")[2]: str(module.get("path", "")) for module in modules}
+    if folder / kinds.get("Transformer", "") != encoder:
+        return []
+    remarks = _of_text(folder, encoder, lower, max_positions)
+    if pool != "tokens":
+        remarks += _of_pooling(folder, kinds, pool)
+    return [f"{directory} as sentence-transformers uses it {remark}" for remark in remarks]
+
+
+def _of_text(folder: epath.Path, encoder: epath.Path, lower: bool, max_positions: int) -> list[str]:
+    """How sentence-transformers changes texts before the encoder."""
+    remarks = []
+    settings = _read(encoder / SETTINGS, dict) if (encoder / SETTINGS).exists() else {}
+    if settings.get("do_lower_case") is True and not lower:
+        remarks.append(f"lower-cases texts ({SETTINGS}), which is not done here: lower-case the input")
+    longest = settings.get("max_seq_length")
+    if isinstance(longest, int) and longest < max_positions:
+        remarks.append(f"cuts texts to {longest:,} tokens ({SETTINGS}), and here they are cut to {max_positions:,}")
+    config = _read(folder / PROMPTS, dict) if (folder / PROMPTS).exists() else {}
+    prompts, name = config.get("prompts"), config.get("default_prompt_name")
+    if name is not None and isinstance(prompts, dict) and (prompt := prompts.get(name)):
+        remarks.append(f"puts {prompt!r} before each text ({PROMPTS}), which is not done here: put it into the input")
+    return remarks
+
+
+def _of_pooling(folder: epath.Path, kinds: dict[str, str], pool: str) -> list[str]:
+    """How sentence-transformers makes another vector of the encoder's."""
     remarks = []
     if "Pooling" in kinds and (folder / kinds["Pooling"] / "config.json").exists():
         config = _read(folder / kinds["Pooling"] / "config.json", dict)
@@ -35,7 +65,9 @@ def note(directory: Path | str, pool: str) -> str:
             remarks.append(f"pools by {' and '.join(pools)}" + (f": give --pool {pools[0]}" if known else ""))
     if others := [kind for kind in kinds if kind not in KNOWN]:
         remarks.append(f"has layers after the encoder that are not computed here ({', '.join(others)})")
-    return f"{directory} as sentence-transformers uses it {', and '.join(remarks)}" if remarks else ""
+    if "Normalize" in kinds:
+        remarks.append("scales each vector to the length 1, which is not done here")
+    return remarks
 
 
 def _read(path: epath.Path, kind: type) -> Any:

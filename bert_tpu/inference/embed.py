@@ -55,6 +55,7 @@ class Row(NamedTuple):
     ids: np.ndarray  # uint16, or uint32 of a large vocabulary, with [CLS] and [SEP]
     is_cut: bool  # True if the line has more tokens than the model has positions
     bytes: int  # length of the line in its file
+    is_marked: bool  # True if its text has the name of a special piece, which transformers would take for the piece
 
 
 class Line(NamedTuple):
@@ -65,10 +66,11 @@ class Line(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """How many lines were written, and how many of them were cut to the model's positions."""
+    """How many lines were written, and how many of them were cut to the model's positions or are `Row.is_marked`."""
 
-    lines: int
-    cut: int
+    lines: int = 0
+    cut: int = 0
+    marked: int = 0
 
 
 def load(path: str | Path, *, layer: int = -1, pool: str = "mean", batch_size: int = 64) -> Embedder:
@@ -125,11 +127,11 @@ def _rows(embedder: Embedder, text: Iterable[bytes]) -> Iterator[Row]:
     encoder, special = encoding.Encoder(embedder.vocabulary), vocab.ids(embedder.vocabulary)
     room, numbered = embedder.bert.max_positions - 2, enumerate(text, start=1)
     while block := list(itertools.islice(numbered, BLOCK)):
-        codes = encoder.encode([_decoded(raw, number) for number, raw in block])
-        for (_, raw), code in zip(block, codes, strict=True):
+        texts = [_decoded(raw, number) for number, raw in block]
+        for (_, raw), decoded, code in zip(block, texts, encoder.encode(texts), strict=True):
             ids = np.frombuffer(code, encoder.dtype)
             row = np.concatenate([[special.cls], ids[:room], [special.sep]]).astype(encoder.dtype)
-            yield Row(row, len(ids) > room, len(raw))
+            yield Row(row, len(ids) > room, len(raw), any(name in decoded for name in embedder.vocabulary.specials))
 
 
 def _decoded(raw: bytes, number: int) -> str:
@@ -190,15 +192,19 @@ def _with_progress(results: Iterable[Line], bar: tqdm.tqdm) -> Iterator[Line]:
 
 
 def _write_npy(file: BinaryIO, embedder: Embedder, results: Iterable[Line]) -> Counts:
-    number = cut = 0
-    _write_header(file, number, embedder.bert.hidden_size)
+    counts = Counts()
+    _write_header(file, counts.lines, embedder.bert.hidden_size)
     for line in results:
         file.write(line.vectors.astype("<f4").tobytes())
-        number, cut = number + 1, cut + line.row.is_cut
+        counts = _with_line(counts, line.row)
     file.seek(0)
     # NumPy pads the header for growth, so this one is as long as the first.
-    _write_header(file, number, embedder.bert.hidden_size)
-    return Counts(number, cut)
+    _write_header(file, counts.lines, embedder.bert.hidden_size)
+    return counts
+
+
+def _with_line(counts: Counts, row: Row) -> Counts:
+    return Counts(counts.lines + 1, counts.cut + row.is_cut, counts.marked + row.is_marked)
 
 
 def _write_header(file: BinaryIO, number: int, width: int) -> None:
@@ -207,7 +213,7 @@ def _write_header(file: BinaryIO, number: int, width: int) -> None:
 
 
 def _write_jsonl(file: BinaryIO, embedder: Embedder, results: Iterable[Line]) -> Counts:
-    number = cut = 0
+    counts = Counts()
     pieces = embedder.vocabulary.pieces
     for line in results:
         if embedder.pool == "tokens":
@@ -216,8 +222,8 @@ def _write_jsonl(file: BinaryIO, embedder: Embedder, results: Iterable[Line]) ->
         else:
             text = f'{{"vector": {_json_list(line.vectors)}}}\n'
         file.write(text.encode())
-        number, cut = number + 1, cut + line.row.is_cut
-    return Counts(number, cut)
+        counts = _with_line(counts, line.row)
+    return counts
 
 
 def _json_list(vector: np.ndarray) -> str:

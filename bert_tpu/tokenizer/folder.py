@@ -11,6 +11,7 @@ from bert_tpu.core import command
 from bert_tpu.tokenizer import added_tokens, folder_files, normalization, settings, token_files, vocab_txt
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+RULES = ("tokenizer_config.json", "tokenizer.json", "added_tokens.json")  # files that say how text is read
 NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")  # those of SPECIALS in the files
 
 

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
+import string
 from typing import Any, NamedTuple
 
 from etils import epath
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_tpu.core import command
 from bert_tpu.tokenizer import added_tokens, folder, normalization, vocab_txt
@@ -189,7 +190,8 @@ def load(path: str | Path) -> Vocab:
 
     A folder's rules and added tokens are those that transformers 5 takes from its files. A vocab.txt without other
     files follows Google's rules, and is uncased if no piece has a capital letter. Raises UserError for a tokenizer that
-    is not a BERT WordPiece, for keys that are not understood, and for files that contradict each other.
+    is not a BERT WordPiece, for keys that are not understood, for files that contradict each other, and for a vocab.txt
+    that the files next to it read otherwise.
     """
     source = epath.Path(path)
     if source.suffix == ".json":
@@ -197,4 +199,35 @@ def load(path: str | Path) -> Vocab:
     parts = folder.read(source) if source.is_dir() else folder.bare(vocab_txt.read(source))
     if missing := [name for name in parts.specials if name not in parts.pieces]:
         raise command.UserError(f"{source} lacks {' '.join(missing)}; {vocab_txt.NEEDED}")
-    return Vocab(*parts)
+    loaded = Vocab(*parts)
+    if source.name == "vocab.txt" and any((source.parent / name).exists() for name in folder.RULES):
+        whole = load(source.parent)
+        if found := differences(whole, loaded):
+            theirs, alone = found[0]
+            raise command.UserError(
+                f"{source} is one file of a tokenizer that {theirs}, and alone it {alone}; "
+                f"give the folder, {source.parent}"
+            )
+        return whole
+    return loaded
+
+
+def unreachable(vocab: Vocab) -> str:
+    """A sentence on pieces that no text gives, as the rules drop their accents or lower them; "" for a few or none."""
+    rule = normalizers.BertNormalizer(
+        clean_text=False, handle_chinese_chars=False, strip_accents=vocab.rules.strip_accents, lowercase=vocab.lower
+    )
+    words = [piece.removeprefix("##") for piece in vocab.pieces]
+    if (joined := " ".join(words)) == rule.normalize_str(joined):
+        return ""
+    words = [word for word in words if not any(char in string.punctuation for char in word)]
+    lost = [word for word in words if rule.normalize_str(word) != word]
+    if len(lost) <= max(5, len(words) // 1000):
+        return ""
+    accents = any(word == word.lower() for word in lost)
+    key = '"strip_accents": false' if accents else '"do_lower_case": false'
+    return (
+        f"{len(lost):,} of its {len(vocab.pieces):,} pieces, such as {lost[len(lost) // 2]!r}, are never used, as the "
+        f"tokenizer {'drops accents' if accents else 'lowers text'}: if the model was trained otherwise, write {key} "
+        "to its tokenizer_config.json"
+    )

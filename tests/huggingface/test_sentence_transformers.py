@@ -25,6 +25,10 @@ def write(folder, kinds=MODULES, **pooling):
     return folder
 
 
+def notes(model, pool, *, lower=False, max_positions=64):
+    return sentence_transformers.notes(model, pool, lower=lower, max_positions=max_positions)
+
+
 CLS = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
 MEAN = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
 
@@ -32,10 +36,10 @@ MEAN = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
 @pytest.mark.parametrize(
     ("pooling", "pool", "remark"),
     [
-        (MEAN, "mean", ""),
-        (CLS, "cls", ""),
-        (CLS, "tokens", ""),
-        ({"pooling_mode": "cls"}, "cls", ""),
+        (MEAN, "mean", None),
+        (CLS, "cls", None),
+        (CLS, "tokens", None),
+        ({"pooling_mode": "cls"}, "cls", None),
         (CLS, "mean", "pools by cls: give --pool cls"),
         (MEAN, "cls", "pools by mean: give --pool mean"),
         ({"pooling_mode_max_tokens": True}, "mean", "pools by max_tokens"),
@@ -43,25 +47,52 @@ MEAN = {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
     ],
 )
 def test_another_pooling_is_named(tmp_path, pooling, pool, remark):
-    note = sentence_transformers.note(write(tmp_path / "model", **pooling), pool)
-    assert note == (remark and f"{tmp_path / 'model'} as sentence-transformers uses it {remark}")
+    found = notes(write(tmp_path / "model", MODULES[:2], **pooling), pool)
+    assert found == ([f"{tmp_path / 'model'} as sentence-transformers uses it {remark}"] if remark else [])
+
+
+def test_what_is_not_done_to_texts_and_vectors_is_named(tmp_path):
+    model = write(tmp_path / "model", **MEAN)
+    (model / "sentence_bert_config.json").write_text('{"do_lower_case": true, "max_seq_length": 32}')
+    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    (model / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    lowered, cut, prompted, scaled = notes(model, "mean")
+    assert "lower-case the input" in lowered
+    assert "cuts texts to 32 tokens" in cut
+    assert "puts 'query: ' before each text" in prompted
+    assert "length 1" in scaled
+    assert notes(model, "mean", lower=True, max_positions=32) == [prompted, scaled]
+    assert notes(model, "tokens") == [lowered, cut, prompted]
+
+
+def test_an_encoder_below_the_modules_is_that_of_the_model(tmp_path):
+    model = write(tmp_path / "model", **CLS)
+    modules = json.loads((model / "modules.json").read_text())
+    modules[0]["path"] = "0_BERT"
+    (model / "modules.json").write_text(json.dumps(modules))
+    for name in ("0_BERT", "other"):
+        (model / name).mkdir()
+    assert len(notes(model / "0_BERT", "mean")) == 2
+    assert notes(model / "other", "mean") == []
 
 
 def test_layers_after_the_pooling_are_named_and_damaged_files_refused(tmp_path):
     model = write(tmp_path / "model", (*MODULES, "Dense"), **MEAN)
-    assert "layers after the encoder that are not computed here (Dense)" in sentence_transformers.note(model, "mean")
+    assert "layers after the encoder that are not computed here (Dense)" in notes(model, "mean")[0]
     for name in ("1_Pooling/config.json", "modules.json"):
         (model / name).write_text("{")
         with pytest.raises(command.UserError, match=f"{name} is not what sentence-transformers writes"):
-            sentence_transformers.note(model, "mean")
-    assert sentence_transformers.note(tmp_path, "mean") == ""
+            notes(model, "mean")
+    assert notes(tmp_path, "mean") == []
 
 
 def test_embed_prints_it(tmp_path, monkeypatch, capsys):
     model = small_bert.save(write(tmp_path / "model", **CLS), small_bert.SHALLOW)
-    (tmp_path / "lines").write_text("the cat\n")
+    (tmp_path / "lines").write_text("the cat\nthe [MASK] sat\n")
     arguments = ["--model", model, "--input", tmp_path / "lines", "--out", tmp_path / "x.npy"]
     monkeypatch.setattr(sys, "argv", ["tool", *map(str, arguments)])
     monkeypatch.setattr(orbax_setup, "quiet", lambda: None)
     tool.main()
-    assert "give --pool cls" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "give --pool cls" in printed
+    assert "such as [MASK], are in 1 of the lines" in printed

@@ -321,3 +321,34 @@ def test_a_larger_vocabulary_is_read_with_32_bits_but_makes_no_corpus(tmp_path):
     (tmp_path / "text.txt").write_text("Last.\n")
     with pytest.raises(command.UserError, match=r"tokenizer has 65,537 pieces, but a corpus stores ids in 16 bits; "):
         prepare.prepare([str(tmp_path / "text.txt")], tmp_path / "tokenizer", tmp_path / "corpus", workers=1)
+
+
+ACCENTED = "äëïöüáéíóú"
+
+
+def test_a_vocab_txt_next_to_other_rules_is_refused(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join([*wordpiece.LAYOUT, *ACCENTED]))
+    assert vocab.load(path).rules.strip_accents is None
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "strip_accents": False}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(command.UserError, match="keeps accents, and alone it drops accents; give the folder"):
+        vocab.load(path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"strip_accents": None}))
+    assert vocab.load(path) == vocab.load(tmp_path)
+    (tmp_path / "added_tokens.json").write_text('{"<e>": 114}')
+    with pytest.raises(command.UserError, match="has 1 added token"):
+        vocab.load(path)
+
+
+def test_pieces_that_no_text_gives_are_counted():
+    lost = vocab.unreachable(vocab.Vocab((*wordpiece.LAYOUT, "a", *ACCENTED, *(f"##{c}" for c in ACCENTED)), True))
+    assert lost.startswith("20 of its 125 pieces")
+    assert '"strip_accents": false' in lost
+    kept = vocab.normalization.Rules(strip_accents=False)
+    assert not vocab.unreachable(vocab.Vocab((*wordpiece.LAYOUT, *ACCENTED), True, kept))
+    assert not vocab.unreachable(vocab.Vocab((*wordpiece.LAYOUT, *ACCENTED[:5]), True))
+    assert not vocab.unreachable(vocab.Vocab((*wordpiece.LAYOUT, *"中日ßø", "##中日", "[ENT]"), True))
+    capitals = vocab.unreachable(vocab.Vocab((*wordpiece.LAYOUT, *"ABCDEFGH"), True))
+    assert "lowers text" in capitals
+    assert '"do_lower_case": false' in capitals
