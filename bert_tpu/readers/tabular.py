@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 from bert_tpu.readers import column_names, typed_rows
 
 SEPARATORS = {".tsv": "\t", ".csv": ","}
@@ -138,7 +138,8 @@ def _untyped(
             values[name].append(cells[place])
     if separator == "\t" and (quoted := _quoted(lines, values)):
         notes.append(
-            f"{path}: {len(quoted):,} rows have a text in quotes with doubled quotes inside (line {quoted[0]:,} first)"
+            f"{path}: {numerals.count(len(quoted), 'row')} with a text in quotes with doubled quotes inside (line "
+            f"{quoted[0]:,} first)"
             ", which TSV keeps as they are; save the file as CSV if a program quoted it"
         )
     if separator == "\t" and '"' in content:
@@ -229,8 +230,8 @@ def _csv_rows(path: str, content: str, notes: list[str]) -> Iterator[tuple[int, 
         raise command.UserError(f"{path} line {rows.line_num} is not CSV ({error}); correct it") from None
     if count:
         notes.append(
-            f"{path}: {count:,} rows have line breaks within quotes, the first from line {first:,}; the longest has "
-            f"{longest:,} lines"
+            f"{path}: {numerals.count(count, 'row')} with line breaks within quotes, the first from line "
+            f"{first:,}; the longest has {longest:,} lines"
         )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bert_tpu.core import numerals
 from bert_tpu.tasks import tag_schemes, tagged
 
 LISTED = 20  # tags or types of a split
@@ -32,7 +33,7 @@ def notes(
     yield f"first sentence of train: {_example(train)}"
     for split, part in sentences.items():
         read = [part.note] if part.note and (split == "train" or part.note != train.note) else []
-        read += [f"{part.skipped:,} lines without a word"] if part.skipped else []
+        read += [f"{numerals.count(part.skipped, 'line')} of comments or the like left out"] if part.skipped else []
         yield f"{split}: {_contents(part, scheme)}" + (f" ({'; '.join(read)})" if read else "")
         yield from _unseen(split, part, scheme, train)
         yield from _lost(split, part, scheme, reaches[split])
@@ -49,11 +50,12 @@ def _contents(part: tagged.Sentences, scheme: tag_schemes.Scheme) -> str:
     kind = "tags" if scheme.form == tag_schemes.WORDS else "entities"
     for tags in part.tags or []:
         counts.update(tags if kind == "tags" else (span[0] for span in scheme.entities(tags)))
-    total = f"{len(part.words):,} sentences, {sum(map(len, part.words)):,} words"
+    words = sum(map(len, part.words))
+    total = f"{numerals.count(len(part.words), 'sentence')}, {numerals.count(words, 'word')}"
     if part.tags is None:
         return f"{total} without tags"
     if kind == "entities":
-        total += f", {counts.total():,} entities"
+        total += f", {numerals.count(counts.total(), 'entity', 'entities')}"
     return f"{total}: {_listed(counts)}" if any(counts) else total
 
 
@@ -74,7 +76,7 @@ def _unseen(split: str, part: tagged.Sentences, scheme: tag_schemes.Scheme, trai
     if part.tags is not None and all(tag == tag_schemes.OUTSIDE for tags in part.tags for tag in tags):
         yield f"{split}: every tag is {tag_schemes.OUTSIDE}, so that its scores mean nothing"
     if missed:
-        yield f"{split}: train lacks {_listed(missed)}; they are scored and count as missed"
+        yield f"{split}: train lacks {_listed(missed)}; a model that cannot predict these tags is wrong there"
     if other_form:
         yield f"{split}: train lacks {_listed(other_form)}; entities are compared by their words and type"
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bert_tpu.core import numerals
 from bert_tpu.data import token_rows
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
@@ -116,7 +117,7 @@ def _contents(split: str, rows: token_rows.Rows, special: vocab.Ids) -> Iterator
     empty = (rows.lengths - second <= 2) | (has_pairs & (second <= 1))
     if empty.any():
         yield (
-            f"warning: {split}: {np.count_nonzero(empty):,} rows have a text without any token, row "
+            f"warning: {split}: {numerals.count(np.count_nonzero(empty), 'row')} with a text without any token, row "
             f"{1 + int(empty.argmax()):,} first"
         )
     unknown = np.add.reduceat(rows.ids == special.unk, starts, dtype=np.int64)
@@ -126,7 +127,8 @@ def _contents(split: str, rows: token_rows.Rows, special: vocab.Ids) -> Iterator
     if share >= UNKNOWN or only.any():
         question = "; does the model's tokenizer know this language and script?" if share >= UNKNOWN else ""
         yield (
-            f"warning: {split}: {share:.1%} of the tokens are [UNK], and {np.count_nonzero(only):,} rows have no other"
+            f"warning: {split}: {share:.1%} of the tokens are [UNK]"
+            + (f", and all tokens of {numerals.count(np.count_nonzero(only), 'row')}" if only.any() else "")
             + question
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bert_tpu.core import numerals
 from bert_tpu.tasks import squad_file, squad_windows
 
 
@@ -22,8 +23,9 @@ def notes(
     """
     questions = [question for paragraph in file.paragraphs for question in paragraph.questions]
     first = next((question for question in questions if question.answers), questions[0])
-    answer = repr(first.answers[0].text) if first.answers else "no answer"
-    yield f"{split}: for example {first.text!r}: {answer}"
+    answer = repr(first.answers[0].text[: squad_file.SHOWN]) if first.answers else "no answer"
+    asked = first.text if len(first.text) <= squad_file.SHOWN else f"{first.text[: squad_file.SHOWN]}..."
+    yield f"{split}: for example {asked!r}: {answer}"
     answered = np.array([bool(question.answers) for question in questions])
     placed = np.array([any(start != squad_file.NOWHERE for _, start in question.answers) for question in questions])
     has_span = windows.rows.labels[:, 1] > 0  # [CLS] is at 0
@@ -33,22 +35,26 @@ def notes(
         "with the answer"
     )
     if file.placeholders:
-        yield f"{split}: {file.placeholders:,} answers have no text and are left out"
+        yield f"{split}: {numerals.count(file.placeholders, 'answer')} without text left out"
     if file.misplaced:
         rest = "their questions are left out" if split == "train" else "scores compare their texts alone"
         yield f"{split}: {file.misplaced:,} answers are not at their answer_start; {rest}"
     if empty := sum(not question.text.strip() for question in questions):
-        yield f"{split}: {empty:,} questions have no text"
+        yield f"{split}: {numerals.count(empty, 'question')} without text"
     found = np.zeros(len(questions), bool)
     found[windows.questions[has_span]] = True
     if lost := np.count_nonzero(placed & ~found):
         yield (
-            f"{split}: {lost:,} answers are in no window as a whole, and count as unanswerable in training; a "
-            "higher max_length or a lower doc_stride helps"
+            f"{split}: {numerals.count(lost, 'answer')} in no window as a whole, so that training takes the question "
+            "as unanswerable; a higher max_length or a lower doc_stride helps"
         )
     spans = windows.rows.labels[has_span]
     is_long = np.diff(spans, axis=1)[:, 0] >= max_answer_length
     if long := len(set(windows.questions[has_span][is_long].tolist())):
-        yield f"{split}: {long:,} answers have over {max_answer_length} tokens (max_answer_length), too many to predict"
+        yield (
+            f"{split}: {numerals.count(long, 'answer')} of over {max_answer_length} tokens (max_answer_length), too "
+            "many to predict"
+        )
     if windows.cut_questions:
-        yield f"{split}: {windows.cut_questions:,} questions are cut to max_query_length {max_query_length} tokens"
+        number = numerals.count(windows.cut_questions, "question")
+        yield f"{split}: {number} cut to max_query_length {max_query_length} tokens"

@@ -146,7 +146,9 @@ def _check_room(where: str, room: int, *, max_length: int, doc_stride: int) -> N
             "set max_query_length lower or max_length higher"
         )
     if room < doc_stride:
+        most = max_length - 3 - doc_stride  # [CLS] question [SEP] context [SEP]
         raise command.UserError(
             f"{where} leaves {room} tokens of max_length {max_length} to its context, and windows doc_stride "
-            f"{doc_stride} apart would leave some out: set doc_stride to at most {room} or max_query_length lower"
+            f"{doc_stride} apart would leave some out: set doc_stride to at most {room}"
+            + (f" or max_query_length to at most {most}" if most > 0 else "")
         )

@@ -9,7 +9,7 @@ import unicodedata
 
 import numpy as np
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 from bert_tpu.data import token_rows
 from bert_tpu.readers import tabular
 
@@ -78,7 +78,7 @@ def _texts(table: tabular.Columns, label: str, notes: list[str]) -> list[str]:
     wide = [i for i, (text, old) in enumerate(zip(texts, raw, strict=True)) if len(text) < len(old)]
     if wide:
         notes.append(
-            f"{table.path}: {len(wide):,} labels have spaces around them, which are left out ({table.unit} "
+            f"{table.path}: {numerals.count(len(wide), 'label')} with spaces around, which are left out ({table.unit} "
             f"{table.lines[wide[0]]:,} first: {raw[wide[0]]!r})"
         )
     return texts
@@ -154,7 +154,8 @@ def _classes(table: tabular.Columns, label: str, texts: list[str], notes: list[s
     for names in spellings.values():
         if len(names) > 1:
             places = " and ".join(
-                f"{name!r} ({counts[name]:,} rows, {table.unit} {table.lines[texts.index(name)]:,} first)"
+                f"{name!r} ({numerals.count(counts[name], 'row')}, {table.unit} "
+                f"{table.lines[texts.index(name)]:,} first)"
                 for name in names[:3]
             )
             if not is_numeric:
@@ -180,7 +181,7 @@ def _check_no_label(table: tabular.Columns, texts: list[str], numbers: list[deci
             f"{table.place(rows[0])} has the label -1, as {len(rows):,} of {len(texts):,} rows, which means no label "
             f"where the classes are 0 to {len(others) - 1}; take them out, or give that class another name"
         )
-    notes.append(f"{table.path}: the label -1 is a class like any other ({len(rows):,} rows)")
+    notes.append(f"{table.path}: the label -1 is a class like any other ({numerals.count(len(rows), 'row')})")
 
 
 def _doubts(label: str, spellings: dict[Key, list[str]], counts: collections.Counter[str]) -> Iterator[str]:
@@ -223,8 +224,9 @@ def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], note
         )
     if len(missed):
         notes.append(
-            f"warning: {table.path}: {len(missed):,} rows have {len(unseen):,} classes that train does not have, and "
-            f"count as missed ({table.unit} {table.lines[missed[0]]:,} first: {texts[missed[0]]!r})"
+            f"warning: {table.path}: {numerals.count(len(missed), 'row')} of {len(unseen):,} classes that train does "
+            f"not have, so that every prediction is wrong there ({table.unit} {table.lines[missed[0]]:,} first: "
+            f"{texts[missed[0]]!r})"
         )
     return labels
 

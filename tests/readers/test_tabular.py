@@ -147,14 +147,14 @@ def test_rows_of_several_lines_are_counted(tmp_path):
     table = read(tmp_path, "x.csv", 'text,y\na,0\n"She said: stop.,1\nI will not.",1\nb,0\n')
     assert table.values["y"] == ["0", "1", "0"]
     assert table.notes == (
-        f"{tmp_path}/x.csv: 1 rows have line breaks within quotes, the first from line 3; the longest has 2 lines",
+        f"{tmp_path}/x.csv: 1 row with line breaks within quotes, the first from line 3; the longest has 2 lines",
     )
 
 
 def test_texts_that_a_program_has_quoted_are_counted(tmp_path):
     table = read(tmp_path, "x.tsv", 'text\ty\n"say ""hi"" now"\t0\n"Yes", she said: "no"\t0\n"b"\t1\n')
     (note,) = table.notes
-    assert "1 rows have a text in quotes with doubled quotes inside (line 2 first)" in note
+    assert "1 row with a text in quotes with doubled quotes inside (line 2 first)" in note
 
 
 def test_blank_lines_at_the_end_and_long_cells_are_harmless(tmp_path):

@@ -144,7 +144,7 @@ def test_a_validation_file_may_have_hugging_face_s_name(tmp_path):
 def test_a_file_that_is_not_read_is_named_and_so_is_a_run_without_scores(tmp_path):
     quoted = 'sentence\tlabel\n"a ""b"" c"\t0\nd\t1\n'
     task = load("sst2", write(tmp_path, {"SST-2/train.tsv": quoted, "SST-2/valid.tsv": quoted}))
-    assert "1 rows have a text in quotes" in task.notes[0]
+    assert "1 row with a text in quotes" in task.notes[0]
     assert "valid.tsv is not read; GLUE's names are dev.tsv, test.tsv, train.tsv, validation.tsv" in task.notes[1]
     assert task.notes[2] == "no labelled split except train, so nothing is scored"
 

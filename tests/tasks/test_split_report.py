@@ -74,12 +74,12 @@ def test_cut_rows_are_counted_with_the_max_length_that_helps():
 def test_rows_without_text_or_of_unknown_words_are_counted():
     pairs = {"train": (["a", "b", " \t", "\u4e16\u754c"], ["c", "", "a", "\u4e16"], [0, 1, 1, 1])}
     assert report(pairs)[4:] == [
-        "warning: train: 2 rows have a text without any token, row 2 first",
-        "warning: train: 42.9% of the tokens are [UNK], and 1 rows have no other; does the model's tokenizer know this "
+        "warning: train: 2 rows with a text without any token, row 2 first",
+        "warning: train: 42.9% of the tokens are [UNK], and all tokens of 1 row; does the model's tokenizer know this "
         "language and script?",
     ]
     lines = report({"train": (["a b c d e f"] * 20 + ["\u4e16"], None, [0] * 20 + [1])}, max_length=16)[4:]
-    assert lines == ["warning: train: 0.8% of the tokens are [UNK], and 1 rows have no other"]
+    assert lines == ["warning: train: 0.8% of the tokens are [UNK], and all tokens of 1 row"]
 
 
 def test_rows_of_train_with_several_classes_are_counted():

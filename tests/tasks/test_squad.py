@@ -113,13 +113,13 @@ def test_notes_count_what_was_read_and_what_is_lost(tmp_path):
         "for example 'What ran low?': 'The Café'",
         f"7 questions, 1 of them unanswerable, about 2 contexts; {len(rows.lengths)} windows, "
         f"{rows.labels.any(1).sum()} of them with the answer",
-        "1 answers have no text and are left out",
-        "1 answers are in no window as a whole, and count as unanswerable in training; a higher max_length or a lower "
-        "doc_stride helps",
-        "1 questions are cut to max_query_length 9 tokens",
+        "1 answer without text left out",
+        "1 answer in no window as a whole, so that training takes the question as unanswerable; a higher max_length "
+        "or a lower doc_stride helps",
+        "1 question cut to max_query_length 9 tokens",
     ]
     notes = load(tmp_path, [*QUESTIONS, *odd], version="2.0", max_answer_length=3, max_length=400).notes
-    assert "train: 2 answers have over 3 tokens (max_answer_length), too many to predict" in notes
+    assert "train: 2 answers of over 3 tokens (max_answer_length), too many to predict" in notes
 
 
 def test_perfect_logits_score_100_with_unanswerable_questions(tmp_path):
@@ -192,7 +192,7 @@ def test_the_advice_of_an_error_can_be_followed_on_the_command_line(tmp_path):
         cfg = config.load_changed("configs/squad.py:2.0", [*words, *more])
         return reader.read(cfg, squad_files.VOCABULARY)
 
-    with pytest.raises(command.UserError, match="or max_query_length lower"):
+    with pytest.raises(command.UserError, match="or max_query_length to at most 11"):
         of()
     few = of("--config.data.max_query_length=4", "--config.data.null_threshold=1e9", "--config.data.n_best=2")
     few.write("validation", perfect(few), tmp_path / "few")

@@ -42,8 +42,8 @@ def load(folder, *, head="classify", **labels):
 @pytest.mark.parametrize(
     ("labels", "classes", "ids", "note"),
     [
-        ("neg,pos ,pos,\u00a0neg", ("neg", "pos"), [0, 1, 1, 0], "2 labels have spaces .*line 3 first: 'pos '"),
-        ([0, 0.0, 1], ("0", "1"), [0, 0, 1], r"'0' \(1 rows, line 1 first\) and '0.0' .* are one class, '0'"),
+        ("neg,pos ,pos,\u00a0neg", ("neg", "pos"), [0, 1, 1, 0], "2 labels with spaces .*line 3 first: 'pos '"),
+        ([0, 0.0, 1], ("0", "1"), [0, 0, 1], r"'0' \(1 row, line 1 first\) and '0.0' .* are one class, '0'"),
         (["0", 0, 1], ("0", "1"), [0, 0, 1], None),
         ("1.0,0.0,1.0", ("0.0", "1.0"), [1, 0, 1], None),
         ("10,9,09,-2", ("-2", "9", "10"), [2, 1, 1, 0], "'9' .* and '09' .* are one class"),
@@ -65,7 +65,7 @@ def test_classes_are_values_not_spellings(tmp_path, labels, classes, ids, note):
 @pytest.mark.parametrize(
     ("labels", "complaint"),
     [
-        ("neg,Neg,pos", r"different ways, 'Neg' \(1 rows, line 3 first\) and 'neg' \(1 rows, line 2 first\)"),
+        ("neg,Neg,pos", r"different ways, 'Neg' \(1 row, line 3 first\) and 'neg' \(1 row, line 2 first\)"),
         ("caf\u00e9,cafe\u0301,b", "in different ways"),
         ('pos,"pos",neg', "in different ways"),
         ("not entailment,not_entailment,b", "in different ways"),
@@ -116,7 +116,10 @@ def test_a_split_with_some_labels_is_refused(tmp_path):
 
 def test_a_class_that_train_does_not_have_is_missed_and_said(tmp_path):
     task = load(tmp_path, train="a,b,b", validation="b,b,a,c,d,a,a")
-    assert "2 rows have 2 classes that train does not have, and count as missed (line 5 first: 'c')" in task.notes[0]
+    assert (
+        "2 rows of 2 classes that train does not have, so that every prediction is wrong there (line 5 "
+        in task.notes[0]
+    )
     outputs = np.eye(2, dtype=np.float32)[[1, 1, 0, 0, 1, 0, 0]]
     assert task.score("validation", outputs)["accuracy"] == pytest.approx(5 / 7)
     drawn = task.bootstrap("validation", outputs[None])
