@@ -117,7 +117,7 @@ def _contents(split: str, rows: token_rows.Rows, special: vocab.Ids) -> Iterator
     empty = (rows.lengths - second <= 2) | (has_pairs & (second <= 1))
     if empty.any():
         yield (
-            f"warning: {split}: {numerals.count(np.count_nonzero(empty), 'row')} with a text without any token, row "
+            f"warning: {split}: {numerals.count(int(empty.sum()), 'row')} with a text without any token, row "
             f"{1 + int(empty.argmax()):,} first"
         )
     unknown = np.add.reduceat(rows.ids == special.unk, starts, dtype=np.int64)
@@ -128,7 +128,7 @@ def _contents(split: str, rows: token_rows.Rows, special: vocab.Ids) -> Iterator
         question = "; does the model's tokenizer know this language and script?" if share >= UNKNOWN else ""
         yield (
             f"warning: {split}: {share:.1%} of the tokens are [UNK]"
-            + (f", and all tokens of {numerals.count(np.count_nonzero(only), 'row')}" if only.any() else "")
+            + (f", and all tokens of {numerals.count(int(only.sum()), 'row')}" if only.any() else "")
             + question
         )
 

@@ -43,7 +43,7 @@ def notes(
         yield f"{split}: {numerals.count(empty, 'question')} without text"
     found = np.zeros(len(questions), bool)
     found[windows.questions[has_span]] = True
-    if lost := np.count_nonzero(placed & ~found):
+    if lost := int((placed & ~found).sum()):
         yield (
             f"{split}: {numerals.count(lost, 'answer')} in no window as a whole, so that training takes the question "
             "as unanswerable; a higher max_length or a lower doc_stride helps"

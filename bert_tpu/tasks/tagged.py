@@ -3,6 +3,7 @@
 from collections import Counter
 import itertools
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 from etils import epath
@@ -10,6 +11,8 @@ from etils import epath
 from bert_tpu.core import command
 from bert_tpu.readers import tabular, tfds, typed_rows
 from bert_tpu.tasks import conll, conll_columns, tag_schemes, tagged_rows
+
+KEYED = re.compile(r"[A-Za-z]\w*=.")  # a feature of CoNLL-U's MISC
 
 
 class Sentences(NamedTuple):
@@ -110,6 +113,12 @@ def _from_columns(table: conll.Table, choice: conll_columns.Choice) -> Sentences
         cells = [cells[choice.tag] for sentence in table.sentences for _, cells in sentence]
         if all(cell[:1] == cell[-1:] == '"' for cell in cells):
             raise command.UserError(f"{table.path} has quotes around tags, such as {cells[0]}; write it without quotes")
+        if all(cell == "_" or KEYED.match(cell) for cell in cells) and any(cell != "_" for cell in cells):
+            keyed = next(cell for cell in cells if cell != "_")
+            raise command.UserError(
+                f"{table.path} has names before tags in column {_name(table, choice.tag)}, such as {keyed!r}; write "
+                "the tags alone into a column of their own"
+            )
     words = [[cells[choice.word] for _, cells in sentence] for sentence in table.sentences]
     first = words[0][0].partition(":")[0] + ":"
     if first != ":" and len({*itertools.chain(*words)}) > 1 and all(w.startswith(first) for row in words for w in row):

@@ -171,6 +171,7 @@ def test_files_with_names_may_have_their_columns_in_another_order(tmp_path):
         (lines('"{word}"\t"{tag}"'), "has quotes around tags, such as \"B-LOC\"; write it without quotes"),
         (lines("en:{word} {tag}"), "begins every word with 'en:'; take it out"),
         (lines("{word}\u00a0{tag}"), "has no tags, only one column; divide the columns by tabs, not by '\\xa0'"),
+        (lines("{word}\tNER={tag}").replace("=O", "=O|SpaceAfter=No"), "before tags in column 2, such as 'NER=B-LOC'"),
         (lines("X{i}\t{word}"), "which column has the tags"),
         (lines("{s}-{i}\t{i}\t{tag}"), "which column has the words"),
         (lines("{word}\t{tag}").replace("ran\tO", "ran\t"), "line 9 has no tag in column 2; fix it"),
