@@ -1,9 +1,20 @@
 """All targets of random inputs."""
 
-from fuzz import target, targets_models, targets_runs, targets_tables, targets_text, targets_transformers
+from fuzz import (
+    target,
+    targets_benchmarks,
+    targets_models,
+    targets_runs,
+    targets_tables,
+    targets_text,
+    targets_transformers,
+)
+
+FILES = (
+    targets_text, targets_tables, targets_benchmarks, targets_runs, targets_models, targets_transformers,
+)  # fmt: skip
 
 
 def all_targets() -> list[target.Target]:
     """The targets, in the order of the table."""
-    files = targets_text, targets_tables, targets_runs, targets_models, targets_transformers
-    return [each for file in files for each in file.targets()]
+    return [each for file in FILES for each in file.targets()]
