@@ -8,7 +8,8 @@ from typing import Any
 from etils import epath
 
 from bert_tpu.core import command
-from bert_tpu.model import sizes, transformer
+from bert_tpu.model import activation, sizes, transformer
+from bert_tpu.tokenizer import settings
 
 CONFIG = {
     "vocab_size": "vocab_size",
@@ -52,12 +53,17 @@ ALSO_FIXED: dict[str, Any] = FIXED | {
 ABOUT = {
     "the file": (
         "architectures transformers_version _name_or_path name_or_path torch_dtype dtype finetuning_task language name "
-        "sentence_transformers license pre_trained training"
+        "sentence_transformers license pre_trained training transformers.js_config vocab_file model_max_length "
+        "xla_device"
     ),
-    "training": "initializer_range initializer_factor gradient_checkpointing classifier_dropout",
+    "training": (
+        "hidden_dropout attention_dropout initializer_range initializer_factor gradient_checkpointing "
+        "classifier_dropout"
+    ),
     "heads, which are recognized by their tensors": (
         "add_pooling_layer id2label label2id num_labels problem_type tf_legacy_loss pooler_fc_size "
-        "pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head"
+        "pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head _num_labels summary_type "
+        "summary_use_proj summary_activation summary_last_dropout summary_first_dropout summary_proj_to_labels"
     ),
     "what transformers returns and how it computes it": (
         "output_attentions output_hidden_states output_past output_scores return_dict return_dict_in_generate "
@@ -65,7 +71,7 @@ ABOUT = {
         "_attn_implementation_autoset _attn_implementation_internal"
     ),
     "special pieces, which are looked up by name in the vocabulary": (
-        "bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id mask_token_id unk_token_id "
+        "bos_token_id eos_token_id eos_token_ids pad_token_id sep_token_id cls_token_id mask_token_id unk_token_id "
         "decoder_start_token_id tokenizer_class"
     ),
     "text generation": (
@@ -84,6 +90,7 @@ KINDS = {  # model_type -> what it is
     "bert-generation": "a BERT for generation", "ernie": "an ERNIE", "roformer": "a RoFormer",
     "rembert": "a RemBERT", "encoder-decoder": "an encoder with a decoder",
 }  # fmt: skip
+# The same functions under other names of transformers.
 SAME_ACTIVATION = {"gelu_python": "gelu", "gelu_pytorch_tanh": "gelu_new"}
 
 
@@ -111,9 +118,11 @@ def read(path: epath.Path) -> dict[str, Any]:
             raise command.UserError(f"{path} lacks {key}, or its value is not valid: {theirs.get(key)!r}; correct it")
     _check_others(path, theirs)
     section = {key: theirs[name] for key, name in CONFIG.items()} | HERE
-    if same := SAME_ACTIVATION.get(section["activation"]):
+    section["activation"] = SAME_ACTIVATION.get(section["activation"], section["activation"])
+    if section["activation"] not in activation.FORMS:
         raise command.UserError(
-            f"{path} has hidden_act {section['activation']!r}, which is {same!r} by another name: write {same!r} there"
+            f"{path} has hidden_act {section['activation']!r}: only {' and '.join(activation.FORMS)} are computed "
+            "here; give a BERT with one of them"
         )
     try:
         sizes.check(transformer.Bert(**section), seq_len=1)
@@ -150,6 +159,7 @@ def _check_others(path: epath.Path, theirs: dict[str, Any]) -> None:
     heads, width = theirs["num_attention_heads"], theirs["hidden_size"]
     per_head = width / heads
     expected = {"embedding_size": width, "emb_size": width, "head_dim": per_head, "attention_head_size": per_head}
+    unknown = []
     for key, value in theirs.items():
         if key in HARMLESS or key in CONFIG.values() or key in ALSO_FIXED or value in (None, "", [], {}):
             continue
@@ -167,10 +177,17 @@ def _check_others(path: epath.Path, theirs: dict[str, Any]) -> None:
             raise command.UserError(
                 f"{path} has quantization_config: the weights are quantized; give the model in float32 or bfloat16"
             )
-        else:
+        elif key in settings.SWITCHES:
             raise command.UserError(
-                f"{path} has {key} {_short(value)}, which may change the model: if it does not, delete {key} there"
+                f"{path} has {key} {_short(value)}, which is read from tokenizer_config.json alone: move it there"
             )
+        else:
+            unknown.append(f"{key} {_short(value)}")
+    if unknown:
+        raise command.UserError(
+            f"{path} has unknown keys, {', '.join(unknown)}: take them out if they do not change what the "
+            "model computes"
+        )
 
 
 def _short(value: Any) -> str:

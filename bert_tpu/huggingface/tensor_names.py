@@ -49,6 +49,7 @@ TIED = {
 WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # 0, 1, 2, ... and zeros, which transformers saved before 4.31.
 BUFFERS = ("bert.embeddings.position_ids", "bert.embeddings.token_type_ids")
+LAYER = re.compile(r"bert\.encoder\.layer\.(\d+)\.")
 ANCHOR = "embeddings.position_embeddings.weight"  # unlike the word embeddings, never left out as a copy
 OTHERS = {  # name of the encoder's module -> what it is. Their tensors have BERT's names and mean something else.
     "roberta": "a RoBERTa", "electra": "an ELECTRA", "distilbert": "a DistilBERT", "albert": "an ALBERT",
@@ -92,6 +93,12 @@ def from_hf(
     expected = param_layout.shapes(section)
     absent = tuple(head for head in HEADS if not _names({head: expected[head]}) & ours.keys())
     expected = {key: tree for key, tree in expected.items() if key not in absent}
+    there = {int(found[1]) for name in ours if (found := LAYER.match(name))}
+    if there == {*range(len(there))} and there and len(there) != section["num_layers"]:
+        raise command.UserError(
+            f"{source} has tensors of {len(there)} layers, and its config.json num_hidden_layers "
+            f"{section['num_layers']}: write {len(there)} there, or give the model's own weights"
+        )
     names = _names(expected)
     missing, unexpected = names - ours.keys(), ours.keys() - names
     if missing:

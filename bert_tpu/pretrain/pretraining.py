@@ -122,16 +122,12 @@ def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
         raise command.UserError("no corpus: give --config.data.dir=DIR, a folder written by tools.prepare_corpus")
     lock = store.read(cfg.data.dir)
     if lock.vocab_size != cfg.model.vocab_size:
+        if cfg.init_from:  # which is compared first: the config's number may be neither's
+            section = cfg.model.to_dict() | {"vocab_size": lock.vocab_size}
+            pretrained.check_same(cfg.init_from, section, vocab.load(lock.directory), cfg.data.dir)
         raise command.UserError(
-            f"the corpus in {cfg.data.dir} has a vocabulary of {lock.vocab_size:,} pieces and the model one of "
-            f"{cfg.model.vocab_size:,}: "
-            + (
-                "prepare it with the tokenizer of init_from, give init_from its pieces (tools.import_pytorch "
-                f"--model {cfg.init_from} --tokenizer {cfg.data.dir} --out COPY) or, if they are the corpus', "
-                if cfg.init_from
-                else ""
-            )
-            + f"give --config.model.vocab_size={lock.vocab_size}"
+            f"the corpus in {cfg.data.dir} has a vocabulary of {lock.vocab_size:,} pieces and the config one of "
+            f"{cfg.model.vocab_size:,}: give --config.model.vocab_size={lock.vocab_size}"
         )
     if lock.content["train"]["texts"] < 2:
         raise command.UserError(

@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 
-from helpers import tiny_runs
+from helpers import small_bert, tiny_runs
 import pytest
 
 from bert_tpu.core import command, config
@@ -138,8 +138,8 @@ def test_an_unknown_or_missing_key_of_a_config_file_is_named(options, tmp_path, 
         ({"data.dir": ""}, "no corpus: give --config.data.dir=DIR"),
         ({"data.dir": "configs"}, "corpus configs is not finished (no corpus.json)"),
         ({"data.dir": "nowhere"}, "corpus nowhere does not exist"),
-        ({"model.vocab_size": 401}, "a vocabulary of 400 pieces and the model one of 401: give --config.model.vocab_"),
-        ({"model.vocab_size": 399}, "a vocabulary of 400 pieces and the model one of 399: give --config.model.vocab_"),
+        ({"model.vocab_size": 401}, "a vocabulary of 400 pieces and the config one of 401: give --config.model.vocab_"),
+        ({"model.vocab_size": 399}, "a vocabulary of 400 pieces and the config one of 399: give --config.model.vocab_"),
         ({"data.seq_lens": (16, 64)}, "max_positions 32 is less than the rows' 64 tokens"),
         ({"optim.name": "sgd"}, "'sgd' is none of bert_adamw, adamw, lamb"),
         (
@@ -151,6 +151,15 @@ def test_an_unknown_or_missing_key_of_a_config_file_is_named(options, tmp_path, 
 )
 def test_settings_that_contradict_each_other_are_named(fault, options, tmp_path, changes, sentence):
     assert sentence in fault(tiny_runs.words(options | changes, tmp_path / "run"))
+
+
+def test_a_corpus_of_another_vocabulary_than_init_from_is_named_before_the_config(fault, options, tmp_path):
+    model = small_bert.save(tmp_path / "bert")
+    for size in (400, 401):
+        sentence = fault(tiny_runs.words(options | {"init_from": str(model), "model.vocab_size": size}, tmp_path / "r"))
+        assert "pieces and the corpus' 400" in sentence
+        assert "prepare the corpus with --tokenizer" in sentence
+        assert "--config.model.vocab_size" not in sentence
 
 
 def test_the_proposed_batch_size_divides(fault, options, tmp_path):

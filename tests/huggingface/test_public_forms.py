@@ -249,15 +249,16 @@ def test_other_tensors_are_refused_by_name(saved, edit, complaint):
         ({"auto_map": {"AutoModel": "modeling.Mine"}}, "computed by code of its own"),
         ({"embedding_size": 32}, "embedding_size 32: only 64"),
         ({"head_dim": 8}, "head_dim 8: only 16"),
-        ({"pruned_heads": {"0": [1]}}, "has pruned_heads"),
-        ({"alibi_starting_size": 512}, "has alibi_starting_size 512, which may change the model"),
+        ({"pruned_heads": {"0": [1]}}, "has unknown keys, pruned_heads"),
+        ({"alibi_starting_size": 512, "novel": 1}, "unknown keys, alibi_starting_size 512, novel 1: take them out"),
+        ({"do_lower_case": False}, "has do_lower_case false, .*tokenizer_config.json alone: move it there"),
+        ({"num_hidden_layers": 3}, "has tensors of 1 layers, and its config.json num_hidden_layers 3: write 1 there"),
         ({"type_vocab_size": 0}, "type_vocab_size.*not valid: 0"),
         ({"num_hidden_layers": True}, "num_hidden_layers.*not valid: True"),
         ({"hidden_size": 64.0}, "hidden_size.*not valid: 64.0"),
         ({"layer_norm_eps": "1e-12"}, "layer_norm_eps.*not valid"),
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob.*not valid"),
-        ({"hidden_act": "gelu_python"}, "'gelu' by another name"),
-        ({"hidden_act": "gelu_pytorch_tanh"}, "'gelu_new' by another name"),
+        ({"hidden_act": "silu"}, "hidden_act 'silu': only gelu and gelu_new are computed"),
     ],
 )
 def test_every_key_of_a_config_is_understood_or_refused(saved, changes, complaint):
@@ -266,9 +267,26 @@ def test_every_key_of_a_config_is_understood_or_refused(saved, changes, complain
         hf.load(saved)
 
 
+@pytest.mark.parametrize(("name", "same"), [("gelu_python", "gelu"), ("gelu_pytorch_tanh", "gelu_new")])
+def test_other_names_of_an_activation_are_read(saved, name, same):
+    x = torch.linspace(-9, 9, 1001)
+    functions = transformers.activations.ACT2FN
+    torch.testing.assert_close(functions[name](x), functions[same](x), rtol=1e-6, atol=1e-6)
+    edit_config(saved, hidden_act=name)
+    assert hf.load(saved).model["activation"] == same
+
+
 def test_what_transformers_itself_writes_and_old_releases_wrote_is_known(saved):
     defaults = transformers.BertConfig().to_dict()
     old = {"directionality": "bidi", "pooler_fc_size": 768, "pooler_type": "first_token_transform", "output_past": True}
+    old |= {
+        "_num_labels": 2,
+        "xla_device": True,
+        "eos_token_ids": 0,
+        "model_max_length": 512,
+        "vocab_file": "vocab.txt",
+    }
+    old |= {"hidden_dropout": 0.1, "summary_type": "first", "transformers.js_config": {"dtype": "q8"}}
     harmless = {"head_dim": 16, "embedding_size": 64, "pruned_heads": {}, "novelty": None}
     kept = {key: value for key, value in json.loads((saved / "config.json").read_text()).items() if "size" in key}
     kept |= {"num_attention_heads": 4, "num_hidden_layers": 1, "max_position_embeddings": 48}
