@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterator
 import decimal
 import re
+import string
 from typing import NamedTuple
 import unicodedata
 
@@ -18,6 +19,11 @@ MISSING = {"", "?", "nan", "n/a", "#n/a", "<na>", "null"}  # in small letters
 NO_LABEL = decimal.Decimal(-1)  # in Hugging Face's test splits; elsewhere it may be a class
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?", re.ASCII)
 REGRESSION = 20  # different fractions from which on the labels are probably numbers, not classes
+
+# Quotes of print, and the dotless i: Turkish capitals lose the difference.
+ALIKE = str.maketrans("\u2018\u2019\u201c\u201d\u0131", "''\"\"i")
+DOTTED = "i\u0307"  # small letter of U+0130
+CYRILLIC = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445", "aeopcyx")  # look like Latin letters
 
 Key = decimal.Decimal | str
 Tables = dict[str, tabular.Columns]
@@ -117,7 +123,11 @@ def _number(text: str) -> decimal.Decimal | None:
 
 def _key(text: str) -> Key:
     """Returns what labels share that differ only in how they are written: number, case, spaces, quotes, Unicode."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", text).casefold().translate(ALIKE).replace(DOTTED, "i")
+    if not folded.isascii():
+        folded = "".join(str(unicodedata.decimal(c, c)) for c in folded)
+        if any(c in folded for c in string.ascii_lowercase):  # letters of two scripts in one label
+            folded = folded.translate(CYRILLIC)
     if (number := _number(folded)) is not None:
         return number
     folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # marks without a width
@@ -161,6 +171,8 @@ def _classes(table: tabular.Columns, label: str, texts: list[str], notes: list[s
             if not is_numeric:
                 raise command.UserError(f"{table.path} writes one label in different ways, {places}; write them alike")
             notes.append(f"{table.path}: {places} are one class, {names[0]!r}")
+            if len({name.lstrip("+").removesuffix(".0") for name in names}) > 1:
+                notes[-1] = f"warning: {notes[-1]}; if these are codes, write a letter before each"
     if len(spellings) < 2:
         raise command.UserError(f"{table.path} has fewer than two labels under {label!r}; there is nothing to learn")
     if is_numeric:

@@ -46,7 +46,8 @@ def load(folder, *, head="classify", **labels):
         ([0, 0.0, 1], ("0", "1"), [0, 0, 1], r"'0' \(1 row, line 1 first\) and '0.0' .* are one class, '0'"),
         (["0", 0, 1], ("0", "1"), [0, 0, 1], None),
         ("1.0,0.0,1.0", ("0.0", "1.0"), [1, 0, 1], None),
-        ("10,9,09,-2", ("-2", "9", "10"), [2, 1, 1, 0], "'9' .* and '09' .* are one class"),
+        ("10,9,09,-2", ("-2", "9", "10"), [2, 1, 1, 0], "warning: .*'9' .* and '09' .* are one class, .9.; if"),
+        ("1,\u0661,2", ("1", "2"), [0, 0, 1], "'1' .* and '\u0661' .* are one class"),
         ("-1,0,1", ("-1", "0", "1"), [0, 1, 2], "the label -1 is a class"),
         ("\uff11,1,0", ("0", "1"), [1, 1, 0], "are one class, '1'"),
         ("10,b,a", ("10", "a", "b"), [0, 2, 1], None),
@@ -65,6 +66,10 @@ def test_classes_are_values_not_spellings(tmp_path, labels, classes, ids, note):
 @pytest.mark.parametrize(
     ("labels", "complaint"),
     [
+        ("KIZGIN,k\u0131zg\u0131n,b", "different ways, 'KIZGIN'"),
+        ("\u0130yi,iyi,b", "different ways, 'iyi'"),
+        ("don't,don\u2019t,b", "different ways, \"don't\""),
+        ("pos,\u0440\u043es,b", "different ways, 'pos'"),
         ("neg,Neg,pos", r"different ways, 'Neg' \(1 row, line 3 first\) and 'neg' \(1 row, line 2 first\)"),
         ("caf\u00e9,cafe\u0301,b", "in different ways"),
         ('pos,"pos",neg', "in different ways"),
