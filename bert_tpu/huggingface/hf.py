@@ -136,6 +136,8 @@ def missing(path: epath.Path, wanted: str) -> str:
     """Returns the message for a `path` that is not a directory, perhaps as it is a model's name on the Hub."""
     if path.exists():
         return f"{path} is a file: give {wanted}"
+    if path.parent.is_dir() and any(path.parent.glob(f"{path.name}*.index")):
+        return f"{path} is the beginning of the names of a TensorFlow checkpoint: give its folder, {path.parent}"
     is_name = HUB_NAME.fullmatch(str(path))
     return f"there is no {path}: give {wanted}" + (
         f"; hf download {path} --local-dir DIR fetches it" if is_name else ""
@@ -161,10 +163,13 @@ def _check_folder(directory: epath.Path) -> None:
             f"{directory} has {ADAPTER}, a PEFT adapter: merge it into its base model by merge_and_unload and give "
             "what save_pretrained writes"
         )
-    if _config_path(directory).exists():
-        return
     below = config_below(directory)
-    if (directory / sentence_transformers.MODULES).exists():
+    is_sentence_transformers = (directory / sentence_transformers.MODULES).exists()
+    config = _config_path(directory)
+    # The config.json of an old sentence-transformers model has its version alone.
+    if config.exists() and not (is_sentence_transformers and below and not config_json.is_hugging_faces(config)):
+        return
+    if is_sentence_transformers:
         where = below or "the directory with the encoder's config.json"
         raise command.UserError(
             f"{directory} is a sentence-transformers model, with its encoder below it: give {where}"
@@ -174,8 +179,9 @@ def _check_folder(directory: epath.Path) -> None:
 
 
 def config_below(directory: epath.Path) -> epath.Path | None:
-    """Returns the first directory below with a config.json, as in a cache of the Hub; None without one."""
-    found = (path.parent for depth in ("*", "*/*") for path in directory.glob(f"{depth}/config.json"))
+    """Returns the first directory below with a config, as in a cache of the Hub or Google's zip; None without one."""
+    names = (f"{depth}/{name}" for depth in ("*", "*/*") for name in ("config.json", google.CONFIG))
+    found = (path.parent for name in names for path in directory.glob(name))
     return next(iter(sorted(path for path in found if "Pooling" not in path.name)), None)
 
 

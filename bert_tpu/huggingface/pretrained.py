@@ -90,7 +90,7 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
     config = json_files.read(home / "config.json")
     if "task" in config:
         raise command.UserError(
-            f"{path} is the workdir of a fine-tuning, with {len(config['seeds'])} models: export one, "
+            f"{path} is the workdir of a fine-tuning, with a model for each seed: export one, "
             f"python -m tools.export_pytorch --workdir {home} --out MODEL, and give MODEL"
         )
     if not isinstance(config.get("model"), dict):

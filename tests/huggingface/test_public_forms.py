@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 import sys
 
@@ -344,3 +345,16 @@ def test_a_place_without_a_model_is_named(saved, tmp_path, read):
     (cache / "abc").rename(tmp_path / "outer" / "0_Transformer")
     with pytest.raises(command.UserError, match=r"sentence-transformers model.*: give .*outer/0_Transformer"):
         read(tmp_path / "outer")
+
+
+def test_a_folder_around_a_model_and_the_name_of_a_checkpoint_lead_to_the_model(tmp_path):
+    inner = small_bert.save(tmp_path / "old" / "0_BERT", small_bert.SHALLOW)
+    (tmp_path / "old" / "modules.json").write_text("[]")
+    (tmp_path / "old" / "config.json").write_text('{"__version__": "0.3"}')
+    google = tmp_path / "zip" / "uncased_L-1"
+    google.mkdir(parents=True)
+    (google / "bert_config.json").write_text("{}")
+    (google / "bert_model.ckpt.index").touch()
+    for given, wanted in ((inner.parent, inner), (google.parent, google), (google / "bert_model.ckpt", google)):
+        with pytest.raises(command.UserError, match=f"give (its folder, )?{re.escape(str(wanted))}"):
+            hf.load(given)
