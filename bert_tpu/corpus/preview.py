@@ -58,7 +58,7 @@ UNKNOWN = 0.05  # share of [UNK] from which on it is named
 def check(files: Sequence[sources.Source], options: worker.Options, encoder: encoding.Encoder) -> list[str]:
     """Returns warnings about the documents at the beginning of some of the files.
 
-    Raises UserError for plain text without blank lines, which would be one document, and whatever reading raises.
+    Raises UserError for plain text without blank lines, which would be one document, and for files that cannot be read.
     """
     wrapped, paragraphs, plains = "", "", []
     articles = []

@@ -20,6 +20,17 @@ ZEROS, ZERO_SHARE = 1000, 0.01  # of the characters
 LOST = "\ufffd".encode()
 LISTED, NAMED = 1000, 5  # repaired files in corpus.json and in a report
 HALF_PAIR = re.compile("[\ud800-\udfff]")
+# Count of what looks wrong and stays in the text -> the rest of its sentence.
+SUSPECT = {
+    "lost_characters": "characters were lost before: the text has U+FFFD in their place",
+    "html_entities": "HTML entities such as &amp; are in the text: unescape them unless they are meant",
+    "html_tags": "HTML tags such as <p> are in the text: if the input is HTML, extract its text first",
+    "end_marks": "marks such as <|endoftext|> are in the text: set --format endoftext if they end documents",
+    "unknown_words": "times the text has <unk> in place of a word: take the raw form of the data",
+    "colours": r"codes of a terminal's colours are in the text: sed 's/\x1b\[[0-9;]*m//g' OLD > NEW",
+    "escaped_breaks": r"line breaks are spelled \n in the text: replace them by line breaks",
+    "garbled": "characters are UTF-8 that was decoded as CP1252 (Ã¼ for ü): ftfy repairs such text",
+}
 
 
 @dataclasses.dataclass
@@ -29,7 +40,7 @@ class Counts:
     read_bytes: int = 0  # of the files on disk, compressed where they are
     invalid_utf8: int = 0  # sequences that were replaced by U+FFFD
     zero_bytes: int = 0  # that were dropped
-    half_pairs: int = 0  # halves of surrogate pairs that JSON spelled, such as \\ud83d; they were replaced likewise
+    half_pairs: int = 0  # halves of surrogate pairs that JSON spelled, such as \\ud83d; replaced by U+FFFD, too
     lost_characters: int = 0  # U+FFFD that was in the text already, from an earlier conversion
     html_entities: int = 0  # in the text that was read, such as &nbsp;
     html_tags: int = 0  # such as <p>
@@ -104,30 +115,7 @@ def report(sums: Mapping[str, Any]) -> list[str]:
         }
         changed = " and ".join(f"{count[name]:,} {words}" for words, name in changes.items() if count[name])
         sentences.append(f"{changed} in {names}{more}")
-    if number := count["lost_characters"]:
-        sentences.append(f"{number:,} characters were lost before: the text has U+FFFD in their place")
-    if number := count["html_entities"]:
-        sentences.append(f"{number:,} HTML entities such as &amp; are in the text: unescape them unless they are meant")
-    if number := count["html_tags"]:
-        sentences.append(
-            f"{number:,} HTML tags such as <p> are in the text: if the input is HTML, extract its text first"
-        )
-    if number := count["end_marks"]:
-        sentences.append(
-            f"{number:,} marks such as <|endoftext|> are in the text: set --format endoftext if they end documents"
-        )
-    if number := count["unknown_words"]:
-        sentences.append(f"{number:,} times the text has <unk> in place of a word: take the raw form of the data")
-    if number := count["colours"]:
-        sentences.append(
-            f"{number:,} codes of a terminal's colours are in the text: sed 's/\\x1b\\[[0-9;]*m//g' OLD > NEW"
-        )
-    if number := count["escaped_breaks"]:
-        sentences.append(f"{number:,} line breaks are spelled \\n in the text: replace them by line breaks")
-    if number := count["garbled"]:
-        sentences.append(
-            f"{number:,} characters are UTF-8 that was decoded as CP1252 (Ã¼ for ü): ftfy repairs such text"
-        )
+    sentences += [f"{count[name]:,} {words}" for name, words in SUSPECT.items() if count[name]]
     if (number := count["letter_forms"]) and sums.get("options", {}).get("normal_form") != "NFKC":
         sentences.append(
             f"{number:,} letters are ligatures such as ﬁ (U+FB01) or other special forms, which make other words: "

@@ -196,7 +196,7 @@ def _column(source: Source, kind: Kind, column: str) -> Iterator[bytes]:
 def _kind(source: Source, text_format: str) -> Kind:
     """The kind of a file. `text_format`, unless it is "auto", is the format of every file that has no columns.
 
-    Raises UserError for a file that is not text, whatever `text_format` is, and for an empty one that cannot be.
+    Raises UserError for a file that is not text, with every `text_format`, and for an empty file of a packed kind.
     """
     path = source.path
     with archives.naming(path), open_raw(source) as raw:

@@ -1,6 +1,6 @@
 """Text that WikiExtractor wrote: <doc> files, and JSON lines of its option --json.
 
-Version 3 escapes the text for HTML unless told not to, in both forms: "AT&amp;T", "3 &lt; 5". Earlier versions do not.
+By default version 3 escapes the text for HTML, in both forms: "AT&amp;T", "3 &lt; 5". Earlier versions do not.
 So the text itself shows which it is. Escaped text has no `&` but those of entities, and neither `<` nor `>`, while
 other text has them in every few pages. A file is taken for escaped until it has one of these. The text is then
 unescaped once.

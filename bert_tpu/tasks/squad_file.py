@@ -59,7 +59,7 @@ class File(NamedTuple):
 def read(path: str | Path, version: str, misplaced: str = "refuse") -> File:
     """Returns the paragraphs of a file in the format of https://rajpurkar.github.io/SQuAD-explorer, or `squad_records`.
 
-    An answer without text is none, whatever its place: converters fill it in for unanswerable questions. The official
+    An answer without text does not count, wherever it is: converters write it for unanswerable questions. The official
     scripts do not count it either.
 
     Raises UserError if two questions have the same id, if an answer is not at its place in the context, or if the

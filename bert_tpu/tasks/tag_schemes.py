@@ -53,7 +53,7 @@ class Scheme(NamedTuple):
         """Returns the entities of a sentence. None and tags of another form are outside.
 
         A word goes on with the entity of the word before it if that is a B or I, and this an I or E of the same type.
-        Every other word with a type begins one, whatever its mark. That is how conlleval (Tjong Kim Sang and Buchholz,
+        Every other word with a type begins one, with any mark. That is how conlleval (Tjong Kim Sang and Buchholz,
         Introduction to the CoNLL-2000 shared task (2000)) and seqeval's default mode read the sequences that no scheme
         allows, too.
         """

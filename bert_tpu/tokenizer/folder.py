@@ -36,9 +36,9 @@ def read(path: epath.Path) -> Parts:
     if files.full is None and files.pieces is not None and not files.class_name:
         return bare(files.pieces)
     lower, switches = _rules(files)
-    said, further = token_files.special(files)
+    from_files, further = token_files.special(files)
     is_alone = not files.reads_json or not files.class_name  # then BERT's names stand for those that no file has
-    named = {**dict(zip(NAMES, SPECIALS, strict=True) if is_alone else ()), **said}
+    named = {**dict(zip(NAMES, SPECIALS, strict=True) if is_alone else ()), **from_files}
     if missing := [name for name in NAMES if name not in named]:
         raise command.UserError(
             f"{path / 'tokenizer_config.json'} does not name the {missing[0]}; add it, as in "
@@ -52,7 +52,7 @@ def read(path: epath.Path) -> Parts:
     )
     if files.reads_json and files.full:
         wordpiece.add_tokens([token for _, token in sorted(files.full.added.items())])
-    found = added_tokens.register(wordpiece, token_files.numbered(files, said, further), named, further)
+    found = added_tokens.register(wordpiece, token_files.numbered(files, from_files, further), named, further)
     token_files.check(files, found, pieces, specials)
     tokens = [added_tokens.from_library(token, number < len(pieces)) for number, token in sorted(found.items())]
     plain = [*map(added_tokens.plain_special, specials)]
@@ -87,16 +87,16 @@ def _rules(files: folder_files.Files) -> tuple[bool, normalization.Rules]:
         _check_rules(files, {key: config[key] for key in settings.SWITCHES if config.get(key) is not None})
         return full.lower, full.rules
     defaults = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True, "clean_text": True}
-    said = defaults | {key: config[key] for key in settings.SWITCHES if key in config}
-    if not said["clean_text"]:
+    in_config = defaults | {key: config[key] for key in settings.SWITCHES if key in config}
+    if not in_config["clean_text"]:
         raise command.UserError(
             f"{files.path / 'tokenizer_config.json'} has clean_text=False, which {files.class_name} ignores; "
             "set it to true, or tokenizer_class to PreTrainedTokenizerFast"
         )
-    lower = bool(said["do_lower_case"])
-    said["strip_accents"] = lower if said["strip_accents"] is None else said["strip_accents"]
+    lower = bool(in_config["do_lower_case"])
+    in_config["strip_accents"] = lower if in_config["strip_accents"] is None else in_config["strip_accents"]
     if full:
-        _check_rules(files, said)
+        _check_rules(files, in_config)
         if full.rules.max_chars != normalization.BERT_TOKENIZER.max_chars:
             raise command.UserError(
                 f"{files.path / 'tokenizer.json'} has max_input_chars_per_word={full.rules.max_chars}, which "
@@ -109,14 +109,14 @@ def _rules(files: folder_files.Files) -> tuple[bool, normalization.Rules]:
             'lower all text; write {"do_lower_case": false} or true to tokenizer_config.json, as the model was trained'
         )
     switches = {
-        "strip_accents": normalization.accents(said["strip_accents"], lower),
-        "chinese": said["tokenize_chinese_chars"],
+        "strip_accents": normalization.accents(in_config["strip_accents"], lower),
+        "chinese": in_config["tokenize_chinese_chars"],
     }
     return lower, normalization.BERT_TOKENIZER._replace(**switches)
 
 
-def _check_rules(files: folder_files.Files, said: Mapping[str, Any]) -> None:
-    """Raises UserError unless tokenizer.json has the switches that `said` has."""
+def _check_rules(files: folder_files.Files, in_config: Mapping[str, Any]) -> None:
+    """Raises UserError unless tokenizer.json has the switches that `in_config` has."""
     assert files.full is not None
     lower, switches = files.full.lower, files.full.rules
     written = {
@@ -125,7 +125,7 @@ def _check_rules(files: folder_files.Files, said: Mapping[str, Any]) -> None:
         "tokenize_chinese_chars": ("handle_chinese_chars", switches.chinese),
         "clean_text": ("clean_text", switches.clean != normalization.KEEP),
     }
-    for key, value in said.items():
+    for key, value in in_config.items():
         name, other = written[key]
         if value != other:
             default = "" if key in files.config else ", its default"

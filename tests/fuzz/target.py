@@ -30,7 +30,7 @@ class Hang(BaseException):
 
 
 class Outcome:
-    """What happened to a target's inputs, and the shortest input of each kind of failure."""
+    """Counts of a target's inputs by result, and the shortest input of each kind of failure."""
 
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()

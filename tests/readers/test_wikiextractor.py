@@ -1,4 +1,4 @@
-"""What WikiExtractor wrote becomes the text of the articles: unescaped once, without title and addresses of links."""
+"""Files of WikiExtractor give the text of the articles, unescaped once, without titles and addresses of links."""
 
 import html
 import json
@@ -24,7 +24,7 @@ def line(text, title, number=0):
 
 
 def escape(text):
-    """What version 3 does to text."""
+    """Escapes text as version 3 does."""
     return html.escape(text, quote=False)
 
 

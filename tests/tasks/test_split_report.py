@@ -1,4 +1,4 @@
-"""What is printed before a fine-tuning: classes and counts, cut rows, rows without content, rows of train."""
+"""A fine-tuning prints its data before it trains: classes and counts, cut rows, rows without content, rows of train."""
 
 from helpers.token_row_cases import LETTERS, VOCABULARY
 import numpy as np
