@@ -39,8 +39,8 @@ def main() -> None:
     args = parser.parse_args()
     orbax_setup.quiet()
     embedder = embed.load(args.model, layer=args.layer, pool=args.pool, batch_size=args.batch_size)
-    bert, lower = embedder.bert, embedder.vocabulary.lower
-    for note in sentence_transformers.notes(args.model, args.pool, lower=lower, max_positions=bert.max_positions):
+    positions = embedder.bert.max_positions
+    for note in sentence_transformers.notes(args.model, args.pool, max_positions=positions):
         print(note, file=sys.stderr)
     counts = embed.write(embedder, args.input, args.out)
     if counts.marked:
@@ -49,7 +49,7 @@ def main() -> None:
             "here and special pieces to transformers, whose vectors differ",
             file=sys.stderr,
         )
-    cut = f", {counts.cut:,} of them cut to {bert.max_positions:,} tokens" if counts.cut else ""
+    cut = f", {counts.cut:,} of them cut to {positions:,} tokens" if counts.cut else ""
     print(f"{args.out}: {counts.lines:,} lines{cut}")
 
 

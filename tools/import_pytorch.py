@@ -1,4 +1,4 @@
-"""Imports a PyTorch model of Hugging Face as a checkpoint, if asked with another vocabulary.
+"""Converts a BERT of Hugging Face or Google to a checkpoint from which a pretraining can start.
 
 python -m tools.import_pytorch --model DIR --out CKPT [--tokenizer NEW]
 

@@ -18,7 +18,7 @@ from etils import epath
 import numpy as np
 
 from bert_tpu.bias import bootstrap
-from bert_tpu.core import command
+from bert_tpu.core import command, downloads
 from bert_tpu.inference import fill_mask, likelihood
 
 BLANK = "BLANK"
@@ -67,6 +67,7 @@ def read(paths: list[Path]) -> list[Example]:
 
 
 def _records(path: Path) -> list[Any]:
+    downloads.check(path)
     try:
         content = json.loads(epath.Path(path).read_bytes())
     except (ValueError, RecursionError):

@@ -7,7 +7,7 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import command
+from bert_tpu.core import command, downloads
 from bert_tpu.model import activation, sizes, transformer
 from bert_tpu.tokenizer import settings
 
@@ -145,6 +145,7 @@ def is_hugging_faces(path: epath.Path) -> bool:
 def _read_object(path: epath.Path) -> dict[str, Any]:
     if not path.exists():
         raise command.UserError(f"{path} does not exist: give a directory that save_pretrained wrote")
+    downloads.check(path)
     try:
         content = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (ValueError, RecursionError):

@@ -88,6 +88,8 @@ def load(directory: Path | str) -> Pretrained:
         print(f"{directory} has a tokenizer of {vocab.describe(vocabulary)}", file=sys.stderr)
     if lost := vocab.unreachable(vocabulary):
         print(f"{directory}: {lost}", file=sys.stderr)
+    if lowered := sentence_transformers.lowering(source, vocabulary.lower):
+        print(lowered, file=sys.stderr)
     tensors = google.read(source) if is_google else weights.read(source)
     tensors = tensor_names.plain(tensors, str(directory))
     rows = config_json.read(path)["vocab_size"]
@@ -97,8 +99,8 @@ def load(directory: Path | str) -> Pretrained:
     params, spare = spare_rows.split(params, pieces)
     if spare is not None:
         print(
-            f"{directory} has {rows:,} rows for {pieces:,} pieces: the last {rows - pieces:,} are never used; if they "
-            "should be, its vocabulary is not whole",
+            f"{directory} has {rows:,} rows for {pieces:,} pieces: the last {rows - pieces:,} are never used; if the "
+            f"model was trained with {rows:,} pieces, files of its tokenizer are missing, such as added_tokens.json",
             file=sys.stderr,
         )
     return Pretrained(params, section, vocabulary, absent, spare)
@@ -118,8 +120,9 @@ def load_config(directory: Path | str) -> tuple[dict[str, Any], vocab.Vocab]:
         weights.find(source)  # before anybody reads data for a model that has none
     if (pieces := len(vocabulary.pieces)) > section["vocab_size"]:
         raise command.UserError(
-            f"{directory}: the vocabulary has {pieces:,} pieces, but the model has rows for {section['vocab_size']:,} "
-            "only; put the model's own vocabulary there"
+            f"{directory}: the tokenizer has {pieces:,} tokens, the last is {vocabulary.pieces[-1]!r:.80}, but the "
+            f"model has rows for {section['vocab_size']:,} only; put the model's own tokenizer there, or, if you added "
+            "tokens, call model.resize_token_embeddings(len(tokenizer)), train the new rows and save the model again"
         )
     return section | {"vocab_size": pieces}, vocabulary
 

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu.core import command, json_files, storage
+from bert_tpu.core import command, downloads, json_files, storage
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
@@ -87,6 +87,7 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
             f"{path} has no config.json to say what its parameters mean: give "
             + (f"{below}, which has one" if below else instead)
         )
+    downloads.check(home / "config.json")
     config = json_files.read(home / "config.json")
     if "task" in config:
         raise command.UserError(

@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import command
+from bert_tpu.core import command, downloads
 
 MODULES = "modules.json"
 # Keys of 1_Pooling/config.json, without their prefix -> our pools.
@@ -15,10 +15,24 @@ KNOWN = ("Transformer", "Pooling", "Normalize")
 SETTINGS, PROMPTS = "sentence_bert_config.json", "config_sentence_transformers.json"
 
 
-def notes(directory: Path | str, pool: str, *, lower: bool, max_positions: int) -> list[str]:
-    """Returns a sentence for each way in which its own vectors differ from the encoder's under `pool`.
+def lowering(directory: Path | str, lower: bool) -> str:
+    """Returns a sentence if the model lower-cases texts before its tokenizer, "" if not or if the tokenizer does.
 
+    directory: of the encoder
     lower: whether the tokenizer lower-cases text
+    """
+    path = epath.Path(directory) / SETTINGS
+    if lower or not path.exists() or _read(path, dict).get("do_lower_case") is not True:
+        return ""
+    return (
+        f"{directory} as sentence-transformers uses it lower-cases texts ({SETTINGS}), which is not done here: "
+        'lower-case the text, or write "do_lower_case": true and "strip_accents": false to its tokenizer_config.json'
+    )
+
+
+def notes(directory: Path | str, pool: str, *, max_positions: int) -> list[str]:
+    """Returns a sentence for each further way in which its own vectors differ from the encoder's under `pool`.
+
     max_positions: tokens to which texts are cut here
     Raises UserError for a file that is not JSON. `directory` may be the one with the encoder, below the model's.
     """
@@ -30,18 +44,16 @@ def notes(directory: Path | str, pool: str, *, lower: bool, max_positions: int) 
     kinds = {str(module.get("type", "")).rpartition(".")[2]: str(module.get("path", "")) for module in modules}
     if folder / kinds.get("Transformer", "") != encoder:
         return []
-    remarks = _of_text(folder, encoder, lower, max_positions)
+    remarks = _of_text(folder, encoder, max_positions)
     if pool != "tokens":
         remarks += _of_pooling(folder, kinds, pool)
     return [f"{directory} as sentence-transformers uses it {remark}" for remark in remarks]
 
 
-def _of_text(folder: epath.Path, encoder: epath.Path, lower: bool, max_positions: int) -> list[str]:
+def _of_text(folder: epath.Path, encoder: epath.Path, max_positions: int) -> list[str]:
     """How sentence-transformers changes texts before the encoder."""
     remarks = []
     settings = _read(encoder / SETTINGS, dict) if (encoder / SETTINGS).exists() else {}
-    if settings.get("do_lower_case") is True and not lower:
-        remarks.append(f"lower-cases texts ({SETTINGS}), which is not done here: lower-case the input")
     longest = settings.get("max_seq_length")
     if isinstance(longest, int) and longest < max_positions:
         remarks.append(f"cuts texts to {longest:,} tokens ({SETTINGS}), and here they are cut to {max_positions:,}")
@@ -71,6 +83,7 @@ def _of_pooling(folder: epath.Path, kinds: dict[str, str], pool: str) -> list[st
 
 
 def _read(path: epath.Path, kind: type) -> Any:
+    downloads.check(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, downloads, storage
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 # The files of weights that are read, in this order. An index names the files of a model in several files.
@@ -39,7 +39,6 @@ FOREIGN = {  # file -> what it is, and the remedy
     "*.pth": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
 }  # fmt: skip
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # keys under which training programs save the tensors
-LFS = b"version https://git-lfs"
 EXACT = ("float16", "bfloat16", "float32")
 
 
@@ -53,7 +52,7 @@ def find(directory: epath.Path) -> epath.Path:
     """Returns the file of READ that `directory` has. Raises UserError, with what it has instead."""
     for name in READ:
         if (directory / name).exists():
-            _check_content(directory / name)
+            downloads.check(directory / name)
             return directory / name
     for pattern, (kind, remedy) in FOREIGN.items():
         if found := sorted(path.name for path in directory.glob(pattern)):
@@ -105,15 +104,8 @@ def _read_indexed(path: epath.Path) -> dict[str, np.ndarray]:
 
 
 def _read_file(path: epath.Path) -> dict[str, np.ndarray]:
-    _check_content(path)
+    downloads.check(path)
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-
-
-def _check_content(path: epath.Path) -> None:
-    """Raises UserError if the file only says where Git LFS has the weights."""
-    with path.open("rb") as file:
-        if file.read(len(LFS)) == LFS:
-            raise command.UserError(f"{path} is a pointer of Git LFS, not the weights: run git lfs pull there")
 
 
 def _read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:

@@ -108,9 +108,11 @@ def _probabilities(
 
 
 def _guess(filler: Model, row: list[int], place: int, piece: int, score: np.float32, alone: bool) -> Guess:
-    # transformers leaves out [CLS] and [SEP], unless another [MASK] would vanish with them.
-    ids = [i for i in [*row[:place], piece, *row[place + 1 :]] if i != filler.ids.pad]
-    sequence = filler.tokenizer.decode(ids, skip_special_tokens=alone)
+    # transformers leaves out [CLS] and [SEP], unless another [MASK] would vanish with them. It also leaves out special
+    # tokens that a model has of its own, which are words of the text, and stay here.
+    left_out = set(filler.ids) if alone else {filler.ids.pad}
+    ids = [i for i in [*row[:place], piece, *row[place + 1 :]] if i not in left_out]
+    sequence = filler.tokenizer.decode(ids, skip_special_tokens=False)
     return Guess(float(score), filler.tokenizer.decode([piece], skip_special_tokens=False), sequence)
 
 

@@ -53,6 +53,7 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
     rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
     spec = make_batch_spec(cfg)
     config.check_minima(cfg, MINIMA | {f"plan.price.{chip}": 0 for chip in cfg.plan.price})
+    _check_positions(bert.max_positions, spec)
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
     target = find_objective(cfg)
@@ -69,6 +70,18 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
         dtype=cfg.model.dtype,
         exact_loss=None if bert.softmax == "exact" else functools.partial(target.loss, bert.clone(softmax="exact")),
     )
+
+
+def _check_positions(positions: int, spec: batch_spec.BatchSpec) -> None:
+    """Raises UserError, with lengths that fit, if rows are longer than a model of `positions` positions takes."""
+    if (longest := spec.seq_lens[-1]) > positions:
+        lens = [*(n for n in spec.seq_lens if n < positions), positions]
+        slots = [max(1, round(n * spec.mask_rate)) for n in lens]
+        raise command.UserError(
+            f"config.model: max_positions {positions} is less than the rows' {longest} tokens: give "
+            f"--config.data.seq_lens={','.join(map(str, lens))} --config.data.max_predictions="
+            f"{','.join(map(str, slots))}, or a model with more positions"
+        )
 
 
 def find_objective(cfg: ml_collections.ConfigDict) -> objective.Objective:

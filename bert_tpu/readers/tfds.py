@@ -102,7 +102,7 @@ def _open(name: str) -> tuple["DatasetBuilder", Query]:
         raise command.UserError(f"{name} has no split {query.split!r} but {', '.join(splits)}")
     if query.feature not in features or not isinstance(features[query.feature], tfds.features.Text):
         strings = [key for key, kind in features.items() if isinstance(kind, tfds.features.Text)]
-        known = f"?feature= takes one of {', '.join(strings)}" if strings else "name a data set of plain text"
+        known = f"write ?feature= and one of {', '.join(strings)}" if strings else "name a data set of plain text"
         raise command.UserError(f"{name} has no feature {query.feature!r} of text: {known}")
     return builder, query
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from bert_tpu.core import command
+from bert_tpu.core import command, downloads
 from bert_tpu.tokenizer import settings, tokenizer_json, vocab_txt
 
 NEEDED = "a BERT WordPiece tokenizer is needed"
@@ -65,8 +65,8 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     raw = path.read_bytes()
-    if raw.startswith(vocab_txt.POINTER):
-        raise command.UserError(f"{path} is a pointer of Git LFS; fetch the file itself by git lfs pull")
+    if kind := downloads.mistake(raw):
+        raise command.UserError(f"{path} is {kind}")
     try:
         content = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):

@@ -5,10 +5,9 @@ import string
 
 from etils import epath
 
-from bert_tpu.core import command
+from bert_tpu.core import command, downloads
 
 NEEDED = "a BERT WordPiece tokenizer is needed"
-POINTER = b"version https://git-lfs"  # a clone without Git LFS has these small files instead of large ones
 
 
 def read(path: epath.Path) -> tuple[str, ...]:
@@ -19,8 +18,8 @@ def read(path: epath.Path) -> tuple[str, ...]:
         raise command.UserError(
             f"tokenizer {path} does not exist; give a folder or a vocab.txt, which you downloaded or trained"
         ) from None
-    if raw.startswith(POINTER):
-        raise command.UserError(f"{path} is a pointer of Git LFS; fetch the file itself by git lfs pull")
+    if kind := downloads.mistake(raw):
+        raise command.UserError(f"{path} is {kind}")
     if raw.startswith(b"\xef\xbb\xbf"):
         raise command.UserError(f"{path} begins with a byte order mark; save it as UTF-8 without one")
     try:

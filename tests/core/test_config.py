@@ -140,7 +140,11 @@ def test_an_unknown_or_missing_key_of_a_config_file_is_named(options, tmp_path, 
         ({"data.dir": "nowhere"}, "corpus nowhere does not exist"),
         ({"model.vocab_size": 401}, "a vocabulary of 400 pieces and the config one of 401: give --config.model.vocab_"),
         ({"model.vocab_size": 399}, "a vocabulary of 400 pieces and the config one of 399: give --config.model.vocab_"),
-        ({"data.seq_lens": (16, 64)}, "max_positions 32 is less than the rows' 64 tokens"),
+        (
+            {"data.seq_lens": (16, 64)},
+            "max_positions 32 is less than the rows' 64 tokens: give --config.data.seq_lens=16,32 "
+            "--config.data.max_predictions=2,5, or a model with more positions",
+        ),
         ({"optim.name": "sgd"}, "'sgd' is none of bert_adamw, adamw, lamb"),
         (
             {"init_from": "nowhere"},

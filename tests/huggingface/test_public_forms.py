@@ -89,6 +89,17 @@ def test_rows_without_a_piece_are_never_used_and_named(saved, capsys):
         fill_mask.predict(fill_mask.load(saved), "the [MASK]", top_k=rows)
 
 
+@pytest.mark.parametrize("read", [hf.load, pretrained.load_origin, embed.load])
+def test_tokens_without_rows_are_refused_with_the_call_that_adds_them(saved, read):
+    added = {"content": "[E1]", **dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized", "special"), False)}
+    path = saved / "tokenizer.json"
+    full = json.loads(path.read_text())
+    full["added_tokens"].append(added | {"id": len(small_bert.PIECES)})
+    path.write_text(json.dumps(full))
+    with pytest.raises(command.UserError, match=r"the last is '\[E1\]', but .*resize_token_embeddings"):
+        read(saved)
+
+
 def test_import_and_export_bring_every_tensor_of_a_padded_model_back(saved, tmp_path, monkeypatch):
     before = tensors_of(pad(saved))
     call(import_pytorch, monkeypatch, "--model", saved, "--out", tmp_path / "imported")
@@ -316,6 +327,10 @@ def test_other_numbers_of_segments_are_read_and_exported(tmp_path, monkeypatch, 
         ("adapter_config.json", b"{}", "a PEFT adapter: merge it"),
         ("best.safetensors", b"x", "only best.safetensors, weights under another name"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        ("config.json", b"<?xml version='1.0'?>\n<!-- a page -->\n<html>", "config.json is a web page"),
+        ("config.json", b'{"error":"Repository not found"}', "config.json is a server's error message; check"),
+        ("model.safetensors", b"\n<!doctype html><html>", "model.safetensors is a web page; download the raw"),
+        ("model.safetensors", b"Invalid username or password.", "model.safetensors is a server's error message"),
         ("none", b"", "has no weights: it has no model.safetensors, but config.json"),
     ],
 )

@@ -7,7 +7,8 @@ from helpers import small_bert
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.huggingface import sentence_transformers
+from bert_tpu.huggingface import hf, pretrained, sentence_transformers
+from bert_tpu.inference import embed, fill_mask
 from bert_tpu.training import orbax_setup
 from tools import embed as tool
 
@@ -25,8 +26,8 @@ def write(folder, kinds=MODULES, **pooling):
     return folder
 
 
-def notes(model, pool, *, lower=False, max_positions=64):
-    return sentence_transformers.notes(model, pool, lower=lower, max_positions=max_positions)
+def notes(model, pool, *, max_positions=64):
+    return sentence_transformers.notes(model, pool, max_positions=max_positions)
 
 
 CLS = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
@@ -56,13 +57,27 @@ def test_what_is_not_done_to_texts_and_vectors_is_named(tmp_path):
     (model / "sentence_bert_config.json").write_text('{"do_lower_case": true, "max_seq_length": 32}')
     prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
     (model / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    lowered, cut, prompted, scaled = notes(model, "mean")
-    assert "lower-case the input" in lowered
+    cut, prompted, scaled = notes(model, "mean")
     assert "cuts texts to 32 tokens" in cut
     assert "puts 'query: ' before each text" in prompted
     assert "length 1" in scaled
-    assert notes(model, "mean", lower=True, max_positions=32) == [prompted, scaled]
-    assert notes(model, "tokens") == [lowered, cut, prompted]
+    assert notes(model, "mean", max_positions=32) == [prompted, scaled]
+    assert notes(model, "tokens") == [cut, prompted]
+
+
+@pytest.mark.parametrize("read", [hf.load, pretrained.load, embed.load, fill_mask.load])
+def test_lower_casing_that_the_tokenizer_does_not_is_named_wherever_the_model_is_read(tmp_path, capsys, read):
+    model = tmp_path / "model"
+    hf.save(model, small_bert.params(small_bert.SHALLOW), small_bert.SHALLOW, small_bert.VOCAB._replace(lower=False))
+    (model / "sentence_bert_config.json").write_text('{"do_lower_case": false}')
+    read(model)
+    assert capsys.readouterr().err == ""
+    (model / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    read(model)
+    assert "lower-cases texts (sentence_bert_config.json), which is not done here" in capsys.readouterr().err
+    small_bert.save(model, small_bert.SHALLOW)  # whose tokenizer does
+    read(model)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_encoder_below_the_modules_is_that_of_the_model(tmp_path):

@@ -5,11 +5,13 @@ import sys
 
 from helpers import small_bert
 import pytest
+import tokenizers
 import transformers
 
 from bert_tpu.core import command
 from bert_tpu.huggingface import hf
 from bert_tpu.inference import fill_mask
+from bert_tpu.tokenizer import added_tokens
 from tools import fill_mask as tool
 
 TEXTS = [
@@ -90,6 +92,16 @@ def test_a_mask_of_another_name_is_written_either_way(filler, tmp_path):
     texts = ("the [MASK] sat", "the <mask> sat")
     guesses = [[guess.piece for guess in fill_mask.predict(other, text)[0]] for text in texts]
     assert guesses == [[guess.piece for guess in fill_mask.predict(filler, texts[0])[0]]] * 2
+
+
+def test_a_special_token_of_the_model_is_printed(filler, directory, tmp_path):
+    token = added_tokens.from_library(tokenizers.AddedToken("[E1]", special=True), False)
+    own = small_bert.VOCAB._replace(pieces=(*small_bert.PIECES, "[E1]"), added=(token,))
+    params = small_bert.params(small_bert.SECTION | {"vocab_size": len(own.pieces)})
+    params["mlm"]["bias"][-1] = 99
+    hf.save(tmp_path, params, small_bert.SECTION | {"vocab_size": len(own.pieces)}, own)
+    first, *_ = fill_mask.predict(fill_mask.load(tmp_path), "the [MASK] [E1] sat")[0]
+    assert (first.piece, first.sequence) == ("[E1]", "the [E1] [E1] sat")
 
 
 def test_encoder_without_an_mlm_head_is_refused(directory, tmp_path):

@@ -215,6 +215,8 @@ def test_a_missing_or_binary_vocab_is_refused_in_one_sentence(tmp_path):
         vocab.load(tmp_path / "vocab.txt")
     for text, words in (
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("\n<!DOCTYPE html>\n<html>", "is a web page; download the raw file"),
+        ("Entry not found", "is a server's error message"),
         ("[PAD]\t0\n[UNK]\t1\n", r"line 1 has 2 columns \('\[PAD\]\\t0'\)"),
         ("\ufeff[PAD]\n", "byte order mark"),
         ("[PAD]\r[UNK]\r", "line 1 has a carriage return"),
@@ -223,9 +225,10 @@ def test_a_missing_or_binary_vocab_is_refused_in_one_sentence(tmp_path):
         with pytest.raises(command.UserError, match=words):
             vocab.load(tmp_path)
     (tmp_path / "vocab.txt").unlink()
-    (tmp_path / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1\n")
-    with pytest.raises(command.UserError, match="git lfs pull"):
-        vocab.load(tmp_path)
+    for text, words in (("version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), ("<html><head>", "web page")):
+        (tmp_path / "tokenizer.json").write_text(text)
+        with pytest.raises(command.UserError, match=words):
+            vocab.load(tmp_path)
 
 
 SENTENCES = [f"The {a} fox of {b}land jumped; Größe {i}!" for i, (a, b) in enumerate(
