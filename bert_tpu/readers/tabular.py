@@ -10,7 +10,7 @@ from typing import NamedTuple
 from etils import epath
 
 from bert_tpu.core import command, numerals
-from bert_tpu.readers import column_names, typed_rows
+from bert_tpu.readers import annotation_tools, column_names, typed_rows
 
 SEPARATORS = {".tsv": "\t", ".csv": ","}
 # First bytes of files that are not tables -> what to do with them.
@@ -163,9 +163,10 @@ def _quoted(lines: list[int], values: dict[str, list[str]]) -> list[int]:
 
 def _typed(path: str, table: typed_rows.Table, wanted: tuple[str, ...], nullable: tuple[str, ...]) -> Columns:
     """Returns the columns of a file whose values have types."""
-    columns = typed_rows.spell(path, table, wanted, nullable)
     if not table.rows:
         raise command.UserError(f"{path} has no rows; fetch or make it again")
+    annotation_tools.check(path, table.rows, table.numbers, table.unit, wanted)
+    columns = typed_rows.spell(path, table, wanted, nullable)
     return Columns(path, tuple(table.keys), table.numbers, columns.values, [], table.unit, columns.kinds)
 
 

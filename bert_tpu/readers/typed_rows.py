@@ -256,4 +256,5 @@ def _plain(place: str, key: str, value: object) -> str:
     if isinstance(value, int | float) and not (isinstance(value, float) and math.isinf(value)):
         return json.dumps(value)
     form = "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
-    raise command.UserError(f"{place} has neither text nor a number under {key!r} but {form}; correct it")
+    remedy = "write one text or number" if isinstance(value, list | dict) else "correct it"
+    raise command.UserError(f"{place} has neither text nor a number under {key!r} but {form}; {remedy}")

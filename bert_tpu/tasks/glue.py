@@ -12,7 +12,7 @@ import numpy as np
 from bert_tpu.core import command
 from bert_tpu.data import token_rows
 from bert_tpu.readers import tabular, tfds
-from bert_tpu.tasks import glue_specs, glue_submission, metrics, table_labels
+from bert_tpu.tasks import glue_specs, glue_submission, metrics, table_labels, text_notes
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
@@ -150,7 +150,8 @@ def _from_tsv(spec: glue_specs.Spec, split: str, file: glue_specs.File, path: Pa
         raise command.UserError(f"{path} has a column {file.label!r}, but a test split has no labels; take it out")
     labels = [None] * len(columns.lines) if is_test else columns.column(file.label)
     texts = [columns.column(name) for name in file.texts]
-    return RawSplit(texts, [*labels], f"{path} line", columns.lines, columns.notes)
+    notes = [note for column in texts for note in text_notes.notes(str(path), "line", columns.lines, column)]
+    return RawSplit(texts, [*labels], f"{path} line", columns.lines, (*columns.notes, *notes))
 
 
 def _from_tfds(spec: glue_specs.Spec, name: str) -> dict[str, RawSplit]:

@@ -2,15 +2,21 @@
 
 from collections import Counter
 from collections.abc import Iterator
+import operator
+import re
 from typing import NamedTuple
 
 import numpy as np
 
 from bert_tpu.core import numerals
-from bert_tpu.tasks import tag_schemes, tagged
+from bert_tpu.tasks import misspellings, tag_schemes, tagged
 
 LISTED = 20  # tags or types of a split
 EXAMPLE = 12  # words of the example
+NOTHING = ("nan", "NaN", "<NA>", "#N/A", "#NAME?")
+BYTES = re.compile(r"b'.+'|b\".+\"")
+FIRST_WORD = operator.itemgetter(1)  # of an entity
+TORN = 20  # sentences of one word from which on that is hardly chance
 
 
 class Reach(NamedTuple):
@@ -31,10 +37,12 @@ def notes(
     """
     train = sentences["train"]
     yield f"first sentence of train: {_example(train)}"
+    yield from _misspellings(train, scheme)
     for split, part in sentences.items():
         read = [part.note] if part.note and (split == "train" or part.note != train.note) else []
         read += [f"{numerals.count(part.skipped, 'line')} of comments or the like left out"] if part.skipped else []
         yield f"{split}: {_contents(part, scheme)}" + (f" ({'; '.join(read)})" if read else "")
+        yield from _odd_words(split, part)
         yield from _unseen(split, part, scheme, train)
         yield from _lost(split, part, scheme, reaches[split])
 
@@ -49,7 +57,7 @@ def _contents(part: tagged.Sentences, scheme: tag_schemes.Scheme) -> str:
     counts: Counter[str] = Counter()
     kind = "tags" if scheme.form == tag_schemes.WORDS else "entities"
     for tags in part.tags or []:
-        counts.update(tags if kind == "tags" else (span[0] for span in scheme.entities(tags)))
+        counts.update(tags if kind == "tags" else [kind for kind, *_ in sorted(scheme.entities(tags), key=FIRST_WORD)])
     words = sum(map(len, part.words))
     total = f"{numerals.count(len(part.words), 'sentence')}, {numerals.count(words, 'word')}"
     if part.tags is None:
@@ -57,6 +65,37 @@ def _contents(part: tagged.Sentences, scheme: tag_schemes.Scheme) -> str:
     if kind == "entities":
         total += f", {numerals.count(counts.total(), 'entity', 'entities')}"
     return f"{total}: {_listed(counts)}" if any(counts) else total
+
+
+def _misspellings(train: tagged.Sentences, scheme: tag_schemes.Scheme) -> Iterator[str]:
+    """Yields warnings about rare types of entities that are nearly frequent ones. Parts of speech are often so near."""
+    if scheme.form == tag_schemes.WORDS:
+        return
+    counts = Counter(parsed.type for tags in train.tags or [] for parsed in map(scheme.parse, tags) if parsed)
+    for wrong, right in misspellings.find({kind: count for kind, count in counts.items() if kind}):
+        place = next(seen.where for tag, seen in train.places().items() if (p := scheme.parse(tag)) and p.type == wrong)
+        yield (
+            f"warning: {place} has the type {wrong!r} ({numerals.count(counts[wrong], 'word')}), which is nearly "
+            f"{right!r} ({numerals.count(counts[right], 'word')}); write them alike if they are one type"
+        )
+
+
+def _odd_words(split: str, part: tagged.Sentences) -> Iterator[str]:
+    """Yields warnings about words that a program has changed, and about sentences that were torn into words."""
+    words = Counter(word for sentence in part.words for word in sentence)
+    if nothing := {word: words[word] for word in NOTHING if word in words}:
+        yield (
+            f"warning: {split}: {numerals.count(sum(nothing.values()), 'word')} {' and '.join(map(repr, nothing))}, as "
+            "pandas writes the word null, NA or None; write the word itself"
+        )
+    if bytes_ := [word for word in words if BYTES.fullmatch(word)]:
+        number = sum(words[word] for word in bytes_)
+        yield (
+            f"warning: {split}: {numerals.count(number, 'word')} in the form of Python's bytes, such as {bytes_[0]}; "
+            "write the text between the quotes"
+        )
+    if len(part.words) >= TORN and all(len(sentence) == 1 for sentence in part.words):
+        yield f"warning: {split}: every sentence has one word; put a blank line after each sentence, not each word"
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -13,6 +13,10 @@ CLASSES = 20  # listed one by one; of more classes, the last line is about all r
 NAME = 40  # characters of a class name that are shown
 LONGEST = 1 << 16  # tokens of a row
 BLOCK = 1 << 16  # rows whose tokens are hashed at a time
+ALIKE = 8  # rows with one label that are hardly chance
+# The pooler's outputs are within -1 and 1, so that a step of Adam changes a number by at most about the learning rate
+# times 1 + hidden_size: 0.02 at 3e-5 and 768.
+FAR = 20
 UNKNOWN = 0.05  # share of [UNK] tokens from which on the tokenizer probably does not fit the texts
 
 
@@ -27,6 +31,7 @@ def text(task: Task, vocabulary: vocab.Vocab, *, max_length: int, positions: int
     for split, rows in task.splits.items():
         lines += _cut(split, rows, max_length, positions)
         lines += _contents(split, rows, vocab.ids(vocabulary))
+        lines += _label_doubts(task, split)
     hashes = {split: _hashes(rows, len(vocabulary.pieces)) for split, rows in task.splits.items()}
     return "\n".join([*lines, *_contradictions(task, hashes["train"]), *_leaks(task, hashes)])
 
@@ -131,6 +136,33 @@ def _contents(split: str, rows: token_rows.Rows, special: vocab.Ids) -> Iterator
             + (f", and all tokens of {numerals.count(int(only.sum()), 'row')}" if only.any() else "")
             + question
         )
+
+
+def _label_doubts(task: Task, split: str) -> Iterator[str]:
+    """Yields warnings about labels of a scored split that are all one, and about numbers that are hard to learn."""
+    if task.head not in ("classify", "regress"):
+        return
+    labels, train = task.splits[split].labels, task.splits["train"].labels if "train" in task.splits else None
+    if split in task.eval_splits and len(labels) >= ALIKE and (labels == labels[0]).all():
+        is_known = task.head == "classify" and labels[0] < len(task.labels)
+        name = repr(task.labels[labels[0]]) if is_known else f"{labels[0]:g}"
+        yield (
+            f"warning: {split}: all {len(labels):,} rows have the label {name}; if that stands for no label, its "
+            "scores mean nothing"
+        )
+    elif task.head == "regress" and split == "train" and np.abs(labels).max() > FAR:
+        yield (
+            f"warning: train: the numbers reach {np.abs(labels).max():.4g}, but the model begins near 0 and each step "
+            "changes its numbers little; divide all by one number so that they are about 0 to 5"
+        )
+    elif task.head == "regress" and split in task.eval_splits and train is not None:
+        low, high = float(train.min()), float(train.max())
+        outside = (labels < low - (high - low)) | (labels > high + (high - low))
+        if outside.mean() > 0.5:
+            yield (
+                f"warning: {split}: {outside.sum():,} of {len(labels):,} numbers are far outside those of train, "
+                f"{low:.4g} to {high:.4g}; are they in the same unit?"
+            )
 
 
 def _contradictions(task: Task, hashes: np.ndarray) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from bert_tpu.core import command
 from bert_tpu.readers import tabular, typed_rows
 
+SHOWN_KEYS = 8  # keys of a record in an error message
 KINDS = {str: "text", list: "list", int: "whole number"}
 ROW = ("id", "context", "question", "answers", "is_impossible")  # columns of a Parquet file
 
@@ -50,6 +51,8 @@ def field(record: Any, key: str, kind: type, where: str) -> Any:
     value = record.get(key) if isinstance(record, dict) else None
     if type(value) is not kind:  # bool is an int, but True is not an answer_start
         wrong = "" if value is None or isinstance(value, list | dict) else f" but {value!r}"
+        if isinstance(record, dict) and key not in record:
+            wrong = f" but {', '.join(map(repr, list(record)[:SHOWN_KEYS]))}"
         raise command.UserError(f"{where} has no {KINDS[kind]} under {key!r}{wrong}: give a file in SQuAD's format")
     if isinstance(value, str):
         try:

@@ -8,7 +8,7 @@ import numpy as np
 from bert_tpu.core import command
 from bert_tpu.data import token_rows
 from bert_tpu.readers import column_names, tabular
-from bert_tpu.tasks import metrics, table_labels
+from bert_tpu.tasks import metrics, table_labels, text_notes
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
@@ -50,7 +50,12 @@ def load(
     columns = {split: _columns(table, text, text_pair, label, split) for split, table in tables.items()}
     labels = table_labels.read(tables, label, head)
     notes = [note for table in tables.values() for note in table.notes] + list(labels.notes)
-    notes += _doubts(text, columns["train"][0])
+    for split, sides in columns.items():
+        table = tables[split]
+        notes += [
+            note for side in sides if side for note in text_notes.notes(table.path, table.unit, table.lines, side)
+        ]
+    notes += _doubts(text, *columns["train"])
     eval_splits = tuple(split for split in tables if split != "train" and split not in labels.unlabelled)
     if not eval_splits:
         notes.append("no labelled split except train, so nothing is scored")
@@ -80,8 +85,10 @@ def _check_names(names: tuple[str, ...]) -> None:
         )
 
 
-def _doubts(text: str, texts: list[str]) -> list[str]:
+def _doubts(text: str, texts: list[str], pairs: list[str] | None) -> list[str]:
     """Returns warnings about a column that is probably not that of the texts."""
+    if texts == pairs and len(texts) > 1:
+        return ["warning: all rows of train have the same text twice; are data.text and data.text_pair the columns?"]
     if len(set(texts)) == 1 < len(texts):
         return [f"warning: all rows of train have the same text under {text!r}; is it the column of the texts?"]
     if all(table_labels.NUMBER.fullmatch(each) for each in texts):

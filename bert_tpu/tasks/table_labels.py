@@ -1,7 +1,6 @@
 """Labels of a user's tables: finds the classes or numbers, and refuses what would silently be another class."""
 
 import collections
-from collections.abc import Iterator
 import decimal
 import re
 import string
@@ -13,12 +12,14 @@ import numpy as np
 from bert_tpu.core import command, numerals
 from bert_tpu.data import token_rows
 from bert_tpu.readers import tabular
+from bert_tpu.tasks import label_doubts
 
 DASH = "-"  # SNLI's mark for no label; next to "+" a class
-MISSING = {"", "?", "nan", "n/a", "#n/a", "<na>", "null"}  # in small letters
+# In small letters, with what Excel writes where it cannot compute.
+MISSING = {"", "?", "nan", "n/a", "#n/a", "<na>", "null", "#name?", "#ref!", "#value!", "#div/0!", "#num!"}
+NEARLY_ALL = 0.9  # of the different numbers, so that rounding of the last digits is no matter
 NO_LABEL = decimal.Decimal(-1)  # in Hugging Face's test splits; elsewhere it may be a class
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?", re.ASCII)
-REGRESSION = 20  # different fractions from which on the labels are probably numbers, not classes
 
 # Quotes of print, and the dotless i: Turkish capitals lose the difference.
 ALIKE = str.maketrans("\u2018\u2019\u201c\u201d\u0131", "''\"\"i")
@@ -69,6 +70,13 @@ def read(tables: Tables, label: str, head: str) -> Labels:
         for split, column in texts.items()
     }
     dtype = np.int32 if classes else np.float32
+    if head == "regress":
+        numbers, kept = (len(set(column)) for column in (map(float, texts["train"]), values["train"].tolist()))
+        if kept <= NEARLY_ALL * numbers:
+            notes.append(
+                f"warning: the {numbers:,} different numbers of train are {kept:,} in float32; subtract one number "
+                "from all"
+            )
     if head == "regress" and len(set(values["train"].tolist())) == 1 < len(values["train"]):
         notes.append(
             f"warning: all rows of train have the number {texts['train'][0]} under {label!r}; nothing to learn"
@@ -108,7 +116,7 @@ def _is_unlabelled(table: tabular.Columns, texts: list[str], train: list[str], h
 
 def is_missing(text: str) -> bool:
     """Returns whether a label is a mark for no label, such as "" or NaN."""
-    return text.casefold() in MISSING or text == "NA"
+    return text.casefold() in MISSING or text in ("NA", "NaT")
 
 
 def _missing(texts: list[str], train: list[str]) -> list[bool]:
@@ -177,7 +185,9 @@ def _classes(table: tabular.Columns, label: str, texts: list[str], notes: list[s
         raise command.UserError(f"{table.path} has fewer than two labels under {label!r}; there is nothing to learn")
     if is_numeric:
         _check_no_label(table, texts, [key for key in spellings if isinstance(key, decimal.Decimal)], notes)
-    notes += _doubts(label, spellings, counts)
+    notes += label_doubts.warnings(
+        label, {names[0]: sum(counts[name] for name in names) for names in spellings.values()}
+    )
     names = sorted(names[0] for names in spellings.values())
     return {_key(name): name for name in (sorted(names, key=decimal.Decimal) if is_numeric else names)}
 
@@ -194,22 +204,6 @@ def _check_no_label(table: tabular.Columns, texts: list[str], numbers: list[deci
             f"where the classes are 0 to {len(others) - 1}; take them out, or give that class another name"
         )
     notes.append(f"{table.path}: the label -1 is a class like any other ({numerals.count(len(rows), 'row')})")
-
-
-def _doubts(label: str, spellings: dict[Key, list[str]], counts: collections.Counter[str]) -> Iterator[str]:
-    """Yields warnings about classes that are probably something else."""
-    fractions = [key for key in spellings if isinstance(key, decimal.Decimal) and key != key.to_integral_value()]
-    single = [names[0] for names in spellings.values() if sum(counts[name] for name in names) == 1]
-    number = counts.total()
-    if len(fractions) >= REGRESSION and len(fractions) > len(spellings) / 2:
-        yield (
-            f"warning: {label!r} has {len(spellings):,} different numbers, each a class; configs/pairs.py:regress "
-            "learns numbers"
-        )
-    elif number >= REGRESSION and len(spellings) > number / 2:
-        yield f"warning: {label!r} has {len(spellings):,} classes in {number:,} rows; is it the column of the labels?"
-    elif number >= REGRESSION and single:
-        yield f"warning: {len(single):,} of {len(spellings):,} classes have one row in train, such as {single[0]!r}"
 
 
 def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], notes: list[str]) -> np.ndarray:
@@ -244,11 +238,13 @@ def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], note
 
 
 def _comma(text: str) -> str:
-    """Returns what to write for a number with a comma, which is a decimal point or between thousands; else ""."""
+    """Returns what to write for an amount, or a number with a comma, a decimal one or between thousands; else ""."""
     if match := re.fullmatch(r"([+-]?[1-9]\d{0,2}),(\d{3})", text):
         return f"; write {match[1]}.{match[2]} if the comma is a decimal one, or {match[1]}{match[2]} if not"
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", text) and text.count(",") + text.count(".") > 1:
         return f"; write {text.replace(',', '')}"
+    if re.fullmatch(label_doubts.AMOUNT, text):
+        return "; write the number alone"
     return "; write a decimal point" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
 
 

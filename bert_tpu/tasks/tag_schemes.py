@@ -17,7 +17,10 @@ SUFFIX = re.compile(r"(.+)[-_]([BIMELSUW])", re.DOTALL)
 BRACKETS = re.compile(r"(?:\(([^()*\s]+))?(\*?)(\)?)")
 FORMS = ("prefix", "mark", "suffix")
 WORDS = "words"  # the value of config.data.scheme
-OUTSIDE_ELSEWHERE = ("o", "0", "_", "-", "*", "other", "none", "null", "out", "outside")
+OUTSIDE_ELSEWHERE = ("o", "0", "_", "-", "*", "other", "none", "null", "nil", "nan", "na", "n/a", "out", "outside")
+# After the type of an entity: the tag of another one at the same word, as in B-LOC|B-ORG.
+NESTED = re.compile(r"[|,;/+&#]\s*(?:[BIMELSUW][-_].|O(?![^|,;/+&#]))")
+NESTED_SUFFIX = re.compile(r"[-_][BIMELSUW]\s*[|,;/+&#]")
 
 
 Entity = tuple[str, int, int]  # type, first word, word after the last one
@@ -80,6 +83,7 @@ class Scheme(NamedTuple):
                 f"{_place(odd[0], tags)}, which does not mark an entity as the training tag {fit!r} does; write all "
                 "in one form"
             )
+        _check_nested(self, tags)
         inner = set(tags) - {OUTSIDE}
         if self.form == WORDS and inner and not inner & set(known):
             raise command.UserError(
@@ -124,6 +128,7 @@ def find(tags: Mapping[str, Seen], wanted: str = "") -> Scheme:
         # Single capitals and words that end in -S may be parts of speech; marks of entities include a B, or I alone.
         is_sure = bool(fits) if scheme.form == "prefix" else "B" in marks or marks == {"I"}
         if is_sure and not odd:
+            _check_nested(scheme, tags)
             _check_types(scheme, tags)
             return scheme
         if is_sure and (scheme.form == "prefix" or ("I" in marks and len(odd) < 3)):
@@ -140,6 +145,16 @@ def _refuse_odd(odd: str, fit: str, tags: Mapping[str, Seen]) -> None:
         f"{_place(odd, tags)}, which does not mark an entity as {fit!r} does; {advice}, or give "
         f"--config.data.scheme={WORDS} to learn every tag as it is"
     )
+
+
+def _check_nested(scheme: Scheme, tags: Mapping[str, Seen]) -> None:
+    """Raises UserError for tags of several entities at one word, which would be a type of their own."""
+    form = NESTED_SUFFIX if scheme.form == "suffix" else NESTED
+    if scheme.form != WORDS and (nested := [tag for tag in tags if form.search(tag)]):
+        raise command.UserError(
+            f"{_place(nested[0], tags)}, which marks several entities; keep one tag a word, or give "
+            f"--config.data.scheme={WORDS} to learn every tag as it is"
+        )
 
 
 def _check_letters(inner: list[str], tags: Mapping[str, Seen]) -> None:

@@ -249,6 +249,19 @@ def test_notes_show_what_was_read(tmp_path):
     )
 
 
+def test_words_and_types_that_a_program_or_a_hand_has_changed_are_named(tmp_path):
+    odd = "a B-LOC\nnan O\nb'c' O\n\n" * 12 + "d B-LCO\n"
+    write(tmp_path, {"train.txt": odd, "torn.txt": "a B-LOC\n\nb O\n\n" * 10})
+    found = [note for note in load(tmp_path, validation="torn.txt").notes if note.startswith("warning: ")]
+    assert found == [
+        f"warning: {tmp_path}/train.txt line 49 has the type 'LCO' (1 word), which is nearly 'LOC' (12 words); write "
+        "them alike if they are one type",
+        "warning: train: 12 words 'nan', as pandas writes the word null, NA or None; write the word itself",
+        "warning: train: 12 words in the form of Python's bytes, such as b'c'; write the text between the quotes",
+        "warning: validation: every sentence has one word; put a blank line after each sentence, not each word",
+    ]
+
+
 ROWS = [{"id": "0", "tokens": ["ab", "c"], "ner_tags": ["B-PER", "I-PER"], "pos_tags": ["X", "Y"]},
         {"id": "1", "tokens": ["d d"], "ner_tags": ["O"], "pos_tags": ["X"]}]  # fmt: skip
 

@@ -114,3 +114,27 @@ def test_equal_rows_are_those_of_equal_tokens_in_blocks_of_any_size(monkeypatch)
     leaked = sum(text in texts[:60] for text in texts[60:])
     assert 0 < leaked < 40
     assert [line.split()[2] for line in report(splits)[-2:]] == [str(contradicted), str(leaked)]
+
+
+def test_a_split_of_one_label_is_named_if_it_is_scored():
+    texts, letters = ["a", "b"], list(LETTERS[:8])
+    splits = {"train": (texts, None, [0, 1]), "validation": (letters, None, [0] * 8), "test": (letters, None, [0] * 8)}
+    found = [line for line in report(splits) if "scores mean nothing" in line]
+    assert found == [
+        "warning: validation: all 8 rows have the label 'no'; if that stands for no label, its scores mean nothing"
+    ]
+    splits["validation"] = (letters, None, [0] * 7 + [1])
+    assert not [line for line in report(splits) if "scores mean nothing" in line]
+    numbers = {"train": (texts, None, [0.5, 1.0]), "validation": (letters, None, [0.0] * 8)}
+    assert [line for line in report(numbers, head="regress", labels=("y",)) if "all 8 rows have the label 0;" in line]
+
+
+def test_numbers_of_another_size_are_named():
+    far = {"train": (["a", "b"], None, [0.0, 100.0]), "validation": (["c"], None, [50.0])}
+    (line,) = (line for line in report(far, head="regress", labels=("y",)) if "warning" in line)
+    assert line.startswith("warning: train: the numbers reach 100, but the model begins near 0")
+    near = {"train": (["a", "b"], None, [0.0, 1.0]), "validation": (["c", "d", "e"], None, [50.0, 0.5, 60.0])}
+    (line,) = (line for line in report(near, head="regress", labels=("y",)) if "warning" in line)
+    assert line == (
+        "warning: validation: 2 of 3 numbers are far outside those of train, 0 to 1; are they in the same unit?"
+    )

@@ -208,3 +208,14 @@ def test_any_json_is_a_row_or_a_complaint(tmp_path, value):
         assert value is None or isinstance(value, list) or not math.isfinite(value)
     else:
         assert task.splits["test"].labels.tolist() == [token_rows.IGNORED]
+
+
+def test_odd_texts_of_both_columns_are_counted_and_equal_columns_named(tmp_path):
+    spell(tmp_path / "train.csv", [("a", "b'c'", "x"), ("None", "d", "y")])
+    odd = [note for note in load(tmp_path, train="train.csv").notes if note.startswith("warning")]
+    assert [note.partition(", ")[0] for note in odd] == [
+        f"warning: {tmp_path}/train.csv: 1 text of nothing but None",
+        f"warning: {tmp_path}/train.csv: 1 text in the form of a list",
+    ]
+    spell(tmp_path / "train.csv", [("a", "a", "x"), ("b", "b", "y")])
+    assert "same text twice" in load(tmp_path, train="train.csv").notes[0]

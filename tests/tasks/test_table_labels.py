@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.tasks import table
+from bert_tpu.tasks import misspellings, table
 
 
 def text(number):
@@ -81,7 +81,7 @@ def test_classes_are_values_not_spellings(tmp_path, labels, classes, ids, note):
         ([1, True, 0], "mixes kinds of labels, a number in line 1 and a truth value in line 2"),
         (["a", 1], "mixes kinds of labels, text in line 1 and a number in line 2"),
         ("a,b,,b,", r"line 4 has no label \(''\), as 2 of 5 rows"),
-        *[(f"a,{mark},b", "line 3 has no label") for mark in ("?", "NaN", "N/A", "NA", "null")],
+        *[(f"a,{mark},b", "line 3 has no label") for mark in ("?", "NaN", "N/A", "NA", "null", "#REF!")],
         (["a", None, "b"], "line 2 has no label"),
         (["a", ..., "b"], "line 2 has no label"),
         ([1.0, float("nan"), 0.0], "line 2 has no label"),
@@ -192,5 +192,49 @@ def test_classes_that_are_probably_something_else_are_said(tmp_path):
     assert "40 different numbers, each a class; configs/pairs.py:regress learns numbers" in note
     (note,) = notes(load(tmp_path, train=[f"text {i}" for i in range(40)]))
     assert "40 classes in 40 rows; is it the column of the labels?" in note
-    (note,) = notes(load(tmp_path, train=["good", "bad"] * 10 + ["ba"]))
-    assert note == "warning: 1 of 3 classes have one row in train, such as 'ba'"
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        (["good", "bad"] * 10 + ["ba"], "warning: 1 of 3 classes has one row in train, such as 'ba'"),
+        (["1", "1.5", "2"], "has numbers with fractions such as 1.5, each a class; configs/pairs.py:regress"),
+        (["0,5", "1,0"], "has numbers with fractions such as 0,5"),
+        (["0.0", "1.0"], None),
+        (list(range(20)) * 2, "^'label' has 20 different numbers, each a class; configs/pairs.py:regress"),
+        (list(range(40)), "warning: .* 40 different numbers in 40 rows, .*column of the labels.*:regress"),
+        (["10%", "20 %"], "has amounts such as '10%', each a class; written as a number, configs/pairs.py:regress"),
+        (["4/5", "3/5"], "has amounts such as '3/5'"),
+        (["a", "b", "a|b", "b,a", "A+"], "warning: 2 rows with several labels, such as 'a|b'"),
+        (["a", "b", "['a', 'b']"], "warning: 1 row with a list as label, such as"),
+        (["a (0.9)", "a (0.8)", "b (0.9)", "b (0.8)"], "end with a number, such as 'a .0.8.', and each spelling"),
+        (["a: 93%", "a: 7%"], "end with a number"),
+        (["grade 1", "grade 2", "v1.0"], None),
+        (["3-Apr", "9-12"], "'3-Apr' looks as if Excel had made a date of it .1 row."),
+        (["None", "for", "None"], "^the label 'None' is a class like any other .2 rows."),
+        (
+            ["positive"] * 10 + ["postive", "other"],
+            "'postive' .1 row. is nearly 'positive' .10 rows.; write",
+        ),
+    ],
+)
+def test_classes_that_are_not_one_name_each_are_said(tmp_path, labels, note):
+    found = notes(load(tmp_path, train=labels))
+    assert any(re.search(note, each) for each in found) if note else not found
+
+
+def test_a_misspelling_is_one_letter_away_from_a_frequent_name():
+    counts = {"negative": 300, "positive": 250, "location": 9}
+    wrong = {"negtaive": 1, "negative1": 1, "negativ": 3, "positives": 3, "Xositive": 1, "locatio": 1, "negatve": 4}
+    found = dict(misspellings.find(counts | wrong))
+    assert found == {"negtaive": "negative", "negativ": "negative", "Xositive": "positive"}
+    assert not list(misspellings.find({"LOC": 10, "L": 1, "PER": 10, "GPE1": 1, "GPE2": 500}))
+    assert list(misspellings.find({"LOC": 10, "LCO": 1})) == [("LCO", "LOC")]
+
+
+def test_numbers_that_a_regression_cannot_learn_are_said(tmp_path):
+    (note,) = notes(load(tmp_path, head="regress", train=[1e9, 1e9 + 1, 1e9 + 500]))
+    assert note == "warning: the 3 different numbers of train are 2 in float32; subtract one number from all"
+    assert not notes(load(tmp_path, head="regress", train=[0.3, 0.1 + 0.2, *range(20)]))
+    with pytest.raises(command.UserError, match="'5%', which is not a number; write the number alone"):
+        load(tmp_path, head="regress", train="1,5%")

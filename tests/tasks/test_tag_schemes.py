@@ -87,6 +87,10 @@ def test_words_may_be_asked_for():
         ("B-PER I-Per O", "has the tag 'I-Per' (1 word), and train.txt line 1 has the tag 'B-PER' (1 word), which d"),
         ("B-Caf\u00e9 I-Cafe\u0301 O", "which differ only by case or Unicode form; write them alike"),
         ("(A(B* * *))", "which nests entities"),
+        ("B-PER B-LOC|B-ORG O", "has the tag 'B-LOC|B-ORG' (1 word), which marks several entities"),
+        ("B-PER B-LOC,O O", "marks several entities"),
+        ("PER-B PER-I LOC-B+ORG-B O", "marks several entities"),
+        ("B-PER nil nil", "write O for a word outside"),
         ("PER LOC other other", "has the tag 'other' (2 words), more than any other; write O"),
     ],
 )  # fmt: skip
@@ -102,3 +106,11 @@ def test_brackets_are_entities():
     assert tags == ["B-PER", "I-PER", "I-PER", "O", "B-LOC", "B-ORG", "O"]
     for odd in (["(A(B*", "*))"], ["*)"], ["(A*", "(B)"], ["x"], [""]):
         assert tag_schemes.from_brackets(odd) is None
+
+
+def test_signs_within_a_type_s_name_are_no_second_tag():
+    tags = ("B-Gene|Protein", "I-Gene|Protein", "B-AND/OR", "B-R&D", "O")
+    assert find(*tags).form == "prefix"
+    assert find("B-PER", "B-LOC|B-ORG", "O", wanted="words").form == "words"
+    with pytest.raises(command.UserError, match=r"dev line 1 .* marks several entities"):
+        find("B-PER", "O").check({"B-PER|B-LOC": tag_schemes.Seen(1, "dev line 1")}, {})
