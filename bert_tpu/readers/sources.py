@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Sequence
 import fnmatch
 import io
+import itertools
 import os
 from typing import Any, NamedTuple
 
@@ -164,8 +165,12 @@ def _read(source: Source, counts: Counts, text_format: str, column: str) -> tupl
     kind = _kind(source, text_format)
     if kind.form in COLUMNAR and (kind.form == "parquet" or source.share == WHOLE):
         are_lines, texts = wikitext.rows(_column(source, kind, column))
-        read = wikitext.from_rows if are_lines else formats.texts
-        return kind.form, read(texts, source.path, counts)
+        if not are_lines:
+            return kind.form, formats.texts(texts, source.path, counts)
+        number, shares = source.share
+        later = (source._replace(share=(i, shares)) for i in range(number + 1, shares))
+        following = itertools.chain.from_iterable(_column(one, kind, column) for one in later)
+        return kind.form, wikitext.from_rows(texts, source.path, counts, is_start=number == 0, following=following)
     if source.share != WHOLE:
         raise command.UserError(f"{source.path} is not a Parquet file: rename it")
     return kind.form, _file(source, counts, kind, column)

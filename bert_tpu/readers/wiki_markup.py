@@ -6,7 +6,12 @@ import re
 
 # What MediaWiki would not show: brackets of templates, links and tables, and tags.
 LEFT = re.compile(r"\{\{|\}\}|\[\[|\]\]|\{\||\|\}|</?[A-Za-z][\w-]*(?:\s[^<>\n]{0,300})?>")
-TRANSCLUDED = re.compile(r"<pages\s[^<>]*\bindex\s*=", re.IGNORECASE)  # https://wikisource.org/wiki/Help:Transclusion
+# Text of other pages: https://wikisource.org/wiki/Help:Transclusion, and, with the German, Portuguese and Hebrew names,
+# https://www.mediawiki.org/wiki/Extension:Labeled_Section_Transclusion.
+TRANSCLUDED = re.compile(
+    r"<pages\s[^<>]*\bindex\s*=|\{\{\s*(?:#(?:lst[hx]?|(?:section|abschnitt|trecho)(?:-[xhü])?|קטע)\s*:|:\s*[^\s{}|:])",
+    re.IGNORECASE,
+)
 LEAST_CHARS = 1000  # of markup; less says little about a wiki
 LITTLE = 0.1  # share of the markup's characters below which nearly all is lost; of Wikipedias 40% to 60% are prose
 MANY = 0.1  # share of the articles that are made of other pages from which on they are named
@@ -29,7 +34,7 @@ def report(total: Mapping[str, int]) -> list[str]:
     markup, prose = total.get("markup_characters", 0), total.get("prose_characters", 0)
     if not markup:
         return []
-    left = f"; {count:,} brackets and tags are left in it" if (count := total.get("markup_left", 0)) else ""
+    left = f"; brackets and tags left in it: {count:,}" if (count := total.get("markup_left", 0)) else ""
     return [f"wiki markup: {prose:,} of {markup:,} characters ({prose / markup:.0%}) are prose and stay{left}"]
 
 
@@ -48,7 +53,7 @@ def losses(by_source: Sequence[tuple[str, Mapping[str, int]]]) -> list[tuple[str
         if counts.get("transcluded", 0) and counts["transcluded"] >= MANY * counts["markup_articles"]
     ]
     if made:
-        lost = "take their text from other pages by <pages index=...>, as on Wikisource, and that text is not read"
+        lost = "take their text from other pages (<pages index=...>, {{#lst:...}}), as on Wikisource, and that text is not read"
         remedy = "read it ready-made, for example from hf://datasets/wikimedia/wikisource/20231201.en/*"
         found.append((f"{made[0][1]:.0%} of the articles of {_names(made)} {lost}", remedy))
     if poor := [pair for pair in poor if pair[0] not in dict(made)]:

@@ -49,13 +49,32 @@ def rows(values: Iterator[bytes]) -> tuple[bool, Iterator[bytes]]:
     return are_lines, itertools.chain(first, values)
 
 
-def from_rows(values: Iterable[bytes], path: str, counts: Counts) -> Iterator[str | None]:
-    """The paragraphs of the articles whose lines are the values of a column."""
-    decoder = decoding.Decoder(path, counts, "document")
+def from_rows(
+    values: Iterable[bytes], path: str, counts: Counts, *, is_start: bool = True, following: Iterable[bytes] = ()
+) -> Iterator[str | None]:
+    """The paragraphs of the articles whose lines are the values of a column.
 
-    def decoded() -> Iterator[str]:
-        for number, raw in enumerate(values, start=1):
+    An article of a file that is read in shares is in the share that has its title, whole: what comes before a share's
+    first title belongs to an earlier share.
+
+    is_start: whether the values begin the file.
+    following: the values after them.
+    """
+    decoder, numbers = decoding.Decoder(path, counts, "document"), itertools.count(1)
+
+    def decoded(raws: Iterable[bytes]) -> Iterator[str]:
+        for raw in raws:
             counts.read_bytes += len(raw)
-            yield decoder.decode(raw, number).rstrip("\r\n")
+            yield decoder.decode(raw, next(numbers)).rstrip("\r\n")
 
-    yield from lines(decoded())
+    own = decoded(values)
+    if not is_start:
+        own = itertools.dropwhile(lambda text: not _is_title(text), own)
+    if (first := next(own, None)) is not None:
+        rest = itertools.takewhile(lambda text: not _is_title(text), decoded(following))
+        yield from lines(itertools.chain([first], own, rest))
+
+
+def _is_title(text: str) -> bool:
+    heading = HEADING.fullmatch(text) if "=" in text else None
+    return heading is not None and heading[1] == "= "

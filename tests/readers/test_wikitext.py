@@ -41,6 +41,20 @@ def test_so_they_are_as_rows_and_other_rows_stay_documents(tmp_path):
     assert written(["One text.", "= A = title", " = A title = \nand its text.\nMore."])[0][1] == "= A = title"
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 40])
+def test_articles_are_whole_and_once_where_a_file_is_read_in_shares(tmp_path, rows):
+    table = pyarrow.table({"text": [f"{line}\n" for line in LINES * 3]})
+    parquet.write_table(table, tmp_path / "a.parquet", row_group_size=rows)
+    (source,) = sources.find([str(tmp_path / "a.parquet")])
+    for shares in (1, 2, 3, 7):
+        parts = [source._replace(share=(i, shares)) for i in range(shares)]
+        texts = [[d.text for d in sources.documents([part], sources.Counts())] for part in parts]
+        assert sum(texts, []) == ARTICLES * 3
+        counts = sources.Counts()
+        assert [d.text for d in sources.documents(parts, counts)] == ARTICLES * 3
+        assert counts.read_bytes == source.bytes
+
+
 def test_few_rows_are_looked_at_before_the_first_article(tmp_path, monkeypatch):
     read_rows = []
     monkeypatch.setattr(sources, "_column", lambda *_: (read_rows.append(1) or b"x" * 1000 for _ in range(10**4)))
