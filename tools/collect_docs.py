@@ -14,7 +14,7 @@ import pathlib
 import re
 import warnings
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 
 with command.imports():
     from packaging import requirements
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="text file to write")
     args = parser.parse_args()
     size, count = collect(args.requirements, args.out)
-    print(f"{args.out}: {size / 1e6:.1f} MB of text from {count:,} files")
+    print(f"{args.out}: {size / 1e6:.1f} MB of text from {numerals.count(count, 'file')}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ frequent pieces, the share of padding with and without packing, and the number o
 
 from collections.abc import Iterator
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 
 with command.imports():
     import ml_collections
@@ -64,7 +64,7 @@ def lines(
     name: of that config.
     """
     content = lock.content
-    yield f"corpus {lock.sha256[:12]} in {lock.directory}, of {len(content['sources'])} sources"
+    yield f"corpus {lock.sha256[:12]} in {lock.directory}, of {numerals.count(len(content['sources']), 'source')}"
     yield f"\n{'source':44}{'read':>12}{'kept':>12}{'tokens':>16}{'epochs':>8}"
     for source, counts in list(zip(content["sources"], content["by_source"], strict=True))[:SOURCES]:
         yield (f"{source['path'][-43:]:44}{counts['read']:>12,}{counts['documents']:>12,}{counts['tokens']:>16,}"

@@ -12,7 +12,7 @@ lower-casing, length, prompt, dense layers and normalization are not applied, an
 
 import sys
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 
 with command.imports():
     from bert_tpu.huggingface import sentence_transformers
@@ -49,8 +49,8 @@ def main() -> None:
             "here and special pieces to transformers, whose vectors differ",
             file=sys.stderr,
         )
-    cut = f", {counts.cut:,} of them cut to {positions:,} tokens" if counts.cut else ""
-    print(f"{args.out}: {counts.lines:,} lines{cut}")
+    cut = f", {counts.cut:,} cut to {positions:,} tokens" if counts.cut else ""
+    print(f"{args.out}: {numerals.count(counts.lines, 'line')}{cut}")
 
 
 if __name__ == "__main__":

@@ -47,8 +47,8 @@ def main() -> None:
         if args.tokenizer:
             model, counts = new_vocabulary.transfer(model, vocab.load(args.tokenizer), args.rows)
             print(
-                f"{args.tokenizer}: {counts.copied:,} pieces keep their embeddings, {counts.averaged:,} get the mean "
-                f"of pieces of the same text, {counts.none:,} have no such pieces and get the mean of all"
+                f"embeddings of {args.tokenizer}: {counts.copied:,} kept, {counts.averaged:,} the mean of those of "
+                f"pieces with the same text, {counts.none:,} the mean of all"
                 + ("" if args.rows == "mean" else f"; rows={args.rows}: the others are drawn")
             )
         vocab.save(model.vocab, folder / "tokenizer")

@@ -9,7 +9,7 @@ HF_TOKEN alone.
 import os
 from pathlib import Path
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 
 with command.imports():
     import huggingface_hub
@@ -32,7 +32,9 @@ def main() -> None:
     for path in paths:
         print(f"{path.stat().st_size / 1e6:10.2f} MB  {path.relative_to(args.model)}")
     if not args.push:
-        print(f"{len(paths)} files, {total / 1e6:.2f} MB, would go to {args.repo}; --push uploads them")
+        print(
+            f"{numerals.count(len(paths), 'file')}, {total / 1e6:.2f} MB, would go to {args.repo}; --push uploads them"
+        )
         return
     token = os.environ.get("HF_TOKEN")
     if not token:
@@ -43,7 +45,7 @@ def main() -> None:
         commit = hub.upload_folder(repo_id=args.repo, folder_path=args.model)
     except (errors.HfHubHTTPError, OSError) as error:
         raise command.UserError(f"the Hub refused the upload: {' '.join(str(error).split())[:300]}") from error
-    print(f"{commit.commit_url}: {len(paths)} files")
+    print(f"{commit.commit_url}: {numerals.count(len(paths), 'file')}")
 
 
 def check(directory: Path, repo: str) -> list[Path]:

@@ -11,7 +11,7 @@ import io
 import shutil
 from typing import Any
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, numerals, storage
 from bert_tpu.corpus import input_units, worker
 from bert_tpu.readers import sources
 
@@ -68,7 +68,7 @@ def write(units: list[input_units.Unit], work: input_units.Work, *, runner: str,
         raise command.UserError(path.read_text())
     if left := input_units.unfinished(units, work):
         raise command.UserError(
-            f"the pipeline is done, but {len(left)} of {len(units)} units are not in {work.out}: "
+            f"the pipeline is done, but {work.out} lacks {len(left)} of {numerals.count(len(units), 'unit')}: "
             "name a folder that all its workers see, such as one in gs://"
         )
 

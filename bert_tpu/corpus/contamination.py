@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.core import command, hashing
+from bert_tpu.core import command, hashing, numerals
 from bert_tpu.corpus import benchmark_files, sentences, store
 
 RUN, SHORTEST = 16, 8  # tokens
@@ -62,8 +62,8 @@ def load(
             "text itself, not only with labels"
         )
     return passages, [
-        f"test text of {directory}: {sum(counts.values()):,} passages (runs of {RUN} tokens, and shorter "
-        f"sentences of {SHORTEST} or more) in {sum(map(bool, counts.values())):,} files",
+        f"test text of {directory}: {numerals.count(sum(counts.values()), 'passage')} (runs of {RUN} tokens, and "
+        f"shorter sentences of {SHORTEST} or more) in {numerals.count(sum(map(bool, counts.values())), 'file')}",
         *_listed("passages", [f"{path.relative_to(directory)} {count:,}" for path, count in counts.items() if count]),
         *_listed("without a passage", [str(path.relative_to(directory)) for path in counts if not counts[path]]),
         *_listed("left out, training text", [str(path.relative_to(directory)) for path in files.training]),

@@ -156,5 +156,5 @@ def sentence_summary(content: dict[str, Any]) -> str:
     single, documents = train["single_sentence_documents"], train["documents"]
     return (
         f"sentences of a training document: median {train['median_sentences']:,}, mean "
-        f"{train['sentences'] / documents:.1f}; {single:,} documents ({single / documents:.1%}) have one"
+        f"{train['sentences'] / documents:.1f}; {single:,} ({single / documents:.1%}) of the documents have one"
     )

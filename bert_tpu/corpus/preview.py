@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tokenizers
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 from bert_tpu.corpus import clean, contamination, language_notes, store, worker, wrapping
 from bert_tpu.readers import sources, suspicions, wiki_markup
 from bert_tpu.tokenizer import encoding, normalization
@@ -39,15 +39,15 @@ class Sight(NamedTuple):
     unknown: int  # tokens that are [UNK]
 
 
-ODD = {  # what is odd -> (fewest documents, share of them from which on it is named, what to say)
-    "single": (FEW, 0.5, f"have one sentence; {store.ONE_SENTENCE}"),
-    "unsplit": (FEW, 0.1, "have a sentence of more than 1,000 characters: look at them with --sample 20"),
-    "html": (FEW_MARKED, 0.2, "have HTML tags: extract the text first, for example with trafilatura"),
-    "escaped": (FEW_MARKED, 0.2, "have \\n in two characters where lines end: unescape it by json.loads or the like"),
-    "lost": (FEW_MARKED, 0.2, "have <unk> in place of words: take the raw form of the data"),
-    "forms": (1, 0.1, "have ligatures such as ﬁ or other special letters, which make other words: --normal_form NFKC "
-              "writes them as letters"),
-    "spelled": (FEW_MARKED, 0.2, "have \\u0421 or the like for letters: unescape it by json.loads or the like"),
+ODD = {  # what is odd -> (fewest documents, share of them from which on it is named, what to say: [one|several])
+    "single": (FEW, 0.5, f"[has|have] one sentence; {store.ONE_SENTENCE}"),
+    "unsplit": (FEW, 0.1, "[has|have] a sentence of more than 1,000 characters: look at documents with --sample 20"),
+    "html": (FEW_MARKED, 0.2, "[has|have] HTML tags: extract the text first, for example with trafilatura"),
+    "escaped": (FEW_MARKED, 0.2, "[has|have] \\n in two characters where lines end: unescape it by json.loads"),
+    "lost": (FEW_MARKED, 0.2, "[has|have] <unk> in place of words: take the raw form of the data"),
+    "forms": (1, 0.1, "[has|have] ligatures such as ﬁ or other special letters, which make other words: "
+              "--normal_form NFKC writes them as letters"),
+    "spelled": (FEW_MARKED, 0.2, "[has|have] \\u0421 or the like for letters: unescape it by json.loads"),
 }  # fmt: skip
 HTML = re.compile(r"</(?:p|div|span|a|td|li|h[1-6])>|<br ?/?>", re.IGNORECASE)
 ESCAPED = re.compile(r"(?<!\\)\\n(?:\\n|[A-Z])")
@@ -92,11 +92,12 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
             "are the paragraphs of longer texts, give --format file (a file is a document), or put a line "
             "<|endoftext|> after each text"
         )
-    warnings += [f"{sight.counts[name]:,} of the first {sight.total:,} documents {ODD[name][-1]}" for name in odd]
+    first = f"of the first {numerals.count(sight.total, 'document')}"
+    warnings += [f"{(n := sight.counts[name]):,} {first} {numerals.inflect(n, ODD[name][-1])}" for name in odd]
     if sight.unknown > UNKNOWN * sight.tokens:
         warnings.append(
-            f"{sight.unknown / sight.tokens:.0%} of the first {sight.tokens:,} tokens are [UNK]: train a vocabulary on "
-            "this text (tools.train_tokenizer)"
+            f"{sight.unknown / sight.tokens:.0%} of the first {numerals.count(sight.tokens, 'token')} are [UNK]: train "
+            "a vocabulary on this text (tools.train_tokenizer)"
         )
     notes = (language_notes.language_note(plains, options.language), language_notes.marks_note(plains, encoder))
     return [*warnings, *filter(None, notes)]
@@ -197,8 +198,8 @@ class Sampler(NamedTuple):
         drawn = [self._draw(files[number], number, count) for number in numbers]
         taken = [document for round_ in itertools.zip_longest(*drawn) for document in round_ if document][:count]
         yield (
-            f"{len(taken)} document{'s' * (len(taken) != 1)}, drawn from the first {SAMPLED_CHARS >> 20} MiB "
-            f"of text of {len(numbers):,} of {len(files):,} sources; duplicates and --mix act on all documents, later"
+            f"{numerals.count(len(taken), 'document')}, drawn from the first {SAMPLED_CHARS >> 20} MiB of text of "
+            f"{len(numbers):,} of {numerals.count(len(files), 'source')}; duplicates and --mix act on all, later"
         )
         for document in sorted(taken, key=lambda document: (document.source, document.number)):
             yield from self._show(document, files[document.source].path)
@@ -224,10 +225,8 @@ class Sampler(NamedTuple):
             notes.append(f"left out: fewer than {self.options.min_tokens} tokens")
         yield ""
         name = f"{path}, document {document.number + 1:,}{' (a piece)' if document.piece else ''}"
-        count = sum(map(bool, sizes))
-        yield f"{name}: {count:,} sentence{'s' * (count != 1)}, {sum(sizes):,} tokens" + "".join(
-            f"; {n}" for n in notes
-        )
+        read = f"{numerals.count(sum(map(bool, sizes)), 'sentence')}, {numerals.count(sum(sizes), 'token')}"
+        yield "; ".join([f"{name}: {read}", *notes])
         if not found and plain.strip():
             yield f"      {' '.join(plain.split())[:SHOWN_CHARS]}"
         is_test = self._is_test([code.ids for code in tokens])
@@ -239,7 +238,7 @@ class Sampler(NamedTuple):
                 rest = f" ... {len(text):,} characters" if len(text) > SHOWN_CHARS else ""
                 yield f"{i + 1:4}  {'(test text, left out) ' if is_test[i] else ''}{text[:SHOWN_CHARS]}{rest}"
         if len(found) > SHOWN:
-            yield f"      ... and {len(found) - SHOWN:,} more sentences"
+            yield f"      ... and {numerals.count(len(found) - SHOWN, 'more sentence')}"
         if unknown:
             yield f"      [UNK] is {' '.join(list(unknown)[:20])}"[:SHOWN_CHARS]
 

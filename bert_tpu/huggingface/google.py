@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 from bert_tpu.tokenizer import vocab
 
 CONFIG = "bert_config.json"
@@ -60,8 +60,11 @@ def read(directory: epath.Path) -> dict[str, np.ndarray]:
         raise command.UserError(f"{prefix} cannot be read ({reason}): {REMEDY}") from None
     if len(tensors) < len(kept):
         raise command.UserError(f"{prefix} has two variables for one tensor: {REMEDY}")
-    left = f"; {len(names) - len(kept):,} variables of the optimizer are left out" if len(kept) < len(names) else ""
-    print(f"{directory} is a TensorFlow checkpoint: {prefix.name} with {len(kept):,} variables{left}", file=sys.stderr)
+    left = f"; variables of the optimizer, left out: {len(names) - len(kept):,}" if len(kept) < len(names) else ""
+    print(
+        f"{directory} is a TensorFlow checkpoint: {prefix.name} with {numerals.count(len(kept), 'variable')}{left}",
+        file=sys.stderr,
+    )
     return tensors
 
 

@@ -98,9 +98,10 @@ def load(directory: Path | str) -> Pretrained:
         print(f"{directory} is fine-tuned: only its encoder is used, not its {' and '.join(heads)}", file=sys.stderr)
     params, spare = spare_rows.split(params, pieces)
     if spare is not None:
+        last = "is" if rows - pieces == 1 else f"{rows - pieces:,} are"
         print(
-            f"{directory} has {rows:,} rows for {pieces:,} pieces: the last {rows - pieces:,} are never used; if the "
-            f"model was trained with {rows:,} pieces, files of its tokenizer are missing, such as added_tokens.json",
+            f"{directory} has {rows:,} rows for {pieces:,} pieces: the last {last} never used; if the model was "
+            f"trained with {rows:,} pieces, files of its tokenizer are missing, such as added_tokens.json",
             file=sys.stderr,
         )
     return Pretrained(params, section, vocabulary, absent, spare)

@@ -10,7 +10,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from bert_tpu.core import command, downloads, json_files, storage
+from bert_tpu.core import command, downloads, json_files, numerals, storage
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
@@ -135,8 +135,10 @@ def _vocabulary_difference(theirs: vocab.Vocab, ours: vocab.Vocab) -> str:
     if len(theirs.pieces) != len(ours.pieces):
         parts.append(f"its tokenizer has {len(theirs.pieces):,} pieces and the corpus' {len(ours.pieces):,}")
     elif others := [i for i, (a, b) in enumerate(zip(theirs.pieces, ours.pieces, strict=True)) if a != b]:
+        number = f"{numerals.count(len(others), 'piece')} of its tokenizer"
+        verb = numerals.inflect(len(others), "[differs|differ]")
         first = f"{theirs.pieces[others[0]]!r} there and {ours.pieces[others[0]]!r} in the corpus"
-        parts.append(f"{len(others):,} pieces of its tokenizer differ from the corpus', id {others[0]} is {first}")
+        parts.append(f"{number} {verb} from the corpus', id {others[0]} is {first}")
     return ", ".join(parts)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 from bert_tpu.huggingface import architectures, weights
 from bert_tpu.model import param_layout
 
@@ -96,7 +96,7 @@ def from_hf(
     there = {int(found[1]) for name in ours if (found := LAYER.match(name))}
     if there == {*range(len(there))} and there and len(there) != section["num_layers"]:
         raise command.UserError(
-            f"{source} has tensors of {len(there)} layers, and its config.json num_hidden_layers "
+            f"{source} has tensors of {numerals.count(len(there), 'layer')}, and its config.json num_hidden_layers "
             f"{section['num_layers']}: write {len(there)} there, or give the model's own weights"
         )
     names = _names(expected)

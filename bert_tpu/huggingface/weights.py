@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bert_tpu.core import command, downloads, storage
+from bert_tpu.core import command, downloads, numerals, storage
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 # The files of weights that are read, in this order. An index names the files of a model in several files.
@@ -91,7 +91,8 @@ def _read_indexed(path: epath.Path) -> dict[str, np.ndarray]:
         raise command.UserError(f"{path} is not an index of files of weights: {remedy}") from None
     if missing := [file for file in files if not (path.parent / file).exists()]:
         raise command.UserError(
-            f"{path} names {len(files)} files, and {missing[0]} is not there ({len(missing)} missing): {remedy}"
+            f"{path} names {numerals.count(len(files), 'file')}, and {missing[0]} is not there ({len(missing)} "
+            f"missing): {remedy}"
         )
     tensors: dict[str, np.ndarray] = {}
     for file in files:

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import json_files, storage
+from bert_tpu.core import json_files, numerals, storage
 
 FILE = "hours.json"
 WRITE_S = 10  # a bucket takes an object about once a second
@@ -84,9 +84,11 @@ class Hours:
         whole = sum(seconds.values())
         by_share = sorted(seconds.items(), key=lambda item: -item[1])
         shares = ", ".join(f"{phase} {share / whole:.1%}" for phase, share in by_share if share)
-        lost = f" ({self._totals['lost_steps']:,} steps done twice)" if self._totals["lost_steps"] else ""
+        lost = (
+            f" ({numerals.count(self._totals['lost_steps'], 'step')} done twice)" if self._totals["lost_steps"] else ""
+        )
         hours, minutes = divmod(round(whole / 60), 60)
-        return f"{hours:,} h {minutes:02} min in {starts} start{'s' * (starts > 1)}: {shares}{lost}"
+        return f"{hours:,} h {minutes:02} min in {numerals.count(starts, 'start')}: {shares}{lost}"
 
 
 def read(directory: str | os.PathLike) -> dict[str, Any]:

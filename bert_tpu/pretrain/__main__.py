@@ -5,7 +5,7 @@ python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config
 
 import sys
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 
 with command.imports():
     from etils import epath
@@ -44,7 +44,7 @@ def replay_step(cfg: ml_collections.ConfigDict, directory: epath.Path, step: int
     data = pretraining.open_data(cfg, pretraining.open_corpus(cfg), pretraining.make_batch_spec(cfg), devices=1)
     seq_len, batch = next(data.batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
-          + (f", which lack the {missing:,} updates before it" if missing else ""))  # fmt: skip
+          + (f", which lack the {numerals.count(missing, 'update')} before it" if missing else ""))  # fmt: skip
     replay.report(jobs, params, batch, step, lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
 
 

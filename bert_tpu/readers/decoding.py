@@ -8,7 +8,7 @@ import io
 import re
 from typing import Any
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 from bert_tpu.readers import encodings
 
 LINE_BYTES = 1 << 20  # a longer line is read in pieces of this size
@@ -20,16 +20,16 @@ ZEROS, ZERO_SHARE = 1000, 0.01  # of the characters
 LOST = "\ufffd".encode()
 LISTED, NAMED = 1000, 5  # repaired files in corpus.json and in a report
 HALF_PAIR = re.compile("[\ud800-\udfff]")
-# Count of what looks wrong and stays in the text -> the rest of its sentence.
+# Count of what looks wrong and stays in the text -> the rest of its sentence, as numerals.inflect takes it.
 SUSPECT = {
-    "lost_characters": "characters were lost before: the text has U+FFFD in their place",
-    "html_entities": "HTML entities such as &amp; are in the text: unescape them unless they are meant",
-    "html_tags": "HTML tags such as <p> are in the text: if the input is HTML, extract its text first",
-    "end_marks": "marks such as <|endoftext|> are in the text: set --format endoftext if they end documents",
-    "unknown_words": "times the text has <unk> in place of a word: take the raw form of the data",
-    "colours": r"codes of a terminal's colours are in the text: sed 's/\x1b\[[0-9;]*m//g' OLD > NEW",
-    "escaped_breaks": r"line breaks are spelled \n in the text: replace them by line breaks",
-    "garbled": "characters are UTF-8 that was decoded as CP1252 (Ã¼ for ü): ftfy repairs such text",
+    "lost_characters": "[character was|characters were] lost before: the text has U+FFFD instead",
+    "html_entities": "HTML [entity|entities] such as &amp; [is|are] in the text: unescape [it|them] unless meant",
+    "html_tags": "HTML [tag|tags] such as <p> [is|are] in the text: if the input is HTML, extract its text first",
+    "end_marks": "[mark|marks] such as <|endoftext|> [is|are] in the text: --format endoftext if they end documents",
+    "unknown_words": "[time|times] the text has <unk> in place of a word: take the raw form of the data",
+    "colours": r"[code|codes] of a terminal's colours [is|are] in the text: sed 's/\x1b\[[0-9;]*m//g' OLD > NEW",
+    "escaped_breaks": r"[line break is|line breaks are] spelled \n in the text: write [it|them] as such",
+    "garbled": "[character is|characters are] UTF-8 that was decoded as CP1252 (Ã¼ for ü): ftfy repairs such text",
 }
 
 
@@ -107,25 +107,34 @@ def report(sums: Mapping[str, Any]) -> list[str]:
     if repaired := sums.get("repaired"):
         worst = sorted(repaired.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
         names = ", ".join(f"{path} ({number:,})" for path, number in worst)
-        more = f" and {sums['repaired_files'] - NAMED:,} more files" if sums["repaired_files"] > NAMED else ""
-        changes = {
-            "invalid UTF-8 sequences replaced": "invalid_utf8",
-            "zero bytes dropped": "zero_bytes",
-            "halves of surrogate pairs (such as \\ud83d) replaced": "half_pairs",
-        }
-        changed = " and ".join(f"{count[name]:,} {words}" for words, name in changes.items() if count[name])
-        sentences.append(f"{changed} in {names}{more}")
-    sentences += [f"{count[name]:,} {words}" for name, words in SUSPECT.items() if count[name]]
-    if (number := count["letter_forms"]) and sums.get("options", {}).get("normal_form") != "NFKC":
-        sentences.append(
-            f"{number:,} letters are ligatures such as ﬁ (U+FB01) or other special forms, which make other words: "
-            "--normal_form NFKC writes them as letters"
+        more = (
+            f" and {numerals.count(sums['repaired_files'] - NAMED, 'more file')}"
+            if sums["repaired_files"] > NAMED
+            else ""
         )
+        changes = {
+            "invalid UTF-8 [sequence|sequences] replaced": "invalid_utf8",
+            "zero [byte|bytes] dropped": "zero_bytes",
+            "[half of a surrogate pair|halves of surrogate pairs] (such as \\ud83d) replaced": "half_pairs",
+        }
+        changed = " and ".join(_phrase(count[name], words) for words, name in changes.items() if count[name])
+        sentences.append(f"{changed} in {names}{more}")
+    sentences += [_phrase(count[name], words) for name, words in SUSPECT.items() if count[name]]
+    if (number := count["letter_forms"]) and sums.get("options", {}).get("normal_form") != "NFKC":
+        letters = (
+            "[letter is a ligature|letters are ligatures] such as ﬁ (U+FB01) or [another special form|other special "
+            "forms], which [makes another word|make other words]: --normal_form NFKC writes [it|them] as letters"
+        )
+        sentences.append(_phrase(number, letters))
     if number := count["cut_documents"]:
-        sentences.append(f"{number:,} long documents were cut into pieces")
+        sentences.append(_phrase(number, "long [document was|documents were] cut into pieces"))
     if pages := [f"{words} {count[name]:,}" for name, words in PAGES.items() if count[name]]:
         sentences.append(f"pages left out of dumps: {', '.join(pages)}")
     return sentences
+
+
+def _phrase(number: int, words: str) -> str:
+    return f"{number:,} {numerals.inflect(number, words)}"
 
 
 class Decoder:

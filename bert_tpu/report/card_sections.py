@@ -5,6 +5,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
+from bert_tpu.core import numerals
 from bert_tpu.corpus import lockfile
 from bert_tpu.hardware import chips, energy
 from bert_tpu.monitoring import hours, versions
@@ -127,7 +128,7 @@ def training_data(run: evidence.Evidence) -> str:
         lines += [
             f"- {train['documents']:,} documents, {train['sentences']:,} sentences, {train['tokens']:,} tokens, "
             f"{train['unknown_share']:.2%} of them [UNK]",
-            f"- held out for evaluation: {heldout['documents']:,} documents",
+            f"- held out for evaluation: {numerals.count(heldout['documents'], 'document')}",
             f"- sources: {_source_names(content['sources'])}",
             *(f"- data set: {commit}" for commit in content.get("commits", ())),  # on the Hub
             f"- cleaning: {cleaning or 'nothing was left out or changed'}",
@@ -162,9 +163,9 @@ def procedure(run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
     facts: as model_card.export_facts returns them
     """
     config = run.config
-    lines = [f"- trained for {facts['step']:,} steps"] if facts["step"] is not None else []
+    lines = [f"- trained for {numerals.count(facts['step'], 'step')}"] if facts["step"] is not None else []
     if "num_steps" in config:
-        lines += [f"- planned: {config['num_steps']:,} steps of {config['batch_size']:,} examples"]
+        lines += [f"- planned: {numerals.count(config['num_steps'], 'step')} of {config['batch_size']:,} examples"]
     lines += _skips(run.skips)
     for name in ("optim", "data", "model"):
         if name in config:

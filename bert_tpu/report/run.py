@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, jsonl, storage
+from bert_tpu.core import command, jsonl, numerals, storage
 from bert_tpu.monitoring import health, scores_file, versions
 from bert_tpu.report import evidence
 from bert_tpu.training import nonfinite, workdir
@@ -113,11 +113,11 @@ def _more(run: Run) -> list[DatedWarning]:
     if run.gave_up:
         steps = run.gave_up["steps"]
         more.append(DatedWarning(steps[-1]["step"] + 1, True, (
-            f"the run gave up after {len(steps)} such steps in a row; --replay {steps[0]['step']} shows which value is "
-            "not finite"
+            f"the run gave up after {numerals.count(len(steps), 'such step')} in a row; --replay {steps[0]['step']} "
+            "shows which value is not finite"
         )))  # fmt: skip
     if lost := run.evidence.hours.get("lost_steps"):
-        sentence = f"{lost:,} steps were done twice, because the run died after its last checkpoint"
+        sentence = f"steps done twice, because the run died after its last checkpoint: {lost:,}"
         more.append(DatedWarning(run.step, True, sentence))
     return more
 

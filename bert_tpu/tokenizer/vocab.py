@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 from bert_tpu.tokenizer import added_tokens, folder, normalization, vocab_txt
 
 SPECIALS = folder.SPECIALS
@@ -89,7 +89,7 @@ def differences(ours: Vocab, theirs: Vocab) -> list[tuple[str, str]]:
 def describe(vocab: Vocab) -> str:
     """The vocabulary in words: "30,522 pieces, uncased" and what is not as in Google's models."""
     case, accents, chinese, tokens, names = _habits(vocab)
-    words = [f"{len(vocab.pieces):,} pieces", {"lowers text": "uncased", "keeps case": "cased"}[case]]
+    words = [numerals.count(len(vocab.pieces), "piece"), {"lowers text": "uncased", "keeps case": "cased"}[case]]
     words += [accents] if vocab.rules.strip_accents is not None else []
     words += [chinese] if not vocab.rules.chinese else []
     words += [tokens] if _found(vocab) else []

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, hashing, json_files, storage
+from bert_tpu.core import command, hashing, json_files, numerals, storage
 from bert_tpu.distributed import hosts
 from bert_tpu.training import checkpoint, jobs
 
@@ -77,8 +77,8 @@ class SkippedSteps:
         first_steps = ", ".join(f"{step:,}" for step in recent["first"])
         more = f" .. {recent['last']:,}" if recent["last"] > recent["first"][-1] else ""
         return (
-            f"{max(counts):,} of the last {steps:,} steps ({max(counts) / steps:.1%}){of_all} had no finite loss or "
-            f"gradient and changed nothing; the skipped steps, counted from 0, are {first_steps}{more}; "
+            f"{max(counts):,} of the last {numerals.count(steps, 'step')} ({max(counts) / steps:.1%}){of_all} had no "
+            f"finite loss or gradient and changed nothing; the skipped steps, counted from 0, are {first_steps}{more}; "
             f"{advice.format(step=recent['first'][0])}"
         )
 
@@ -135,8 +135,8 @@ def give_up(
         content = facts | {"steps": steps}
         storage.write_text(epath.Path(directory) / FILE, json.dumps(content, indent=1) + "\n")
     raise command.UserError(
-        f"{len(steps)} steps in a row, {first:,} to {last:,}, had a loss or a gradient that is not finite, and were "
-        f"skipped: {epath.Path(directory) / FILE} names their batches; {advice.format(step=first)}"
+        f"{numerals.count(len(steps), 'step')} in a row, {first:,} to {last:,}, had a loss or a gradient that is not "
+        f"finite, and changed nothing: {epath.Path(directory) / FILE} names their batches; {advice.format(step=first)}"
     )
 
 

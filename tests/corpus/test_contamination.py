@@ -103,7 +103,7 @@ def test_what_was_read_and_what_was_not_is_listed(tmp_path, encoder):
         (tmp_path / name).write_text(LONG if name == "dev.tsv" else "1")
     lines = contamination.load(tmp_path, encoder.encode)[1]
     assert lines == [
-        f"test text of {tmp_path}: 6 passages (runs of 16 tokens, and shorter sentences of 8 or more) in 1 files",
+        f"test text of {tmp_path}: 6 passages (runs of 16 tokens, and shorter sentences of 8 or more) in 1 file",
         "  passages: dev.tsv 6",
         "  without a passage: labels.tsv",
         "  left out, training text: hans/train_set/0.jsonl, train.tsv",

@@ -157,7 +157,9 @@ def wiki(text, count=20):
             "{{header}}\n&lt;pages index='A.djvu' from=1 to=9 /&gt;",
             "100% of the articles of {} take their text from other",
         ),
-        ("{{header}}\n" + "Words of prose. " * 9 + "&lt;ref&gt;note&lt;/ref&gt;", None),
+        ("{{#lst:A|part}}\n{{ #Abschnitt:A|Teil}}", "100% of the articles of {} take their text from other"),
+        ("{{:Another page}} {{#if:a|b}}", "100% of the articles of {} take their text from other"),
+        ("{{header}}\n" + "Words of prose. " * 9 + "&lt;ref&gt;note&lt;/ref&gt; {{#if:a|b}} {{#section}}", None),
     ],
 )
 def test_a_wiki_whose_text_is_not_in_its_prose_is_named(tmp_path, page, message):
@@ -319,7 +321,7 @@ def test_the_command_needs_out_or_sample_and_reports_sentences(tmp_path):
     assert (run.returncode, run.stderr.count("documents have one sentence; next")) == (0, 1)
     train = contents(prepare.store.read(tmp_path / "out"), "train")
     single = sum(len(d) == 1 for d in train)
-    assert f"median 1, mean 1.0; {single:,} documents (100.0%) have one" in run.stdout
+    assert f"median 1, mean 1.0; {single:,} (100.0%) of the documents have one" in run.stdout
     assert f"warning: {single:,} of {len(train):,} training documents have one sentence" in run.stdout
     described = warm_processes.run("tools.describe_corpus", [tmp_path / "out"]).stdout
     assert f"warning: {single:,} of {len(train):,} training" in described

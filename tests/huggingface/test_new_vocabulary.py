@@ -117,7 +117,8 @@ def test_the_command_makes_a_start_for_a_corpus_of_the_new_vocabulary(tmp_path, 
     monkeypatch.setattr(orbax_setup, "quiet", lambda: None)
     import_pytorch.main()
     kept = len(new.pieces) - 1
-    assert f"new: {kept} pieces keep their embeddings, 1 get the mean of pieces" in capsys.readouterr().out
+    wanted = f"new: {kept} kept, 1 the mean of those of pieces with the same text, 0 the mean of all"
+    assert wanted in capsys.readouterr().out
     assert pretrained.load_origin(tmp_path / "ckpt").vocabulary == new
     pretrained.check_same(tmp_path / "ckpt", small_bert.SHALLOW | {"vocab_size": len(new.pieces)}, new)
     assert len(pretrained.load(tmp_path / "ckpt").params["embeddings"]["word"]) == len(new.pieces)

@@ -264,7 +264,7 @@ def test_other_tensors_are_refused_by_name(saved, edit, complaint):
         ({"pruned_heads": {"0": [1]}}, "has unknown keys, pruned_heads"),
         ({"alibi_starting_size": 512, "novel": 1}, "unknown keys, alibi_starting_size 512, novel 1: take them out"),
         ({"do_lower_case": False}, "has do_lower_case false, .*tokenizer_config.json alone: move it there"),
-        ({"num_hidden_layers": 3}, "has tensors of 1 layers, and its config.json num_hidden_layers 3: write 1 there"),
+        ({"num_hidden_layers": 3}, "has tensors of 1 layer, and its config.json num_hidden_layers 3: write 1 there"),
         ({"type_vocab_size": 0}, "type_vocab_size.*not valid: 0"),
         ({"num_hidden_layers": True}, "num_hidden_layers.*not valid: True"),
         ({"hidden_size": 64.0}, "hidden_size.*not valid: 64.0"),

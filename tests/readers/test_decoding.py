@@ -1,10 +1,12 @@
 """Few invalid characters are replaced, counted and reported; a file in another encoding or with holes is refused."""
 
 import json
+import re
 
 from helpers.text_sources import complaint, read
 import pytest
 
+from bert_tpu.core import numerals
 from bert_tpu.readers import decoding, sources
 
 GERMAN = "Das Mädchen möchte süße Äpfel. Über die Brücke geht ein Bär."
@@ -79,6 +81,20 @@ def test_few_faults_are_replaced_counted_and_reported_with_the_file(tmp_path):
     assert entities.startswith("4 HTML entities")
 
 
+def test_a_report_counts_in_english():
+    names = (*decoding.SUSPECT, "letter_forms", "cut_documents", "invalid_utf8")
+    counts = (sources.Counts(**dict.fromkeys(names, number), repaired={"a": 1}) for number in (1, 2))
+    one, two = (decoding.report(decoding.add([count])) for count in counts)
+    several = r"{} (HTML |invalid UTF-8 |line |long )?(\w+s|entities)\b"
+    assert len(one) == len(two) == len(names)
+    for singular, plural in zip(one, two, strict=True):
+        assert re.match(several.format(2), plural), plural
+        assert re.match("1 ", singular), singular
+        assert not re.match(several.format(1), singular), singular
+        assert not re.search(r" (are|were|have|make) ", singular.split(":")[0]), singular
+    assert numerals.inflect(1, "[is|are] x[1] [0-9;]*m") == "is x[1] [0-9;]*m"
+
+
 def test_of_many_files_the_worst_are_listed():
     counts = sources.Counts(repaired={f"{i:04}": 1 + (i == 7) for i in range(2000)}, invalid_utf8=2001)
     sums = decoding.add([counts])
@@ -149,7 +165,7 @@ def test_json_strings_lose_zeros_and_half_pairs_only(tmp_path):
     assert texts == ["ab \ufffd c 🤗"]
     assert (counts.zero_bytes, counts.invalid_utf8, counts.half_pairs) == (1, 0, 1)
     sentence = decoding.report(decoding.add([counts]))[1]
-    assert sentence.startswith("1 zero bytes dropped and 1 halves of surrogate pairs (such as \\ud83d) replaced in ")
+    assert sentence.startswith("1 zero byte dropped and 1 half of a surrogate pair (such as \\ud83d) replaced in ")
 
 
 def test_texts_of_data_sets_are_decoded_by_the_same_rules():

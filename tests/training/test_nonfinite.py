@@ -97,7 +97,7 @@ def test_replay_of_a_sound_step_is_the_step_that_was(options, tmp_path):
     assert norms == [pytest.approx(line["grad_norm"], rel=1e-4)] * 2
     assert "all" in stdout
     assert "0 of 8 not finite" in stdout
-    assert "which lack the 1 updates" in replayed(short, tmp_path, 4)
+    assert "which lack the 1 update before" in replayed(short, tmp_path, 4)
     with pytest.raises(command.UserError, match="no checkpoint at or before step 2: its"):
         nonfinite.params_of(tmp_path, 2)
 
