@@ -16,7 +16,7 @@ with command.imports():
     from bert_tpu.core import progress
     from bert_tpu.corpus import language_notes, preview, worker
     from bert_tpu.readers import decoding, parquet, sources, wiki_markup
-    from bert_tpu.tokenizer import encoding, vocab, wordpiece
+    from bert_tpu.tokenizer import encoding, normalization, vocab, wordpiece
 
 SAMPLE_BYTES = 1 << 30  # more text hardly changes a vocabulary, and its words need memory
 RUNS = 8  # of rows that are read of a Parquet file, if not all are
@@ -55,9 +55,15 @@ def main() -> None:
     counts = {name: sources.Counts() for name in ("letters", "words")}
     passes = iter(counts.items())
     out.mkdir(parents=True, exist_ok=True)  # an error is better before the work than after it
-    vocabulary = wordpiece.train(
-        lambda: lines(inputs, args.format, args.column, *next(passes)), args.vocab_size, lower=not args.cased
-    )
+    try:
+        vocabulary = wordpiece.train(
+            lambda: lines(inputs, args.format, args.column, *next(passes)), args.vocab_size, lower=not args.cased
+        )
+    except wordpiece.NoTextError:
+        problem = decoding.no_text([source.path for source in inputs], decoding.add([counts["letters"]]))
+        if any(map(str.split, texts)):
+            problem += f" but words of more than {normalization.GOOGLE_RULES.max_chars} characters"
+        raise command.UserError(f"{problem}; name files with text, or its key or column by --column") from None
     vocab.save(vocabulary, out)
     if (every := sampled(inputs)) > 1:
         print(f"a sample was used, one document in {every:,}: the input has more than {SAMPLE_BYTES >> 30} GiB")

@@ -66,13 +66,14 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
     train, heldout = (content[split]["documents"] for split in store.SPLITS)
     share = content["options"]["heldout"]
     if not train + heldout:
-        problem, needed = "the input holds no text", "files with text"
+        problem, needed = (
+            decoding.no_text([source["path"] for source in content["sources"]], content),
+            "files with text",
+        )
         if any(content["cleaning"][reason] for reason in ("other_language", "short_documents", "test_documents")):
             problem, needed = f"the options leave nothing of the input ({_left_out(content)})", "other options"
         elif lost := losses(content):
             raise command.UserError(f"{lost[0][0]}; delete {out}, and {lost[0][1]}")
-        elif any(content[name] for name in decoding.PAGES):
-            problem = f"no page of the input is an article with text ({decoding.report(content)[-1]})"
         raise command.UserError(f"{problem}; delete {out} and try {needed}")
     if not train or not heldout:
         better = min(5 / train, 0.5) if train else share / 2

@@ -26,6 +26,10 @@ JSON_LINES = re.compile(r"\.(json|jsonl|ndjson|ldjson|jl)(\.\d+)?$")
 TABLE = re.compile(r"\.(csv|tsv|tab|psv)$")
 
 STRING = r'"(?:[^"\\]|\\.)*"'
+CELL_TYPE = re.compile(r'"cell_type"\s*:\s*"(?:markdown|code|raw)"')  # of a notebook of Jupyter
+NOTEBOOK = (
+    """jq -c '{text: [.cells[] | select(.cell_type == "markdown").source | strings, add?] | join("\\n")}' OLD > NEW"""
+)
 JSON_STRING = re.compile(rf"\s*{STRING}\s*")
 OBJECT = re.compile(rf"\{{\s*({STRING}\s*:|\}})")
 ARRAY = re.compile(rf"\[\s*(\{{\s*({STRING}\s*:|\}})|{STRING}\s*(,\s*[\"\[{{\d]|\]\s*$))")
@@ -105,16 +109,14 @@ def _is_json_lines(text: str, path: str) -> bool:
         )
     if not OBJECT.match(text):
         return False
+    if CELL_TYPE.search(text) and '"cells"' in text:
+        raise command.UserError(f"{path} is a notebook: write its Markdown as JSON lines by {NOTEBOOK}, or {TEXT}")
     first, newline, rest = text.partition("\n")
     try:
         json.loads(first)
     except (ValueError, RecursionError):
         # An object over several lines: the first has its brace, or its brace and one key.
         if newline and re.match(rf"\s*({STRING}\s*[:,]|[\[\]{{}}],?\s*$)", rest) and not rest.startswith("{"):
-            if '"cells"' in text and path.endswith(".ipynb"):
-                raise command.UserError(
-                    f"{path} is a notebook: write its text by jupyter nbconvert --to markdown, or {TEXT}"
-                ) from None
             raise command.UserError(
                 f"{path} has a JSON object over several lines: convert it to one object a line by jq -c . OLD > NEW, "
                 f"or {TEXT}"

@@ -133,6 +133,17 @@ def report(sums: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def no_text(paths: Sequence[str], sums: Mapping[str, Any]) -> str:
+    """Says that files hold no text, and what was read. paths: of the files. sums: as `add` returns them."""
+    names = paths[0] + (f" and {numerals.count(len(paths) - 1, 'more file')}" if len(paths) > 1 else "")
+    if any(sums.get(name) for name in PAGES):
+        return f"no page of {names} is an article with text ({report(sums)[-1]})"
+    forms = sums.get("forms", {})
+    read = ", ".join(f"{name} {forms[name]:,}" if len(forms) > 1 else name for name in sorted(forms))
+    why = f"[it is|they are] {'empty' if [*forms] == ['empty'] else f'read as {read}'}"
+    return f"{names} {numerals.inflect(len(paths), f'[holds|hold] no text ({why})')}"
+
+
 def _phrase(number: int, words: str) -> str:
     return f"{number:,} {numerals.inflect(number, words)}"
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 import io
 import itertools
 import json
+import re
 from typing import Any
 
 from bert_tpu.core import command
@@ -11,6 +12,8 @@ from bert_tpu.readers import decoding, end_marks, mediawiki, web_archive, wikiex
 from bert_tpu.readers.decoding import Counts
 
 NAMED = 8  # keys in an error
+PROSE = 20  # characters of a string in a list, on average, above which the strings are no tags
+LIKELY = ("text", "content", "value")  # keys of the texts of messages, sentences and the like
 RECORD_BYTES = 64 << 20  # of a JSON line at most: it must be parsed whole
 
 
@@ -67,10 +70,16 @@ def string(record: dict[str, Any], column: str, path: str, number: int) -> str:
     It is "" for null. Raises UserError, with path and line, if there is no such key or no string.
     """
     value: Any = record
-    for key in [column] if column in record else column.split("."):
+    keys = [column] if column in record else column.split(".")
+    for key in keys:
         if not isinstance(value, dict) or key not in value:
             raise command.UserError(f"{path} line {number} has no {column!r}{_advice(record)}")
         value = value[key]
+    if isinstance(value, list) and value and (joined := _joined(value)):
+        raise command.UserError(
+            f"{path} line {number} has a list under {column!r}, not a string; join it by jq -c "
+            f"'{_in_jq(*keys)} |= {joined}' OLD > NEW, or name another key by --column"
+        )
     if value is not None and not isinstance(value, str):
         raise command.UserError(
             f"{path} line {number} has {_kind(value)} under {column!r}, not a string; correct it, or name the text's "
@@ -79,13 +88,40 @@ def string(record: dict[str, Any], column: str, path: str, number: int) -> str:
     return value or ""
 
 
+def _joined(values: list[Any]) -> str:
+    """The filter of jq that joins a list of strings, or of objects with a string; "" for other lists."""
+    if all(isinstance(value, str) for value in values):
+        return r'join("\n")'
+    if not all(isinstance(value, dict) for value in values):
+        return ""
+    keys = [key for key, value in values[0].items() if isinstance(value, str)]
+    key = next((key for key in LIKELY if key in keys), keys[0] if keys else "")
+    return rf'(map({_in_jq(key)}) | join("\n"))' if key else ""
+
+
+def _in_jq(*keys: str) -> str:
+    """A value's place in an object, as jq spells it."""
+    return "".join(
+        f".{key}" if re.fullmatch(r"[A-Za-z_]\w*", key, re.ASCII) else f".[{json.dumps(key)}]" for key in keys
+    )
+
+
 def _advice(record: dict[str, Any]) -> str:
     """The end of an error about an object without the wanted string: the strings and the objects that it has."""
     known = list(itertools.islice(_strings(record, ""), NAMED))
     lists = [key for key, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
     advice = [f"name the text's key by --column ({', '.join(known)})"] if known else []
-    advice += [f"write the objects in {key!r} as lines by jq -c '.{key}[]' OLD > NEW" for key in lists[:1]]
+    advice += [f"write the objects in {key!r} as lines by jq -c '{_in_jq(key)}[]' OLD > NEW" for key in lists[:1]]
+    parts = [key for key, value in record.items() if isinstance(value, list) and _joined(value) and _is_prose(value)]
+    advice += [
+        f"join the strings in {key!r} by jq -c '{{text: {_in_jq(key)} | join(\"\\n\")}}' OLD > NEW" for key in parts[:1]
+    ]
     return f"{'' if known else ' and no other string'}; {', or '.join([*advice, 'correct the line'])}"
+
+
+def _is_prose(values: list[Any]) -> bool:
+    """Whether the strings of a list are rather texts than tags."""
+    return all(isinstance(value, str) for value in values) and sum(map(len, values)) > PROSE * len(values)
 
 
 def _strings(record: dict[str, Any], above: str) -> Iterator[str]:

@@ -53,7 +53,10 @@ def losses(by_source: Sequence[tuple[str, Mapping[str, int]]]) -> list[tuple[str
         if counts.get("transcluded", 0) and counts["transcluded"] >= MANY * counts["markup_articles"]
     ]
     if made:
-        lost = "take their text from other pages (<pages index=...>, {{#lst:...}}), as on Wikisource, and that text is not read"
+        lost = (
+            "take their text from other pages (<pages index=...>, {{#lst:...}}), as on Wikisource, and that text "
+            "is not read"
+        )
         remedy = "read it ready-made, for example from hf://datasets/wikimedia/wikisource/20231201.en/*"
         found.append((f"{made[0][1]:.0%} of the articles of {_names(made)} {lost}", remedy))
     if poor := [pair for pair in poor if pair[0] not in dict(made)]:

@@ -11,6 +11,10 @@ from bert_tpu.tokenizer import long_words, normalization, vocab
 LAYOUT = ("[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
+class NoTextError(command.UserError):
+    """The lines have no word that a vocabulary could have."""
+
+
 def train(
     read_lines: Callable[[], Iterable[str]],
     vocab_size: int,
@@ -27,7 +31,8 @@ def train(
     alphabet_size: the most frequent letters that get a piece; all others become [UNK]
     min_count: occurrences that a pair of pieces needs to be merged
 
-    Raises UserError if the text cannot fill the vocabulary, and before it reads text if vocab_size is too large.
+    Raises NoTextError for lines without text, UserError if the text cannot fill the vocabulary. It does so before it
+    reads text if vocab_size is too large.
     """
     if vocab_size > vocab.MAX_PIECES:
         raise command.UserError(
@@ -36,7 +41,7 @@ def train(
         )
     alphabet = _alphabet(_countable(read_lines(), lower), lower, alphabet_size)
     if not alphabet:
-        raise command.UserError("the input has no text; name files with text")
+        raise NoTextError("the input has no text; name files with text")
     # The library numbers continuing letters in the order of a randomly seeded hash map, and breaks ties between merges
     # by number. As special pieces they get their numbers from us.
     fixed = [*LAYOUT, *alphabet, *(f"##{c}" for c in alphabet if _continues(c))]

@@ -14,16 +14,16 @@ WIKI = "".join(f'<doc id="{i}" url="u" title="t">\n{text}\n\n</doc>\n' for i, te
 PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
 
 
-def read(path, text_format="auto"):
+def read(path, text_format="auto", column="text"):
     """Returns the texts of the documents in the files that match `path`, and the counts."""
     counts = sources.Counts()
-    documents = sources.documents(sources.find([str(path)]), counts, text_format=text_format)
+    documents = sources.documents(sources.find([str(path)]), counts, text_format=text_format, column=column)
     return [document.text.strip("\n") for document in documents], counts
 
 
-def complaint(path, text_format="auto"):
+def complaint(path, text_format="auto", column="text"):
     """Returns the message of the error that `read` raises, which must name `path`."""
     with pytest.raises(command.UserError) as raised:
-        read(path, text_format)
+        read(path, text_format, column)
     assert str(path) in str(raised.value)
     return str(raised.value)

@@ -233,6 +233,8 @@ OTHER = {
     "UTF-7": "".join(f"{'schön, привет'.encode('utf-7').decode()} {i}\n" for i in range(9)),
     "a word in each line": "The\nboat\nsailed\n,\n\n" * 60,
     "notation of a list": repr(DOCUMENTS),
+    "notebook": json.dumps({"cells": [{"cell_type": "markdown", "source": ["A\n", "b."]}], "nbformat": 4}, indent=1),
+    " notebook": (json.dumps({"cells": [{"cell_type": "code", "source": "x = 1"}], "nbformat": 4}) + "\n") * 3,
     " notation of a list": repr(["A long text. " * 9000]),
 }
 

@@ -131,6 +131,19 @@ def test_the_error_about_a_missing_key_names_strings_and_objects(tmp_path):
         assert message in complaint(tmp_path / "a.jsonl")
 
 
+def test_the_error_about_a_list_has_the_command_that_joins_it(tmp_path):
+    words = ["The boat sailed to the sea.", "It sank there, and so on."]
+    for record, column, message in (
+        ({"text": words}, "text", """under 'text', not a string; join it by jq -c '.text |= join("\\n")' OLD > NEW"""),
+        ({"a": {"b c": words}}, "a.b c", """jq -c '.a.["b c"] |= join("\\n")' OLD"""),
+        ({"text": [{"role": "user", "content": "Hi."}]}, "text", """'.text |= (map(.content) | join("\\n"))' OLD"""),
+        ({"text": [1, 2]}, "text", "has a list under 'text', not a string; correct it"),
+        ({"tags": ["a", "b"], "source": words}, "text", """jq -c '{text: .source | join("\\n")}' OLD > NEW, or"""),
+    ):
+        (tmp_path / "a.jsonl").write_text(json.dumps(record))
+        assert message in complaint(tmp_path / "a.jsonl", column=column)
+
+
 def test_lines_of_elasticsearch_between_documents_are_left_out(tmp_path):
     records = [{"index": {"_type": "_doc", "_id": "1"}}, {"text": "One."}, {"create": {"_id": "2"}}, {"text": "Two."}]
     (tmp_path / "a.json").write_text("".join(json.dumps(record) + "\n" for record in records))

@@ -1,10 +1,12 @@
 """A vocabulary of much text is trained on a sample from all of it, of which a Parquet file fetches nothing else."""
 
 import io
+import sys
 
 from helpers import fake_hub
 import pytest
 
+from bert_tpu.core import command
 from bert_tpu.readers import hub, hub_requests, sources
 from tools import train_tokenizer
 
@@ -45,3 +47,29 @@ def test_a_sample_is_of_all_files_and_of_all_their_parts(tmp_path, monkeypatch):
         assert max(rows) > ROWS * 0.7
         assert len(set(rows)) == len(rows)
         assert name == "5.txt" or server.sent[name] < len(raw) * 0.75
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.txt": ""}, "{0}/a.txt holds no text (it is empty); name files with text"),
+        (
+            {"a.txt": " \n\n", "b.jsonl": '{"text": null}\n'},
+            "{0}/a.txt and 1 more file hold no text (they are read as jsonl 1, text 1); name",
+        ),
+        ({"a.txt": "QUJD" * 99}, "{0}/a.txt holds no text (it is read as text) but words of more than 200 characters"),
+        (
+            {"a.xml": "<mediawiki><page><ns>0</ns><redirect title='T'/><revision><text>x</text></revision></page>"
+             "<page><ns>0</ns><revision><text></text></revision></page></mediawiki>"},
+            "no page of {0}/a.xml is an article with text (pages left out of dumps: redirects 1, empty 1); name",
+        ),
+    ],
+)  # fmt: skip
+def test_an_input_without_text_is_named_with_the_reason(tmp_path, monkeypatch, files, message):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    options = ["--input", *(f"{tmp_path}/{name}" for name in files), "--vocab_size", "300", "--out", f"{tmp_path}/out"]
+    monkeypatch.setattr(sys, "argv", ["tool", *options])
+    with pytest.raises(command.UserError) as error:
+        train_tokenizer.main()
+    assert str(error.value).startswith(message.format(tmp_path))
