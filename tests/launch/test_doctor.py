@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import copy
 import importlib.util
+import io
 import json
 import os
 import re
@@ -21,6 +22,9 @@ import pytest
 SPEC = importlib.util.spec_from_file_location("doctor", ROOT / "launch/doctor.py")
 doctor = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(doctor)
+
+
+LATE_S = 5  # of an exchange between processes, where the machine has other work
 
 
 def free_port():
@@ -82,8 +86,45 @@ def four(tmp_path_factory, corpus_dir):
 def test_four_hosts_measure_their_clocks(four):
     skews = [report["port"]["skew_s"] for report in four[0]]
     assert skews[0] == 0
-    assert abs(skews[1] - 30) < 0.2
-    assert max(abs(skews[2]), abs(skews[3])) < 0.2
+    assert abs(skews[1] - 30) < LATE_S
+    assert max(abs(skews[2]), abs(skews[3])) < LATE_S
+
+
+class Clocks(io.StringIO):
+    """A stream to a peer whose clock is `behind_s` behind; its answers take `there_s` and `back_s`."""
+
+    def __init__(self, there_s, back_s, behind_s):
+        super().__init__()
+        self.now_s, self.trip_s, self.behind_s = 1000.0, (there_s, back_s), behind_s
+
+    def time(self):
+        return self.now_s
+
+    perf_counter = time
+
+    def readline(self):
+        self.now_s += self.trip_s[0]
+        answer = repr(self.now_s - self.behind_s)
+        self.now_s += self.trip_s[1]
+        return answer
+
+
+@pytest.mark.parametrize(("there_s", "back_s"), [(0, 0), (0.2, 0.2), (0.5, 0), (0, 0.5), (0.1, 0.3)])
+def test_an_exchange_is_right_to_half_of_its_time(monkeypatch, there_s, back_s):
+    for behind_s in (-3, 0, 30):
+        clocks = Clocks(there_s, back_s, behind_s)
+        monkeypatch.setattr(doctor, "time", clocks)
+        duration_s, skew_s = doctor.exchange(clocks, 1)
+        assert duration_s == pytest.approx(there_s + back_s)
+        assert abs(skew_s - behind_s) <= duration_s / 2 + 1e-9
+        assert skew_s == pytest.approx(behind_s + (back_s - there_s) / 2)
+
+
+def test_the_quickest_exchange_counts(monkeypatch):
+    exchanges = iter([(0.5, 9.0), (0.01, 1.0), *[(0.3, 5.0)] * doctor.ROUNDS])
+    monkeypatch.setattr(doctor, "exchange", lambda stream, number: next(exchanges))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert doctor.measure_skew(*server.getsockname(), 1, 60) == 1.0
 
 
 def test_devices_are_reported_as_jax_sees_them(four):
@@ -116,7 +157,7 @@ def test_the_report_of_these_four_names_each_fault_and_its_host(four):
     # The commit fails because launch/host_setup.sh has not set up the working tree.
     assert (code, failed) == (1, {"versions", "commit", "clocks", "bucket"})
     skew_s = re.search(r"worker 1: \+([\d.]+) s", rows["clocks"])[1]
-    assert float(skew_s) == pytest.approx(30, abs=0.1)
+    assert float(skew_s) == pytest.approx(four[0][1]["port"]["skew_s"], abs=1e-3)
     assert "worker 2: jax 0.10.2 (pinned 0.9.0), no-such-package missing (pinned 1.0)" in rows["versions"]
     assert "worker 3: " in rows["bucket"]
     assert table.count("fix: ") == 4
@@ -128,7 +169,7 @@ def check_port(host, port, *, hosts=2, wait_s=1.0):
 
 def test_a_closed_port_is_a_fault():
     with pytest.raises(TimeoutError, match="cannot reach worker 0 at 127"):
-        check_port(1, free_port())
+        check_port(1, free_port(), wait_s=0.2)
 
 
 def test_a_port_in_use_is_a_fault():
@@ -150,13 +191,13 @@ def test_a_missing_host_is_named():
 def test_another_client_at_the_port_does_no_harm():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(check_port, 0, port, wait_s=5)
-        until = time.monotonic() + 5
+        first = pool.submit(check_port, 0, port, wait_s=60)
+        until = time.monotonic() + 60
         while time.monotonic() < until:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as stranger:
                 stranger.sendall(b"GET / HTTP/1.1\n")
                 break
-        assert pool.submit(check_port, 1, port).result()["skew_s"] < 0.2
+        assert abs(pool.submit(check_port, 1, port, wait_s=60).result()["skew_s"]) < LATE_S
         assert first.result() == {"skew_s": 0.0}
 
 

@@ -194,7 +194,7 @@ ROW = strategies.tuples(CELLS, CELLS, CELLS, strategies.sampled_from(" \t"))
 COLUMNS = strategies.lists(ROW.map(lambda row: row[3].join(row[:3]).strip(" ")), max_size=8).map("\n".join)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(COLUMNS | strategies.text("aBIO-PER#1_ \t\n"))
 def test_every_word_and_tag_is_in_its_line(tmp_path, content):
     try:

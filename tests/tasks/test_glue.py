@@ -366,7 +366,7 @@ def test_a_test_split_whose_labels_are_all_missing_has_none(tmp_path, mark):
     assert task.eval_splits == ()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(strategies.binary(), strategies.sampled_from([b"", HEAD.encode(), b"sentence\tlabel\n", "é\t\ufeff".encode()]))
 def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, start):
     write(tmp_path, {"RTE/train.tsv": start + raw, "SST-2/test.tsv": start + raw, "CoLA/dev.tsv": start + raw})

@@ -363,7 +363,7 @@ def test_names_are_paths_without_a_folder(tmp_path):
         load("", train=str(tmp_path / "a.txt"), validation="valid.txt")
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(strategies.binary() | strategies.text(f"{LETTERS} \t\r\n-OBIPER\u2028\u200b").map(str.encode))
 def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw):
     write(tmp_path, {"train.txt": CONLL, "test.txt": raw})

@@ -235,7 +235,10 @@ DROPPED = "\u0301\u200b"
 WORDS = strategies.lists(strategies.text("aeÉn中1.ΟΣ\u0301\u200b🤗", min_size=1), min_size=1, max_size=60)
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.settings(
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+    deadline=None,
+)
 @hypothesis.given(words=WORDS, asked=strategies.text(), data=strategies.data())
 def test_any_question_is_answered_by_perfect_logits(tmp_path, words, asked, data):
     first = data.draw(strategies.integers(0, len(words) - 1))

@@ -249,7 +249,10 @@ def places(record, at=()):
         yield from places(record[key], (*at, key))
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.settings(
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+    deadline=None,
+)
 @hypothesis.given(
     content=JSON | strategies.builds(changed, strategies.sampled_from([*places(GOOD)][1:]), JSON),
     version=strategies.sampled_from(squad_file.VERSIONS),
@@ -271,7 +274,10 @@ def test_any_json_makes_rows_or_is_refused(tmp_path, content, version):
             assert all(context[start : start + len(text)] == text for text, start in question.answers)
 
 
-@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.settings(
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
+    deadline=None,
+)
 @hypothesis.given(raw=strategies.binary())
 def test_any_bytes_are_read_or_refused(tmp_path, raw):
     path = tmp_path / "any.json"

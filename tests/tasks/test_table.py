@@ -181,7 +181,7 @@ def test_a_column_that_is_probably_not_the_texts_is_said(tmp_path, rows, note):
     assert note in load(tmp_path, train="train.csv").notes[0]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(strategies.binary(), strategies.sampled_from([".tsv", ".csv", ".jsonl", ".json"]), strategies.booleans())
 def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, suffix, is_begun):
     start = {
@@ -199,7 +199,7 @@ def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, suffix, is_begun):
 
 
 @given(strategies.recursive(strategies.none() | strategies.floats() | strategies.text(), strategies.lists))
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_json_is_a_row_or_a_complaint(tmp_path, value):
     write(tmp_path, {"train.tsv": GOOD, "test.jsonl": json.dumps({"one": value, "two": "\ud800"})})
     try:
