@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import re
+import unicodedata
 
 from bert_tpu.core import numerals
 from bert_tpu.tasks import misspellings
@@ -9,7 +10,11 @@ from bert_tpu.tasks import misspellings
 MANY = 20  # different numbers, or rows, from which on the labels are probably not classes
 REGRESS = "configs/pairs.py:regress learns numbers"
 NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-AMOUNT = re.compile(r"[+-]?\d+(?:[.,]\d+)? ?%|\d+(?:[.,]\d+)? ?/ ?\d+", re.ASCII)  # 10% and 4/5
+# 10%, 4/5 and $1.50
+AMOUNT = re.compile(
+    r"[+-]?\d+(?:[.,]\d+)? ?[%$\u20ac]|\d+(?:[.,]\d+)? ?/ ?\d+|[$\u00a3\u20ac\u00a5] ?\d+(?:[.,]\d+)?", re.ASCII
+)
+BYTES = re.compile(r"b(['\"]).*\1", re.DOTALL)
 # A name and the share of it that somebody or something believes in: "pos (0.93)", "pos: 93%".
 CONFIDENT = re.compile(r"(.*[^\W\d_].*?)[\s:;,|=/_]*[(\[]?\d*(?:[.,]\d+ ?%?|\d%)[)\]]?")
 LIST = re.compile(r"\[.*\]|\{.*\}|\(.*,.*\)", re.DOTALL)
@@ -88,6 +93,13 @@ def _about_forms(label: str, counts: Mapping[str, int]) -> Iterator[str]:
             f"warning: labels of {label!r} end with a number, such as {confident[0][0]!r}, and each spelling is a "
             "class of its own; take the numbers out if they are shares or confidences"
         )
+    if printed := [name for name in counts if BYTES.fullmatch(name)]:
+        yield f"warning: the label {printed[0]} is in the form of Python's bytes ({_rows(printed, counts)})"
+    plain: dict[str, str] = {}
+    for name in counts:
+        letters = [c for c in unicodedata.normalize("NFD", name) if not unicodedata.combining(c)]
+        if (other := plain.setdefault("".join(letters), name)) != name:
+            yield f"warning: the labels {other!r} and {name!r} differ in accents alone; are they one class?"
     if dates := [name for name in counts if DATE.fullmatch(name)]:
         yield f"warning: the label {dates[0]!r} looks as if Excel had made a date of it ({_rows(dates, counts)})"
     if nothing := [name for name in counts if name.casefold() in NOTHING]:
@@ -96,3 +108,14 @@ def _about_forms(label: str, counts: Mapping[str, int]) -> Iterator[str]:
 
 def _rows(names: list[str], counts: Mapping[str, int]) -> str:
     return numerals.count(sum(counts[name] for name in names), "row")
+
+
+def remedy(text: str) -> str:
+    """Returns what to write for an amount, or a number with a comma, a decimal one or between thousands; else ""."""
+    if match := re.fullmatch(r"([+-]?[1-9]\d{0,2}),(\d{3})", text):
+        return f"; write {match[1]}.{match[2]} if the comma is a decimal one, or {match[1]}{match[2]} if not"
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", text) and text.count(",") + text.count(".") > 1:
+        return f"; write {text.replace(',', '')}"
+    if re.fullmatch(AMOUNT, text):
+        return "; write the number alone"
+    return "; write a decimal point" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+import itertools
 import operator
 import re
 from typing import NamedTuple
@@ -13,8 +14,15 @@ from bert_tpu.tasks import misspellings, tag_schemes, tagged
 
 LISTED = 20  # tags or types of a split
 EXAMPLE = 12  # words of the example
-NOTHING = ("nan", "NaN", "<NA>", "#N/A", "#NAME?")
-BYTES = re.compile(r"b'.+'|b\".+\"")
+# Words that no text has -> where they come from.
+ODD = (
+    (re.compile(r"nan|NaN|<NA>|#N/A|#NAME\?"), "as pandas and Excel write null, NA or None"),
+    (re.compile(r"b'.+'|b\".+\""), "which are Python's bytes"),
+    (
+        re.compile(r"\[(?:CLS|SEP|PAD|UNK)\]|##\w+|</?s>|<(?:eos|bos|pad|unk)>|\\n|[\u2581\u0120].*", re.IGNORECASE),
+        "as tokenizers and other programs add or cut them",
+    ),
+)
 FIRST_WORD = operator.itemgetter(1)  # of an entity
 TORN = 20  # sentences of one word from which on that is hardly chance
 
@@ -37,7 +45,7 @@ def notes(
     """
     train = sentences["train"]
     yield f"first sentence of train: {_example(train)}"
-    yield from _misspellings(train, scheme)
+    yield from _doubts(train, scheme)
     for split, part in sentences.items():
         read = [part.note] if part.note and (split == "train" or part.note != train.note) else []
         read += [f"{numerals.count(part.skipped, 'line')} of comments or the like left out"] if part.skipped else []
@@ -67,10 +75,21 @@ def _contents(part: tagged.Sentences, scheme: tag_schemes.Scheme) -> str:
     return f"{total}: {_listed(counts)}" if any(counts) else total
 
 
-def _misspellings(train: tagged.Sentences, scheme: tag_schemes.Scheme) -> Iterator[str]:
-    """Yields warnings about rare types of entities that are nearly frequent ones. Parts of speech are often so near."""
+def _doubts(train: tagged.Sentences, scheme: tag_schemes.Scheme) -> Iterator[str]:
+    """Yields warnings about tags of numbers, entities of one word each, and types nearly as frequent ones."""
     if scheme.form == tag_schemes.WORDS:
+        if all(tag.isdigit() for tags in train.tags or [] for tag in tags):
+            yield "warning: all tags are numbers, each of one word; write their names, as B-PER, if they mark entities"
         return
+    marks = {tag.mark for tags in train.tags or [] for tag in map(scheme.parse, set(tags)) if tag}
+    pairs = [(a, b) for tags in train.tags or [] for a, b in itertools.pairwise(tags)]
+    touching = sum(a == b != tag_schemes.OUTSIDE for a, b in pairs)
+    if marks == {"B", "O"} and touching >= TORN:
+        yield (
+            f"warning: train: no entity has a second word, but {touching:,} begin right behind one of their type; "
+            "mark inner words by I"
+        )
+    # Parts of speech are often one letter apart, types of entities hardly.
     counts = Counter(parsed.type for tags in train.tags or [] for parsed in map(scheme.parse, tags) if parsed)
     for wrong, right in misspellings.find({kind: count for kind, count in counts.items() if kind}):
         place = next(seen.where for tag, seen in train.places().items() if (p := scheme.parse(tag)) and p.type == wrong)
@@ -83,17 +102,10 @@ def _misspellings(train: tagged.Sentences, scheme: tag_schemes.Scheme) -> Iterat
 def _odd_words(split: str, part: tagged.Sentences) -> Iterator[str]:
     """Yields warnings about words that a program has changed, and about sentences that were torn into words."""
     words = Counter(word for sentence in part.words for word in sentence)
-    if nothing := {word: words[word] for word in NOTHING if word in words}:
-        yield (
-            f"warning: {split}: {numerals.count(sum(nothing.values()), 'word')} {' and '.join(map(repr, nothing))}, as "
-            "pandas writes the word null, NA or None; write the word itself"
-        )
-    if bytes_ := [word for word in words if BYTES.fullmatch(word)]:
-        number = sum(words[word] for word in bytes_)
-        yield (
-            f"warning: {split}: {numerals.count(number, 'word')} in the form of Python's bytes, such as {bytes_[0]}; "
-            "write the text between the quotes"
-        )
+    for pattern, origin in ODD:
+        if odd := [word for word in words if pattern.fullmatch(word)]:
+            number = numerals.count(sum(words[word] for word in odd), "word")
+            yield f"warning: {split}: {number} such as {odd[0]!r}, {origin}; write the words of the text"
     if len(part.words) >= TORN and all(len(sentence) == 1 for sentence in part.words):
         yield f"warning: {split}: every sentence has one word; put a blank line after each sentence, not each word"
 

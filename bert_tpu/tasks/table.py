@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+import re
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from bert_tpu.readers import column_names, tabular
 from bert_tpu.tasks import metrics, table_labels, text_notes
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
+
+ADDRESS = re.compile(r"\s*(?:\w+://\S+|(?:\S*/)+\S*\.\w{2,5})\s*")  # of a page or a file
 
 
 def load(
@@ -91,6 +94,8 @@ def _doubts(text: str, texts: list[str], pairs: list[str] | None) -> list[str]:
         return ["warning: all rows of train have the same text twice; are data.text and data.text_pair the columns?"]
     if len(set(texts)) == 1 < len(texts):
         return [f"warning: all rows of train have the same text under {text!r}; is it the column of the texts?"]
+    if all(ADDRESS.fullmatch(each) for each in texts):
+        return [f"warning: all rows of train have an address or a path under {text!r}; is it the column of the texts?"]
     if all(table_labels.NUMBER.fullmatch(each) for each in texts):
         return [f"warning: all rows of train have a number under {text!r}; is it the column of the texts?"]
     return []

@@ -139,7 +139,7 @@ def _key(text: str) -> Key:
     if (number := _number(folded)) is not None:
         return number
     folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")  # marks without a width
-    return re.sub(r"[_\s]+", " ", folded).strip(" \"'`") or text
+    return re.sub(r"[_\s]+", " ", folded).strip(" \"'`").rstrip(".,;:") or text
 
 
 def _check_kinds(table: tabular.Columns, label: str, texts: list[str]) -> None:
@@ -222,6 +222,9 @@ def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], note
         ids[text] = len(classes) + unseen.setdefault(key, len(unseen)) if known is None else known
     labels = np.array([ids[text] for text in texts], np.int32)
     missed = np.flatnonzero(labels >= len(classes))
+    keys = set(map(_key, ids))
+    if len(missed) and numeric and all(isinstance(key, decimal.Decimal) for key in keys):
+        _check_first(table, keys, set(classes))
     if len(missed) > len(labels) / 2:
         raise command.UserError(
             f"{table.place(missed[0])} has the label {texts[missed[0]]!r}, which is not a class of the train file, as "
@@ -229,23 +232,24 @@ def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], note
             f"{', '.join(map(repr, list(classes.values())[:5]))}"
         )
     if len(missed):
+        missing = numerals.count(len(unseen), "class", "classes")
         notes.append(
-            f"warning: {table.path}: {numerals.count(len(missed), 'row')} of {len(unseen):,} classes that train does "
+            f"warning: {table.path}: {numerals.count(len(missed), 'row')} of {missing} that train does "
             f"not have, so that every prediction is wrong there ({table.unit} {table.lines[missed[0]]:,} first: "
             f"{texts[missed[0]]!r})"
         )
     return labels
 
 
-def _comma(text: str) -> str:
-    """Returns what to write for an amount, or a number with a comma, a decimal one or between thousands; else ""."""
-    if match := re.fullmatch(r"([+-]?[1-9]\d{0,2}),(\d{3})", text):
-        return f"; write {match[1]}.{match[2]} if the comma is a decimal one, or {match[1]}{match[2]} if not"
-    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", text) and text.count(",") + text.count(".") > 1:
-        return f"; write {text.replace(',', '')}"
-    if re.fullmatch(label_doubts.AMOUNT, text):
-        return "; write the number alone"
-    return "; write a decimal point" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+def _check_first(table: tabular.Columns, keys: set[Key], classes: set[Key]) -> None:
+    """Raises UserError if the classes are as many as those of train, one by one, but begin with another number."""
+    own, known = (sorted(map(decimal.Decimal, each)) for each in (keys, classes))
+    ranges = (range(int(first), int(first) + len(classes)) for first in (own[0], known[0]))
+    if all(numbers == list(each) for numbers, each in zip((own, known), ranges, strict=True)):
+        raise command.UserError(
+            f"{table.path} numbers the classes from {own[0]} to {own[-1]}, but train from {known[0]} to {known[-1]}; "
+            "write the labels as train does"
+        )
 
 
 def _numbers(table: tabular.Columns, texts: list[str]) -> np.ndarray:
@@ -254,9 +258,9 @@ def _numbers(table: tabular.Columns, texts: list[str]) -> np.ndarray:
     largest = float(np.finfo(np.float32).max)
     for row, text in enumerate(texts):
         if not NUMBER.fullmatch(text) or abs(float(text)) > largest:
-            comma = _comma(text)
+            remedy = label_doubts.remedy(text)
             raise command.UserError(
-                f"{table.place(row)} has the label {text!r}, which is not a number{comma or '; fix it'}, or learn "
+                f"{table.place(row)} has the label {text!r}, which is not a number{remedy or '; fix it'}, or learn "
                 "classes with configs/pairs.py:classify"
             )
     return np.array(texts, np.float64).astype(np.float32)

@@ -15,6 +15,7 @@ NOTHING = re.compile(
     r"none|nan|null|undefined|nat|n/a|#n/a|<na>|#name\?|#ref!|#value!|#div/0!|#num!|\[(?:deleted|removed)\]",
     re.IGNORECASE,
 )
+PIECES = re.compile(r"\[(?:CLS|SEP|PAD)\]|(?<=\w )##[^\W\d]")
 FIRST, LAST = tuple("[({bB<ant"), tuple("])}>'\"")  # characters of the forms below
 # Python's and JavaScript's lists, objects and bytes: ['a', 'b'], {'text': 'a'}, b'a', array(['a']), [object Object].
 PRINTED = re.compile(
@@ -52,6 +53,10 @@ def _kinds(text: str) -> Iterator[str]:
         yield "in the form of a list, an object or bytes as a program prints them; the model reads the quotes, too"
     if "_x000D_" in text:
         yield "with _x000D_, Excel's mark for the end of a line"
+    if "\\" in text and suspicions.BREAK.search(text):
+        yield "with \\n written out, which the model reads as letters"
+    if ("[" in text or "##" in text) and PIECES.search(text):
+        yield "with [CLS], [SEP], [PAD] or ## of a tokenizer, which the model reads as words"
     if len(text) == CELL:
         yield f"of {CELL:,} characters, where Excel cuts a cell"
     if ("Ã" in text or "â" in text) and suspicions.GARBLED.search(text):

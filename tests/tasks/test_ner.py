@@ -256,10 +256,32 @@ def test_words_and_types_that_a_program_or_a_hand_has_changed_are_named(tmp_path
     assert found == [
         f"warning: {tmp_path}/train.txt line 49 has the type 'LCO' (1 word), which is nearly 'LOC' (12 words); write "
         "them alike if they are one type",
-        "warning: train: 12 words 'nan', as pandas writes the word null, NA or None; write the word itself",
-        "warning: train: 12 words in the form of Python's bytes, such as b'c'; write the text between the quotes",
+        "warning: train: 12 words such as 'nan', as pandas and Excel write null, NA or None; write the words of the "
+        "text",
+        "warning: train: 12 words such as \"b'c'\", which are Python's bytes; write the words of the text",
         "warning: validation: every sentence has one word; put a blank line after each sentence, not each word",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "warning"),
+    [
+        ("[CLS] O|a B-LOC|##b I-LOC|", "3 words such as '\u0120a', as tokenizers"),
+        (
+            "a B-LOC|b B-LOC|c O|",
+            "no entity has a second word, but 20 begin right behind one of their type",
+        ),
+        ("a 0|b 1|a 1|", "all tags are numbers, each of one word; write their names"),
+        ("a B-LOC|b I-LOC|c B-LOC|", ""),
+        ("a NN|b NNS|# O|", ""),
+    ],
+)
+def test_what_is_probably_no_word_or_no_tag_is_named(tmp_path, lines, warning):
+    number = 1 if warning.startswith("3") else 20
+    text = "\u0120a B-LOC\n\n" if number == 1 else ""
+    write(tmp_path, {"train.txt": text + (lines.replace("|", "\n") + "\n") * number})
+    found = [note for note in load(tmp_path, tag_column="2").notes if note.startswith("warning: ")]
+    assert [warning in note for note in found] == [True] * bool(warning)
 
 
 ROWS = [{"id": "0", "tokens": ["ab", "c"], "ner_tags": ["B-PER", "I-PER"], "pos_tags": ["X", "Y"]},

@@ -219,3 +219,5 @@ def test_odd_texts_of_both_columns_are_counted_and_equal_columns_named(tmp_path)
     ]
     spell(tmp_path / "train.csv", [("a", "a", "x"), ("b", "b", "y")])
     assert "same text twice" in load(tmp_path, train="train.csv").notes[0]
+    spell(tmp_path / "train.csv", [("https://x.org/a", "a", "x"), ("pos/7_1.txt", "b", "y")])
+    assert "an address or a path under 'one'" in load(tmp_path, train="train.csv").notes[0]

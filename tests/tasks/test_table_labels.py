@@ -70,6 +70,7 @@ def test_classes_are_values_not_spellings(tmp_path, labels, classes, ids, note):
         ("\u0130yi,iyi,b", "different ways, 'iyi'"),
         ("don't,don\u2019t,b", "different ways, \"don't\""),
         ("pos,\u0440\u043es,b", "different ways, 'pos'"),
+        ("pos,pos.,neg", r"different ways, 'pos'"),
         ("neg,Neg,pos", r"different ways, 'Neg' \(1 row, line 3 first\) and 'neg' \(1 row, line 2 first\)"),
         ("caf\u00e9,cafe\u0301,b", "in different ways"),
         ('pos,"pos",neg', "in different ways"),
@@ -210,6 +211,9 @@ def test_classes_that_are_probably_something_else_are_said(tmp_path):
         (["a (0.9)", "a (0.8)", "b (0.9)", "b (0.8)"], "end with a number, such as 'a .0.8.', and each spelling"),
         (["a: 93%", "a: 7%"], "end with a number"),
         (["grade 1", "grade 2", "v1.0"], None),
+        (["b'a'", "b"], "the label b'a' is in the form of Python's bytes .1 row."),
+        (["n\u00e9", "ne", "b"], "the labels 'ne' and 'n\u00e9' differ in accents alone"),
+        (["$1.50", "$3"], "has amounts such as '.3'"),
         (["3-Apr", "9-12"], "'3-Apr' looks as if Excel had made a date of it .1 row."),
         (["None", "for", "None"], "^the label 'None' is a class like any other .2 rows."),
         (
@@ -221,6 +225,16 @@ def test_classes_that_are_probably_something_else_are_said(tmp_path):
 def test_classes_that_are_not_one_name_each_are_said(tmp_path, labels, note):
     found = notes(load(tmp_path, train=labels))
     assert any(re.search(note, each) for each in found) if note else not found
+
+
+def test_classes_that_begin_with_another_number_are_refused(tmp_path):
+    with pytest.raises(command.UserError, match="numbers the classes from 0 to 2, but train from 1 to 3; write"):
+        load(tmp_path, train="1,2,3", validation="0,1,2,2")
+    with pytest.raises(command.UserError, match="numbers the classes from 1 to 2, but train from 0 to 1; write"):
+        load(tmp_path, train=[0, 1], test=[1, 2])
+    for validation in ("1,2,4,1", "1,2,4,1.5,1", "1,2,a", "2,3,4,5,3,2"):
+        assert "train does not have" in notes(load(tmp_path, train="1,2,3", validation=validation))[0]
+    assert not notes(load(tmp_path, train="1,2,3", validation="2,3"))
 
 
 def test_a_misspelling_is_one_letter_away_from_a_frequent_name():
