@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from bert_tpu.core import numerals
-from bert_tpu.tasks import squad_file, squad_windows
+from bert_tpu.tasks import squad_file, squad_metrics, squad_windows, text_notes
+
+SOME = 0.01  # share of questions up to which a note is no warning
 
 
 def notes(
@@ -30,10 +32,14 @@ def notes(
     placed = np.array([any(start != squad_file.NOWHERE for _, start in question.answers) for question in questions])
     has_span = windows.rows.labels[:, 1] > 0  # [CLS] is at 0
     yield (
-        f"{split}: {len(questions):,} questions, {np.count_nonzero(~answered):,} of them unanswerable, about "
-        f"{len(file.paragraphs):,} contexts; {len(windows.questions):,} windows, {has_span.sum():,} of them "
-        "with the answer"
+        f"{split}: {numerals.count(len(questions), 'question')}, {np.count_nonzero(~answered):,} of them unanswerable, "
+        f"about {numerals.count(len(file.paragraphs), 'context')}; {numerals.count(len(windows.questions), 'window')}, "
+        f"{has_span.sum():,} of them with the answer"
     )
+    contexts = [paragraph.context for paragraph in file.paragraphs]
+    yield from text_notes.notes(split, "context", range(1, len(contexts) + 1), contexts)
+    yield from text_notes.notes(split, "question", range(1, len(questions) + 1), [each.text for each in questions])
+    yield from _longer(split, file, windows, np.flatnonzero(has_span))
     if file.placeholders:
         yield f"{split}: {numerals.count(file.placeholders, 'answer')} without text left out"
     if file.misplaced:
@@ -58,3 +64,26 @@ def notes(
     if windows.cut_questions:
         number = numerals.count(windows.cut_questions, "question")
         yield f"{split}: {number} cut to max_query_length {max_query_length} tokens"
+
+
+def _longer(split: str, file: squad_file.File, windows: squad_windows.Windows, rows: np.ndarray) -> Iterator[str]:
+    """Yields a sentence about answers that end within a token, so that no text of whole tokens equals them.
+
+    rows: int64 [N], windows with an answer
+    """
+    asked = [(paragraph.context, question) for paragraph in file.paragraphs for question in paragraph.questions]
+    spans = windows.rows.labels[rows]
+    starts, stops = windows.characters(rows, spans[:, 0], spans[:, 1])
+    longer: dict[str, str] = {}
+    for number, start, stop in zip(windows.questions[rows].tolist(), starts.tolist(), stops.tolist(), strict=True):
+        context, question = asked[number]
+        answers = [text for text, _ in question.answers]
+        text = context[start:stop]
+        if text not in answers and not squad_metrics.exact(text, answers):
+            longer.setdefault(question.id, f"{answers[0]!r} in {text!r}")
+    if longer:
+        warning = "warning: " if len(longer) > SOME * len(asked) else ""
+        yield (
+            f"{warning}{split}: {numerals.count(len(longer), 'answer')} within a token, such as "
+            f"{next(iter(longer.values()))}, so that no prediction is right"
+        )

@@ -122,6 +122,22 @@ def test_notes_count_what_was_read_and_what_is_lost(tmp_path):
     assert "train: 2 answers of over 3 tokens (max_answer_length), too many to predict" in notes
 
 
+def test_answers_that_no_tokens_spell_and_odd_texts_are_counted(tmp_path):
+    place = CONTEXT.index("low ")
+    part = squad_files.question("q-part", "What?", [("lo", place)])
+    whole = squad_files.question("q-article", "What?", [("low:", CONTEXT.index("low:"))])
+    either = squad_files.question("q-either", "What?", [("lo", place), ("low", place)])
+    found = [note for note in load(tmp_path, [part, whole, either]).notes if "token, such" in note]
+    sentence = "1 answer within a token, such as 'lo' in 'low', so that no prediction is right"
+    assert found == [f"warning: train: {sentence}", f"warning: validation: {sentence}"]
+    path = squad_files.write(tmp_path / "x", ("<p>un low</p>", [squad_files.question("q", "nan", [("low", 6)])]))
+    notes = squad.load(train=path, validation=path, version="1.1", **SETTINGS).notes
+    assert [note.partition(" (")[0] for note in notes if "which" in note][:2] == [
+        "train: 1 text with HTML, which the model reads as words",
+        "warning: train: 1 text of nothing but None, NaN or the like, which the model reads as words",
+    ]
+
+
 def test_perfect_logits_score_100_with_unanswerable_questions(tmp_path):
     task = load(tmp_path, [*QUESTIONS, UNANSWERED], version="2.0")
     scores = task.score("validation", perfect(task))
