@@ -29,6 +29,14 @@ FOREIGN = {  # file -> what it is, and the remedy
     ),
     "*.gguf": ("a file of llama.cpp", "give the model that it was converted from"),
     "*.onnx": ("an ONNX graph", "give the model that it was exported from"),
+    "model_state.pdparams": ("weights for PaddlePaddle", "give the same model's files for PyTorch"),
+    "model_optim_rng.pt": ("a checkpoint of Megatron-LM, which computes layers in another order", "give a BERT"),
+    "global_step*": (
+        "a checkpoint of DeepSpeed in parts", f"join them by its zero_to_fp32.py and name the result {PICKLE}"
+    ),
+    "pytorch_model_fsdp*": (
+        "a checkpoint of FSDP in parts", "join them by accelerate merge-weights and give what it writes"
+    ),
     "rust_model.ot": ("weights for rust-bert", "give the model that it was converted from"),
     "model-*-of-*.safetensors": ("a model in several files without their index", f"fetch {SAFETENSORS}.index.json too"),
     "pytorch_model-*-of-*.bin": ("a model in several files without their index", f"fetch {PICKLE}.index.json too"),
@@ -38,7 +46,13 @@ FOREIGN = {  # file -> what it is, and the remedy
     "*.ckpt": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
     "*.pth": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
 }  # fmt: skip
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module")  # keys under which training programs save the tensors
+WRAPPERS = (
+    "state",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+)  # keys under which training programs save the tensors
 EXACT = ("float16", "bfloat16", "float32")
 
 

@@ -39,6 +39,7 @@ PYTHON_DICT = re.compile(r"\{\s*'[^'\n]*'\s*:")
 PROLOG = re.compile(r"(\s+|<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>)*", re.DOTALL | re.IGNORECASE)
 ROOT = re.compile(r"<([A-Za-z][\w:.-]*)(?=[\s/>])")
 HTML = ("html", "head", "body")
+OTHER_DOC = re.compile(r"<doc\b[^<>]*>\s*<(?!/?doc\b|a href)\w")  # WikiExtractor begins an article with its title
 CLOSING = re.compile(r"</[A-Za-z][\w:.-]*\s*>")
 CHARS_PER_TAG = 1000  # of XML, at most; a text may begin with a tag
 ENCODED = (  # in ASCII: some characters in the form, its name, and advice
@@ -136,6 +137,10 @@ def _refuse_literals(text: str, path: str) -> None:
     cased = sum(line.lower() != line.upper() for line in lines)  # of a script that has spaces between words
     if len(lines) >= WORDS and words >= WORD_SHARE * len(lines) and 2 * cased > len(lines):
         raise command.UserError(f"{path} has a word in each line: write a paragraph in a line, or {TEXT}")
+    if all(line.startswith("__label__") for line in lines):
+        raise command.UserError(
+            f"{path} has fastText's labels: take them out by sed -E 's/(__label__[^ ]+ ?)+//' OLD > NEW, or {TEXT}"
+        )
     if all(map(BYTES.fullmatch, lines)):
         raise command.UserError(f"{path} has Python's notation of bytes: write the text that they decode to, or {TEXT}")
     if any("\\" in line for line in lines) and all(JSON_STRING.fullmatch(line) for line in lines):
@@ -153,6 +158,7 @@ def _markup(text: str, path: str) -> str:
     root = ROOT.match(text, len(before))
     name = root[1] if root else ""
     if name == "doc" and text.startswith("<doc "):
+        _refuse_other_doc(text, path)
         return "wiki"
     if name in ("mediawiki", "page"):
         return "mediawiki"
@@ -167,6 +173,18 @@ def _markup(text: str, path: str) -> str:
         kind = "HTML" if is_html else f"XML or HTML with the element <{name}>" if name else "XML"
         raise command.UserError(f"{path} is {kind}, and not a MediaWiki dump: extract its text, or {TEXT}")
     return ""
+
+
+def _refuse_other_doc(text: str, path: str) -> None:
+    """Raises UserError for a file that begins with <doc> and is not WikiExtractor's."""
+    lines = [line for line in text.split("\n") if line and not line.startswith("<")]
+    if len(lines) >= ROWS and sum("\t" in line for line in lines) > len(lines) / 2:
+        raise command.UserError(f"{path} has a tagged word in each line: write its words as running text, or {TEXT}")
+    if OTHER_DOC.match(text):
+        raise command.UserError(
+            f"{path} is XML with elements inside <doc>: extract its text (trafilatura's option "
+            f"--json gives JSON lines), or {TEXT}"
+        )
 
 
 def _is_table(text: str, is_cut: bool) -> bool:

@@ -54,6 +54,10 @@ def records(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[tupl
         except (ValueError, RecursionError) as error:
             size = f"it is cut at {RECORD_BYTES >> 20} MiB: " if len(line) > RECORD_BYTES >> 2 else ""
             fault = f"is not JSON ({size}{error})"
+            if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data" and line[error.pos] == "{":
+                raise command.UserError(
+                    f"{path} line {number} has several JSON objects: write one a line by jq -c . OLD > NEW"
+                ) from None
         else:
             if isinstance(record, dict):
                 yield number, record
@@ -78,7 +82,7 @@ def string(record: dict[str, Any], column: str, path: str, number: int) -> str:
     if isinstance(value, list) and value and (joined := _joined(value)):
         raise command.UserError(
             f"{path} line {number} has a list under {column!r}, not a string; join it by jq -c "
-            f"'{_in_jq(*keys)} |= {joined}' OLD > NEW, or name another key by --column"
+            f"'{_in_jq(*keys)} |= ({joined})' OLD > NEW, or name another key by --column"
         )
     if value is not None and not isinstance(value, str):
         raise command.UserError(
@@ -96,7 +100,7 @@ def _joined(values: list[Any]) -> str:
         return ""
     keys = [key for key, value in values[0].items() if isinstance(value, str)]
     key = next((key for key in LIKELY if key in keys), keys[0] if keys else "")
-    return rf'(map({_in_jq(key)}) | join("\n"))' if key else ""
+    return rf'map({_in_jq(key)}) | join("\n")' if key else ""
 
 
 def _in_jq(*keys: str) -> str:
@@ -109,13 +113,17 @@ def _in_jq(*keys: str) -> str:
 def _advice(record: dict[str, Any]) -> str:
     """The end of an error about an object without the wanted string: the strings and the objects that it has."""
     known = list(itertools.islice(_strings(record, ""), NAMED))
-    lists = [key for key, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    lists = [(key, value) for key, value in record.items() if isinstance(value, list) and value]
+    objects = [(key, _joined(value)) for key, value in lists if isinstance(value[0], dict)]
     advice = [f"name the text's key by --column ({', '.join(known)})"] if known else []
-    advice += [f"write the objects in {key!r} as lines by jq -c '{_in_jq(key)}[]' OLD > NEW" for key in lists[:1]]
-    parts = [key for key, value in record.items() if isinstance(value, list) and _joined(value) and _is_prose(value)]
-    advice += [
-        f"join the strings in {key!r} by jq -c '{{text: {_in_jq(key)} | join(\"\\n\")}}' OLD > NEW" for key in parts[:1]
-    ]
+    for key, joined in objects[:1]:
+        if joined:
+            advice.append(
+                f"join the objects in {key!r} to a text by jq -c '{{text: {_in_jq(key)} | {joined}}}' OLD > NEW"
+            )
+        advice.append(f"write the objects in {key!r} as lines by jq -c '{_in_jq(key)}[]' OLD > NEW")
+    for key, value in [(key, value) for key, value in lists if _is_prose(value)][:1]:
+        advice.append(f"join the strings in {key!r} by jq -c '{{text: {_in_jq(key)} | {_joined(value)}}}' OLD > NEW")
     return f"{'' if known else ' and no other string'}; {', or '.join([*advice, 'correct the line'])}"
 
 

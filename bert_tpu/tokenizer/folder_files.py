@@ -9,6 +9,12 @@ from bert_tpu.core import command, downloads
 from bert_tpu.tokenizer import settings, tokenizer_json, vocab_txt
 
 NEEDED = "a BERT WordPiece tokenizer is needed"
+INSTEAD = {  # files of folders without a tokenizer that is read -> what they are
+    "*vocab*.txt": "which may be renamed to vocab.txt if it has a piece in each line",
+    "merges.txt": "a part of a byte-pair tokenizer, as RoBERTa has",
+    "*.model": "a SentencePiece tokenizer",
+    "vocab.json": "whose pieces can be written to a vocab.txt in the order of their ids if they are WordPiece's",
+}
 
 
 class Files(NamedTuple):
@@ -43,7 +49,7 @@ def read(path: epath.Path) -> Files:
         )
     )  # fmt: skip
     if not whole and not txt.exists():
-        raise command.UserError(f"{path} has no vocab.txt and no tokenizer.json; {NEEDED}")
+        raise command.UserError(f"{path} has no vocab.txt and no tokenizer.json{_instead(path)}; {NEEDED}")
     class_name = settings.tokenizer_class(config, special_map or added, model, path)
     settings.check(config, path / "tokenizer_config.json")
     pieces = vocab_txt.read(txt) if txt.exists() else None
@@ -59,6 +65,14 @@ def read(path: epath.Path) -> Files:
             "set tokenizer_class to PreTrainedTokenizerFast in tokenizer_config.json"
         )
     return files
+
+
+def _instead(path: epath.Path) -> str:
+    """Says which other files of a tokenizer a folder has; "" for none."""
+    for pattern, kind in INSTEAD.items():
+        if found := sorted(each.name for each in path.glob(pattern)):
+            return f", but {found[0]}, {kind}"
+    return ""
 
 
 def _read_json(path: epath.Path) -> dict[str, Any]:

@@ -206,6 +206,8 @@ def test_the_state_in_a_training_programs_file_is_read(saved):
     (saved / "model.safetensors").unlink()
     torch.save({"epoch": 3, "state_dict": state}, saved / "pytorch_model.bin")
     assert_same(hf.load(saved))
+    torch.save({"state": {"model": state, "optimizers": {}}, "rng": []}, saved / "pytorch_model.bin")  # of Composer
+    assert_same(hf.load(saved))
     torch.save({"epoch": 3, "weights": state}, saved / "pytorch_model.bin")
     with pytest.raises(command.UserError, match=r"is not a dictionary of tensors \(epoch, weights\)"):
         hf.load(saved)
@@ -325,6 +327,9 @@ def test_other_numbers_of_segments_are_read_and_exported(tmp_path, monkeypatch, 
         ("model-q4.gguf", b"x", "only model-q4.gguf, a file of llama.cpp"),
         ("model.onnx", b"x", "only model.onnx, an ONNX graph"),
         ("adapter_config.json", b"{}", "a PEFT adapter: merge it"),
+        ("model_state.pdparams", b"x", "weights for PaddlePaddle: give the same model's files for PyTorch"),
+        ("global_step100", b"x", "a checkpoint of DeepSpeed in parts: join them by its zero_to_fp32.py"),
+        ("pytorch_model_fsdp_0", b"x", "a checkpoint of FSDP in parts: join them by accelerate merge-weights"),
         ("best.safetensors", b"x", "only best.safetensors, weights under another name"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
         ("config.json", b"<?xml version='1.0'?>\n<!-- a page -->\n<html>", "config.json is a web page"),

@@ -124,18 +124,28 @@ def test_the_error_about_a_missing_key_names_strings_and_objects(tmp_path):
         ({"n": 1}, "has no 'text' and no other string; correct the line"),
         (
             {"name": "a", "cells": [{"source": "b"}]},
-            "--column (name), or write the objects in 'cells' as lines by jq -c '.cells[]'",
+            "--column (name), or join the objects in 'cells' to a text by jq -c '{text: .cells | map(.source) | "
+            """join("\\n")}' OLD > NEW, or write the objects in 'cells' as lines by jq -c '.cells[]' OLD""",
         ),
     ):
         (tmp_path / "a.jsonl").write_text(json.dumps(record))
         assert message in complaint(tmp_path / "a.jsonl")
 
 
+def test_several_objects_in_a_line_are_named(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}{"text": "b"}\n')
+    assert "line 1 has several JSON objects: write one a line by jq -c . OLD > NEW" in complaint(tmp_path / "a.jsonl")
+
+
 def test_the_error_about_a_list_has_the_command_that_joins_it(tmp_path):
     words = ["The boat sailed to the sea.", "It sank there, and so on."]
     for record, column, message in (
-        ({"text": words}, "text", """under 'text', not a string; join it by jq -c '.text |= join("\\n")' OLD > NEW"""),
-        ({"a": {"b c": words}}, "a.b c", """jq -c '.a.["b c"] |= join("\\n")' OLD"""),
+        (
+            {"text": words},
+            "text",
+            """under 'text', not a string; join it by jq -c '.text |= (join("\\n"))' OLD > NEW""",
+        ),
+        ({"a": {"b c": words}}, "a.b c", """jq -c '.a.["b c"] |= (join("\\n"))' OLD"""),
         ({"text": [{"role": "user", "content": "Hi."}]}, "text", """'.text |= (map(.content) | join("\\n"))' OLD"""),
         ({"text": [1, 2]}, "text", "has a list under 'text', not a string; correct it"),
         ({"tags": ["a", "b"], "source": words}, "text", """jq -c '{text: .source | join("\\n")}' OLD > NEW, or"""),

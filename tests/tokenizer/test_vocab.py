@@ -172,6 +172,18 @@ def edit_json(name, **changes):
     return edit
 
 
+def only(*names):
+    """Returns an edit that puts these files in place of all others."""
+
+    def edit(directory):
+        for path in directory.iterdir():
+            path.unlink()
+        for name in names:
+            (directory / name).write_text("x")
+
+    return edit
+
+
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
@@ -184,6 +196,10 @@ def edit_json(name, **changes):
         (edit_json("tokenizer.json", pre_tokenizer={"type": "Whitespace"}), "splits"),
         (lambda d: (d / "tokenizer.json").write_text("{"), "not JSON"),
         (lambda d: (d / "vocab.txt").write_text("a\n"), "different"),
+        (only("my-vocab.txt"), "but my-vocab.txt, which may be renamed to vocab.txt"),
+        (only("spm.model"), "but spm.model, a SentencePiece tokenizer"),
+        (only("vocab.json"), "but vocab.json, whose pieces can be written to a vocab.txt"),
+        (only("vocab.json", "merges.txt"), "but merges.txt, a part of a byte-pair tokenizer"),
         (lambda d: [p.unlink() for p in d.glob("*o*")], "no vocab.txt"),
     ],
 )
