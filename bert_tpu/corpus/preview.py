@@ -44,13 +44,13 @@ ODD = {  # what is odd -> (fewest documents, share of them from which on it is n
     "unsplit": (FEW, 0.1, "[has|have] a sentence of more than 1,000 characters: look at documents with --sample 20"),
     "html": (FEW_MARKED, 0.2, "[has|have] HTML tags: extract the text first, for example with trafilatura"),
     "escaped": (FEW_MARKED, 0.2, "[has|have] \\n in two characters where lines end: unescape it by json.loads"),
+    "tokenized": (FEW_MARKED, 0.2, "[has|have] marks of a tokenizer (@-@, -LRB-, @@, ▁, ##): take the text before it"),
+    "tagged": (FEW_MARKED, 0.2, "[has|have] tags at the words (The/DT, The_DT, trees): take the words alone"),
     "lost": (FEW_MARKED, 0.2, "[has|have] <unk> in place of words: take the raw form of the data"),
     "forms": (1, 0.1, "[has|have] ligatures such as ﬁ or other special letters, which make other words: "
               "--normal_form NFKC writes them as letters"),
     "spelled": (FEW_MARKED, 0.2, "[has|have] \\u0421 or the like for letters: unescape it by json.loads"),
 }  # fmt: skip
-HTML = re.compile(r"</(?:p|div|span|a|td|li|h[1-6])>|<br ?/?>", re.IGNORECASE)
-ESCAPED = re.compile(r"(?<!\\)\\n(?:\\n|[A-Z])")
 LONG_WORD = re.compile(rf"\S{{{normalization.GOOGLE_RULES.max_chars + 1},}}")  # is [UNK] in any vocabulary
 UNKNOWN = 0.05  # share of [UNK] from which on it is named
 
@@ -135,9 +135,7 @@ def _look(plains: list[str], options: worker.Options, encoder: encoding.Encoder)
         total += bool(found)
         counts["single"] += len(found) == 1
         counts["unsplit"] += "unsplit_documents" in changes
-        counts["lost"] += "<unk>" in plain
-        counts["html"] += bool(HTML.search(plain))
-        counts["escaped"] += bool(ESCAPED.search(plain))
+        counts.update(suspicions.notations(plain))
         counts["forms"] += options.normal_form != "NFKC" and bool(suspicions.FORMS.search(plain))
         counts["spelled"] += bool(language_notes.SPELLED.search(plain))
         texts += [LONG_WORD.sub("", sentence) for sentence in found]

@@ -39,6 +39,7 @@ PYTHON_DICT = re.compile(r"\{\s*'[^'\n]*'\s*:")
 PROLOG = re.compile(r"(\s+|<\?xml.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(\[.*?\])?\s*>)*", re.DOTALL | re.IGNORECASE)
 ROOT = re.compile(r"<([A-Za-z][\w:.-]*)(?=[\s/>])")
 HTML = ("html", "head", "body")
+ONE_LINE_DOC = re.compile(r"<doc\b[^<>\n]*>[^\n]*\S[^\n]*</doc>")
 OTHER_DOC = re.compile(r"<doc\b[^<>]*>\s*<(?!/?doc\b|a href)\w")  # WikiExtractor begins an article with its title
 CLOSING = re.compile(r"</[A-Za-z][\w:.-]*\s*>")
 CHARS_PER_TAG = 1000  # of XML, at most; a text may begin with a tag
@@ -180,6 +181,11 @@ def _refuse_other_doc(text: str, path: str) -> None:
     lines = [line for line in text.split("\n") if line and not line.startswith("<")]
     if len(lines) >= ROWS and sum("\t" in line for line in lines) > len(lines) / 2:
         raise command.UserError(f"{path} has a tagged word in each line: write its words as running text, or {TEXT}")
+    if ONE_LINE_DOC.match(text):
+        raise command.UserError(
+            f"{path} has <doc> and its text in one line: divide them by sed -E "
+            f"'s,<doc [^>]*>|</doc>,\\n&\\n,g' OLD > NEW, or {TEXT}"
+        )
     if OTHER_DOC.match(text):
         raise command.UserError(
             f"{path} is XML with elements inside <doc>: extract its text (trafilatura's option "

@@ -99,7 +99,8 @@ def _joined(values: list[Any]) -> str:
     if not all(isinstance(value, dict) for value in values):
         return ""
     keys = [key for key, value in values[0].items() if isinstance(value, str)]
-    key = next((key for key in LIKELY if key in keys), keys[0] if keys else "")
+    longest = max(keys, key=lambda key: len(values[0][key]), default="")
+    key = next((key for key in LIKELY if key in keys), longest)
     return rf'map({_in_jq(key)}) | join("\n")' if key else ""
 
 

@@ -130,7 +130,7 @@ class _Dump:
                 self.parser.Parse(b"", True)
         except expat.ExpatError as fault:
             place = f"in line {self.lines + fault.lineno}, within <{self.path}>"
-            advice = "fetch it again"
+            advice = "fetch it again, or, if it is a part on purpose, such as enwik9, end it after its last </page>"
             if self.path == "mediawiki":  # after a page
                 place, advice = "without </mediawiki>", "fetch it again, or add that line if these pages are enough"
             raise command.UserError(f"{self.file} is not a whole MediaWiki dump: it ends {place}; {advice}") from None

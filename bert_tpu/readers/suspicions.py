@@ -17,6 +17,24 @@ GARBLED = re.compile(f"(?:Ã|â€)[{LAST}\u0080-\u009f]")
 # Special forms of letters, as programs that read PDFs give them: Latin and Arabic ligatures, letters of mathematics.
 FORMS = re.compile("[\ufb00-\ufb06\ufb50-\ufdcf\ufe70-\ufefc\U0001d400-\U0001d7ff]")
 
+# (notation, form, characters): a document is in the notation if the form is there once in so many characters, or at all
+# for 0.
+NOTATIONS = (
+    ("html", re.compile(r"</(?:p|div|span|a|td|li|h[1-6])>|<br ?/?>", re.IGNORECASE), 0),
+    ("escaped", re.compile(r"(?<!\\)\\n(?:\\n|[A-Z])"), 0),
+    ("lost", re.compile("<unk>"), 0),
+    ("tokenized", re.compile(r"\s@[-,.]@\s|-[LR][RSC]B-"), 0),  # by Moses, and as in the Penn Treebank
+    ("tokenized", re.compile(r"\w@@ |▁\w|(?<=\s)##\w"), 200),  # into pieces of words
+    ("tagged", re.compile(r"(?<!\S)[^\s/_]{1,60}[/_][A-Za-z$]{1,5}[-+*$\dA-Za-z]{0,6}(?!\S)"), 16),  # The/DT boat_NN
+    ("tagged", re.compile(r"\([A-Z$]{1,6}(?:-[A-Z\d]+)* [^\s()]+\)"), 40),  # (DT The) of a tree
+)
+
+
+def notations(text: str) -> set[str]:
+    """The names of the NOTATIONS in which a document is."""
+    found = ((name, len(form.findall(text)), chars) for name, form, chars in NOTATIONS)
+    return {name for name, number, chars in found if number and number * (chars or len(text)) >= len(text)}
+
 
 def count(text: str, counts: Counts) -> None:
     """Adds what a document has of each kind to `counts`. Text without their first characters costs no time."""

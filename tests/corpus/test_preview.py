@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 import textwrap
 
 from helpers import warm_processes
@@ -11,7 +12,7 @@ import pytest
 
 from bert_tpu.core import command
 from bert_tpu.corpus import prepare, preview, sentences, worker, wrapping
-from bert_tpu.readers import sources
+from bert_tpu.readers import sources, suspicions
 from bert_tpu.tokenizer import encoding, vocab
 
 SENTENCES = [sentence for seed in range(40) for sentence in sentences.split(document(seed))]
@@ -125,6 +126,29 @@ def test_letters_that_are_spelled_are_named_and_have_no_language(tmp_path):
     assert [warning.split(": ")[0] for warning in warnings] == [
         "6 of the first 6 documents have \\u0421 or the like for letters"
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda text: text.replace(" ", " @-@ ", 1), "tokenized"),
+        (lambda text: "-LRB- A note. -RRB- " + text, "tokenized"),
+        (lambda text: re.sub(r"(\w{3})(\w+)", r"\1@@ \2", text), "tokenized"),
+        (lambda text: re.sub(r"(\w{3})(\w+)", r"\1 ##\2", text), "tokenized"),
+        (lambda text: "▁" + text.replace(" ", " ▁"), "tokenized"),
+        (lambda text: re.sub(r"(\w+)", r"\1/at", text), "tagged"),
+        (lambda text: re.sub(r"(\w+)", r"\1_NNP", text), "tagged"),
+        (lambda text: "(S " + re.sub(r"(\w+)", r"(NP-SBJ (NN \1))", text) + ")", "tagged"),
+        (lambda text: text + " The tokenizer writes ##ing and hel@@ lo, and/or _x_y." * 2 + " Yes." * 200, ""),
+        (lambda text: text + " See https://a.b/c, TCP/IP, snake_case, 3/4, a/b (IBM Corp) (I am).", ""),
+    ],
+)
+def test_text_made_for_another_program_is_named(tmp_path, change, kind):
+    texts = [change(" ".join(SENTENCES[i : i + 9])) for i in range(0, 90, 9)]
+    assert [suspicions.notations(text) for text in texts] == [{kind} if kind else set()] * len(texts)
+    warnings = " ".join(check(tmp_path, "\n\n".join(texts)))
+    named = [name for name in ("tokenized", "tagged") if preview.ODD[name][-1].split("] ")[1] in warnings]
+    assert named == [kind] * bool(kind)
 
 
 def test_words_that_were_lost_before_are_named(tmp_path):
