@@ -44,7 +44,7 @@ ODD = {  # what is odd -> (fewest documents, share of them from which on it is n
     "unsplit": (FEW, 0.1, "[has|have] a sentence of more than 1,000 characters: look at documents with --sample 20"),
     "html": (FEW_MARKED, 0.2, "[has|have] HTML tags: extract the text first, for example with trafilatura"),
     "escaped": (FEW_MARKED, 0.2, "[has|have] \\n in two characters where lines end: unescape it by json.loads"),
-    "tokenized": (FEW_MARKED, 0.2, "[has|have] marks of a tokenizer (@-@, -LRB-, @@, ▁, ##): take the text before it"),
+    "tokenized": (FEW_MARKED, 0.2, "[has|have] marks of a tokenizer (@-@, -LRB-, @@, ▁, ##): take the raw text"),
     "tagged": (FEW_MARKED, 0.2, "[has|have] tags at the words (The/DT, The_DT, trees): take the words alone"),
     "lost": (FEW_MARKED, 0.2, "[has|have] <unk> in place of words: take the raw form of the data"),
     "forms": (1, 0.1, "[has|have] ligatures such as ﬁ or other special letters, which make other words: "
