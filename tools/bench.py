@@ -26,6 +26,7 @@ with command.imports():
     from tools import _bench_save, _bench_step, collect_docs
 
 PARTS = ("data", "prepare", "step", "tuning", "save")
+VOCAB_SIZE = 8192
 
 
 def data(corpus_dir: str, tokenizer_dir: str) -> _bench_step.Rates:
@@ -59,7 +60,10 @@ def data(corpus_dir: str, tokenizer_dir: str) -> _bench_step.Rates:
 
 
 def preparation(text: str, tokenizer_dir: str, scratch: str) -> _bench_step.Rates:
-    """Tokens/s from text to a finished corpus, start-up included; the peer is tokenizers' encode_batch alone."""
+    """Tokens/s from text to a finished corpus, start-up included; the peer is tokenizers' encode_batch alone.
+
+    Raises UserError if tools.prepare_corpus refuses the text.
+    """
     lines = [line for d in sources.documents(sources.find([text]), sources.Counts()) for line in d.plain().splitlines()]
     tokenizer = vocab.tokenizer(vocab.load(tokenizer_dir))
     program = [sys.executable, "-m", "tools.prepare_corpus", "--input", text, "--tokenizer", tokenizer_dir, "--out"]
@@ -69,7 +73,9 @@ def preparation(text: str, tokenizer_dir: str, scratch: str) -> _bench_step.Rate
         nonlocal turn
         turn += 1
         out = f"{scratch}/corpus-{turn}"
-        subprocess.run([*program, out], check=True, capture_output=True)
+        done = subprocess.run([*program, out], capture_output=True, text=True)
+        if done.returncode:
+            raise command.UserError(f"the text cannot be prepared: {done.stderr.strip().rpartition('error: ')[2]}")
         return sum(info.tokens for split in store.read(out).splits.values() for info in split)
 
     def peer() -> int:
@@ -106,7 +112,7 @@ def main() -> None:
 
 
 def inputs(text: str | None, scratch: str) -> tuple[str, str]:
-    """Returns a text and a tokenizer of 8,192 pieces trained on it. Collects a text in `scratch` if there is none."""
+    """Returns a text and a tokenizer trained on it. Collects a text in `scratch` if there is none."""
     if not text:
         text = f"{scratch}/docs.txt"
         collect_docs.collect("requirements.txt", text)
@@ -117,7 +123,7 @@ def inputs(text: str | None, scratch: str) -> tuple[str, str]:
         for document in sources.documents(files, sources.Counts()):
             yield from document.plain().splitlines()
 
-    vocab.save(wordpiece.train(lines, 8192), tokenizer)
+    vocab.save(wordpiece.train(lines, VOCAB_SIZE), tokenizer)
     return text, tokenizer
 
 

@@ -52,14 +52,17 @@ def files(distribution: importlib.metadata.Distribution) -> list[str]:
 
 def prose(path: str) -> list[str]:
     """Returns the paragraphs of a module's docstrings, or of a manual; each paragraph is one line."""
-    text = pathlib.Path(path).read_text(encoding="utf-8", errors="ignore")
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8", errors="ignore")
+    except FileNotFoundError:
+        return []  # removed after the installation
     docs = [text]
     if path.endswith(".py"):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # other people's escape sequences
                 tree = ast.parse(text)
-        except SyntaxError:
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last three: zero bytes, deep nesting
             return []
         docs = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, DOCUMENTED)]
     blocks = [RULE.sub("", block) for doc in docs for block in re.split(r"\n\s*\n", doc)]
@@ -72,11 +75,48 @@ def is_prose(block: str) -> bool:
     return len(block) >= MIN_PARAGRAPH and letters > 0.85 * len(block) and not re.search(r">>>|```|^\s*[|+]", block)
 
 
+def names(requirements_file: str) -> list[str]:
+    """Returns the names in a file of requirements. Raises UserError for a line that is none; pip's options are."""
+    packages = []
+    for number, line in enumerate(_lines(requirements_file), 1):
+        words = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not words or words.startswith("-"):
+            continue
+        try:
+            packages.append(requirements.Requirement(words).name)
+        except requirements.InvalidRequirement as error:
+            reason = str(error).splitlines()[0]
+            raise command.UserError(
+                f"{requirements_file}, line {number}: {words[:80]!r} is not a requirement ({reason}); correct the line"
+            ) from None
+    return packages
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except ValueError:
+        raise command.UserError(f"{path} is not UTF-8 text: give a file of requirements") from None
+
+
 def collect(requirements_file: str, out: str) -> tuple[int, int]:
-    """Writes the text of all packages that `requirements_file` needs to `out`; returns (characters, files read)."""
-    lines = pathlib.Path(requirements_file).read_text().splitlines()
-    names = [requirements.Requirement(line).name for line in lines if line.strip() and line[0] not in "#-"]
-    paths = [path for distribution in closure(names) for path in files(distribution)]
+    """Writes the text of all packages that `requirements_file` needs to `out`; returns (characters, files read).
+
+    Prints the packages that are not installed. Raises UserError if the others have no text.
+    """
+    named = {name.lower().replace("_", "-") for name in names(requirements_file)}
+    distributions = closure(named)
+    if absent := sorted(name for name in named if not _is_installed(name)):
+        print(f"not installed, so left out: {', '.join(absent)}")
+    paths = [path for distribution in distributions for path in files(distribution)]
     size = 0
     seen: set[str] = set()
     with concurrent.futures.ProcessPoolExecutor() as pool, storage.atomic_file(out) as file:
@@ -88,6 +128,11 @@ def collect(requirements_file: str, out: str) -> tuple[int, int]:
                 text = "\n".join(new) + "\n\n"
                 file.write(text.encode())
                 size += len(text)
+        if not size:
+            raise command.UserError(
+                f"{requirements_file} names no installed package with documentation: install its packages, or name "
+                "others"
+            )
     return size, len(paths)
 
 

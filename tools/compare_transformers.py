@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
 SAVED = "transformers.json"
+CONFIG = {"reader": str, "init_from": str, "seeds": [int], "data": {"task": str, "dir": str}}
 
 
 def main() -> None:
@@ -50,25 +51,46 @@ def main() -> None:
 
 def _lines(directory: pathlib.Path) -> Iterator[str]:
     """Yields the table's rows for a workdir. Raises UserError if it is not a finished fine-tuning of GLUE."""
-    config, path = workdir.read_config(directory), directory / "scores.json"
-    if config.get("reader") != "glue" or not path.exists():
+    config, ours = workdir.read_config(directory), scores_file.read(directory).get("seeds")
+    if config.get("reader") != "glue" or not ours:
         raise command.UserError(f"{directory} is not a finished fine-tuning of GLUE: finish it, or give another")
+    misfit = json_files.misfit(config, CONFIG)
+    if misfit or set(ours) != set(map(str, config["seeds"])):
+        raise command.UserError(
+            f"{directory}/config.json is damaged or belongs to other scores ({misfit or 'seeds'}): restore it"
+        )
     if not hf.is_directory_of(config["init_from"]):
         raise command.UserError(
             f"{directory} started from {config['init_from']}, which is not a Hugging Face directory: export it"
         )
-    ours = scores_file.read(directory)["seeds"]
     theirs = json_files.read_if_any(directory / SAVED, {str: scores_file.BY_METRIC})
-    if len(theirs) < len(ours):
-        setup = finetuning.load(_without_facts(config))
+    if ours.keys() - theirs.keys():
+        setup = _load(config, directory)
         for place, seed in enumerate(config["seeds"]):
             if str(seed) not in theirs:
                 theirs[str(seed)] = _train(setup, place, f"{directory.name}, seed {seed}")
                 storage.write_text(directory / SAVED, json.dumps(theirs, indent=1) + "\n")
-    for split, scores in next(iter(theirs.values())).items():
+    splits = theirs[next(iter(ours))]
+    names = _names(splits)
+    if not all(_names(theirs[seed]) == names <= _names(ours[seed]) for seed in ours):
+        raise command.UserError(f"{directory}/{SAVED} has other scores than scores.json: delete it to train again")
+    for split, scores in splits.items():
         for name in scores:
             a, b = ([scores_of[seed][split][name] for seed in ours] for scores_of in (ours, theirs))
             yield f"| {directory.name} | {split} | {name} | {_cells(a, b)} |"
+
+
+def _names(by_split: dict[str, dict[str, float]]) -> set[tuple[str, str]]:
+    """Returns (split, metric) of each score."""
+    return {(split, name) for split, scores in by_split.items() for name in scores}
+
+
+def _load(config: dict[str, Any], directory: pathlib.Path) -> finetuning.Setup:
+    """Loads a fine-tuning again. Raises UserError if a key of its config is missing or of another type."""
+    try:
+        return finetuning.load(_without_facts(config))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise command.UserError(f"{directory}/config.json is damaged ({error!r:.200}): restore it") from None
 
 
 def _without_facts(config: dict[str, Any]) -> ml_collections.ConfigDict:

@@ -10,9 +10,13 @@ from typing import Any
 from bert_tpu.core import command
 
 with command.imports():
-    from bert_tpu.core import jsonl
+    from bert_tpu.core import json_files, jsonl
     from bert_tpu.corpus import store
     from bert_tpu.monitoring import health
+
+REASON_CHARS = 300  # of an error of transformers
+# Of a line with kind "eval". An objective without NSP has no nsp_accuracy.
+EVALUATION = {"kind": str, "seq_len": int, "step": int, "mlm_loss": float, "mlm_accuracy": float}
 
 # Two from documentation, two from prose.
 SENTENCES = (
@@ -24,20 +28,31 @@ SENTENCES = (
 
 
 def evaluations(workdir: str) -> dict[int, dict[str, Any]]:
-    """Returns the last evaluation line of each length in metrics.jsonl."""
+    """Returns the last evaluation line of each length in metrics.jsonl. Leaves out lines without a loss."""
     metrics = jsonl.read(pathlib.Path(workdir) / "metrics.jsonl")
-    return {line["seq_len"]: line for line in metrics if line["kind"] == "eval"}
+    return {
+        line["seq_len"]: line
+        for line in metrics
+        if line.get("kind") == "eval" and not json_files.misfit(line, EVALUATION)
+    }
 
 
 def fill(directory: str, sentences: Iterable[str], top_k: int = 5) -> Iterator[tuple[str, str]]:
-    """Yields (sentence, its `top_k` guesses with probabilities) from transformers' pipeline on PyTorch."""
+    """Yields (sentence, its `top_k` guesses with probabilities) from transformers' pipeline on PyTorch.
+
+    Raises UserError if transformers cannot read the directory.
+    """
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    pipeline = transformers.pipeline("fill-mask", directory, top_k=top_k, device="cpu")
-    for sentence in sentences:
-        yield sentence, ", ".join(f"{guess['token_str']} {guess['score']:.2f}" for guess in pipeline(sentence))
+    try:
+        pipeline = transformers.pipeline("fill-mask", directory, top_k=top_k, device="cpu")
+        for sentence in sentences:
+            yield sentence, ", ".join(f"{guess['token_str']} {guess['score']:.2f}" for guess in pipeline(sentence))
+    except Exception as error:  # damaged files make it fail in many ways
+        reason = " ".join(str(error).split())[:REASON_CHARS] or type(error).__name__
+        raise command.UserError(f"transformers does not read {directory} ({reason}): export it again") from None
 
 
 def main() -> None:
@@ -57,7 +72,8 @@ def main() -> None:
         print(f"held-out text at {seq_len} tokens, step {line['step']:,}")
         print(f"  MLM loss      {line['mlm_loss']:.3f} nats, {line['mlm_accuracy']:.1%} of the masked pieces right")
         constant = f"; always the commoner label {commoner[seq_len]:.1%}" if seq_len in commoner else ""
-        print(f"  NSP accuracy  {line['nsp_accuracy']:.1%}{constant}")
+        if isinstance(line.get("nsp_accuracy"), (int, float)):
+            print(f"  NSP accuracy  {line['nsp_accuracy']:.1%}{constant}")
     print(f"\nfill-mask, {args.model} in PyTorch")
     rows = list(fill(args.model, SENTENCES))
     width = max(len(sentence) for sentence, _ in rows)

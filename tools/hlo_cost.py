@@ -25,7 +25,7 @@ def main() -> None:
         try:
             program = cost.program_cost(path.read_text())
         except ValueError as error:
-            raise command.UserError(f"{path}: {error}") from error
+            raise command.UserError(f"{path}: {error}; give the optimized HLO text of a compiled program") from error
         print(f"{path}: {program.cycles / 1e6:.3f} M cycles executed, {program.text_cycles / 1e6:.3f} M in the text")
         for body, times in program.loops:
             print(f"  loop {body} x {times}")

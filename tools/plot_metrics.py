@@ -9,7 +9,7 @@ from typing import Any
 from bert_tpu.core import command
 
 with command.imports():
-    from bert_tpu.core import jsonl
+    from bert_tpu.core import json_files, jsonl
     from bert_tpu.corpus import store
     from bert_tpu.training import workdir
 
@@ -21,9 +21,9 @@ def read(directory: str) -> Curves:
     """Reads the lines of metrics.jsonl. Raises UserError if there are none, or if they are not a pretraining's."""
     path = pathlib.Path(directory) / "metrics.jsonl"
     curves: Curves = {}
-    needed = {"step", "kind", "seq_len", *(name for name, _ in PANELS)}
+    needed = {"step": int, "kind": str, "seq_len": int} | {name: float for name, _ in PANELS}
     for number, line in enumerate(jsonl.read(path), 1):
-        if not needed <= line.keys():
+        if json_files.misfit(line, needed):
             raise command.UserError(
                 f"{path}, line {number:,}, is not a pretraining's: use python -m tools.report for another run"
             )

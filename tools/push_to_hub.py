@@ -16,6 +16,9 @@ with command.imports():
     from huggingface_hub import errors, utils
     import safetensors
 
+    from bert_tpu.core import json_files
+    from bert_tpu.readers import hub_requests
+
 NEEDED = ("config.json", "model.safetensors", "README.md", "tokenizer.json")
 
 
@@ -36,16 +39,27 @@ def main() -> None:
             f"{numerals.count(len(paths), 'file')}, {total / 1e6:.2f} MB, would go to {args.repo}; --push uploads them"
         )
         return
-    token = os.environ.get("HF_TOKEN")
+    token = hub_requests.token()
     if not token:
         raise command.UserError("HF_TOKEN is not set: set it to a token that may write")
-    hub = huggingface_hub.HfApi(token=token)
+    print(f"{upload(args.model, args.repo, token, private=not args.public)}: {numerals.count(len(paths), 'file')}")
+
+
+def upload(directory: str, repo: str, token: str, *, private: bool) -> str:
+    """Uploads a directory and returns the URL of the commit. Raises UserError if the Hub refuses it or is not reached.
+
+    private: whether a new repository is private
+    """
+    hub = huggingface_hub.HfApi(token=token, endpoint=os.environ.get("HF_ENDPOINT"))
     try:
-        hub.create_repo(args.repo, private=not args.public, exist_ok=True)
-        commit = hub.upload_folder(repo_id=args.repo, folder_path=args.model)
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise command.UserError(f"the Hub refused the upload: {' '.join(str(error).split())[:300]}") from error
-    print(f"{commit.commit_url}: {numerals.count(len(paths), 'file')}")
+        hub.create_repo(repo, private=private, exist_ok=True)
+        return str(hub.upload_folder(repo_id=repo, folder_path=directory).commit_url)
+    # The library raises KeyError and others if a proxy answers for the Hub, and RuntimeError if a large file fails.
+    except (errors.HTTPError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
+        raise command.UserError(
+            f"the Hub refused the upload or was not reached ({reason}); fix that and run the same command again"
+        ) from error
 
 
 def check(directory: Path, repo: str) -> list[Path]:
@@ -60,6 +74,8 @@ def check(directory: Path, repo: str) -> list[Path]:
             pass
     except safetensors.SafetensorError as error:
         raise command.UserError(f"{directory}/model.safetensors is not sound ({error}): export it again") from None
+    for name in ("config.json", "tokenizer.json"):
+        json_files.read(directory / name, remedy="export the model again")
     try:
         utils.validate_repo_id(repo)
     except errors.HFValidationError as error:

@@ -59,8 +59,17 @@ class Cost(NamedTuple):
 
 
 def program_cost(text: str) -> Cost:
-    """The cost of a program, from its optimized HLO text. Raises ValueError if the trips of a loop are unknown."""
-    module = hlo.parse(text)
+    """The cost of a program, from its optimized HLO text.
+
+    Raises ValueError if the trips of a loop are unknown, and for a text that is cut or is not HLO.
+    """
+    try:
+        return _cost(hlo.parse(text), text)
+    except (LookupError, RecursionError, StopIteration) as error:
+        raise ValueError(f"the text is damaged: {error!r:.80} is named and not there") from None
+
+
+def _cost(module: hlo.Module, text: str) -> Cost:
     cycles, names, loops, collectives = 0, collections.Counter[str](), [], []
     uncosted: dict[str, Uncosted] = {}
     for instruction, computation, runs in _executed(module, module.entry, 1):

@@ -35,7 +35,10 @@ class Module(NamedTuple):
 
 
 def parse(text: str) -> Module:
-    """Parses the text of a program, as `compiled.as_text()` returns it. Raises ValueError for another text."""
+    """Parses the text of a program, as `compiled.as_text()` returns it.
+
+    Raises ValueError for another text, and for one that was cut or names computations or values that it does not have.
+    """
     computations: dict[str, Computation] = {}
     computation: Computation | None = None
     entry = None
@@ -46,19 +49,30 @@ def parse(text: str) -> Module:
         elif line.startswith("}"):
             computation = None
         elif computation is not None and (name := re.match(r"\s+(ROOT )?%?([\w.\-]+) = ", line)):
+            if name[2] in computation:
+                raise ValueError(f"there are two values {name[2]}")
             computation[name[2]] = _instruction(name[2], line[name.end() :], bool(name[1]))
+        elif computation is not None and line.strip():
+            raise ValueError(f"a line of a computation is not an instruction: {line.strip()[:80]}")
     if entry is None:
-        raise ValueError("the text has no ENTRY: give the HLO text of a compiled program")
-    header = text[: text.index("\n")]
+        raise ValueError("the text has no ENTRY")
+    if computation is not None:
+        raise ValueError("the text ends within a computation")
+    for name, instructions in computations.items():
+        if sum(instruction.is_root for instruction in instructions.values()) != 1:
+            raise ValueError(f"the computation {name} does not have one result")
+    header = text.partition("\n")[0]
     return Module(
         computations, entry, math.prod(map(int, re.findall(r"(?:num_partitions|replica_count)=(\d+)", header)))
     )
 
 
 def _instruction(name: str, text: str, is_root: bool) -> Instruction:
-    end = _closing(text) if text.startswith("(") else text.index(" ")
+    end = _closing(text) if text.startswith("(") else text.find(" ")
     shape, text = text[:end], text[end:].lstrip()
-    opcode = text[: text.index("(")]
+    opcode = text.partition("(")[0]
+    if end < 0 or opcode == text:
+        raise ValueError(f"the value {name} has no operation")
     end = len(opcode) + _closing(text[len(opcode) :])
     arguments = text[len(opcode) + 1 : end - 1]
     operands = (arguments,) if opcode == "constant" else tuple(re.findall(r"%([\w.\-]+)", arguments))

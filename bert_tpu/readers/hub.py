@@ -151,7 +151,10 @@ def _commit(repository: Repository) -> str:
 
     files = hub_requests.files()
     api = huggingface_hub.HfApi(endpoint=files.endpoint, token=files.token)
-    return str(api.dataset_info(repository.name, revision=repository.revision).sha)
+    commit = api.dataset_info(repository.name, revision=repository.revision).sha
+    if not isinstance(commit, str):
+        raise ConnectionError("the answer names no commit")
+    return commit
 
 
 def _glob(path: str) -> dict[str, dict[str, Any]]:

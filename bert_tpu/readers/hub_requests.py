@@ -27,10 +27,15 @@ def files() -> "HfFileSystem":
     import huggingface_hub
 
     # With token=None the library would use a token that it has stored on this machine.
-    token = os.environ.get("HF_TOKEN", "").strip()
-    if not (token.isascii() and token.isprintable()):
+    return huggingface_hub.HfFileSystem(token=token() or False, endpoint=os.environ.get("HF_ENDPOINT"))
+
+
+def token() -> str:
+    """The token in the environment variable HF_TOKEN; "" if there is none. Raises UserError if it cannot be one."""
+    text = os.environ.get("HF_TOKEN", "").strip()
+    if not (text.isascii() and text.isprintable() and " " not in text):
         raise command.UserError("HF_TOKEN has characters that no token has; set it again")
-    return huggingface_hub.HfFileSystem(token=token or False, endpoint=os.environ.get("HF_ENDPOINT"))
+    return text
 
 
 def ask(name: str, request: Callable[[], Result], waits_s: Sequence[float] = WAITS_S) -> Result:
@@ -57,6 +62,8 @@ def ask(name: str, request: Callable[[], Result], waits_s: Sequence[float] = WAI
             if advice := _advice(cause):
                 raise command.UserError(f"{name}: {advice}") from None
             reason = _reason(cause)
+        except (TypeError, LookupError, AttributeError):  # from the library, which takes any JSON for an answer
+            reason = "another server answers in its place"
     raise command.UserError(f"{name}: the Hub does not answer ({reason}); run the same command again later to continue")
 
 

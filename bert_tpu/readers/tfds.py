@@ -5,7 +5,9 @@ feature `text`, the split `train`, and the folder in the environment variable TF
 """
 
 from collections.abc import Iterator
+import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 import urllib.parse
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
 
 PREFIX = "tfds:"
+REASON_CHARS = 200  # of an error of the library
 
 
 class Query(NamedTuple):
@@ -35,15 +38,19 @@ def find(name: str) -> tuple[str, int]:
 
 
 def texts(name: str) -> Iterator[bytes]:
-    """The feature of every example of the split, in the order of its files. Reads it as a stream."""
+    """The feature of every example of the split, in the order of its files. Reads it as a stream.
+
+    Raises UserError if a file is damaged, or if the split has another number of examples than its metadata says.
+    """
     import tensorflow_datasets as tfds
 
     builder, query = _open(name)
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     decoders = tfds.decode.PartialDecoding({query.feature: True})
-    data = builder.as_dataset(split=query.split, shuffle_files=False, read_config=config, decoders=decoders)
-    for example in tfds.as_numpy(data):
-        yield example[query.feature]
+    with _refusing_damage(name):
+        data = builder.as_dataset(split=query.split, shuffle_files=False, read_config=config, decoders=decoders)
+        for example in tfds.as_numpy(data):
+            yield example[query.feature]
 
 
 def is_prepared(name: str) -> bool:
@@ -58,7 +65,8 @@ def is_prepared(name: str) -> bool:
 def tables(name: str, features: tuple[str, ...]) -> dict[str, dict[str, list[Any]]]:
     """{split: {feature: values}}, rows in the order of the files. Text is a str, a class is its name.
 
-    A row without a class (-1 in TensorFlow Datasets) has None. Raises UserError if a feature is missing.
+    A row without a class (-1 in TensorFlow Datasets) has None. Raises UserError if a feature is missing or a file is
+    damaged.
     """
     builder, query = _find(name)
     import tensorflow_datasets as tfds
@@ -70,15 +78,49 @@ def tables(name: str, features: tuple[str, ...]) -> dict[str, dict[str, list[Any
     config = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
     decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True))
     columns: dict[str, dict[str, list[Any]]] = {}
-    for split in builder.info.splits:
-        data = builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=decoders)
-        columns[split] = {feature: [] for feature in features}
-        for batch in data.ragged_batch(1000):
-            for feature in features:
-                ragged = hasattr(batch[feature], "to_list")
-                values = batch[feature].to_list() if ragged else batch[feature].numpy().tolist()
-                columns[split][feature] += [_plain(value, builder.info.features[feature]) for value in values]
+    with _refusing_damage(name):
+        for feature in features:
+            _check_class_names(builder, feature)
+        for split in builder.info.splits:
+            data = builder.as_dataset(split=split, shuffle_files=False, read_config=config, decoders=decoders)
+            columns[split] = {feature: [] for feature in features}
+            for batch in data.ragged_batch(1000):
+                for feature in features:
+                    ragged = hasattr(batch[feature], "to_list")
+                    values = batch[feature].to_list() if ragged else batch[feature].numpy().tolist()
+                    columns[split][feature] += [_plain(value, builder.info.features[feature]) for value in values]
     return columns
+
+
+def _check_class_names(builder: "DatasetBuilder", feature: str) -> None:
+    """Raises ValueError if the file of a feature's class names has other names than the library has read.
+
+    The library takes numbers as names if it cannot use the file.
+    """
+    kind = builder.info.features[feature]
+    if not hasattr(kind, "get_names_filepath"):
+        return
+    path = kind.get_names_filepath(builder.data_dir, feature)
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()] if path.exists() else kind.names
+    if names != kind.names or len(names) != kind.num_classes:
+        raise ValueError(f"{path} has {len(names)} names for {kind.num_classes} classes")
+
+
+@contextlib.contextmanager
+def _refusing_damage(name: str) -> Iterator[None]:
+    """Raises UserError for any error of the library, which fails in many ways on a damaged file."""
+    try:
+        yield
+    except command.UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:  # which a command reports in its own sentence
+            raise
+        words = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error).partition("\n")[0]) or type(error).__name__
+        reason = " ".join(words.split())[:REASON_CHARS]
+        raise command.UserError(
+            f"{name} is damaged or incomplete ({reason}): prepare it again by `tfds build`"
+        ) from None
 
 
 def _plain(value: Any, feature: Any) -> Any:
@@ -122,12 +164,14 @@ def _find(name: str) -> tuple["DatasetBuilder", Query]:
             f"{name} needs tensorflow_datasets: python -m pip install tensorflow-datasets"
         ) from None
     advice = "check the name and TFDS_DATA_DIR, or prepare it by `tfds build`"
-    try:
-        # Read here, because the library reads the variable only when it is imported.
-        directory = query.data_dir or os.environ.get("TFDS_DATA_DIR")
-        builder = tfds.builder(plain, data_dir=directory, try_gcs=False)
-    except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError):
-        raise command.UserError(f"there is no data set {name}; {advice}") from None
-    if not builder.info.splits:
+    # Read here, because the library reads the variable only when it is imported.
+    directory = query.data_dir or os.environ.get("TFDS_DATA_DIR")
+    with _refusing_damage(name):
+        try:
+            builder = tfds.builder(plain, data_dir=directory, try_gcs=False)
+            splits = builder.info.splits
+        except (tfds.core.registered.DatasetNotFoundError, AssertionError):
+            raise command.UserError(f"there is no data set {name}; {advice}") from None
+    if not splits:
         raise command.UserError(f"{name} is not on this machine; {advice}")
     return builder, query

@@ -6,10 +6,14 @@ Exits with 1 if an input ended in a traceback, hung, or was accepted and not rep
 """
 
 import argparse
+import logging
 import secrets
 import sys
 
-from fuzz import target, targets
+from bert_tpu.core import command
+
+command.quiet_tensorflow()  # which the targets import
+from fuzz import target, targets  # noqa: E402
 
 COLUMNS = ("accepted", "refused", "traceback", "hang", "not reproduced")
 
@@ -22,6 +26,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="names of targets")
     parser.add_argument("--refusals", type=int, default=0, metavar="N", help="print the N commonest refusals of each")
     args = parser.parse_args()
+    logging.disable()  # of the libraries, which warn of damaged inputs
     chosen = [each for each in targets.all_targets() if not args.only or each.name in args.only]
     shares = sum(each.share for each in chosen)
     print(

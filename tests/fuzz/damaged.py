@@ -1,5 +1,7 @@
 """Strategies that damage bytes: as a broken copy, a wrong tool or an editor does."""
 
+import json
+
 from hypothesis import strategies as st
 
 ODD = (
@@ -30,3 +32,31 @@ def edits(draw, contents):
             case "odd":
                 raw[place:place] = draw(st.sampled_from(ODD))
     return bytes(raw)
+
+
+VALUES = st.sampled_from(
+    ("null", "true", "0", "-1", "1099511627776", "1.5", "NaN", "Infinity", '""', '"x"', "[]", "[1]", "{}", '{"a": 1}')
+)
+
+
+@st.composite
+def json_edits(draw, contents):
+    """Draws JSON, one of `contents` in bytes, in which up to two values are replaced or removed."""
+    content = json.loads(draw(contents))
+    for _ in range(draw(st.integers(0, 2))):
+        places = list(_places(content))
+        if not places:
+            break
+        parent, key = draw(st.sampled_from(places))
+        if draw(st.integers(0, 3)):
+            parent[key] = json.loads(draw(VALUES))
+        else:
+            del parent[key]
+    return json.dumps(content).encode()
+
+
+def _places(content):
+    """Yields (list or dictionary, key) of each value inside a JSON value."""
+    for key in list(content) if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else ():
+        yield content, key
+        yield from _places(content[key])

@@ -3,15 +3,19 @@
 from fuzz import (
     target,
     targets_benchmarks,
+    targets_commands,
     targets_models,
+    targets_remote,
     targets_runs,
     targets_tables,
     targets_text,
+    targets_tools,
     targets_transformers,
 )
 
 FILES = (
-    targets_text, targets_tables, targets_benchmarks, targets_runs, targets_models, targets_transformers,
+    targets_text, targets_remote, targets_tables, targets_benchmarks, targets_runs, targets_models,
+    targets_transformers, targets_tools, targets_commands,
 )  # fmt: skip
 
 

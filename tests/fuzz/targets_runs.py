@@ -1,21 +1,15 @@
-"""Config keys, arguments of commands, files of a run and models from elsewhere."""
+"""Config keys, and files of a run."""
 
 import contextlib
 import functools
-import importlib
-import io
 import json
-import os
 import pathlib
-import pkgutil
-import re
-import sys
 import tempfile
 
 from hypothesis import strategies as st
 import ml_collections
 
-from bert_tpu.core import command, config, json_files, jsonl
+from bert_tpu.core import config, json_files, jsonl
 from bert_tpu.monitoring import health, hours, scores_file, versions
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import workdir
@@ -114,109 +108,6 @@ def _check_tuning(drawn):
     _load(drawn)
 
 
-def _commands():
-    """Names of the modules that are commands, without those that measure for minutes or use a network."""
-    slow = {"bench", "bench_tpu", "push_to_hub", "hlo_cost", "compare_transformers", "demo_report", "collect_docs"}
-    names = [module.name for module in pkgutil.iter_modules(tools.__path__) if module.name[0] != "_"]
-    return [
-        *(f"tools.{name}" for name in names if name not in slow),
-        "bert_tpu.pretrain.__main__",
-        "bert_tpu.finetune.__main__",
-    ]
-
-
-@functools.cache
-def _options(name):
-    """(options that a command's --help lists, those of them that it needs)."""
-    output, _ = _run(name, ["--help"], "")
-    options = set(re.findall(r"--[a-z_]+", output)) - {"--help"}
-    usage = re.sub(r"\[[^]]*\]", "", output.partition("\n\n")[0])
-    return sorted(options), sorted(options & set(re.findall(r"--[a-z_]+", usage)))
-
-
-ARGUMENTS = (
-    "nowhere", "text.txt", "binary.bin", "empty", "emptyfolder", "vocabulary", "model", ".", "..", "", "-", "-1", "0",
-    "1", "2.5",
-    "nan", "1e9", "é🙂", "*", "**", "[", "~nobody", "a=b", "=", "x" * 300, "tfds:", "tfds:nothing", "hf://",
-    "hf://datasets/a/b",
-    "configs/demo.py", "configs/ner.py", "configs/nowhere.py", "gs:/x", "file\n2", "v5e:4x4", "v9:1", "text", "auto",
-    "NFC", "medium",
-)  # fmt: skip
-
-
-# Values that many commands accept for an option.
-USUAL = {
-    "--input": ("text.txt", "*.txt", "binary.bin"), "--tokenizer": ("vocabulary", "vocabulary/vocab.txt", "model"),
-    "--model": ("model", "vocabulary"), "--out": ("out", "deep/out.png", "text.txt", "emptyfolder"),
-    "--vocab_size": ("160", "9"),
-    "--workdir": ("run", "model", "emptyfolder"), "--config": ("configs/demo.py", "configs/pairs.py",
-    "configs/bert.py:micro"),
-    "--text": ("[MASK] sat", "the cat", ""), "--topology": ("v5e:4x4", "v9:1"), "--data": ("nowhere", "text.txt"),
-}  # fmt: skip
-
-
-@st.composite
-def _command_lines(draw):
-    name = draw(st.sampled_from(_commands()))
-    options, needed = _options(name)
-    words = []
-    for option in needed if draw(st.integers(0, 9)) else ():
-        words += [option, draw(st.sampled_from(USUAL.get(option, ARGUMENTS)))]
-    for option in draw(st.lists(st.sampled_from(options or ["--help"]), max_size=2, unique=True)):
-        values = st.sampled_from(USUAL.get(option, ARGUMENTS))
-        words += [option, *draw(st.lists(values, min_size=0, max_size=1))]
-    if draw(st.integers(0, 4)) == 0:
-        words.insert(
-            draw(st.integers(0, len(words))), draw(st.sampled_from((*ARGUMENTS, "--", "--nothing", "--config.x=1")))
-        )
-    return name, words
-
-
-def _check_command(drawn):
-    """A command ends well, or with one line that says what is wrong, in a folder with a few files."""
-    name, words = drawn
-    with tempfile.TemporaryDirectory() as folder:
-        _fill(pathlib.Path(folder))
-        output, code = _run(name, words, folder)
-    if isinstance(code, str):
-        if "\n" in code.strip() or not code.startswith("error: "):
-            raise RuntimeError(f"not one sentence: {code}")
-        raise command.UserError(code)
-    assert code in (None, 0), f"exit code {code}: {output}"
-
-
-def _fill(folder):
-    """Makes the files and folders that ARGUMENTS names."""
-    from helpers import small_bert
-
-    from bert_tpu.tokenizer import vocab
-
-    (folder / "text.txt").write_text("The cat sat. It ran.\nThe dog is red.\n\n" * 5)
-    (folder / "binary.bin").write_bytes(bytes(range(256)) * 4)
-    (folder / "empty").touch()
-    (folder / "emptyfolder").mkdir()
-    vocab.save(small_bert.VOCAB, folder / "vocabulary")
-    (folder / "model").symlink_to(small_bert.saved_once(), target_is_directory=True)
-    (folder / "configs").symlink_to(ROOT / "configs", target_is_directory=True)
-
-
-def _run(name, words, folder):
-    """(output, exit code or message) of a command, run in this process in `folder`."""
-    module = importlib.import_module(name)
-    output, before = io.StringIO(), (sys.argv, os.getcwd())
-    os.chdir(folder or before[1])
-    sys.argv = [name, *words]
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            command.run(module.main)
-        return output.getvalue(), 0
-    except SystemExit as end:
-        return output.getvalue(), end.code
-    finally:
-        sys.argv = before[0]
-        os.chdir(before[1])
-
-
 RECORDS = {
     "hours.json": ({"starts": 1, "lost_steps": 0, "seconds": {"step": 2.5}, "unsaved": {"step": 3,
     "seconds": {"step": 1.0}}}, hours.read),
@@ -257,5 +148,4 @@ def targets():
         Target("files of a run", _records(), _check_record),
         Target("keys of pretraining", _changes(CONFIGS), _check_config, 1.5),
         Target("keys of fine-tuning", _changes(TUNINGS), _check_tuning, 0.5),
-        Target("command lines", _command_lines(), _check_command, 0.7),
     ]

@@ -127,7 +127,8 @@ def _check_damaged(drawn):
         text.encode()  # half of a surrogate pair would be refused by any tokenizer
 
 
-def _whole_files():
+def whole_files():
+    """Strategy of the bytes of a sound file of any format."""
     written = st.builds(
         lambda documents, write: write(documents), DOCUMENTS, st.sampled_from([*WRITERS.values(), _as_dump])
     )
@@ -141,5 +142,5 @@ def targets():
     written = st.tuples(DOCUMENTS, st.sampled_from(list(WRITERS)), st.sampled_from(list(PACKERS)), suffix)
     return [
         Target("text, written", written, _check_written, 2),
-        Target("text, damaged", st.tuples(damaged.edits(_whole_files()), suffix, formats), _check_damaged, 3),
+        Target("text, damaged", st.tuples(damaged.edits(whole_files()), suffix, formats), _check_damaged, 3),
     ]

@@ -1,10 +1,11 @@
-"""A server that plays the Hugging Face Hub: data sets with commits, private or gated, and faults on demand.
+"""A server that plays the Hugging Face Hub: data sets with commits, private or gated, uploads, and faults on demand.
 
 The real client of huggingface_hub talks to it, because HF_ENDPOINT names it. Content comes from another address, as the
 Hub's does: 127.0.0.1 redirects to localhost, which must not receive the token.
 https://huggingface.co/docs/hub/api
 """
 
+import base64
 import collections
 import hashlib
 import http.server
@@ -30,8 +31,10 @@ class Hub(http.server.ThreadingHTTPServer):
         self.token = None  # which everybody needs, if it is set
         self.is_gated = False
         self.delay_s = 0.0  # before content
-        self.faults = collections.deque()  # what happens to the next requests of content: a status, "cut" or "short"
-        self.listing_faults = collections.deque()  # the same for the next other requests
+        # What happens to the next requests of content: a status, a body in place of the answer, "cut" or "short".
+        self.faults = collections.deque()
+        self.listing_faults = collections.deque()  # a status or a body, for the next other requests
+        self.uploads = {}  # OWNER/NAME of a model -> {path: bytes}
         self.sent = collections.Counter()  # bytes of content by path
         self.requests = []  # (path, Authorization or None)
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
@@ -82,6 +85,36 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _fail(self, fault):
+        if isinstance(fault, bytes):
+            return self._answer(200, fault)
+        return self._answer(fault, Retry_After="0")
+
+    def do_POST(self):
+        """Creates a model's repository, and takes its files as one commit of lines of JSON."""
+        hub = self.server
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        path = urllib.parse.unquote(self.path)
+        hub.requests.append((path, self.headers.get("Authorization")))
+        if hub.listing_faults:
+            return self._fail(hub.listing_faults.popleft())
+        address = f"http://127.0.0.1:{hub.server_port}"
+        if path == "/api/validate-yaml":
+            return self._answer(200, {"warnings": [], "errors": []})
+        if path == "/api/repos/create":
+            wanted = json.loads(body)
+            repository = f"{wanted['organization']}/{wanted['name']}"
+            hub.uploads[repository] = {}
+            return self._answer(200, {"url": f"{address}/{repository}"})
+        repository, _, action = path.removeprefix("/api/models/").removesuffix("/main").rpartition("/")
+        if action == "preupload":
+            modes = {"uploadMode": "regular", "shouldIgnore": False}
+            return self._answer(200, {"files": [{"path": f["path"]} | modes for f in json.loads(body)["files"]]})
+        for line in map(json.loads, body.splitlines()):
+            if line["key"] == "file":
+                hub.uploads[repository][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        return self._answer(200, {"commitUrl": f"{address}/{repository}/commit/c0ffee", "commitOid": "c0ffee"})
+
     def do_GET(self):
         hub = self.server
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
@@ -92,7 +125,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         is_content = not path.startswith("/api/")
         faults = hub.faults if is_content else hub.listing_faults
         if faults and not isinstance(faults[0], str):
-            return self._answer(faults.popleft(), Retry_After="0")
+            return self._fail(faults.popleft())
         if hub.token and (given := self.headers.get("Authorization")) != f"Bearer {hub.token}":
             reason = {"X_Error_Message": "Invalid credentials in Authorization header"}
             return self._answer(401, **reason if given else {"X_Error_Code": "RepoNotFound"})

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from bert_tpu.planning import hlo
+from bert_tpu.planning import cost, hlo
 
 LOOP = """HloModule m, is_scheduled=true, num_partitions=4
 
@@ -99,6 +99,35 @@ def test_bytes_of_any_shape(arrays, comments):
 @pytest.mark.parametrize(
     "text", ["", "hello", "HloModule m\n\n%f (x: f32[]) -> f32[] {\n  %x = f32[] parameter(0)\n}\n"]
 )
-def test_other_texts_are_refused(text):
+def test_texts_without_an_entry_are_refused(text):
     with pytest.raises(ValueError, match="no ENTRY"):
         hlo.parse(text)
+
+
+WHOLE = LOOP.format(first=0, step=1, last=7, direction="LT", known="")
+
+
+def test_a_text_that_was_cut_anywhere_is_refused():
+    """A part of a program would seem to need fewer cycles."""
+    for size in range(len(WHOLE.rstrip())):
+        with pytest.raises(ValueError):  # noqa: PT011  # in many words
+            cost.program_cost(WHOLE[:size])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("body=%body", "body=%nobody", "named and not there"),
+        ("  ROOT %go", "  %go", "does not have one result"),
+        ("%by = s32[]", "%i = s32[]", "two values i"),
+        ("  %x = ", "  %x ", "not an instruction: %x"),
+        ("add(%i, %by)", "add", "next has no operation"),
+        ("condition=%condition, ", "", "named and not there"),
+    ],
+)
+def test_a_damaged_text_is_refused(before, after, words):
+    text = WHOLE.replace("calls=%f", "calls=%condition")
+    assert cost.program_cost(text).cycles == 700
+    damaged = text.replace(before, after)
+    with pytest.raises(ValueError, match=words):
+        cost.program_cost(damaged)

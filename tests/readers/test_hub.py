@@ -221,3 +221,13 @@ def test_the_address_of_a_page_is_refused_with_the_path(page, path):
 def test_a_gated_data_set_names_the_consent(server):
     server.is_gated = True
     assert "accept its terms; accept them on its page" in complaint(f"{HERE}/data/*.parquet")
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b"null", b"<html>", b'{"id": "owner/name"}', b'{"id": 1, "sha": 2}']
+)
+def test_an_answer_of_another_server_is_not_taken_for_the_hubs(server, body):
+    server.listing_faults.extend([body] * 3)
+    assert "the Hub does not answer" in complaint(f"{HERE}/data/*.parquet")
+    server.listing_faults.append(body)
+    assert len(sources.find([f"{HERE}/data/*.parquet"])) == 1

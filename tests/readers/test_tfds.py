@@ -1,11 +1,13 @@
 """TensorFlow data sets give their texts in order, or an error says what is wrong with the name."""
 
+import shutil
+
 from helpers.text_sources import DOCUMENTS, read
 import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.readers import sources
+from bert_tpu.readers import sources, tfds
 
 
 def test_a_data_set_gives_its_texts_in_order(tmp_path, monkeypatch):
@@ -72,3 +74,66 @@ def test_a_query_selects_feature_and_split(tmp_path, monkeypatch):
     ):
         with pytest.raises(command.UserError, match=complaint):
             sources.find([words])
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """The folder of a data set with texts and classes."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    folder = tmp_path_factory.mktemp("tfds")
+
+    class Classes(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            kinds = {"text": tfds.features.Text(), "label": tfds.features.ClassLabel(names=["no", "yes"])}
+            features = tfds.features.FeaturesDict(kinds)
+            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+        def _split_generators(self, dl_manager):
+            return {"train": enumerate({"text": text, "label": 1} for text in DOCUMENTS)}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    tfds.core.registered._DATASET_REGISTRY.pop("classes")  # as for a user, who has the files alone
+    Classes(data_dir=folder).download_and_prepare(file_format="tfrecord")
+    return folder
+
+
+DATA = "classes-train.tfrecord-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (DATA, lambda raw: raw[:-5]),
+        (DATA, lambda raw: b""),
+        (DATA, lambda raw: raw[:30] + b"\0" + raw[31:]),
+        (DATA, None),
+        ("dataset_info.json", lambda raw: raw[:-5]),
+        ("dataset_info.json", lambda raw: b"null"),
+        ("dataset_info.json", lambda raw: raw.replace(b'"splits"', b'"split"')),
+        ("dataset_info.json", None),
+        ("features.json", lambda raw: raw[:-5]),
+        ("features.json", lambda raw: b"null"),
+        # In these two rows would get classes 0 and 1 without a word.
+        ("label.labels.txt", lambda raw: b"no\n"),
+        ("label.labels.txt", lambda raw: raw + b"maybe\n"),
+    ],
+)
+def test_a_damaged_data_set_is_refused_in_a_sentence(prepared, tmp_path, name, damage):
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    path, query = tmp_path / "classes/1.0.0" / name, f"tfds:classes?data_dir={tmp_path}"
+    assert tfds.tables(query, ("text", "label"))["train"] == {
+        "text": DOCUMENTS, "label": ["yes"] * len(DOCUMENTS)
+    }  # fmt: skip
+    if damage:
+        path.write_bytes(damage(path.read_bytes()))
+    else:
+        path.unlink()
+    with pytest.raises(command.UserError, match=r"prepare it again by `tfds build`|is not on this machine"):
+        tfds.tables(query, ("text", "label"))
+    if name != "label.labels.txt":
+        with pytest.raises(command.UserError, match="`tfds build`"):
+            read(query)

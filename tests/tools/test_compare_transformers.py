@@ -116,3 +116,26 @@ def test_an_unfinished_fine_tuning_is_refused(done, tmp_path):
     (directory / "scores.json").unlink()
     with pytest.raises(command.UserError, match="finish it"):
         list(compare_transformers._lines(directory))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "complaint"),
+    [
+        ("config.json", {"seeds": [1, 2]}, r"belongs to other scores \(seeds\)"),
+        ("config.json", {"init_from": None}, r"is damaged or belongs to other scores \(init_from\)"),
+        ("config.json", {"optim": 3}, "config.json is damaged"),
+        ("config.json", {"batch_size": "x"}, "config.json is damaged"),
+        (compare_transformers.SAVED, {"2": {"validation": {"f1": 1.0}}}, "has other scores than scores.json"),
+        (compare_transformers.SAVED, {"2": {}}, "has other scores than scores.json"),
+        ("scores.json", {"seeds": {}}, "finish it"),
+    ],
+)
+def test_a_damaged_file_of_a_workdir_is_named(done, tmp_path, monkeypatch, file, change, complaint):
+    directory = shutil.copytree(done, tmp_path / "stsb")
+    saved = {"2": {"validation": {"pearson": 0.5}}}
+    monkeypatch.setattr(compare_transformers, "_train", lambda *_: saved["2"])
+    (directory / compare_transformers.SAVED).write_text(json.dumps(saved))
+    content = json.loads((directory / file).read_text())
+    (directory / file).write_text(json.dumps(content | change))
+    with pytest.raises(command.UserError, match=complaint):
+        list(compare_transformers._lines(directory))
