@@ -58,9 +58,9 @@ def parse(text: str) -> Module:
         raise ValueError("the text has no ENTRY")
     if computation is not None:
         raise ValueError("the text ends within a computation")
-    for name, instructions in computations.items():
+    for label, instructions in computations.items():
         if sum(instruction.is_root for instruction in instructions.values()) != 1:
-            raise ValueError(f"the computation {name} does not have one result")
+            raise ValueError(f"the computation {label} does not have one result")
     header = text.partition("\n")[0]
     return Module(
         computations, entry, math.prod(map(int, re.findall(r"(?:num_partitions|replica_count)=(\d+)", header)))
