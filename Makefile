@@ -3,7 +3,7 @@
 #                             validation.jsonl, BIAS=dir audits with the benchmarks' files in it
 # make corpus SOURCE='glob' TOKENIZER=dir OUT=dir   prepares, verifies and describes a corpus; ARGS for more options
 # make test                   the whole suite
-# make fuzz [N=10000]         random inputs for readers, config keys and commands; many minutes
+# make fuzz [N=10000]         random inputs for readers, config keys and commands; six minutes
 # make bench [TEXT='glob']    speeds of data, preparation and step next to their peers
 # make bench-tpu              compiler cycles of the step on absent TPUs next to Hugging Face's; many minutes
 # make lint                   ruff, mypy, shellcheck

@@ -127,6 +127,9 @@ def _frame(processor: Any, path: epath.Path) -> tuple[tuple[str, int], tuple[str
 
 
 def _words(template: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
-    """(kind, name, type) of each part of a template."""
-    parts = [next(iter(part.items())) for part in template]
-    return [(kind, value["id"], value["type_id"]) for kind, value in parts]
+    """(kind, name, type) of each part of a template. Raises ValueError for a part without one kind."""
+    words = []
+    for part in template:
+        ((kind, value),) = part.items()
+        words.append((kind, value["id"], value["type_id"]))
+    return words

@@ -145,6 +145,8 @@ CONTRADICTIONS = [
     ({"tokenizer.json": full(), "tokenizer_config.json": FAST | {"do_lower_case": True}}, "do_lower_case=True;"),
     ({"tokenizer.json": full(post_processor=None), "tokenizer_config.json": FAST}, "does not frame texts"),
     ({"tokenizer.json": full(post_processor={"type": "RobertaProcessing"}), "tokenizer_config.json": CASED}, "frame"),
+    ({"tokenizer.json": full(post_processor={"type": "TemplateProcessing", "single": [{}], "pair": []}),
+      "tokenizer_config.json": CASED}, "frame"),
     ({"tokenizer.json": full(), "tokenizer_config.json": {**FAST, "cls_token": "a"}}, "frames"),
     ({"tokenizer.json": full(extra=1), "tokenizer_config.json": CASED}, "unknown key 'extra'"),
     ({"tokenizer.json": full(), "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend"}}, "pad_token"),
