@@ -31,11 +31,12 @@ SCORES = {"validation": {"accuracy": 0.5}}
 
 def fill(folder):
     """Copies the files to `folder`."""
-    shutil.copytree(_world(), folder, symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(make(), folder, symlinks=True, dirs_exist_ok=True)
 
 
 @functools.cache
-def _world():
+def make():
+    """Makes the folder and returns its path. It lives as long as this process."""
     folder = tempfile.TemporaryDirectory(prefix="bert_tpu-fuzz-")
     atexit.register(folder.cleanup)
     path = pathlib.Path(folder.name)
@@ -121,8 +122,8 @@ def _make_tuning(path):
 def files(*folders):
     """{path: bytes} of the files in these folders of the world."""
     return {
-        path.relative_to(_world()).as_posix(): path.read_bytes()
+        path.relative_to(make()).as_posix(): path.read_bytes()
         for folder in folders
-        for path in sorted((_world() / folder).rglob("*"))
+        for path in sorted((make() / folder).rglob("*"))
         if path.is_file()
     }

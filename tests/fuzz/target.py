@@ -23,6 +23,7 @@ class Target(NamedTuple):
     inputs: SearchStrategy
     check: Callable[[Any], None]  # an AssertionError says that it accepted the input and did not reproduce it
     share: float = 1.0  # of the inputs, before the shares are scaled to a sum of 1
+    prepare: Callable[[], Any] = dict  # what `inputs` needs and takes seconds or random numbers; called once
 
 
 class Hang(BaseException):
@@ -66,6 +67,7 @@ class Outcome:
 def run(target: Target, inputs: int, seed: int) -> Outcome:
     """Gives `inputs` random inputs to a target. Failures are counted, not raised."""
     outcome = Outcome()
+    target.prepare()
 
     @hypothesis.seed(seed)
     @hypothesis.settings(

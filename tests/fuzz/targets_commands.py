@@ -195,4 +195,4 @@ class InThisProcess(contextlib.nullcontext):
 
 def targets():
     """The targets of this file."""
-    return [Target("command lines", _command_lines(), _check_command, 0.7)]
+    return [Target("command lines", _command_lines(), _check_command, 0.7, command_world.make)]

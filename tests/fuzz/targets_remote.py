@@ -141,6 +141,6 @@ def _check_repository(drawn):
 def targets():
     """The targets of this file."""
     return [
-        Target("TensorFlow data sets", _data_sets(), _check_data_set, 0.3),
+        Target("TensorFlow data sets", _data_sets(), _check_data_set, 0.3, _prepared),
         Target("files on the Hub", _repositories(), _check_repository, 0.3),
     ]

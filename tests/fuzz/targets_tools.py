@@ -299,6 +299,6 @@ def targets():
         Target("programs, damaged", damaged.edits(st.just(PROGRAM)), _check_damaged_program, 0.5),
         Target("uploads", upload, _check_upload, 0.4),
         Target("comparisons", _one_damaged(_tuned), _check_comparison, 0.3),
-        Target("demos", _one_damaged(_demo), _check_demo, 0.15),
+        Target("demos", _one_damaged(_demo), _check_demo, 0.15, _demo),
         Target("requirements", requirements | damaged.edits(requirements), _check_requirements, 0.2),
     ]
