@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import os
 import platform
 import statistics
 import subprocess
@@ -18,15 +19,15 @@ if sys.argv[1] == "keep":
 import jax, jax.numpy as jnp
 
 @jax.jit
-def step(x):  # its temporary: 128 MB
+def step(x):  # its temporary: 64 MB
     y = jnp.exp(x[:, None] * jnp.arange(64))
     return y @ y[:8].T
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-counts, x = [], jnp.zeros(2**19)
-for _ in range(16):
+counts, x = [], jnp.zeros(2**18)
+for _ in range(12):
     before = faults()
     step(x).block_until_ready()
     counts.append(faults() - before)
@@ -36,10 +37,13 @@ print(json.dumps(counts))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it tunes only glibc")
 def test_a_step_uses_the_memory_that_the_last_one_freed():
+    env = os.environ | {"XLA_FLAGS": ""}  # the tests' own are quick to compile, and slow at 2**24 exponentials
+
     def faults(word):
-        done = subprocess.run([sys.executable, "-c", PROGRAM, word], check=True, capture_output=True, text=True)
+        command = [sys.executable, "-c", PROGRAM, word]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
         return json.loads(done.stdout)
 
     kept, returned = faults("keep"), faults("no")
     # The median, because a small block now and then splits the freed memory, even where it is kept.
-    assert statistics.median(kept) < 2**27 / mmap.PAGESIZE / 10 < min(returned)
+    assert statistics.median(kept) < 2**26 / mmap.PAGESIZE / 10 < min(returned)
