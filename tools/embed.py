@@ -49,7 +49,7 @@ def main() -> None:
             "here and special pieces to transformers, whose vectors differ",
             file=sys.stderr,
         )
-    cut = f", {counts.cut:,} cut to {positions:,} tokens" if counts.cut else ""
+    cut = f", {counts.cut:,} of them cut to {positions:,} tokens" if counts.cut else ""
     print(f"{args.out}: {numerals.count(counts.lines, 'line')}{cut}")
 
 

@@ -39,3 +39,13 @@ def check(path: str | os.PathLike) -> None:
     with epath.Path(path).open("rb") as file:
         if kind := mistake(file.read(HEAD)):
             raise command.UserError(f"{path} is {kind}")
+
+
+def exists(path: str | os.PathLike) -> bool:
+    """True if there is a file. Raises UserError for a link without its file: one that was left out is not meant."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise command.UserError(
+            f"{path} is a link to a file that does not exist, as after an unfinished download or in a copy of links; "
+            "fetch the files again, for example by hf download NAME --local-dir DIR"
+        )
+    return epath.Path(path).exists()

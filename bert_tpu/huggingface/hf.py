@@ -11,7 +11,7 @@ from etils import epath
 import jax
 import safetensors.numpy
 
-from bert_tpu.core import command
+from bert_tpu.core import command, downloads
 from bert_tpu.huggingface import (
     architectures,
     config_json,
@@ -171,7 +171,9 @@ def _check_folder(directory: epath.Path) -> None:
     is_sentence_transformers = (directory / sentence_transformers.MODULES).exists()
     config = _config_path(directory)
     # The config.json of an old sentence-transformers model has its version alone.
-    if config.exists() and not (is_sentence_transformers and below and not config_json.is_hugging_faces(config)):
+    if downloads.exists(config) and not (
+        is_sentence_transformers and below and not config_json.is_hugging_faces(config)
+    ):
         return
     if is_sentence_transformers:
         where = below or "the directory with the encoder's config.json"

@@ -22,7 +22,7 @@ def lowering(directory: Path | str, lower: bool) -> str:
     lower: whether the tokenizer lower-cases text
     """
     path = epath.Path(directory) / SETTINGS
-    if lower or not path.exists() or _read(path, dict).get("do_lower_case") is not True:
+    if lower or not downloads.exists(path) or _read(path, dict).get("do_lower_case") is not True:
         return ""
     return (
         f"{directory} as sentence-transformers uses it lower-cases texts ({SETTINGS}), which is not done here: "

@@ -102,6 +102,10 @@ def from_hf(
     names = _names(expected)
     missing, unexpected = names - ours.keys(), ours.keys() - names
     if missing:
+        if any(".base_layer." in name or ".lora_" in name for name in unexpected):
+            raise command.UserError(
+                f"{source} has LoRA's tensors ({_listed(unexpected)}): merge them by merge_and_unload"
+            )
         instead = f" and has {_listed(unexpected)} instead" if unexpected else ""
         raise command.UserError(f"{source} lacks {_listed(missing)}{instead}: fetch or export it again")
     if unexpected:
@@ -112,8 +116,14 @@ def from_hf(
     def take(path: KeyPath, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         array, shape = ours[_name(path)], leaf.shape[::-1] if _is_kernel(path) else leaf.shape
         if array.shape != shape:
+            is_nsp = _name(path).startswith("cls.seq_relationship.")  # of StructBERT: config.json says nothing about it
             raise command.UserError(
-                f"{source}: {_name(path)} is {array.shape}, but config.json asks for {shape}; fix one of them"
+                f"{source}: {_name(path)} is {array.shape}, but "
+                + (
+                    f"next sentence prediction needs {shape}; save the encoder alone"
+                    if is_nsp
+                    else f"config.json asks for {shape}; fix one of them"
+                )
             )
         array = weights.as_float32(_name(path), array, source)
         return np.ascontiguousarray(array.T if _is_kernel(path) else array)

@@ -40,6 +40,13 @@ FOREIGN = {  # file -> what it is, and the remedy
     "rust_model.ot": ("weights for rust-bert", "give the model that it was converted from"),
     "model-*-of-*.safetensors": ("a model in several files without their index", f"fetch {SAFETENSORS}.index.json too"),
     "pytorch_model-*-of-*.bin": ("a model in several files without their index", f"fetch {PICKLE}.index.json too"),
+    "*.incomplete": ("an unfinished download", "fetch it again"),
+    "*.part": ("an unfinished download", "fetch it again"),
+    "*.h5": ("weights for Keras", "give the same model's files for PyTorch"),
+    "saved_model.pb": ("a SavedModel of TensorFlow", "give the same model's files for PyTorch, or its checkpoint"),
+    "openvino_model*": ("a graph for OpenVINO", "give the model that it was exported from"),
+    "onnx/*.onnx": ("an ONNX graph", "give the model that it was exported from"),
+    "*.npz": ("arrays of NumPy", f"write them to {SAFETENSORS} by safetensors.numpy.save_file"),
     "*.safetensors": ("weights under another name", f"rename the file to {SAFETENSORS} if it is the whole model"),
     "*.bin": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
     "*.pt": ("weights under another name", f"rename the file to {PICKLE} if it is the whole model"),
@@ -65,7 +72,7 @@ def read(directory: epath.Path) -> dict[str, np.ndarray]:
 def find(directory: epath.Path) -> epath.Path:
     """Returns the file of READ that `directory` has. Raises UserError, with what it has instead."""
     for name in READ:
-        if (directory / name).exists():
+        if downloads.exists(directory / name):
             downloads.check(directory / name)
             return directory / name
     for pattern, (kind, remedy) in FOREIGN.items():
@@ -128,7 +135,11 @@ def _read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
         if storage.is_bucket(path):
             return safetensors.numpy.load(path.read_bytes())
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, KeyError, TypeError) as error:  # the last two: a type that NumPy lacks
+    except (safetensors.SafetensorError, KeyError, TypeError, AttributeError) as error:  # the last: types NumPy lacks
+        if isinstance(error, AttributeError):
+            raise command.UserError(
+                f"{path} has a type that is not read ({_reason(error)}): give the model in float32"
+            ) from None
         raise command.UserError(f"{path} is damaged ({_reason(error)}): fetch or export it again") from None
 
 

@@ -48,11 +48,11 @@ def read(path: epath.Path) -> Files:
             "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json", "config.json",
         )
     )  # fmt: skip
-    if not whole and not txt.exists():
+    if not whole and not downloads.exists(txt):
         raise command.UserError(f"{path} has no vocab.txt and no tokenizer.json{_instead(path)}; {NEEDED}")
     class_name = settings.tokenizer_class(config, special_map or added, model, path)
     settings.check(config, path / "tokenizer_config.json")
-    pieces = vocab_txt.read(txt) if txt.exists() else None
+    pieces = vocab_txt.read(txt) if downloads.exists(txt) else None
     content = tokenizer_json.parse(whole, full) if whole else None
     if content and pieces is not None and pieces != content.pieces:
         raise command.UserError(f"{txt} and {full} have different pieces; delete the wrong one")
@@ -76,7 +76,7 @@ def _instead(path: epath.Path) -> str:
 
 
 def _read_json(path: epath.Path) -> dict[str, Any]:
-    if not path.exists():
+    if not downloads.exists(path):
         return {}
     raw = path.read_bytes()
     if kind := downloads.mistake(raw):

@@ -12,12 +12,15 @@ NEEDED = "a BERT WordPiece tokenizer is needed"
 
 def read(path: epath.Path) -> tuple[str, ...]:
     """The pieces of the file at `path`. Raises UserError if there is none, or if it is not different lines of UTF-8."""
+    downloads.exists(path)  # refuses a link without its file
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
         raise command.UserError(
             f"tokenizer {path} does not exist; give a folder or a vocab.txt, which you downloaded or trained"
         ) from None
+    if not raw:
+        raise command.UserError(f"{path} is empty; fetch it again")
     if kind := downloads.mistake(raw):
         raise command.UserError(f"{path} is {kind}")
     if raw.startswith(b"\xef\xbb\xbf"):

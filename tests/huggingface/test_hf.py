@@ -221,7 +221,7 @@ WORD = "bert.embeddings.word_embeddings.weight"
         (lambda d: os.truncate(d / "model.safetensors", 100_000), "model.safetensors is damaged"),
         (lambda d: os.truncate(d / "model.safetensors", 0), "model.safetensors is damaged"),
         (lambda d: (d / "tokenizer.json").unlink() or (d / "vocab.txt").unlink(), "no vocab.txt"),
-        (lambda d: vocab.save(small_bert.OTHER_VOCAB, d), "pieces, but the model has rows for"),
+        (lambda d: vocab.save(small_bert.OTHER_VOCAB, d), "tokens, the last is 'new', but the model has rows for"),
     ],
 )
 def test_a_directory_without_a_bert_is_refused_in_a_sentence(saved, spoil, complaint):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 import transformers
 
@@ -237,6 +238,14 @@ def roberta(tensors):
             lambda t: {n.replace("query", "q"): x for n, x in t.items()},
             r"lacks bert.*query.* and has .*q.* instead",
         ),
+        (
+            lambda t: {n.replace("query", "query.base_layer"): x for n, x in t.items()},
+            r"has LoRA's tensors \(.*\): merge them by merge_and_unload",
+        ),
+        (
+            lambda t: {n: np.concatenate([x, x[:1]]) if "seq_rel" in n else x for n, x in t.items()},
+            r"but next sentence prediction needs .*; save the encoder alone",
+        ),
         (lambda t: t | {POSITION: t[POSITION].astype(np.int8)}, "stored as int8, as quantized weights are"),
         (lambda t: t | {POSITION: np.full_like(t[POSITION], np.nan)}, "values that are not finite"),
         (lambda t: t | {POSITION: t[POSITION] + np.float64(1e-12)}, "needs float64"),
@@ -330,6 +339,8 @@ def test_other_numbers_of_segments_are_read_and_exported(tmp_path, monkeypatch, 
         ("model_state.pdparams", b"x", "weights for PaddlePaddle: give the same model's files for PyTorch"),
         ("global_step100", b"x", "a checkpoint of DeepSpeed in parts: join them by its zero_to_fp32.py"),
         ("pytorch_model_fsdp_0", b"x", "a checkpoint of FSDP in parts: join them by accelerate merge-weights"),
+        ("openvino_model.bin", b"x", "a graph for OpenVINO: give the model that it was exported from"),
+        ("model.safetensors.incomplete", b"x", "an unfinished download: fetch it again"),
         ("best.safetensors", b"x", "only best.safetensors, weights under another name"),
         ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
         ("config.json", b"<?xml version='1.0'?>\n<!-- a page -->\n<html>", "config.json is a web page"),
@@ -345,6 +356,24 @@ def test_other_files_are_refused_by_name(saved, read, file, content, complaint):
     (saved / file).write_bytes(content)
     with pytest.raises(command.UserError, match=complaint):
         read(saved)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
+)
+@pytest.mark.parametrize("read", [hf.load, pretrained.load_origin])
+def test_a_link_without_its_file_is_named_and_no_file_is_taken_for_absent(saved, read, name):
+    (saved / name).unlink()
+    (saved / name).symlink_to("../../blobs/4d7a")
+    with pytest.raises(command.UserError, match=rf"{name} is a link to a file that does not exist, .*hf download"):
+        read(saved)
+
+
+def test_a_type_that_numpy_lacks_is_refused(saved):
+    tensors = {name: torch.from_numpy(tensor) for name, tensor in tensors_of(saved).items()}
+    safetensors.torch.save_file(tensors | {WORD: tensors[WORD].to(torch.float8_e4m3fn)}, saved / "model.safetensors")
+    with pytest.raises(command.UserError, match=r"float8_e4m3fn.*: give the model in float32"):
+        hf.load(saved)
 
 
 @pytest.mark.parametrize("read", [hf.load, pretrained.load])

@@ -232,6 +232,7 @@ def test_a_missing_or_binary_vocab_is_refused_in_one_sentence(tmp_path):
     for text, words in (
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("\n<!DOCTYPE html>\n<html>", "is a web page; download the raw file"),
+        ("", "vocab.txt is empty; fetch it again"),
         ("Entry not found", "is a server's error message"),
         ("[PAD]\t0\n[UNK]\t1\n", r"line 1 has 2 columns \('\[PAD\]\\t0'\)"),
         ("\ufeff[PAD]\n", "byte order mark"),
