@@ -17,6 +17,7 @@ with command.imports():
     from etils import epath
 
     from bert_tpu.corpus import clean, lockfile, prepare, store, worker
+    from bert_tpu.huggingface import sentence_transformers
     from bert_tpu.readers import sources
     from bert_tpu.tokenizer import vocab
 
@@ -92,6 +93,8 @@ def main() -> None:
     print(f"tokenizer: {vocab.describe(vocabulary)}", flush=True)
     if lost := vocab.unreachable(vocabulary):
         print(f"warning: {args.tokenizer}: {lost}", flush=True)
+    if lowered := sentence_transformers.lowering(args.tokenizer, vocabulary.lower):
+        print(f"warning: {lowered}", flush=True)
     start = time.perf_counter()
     lock = prepare.prepare(
         args.input,

@@ -9,8 +9,10 @@ import pytest
 from bert_tpu.core import command
 from bert_tpu.huggingface import hf, pretrained, sentence_transformers
 from bert_tpu.inference import embed, fill_mask
+from bert_tpu.tokenizer import vocab
 from bert_tpu.training import orbax_setup
 from tools import embed as tool
+from tools import prepare_corpus
 
 MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -78,6 +80,24 @@ def test_lower_casing_that_the_tokenizer_does_not_is_named_wherever_the_model_is
     small_bert.save(model, small_bert.SHALLOW)  # whose tokenizer does
     read(model)
     assert capsys.readouterr().err == ""
+
+
+def test_a_corpus_by_such_a_models_tokenizer_is_warned_about(tmp_path, monkeypatch, capsys):
+    vocab.save(small_bert.VOCAB._replace(lower=False), tmp_path / "model")
+    (tmp_path / "model" / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    options = [
+        "--input",
+        str(tmp_path / "none"),
+        "--tokenizer",
+        str(tmp_path / "model"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["tool", *options])
+    with pytest.raises(command.UserError, match="none"):
+        prepare_corpus.main()
+    assert "warning: " in (printed := capsys.readouterr().out)
+    assert "lower-cases texts (sentence_bert_config.json), which is not done here" in printed
 
 
 def test_an_encoder_below_the_modules_is_that_of_the_model(tmp_path):
