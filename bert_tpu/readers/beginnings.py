@@ -30,6 +30,11 @@ BEGINNINGS = (
         "convert it by pandoc -f latex -t plain --wrap=none OLD -o NEW",
     ),
     (r".+\n- .*\|.*\n\s*\n.*\n=====+\r?\n", "a file of Kindle's clippings", "extract their words"),
+    (
+        r"window\.YTD\.\w+\.part\d+ *=",
+        "JavaScript of an archive of X",
+        "write its posts by sed '1s/^[^[]*//' OLD | jq -c '.[] | {text: .tweet.full_text}' > NEW",
+    ),
     (r"-- (MySQL|MariaDB) dump|/\*M!999999", "an SQL dump", "give the dump of articles, pages-articles"),
     # The place of a stream, the number of a page and its title.
     (r"(\d+:\d+:[^\n]+\n){5}", "the index of a multistream dump", "leave it out"),

@@ -96,8 +96,12 @@ def _joined(values: list[Any]) -> str:
     """The filter of jq that joins a list of strings, or of objects with a string; "" for other lists."""
     if all(isinstance(value, str) for value in values):
         return r'join("\n")'
-    if not all(isinstance(value, dict) for value in values):
+    parts = [value for value in values if not isinstance(value, str)]
+    if not all(isinstance(value, dict) for value in parts):
         return ""
+    if len(parts) < len(values):  # the words and links of a message of Telegram
+        is_text = all(isinstance(part.get("text"), str) for part in parts)
+        return 'map(if type == "object" then .text else . end) | join("")' if is_text else ""
     keys = [key for key, value in values[0].items() if isinstance(value, str)]
     longest = max(keys, key=lambda key: len(values[0][key]), default="")
     key = next((key for key in LIKELY if key in keys), longest)

@@ -236,6 +236,7 @@ OTHER = {
     "a tagged word": "<doc id='1' title='t'>\n<s>\n" + "The\tDT\tthe\nboat\tNN\tboat\n" * 9 + "</s>\n</doc>\n",
     "in one line": '<doc id="1" url="u">One text.</doc>\n<doc id="2" url="u">Two.</doc>\n',
     "inside <doc>": '<doc sitename="s" title="t">\n  <main>\n    <p>Text.</p>\n  </main>\n</doc>',
+    "archive of X": 'window.YTD.tweets.part0 = [\n  {"tweet": {"full_text": "One."}}\n]',
     "fastText": "".join(f"__label__a __label__b Line {i}.\n" for i in range(9)),
     "notebook": json.dumps({"cells": [{"cell_type": "markdown", "source": ["A\n", "b."]}], "nbformat": 4}, indent=1),
     " notebook": (json.dumps({"cells": [{"cell_type": "code", "source": "x = 1"}], "nbformat": 4}) + "\n") * 3,

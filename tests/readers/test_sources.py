@@ -147,6 +147,11 @@ def test_the_error_about_a_list_has_the_command_that_joins_it(tmp_path):
         ),
         ({"a": {"b c": words}}, "a.b c", """jq -c '.a.["b c"] |= (join("\\n"))' OLD"""),
         ({"text": [{"role": "user", "content": "Hi."}]}, "text", """'.text |= (map(.content) | join("\\n"))' OLD"""),
+        (
+            {"text": ["See ", {"type": "link", "text": "a.org"}, "."]},
+            "text",
+            """jq -c '.text |= (map(if type == "object" then .text else . end) | join(""))' OLD > NEW""",
+        ),
         ({"text": [1, 2]}, "text", "has a list under 'text', not a string; correct it"),
         ({"tags": ["a", "b"], "source": words}, "text", """jq -c '{text: .source | join("\\n")}' OLD > NEW, or"""),
     ):
