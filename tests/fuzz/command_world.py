@@ -26,7 +26,7 @@ ENTRY %main (x: f32[8]) -> f32[8] {
   ROOT %y = f32[8] add(%x, %x), backend_config={"estimated_cycles":"100"}
 }
 """
-SCORES = {"validation": {"accuracy": 0.5}}
+SCORES = {"validation": {"accuracy": 0.5, "f1": 0.75}}
 
 
 def fill(folder):
@@ -64,7 +64,10 @@ def _make(path):
     (path / "requirements.txt").write_text("tqdm\n")
     (path / "bias").mkdir()
     bias_benchmarks.write_crows(path / "bias" / "crows_pairs_anonymized.csv")
-    _make_tuning(path)
+    write_rte(path / "glue")
+    (path / "tuned").mkdir()
+    for name, raw in tuning("model", "glue").items():
+        (path / "tuned" / name).write_bytes(raw)
 
 
 def _text():
@@ -98,25 +101,28 @@ def _make_run(path):
     versions.record(path, 0)
 
 
-def _make_tuning(path):
-    """Makes `tuned`, a fine-tuning of RTE, with the scores of its repetition."""
+def tuning(model, data):
+    """File name -> bytes of a fine-tuning of RTE with two seeds, and of the scores of its repetition."""
+    cfg = config.load(str(ROOT / "configs/glue.py:rte"))
+    cfg.update_from_flattened_dict({"init_from": model, "data.dir": data, "seeds": (0, 1), "max_length": 16})
+    both = {"0": SCORES, "1": SCORES}
+    spread = {name: {"mean": score, "std": 0.0, "best": score} for name, score in SCORES["validation"].items()}
+    contents = {
+        "config.json": cfg.to_dict() | {"task": {}, "bert": {}},
+        "scores.json": {"step": 3, "seeds": both, "summary": {"validation": spread}},
+        "transformers.json": both,
+    }
+    return {name: json.dumps(content, indent=1).encode() for name, content in contents.items()}
+
+
+def write_rte(folder):
+    """Writes RTE's files to a folder of GLUE."""
     rows = "index\tsentence1\tsentence2\tlabel\n" + "".join(
         f"{i}\tthe cat sat\tthe dog ran\t{('entailment', 'not_entailment')[i % 2]}\n" for i in range(8)
     )
+    (folder / "RTE").mkdir(parents=True)
     for split in ("train", "dev"):
-        (path / "glue" / "RTE").mkdir(parents=True, exist_ok=True)
-        (path / "glue" / "RTE" / f"{split}.tsv").write_text(rows)
-    cfg = config.load(str(ROOT / "configs/glue.py:rte"))
-    cfg.update_from_flattened_dict({"init_from": "model", "data.dir": "glue", "seeds": (0, 1), "max_length": 16})
-    both = {"0": SCORES, "1": SCORES}
-    summary = {"validation": {"accuracy": {"mean": 0.5, "std": 0.0, "best": 0.5}}}
-    (path / "tuned").mkdir()
-    for name, content in {
-        "config.json": cfg.to_dict() | {"task": {}, "bert": {}},
-        "scores.json": {"step": 3, "seeds": both, "summary": summary},
-        "transformers.json": both,
-    }.items():
-        (path / "tuned" / name).write_text(json.dumps(content, indent=1))
+        (folder / "RTE" / f"{split}.tsv").write_text(rows)
 
 
 def files(*folders):

@@ -5,6 +5,7 @@ from fuzz import (
     targets_benchmarks,
     targets_commands,
     targets_models,
+    targets_programs,
     targets_remote,
     targets_runs,
     targets_tables,
@@ -15,7 +16,7 @@ from fuzz import (
 
 FILES = (
     targets_text, targets_remote, targets_tables, targets_benchmarks, targets_runs, targets_models,
-    targets_transformers, targets_tools, targets_commands,
+    targets_transformers, targets_programs, targets_tools, targets_commands,
 )  # fmt: skip
 
 

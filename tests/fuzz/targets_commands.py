@@ -1,5 +1,6 @@
 """Command lines: most of them valid but for one or two words, in a folder that has what they name."""
 
+import concurrent.futures
 import contextlib
 import functools
 import importlib
@@ -34,8 +35,9 @@ MICRO = (
 )  # fmt: skip
 # Lines that are accepted within a second or two, by command. In brackets are words that may be added.
 LINES = {
+    "tools.audit_bias": [("--model model --data bias --out out --tasks crows",)],
     "tools.bench": [("--text text.txt --only data",), ("--text text.txt --only prepare",), ("--only step tuning",)],
-    "tools.bench_tpu": [("--config=configs/bert.py:micro --topology v5e:4x4 --lengths 128",)],
+    "tools.bench_tpu": [("--config=configs/bert.py:medium --topology v5e:4x4", "--lengths 128", "--lengths 512")],
     "tools.collect_docs": [("--out out.txt",), ("--out deep/out.txt", "--requirements requirements.txt")],
     "tools.compare_transformers": [("tuned",), ("tuned tuned",)],
     "tools.demo_report": [("--workdir run --corpus corpus --model export",)],
@@ -162,12 +164,20 @@ def _quick(name, module):
             replace(module._bench_save, "line", by=lambda directory: "a checkpoint")
             replace(module, "subprocess", by=mock.Mock(run=_prepare))
         if name == "tools.bench_tpu":
-            program = module.plan.compiler.Program(1.0, 2, 1, None, None, None, None)
-            lengths = module.plan.LengthPlan(program, 1.0, None, {})
-            replace(module.plan, "plan_lengths", by=lambda cfg, topology, job, lens: dict.fromkeys(lens, lengths))
-        if name == "tools.collect_docs":
-            replace(module.concurrent.futures, "ProcessPoolExecutor", by=InThisProcess)
+            replace(module.plan, "plan_lengths", by=_plan_lengths)
+        if name in ("tools.bench", "tools.collect_docs"):
+            replace(concurrent.futures, "ProcessPoolExecutor", by=InThisProcess)
         yield
+
+
+def _plan_lengths(cfg, topology, job, lens):
+    """Plans of a small program for all lengths but the last, which does not fit."""
+    from bert_tpu.planning import compiler, cost, plan
+
+    small = cost.program_cost(command_world.PROGRAM)
+    fits = compiler.Program(1.0, 1, 2, compiler.Memory(1, 1, 1, 1, 1), small, 1.0, command_world.PROGRAM)
+    programs = dict.fromkeys(lens, fits) | {lens[-1]: compiler.Program(1.0, 2, 1, None, None, None, None)}
+    return {n: plan.plan_length(topology, program, 1.0) for n, program in programs.items()}
 
 
 def _prepare(words, **_):
@@ -191,6 +201,18 @@ class InThisProcess(contextlib.nullcontext):
 
     def __enter__(self):
         return self
+
+
+def output(module, *words):
+    """What a command prints. Raises the UserError with which it ends."""
+    printed = io.StringIO()
+    argv = mock.patch.object(sys, "argv", ["command", *map(str, words)])
+    with argv, contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(printed):
+        try:
+            module.main()
+        except OSError as error:
+            raise command.UserError(command.sentence(error)) from error
+    return printed.getvalue()
 
 
 def targets():

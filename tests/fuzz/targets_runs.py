@@ -87,7 +87,7 @@ def _load(drawn):
         value = values[key]
         written = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         same = {text.strip().lower(), text.strip("()[] ,").replace(" ", "")}
-        for read in (float, int):
+        for read in (float, int, functools.partial(int, base=0)):  # 0x10 is 16
             with contextlib.suppress(ValueError):
                 same.add(str(read(text)))
         assert written in {*same, text} or written.lower() in same or text.startswith("["), (key, text, value)
