@@ -273,7 +273,7 @@ def test_a_fault_while_writing_leaves_no_record(mixed, small_parts, tmp_path, mo
 
 def test_workers_that_see_another_folder_are_detected(mixed, small_parts, tmp_path, monkeypatch):
     monkeypatch.setattr(beam, "_write_record", lambda *_: None)
-    with pytest.raises(command.UserError, match=r"are not in .*out: name a folder that all its workers see"):
+    with pytest.raises(command.UserError, match=r"out lacks 8 of 8 units: name a folder that all its workers see"):
         make(mixed, tmp_path / "out", runner=RUNNER)
 
 
