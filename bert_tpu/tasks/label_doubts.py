@@ -7,9 +7,11 @@ import unicodedata
 from bert_tpu.core import numerals
 from bert_tpu.tasks import misspellings
 
+LONGEST = 100  # characters of a class whose form is looked at; longer ones are texts, and would cost much time
+MOST = 2000  # classes that are looked at one by one
 MANY = 20  # different numbers, or rows, from which on the labels are probably not classes
 REGRESS = "configs/pairs.py:regress learns numbers"
-NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 # 10%, 4/5 and $1.50
 AMOUNT = re.compile(
     r"[+-]?\d+(?:[.,]\d+)? ?[%$\u20ac]|\d+(?:[.,]\d+)? ?/ ?\d+|[$\u00a3\u20ac\u00a5] ?\d+(?:[.,]\d+)?", re.ASCII
@@ -39,6 +41,8 @@ def warnings(label: str, counts: Mapping[str, int]) -> Iterator[str]:
         yield f"warning: {label!r} has {len(counts):,} classes in {total:,} rows; is it the column of the labels?"
     elif total >= MANY and single:
         yield _about_single(counts, single)
+    if len(counts) > MOST:
+        return
     for wrong, right in misspellings.find(counts):
         yield (
             f"warning: the label {wrong!r} ({numerals.count(counts[wrong], 'row')}) is nearly {right!r} "
@@ -76,6 +80,7 @@ def _about_numbers(label: str, counts: Mapping[str, int], amounts: list[str]) ->
 
 def _about_forms(label: str, counts: Mapping[str, int]) -> Iterator[str]:
     """Yields sentences about classes whose spelling shows that they are not one name."""
+    counts = {name: count for name, count in counts.items() if len(name) <= LONGEST}
     if lists := [name for name in counts if LIST.fullmatch(name)]:
         yield (
             f"warning: {_rows(lists, counts)} with a list as label, such as {lists[0]!r}, and each spelling is a class "

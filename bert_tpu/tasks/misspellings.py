@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-SHORTEST = 3  # letters of a name that may be misspelt
+SHORTEST, LONGEST = 3, 60  # letters of a name that may be misspelt; longer ones are texts, and would cost much time
 FREQUENT = 10  # least uses of the right name
 SHARE = 100  # uses of the right name for one of the wrong one, which may always have one
 
@@ -17,12 +17,12 @@ def find(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     # Two such names, and no others except nearly such, have a form in common that lacks one letter or none.
     frequent: dict[str, list[str]] = {}
     for name, count in counts.items():
-        if count >= FREQUENT and len(name) >= SHORTEST:
+        if count >= FREQUENT and SHORTEST <= len(name) <= LONGEST:
             for form in _forms(name):
                 frequent.setdefault(form, []).append(name)
     most = max(counts.values(), default=0)
     for name, count in counts.items():
-        if len(name) < SHORTEST or count > max(1, most // SHARE):
+        if not frequent or not SHORTEST <= len(name) <= LONGEST or count > max(1, most // SHARE):
             continue
         near = {other for form in _forms(name) for other in frequent.get(form, ()) if _is_near(name, other)}
         if fits := [other for other in near if count <= max(1, counts[other] // SHARE)]:

@@ -13,7 +13,8 @@ from bert_tpu.tasks import metrics, table_labels, text_notes
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
-ADDRESS = re.compile(r"\s*(?:\w+://\S+|(?:\S*/)+\S*\.\w{2,5})\s*")  # of a page or a file
+ADDRESS = re.compile(r"\s*(?:\w+://\S+|[^\s/]*/\S*\.\w{2,5})\s*")  # of a page or a file
+LONGEST = 300  # characters of an address
 
 
 def load(
@@ -94,7 +95,7 @@ def _doubts(text: str, texts: list[str], pairs: list[str] | None) -> list[str]:
         return ["warning: all rows of train have the same text twice; are data.text and data.text_pair the columns?"]
     if len(set(texts)) == 1 < len(texts):
         return [f"warning: all rows of train have the same text under {text!r}; is it the column of the texts?"]
-    if all(ADDRESS.fullmatch(each) for each in texts):
+    if all(len(each) < LONGEST and ADDRESS.fullmatch(each) for each in texts):
         return [f"warning: all rows of train have an address or a path under {text!r}; is it the column of the texts?"]
     if all(table_labels.NUMBER.fullmatch(each) for each in texts):
         return [f"warning: all rows of train have a number under {text!r}; is it the column of the texts?"]

@@ -19,7 +19,7 @@ DASH = "-"  # SNLI's mark for no label; next to "+" a class
 MISSING = {"", "?", "nan", "n/a", "#n/a", "<na>", "null", "#name?", "#ref!", "#value!", "#div/0!", "#num!"}
 NEARLY_ALL = 0.9  # of the different numbers, so that rounding of the last digits is no matter
 NO_LABEL = decimal.Decimal(-1)  # in Hugging Face's test splits; elsewhere it may be a class
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d{1,5})?", re.ASCII)
 
 # Quotes of print, and the dotless i: Turkish capitals lose the difference.
 ALIKE = str.maketrans("\u2018\u2019\u201c\u201d\u0131", "''\"\"i")

@@ -221,3 +221,5 @@ def test_odd_texts_of_both_columns_are_counted_and_equal_columns_named(tmp_path)
     assert "same text twice" in load(tmp_path, train="train.csv").notes[0]
     spell(tmp_path / "train.csv", [("https://x.org/a", "a", "x"), ("pos/7_1.txt", "b", "y")])
     assert "an address or a path under 'one'" in load(tmp_path, train="train.csv").notes[0]
+    spell(tmp_path / "train.csv", [("a/" * 20_000, "a", "x"), ("b/b." * 20_000, "b", "y")])
+    assert not [note for note in load(tmp_path, train="train.csv").notes if "address" in note]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.tasks import misspellings, table
+from bert_tpu.tasks import label_doubts, misspellings, table
 
 
 def text(number):
@@ -244,6 +244,22 @@ def test_a_misspelling_is_one_letter_away_from_a_frequent_name():
     assert found == {"negtaive": "negative", "negativ": "negative", "Xositive": "positive"}
     assert not list(misspellings.find({"LOC": 10, "L": 1, "PER": 10, "GPE1": 1, "GPE2": 500}))
     assert list(misspellings.find({"LOC": 10, "LCO": 1})) == [("LCO", "LOC")]
+    texts = {f"{'long text ' * 500}{i}": 1 for i in range(2000)}  # a wrong column; all their forms would be 50 GB
+    assert not list(misspellings.find(texts | {"spam": 10}))
+
+
+def test_long_and_many_classes_cost_no_time():
+    long = (
+        "a1" * 20_000,
+        "a 0." * 10_000,
+        "x," * 20_000,
+        "[1,2" * 10_000,
+        "a" + " " * 20_000 + "b",
+        "0" * 20_000 + "%",
+    )
+    many = {f"text {i} of some words": 1 for i in range(50_000)}
+    (sentence,) = label_doubts.warnings("y", dict.fromkeys(long, 1) | many | {"spam": 20})
+    assert "is it the column of the labels?" in sentence
 
 
 def test_numbers_that_a_regression_cannot_learn_are_said(tmp_path):
