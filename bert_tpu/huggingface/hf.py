@@ -1,6 +1,7 @@
 """Reads and writes a BERT as a Hugging Face directory: weights, config and vocabulary."""
 
 from collections.abc import Mapping
+import glob
 import json
 from pathlib import Path
 import re
@@ -140,7 +141,7 @@ def missing(path: epath.Path, wanted: str) -> str:
     """Returns the message for a `path` that is not a directory, perhaps as it is a model's name on the Hub."""
     if path.exists():
         return f"{path} is a file: give {wanted}"
-    if path.parent.is_dir() and any(path.parent.glob(f"{path.name}*.index")):
+    if path.parent.is_dir() and any(path.parent.glob(f"{glob.escape(path.name)}*.index")):
         return f"{path} is the beginning of the names of a TensorFlow checkpoint: give its folder, {path.parent}"
     is_name = HUB_NAME.fullmatch(str(path))
     return f"there is no {path}: give {wanted}" + (

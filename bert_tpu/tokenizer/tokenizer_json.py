@@ -69,7 +69,7 @@ def parse(content: Mapping[str, Any], path: epath.Path) -> Content:
         lower=lower,
         rules=found._replace(max_chars=max_chars),
         unk=str(model.get("unk_token")),
-        added=_added(content.get("added_tokens") or [], path),
+        added=_added(content.get("added_tokens"), path),
         frame=_frame(content.get("post_processor"), path),
     )
     _check_whole(content, model, path)

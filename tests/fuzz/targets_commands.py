@@ -1,6 +1,5 @@
 """Command lines: most of them valid but for one or two words, in a folder that has what they name."""
 
-import concurrent.futures
 import contextlib
 import functools
 import importlib
@@ -12,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import types
 from unittest import mock
 
 from hypothesis import strategies as st
@@ -20,6 +20,7 @@ from bert_tpu.core import command
 from fuzz import command_world
 from fuzz.target import Target
 import tools
+from tools import collect_docs
 
 ARGUMENTS = (
     "nowhere", "text.txt", "binary.bin", "empty", "emptyfolder", "vocabulary", "model", ".", "..", "", "-", "-1", "0",
@@ -166,7 +167,8 @@ def _quick(name, module):
         if name == "tools.bench_tpu":
             replace(module.plan, "plan_lengths", by=_plan_lengths)
         if name in ("tools.bench", "tools.collect_docs"):
-            replace(concurrent.futures, "ProcessPoolExecutor", by=InThisProcess)
+            futures = types.SimpleNamespace(ProcessPoolExecutor=InThisProcess)
+            replace(collect_docs, "concurrent", by=types.SimpleNamespace(futures=futures))
         yield
 
 

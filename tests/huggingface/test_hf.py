@@ -4,6 +4,7 @@ import json
 import os
 import sys
 
+from etils import epath
 from helpers import small_bert
 import jax
 import numpy as np
@@ -242,3 +243,8 @@ def test_vocabulary_of_another_size_is_not_saved(tmp_path):
     with pytest.raises(command.UserError, match="put the model's own vocabulary there"):
         hf.save(tmp_path / "out", small_bert.params(), small_bert.SECTION, small_bert.OTHER_VOCAB)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_path_with_the_letters_of_a_glob_is_missing(tmp_path):
+    for name in ("**", "[a*", "?"):
+        assert hf.missing(epath.Path(tmp_path / name), "a model").startswith(f"there is no {tmp_path / name}: give")

@@ -148,6 +148,7 @@ CONTRADICTIONS = [
     ({"tokenizer.json": full(post_processor={"type": "TemplateProcessing", "single": [{}], "pair": []}),
       "tokenizer_config.json": CASED}, "frame"),
     ({"tokenizer.json": full(), "tokenizer_config.json": {**FAST, "cls_token": "a"}}, "frames"),
+    ({"tokenizer.json": full(added_tokens=False), "tokenizer_config.json": CASED}, "the added token False"),
     ({"tokenizer.json": full(extra=1), "tokenizer_config.json": CASED}, "unknown key 'extra'"),
     ({"tokenizer.json": full(), "tokenizer_config.json": {"tokenizer_class": "TokenizersBackend"}}, "pad_token"),
     ({"tokenizer.json": full(added_tokens=[EXTRA | {"id": 900}]), "tokenizer_config.json": CASED}, "'x y' the id 900"),
