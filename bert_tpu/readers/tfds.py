@@ -172,6 +172,10 @@ def _find(name: str) -> tuple["DatasetBuilder", Query]:
             splits = builder.info.splits
         except (tfds.core.registered.DatasetNotFoundError, AssertionError):
             raise command.UserError(f"there is no data set {name}; {advice}") from None
+        except ValueError as error:
+            if "BuilderConfig" not in str(error):  # the only mark of a name without such a config
+                raise
+            raise command.UserError(f"there is no data set {name}; {advice}") from None
     if not splits:
         raise command.UserError(f"{name} is not on this machine; {advice}")
     return builder, query
