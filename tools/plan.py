@@ -90,8 +90,11 @@ def _cells(topology: chips.Slice, length_plan: plan.LengthPlan, batch_size: int)
         "  HBM: the state read and written once": f"{times.hbm * 1e3:.2f}",
         f"  cycles at {chip.clock_hz / 1e9:.2f} GHz": f"{times.cycles * 1e3:.2f}",
         "  collectives on the links": f"{times.links * 1e3:.2f}",
+        "    while the chip computes, while it waits": f"{times.hidden * 1e3:.2f}, {times.exposed * 1e3:.2f}",
         "  instructions without a figure, through HBM": f"{times.uncosted * 1e3:.2f}",
         "  ESTIMATE, all at once .. one by one": f"{times.low * 1e3:.2f} .. {times.high * 1e3:.2f}",
+        "  ESTIMATE by the compiler's schedule": f"{times.scheduled * 1e3:.2f}",
+        "    if reduce-scatters use one direction": f"{times.scheduled_one_way * 1e3:.2f}",
         "examples/s, ESTIMATE": f"{batch_size / times.high:,.0f} .. {batch_size / times.low:,.0f}",
     }
 
@@ -109,10 +112,12 @@ def _uncosted(lengths: dict[int, plan.LengthPlan]) -> Iterator[str]:
 def _totals(run_plan: plan.Plan) -> list[str]:
     """Returns the lines of the schedule's totals."""
     steps = ", ".join(f"{count:,} steps at {n}" for n, count in run_plan.steps.items())
-    hours, chip_hours, cost, kwh, kgco2e = (
-        run_plan.hours, run_plan.chip_hours, run_plan.cost, run_plan.kwh, run_plan.kgco2e
+    hours, scheduled, chip_hours, cost, kwh, kgco2e = (
+        run_plan.hours, run_plan.hours_scheduled, run_plan.chip_hours, run_plan.cost, run_plan.kwh, run_plan.kgco2e
     )  # fmt: skip
-    if hours is None or chip_hours is None or cost is None or kwh is None or kgco2e is None:
+    if (
+        hours is None or scheduled is None or chip_hours is None or cost is None or kwh is None or kgco2e is None
+    ):  # fmt: skip
         return ["", f"{steps}: does not fit; --max-batch finds the largest batch that does"]
     chip = run_plan.topology.chip
     source = "measured" if chip.watts_measured else "the fleet's mean .. an estimated maximum"
@@ -120,7 +125,7 @@ def _totals(run_plan: plan.Plan) -> list[str]:
     return [
         "",
         f"{steps}, ESTIMATE from all at once to one by one (no evaluation, checkpoint or restart in it):",
-        _line("hours", _range(hours)),
+        _line("hours", _range(hours)) + f"   {_number(scheduled)} by the compiler's schedule",
         _line("chip-hours", _range(chip_hours)),
         _line("cost", _range(cost)) + f"   at {run_plan.price:.2f} a chip-hour",
         _line("kWh", _range(kwh)) + f"   {watts}, without hosts, PUE {run_plan.pue}",
@@ -130,7 +135,11 @@ def _totals(run_plan: plan.Plan) -> list[str]:
 
 
 def _range(pair: Sequence[float]) -> str:
-    return " .. ".join(f"{value:,.1f}" if value >= 10 else f"{value:.2g}" for value in pair)
+    return " .. ".join(map(_number, pair))
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2g}"
 
 
 if __name__ == "__main__":

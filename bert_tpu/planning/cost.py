@@ -31,13 +31,22 @@ class Execution(NamedTuple):
     runs: int
 
 
+class Moment(NamedTuple):
+    """A place in the order in which a device executes a program."""
+
+    cycles: int  # that the device has executed before
+    position: int  # of the instruction in that order
+
+
 class Collective(NamedTuple):
-    """One collective instruction."""
+    """One collective. If it is synchronous, one instruction begins and ends it."""
 
     kind: str
     nbytes: int  # of the whole buffer: a device's input to a reduction, or its result of a gather
     group: int  # devices that exchange with each other
     runs: int
+    begin: Moment
+    end: Moment
 
 
 class Uncosted(NamedTuple):
@@ -72,9 +81,12 @@ def program_cost(text: str) -> Cost:
 def _cost(module: hlo.Module, text: str) -> Cost:
     cycles, names, loops, collectives = 0, collections.Counter[str](), [], []
     uncosted: dict[str, Uncosted] = {}
-    for instruction, computation, runs in _executed(module, module.entry, 1):
-        figure = _figure(instruction.rest)
-        exchanges = _collectives(module, computation, instruction, runs)
+    begins: dict[str, Moment] = {}  # key of an asynchronous collective -> its begin
+    for position, (instruction, computation, runs) in enumerate(_executed(module, module.entry, 1)):
+        figure, now = _figure(instruction.rest), Moment(cycles, position)
+        for key in _begun(module, instruction):
+            begins[key] = now
+        exchanges = _collectives(module, computation, instruction, runs, begins, now)
         collectives += exchanges
         if instruction.opcode == "while":
             loops.append((instruction.called("body")[0], hlo.trips(module, computation, instruction)))
@@ -117,26 +129,57 @@ def _figure(text: str) -> int | None:
     return int(match[1]) if match and int(match[1]) < NO_FIGURE else None
 
 
+def _begun(module: hlo.Module, instruction: hlo.Instruction) -> list[str]:
+    """The keys of the asynchronous collectives that an instruction begins."""
+    if instruction.opcode.removesuffix("-start") in COLLECTIVES and instruction.opcode.endswith("-start"):
+        return [_key(instruction)]
+    begins = instruction.opcode == "async-start" or (
+        instruction.opcode == "fusion" and instruction.name.startswith("async-collective-start")
+    )
+    parts = [module.computations[name] for name in instruction.called("calls")] if begins else []
+    return [_key(inner) for part in parts for inner in part.values() if inner.opcode in COLLECTIVES]
+
+
+def _key(instruction: hlo.Instruction) -> str:
+    """The key of a collective: the same at its begin and at its end, each of which has a copy of it."""
+    channel = re.search(r"channel_id=(\d+)", instruction.rest)
+    return channel[1] if channel else instruction.name
+
+
 def _collectives(
-    module: hlo.Module, computation: hlo.Computation, instruction: hlo.Instruction, runs: int
-) -> list[Collective]:
-    """The exchanges of an instruction with other devices. An asynchronous one counts at its end, with its result."""
+    module: hlo.Module, computation: hlo.Computation, instruction: hlo.Instruction, runs: int,
+    begins: dict[str, Moment], now: Moment,
+) -> list[Collective]:  # fmt: skip
+    """The exchanges of an instruction with other devices. An asynchronous one counts at its end, with its result.
+
+    computation: which the instruction belongs to
+    runs: executions of the instruction
+    begins: key -> begin of the asynchronous collectives; those that end here are removed
+    now: when the instruction runs
+    """
     kind = instruction.opcode.removesuffix("-done")
-    start = computation[instruction.operands[0]] if kind != instruction.opcode else instruction
+    start = _start(computation, instruction) if kind != instruction.opcode else instruction
     if kind in COLLECTIVES:
         group = _group(start, module.devices)
         size = hlo.nbytes(instruction.shape) * (group if kind == "reduce-scatter" else 1)
-        return [Collective(kind, size, group, runs)]
+        return [Collective(kind, size, group, runs, begins.pop(_key(start), now), now)]
     exchanges: list[Collective] = []
     if _is_unfinished(instruction):
         return exchanges
     for part in (module.computations[name] for name in (start.called("calls") if kind in ("fusion", "async") else ())):
         # A TPU reduces and scatters by a fusion of an all-reduce and of the slice that the device keeps.
         scatters = any(inner.opcode == "dynamic-slice" for inner in part.values())
-        for exchange in (exchange for inner in part.values() for exchange in _collectives(module, part, inner, runs)):
-            is_scatter = scatters and exchange.kind == "all-reduce"
-            exchanges.append(exchange._replace(kind="reduce-scatter") if is_scatter else exchange)
+        for inner in part.values():
+            for exchange in _collectives(module, part, inner, runs, begins, now):
+                is_scatter = scatters and exchange.kind == "all-reduce"
+                exchanges.append(exchange._replace(kind="reduce-scatter") if is_scatter else exchange)
     return exchanges
+
+
+def _start(computation: hlo.Computation, instruction: hlo.Instruction) -> hlo.Instruction:
+    """The beginning of an asynchronous operation, from its end or an update."""
+    begun = computation[instruction.operands[0]]
+    return _start(computation, begun) if begun.opcode == "async-update" else begun
 
 
 def _is_unfinished(instruction: hlo.Instruction) -> bool:

@@ -4,7 +4,7 @@ All times, and all figures computed from them, are ESTIMATES: nothing has run. `
 """
 
 import collections
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -13,29 +13,53 @@ import ml_collections
 
 from bert_tpu.core import command, config, disk_cache, storage
 from bert_tpu.hardware import chips, energy
-from bert_tpu.planning import compiler
+from bert_tpu.planning import compiler, schedule
+from bert_tpu.planning.cost import Collective
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import jobs
 
+# Keys of a length's figures in as_json, null if the step does not fit.
+FIGURES = (
+    "gflops", "mcycles", "collective_mib", "links_ms", "links_exposed_ms", "step_ms_low", "step_ms_scheduled",
+    "step_ms_high", "uncosted",
+)  # fmt: skip
+
 
 class Times(NamedTuple):
-    """Seconds that each resource of a device needs for one step, and the range of the step's time that follows.
+    """Seconds that each resource of a device needs for one step, and estimates of the step's time that follow.
 
     low: the longest of them, as if all worked at once. high: one after the other the compiler's cycles, all
-    collectives, and a read and a write in HBM of the results of the instructions without a figure. Neither counts time
-    lost between steps.
+    collectives, and a read and a write in HBM of the results of the instructions without a figure. scheduled: the
+    cycles, and the part of the collectives that the program waits for. None counts time lost between steps.
     """
 
     products: float  # the model's FLOPs at the matrix units' peak
     hbm: float  # one read and one write of the state, at HBM's documented bandwidth
     cycles: float  # executed cycles, as the compiler estimates them, over the clock
     links: float  # collectives, by chips.exchange_s
+    exposed: float  # the part of `links` during which the device waits, by schedule.exposed_s
+    exposed_one_way: float  # the same if a reduce-scatter is twice as slow, because it uses one direction of a ring
     uncosted: float  # one read and one write of the results of the instructions without a figure
+
+    @property
+    def hidden(self) -> float:
+        """The part of `links` during which the device computes."""
+        return self.links - self.exposed
 
     @property
     def low(self) -> float:
         """The time of the step if everything overlaps."""
-        return max(self[:4])
+        return max(self.products, self.hbm, self.cycles, self.links)
+
+    @property
+    def scheduled(self) -> float:
+        """The time of the step if collectives overlap as the compiler has scheduled them."""
+        return max(self.products, self.hbm, self.cycles) + self.exposed
+
+    @property
+    def scheduled_one_way(self) -> float:
+        """The same if reduce-scatters use one direction of their rings, which only hardware tells."""
+        return self.scheduled + self.exposed_one_way - self.exposed
 
     @property
     def high(self) -> float:
@@ -67,12 +91,20 @@ class Plan(NamedTuple):
     @property
     def hours(self) -> tuple[float, float] | None:
         """Hours of the whole schedule: the sum of all steps, each at its length's time."""
+        low, high = self._hours(lambda times: times.low), self._hours(lambda times: times.high)
+        return None if low is None or high is None else (low, high)
+
+    @property
+    def hours_scheduled(self) -> float | None:
+        """Hours of the whole schedule, each step at its time by the compiler's order of instructions."""
+        return self._hours(lambda times: times.scheduled)
+
+    def _hours(self, step_s: Callable[[Times], float]) -> float | None:
+        """Hours of the whole schedule; None if the step does not fit at some length. step_s: seconds of one step"""
         times = {n: length.times for n, length in self.lengths.items() if length.times is not None}
         if len(times) < len(self.lengths):
             return None
-        low = sum(self.steps[n] * t.low for n, t in times.items()) / 3600
-        high = sum(self.steps[n] * t.high for n, t in times.items()) / 3600
-        return low, high
+        return sum(self.steps[n] * step_s(t) for n, t in times.items()) / 3600
 
     @property
     def chip_hours(self) -> tuple[float, float] | None:
@@ -165,13 +197,19 @@ def plan_length(topology: chips.Slice, program: compiler.Program, formula_flops:
     if memory is None or cost is None:
         return LengthPlan(program, formula_flops, None, {})
     totals: dict[str, tuple[int, int, float]] = collections.defaultdict(lambda: (0, 0, 0.0))
+
+    def price(exchange: Collective) -> float:
+        return chips.exchange_s(topology, exchange.kind, exchange.nbytes, exchange.group)
+
+    def price_one_way(exchange: Collective) -> float:
+        return price(exchange) * (2 if exchange.kind == "reduce-scatter" else 1)
+
     for exchange in cost.collectives:
         runs, size, seconds = totals[exchange.kind]
-        exchange_s = chips.exchange_s(topology, exchange.kind, exchange.nbytes, exchange.group)
         totals[exchange.kind] = (
             runs + exchange.runs,
             size + exchange.runs * exchange.nbytes,
-            seconds + exchange.runs * exchange_s,
+            seconds + exchange.runs * price(exchange),
         )
     bandwidth = chip.hbm_bytes_per_s / chip.devices
     # Copies ahead into on-chip memory run in parallel with other work, which does not wait for them.
@@ -181,6 +219,8 @@ def plan_length(topology: chips.Slice, program: compiler.Program, formula_flops:
         hbm=2 * (memory.params + memory.opt) / bandwidth,
         cycles=cost.cycles / chip.clock_hz,
         links=sum(seconds for _, _, seconds in totals.values()),
+        exposed=schedule.exposed_s(cost.collectives, price, chip.clock_hz),
+        exposed_one_way=schedule.exposed_s(cost.collectives, price_one_way, chip.clock_hz),
         uncosted=2 * waited / bandwidth,
     )
     return LengthPlan(program, formula_flops, times, dict(totals))
@@ -201,6 +241,7 @@ def as_json(name: str, plan: Plan) -> dict[str, Any]:
         "seconds_to_plan": plan.seconds_to_plan,
         "lengths": {str(n): _length_json(plan.topology.chip, length) for n, length in plan.lengths.items()},
         **ranges,
+        "hours_scheduled": plan.hours_scheduled,
     }
 
 
@@ -208,13 +249,15 @@ def _length_json(chip: chips.Chip, length: LengthPlan) -> dict[str, Any]:
     program, times, cost = length.program, length.times, length.program.cost
     content = {"fits": program.fits, "hbm_gib": chip.devices * program.used_bytes / chips.GIB}
     if times is None or cost is None or program.flops is None:
-        keys = "gflops", "mcycles", "collective_mib", "step_ms_low", "step_ms_high", "uncosted"
-        return content | dict.fromkeys(keys)
+        return content | dict.fromkeys(FIGURES)
     return content | {
         "gflops": chip.devices * program.flops / 1e9,
         "mcycles": cost.cycles / 1e6,
         "collective_mib": sum(size for _, size, _ in length.exchanges.values()) / 2**20,
+        "links_ms": times.links * 1e3,
+        "links_exposed_ms": times.exposed * 1e3,
         "step_ms_low": times.low * 1e3,
+        "step_ms_scheduled": times.scheduled * 1e3,
         "step_ms_high": times.high * 1e3,
         "uncosted": {kind: part.runs for kind, part in cost.uncosted.items()},
     }

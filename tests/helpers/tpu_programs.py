@@ -17,6 +17,7 @@ from bert_tpu.hardware import chips
 from bert_tpu.planning import compiler
 
 TRIPS, SIZE, WIDE = 7, 1024, 4096
+RING = [(i, (i + 1) % 4) for i in range(4)]
 
 
 def product(a, b):
@@ -39,6 +40,17 @@ def nested(x):
 
 def branched(x):
     return lax.cond(x[0, 0] > 0, lambda c: unrolled(c @ c), lambda c: c + 1, x)
+
+
+def overlapped(x, y):
+    """A permutation that nothing waits for until the products are done."""
+    return lax.ppermute(x, "data", RING), unrolled(y)
+
+
+def waited_for(x, y):
+    """The same permutation before the same products, which need its result."""
+    moved = lax.ppermute(x, "data", RING)
+    return moved, unrolled(y + moved[:SIZE])
 
 
 def exchanged(kind, devices, x):
@@ -80,6 +92,10 @@ def main(directory):
             data = PartitionSpec("data")
             jitted = jax.jit(jax.shard_map(of_shard, mesh=devices, in_specs=data, out_specs=data, check_vma=False))
             save(directory, kind, jitted, rows)
+        for function in (overlapped, waited_for):
+            specs = PartitionSpec("data"), PartitionSpec()
+            jitted = jax.jit(jax.shard_map(function, mesh=devices, in_specs=specs, out_specs=specs, check_vma=False))
+            save(directory, function.__name__, jitted, rows, small)
 
 
 def save(directory, name, jitted, *shapes):

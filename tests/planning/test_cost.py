@@ -9,7 +9,7 @@ from helpers.tpu_programs import SIZE, TRIPS, WIDE
 import pytest
 
 from bert_tpu.hardware import chips
-from bert_tpu.planning import cost, hlo
+from bert_tpu.planning import cost, hlo, schedule
 from tools import hlo_cost
 
 BUFFER = 4 * SIZE * SIZE
@@ -81,8 +81,28 @@ def test_a_large_product_runs_near_the_documented_peak(texts, generation):
 def test_collectives_of_the_compiler(texts, name, kind, nbytes, runs):
     assert {kind.split("-bf16")[0].removeprefix("scanned-") for kind in tpu_programs.KINDS} == set(cost.COLLECTIVES)
     program = cost.program_cost(texts(name))
-    assert program.collectives == [cost.Collective(kind, nbytes, 4, runs)]
+    (collective,) = program.collectives
+    assert collective[:4] == (kind, nbytes, 4, runs)
     assert not set(program.uncosted) & set(cost.COLLECTIVES)
+
+
+@needs_libtpu
+def test_a_collective_spans_what_the_compiler_schedules_between_its_ends(texts):
+    """In one program the products hide the permutation; in the other they wait for it."""
+    hidden, exposed = cost.program_cost(texts("overlapped")), cost.program_cost(texts("waited_for"))
+    products = cost.program_cost(texts("unrolled")).cycles
+
+    def waited_s(program):
+        return schedule.exposed_s(program.collectives, lambda exchange: 1e-5, clock_hz=1e9)
+
+    (collective,) = hidden.collectives
+    assert collective.end.cycles - collective.begin.cycles == pytest.approx(products, rel=0.2)
+    assert products > 1e-5 * 1e9  # so they can hide it
+    assert waited_s(hidden) == 0
+    assert waited_s(exposed) == pytest.approx(1e-5, rel=0.2)
+    # A synchronous collective in a loop is waited for in each trip.
+    looped = cost.program_cost(texts("scanned-all-reduce"))
+    assert waited_s(looped) == pytest.approx(TRIPS * 1e-5)
 
 
 def entry(*lines, more="", devices=8):
@@ -123,9 +143,7 @@ def test_asynchronous_pairs_count_once_with_their_result():
             "ROOT %d = f32[64]{0:S(1)} copy-done(%c)",
         )
     )
-    assert program.collectives == [
-        cost.Collective("all-gather", 2048, 8, 1), cost.Collective("all-reduce", 256 + 64, 2, 1),
-    ]  # fmt: skip
+    assert [each[:4] for each in program.collectives] == [("all-gather", 2048, 8, 1), ("all-reduce", 256 + 64, 2, 1)]
     assert program.uncosted == {"copy-start": cost.Uncosted(1, 256)}
 
 
@@ -146,7 +164,9 @@ def test_a_collective_that_other_fusions_continue_counts_once():
             more=inner,
         )
     )
-    assert program.collectives == [cost.Collective("all-gather", 2048, 8, 1)]
+    (collective,) = program.collectives
+    assert collective[:4] == ("all-gather", 2048, 8, 1)
+    assert (collective.begin.cycles, collective.end.cycles) == (0, 70)
     assert (program.cycles, program.uncosted) == (70, {})
 
 
@@ -158,7 +178,8 @@ def test_a_fusion_that_reduces_and_slices_is_a_reduce_scatter():
     )
     text = entry(X, "ROOT %r = f32[64]{0} fusion(%x), kind=kCustom, calls=%f", more=inner)
     (collective,) = cost.program_cost(text).collectives
-    assert collective == cost.Collective("reduce-scatter", 2048, 8, 1)
+    assert collective[:4] == ("reduce-scatter", 2048, 8, 1)
+    assert collective.begin == collective.end
 
 
 def test_instructions_without_a_figure_are_listed_by_kind():

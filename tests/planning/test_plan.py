@@ -25,7 +25,7 @@ TINY = tiny_runs.KEYS | {
     "compile_cache": "",
 }  # fmt: skip
 CHIPS = 4
-TIMES = plan.Times(products=1e-3, hbm=2e-4, cycles=3e-3, links=5e-4, uncosted=2e-4)
+TIMES = plan.Times(products=1e-3, hbm=2e-4, cycles=3e-3, links=5e-4, exposed=3e-4, exposed_one_way=4e-4, uncosted=2e-4)
 
 
 def run(*words, without=()):
@@ -65,15 +65,18 @@ def planned(cache):
 def test_json_has_the_agreed_keys_and_no_more(planned):
     assert list(planned) == [
         "config", "topology", "chips", "seconds_to_plan", "lengths", "hours_low", "hours_high", "cost_low",
-        "cost_high", "kwh_low", "kwh_high", "kgco2e_low", "kgco2e_high",
+        "cost_high", "kwh_low", "kwh_high", "kgco2e_low", "kgco2e_high", "hours_scheduled",
     ]  # fmt: skip
     assert (planned["config"], planned["topology"], planned["chips"]) == (tiny_runs.FILE, "v5e:2x2", CHIPS)
     assert list(planned["lengths"]) == ["16", "32"]
     for length in planned["lengths"].values():
         assert set(length) == {
-            "fits", "hbm_gib", "gflops", "mcycles", "collective_mib", "step_ms_low", "step_ms_high", "uncosted",
+            "fits", "hbm_gib", "gflops", "mcycles", "collective_mib", "links_ms", "links_exposed_ms", "step_ms_low",
+            "step_ms_scheduled", "step_ms_high", "uncosted",
         }  # fmt: skip
         assert length["fits"] is True
+        assert 0 < length["links_exposed_ms"] <= length["links_ms"]
+        assert length["step_ms_low"] <= length["step_ms_scheduled"] <= length["step_ms_high"]
         assert all(type(runs) is int and runs > 0 for runs in length["uncosted"].values())
 
 
@@ -261,8 +264,12 @@ def test_no_batch_fits():
 
 
 def test_exchanges_are_summed_by_kind():
-    ops = [cost.Collective("all-reduce", 2**20, 16, 2), cost.Collective("all-reduce", 2**20, 16, 1),
-           cost.Collective("all-gather", 2**22, 16, 1)]  # fmt: skip
+    start, end = cost.Moment(0, 0), cost.Moment(3_000_000, 3)
+    ops = [
+        cost.Collective("all-reduce", 2**20, 16, 2, cost.Moment(0, 1), cost.Moment(0, 1)),
+        cost.Collective("all-reduce", 2**20, 16, 1, end, end),
+        cost.Collective("all-gather", 2**22, 16, 1, start, cost.Moment(2_999_999, 2)),
+    ]
     program_cost = cost.Cost(
         3_000_000, 0, {"copy-start": cost.Uncosted(9, 10**9), "sort": cost.Uncosted(1, 819_000)}, ops, [], {}
     )
@@ -275,4 +282,8 @@ def test_exchanges_are_summed_by_kind():
     assert length.times.cycles == pytest.approx(2e-3)
     assert length.times.products == pytest.approx(1e-3)
     assert length.times.uncosted == pytest.approx(2e-6)  # copies ahead are not waited for
-    assert length.times.links == pytest.approx(3 * reduce_s + chips.exchange_s(topology, "all-gather", 2**22, 16))
+    gather_s = chips.exchange_s(topology, "all-gather", 2**22, 16)
+    assert length.times.links == pytest.approx(3 * reduce_s + gather_s)
+    # The first sums queue on the links behind the gather, which computation would have hidden; then comes the last sum.
+    assert length.times.exposed == pytest.approx(gather_s + 3 * reduce_s)
+    assert length.times.scheduled == pytest.approx(2e-3 + gather_s + 3 * reduce_s)
