@@ -75,9 +75,9 @@ class Dense(nn.Module):
         kernel_DF, bias_F = self.weights()
         return matmul.dense(x.astype(self.dtype), kernel_DF, bias_F)
 
-    def weights(self, scale: float = 1.0) -> tuple[jax.Array, jax.Array]:
-        """Returns kernel [D, F] and bias [F] times `scale`, in the compute type."""
-        return (scale * self.kernel).astype(self.dtype), (scale * self.bias).astype(self.dtype)
+    def weights(self) -> tuple[jax.Array, jax.Array]:
+        """Returns kernel [D, F] and bias [F] in the compute type."""
+        return self.kernel.astype(self.dtype), self.bias.astype(self.dtype)
 
 
 class Attention(nn.Module):
@@ -99,12 +99,13 @@ class Attention(nn.Module):
         """
         (B, L, D), T, K = x_BLD.shape, x_BTD.shape[1], x_BLD.shape[2] // self.num_heads
 
-        def heads(name: str, x_BLD: jax.Array, scale: float = 1.0) -> jax.Array:
-            kernel_DE, bias_E = Dense(D, D, self.dtype, name=name).weights(scale)
+        def heads(name: str, x_BLD: jax.Array) -> jax.Array:
+            kernel_DE, bias_E = Dense(D, D, self.dtype, name=name).weights()
             return matmul.to_heads(x_BLD, kernel_DE, bias_E, self.num_heads)
 
         words = dropout.words(seeds, (B, self.num_heads, L, T))
-        q_BHKL, k_BHKT, v_BHKT = heads("query", x_BLD, K**-0.5), heads("key", x_BTD), heads("value", x_BTD)
+        q_BHKL, k_BHKT, v_BHKT = heads("query", x_BLD), heads("key", x_BTD), heads("value", x_BTD)
+        q_BHKL *= jnp.asarray(K**-0.5, self.dtype)  # not the kernel: products could not begin while it is gathered
         o_BHKL = attention.FORMS[self.softmax](q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, self.dropout)
         kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
         return matmul.from_heads(o_BHKL, kernel_ED, bias_D)

@@ -28,9 +28,10 @@ def to_heads(x_BLD: jax.Array, kernel_DE: jax.Array, bias_E: jax.Array, num_head
     if _is_wide(x_BLD):
         y_BLE = _wide_dense(x_BLD, kernel_DE, bias_E)
         return y_BLE.reshape(*y_BLE.shape[:2], num_heads, -1).transpose(0, 2, 3, 1)
-    # Tokens last: a head fills half a register's lanes, and the scores' products want tokens side by side.
-    kernel_DHK = kernel_DE.reshape(len(kernel_DE), num_heads, -1)
-    return jnp.einsum("BLD,DHK->BHKL", x_BLD, kernel_DHK) + bias_E.reshape(num_heads, -1, 1)
+    # Tokens last: a head fills half a register's lanes, and the scores' products want tokens side by side. All heads
+    # in one dimension, or XLA:TPU copies the kernels.
+    y_BEL = jnp.einsum("BLD,DE->BEL", x_BLD, kernel_DE) + bias_E[:, None]
+    return y_BEL.reshape(len(y_BEL), num_heads, -1, y_BEL.shape[2])
 
 
 def from_heads(x_BHKL: jax.Array, kernel_ED: jax.Array, bias_D: jax.Array) -> jax.Array:
