@@ -14,6 +14,7 @@ def get_config(reader: str, **data: object) -> ml_collections.ConfigDict:
             seeds=(0,),  # several seeds train at once, in one program
             batch_size=32,
             accumulate=1,
+            exchange="all-to-all",  # of gradients; "reduce-scatter" and "all-reduce" do without new compiler options
             num_steps=0,  # 0: as many as `epochs` takes
             epochs=3.0,
             warmup=0.1,  # share of the steps

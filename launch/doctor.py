@@ -173,11 +173,16 @@ def exchange(stream: TextIO, number: int) -> tuple[float, float]:
 
 
 def read_devices() -> dict[str, Any]:
-    """Returns platform, kind and count of this host's devices in JAX. On a pod this starts the chips of all hosts."""
+    """Returns platform, kind and count of this host's devices in JAX, and `links`, the exchange times of all TPUs."""
     import jax
 
-    local = jax.local_devices()
-    return {"platform": local[0].platform, "kind": local[0].device_kind, "count": len(local)}
+    local = jax.local_devices()  # on a pod this starts the chips of all hosts
+    found = {"platform": local[0].platform, "kind": local[0].device_kind, "count": len(local)}
+    if local[0].platform != "tpu":
+        return found
+    from bert_tpu.distributed import exchange_times
+
+    return found | {"links": run_check(lambda: exchange_times.compare(jax.devices()))}
 
 
 def measure_bucket(args: argparse.Namespace) -> dict[str, float]:

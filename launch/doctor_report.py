@@ -91,6 +91,20 @@ def check_chips(reports: Reports, expected: argparse.Namespace) -> Row:
     return Row(f"{total} devices of {expected.kind}", faults, fix)
 
 
+def check_links(reports: Reports, expected: argparse.Namespace) -> Row:
+    """Checks that each form of the exchange of gradients returns right sums, and names the one to train with."""
+    links = {host: device["links"] for host, device in results(reports, "devices").items() if "links" in device}
+    faults = [(host, fault) for host, timed in links.items() if (fault := fault_of(timed))]
+    timed = next((timed for timed in links.values() if not fault_of(timed)), None)
+    if timed is None:
+        return Row("not timed: no TPU", faults, RECREATE)
+    wrong = [form for form, result in timed["forms"].items() if not result["right"]]
+    faults += [(0, f"{form} returns wrong sums") for form in wrong]
+    fix = f"train with --config.exchange={timed['advice']}" if timed["advice"] else RECREATE
+    times = ", ".join(f"{form} {result['ms']:g} ms" for form, result in timed["forms"].items())
+    return Row(f"{times}; {fix}", faults, fix)
+
+
 def check_python(reports: Reports, expected: argparse.Namespace) -> Row:
     """Checks that all hosts have the same Python, 3.11 or later."""
     versions = {host: report["python"] for host, report in reports.items()}
@@ -192,9 +206,9 @@ def check_room(reports: Reports, expected: argparse.Namespace) -> Row:
 
 
 CHECKS = {
-    "hosts": check_hosts, "chips": check_chips, "python": check_python, "versions": check_versions,
-    "commit": check_commit, "corpus": check_corpus, "port": check_port, "clocks": check_clocks,
-    "bucket": check_bucket, "tensorflow": check_tensorflow, "room": check_room,
+    "hosts": check_hosts, "chips": check_chips, "links": check_links, "python": check_python,
+    "versions": check_versions, "commit": check_commit, "corpus": check_corpus, "port": check_port,
+    "clocks": check_clocks, "bucket": check_bucket, "tensorflow": check_tensorflow, "room": check_room,
 }  # fmt: skip
 
 

@@ -164,6 +164,12 @@ def check_minima(cfg: ml_collections.ConfigDict, minima: Mapping[str, float]) ->
             raise command.UserError(f"config.{key} is {value}: give at most {LARGEST:,}")
 
 
+def check_choice(cfg: ml_collections.ConfigDict, key: str, choices: Collection[str]) -> None:
+    """Raises UserError if the value of `key` is not among `choices`."""
+    if cfg[key] not in choices:
+        raise command.UserError(f"config.{key} is {cfg[key]!r}: give one of {', '.join(choices)}")
+
+
 def call(function: Callable[..., Any], section: ml_collections.ConfigDict, name: str, /, **arguments: Any) -> Any:
     """Returns `function(**section, **arguments)`. The section's keys must be exactly the function's other arguments.
 

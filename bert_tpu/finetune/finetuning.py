@@ -18,7 +18,7 @@ import numpy as np
 
 from bert_tpu.core import command, config
 from bert_tpu.data import task_batches
-from bert_tpu.distributed import hosts
+from bert_tpu.distributed import collectives, hosts
 from bert_tpu.finetune import evaluation, heads
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
@@ -26,8 +26,8 @@ from bert_tpu.tasks import reader, split_report, task
 from bert_tpu.training import jobs, optim, train_step, trainer
 
 SCALARS = (
-    "seeds", "batch_size", "accumulate", "num_steps", "epochs", "warmup", "max_length", "init_from", "compile_cache",
-    "reader",
+    "seeds", "batch_size", "accumulate", "exchange", "num_steps", "epochs", "warmup", "max_length", "init_from",
+    "compile_cache", "reader",
 )  # fmt: skip
 SECTIONS = trainer.SECTIONS | {
     "model": ("dropout", "attention_dropout", "softmax", "dtype", "remat"),
@@ -77,6 +77,7 @@ def check(cfg: ml_collections.ConfigDict) -> task.Task:
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
     config.check_minima(cfg, MINIMA)
+    config.check_choice(cfg, "exchange", collectives.FORMS)
     if not cfg.init_from:
         raise command.UserError("no model: give --config.init_from=DIR, a Hugging Face directory or a workdir")
     if not cfg.seeds or len(set(cfg.seeds)) < len(cfg.seeds) or not 0 <= min(cfg.seeds) <= max(cfg.seeds) < SEEDS_END:
@@ -120,6 +121,7 @@ def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batc
         seed=tuple(cfg.seeds),
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
+        exchange=cfg.exchange,
         exact_loss=None if model.bert.softmax == "exact" else functools.partial(heads.loss, exact),
     )
 

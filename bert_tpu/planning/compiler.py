@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from bert_tpu.core import command, disk_cache, progress
+from bert_tpu.distributed import compiler_options
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.hardware import chips, device_memory
 from bert_tpu.planning import cost
@@ -170,7 +171,7 @@ def compile_step(
     state = job.state_shapes
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[seq_len].items()}
     lowered, begun = train_step.jit_step(job, mesh).lower(state, batch), time.monotonic()
-    question = _question(lowered, mesh)
+    question = _question(lowered, mesh, compiler_options.find(mesh, job.exchange))
     if earlier := answers.get(question):
         return _program(earlier)
     answer = _ask(lowered, state, mesh, dumps)
@@ -179,11 +180,11 @@ def compile_step(
     return _program(answer)
 
 
-def _question(lowered: jax.stages.Lowered, mesh: Mesh) -> str:
-    """All that decides the answer: the compiler's version, the chips and their coordinates, and the program."""
+def _question(lowered: jax.stages.Lowered, mesh: Mesh, options: dict[str, Any]) -> str:
+    """All that decides the answer: the compiler's version and options, the chips and their places, and the program."""
     versions = [importlib.metadata.version(name) for name in ("jaxlib", "libtpu")]
     places = [(device.device_kind, *device.coords, device.core_on_chip) for device in mesh.devices.flat]
-    return "\n".join(map(str, (versions, places, lowered.as_text())))
+    return "\n".join(map(str, (versions, options, places, lowered.as_text())))
 
 
 def _ask(lowered: jax.stages.Lowered, state: jobs.State, mesh: Mesh, dumps: str | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import ml_collections
 from bert_tpu.core import command, config
 from bert_tpu.corpus import store
 from bert_tpu.data import batch_spec, packing
-from bert_tpu.distributed import hosts
+from bert_tpu.distributed import collectives, hosts
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
 from bert_tpu.monitoring import health, log
@@ -25,7 +25,7 @@ from bert_tpu.pretrain import mlm, mlm_nsp, objective, samples
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
 
-SCALARS = ("seed", "batch_size", "accumulate", "num_steps", "init_from", "compile_cache")
+SCALARS = ("seed", "batch_size", "accumulate", "exchange", "num_steps", "init_from", "compile_cache")
 # Keys of the sections that are used only after the workdir is claimed. `make_job` uses `model`, `data`, `optim` before.
 SECTIONS = trainer.SECTIONS | {
     "eval": ("every_steps", "num_batches"),
@@ -54,6 +54,7 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
     spec = make_batch_spec(cfg)
     config.check_minima(cfg, MINIMA | {f"plan.price.{chip}": 0 for chip in cfg.plan.price})
     _check_positions(bert.max_positions, spec)
+    config.check_choice(cfg, "exchange", collectives.FORMS)
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
     target = find_objective(cfg)
@@ -68,6 +69,7 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
         seed=cfg.seed,
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
+        exchange=cfg.exchange,
         exact_loss=None if bert.softmax == "exact" else functools.partial(target.loss, bert.clone(softmax="exact")),
     )
 

@@ -63,6 +63,7 @@ class Job:
     seed: int | tuple[int, ...]  # several: as many trainings at once, each array with a dimension for them in front
     accumulate: int  # parts that a batch is computed in
     dtype: Any  # type of the matrices that the loss gets
+    exchange: str = "all-to-all"  # form of the sum of gradients, one of collectives.FORMS
     exact_loss: Callable[[Params, Batch, Draw | None], Sums] | None = None  # for steps that are not finite by `loss`
 
     @property

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 import optax
 
-from bert_tpu.distributed import collectives
+from bert_tpu.distributed import collectives, compiler_options
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.training import jobs
 
@@ -62,7 +62,8 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
 
         full = collectives.gather_params(params, specs, job.dtype)
         grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate)
-        return collectives.reduce_grads(grads, specs), jax.lax.psum(sums, meshes.AXIS)
+        grads = collectives.reduce_grads(grads, specs, job.exchange, job.dtype)
+        return grads, jax.lax.psum(sums, meshes.AXIS)
 
     ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
     on_shards = meshes.map_shards(mesh, gradients, ins, outs)
@@ -94,7 +95,11 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
         return state, sums
 
     return jax.jit(
-        step, in_shardings=(placed, meshes.row_sharding(mesh)), out_shardings=(placed, whole), donate_argnums=0
+        step,
+        in_shardings=(placed, meshes.row_sharding(mesh)),
+        out_shardings=(placed, whole),
+        donate_argnums=0,
+        compiler_options=compiler_options.find(mesh, job.exchange),
     )
 
 

@@ -232,6 +232,28 @@ def test_each_generation_has_its_number_of_devices(kind, chips, count, seen):
     assert f"worker 3: {count - 1} x {seen}, not {count} x {kind}" in table
 
 
+def with_links(links):
+    reports = sound()
+    for report in reports:
+        report["devices"] = report["devices"] | {"links": links}
+    return reports
+
+
+def test_the_links_say_which_exchange_to_train_with():
+    forms = {"all-to-all": {"ms": 2.5, "right": True}, "reduce-scatter": {"ms": 1.2, "right": True}}
+    code, table = run_report(with_links({"forms": forms, "advice": "reduce-scatter"}))
+    assert code == 0
+    assert "all-to-all 2.5 ms, reduce-scatter 1.2 ms; train with --config.exchange=reduce-scatter" in table
+    forms["all-to-all"]["right"] = False
+    code, table = run_report(with_links({"forms": forms, "advice": "reduce-scatter"}))
+    assert code == 1
+    assert "worker 0: all-to-all returns wrong sums" in table
+    assert "fix: train with --config.exchange=reduce-scatter" in table
+    code, table = run_report(with_links({"fault": "the chips do not answer"}))
+    assert code == 1
+    assert "links       FAIL  worker 0, 1, 2, 3: the chips do not answer" in table
+
+
 @pytest.mark.parametrize(
     ("row", "change", "sentence"),
     [

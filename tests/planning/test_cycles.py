@@ -59,3 +59,14 @@ def test_no_activation_is_gathered(text):
     width, pieces = 256, tpu_step.KEYS["model.vocab_size"]
     parameters = (pieces + 512 + 2) * width + (4 + 2 * 4 + 2) * width**2
     assert exchanged < 2 * 4 * parameters * 1.05  # gradients in and parameters out, float32 at most
+
+
+@compiled_programs.needs_libtpu
+def test_matrices_are_gathered_and_exchanged_while_the_chip_computes(text):
+    """A synchronous exchange, or a sum of everything at the end, would cost more than any lever has saved."""
+    exchanges = cost.program_cost(text).collectives
+    kinds = {exchange.kind for exchange in exchanges if exchange.nbytes > 2**16}
+    assert kinds == {"all-gather", "all-to-all", "reduce-scatter"}, "a sum of matrices has become an all-reduce"
+    moved = [exchange for exchange in exchanges if exchange.kind == "all-to-all"]
+    assert len(moved) == 6  # the kernels of its one layer
+    assert sum(exchange.begin != exchange.end for exchange in moved) >= 4  # the last ones have nothing behind them

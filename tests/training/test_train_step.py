@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from bert_tpu.distributed import mesh
+from bert_tpu.distributed import collectives, mesh
 from bert_tpu.model import dropout
 from bert_tpu.planning import compiler
 from bert_tpu.pretrain import pretraining
@@ -45,7 +45,7 @@ def three_steps(devices, **changes):
     """Parameters and losses after three steps."""
     job = pretraining.make_job(config(**changes))
     on = mesh.make(jax.devices()[:devices])
-    state = jax.jit(lambda: jobs.new_state(job), out_shardings=mesh.replicated(on))()
+    state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, on))()
     step = train_step.jit_step(job, on)
     losses = []
     for number in range(3):
@@ -65,6 +65,14 @@ def test_devices_and_parts_change_only_rounding(plain, devices, accumulate):
     np.testing.assert_allclose(losses, plain[1], rtol=1e-5)
     # Adam divides by sqrt(v): where a gradient is near 0 its rounding error is scaled up to the learning rate.
     jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5), params, plain[0])
+
+
+@pytest.mark.parametrize("form", collectives.FORMS)
+def test_forms_of_the_exchange_change_only_rounding(plain, form, monkeypatch):
+    monkeypatch.setattr(train_step, "CUT_SIZE", 1)  # matrices of this small model are cut too
+    params, losses = three_steps(8, exchange=form)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), params, plain[0])
+    np.testing.assert_allclose(losses, plain[1], rtol=1e-4)
 
 
 def test_dropout_masks_are_the_same_on_any_number_of_devices(plain):

@@ -81,6 +81,7 @@ def test_another_config_is_refused_with_both_values(directory, key, value, both)
         "model.remat",
         "bert.softmax",
         "bert.remat",
+        "exchange",
     ],
 )
 def test_what_alters_no_parameter_may_change(directory, key):
