@@ -21,7 +21,7 @@ SLOWER = 1.5  # an all-to-all is worth its time if it takes no more than this ti
 
 
 def compare(devices: Sequence[jax.Device]) -> dict[str, Any]:
-    """What `measure` returns, as "forms", and the form to train with, as "advice"."""
+    """The result of `measure`, as "forms", and the form to train with, as "advice"."""
     forms = measure(meshes.make(devices))
     return {"forms": forms, "advice": advise(forms)}
 

@@ -62,8 +62,7 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
 
         full = collectives.gather_params(params, specs, job.dtype)
         grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate)
-        grads = collectives.reduce_grads(grads, specs, job.exchange, job.dtype)
-        return grads, jax.lax.psum(sums, meshes.AXIS)
+        return collectives.reduce_grads(grads, specs, job.exchange, job.dtype), jax.lax.psum(sums, meshes.AXIS)
 
     ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
     on_shards = meshes.map_shards(mesh, gradients, ins, outs)
@@ -95,12 +94,9 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
         return state, sums
 
     return jax.jit(
-        step,
-        in_shardings=(placed, meshes.row_sharding(mesh)),
-        out_shardings=(placed, whole),
-        donate_argnums=0,
+        step, in_shardings=(placed, meshes.row_sharding(mesh)), out_shardings=(placed, whole), donate_argnums=0,
         compiler_options=compiler_options.find(mesh, job.exchange),
-    )
+    )  # fmt: skip
 
 
 def _all_trainings(job: jobs.Job, sound: jax.Array) -> jax.Array:
