@@ -64,8 +64,8 @@ def sum_rows(matrix: jax.Array, dtype: Any) -> jax.Array:
     """Returns this device's share of the rows of a matrix, summed over the devices in float32.
 
     matrix: this device's summand, whole
-    dtype: type in which rows travel. With bfloat16 the error of a sum of 16 is a thousandth, of which each summand has
-        its rounding alone; the sums themselves are never rounded to it
+    dtype: type in which rows travel. In bfloat16 each summand is rounded once and no sum is: an error of a thousandth
+        in a sum of 16
 
     Order of the sum: neighbours first, (0 + 1) + (2 + 3) and so on, until one is left.
     """
