@@ -12,7 +12,7 @@ import itertools
 import re
 
 from bert_tpu.core import command
-from bert_tpu.corpus import scripts
+from bert_tpu.corpus import english, scripts
 
 # Characters split at once: nupunkt is quadratic in a run such as "?!?!?!", and sentencex in one of opening quotes.
 MAX_CHARS = 4000
@@ -87,9 +87,7 @@ def _stripped(parts: list[str]) -> list[str]:
 def _splitter(script: str, language: str) -> Splitter:
     """Returns the function that splits text in a script. Loads its model or rules, once a process."""
     if script == "Latin" and (not language or language in NUPUNKT):
-        import nupunkt  # here and below, because only the processes that split need them
-
-        tokenize = nupunkt.load("default").tokenize
+        tokenize = english.splitter()
         return (lambda text: _continued(text, _with_spaces(text, tokenize(text)))) if language else tokenize
     if script in MARKS:
         return re.compile(f".+?{MARKS[script]}|.+").findall
@@ -98,14 +96,14 @@ def _splitter(script: str, language: str) -> Splitter:
         from pythainlp import tokenize as thai
 
         return functools.partial(thai.sent_tokenize, engine="crfcut")  # type: ignore[return-value]  # of one string
-    import sentencex
+    import sentencex  # here, because only the processes that split need it
 
     segment = functools.partial(sentencex.segment, language)
     if language == "ja":
         return lambda text: _rejoined(segment(text))
     if script == "Latin":  # the rules of German, for example, expect a capital
-        english = _splitter("Latin", "")
-        return lambda text: english(text) if text.islower() else _continued(text, segment(text))
+        by_model = _splitter("Latin", "")
+        return lambda text: by_model(text) if text.islower() else _continued(text, segment(text))
     return (lambda text: _continued(text, segment(text))) if script in CASED else segment
 
 
