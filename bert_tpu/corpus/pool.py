@@ -8,6 +8,8 @@ import concurrent.futures
 from concurrent.futures.process import BrokenProcessPool
 import ctypes
 import multiprocessing
+from multiprocessing import forkserver
+import multiprocessing.context
 from typing import NamedTuple
 
 import tqdm
@@ -37,14 +39,24 @@ class OpenUnit(NamedTuple):
 _shared: Shared | None = None  # set in a worker
 
 
+def start_server() -> multiprocessing.context.ForkServerContext:
+    """Starts the process that the workers are forked from, if it does not run, and returns its context.
+
+    It imports their modules, once, while this process goes on.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    forkserver.ensure_running()
+    return context
+
+
 def write(units: list[input_units.Unit], work: input_units.Work, *, workers: int) -> None:
     """Writes the parts and the records of all units to work.out, except those that exist already.
 
     Raises UserError if a worker process dies.
     """
     size, todo = sum(unit.size for unit in units), input_units.unfinished(units, work)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])  # imported once, not by each worker
+    context = start_server()
     shared = Shared(context.RawArray(ctypes.c_longlong, len(todo)), context.RawValue(ctypes.c_byte))
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start, initargs=(shared,))
     try:

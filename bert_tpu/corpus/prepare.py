@@ -75,6 +75,8 @@ def prepare(
         if (folder / store.LOCKFILE).exists():
             lock = _read_finished(folder, plan, files)
         else:
+            if not runner:
+                pool.start_server()  # and look at the text meanwhile
             if not (folder / PLAN).exists():  # a run that continues has checked them
                 for warning in preview.check(files, checked, encoder):
                     print(f"warning: {warning}", file=sys.stderr)
