@@ -3,7 +3,7 @@
 Most ends are certain by nupunkt's own rules, whatever else stands in the line: a mark, perhaps a closing quotation
 mark, one space and a capitalized word follow
 
-- a word of two or more letters with a full stop, if it is no abbreviation and in none of nupunkt's collocations;
+- a word of two or more letters with a full stop, if nupunkt knows neither an abbreviation nor a collocation of it;
 - a number with a full stop, if nupunkt has no collocation of numbers with the next word;
 - a word or number with a question or exclamation mark.
 

@@ -49,3 +49,14 @@ def test_nupunkt_is_asked_only_where_an_end_is_in_doubt(monkeypatch):
         "(We do not know.) Mr. Brown knows.",
     ]
     assert asked == ["(We do not know.) Mr. Brown knows."]
+
+
+def test_the_mark_of_a_list_begins_its_line_only():
+    for mark in ("12", "iv", "Vi"):
+        for line in (
+            f"{mark}. The mill is old",
+            f"   {mark}. The mill is old",
+            f"It has been there since {mark}. The mill",
+        ):
+            assert english.splitter()(line) == nupunkt.load("default").tokenize(line)
+    assert english.splitter()("12. The mill is old") == ["12. The mill is old"]
