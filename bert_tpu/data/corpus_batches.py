@@ -4,18 +4,19 @@ There is no shuffle buffer and no iterator state: seeking is arithmetic. Each ho
 from its HostShare. Within a group of shards each sentence comes once an epoch, in a new order each time (sampler.py).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from bert_tpu.core import command
+from bert_tpu.core import command, joined
 from bert_tpu.data import batch_spec, chunks, host_share, masking, nsp_pairs, packed_batches, packing, sampler
 
 HELDOUT_SEED = 2**31 - 1
 
-Batch = dict[str, np.ndarray]  # shapes as in BatchSpec.shapes, but with this host's rows
+Batch = Mapping[str, np.ndarray]  # shapes as in BatchSpec.shapes, but with this host's rows
 
 
 class ChunkTable(NamedTuple):
@@ -123,12 +124,22 @@ def stream(
     """Returns an iterator over the batches first .. last - 1; the other arguments are batch_function's."""
     numbers = tf.data.Dataset.range(first, last)
     batch = batch_function(share, table, spec, seq_len)
-    batches = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    layout = joined.layout({name: shape[1:] for name, shape in spec.shapes(seq_len).items()})
+
+    @tf.autograph.experimental.do_not_convert
+    def join(n: tf.Tensor) -> tf.Tensor:
+        parts = batch(n)
+        assert parts.keys() == dict(layout).keys()
+        columns = [tf.reshape(parts[name], (-1, math.prod(shape))) for name, shape in layout]
+        return tf.concat(columns, axis=1)  # here, and not in the thread that starts the steps
+
+    batches = numbers.map(join, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     # The thread that tunes a stream sleeps twice as long each time, up to a minute. Freeing a stream at its end may
     # wait for that thread: 8 to 22 s of runs that take a minute.
     options = tf.data.Options()
     options.autotune.enabled = False
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options).as_numpy_iterator()
+    arrays = batches.prefetch(tf.data.AUTOTUNE).with_options(options).as_numpy_iterator()
+    return (joined.Joined(array, layout) for array in arrays)
 
 
 def train(share: host_share.HostShare, spec: batch_spec.BatchSpec, first_step: int) -> Iterator[tuple[int, Batch]]:
@@ -151,7 +162,9 @@ def examples_per_row(share: host_share.HostShare, spec: batch_spec.BatchSpec) ->
     return _row_plan(share, spec).examples_per_row if spec.packed_rows else 0.0
 
 
-def heldout(share: host_share.HostShare, spec: batch_spec.BatchSpec, num_batches: int) -> Iterator[tuple[int, Batch]]:
+def heldout(
+    share: host_share.HostShare, spec: batch_spec.BatchSpec, num_batches: int
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yields the fixed evaluation set, (sequence length, batch): the first `num_batches` of each length.
 
     It is the same for every seed of a run.

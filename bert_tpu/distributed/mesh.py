@@ -1,12 +1,13 @@
 """The device mesh (one axis, "data") and how arrays are sharded over it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+from bert_tpu.core import joined
 from bert_tpu.hardware import chips
 
 # Peak dense bfloat16 FLOP/s of one JAX device, by its kind; with a generation and a name that are no longer in use.
@@ -42,9 +43,10 @@ def map_shards(mesh: Mesh, function: Callable[..., Any], in_specs: Any, out_spec
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
-def put_batch(batch: dict[str, Any], mesh: Mesh) -> dict[str, jax.Array]:
-    """Returns global arrays, cut by rows over the mesh, from NumPy arrays of this process' rows."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(row_sharding(mesh), x), batch)
+def put_batch(batch: Mapping[str, Any], mesh: Mesh) -> joined.Joined:
+    """Returns the global batch as one array, cut by rows over the mesh, from NumPy arrays of this process' rows."""
+    rows = batch if isinstance(batch, joined.Joined) else joined.join(batch, common=1)
+    return joined.Joined(jax.make_array_from_process_local_data(row_sharding(mesh), rows.array), rows.layout)
 
 
 def peak_flops(mesh: Mesh) -> float | None:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from bert_tpu.core import command, disk_cache, progress
+from bert_tpu.core import command, disk_cache, joined, progress
 from bert_tpu.distributed import compiler_options
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.hardware import chips, device_memory
@@ -169,7 +169,7 @@ def compile_step(
     dumps: a folder for the compiler's files
     """
     state = job.state_shapes
-    batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in job.shapes[seq_len].items()}
+    batch = joined.abstract(job.shapes[seq_len], jnp.int32)
     lowered, begun = train_step.jit_step(job, mesh).lower(state, batch), time.monotonic()
     question = _question(lowered, mesh, compiler_options.find(mesh, job.exchange))
     if earlier := answers.get(question):

@@ -82,7 +82,7 @@ def compile_program(
     return train_step.compile_function(train_step.jit_outputs(job, mesh, outputs), params, batch_shapes)
 
 
-def choose_rows(batch: dict[str, np.ndarray], pieces: Sequence[str], special: vocab.Ids, rows: int) -> Chosen:
+def choose_rows(batch: jobs.Batch, pieces: Sequence[str], special: vocab.Ids, rows: int) -> Chosen:
     """Chooses the ROWS rows with the best windows among the first CANDIDATES; repeats them to fill `rows`.
 
     batch: rows of this host
@@ -120,7 +120,7 @@ def predict(
     ]  # fmt: skip
 
 
-def _windows(batch: dict[str, np.ndarray], row: int, pieces: Sequence[str], special: vocab.Ids) -> list[Window]:
+def _windows(batch: jobs.Batch, row: int, pieces: Sequence[str], special: vocab.Ids) -> list[Window]:
     """The longest part around each group of 1 to PLACES neighbouring masks that begins and ends with a word."""
     ids, windows = batch["input_ids"][row].tolist(), []
     places_and_ids = zip(batch["masked_positions"][row].tolist(), batch["masked_ids"][row].tolist(), strict=True)

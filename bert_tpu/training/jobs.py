@@ -1,6 +1,6 @@
 """The interface of a training to the loop: a Job, its State and the Schedule of its batches. None knows BERT."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any, NamedTuple, Protocol
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 Params = Any  # pytree of arrays; a model's are nested dictionaries
-Batch = dict[str, Any]  # name -> array [rows, ...], int32: NumPy's on a host, JAX's on the devices
+Batch = Mapping[str, Any]  # name -> array [rows, ...], int32: NumPy's on a host, JAX's on the devices
 Sums = dict[str, tuple[jax.Array, jax.Array]]  # name -> (sum, count): exact over devices, hosts, parts and batches
 HostSums = dict[str, tuple[Any, Any]]  # Sums on the host: numbers, or arrays [trainings]
 

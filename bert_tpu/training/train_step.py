@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 import optax
 
+from bert_tpu.core import joined
 from bert_tpu.distributed import collectives, compiler_options
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.training import jobs
@@ -41,6 +42,7 @@ def _specs(job: jobs.Job, mesh: Mesh) -> Any:
 def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
     """Returns the jitted function (state, batch) -> (next state, sums), which donates the state. `plan` plans it.
 
+    The batch may be a joined.Joined: each copy from host to devices costs time.
     The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
     an accumulation change it. Dropout's key is a function of (seed, step), and the learning rate is one of the step.
     If a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` among the sums
@@ -84,6 +86,7 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
         return jobs.State(state.step + ~waits, params, opt, waits), sums
 
     def step(state: jobs.State, batch: jobs.Batch) -> tuple[jobs.State, jobs.Sums]:
+        batch = dict(batch)  # of one array
         if job.has_several_seeds:
             all_at_once = jax.vmap(one, (EACH, 1, 0), (EACH, 0), axis_name=TRAININGS)
             state, sums = all_at_once(state, batch, jnp.array(job.seed))
@@ -112,7 +115,8 @@ def jit_evaluate(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
     specs = _specs(job, mesh)
 
     def sums(params: jobs.Params, batch: jobs.Batch) -> jobs.Sums:
-        return jax.lax.psum(job.loss(collectives.gather_params(params, specs, job.dtype), batch, None), meshes.AXIS)
+        whole = collectives.gather_params(params, specs, job.dtype)
+        return jax.lax.psum(job.loss(whole, dict(batch), None), meshes.AXIS)
 
     return _jit_with_params(job, mesh, meshes.map_shards(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE))
 
@@ -126,7 +130,7 @@ def jit_outputs(job: jobs.Job, mesh: Mesh, outputs: Callable[[jobs.Params, jobs.
     specs = _specs(job, mesh)
 
     def of_rows(params: jobs.Params, batch: jobs.Batch) -> Any:
-        return outputs(collectives.gather_params(params, specs, job.dtype), batch)
+        return outputs(collectives.gather_params(params, specs, job.dtype), dict(batch))
 
     return _jit_with_params(job, mesh, meshes.map_shards(mesh, of_rows, (specs, meshes.ROWS), meshes.ROWS))
 
@@ -223,5 +227,4 @@ def compile_function(
     argument: shapes and types of its first argument
     shapes: name -> shape of the batch's arrays, int32
     """
-    batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
-    return function.lower(argument, batch).compile()
+    return function.lower(argument, joined.abstract(shapes, jnp.int32)).compile()

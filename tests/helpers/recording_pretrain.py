@@ -6,7 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
-from bert_tpu.core import command
+from bert_tpu.core import command, joined
 from bert_tpu.distributed import mesh
 from bert_tpu.pretrain import __main__ as pretrain
 
@@ -18,9 +18,9 @@ def put_and_write(batch, mesh):
     global count
     placed = put(batch, mesh)
     rows = {}
-    for name, array in placed.items():
-        for shard in array.addressable_shards:
-            rows[f"{name}@{shard.index[0].start or 0}"] = np.asarray(shard.data)
+    for shard in placed.array.addressable_shards:
+        for name, array in joined.Joined(np.asarray(shard.data), placed.layout).items():
+            rows[f"{name}@{shard.index[0].start or 0}"] = array
     np.savez(FOLDER / f"{count}.{jax.process_index()}.npz", **rows)
     count += 1
     return placed

@@ -17,12 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bert_tpu.core import joined
 from bert_tpu.distributed import mesh
 from bert_tpu.training import loop
 
 BETWEEN_S = 0.08
 STEPS, EVALUATE_EVERY, SAVE_EVERY = 24, 7, 5
 PROBES = 7
+IDS = {"ids": np.zeros((8, 8), np.int32)}
 
 
 def program(turns):
@@ -33,7 +35,7 @@ def program(turns):
         state = state + 0 * (total[0, 0] + jnp.sum(batch["ids"]))
         return state, {"loss": (state, jnp.ones(()))}
 
-    shapes = jax.ShapeDtypeStruct((), np.float32), {"ids": jax.ShapeDtypeStruct((8, 8), np.int32)}
+    shapes = jax.ShapeDtypeStruct((), np.float32), joined.abstract({"ids": (8, 8)}, np.int32)
     return jax.jit(step, donate_argnums=0).lower(*shapes).compile()
 
 
@@ -42,7 +44,7 @@ def turns_a_second():
     turns, run = 1000, program(1000)
     spent_s = []
     for _ in range(10):
-        state, batch = jnp.zeros(()), {"ids": jnp.zeros((8, 8), jnp.int32)}
+        state, batch = jnp.zeros(()), joined.join(IDS, common=1)
         begun_s = time.perf_counter()
         jax.block_until_ready(run(state, batch))
         spent_s.append(time.perf_counter() - begun_s)
@@ -60,7 +62,7 @@ def main():
     jax.config.update("jax_cpu_enable_async_dispatch", mode == "async")
     speed = turns_a_second()
     programs = SimpleNamespace(step={8: program(round(short_s * speed)), 16: program(round(long_s * speed))})
-    probe, state, batch = program(round(0.05 * speed)), jnp.zeros(()), {"ids": jnp.zeros((8, 8), jnp.int32)}
+    probe, state, batch = program(round(0.05 * speed)), jnp.zeros(()), joined.join(IDS, common=1)
     shares, credited = [], []
     for _ in range(PROBES):
         begun_s = time.perf_counter()
@@ -73,7 +75,7 @@ def main():
         for step in range(1, STEPS + 1):
             seq_len = 8 if step % 2 else 16
             time.sleep(short_input_s if step % 2 else long_input_s)
-            yield seq_len, {"ids": np.zeros((8, 8), np.int32)}
+            yield seq_len, IDS
 
     hooks = loop.Hooks(
         step=lambda step, seq_len, sums, seconds, input_s: credited.append([step, seq_len, seconds, input_s]),

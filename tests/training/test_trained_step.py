@@ -60,7 +60,7 @@ def batch(shapes):
         "masked_ids": (rng.integers(1996, 8000, slots.shape) * slots).astype(np.int32),
         "next_sentence_label": rng.integers(0, 2, shapes["next_sentence_label"]).astype(np.int32),
     }
-    return rows | ({"example_starts": starts} if is_packed else {})
+    return rows | ({"example_starts": starts.astype(np.int32)} if is_packed else {})
 
 
 def step(job, params):
