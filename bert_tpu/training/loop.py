@@ -177,12 +177,15 @@ class Exact:
             self._hooks.enter_phase(under_way.step, "step")
         compile_s = time.perf_counter() - begun_s
         state, sums = self._compiled[seq_len](state, under_way.batch)
-        return state, *_read(sums | {"recomputed": (1.0, 1.0)}), compile_s
+        host_sums, ended_s = _read(sums)
+        return state, host_sums | {"recomputed": (1.0, 1.0)}, ended_s, compile_s
 
 
 def _read(sums: jobs.Sums, ended_s: float | None = None) -> tuple[jobs.HostSums, float]:
     """Returns (sums on the host, the moment when they were ready): `ended_s`, or the moment when they are read."""
-    return jax.device_get(sums), ended_s or time.perf_counter()
+    on_host = jax.device_get(sums)
+    ended_s = ended_s or time.perf_counter()
+    return {name: (total, count) for name, (total, count) in on_host.items()}, ended_s
 
 
 def evaluate(

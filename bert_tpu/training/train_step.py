@@ -42,7 +42,7 @@ def _specs(job: jobs.Job, mesh: Mesh) -> Any:
 def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
     """Returns the jitted function (state, batch) -> (next state, sums), which donates the state. `plan` plans it.
 
-    The batch may be a joined.Joined: each copy from host to devices costs time.
+    The batch may be a joined.Joined, and the sums are one of float32: each copy between host and devices costs time.
     The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
     an accumulation change it. Dropout's key is a function of (seed, step), and the learning rate is one of the step.
     If a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` among the sums
@@ -85,7 +85,7 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
         waits = ~sound if job.exact_loss else jnp.zeros((), bool)
         return jobs.State(state.step + ~waits, params, opt, waits), sums
 
-    def step(state: jobs.State, batch: jobs.Batch) -> tuple[jobs.State, jobs.Sums]:
+    def step(state: jobs.State, batch: jobs.Batch) -> tuple[jobs.State, joined.Joined]:
         batch = dict(batch)  # of one array
         if job.has_several_seeds:
             all_at_once = jax.vmap(one, (EACH, 1, 0), (EACH, 0), axis_name=TRAININGS)
@@ -94,7 +94,7 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
             state, sums = one(state, batch, job.seed)
         if job.exact_loss:
             sums["recomputed"] = state.waits.astype(jnp.float32), jnp.ones(())
-        return state, sums
+        return state, joined.join({name: jnp.stack(pair) for name, pair in sums.items()}, common=0)
 
     return jax.jit(
         step, in_shardings=(placed, meshes.row_sharding(mesh)), out_shardings=(placed, whole), donate_argnums=0,

@@ -69,7 +69,7 @@ def step(job, params):
     placed = jax.device_put(jax.tree.map(np.copy, jobs.new_state(job, params)), train_step.shardings(job, on))
     state, sums = train_step.jit_step(job, on)(placed, mesh.put_batch(batch(job.shapes[LENGTH]), on))
     gradient = jax.tree.map(lambda old, new: (old - np.asarray(new)) / RATE, params, state.params)
-    return jax.device_get(sums), gradient
+    return {name: tuple(pair) for name, pair in jax.device_get(sums).items()}, gradient
 
 
 @pytest.mark.parametrize(("dtype", "is_packed"), [("float32", False), ("bfloat16", True)])
