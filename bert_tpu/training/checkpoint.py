@@ -52,6 +52,7 @@ class Checkpoints:
         self.directory = storage.absolute(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._saving: int | None = None  # the last step that Orbax was asked to save
+        self._may_fail = False  # whether that save may still fail
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -83,6 +84,7 @@ class Checkpoints:
             meta=ocp.args.JsonSave(meta),
         )
         try:
+            self._may_fail = True
             self._manager.save(step, args=args)
         except Exception as fault:  # each layer below raises its own type when the disk is full
             raise self._failed(fault) from fault
@@ -95,7 +97,7 @@ class Checkpoints:
 
     def check(self) -> None:
         """Raises UserError if the last save has failed by now; never waits."""
-        if not self._manager.is_saving_in_progress():
+        if self._may_fail and not self._manager.is_saving_in_progress():
             self.wait()
 
     def wait(self) -> None:
@@ -104,6 +106,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as fault:
             raise self._failed(fault) from fault
+        self._may_fail = False
 
     def close(self) -> None:
         """Waits for the last save and releases the writer."""

@@ -43,7 +43,8 @@ def make(services: Services, evaluate: Callable[[int, jobs.State], None], batche
 
     def step(finished: int, seq_len: int, sums: jobs.HostSums, seconds: float, input_s: float) -> None:
         services.skipped.count(finished, seq_len, sums)
-        sums = jax.tree.map(np.sum, sums)  # over several trainings at once
+        if np.ndim(sums["skipped"][0]):  # of several trainings at once
+            sums = jax.tree.map(np.sum, sums)
         services.checkpoints.check()
         recomputed.count(sums)
         services.run_log.step(finished, seq_len, sums, seconds, input_s)

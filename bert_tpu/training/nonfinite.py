@@ -47,10 +47,10 @@ class SkippedSteps:
         seq_len: tokens of a row
         sums: of the step; of several trainings an array each
         """
-        skipped, last = np.atleast_1d(sums["skipped"][0]), self.unreported
-        counts = skipped + np.array(last["skipped"] or [0.0])
-        self.unreported = last | {"steps": last["steps"] + 1, "skipped": counts.tolist()}
-        if skipped.any():
+        skipped, last = np.ravel(sums["skipped"][0]).tolist(), self.unreported
+        counts = [now + before for now, before in zip(skipped, last["skipped"] or [0.0] * len(skipped), strict=True)]
+        self.unreported = last | {"steps": last["steps"] + 1, "skipped": counts}
+        if any(skipped):
             self.steps.append((finished - 1, seq_len))
             self.unreported |= {"first": [*last["first"], finished - 1][:NAMED], "last": finished - 1}
         else:
