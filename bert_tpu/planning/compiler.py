@@ -65,7 +65,11 @@ def use_cpu_only() -> None:
     command.require("compiling for TPUs (on Linux, x86_64)", "libtpu", extra="plan")
     # Without the first, libtpu waits for a metadata server; without the second, for another process that compiles.
     os.environ.update({"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"})
+    # A flag for CPUs that libtpu does not know would end the process without a message.
+    os.environ.pop("XLA_FLAGS", None)
     jax.config.update("jax_platforms", "cpu")
+    # JAX cannot load from its cache what it has compiled for absent devices, and would warn.
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 def make_mesh(topology: chips.Slice) -> Mesh:
