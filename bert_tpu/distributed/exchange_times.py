@@ -1,6 +1,7 @@
 """Times the forms of the sum of gradients on the devices that are there, and checks what they return."""
 
 from collections.abc import Sequence
+import functools
 import time
 from typing import Any
 
@@ -33,30 +34,41 @@ def measure(mesh: Mesh, layers: int = LAYERS, table: tuple[int, int] = TABLE) ->
     layers: number of layers, with 12 MiB of float32 gradients each
     table: rows and columns of the table of pieces
     """
-    shapes = [shape for _ in range(layers) for shape in LAYER]
-    specs = [jax.sharding.PartitionSpec(None, meshes.AXIS)] * len(shapes) + [meshes.ROWS]
     results = {}
     for form in collectives.FORMS:
-
-        def total(scale: jax.Array, form: str = form) -> tuple[list[jax.Array], jax.Array]:
-            own = jax.lax.axis_index(meshes.AXIS)
-            grads: list[Any] = [(scale * _numbers(shape, own),) for shape in shapes]
-            sums = collectives.reduce_grads([*grads, scale * _numbers(table, own)], specs, form, jnp.bfloat16)
-            wrong = [jnp.sum(x.reshape(-1, x.shape[-1]) != scale * _expected(x.shape, own, mesh.size)) for x in sums]
-            return sums, jax.lax.psum(sum(wrong), meshes.AXIS)
-
-        program = jax.jit(
-            meshes.map_shards(mesh, total, (meshes.WHOLE,), (specs, meshes.WHOLE)),
-            compiler_options=compiler_options.find(mesh, form),
-        )
-        _, wrong = jax.block_until_ready(program(jnp.float32(1)))
+        exchange, one = jit_exchange(mesh, form, layers, table), jnp.float32(1)
+        _, wrong = jax.block_until_ready(exchange(one))
         begun = time.perf_counter()
         for _ in range(REPEATS):
-            last = program(jnp.float32(1))
+            last = exchange(one)
         jax.block_until_ready(last)
         passed_s = time.perf_counter() - begun
         results[form] = {"ms": round(1e3 * passed_s / REPEATS, 2), "right": int(wrong) == 0}
     return results
+
+
+def jit_exchange(mesh: Mesh, form: str, layers: int, table: tuple[int, int]) -> jax.stages.Wrapped:
+    """The jitted function scale -> (the sums of whole numbers times `scale`, how many of them are wrong).
+
+    form: one of collectives.FORMS; the other arguments are those of `measure`
+    """
+    shapes = [shape for _ in range(layers) for shape in LAYER]
+    specs = [jax.sharding.PartitionSpec(None, meshes.AXIS)] * len(shapes) + [meshes.ROWS]
+
+    def exchange(scale: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+        own = jax.lax.axis_index(meshes.AXIS)
+        # Each matrix has other numbers, or the compiler would exchange equal ones once.
+        grads: list[Any] = [(scale * _numbers(shape, own + i),) for i, shape in enumerate(shapes)]
+        sums = collectives.reduce_grads([*grads, scale * _numbers(table, own)], specs, form, jnp.bfloat16)
+        expected = [_expected(shape, own, mesh.size, i) for i, shape in enumerate(shapes)]
+        expected.append(_expected(table, own, mesh.size, 0))
+        wrong = [jnp.sum(x.reshape(y.shape) != scale * y) for x, y in zip(sums, expected, strict=True)]
+        return sums, jax.lax.psum(sum(wrong), meshes.AXIS)
+
+    return jax.jit(
+        meshes.map_shards(mesh, exchange, (meshes.WHOLE,), (specs, meshes.WHOLE)),
+        compiler_options=compiler_options.find(mesh, form),
+    )
 
 
 def advise(results: dict[str, dict[str, Any]]) -> str:
@@ -67,13 +79,14 @@ def advise(results: dict[str, dict[str, Any]]) -> str:
     return min(right, key=right.__getitem__, default="")
 
 
-def _numbers(shape: tuple[int, ...], device: Any, first_row: Any = 0) -> jax.Array:
-    """Small whole numbers, float32: a function of row, column and device. first_row: number of the first row"""
+def _numbers(shape: tuple[int, ...], start: Any, first_row: Any = 0) -> jax.Array:
+    """Small whole numbers, float32: a function of row, column and `start`. first_row: number of the first row"""
     row, column = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-    return ((3 * (row + first_row) + column + device) % NUMBERS - NUMBERS // 2).astype(jnp.float32)
+    return ((3 * (row + first_row) + column + start) % NUMBERS - NUMBERS // 2).astype(jnp.float32)
 
 
-def _expected(shape: tuple[int, ...], device: Any, devices: int) -> jax.Array:
-    """The rows of the sum over all devices that belong to one."""
-    rows = shape[-2]
-    return sum(_numbers(shape[-2:], other, device * rows) for other in range(devices))  # type: ignore[return-value]
+def _expected(shape: tuple[int, int], device: Any, devices: int, start: int) -> jax.Array:
+    """The rows of the sum over all devices that belong to one. shape: of the whole matrix"""
+    rows = shape[0] // devices
+    own = (_numbers((rows, shape[1]), other + start, device * rows) for other in range(devices))
+    return functools.reduce(jnp.add, own)
