@@ -1,7 +1,7 @@
 """Splits a line into sentences as nupunkt's English model does, asking it only where an end is in doubt.
 
-Most ends are certain by nupunkt's own rules, whatever else stands in the line: a mark, perhaps a closing quotation
-mark, one space and a capitalized word follow
+Most ends are certain by nupunkt's own rules, and the rest of the line does not change them. At such an end a mark,
+perhaps a closing quotation mark, one space and a capitalized word follow
 
 - a word of two or more letters with a full stop, if nupunkt knows neither an abbreviation nor a collocation of it;
 - a number with a full stop, if nupunkt has no collocation of numbers with the next word;

@@ -1,6 +1,6 @@
 """Tags in Wikipedia's markup: removes the elements that hold no prose, and the tags around prose.
 
-Extension tags (<ref>, <math>, <nowiki>) end at their first closing tag, whatever stands between, as in MediaWiki's
+Extension tags (<ref>, <math>, <nowiki>) end at their first closing tag, even if other tags are open, as in MediaWiki's
 parser. HTML tags nest. A tag without its other half is removed, and the words after it stay.
 https://en.wikipedia.org/wiki/Help:HTML_in_wikitext, https://www.mediawiki.org/wiki/Parser_extension_tags
 """

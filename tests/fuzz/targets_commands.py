@@ -206,7 +206,7 @@ class InThisProcess(contextlib.nullcontext):
 
 
 def output(module, *words):
-    """What a command prints. Raises the UserError with which it ends."""
+    """The output of a command. Raises UserError if the command ends in one sentence."""
     printed = io.StringIO()
     argv = mock.patch.object(sys, "argv", ["command", *map(str, words)])
     with argv, contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(printed):

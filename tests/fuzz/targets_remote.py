@@ -112,7 +112,7 @@ def _server():
 
 
 def _check_repository(drawn):
-    """Files on the Hub are read as the same files on disk are, whatever happens on the way; or they are refused."""
+    """A file on the Hub is read as the same file on disk, or refused if the way to it fails."""
     files, pattern, listing, content = drawn
     hub = _server()
     commit = hub.commit(files)
