@@ -105,7 +105,7 @@ class Attention(nn.Module):
 
         words = dropout.words(seeds, (B, self.num_heads, L, T))
         q_BHKL, k_BHKT, v_BHKT = heads("query", x_BLD), heads("key", x_BTD), heads("value", x_BTD)
-        q_BHKL *= jnp.asarray(K**-0.5, self.dtype)  # not the kernel: products could not begin while it is gathered
+        q_BHKL *= jnp.asarray(K**-0.5, self.dtype)  # a scaled kernel would not be gathered during products
         o_BHKL = attention.FORMS[self.softmax](q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, self.dropout)
         kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
         return matmul.from_heads(o_BHKL, kernel_ED, bias_D)
