@@ -10,6 +10,7 @@ W/rte/transformers.json. A run that was stopped goes on with the next seed.
 
 from collections.abc import Iterable, Iterator
 import json
+import math
 import pathlib
 import statistics
 from typing import TYPE_CHECKING, Any
@@ -101,10 +102,16 @@ def _without_facts(config: dict[str, Any]) -> ml_collections.ConfigDict:
     )
 
 
+def _mean_and_error(scores: list[float]) -> tuple[float, float]:
+    """Returns the mean and its standard error; NaN for both if a score is not finite."""
+    if not all(map(math.isfinite, scores)):
+        return math.nan, math.nan
+    return statistics.fmean(scores), statistics.stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else 0.0
+
+
 def _cells(a: list[float], b: list[float]) -> str:
     """Both means with their standard errors over seeds, their difference, and the difference in standard errors."""
-    means = [statistics.fmean(x) for x in (a, b)]
-    errors = [statistics.stdev(x) / len(x) ** 0.5 if len(x) > 1 else 0.0 for x in (a, b)]
+    means, errors = zip(*map(_mean_and_error, (a, b)), strict=True)
     difference, error = means[0] - means[1], (errors[0] ** 2 + errors[1] ** 2) ** 0.5
     cells = [f"{mean:.4f} ± {error:.4f}" for mean, error in zip(means, errors, strict=True)]
     return " | ".join([*cells, f"{difference:+.4f}", f"{difference / error:+.2f}" if error else "-"])

@@ -62,7 +62,10 @@ def _check_model(changes):
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         try:
-            theirs = transformers.BertForPreTraining.from_pretrained(model, ignore_mismatched_sizes=True).eval()
+            # In float32 as ours, whatever type the config names.
+            theirs = transformers.BertForPreTraining.from_pretrained(
+                model, ignore_mismatched_sizes=True, dtype=torch.float32
+            ).eval()
             with torch.no_grad():
                 named = {name: torch.from_numpy(array).long() for name, array in zip(names, inputs, strict=True)}
                 expected = theirs(**named).prediction_logits.numpy()
