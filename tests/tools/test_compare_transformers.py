@@ -139,3 +139,8 @@ def test_a_damaged_file_of_a_workdir_is_named(done, tmp_path, monkeypatch, file,
     (directory / file).write_text(json.dumps(content | change))
     with pytest.raises(command.UserError, match=complaint):
         list(compare_transformers._lines(directory))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_is_no_number_among_the_others(wrong):
+    assert compare_transformers._cells([0.5, wrong], [0.5, 0.7]).startswith("nan ± nan | 0.6000 ± 0.1000 | +nan")
