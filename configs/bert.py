@@ -94,8 +94,8 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
             watchdog=dict(silent_s=30, stacks_s=300, exit_s=600),
             plan=dict(
                 # US dollars for a chip and hour, on demand, in the cheapest US region, in 2025. Set your own prices.
-                # Source: https://cloud.google.com/tpu/pricing
-                price=dict(v3=2.00, v4=3.22, v5e=1.20, v5p=4.20, v6e=2.70),
+                # Source: https://cloud.google.com/tpu/pricing. 0: not known, a plan has no cost.
+                price=dict(v3=2.00, v4=3.22, v5e=1.20, v5p=4.20, v6e=2.70, v7x=0.00),
                 pue=1.09,  # power usage effectiveness of Google's fleet in 2024: https://datacenters.google/efficiency
                 # USA in 2022: 827.5 lb CO2e/MWh (823.1 of CO2 alone). Source: eGRID2022, https://www.epa.gov/egrid
                 kgco2e_per_kwh=0.375,  # your grid may differ by a lot

@@ -22,7 +22,7 @@ SKEW_S = 1.0  # these clocks date log lines, events and Google Cloud's access to
 DISK_GIB, MEMORY_GIB = 5, 2  # room for logs and for reading a checkpoint
 SETUP = "run launch/tpu_pod.sh setup"
 RECREATE = "delete the pod and create it again"
-CORES = {"TPU v2": 2, "TPU v3": 2}  # devices per chip; all other kinds have one
+CORES = {"TPU v2": 2, "TPU v3": 2, "TPU7x": 2}  # devices per chip; all other kinds have one
 ALIASES = {"TPU v5e": "TPU v5 lite", "TPU v6e": "TPU v6 lite", "TPU v5p": "TPU v5"}
 
 

@@ -115,21 +115,28 @@ def _totals(run_plan: plan.Plan) -> list[str]:
     hours, scheduled, chip_hours, cost, kwh, kgco2e = (
         run_plan.hours, run_plan.hours_scheduled, run_plan.chip_hours, run_plan.cost, run_plan.kwh, run_plan.kgco2e
     )  # fmt: skip
-    if (
-        hours is None or scheduled is None or chip_hours is None or cost is None or kwh is None or kgco2e is None
-    ):  # fmt: skip
+    if hours is None or scheduled is None or chip_hours is None:
         return ["", f"{steps}: does not fit; --max-batch finds the largest batch that does"]
-    chip = run_plan.topology.chip
-    source = "measured" if chip.watts_measured else "the fleet's mean .. an estimated maximum"
-    watts = f"{chip.watts[0]:.0f} .. {chip.watts[1]:.0f} W a chip ({source})"
+    topology = run_plan.topology
+    chip = topology.chip
+    rows = [_line("cost", "-") + f"   set your price: --config.plan.price.{topology.generation}=DOLLARS"]
+    if cost is not None:
+        rows = [_line("cost", _range(cost)) + f"   at {run_plan.price:.2f} a chip-hour"]
+    if chip.watts is None or kwh is None or kgco2e is None:
+        rows.append(_line("kWh", "-") + f"   the watts of {chip.kind} are not published")
+    else:
+        source = "measured" if chip.watts_measured else "the fleet's mean .. an estimated maximum"
+        watts = f"{chip.watts[0]:.0f} .. {chip.watts[1]:.0f} W a chip ({source})"
+        rows += [
+            _line("kWh", _range(kwh)) + f"   {watts}, without hosts, PUE {run_plan.pue}",
+            _line("kg CO2e", _range(kgco2e)) + f"   at {run_plan.kgco2e_per_kwh} kg/kWh",
+        ]
     return [
         "",
         f"{steps}, ESTIMATE from all at once to one by one (no evaluation, checkpoint or restart in it):",
         _line("hours", _range(hours)) + f"   {_number(scheduled)} by the compiler's schedule",
         _line("chip-hours", _range(chip_hours)),
-        _line("cost", _range(cost)) + f"   at {run_plan.price:.2f} a chip-hour",
-        _line("kWh", _range(kwh)) + f"   {watts}, without hosts, PUE {run_plan.pue}",
-        _line("kg CO2e", _range(kgco2e)) + f"   at {run_plan.kgco2e_per_kwh} kg/kWh",
+        *rows,
         f"planned in {run_plan.seconds_to_plan:.0f} s",
     ]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from bert_tpu.hardware import chips
 
 CPU = "cpu"
-WATTS = {chip.kind: chip.watts for chip in chips.CHIPS.values()} | {CPU: (0.71, 4.26)}
+WATTS = {chip.kind: chip.watts for chip in chips.CHIPS.values() if chip.watts} | {CPU: (0.71, 4.26)}
 
 
 class Energy(NamedTuple):

@@ -79,7 +79,7 @@ def make_mesh(topology: chips.Slice) -> Mesh:
     # With megacore, both cores of a chip are one device, as a Cloud TPU VM presents them.
     options = {"chip_config_name": "megacore"} if topology.generation in ("v4", "v5p") else {}
     try:
-        description = topologies.get_topology_desc(platform="tpu", topology_name=topology.name, **options)
+        description = topologies.get_topology_desc(platform="tpu", topology_name=topology.compilers_name, **options)
     except Exception as fault:  # jaxlib raises exceptions of several types
         reason = " ".join(str(fault).split())[:200]
         known = ", ".join(chips.NAMES)

@@ -84,7 +84,7 @@ class Plan(NamedTuple):
     steps: dict[int, int]  # sequence length -> number of steps
     batch_size: int
     seconds_to_plan: float
-    price: float  # of a chip for an hour
+    price: float  # of a chip for an hour; 0: not known
     pue: float
     kgco2e_per_kwh: float
 
@@ -116,15 +116,15 @@ class Plan(NamedTuple):
 
     @property
     def cost(self) -> tuple[float, float] | None:
-        """Cost of the chips, in the price's currency."""
-        if self.chip_hours is None:
+        """Cost of the chips, in the price's currency; None without a price."""
+        if self.chip_hours is None or not self.price:
             return None
         low, high = self.chip_hours
         return low * self.price, high * self.price
 
     @property
     def kwh(self) -> tuple[float, float] | None:
-        """Energy at the data centre's meter, without the hosts: chip-hours x watts x PUE.
+        """Energy at the data centre's meter, without the hosts: chip-hours x watts x PUE; None if watts are unknown.
 
         The low figure has a chip's usual watts, the high one its highest. chips.py says which of them are measured.
         """
@@ -137,9 +137,9 @@ class Plan(NamedTuple):
 
     @property
     def _energy(self) -> energy.Energy | None:
-        if self.chip_hours is None:
-            return None
         watts = self.topology.chip.watts
+        if self.chip_hours is None or watts is None:
+            return None
         return energy.from_hours(self.chip_hours, watts, pue=self.pue, kgco2e_per_kwh=self.kgco2e_per_kwh)
 
 

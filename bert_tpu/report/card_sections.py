@@ -75,7 +75,8 @@ def impact(run: evidence.Evidence, plan: Mapping[str, Any]) -> str:
         ]
     if plan:
         low, high = plan["kgco2e_low"], plan["kgco2e_high"]
-        carbon = f"{_range((low, high))} kg CO2e" if low is not None else "the step does not fit in memory"
+        unknown = "not known, since the step does not fit in memory or the chips' watts are not published"
+        carbon = f"{_range((low, high))} kg CO2e" if low is not None else unknown
         lines.append(f"- planned on {plan['topology']}, all {plan['chips']} chips: {carbon}")
     return "\n".join(lines)
 

@@ -77,7 +77,7 @@ def main(directory):
     compiler.use_cpu_only()
     with compiler.hide_stderr():
         square = jax.ShapeDtypeStruct((WIDE, WIDE), jnp.bfloat16)
-        for name in ("v3:2x2", "v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"):
+        for name in ("v3:2x2", "v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "v7x:2x2x1"):
             whole = mesh.replicated(compiler.make_mesh(chips.find(name)))
             jitted = jax.jit(product, in_shardings=(whole, whole), out_shardings=whole)
             save(directory, f"product-{name[: name.index(':')]}", jitted, square, square)

@@ -195,6 +195,18 @@ def test_the_table_names_the_source_of_the_watts(name, words):
     assert any(line.startswith("kWh") and line.endswith(words) for line in tool._totals(run_plan))
 
 
+def test_a_plan_without_watts_and_price_has_hours_alone():
+    length = plan.LengthPlan(None, 0.0, TIMES, {})
+    steps = {128: 1000}, 256, 1.0
+    run_plan = plan.Plan(chips.find("v7x:2x2x4"), {128: length}, *steps, price=0.0, pue=1.09, kgco2e_per_kwh=0.375)
+    assert (run_plan.cost, run_plan.kwh, run_plan.kgco2e) == (None, None, None)
+    assert run_plan.hours is not None
+    lines = tool._totals(run_plan)
+    assert any(line.startswith("cost") and "--config.plan.price.v7x=DOLLARS" in line for line in lines)
+    assert any(line.startswith("kWh") and line.endswith("the watts of TPU7x are not published") for line in lines)
+    assert not [line for line in lines if line.startswith("kg CO2e") or "does not fit" in line]
+
+
 def noisy(fault):
     with compiler.hide_stderr():
         os.write(2, b"noise of C++\n")
