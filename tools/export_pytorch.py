@@ -10,6 +10,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.export import pytorch
+    from bert_tpu.huggingface import sentence_transformers
     from bert_tpu.training import orbax_setup
 
 
@@ -21,9 +22,19 @@ def main() -> None:
     )
     parser.add_argument("--out", required=True, help="directory to create")
     parser.add_argument("--seed", type=int, help="which seed of a fine-tuning (default: the best by the first score)")
+    parser.add_argument("--step", type=int, help="which kept checkpoint (default: the newest)")
+    parser.add_argument(
+        "--sentence-transformers",
+        nargs="?",
+        const="mean",
+        default="",
+        choices=sentence_transformers.MODES,
+        help="also write the files with which SentenceTransformer(DIR) gives the vectors of tools.embed; with "
+        "--pool mean (default) or cls",
+    )
     args = parser.parse_args()
     orbax_setup.quiet()
-    export = pytorch.export(args.workdir, args.out, args.seed)
+    export = pytorch.export(args.workdir, args.out, args.seed, step=args.step, pool=args.sentence_transformers)
     note = f" ({export.note})" if export.note else ""
     comparison = export.comparison
     difference = f"; logits differ by at most {comparison.difference:.1e} from PyTorch's" if comparison else ""

@@ -50,7 +50,7 @@ def main() -> None:
         plan=_plan(args.plan) if args.plan else {},
         onnx=onnx_files.read(args.model),
     )
-    run = evidence.read(args.workdir, config)
+    run = evidence.read(args.workdir, config, facts.get("step"))
     text = model_card.pretrained(Path(args.model).resolve().name, model.model, run, facts, findings)
     storage.write_text(readme, text)
     print(f"{readme}: written")

@@ -1,69 +1,120 @@
-"""Uploads an exported directory to the Hugging Face Hub.
+"""Uploads an exported directory, or the kept checkpoints of a run, to the Hugging Face Hub.
 
 python -m tools.push_to_hub --model DIR --repo USER/NAME [--push]
 
-Without --push it only lists the files and does not use the network. The token is read from the environment variable
-HF_TOKEN alone.
+python -m tools.push_to_hub --workdir W --repo USER/NAME [--push]
+
+With --workdir, each kept checkpoint is exported, checked, and uploaded as the revision step-N, and the newest one as
+main, last. The same command completes an upload that was stopped. Without --push the command lists what would go where
+and does not use the network. The token is read from the environment variable HF_TOKEN alone.
 """
 
-import os
+import argparse
 from pathlib import Path
+import sys
 
 from bert_tpu.core import command, numerals
 
 with command.imports():
-    import huggingface_hub
     from huggingface_hub import errors, utils
     import safetensors
 
-    from bert_tpu.core import json_files
-    from bert_tpu.readers import hub_requests
+    from bert_tpu.core import hub_requests, json_files
+    from bert_tpu.export import revisions
+    from bert_tpu.huggingface import sentence_transformers, upload
+    from bert_tpu.training import orbax_setup, workdir
 
 NEEDED = ("config.json", "model.safetensors", "README.md", "tokenizer.json")
 
 
 def main() -> None:
-    """Checks the directory, lists its files, and uploads them with --push."""
+    """Checks the directory or the checkpoints, lists them, and uploads them with --push."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--model", required=True, help="directory written by tools.export_pytorch")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", help="directory written by tools.export_pytorch; it becomes main")
+    source.add_argument("--workdir", help="workdir of a pretraining or fine-tuning")
     parser.add_argument("--repo", required=True, help="USER/NAME on the Hub; created if it does not exist")
     parser.add_argument("--public", action="store_true", help="a new repository is public (default: private)")
-    parser.add_argument("--push", action="store_true", help="upload (default: only list the files)")
+    parser.add_argument("--replace", action="store_true", help="replace other content that a revision has on the Hub")
+    parser.add_argument("--seed", type=int, help="with --workdir of a fine-tuning: as for tools.export_pytorch")
+    parser.add_argument(
+        "--sentence-transformers", nargs="?", const="mean", default="", choices=sentence_transformers.MODES,
+        help="with --workdir: as for tools.export_pytorch",
+    )  # fmt: skip
+    parser.add_argument("--push", action="store_true", help="upload (default: only list)")
     args = parser.parse_args()
-    paths = check(Path(args.model), args.repo)
+    check_name(args.repo)
+    if args.model and (args.seed is not None or args.sentence_transformers):
+        raise command.UserError("--seed and --sentence-transformers choose what is exported: give them with --workdir")
+    if args.workdir:
+        push_run(args)
+    else:
+        push_model(args)
+
+
+def push_model(args: argparse.Namespace) -> None:
+    """Lists the files of --model, and uploads them with --push. Raises UserError for another directory."""
+    directory = Path(args.model)
+    paths = check(directory)
     total = sum(path.stat().st_size for path in paths)
     for path in paths:
-        print(f"{path.stat().st_size / 1e6:10.2f} MB  {path.relative_to(args.model)}")
+        print(f"{path.stat().st_size / 1e6:10.2f} MB  {path.relative_to(directory)}")
     if not args.push:
         print(
             f"{numerals.count(len(paths), 'file')}, {total / 1e6:.2f} MB, would go to {args.repo}; --push uploads them"
         )
         return
-    token = hub_requests.token()
-    if not token:
+    repository = upload.Repository(args.repo, token(), is_private=not args.public)
+    outcome = repository.push(directory, upload.MAIN, message="Upload the model", replace=args.replace)
+    done = "already there" if outcome.was_complete else numerals.count(len(paths), "file")
+    print(f"{repository.url(outcome.commit)}: {done}")
+
+
+def push_run(args: argparse.Namespace) -> None:
+    """Lists the checkpoints of --workdir, and uploads them with --push. Raises UserError if none is sound."""
+    workdir.read_config(args.workdir)  # which refuses other folders
+    steps, complaints = revisions.sound_steps(args.workdir)
+    for complaint in complaints:
+        print(f"warning: {complaint}", file=sys.stderr)
+    if not args.push:
+        for step in steps:
+            print(f"{args.workdir}/checkpoints/{step} -> {args.repo}, revision {revisions.branch(step)}")
+        print(f"{args.workdir}/checkpoints/{steps[-1]} -> {args.repo}, revision {upload.MAIN}")
+        print(f"{numerals.count(len(steps), 'checkpoint')} would go to {args.repo}; --push exports and uploads them")
+        return
+    orbax_setup.quiet()
+    repository = upload.Repository(args.repo, token(), is_private=not args.public)
+    revisions.Pusher(
+        args.workdir, repository, seed=args.seed, pool=args.sentence_transformers, replace=args.replace, tell=_tell
+    ).push(steps)
+    damaged = f"; {numerals.count(len(complaints), 'damaged checkpoint')} left out" if complaints else ""
+    print(f"{repository.url()}: {numerals.count(len(steps), 'checkpoint')} and {upload.MAIN}{damaged}")
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def token() -> str:
+    """The token of the environment. Raises UserError if there is none."""
+    text = hub_requests.token()
+    if not text:
         raise command.UserError("HF_TOKEN is not set: set it to a token that may write")
-    print(f"{upload(args.model, args.repo, token, private=not args.public)}: {numerals.count(len(paths), 'file')}")
+    return text
 
 
-def upload(directory: str, repo: str, token: str, *, private: bool) -> str:
-    """Uploads a directory and returns the URL of the commit. Raises UserError if the Hub refuses it or is not reached.
-
-    private: whether a new repository is private
-    """
-    hub = huggingface_hub.HfApi(token=token, endpoint=os.environ.get("HF_ENDPOINT"))
+def check_name(repo: str) -> None:
+    """Raises UserError unless `repo` is OWNER/NAME as the Hub takes it."""
     try:
-        hub.create_repo(repo, private=private, exist_ok=True)
-        return str(hub.upload_folder(repo_id=repo, folder_path=directory).commit_url)
-    # The library raises KeyError and others if a proxy answers for the Hub, and RuntimeError if a large file fails.
-    except (errors.HTTPError, OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:300] or type(error).__name__
-        raise command.UserError(
-            f"the Hub refused the upload or was not reached ({reason}); fix that and run the same command again"
-        ) from error
+        utils.validate_repo_id(repo)
+    except errors.HFValidationError as error:
+        raise command.UserError(f"--repo {repo}: {str(error).splitlines()[0]}") from None
+    if "/" not in repo:
+        raise command.UserError(f"--repo {repo}: give USER/NAME")
 
 
-def check(directory: Path, repo: str) -> list[Path]:
-    """Returns the files of an export, sorted. Raises UserError if it is incomplete, or `repo` is not a Hub name."""
+def check(directory: Path) -> list[Path]:
+    """Returns the files of an export, sorted. Raises UserError if it is incomplete or damaged."""
     missing = [name for name in NEEDED if not (directory / name).is_file()]
     if missing:
         raise command.UserError(
@@ -76,18 +127,7 @@ def check(directory: Path, repo: str) -> list[Path]:
         raise command.UserError(f"{directory}/model.safetensors is not sound ({error}): export it again") from None
     for name in ("config.json", "tokenizer.json"):
         json_files.read(directory / name, remedy="export the model again")
-    try:
-        utils.validate_repo_id(repo)
-    except errors.HFValidationError as error:
-        raise command.UserError(f"--repo {repo}: {str(error).splitlines()[0]}") from None
-    if "/" not in repo:
-        raise command.UserError(f"--repo {repo}: give USER/NAME")
-    return files(directory)
-
-
-def files(directory: Path) -> list[Path]:
-    """Returns the files to upload, sorted: all in `directory`."""
-    return sorted(path for path in directory.rglob("*") if path.is_file())
+    return upload.files(directory)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from bert_tpu.core import command, storage
 from bert_tpu.export import user_rows
 from bert_tpu.finetune import finetuned, heads
-from bert_tpu.huggingface import architectures, hf, pretrained, spare_rows
+from bert_tpu.huggingface import architectures, hf, pretrained, sentence_transformers, spare_rows
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.report import evidence, model_card
 from bert_tpu.tokenizer import vocab
@@ -43,12 +43,19 @@ class Export(NamedTuple):
     checkpoint: epath.Path
     note: str  # for a fine-tuned model: its seed, and why this one
     comparison: Comparison | None  # None if PyTorch is not installed
+    seed: int | None = None  # of a fine-tuned model
 
 
-def export(directory: str | Path, out: str | Path, seed: int | None = None) -> Export:
+def export(
+    directory: str | Path, out: str | Path, seed: int | None = None, *, step: int | None = None, name: str = "",
+    pool: str = "",
+) -> Export:  # fmt: skip
     """Writes the model of the workdir `directory` to the new directory `out`.
 
     seed: which model of a fine-tuning to export; None for the best, as finetuned.load chooses it.
+    step: of the checkpoint; None for the newest sound one.
+    name: of the model in its card; "" for the name of `out`.
+    pool: a key of sentence_transformers.MODES, to write the files of sentence-transformers too; "" for none.
     Raises UserError, and leaves no `out`, if a logit differs by more than TOLERANCE.
     """
     directory = Path(directory)
@@ -56,30 +63,45 @@ def export(directory: str | Path, out: str | Path, seed: int | None = None) -> E
     if "task" not in config and seed is not None:
         raise command.UserError(f"{directory} is not a fine-tuning's and has one model: leave out --seed")
     with storage.atomic_directory(out) as folder:
-        vocabulary, run = vocab.load(directory / "tokenizer"), evidence.read(directory, config)
+        name = name or folder.name
+        vocabulary = vocab.load(directory / "tokenizer")
         if "task" in config:
-            return _export_finetuned(finetuned.load(directory, config, seed), run, vocabulary, folder)
-        return _export_pretrained(checkpoint.find(directory), run, vocabulary, folder)
+            tuned = finetuned.load(directory, config, seed, step)
+            run = evidence.read(directory, config, _step(tuned.checkpoint))
+            done = _export_finetuned(tuned, run, vocabulary, folder, name)
+        else:
+            path = checkpoint.find(directory, step)
+            run = evidence.read(directory, config, _step(path))
+            done = _export_pretrained(path, run, vocabulary, folder, name)
+        if pool:
+            sentence_transformers.write(folder, pool)
+        return done
 
 
-def _export_pretrained(newest: epath.Path, run: evidence.Evidence, vocabulary: vocab.Vocab, folder: Path) -> Export:
+def _step(path: epath.Path) -> int | None:
+    return int(path.name) if path.name.isdigit() else None  # None for an imported model
+
+
+def _export_pretrained(
+    path: epath.Path, run: evidence.Evidence, vocabulary: vocab.Vocab, folder: Path, name: str
+) -> Export:
     section = run.config["model"] | {"dtype": "float32"}
     params = param_layout.unpack(
-        checkpoint.load_params(newest, pretrained.shapes_on_device(section)), section["vocab_size"]
+        checkpoint.load_params(path, pretrained.shapes_on_device(section)), section["vocab_size"]
     )
-    spare = spare_rows.read(newest)  # of an imported model; a run has none
+    spare = spare_rows.read(path)  # of an imported model; a run has none
     hf.save(folder, params, section, vocabulary, spare=spare)
-    [name] = architectures.PRETRAINED["architectures"]
+    [cls] = architectures.PRETRAINED["architectures"]
     logits = _pretrained_logits(*spare_rows.join(params, section, spare))
-    comparison = _check_if_possible(folder, name, section, vocabulary, logits)
-    facts = model_card.export_facts(run.config, newest.name, comparison and comparison._asdict())
-    text = model_card.pretrained(folder.name, section, run, facts)
+    comparison = _check_if_possible(folder, cls, section, vocabulary, logits)
+    facts = model_card.export_facts(run.config, path.name, comparison and comparison._asdict())
+    text = model_card.pretrained(name, section, run, facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return Export(name, newest, "", comparison)
+    return Export(cls, path, "", comparison)
 
 
 def _export_finetuned(
-    tuned: finetuned.Finetuned, run: evidence.Evidence, vocabulary: vocab.Vocab, folder: Path
+    tuned: finetuned.Finetuned, run: evidence.Evidence, vocabulary: vocab.Vocab, folder: Path, name: str
 ) -> Export:
     section, packed, cls = tuned.section, tuned.params, architectures.FINETUNED[tuned.model.head]
     encoder = {k: v for k, v in packed.items() if k != "head" and (k != "pooler" or cls.has_pooler)}
@@ -91,9 +113,9 @@ def _export_finetuned(
     model = model_card.FinetunedModel(
         cls.name, cls.pipeline_tag, section, tuned.labels, tuned.seed, tuned.reason, tuned.scores
     )
-    text = model_card.finetuned(folder.name, model, run, facts)
+    text = model_card.finetuned(name, model, run, facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return Export(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", comparison)
+    return Export(cls.name, tuned.checkpoint, f"seed {tuned.seed}, {tuned.reason}", comparison, tuned.seed)
 
 
 def _check_if_possible(

@@ -31,20 +31,21 @@ class Finetuned(NamedTuple):
     scores: Scores  # empty if the run did not evaluate that checkpoint
 
 
-def load(directory: Path | str, config: dict[str, Any], seed: int | None = None) -> Finetuned:
+def load(directory: Path | str, config: dict[str, Any], seed: int | None = None, step: int | None = None) -> Finetuned:
     """Returns the model of one seed in float32. Raises UserError for a seed that was not trained.
 
     directory: the workdir
     config: its config.json
     seed: None for the seed with the best score (the first metric on the first scored split), or the first seed if
         nothing was scored
+    step: of the checkpoint; None for the newest sound one
     """
     seeds, task = config["seeds"], config["task"]
     if seed is not None and seed not in seeds:
         raise command.UserError(f"{directory} has no seed {seed}: give one of {', '.join(map(str, seeds))}")
     section = config["bert"] | config["model"] | {"dtype": "float32"}
     model = heads.Model(transformer.Bert(**section, parent=None), task["head"], len(task["labels"]))
-    path = checkpoint.find(directory)
+    path = checkpoint.find(directory, step)
     scores = _scores(Path(directory), path)
     seed, reason = choose_seed(seeds, scores) if seed is None else (seed, "as asked for")
     shapes = jax.eval_shape(lambda: param_layout.pack(heads.init(model, jax.random.key(0))))

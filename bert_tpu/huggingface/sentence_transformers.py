@@ -1,4 +1,8 @@
-"""Says where the vectors of a sentence-transformers directory differ from those of its encoder alone."""
+"""Reads and writes the files of sentence-transformers next to an encoder.
+
+`notes` says where the vectors of a sentence-transformers directory differ from those of its encoder alone. `write` adds
+the files with which they are equal to those of tools.embed.
+"""
 
 import json
 from pathlib import Path
@@ -13,6 +17,30 @@ MODULES = "modules.json"
 PREFIX, POOLS = "pooling_mode_", {"cls_token": "cls", "mean_tokens": "mean"}
 KNOWN = ("Transformer", "Pooling", "Normalize")
 SETTINGS, PROMPTS = "sentence_bert_config.json", "config_sentence_transformers.json"
+
+
+MODES = {pool: mode for mode, pool in POOLS.items()}  # our pools -> keys of 1_Pooling/config.json, without their prefix
+
+
+def write(directory: Path, pool: str) -> None:
+    """Writes modules.json and what it names, so that SentenceTransformer(directory) gives the vectors of tools.embed.
+
+    Texts are cut to the model's positions, and vectors are not scaled to the length 1.
+
+    directory: an exported model
+    pool: "mean" over all tokens or "cls", the vector of [CLS]
+    """
+    config = _read(epath.Path(directory) / "config.json", dict)
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    pooling = {"word_embedding_dimension": config["hidden_size"], "include_prompt": True}
+    pooling |= {PREFIX + mode: name == pool for name, mode in MODES.items()}
+    settings = {"max_seq_length": config["max_position_embeddings"], "do_lower_case": False}
+    (directory / "1_Pooling").mkdir()
+    for name, content in ((MODULES, modules), ("1_Pooling/config.json", pooling), (SETTINGS, settings)):
+        (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def lowering(directory: Path | str, lower: bool) -> str:

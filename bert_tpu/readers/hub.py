@@ -13,8 +13,7 @@ import re
 from typing import Any, NamedTuple, cast
 import urllib.parse
 
-from bert_tpu.core import command
-from bert_tpu.readers import hub_requests
+from bert_tpu.core import command, hub_requests
 
 PREFIX = "hf://"
 FORM = "hf://datasets/OWNER/NAME/PATH"

@@ -192,8 +192,11 @@ def speed(run: evidence.Evidence) -> str:
     return "\n".join(lines) or NOT_MEASURED
 
 
-def heldout(run: evidence.Evidence) -> str:
-    """A table of the last evaluation at each sequence length."""
+def heldout(run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
+    """A table of the last evaluation at each sequence length, with its step if that is not the model's.
+
+    facts: as model_card.export_facts returns them
+    """
     if not run.heldout:
         return f"Held-out text: {NOT_MEASURED.lower()}"
     rows = [["held-out text, tokens", *(metric.column for metric in run.metrics)], ["---"] * (1 + len(run.metrics))]
@@ -202,6 +205,9 @@ def heldout(run: evidence.Evidence) -> str:
             [f"{n}", *(metric.form.format(line[metric.name]) if metric.name in line else "" for metric in run.metrics)]
         )
     table = [f"| {' | '.join(row)} |" for row in rows]
+    earlier = {line["step"] for line in run.heldout.values()} - {facts["step"]}
+    if facts["step"] is not None and earlier:
+        table += ["", f"Evaluated at step {', '.join(f'{step:,}' for step in sorted(earlier))}."]
     if run.lock:
         table += ["", f"The unigram entropy of the training text is {run.lock.unigram_entropy:.3f} nats."]
     return "\n".join(table)

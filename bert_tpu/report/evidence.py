@@ -42,17 +42,20 @@ class Evidence(NamedTuple):
     metrics: tuple[Metric, ...] = metrics.BEFORE  # of a pretraining's objective
 
 
-def read(directory: str | os.PathLike, config: dict[str, Any]) -> Evidence:
-    """The measurements in the workdir `directory`. config: its config.json."""
+def read(directory: str | os.PathLike, config: dict[str, Any], step: int | None = None) -> Evidence:
+    """The measurements in the workdir `directory`. config: its config.json.
+
+    step: leaves out what was measured after it, and the hours if a later checkpoint has a share of them; None for all
+    """
     folder = epath.Path(directory)
-    lines = jsonl.read(folder / "metrics.jsonl")
+    lines = [line for line in jsonl.read(folder / "metrics.jsonl") if step is None or line["step"] <= step]
     facts = health.read(folder)
     names = facts.metrics if facts else metrics.BEFORE
     by_length: dict[int, list[float]] = {}
     for line in lines:
         if line.get("kind") == "train" and "examples_per_sec" in line:
             by_length.setdefault(line["seq_len"], []).append(line["examples_per_sec"])
-    times = hours.read(folder)
+    times = {} if step is not None and _has_later_checkpoint(folder, step) else hours.read(folder)
     prices = {key: config["plan"][key] for key in ("pue", "kgco2e_per_kwh")} if "plan" in config else None
     return Evidence(
         config=config,
@@ -62,10 +65,14 @@ def read(directory: str | os.PathLike, config: dict[str, Any]) -> Evidence:
         skips=_skips(lines, config),
         hours=times,
         energy=energy.from_seconds(times["unit_seconds"], **prices) if "unit_seconds" in times and prices else None,
-        versions=versions.read(folder),
+        versions=[entry for entry in versions.read(folder) if step is None or entry["step"] < max(step, 1)],
         lock=_lock(config),
         metrics=names,
     )
+
+
+def _has_later_checkpoint(folder: epath.Path, step: int) -> bool:
+    return any(path.name.isdigit() and int(path.name) > step for path in (folder / "checkpoints").glob("*"))
 
 
 def _skips(lines: list[dict[str, Any]], config: dict[str, Any]) -> Skips | None:

@@ -63,7 +63,7 @@ def pretrained(
         tags, heads = tags[:-1], f"{heads} (not trained)"
     data = huggingface_hub.ModelCardData(
         library_name="transformers", pipeline_tag="fill-mask", model_name=f"BERT {size}",
-        tags=tags, eval_results=_results(run, later) or None,
+        tags=tags, eval_results=_results(run, facts, later) or None,
         **kept,
     )  # fmt: skip
     return _card(
@@ -75,7 +75,7 @@ def pretrained(
         ("Training data", card_sections.training_data(run)),
         ("Training procedure", card_sections.procedure(run, facts)),
         ("Speed", card_sections.speed(run)),
-        ("Evaluation", card_sections.heldout(run) + "\n\n" + card_sections.downstream(later.scores)),
+        ("Evaluation", card_sections.heldout(run, facts) + "\n\n" + card_sections.downstream(later.scores)),
         (ONNX_HEADING, card_sections.onnx_table(later.onnx)),
         ("Environmental impact", card_sections.impact(run, later.plan)),
         ("Citation", card_sections.CITATION + "\n\n" + card_sections.DEVLIN),
@@ -124,6 +124,11 @@ def finetuned(name: str, model: FinetunedModel, run: evidence.Evidence, facts: M
     )  # fmt: skip
 
 
+def with_revision(text: str, name: str, revision: str) -> str:
+    """The card `text` of the model `name` on the Hub, whose code loads `revision` in place of the main branch."""
+    return text.replace(f'"{name}"', f'"{name}", revision="{revision}"')
+
+
 def replace_section(text: str, heading: str, body: str) -> str:
     """The card `text` with `body` as the section below `heading`; "" if the card has no such heading."""
     before, mark, rest = text.partition(f"\n## {heading}\n\n")
@@ -147,12 +152,12 @@ def _card(data: huggingface_hub.ModelCardData, title: str, *parts: tuple[str, st
     return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{body}\n"
 
 
-def _results(run: evidence.Evidence, later: LaterResults) -> list[huggingface_hub.EvalResult]:
+def _results(run: evidence.Evidence, facts: Mapping[str, Any], later: LaterResults) -> list[huggingface_hub.EvalResult]:
     results = [
         _result("fill-mask", f"heldout-{n}-tokens", metric.name, line[metric.name], "heldout")
         for n, line in sorted(run.heldout.items())
         for metric in run.metrics
-        if metric.name in line
+        if metric.name in line and facts["step"] in (None, line["step"])
     ]
     return results + [
         _result("text-classification", score.task, score.metric, score.summary["mean"], score.split)

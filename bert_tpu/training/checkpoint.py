@@ -181,13 +181,22 @@ def _rename_unsound(unsound: dict[epath.Path, str]) -> None:
         print(f"warning: {path} cannot be read ({reason}): it is now {aside.name}", file=sys.stderr)
 
 
-def find(path: epath.Path | str) -> epath.Path:
-    """Returns the checkpoint that `path` means.
+def kept_steps(directory: epath.Path | str) -> list[int]:
+    """Returns the steps of a workdir's checkpoints, sorted; none are read."""
+    return sorted(int(path.name) for path in epath.Path(directory).glob("checkpoints/[0-9]*") if path.name.isdigit())
+
+
+def find(path: epath.Path | str, step: int | None = None) -> epath.Path:
+    """Returns the checkpoint that `path` means; of a workdir with a `step`, that step's.
 
     That is `path` itself if it has `params`, else the newest one of a workdir, or of its folder of checkpoints, whose
     parameters are sound. Newer ones are reported and stay as they are. Raises UserError if there is none.
     """
     path = storage.absolute(path)
+    if step is not None:
+        if step not in (others := kept_steps(path)):
+            raise command.UserError(f"{path} has no checkpoint of step {step}: it has those of {others or 'none'}")
+        path = path / "checkpoints" / str(step)
     if (path / "params").exists():
         candidates = [path]
     else:

@@ -14,9 +14,9 @@ import transformers
 
 from bert_tpu.core import command
 from bert_tpu.export import onnx_files, onnx_graph, onnx_quantize
-from bert_tpu.huggingface import hf
+from bert_tpu.huggingface import hf, upload
 from bert_tpu.report import model_card
-from tools import export_onnx, push_to_hub
+from tools import export_onnx
 
 # Rows of 31 tokens. The graph was exported with other lengths.
 SHAPE = 5, 31
@@ -188,6 +188,6 @@ def test_no_folder_of_this_machine_is_in_a_file(model, output):
     """The exporter notes the stack trace of each node, and a stack trace is full of home folders."""
     del output
     folders = {str(ROOT), str(pathlib.Path(transformers.__file__).parent), str(model.parent)}
-    for path in push_to_hub.files(model):
+    for path in upload.files(model):
         content = path.read_bytes()
         assert not [folder for folder in folders if folder.encode() in content], path

@@ -13,10 +13,10 @@ import transformers
 from bert_tpu.core import command
 from bert_tpu.export import onnx_files, pytorch
 from bert_tpu.finetune import finetuned
-from bert_tpu.huggingface import config_json, pretrained
+from bert_tpu.huggingface import config_json, pretrained, upload
 from bert_tpu.monitoring import scores_file
 from bert_tpu.training import workdir
-from tools import export_pytorch, push_to_hub
+from tools import export_pytorch
 
 HEADS = ("classify", "regress", "tag", "span")
 
@@ -129,7 +129,7 @@ def test_no_folder_above_data_or_base_model_is_in_what_is_uploaded(exported, hea
     each = exported(head)
     typed = json.dumps(workdir.read_config(each.run))
     assert str(each.run.parent) in typed  # its model and its data are there
-    for path in push_to_hub.files(each.model):
+    for path in upload.files(each.model):
         content = path.read_bytes()
         assert not [part for part in each.run.parent.parts[2:] if part.encode() in content], path
 

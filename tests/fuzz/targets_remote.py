@@ -12,8 +12,8 @@ from unittest import mock
 from helpers import fake_hub
 from hypothesis import strategies as st
 
-from bert_tpu.core import command
-from bert_tpu.readers import hub_requests, sources, tfds
+from bert_tpu.core import command, hub_requests
+from bert_tpu.readers import sources, tfds
 from fuzz import damaged, targets_text
 from fuzz.target import Target
 

@@ -68,7 +68,7 @@ def _check_upload(drawn):
     """The Hub gets the directory that was given, or one sentence says what is wrong. Only --push uses the network."""
     files, repository, token, faults, pushes = drawn
     hub = _hub()
-    hub.uploads.clear()
+    hub.models.by_name.clear()
     hub.listing_faults.clear()
     hub.listing_faults.extend(faults)
     hub.requests.clear()
@@ -81,7 +81,7 @@ def _check_upload(drawn):
     present = {name: raw for name, raw in files.items() if raw is not None}
     assert f"{len(present)} files" in printed
     if pushes:
-        assert hub.uploads == {repository: present}
+        assert {name: model.files() for name, model in hub.models.by_name.items()} == {repository: present}
     else:
         assert not hub.requests
 

@@ -5,7 +5,6 @@ Hub's does: 127.0.0.1 redirects to localhost, which must not receive the token.
 https://huggingface.co/docs/hub/api
 """
 
-import base64
 import collections
 import hashlib
 import http.server
@@ -14,6 +13,8 @@ import sys
 import threading
 import time
 import urllib.parse
+
+from helpers import fake_model_hub
 
 NAME = "owner/name"
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz0123456789"  # of no account
@@ -34,7 +35,7 @@ class Hub(http.server.ThreadingHTTPServer):
         # What happens to the next requests of content: a status, a body in place of the answer, "cut" or "short".
         self.faults = collections.deque()
         self.listing_faults = collections.deque()  # a status or a body, for the next other requests
-        self.uploads = {}  # OWNER/NAME of a model -> {path: bytes}
+        self.models = fake_model_hub.Models()
         self.sent = collections.Counter()  # bytes of content by path
         self.requests = []  # (path, Authorization or None)
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
@@ -67,8 +68,8 @@ class Hub(http.server.ThreadingHTTPServer):
         }
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers the requests for a data set, its tree and its content."""
+class Handler(fake_model_hub.ModelRequests, http.server.BaseHTTPRequestHandler):
+    """Answers the requests for a data set, its tree and its content, and those for models."""
 
     protocol_version = "HTTP/1.1"
     server: Hub
@@ -83,7 +84,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(key.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def _fail(self, fault):
         if isinstance(fault, bytes):
@@ -91,29 +93,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return self._answer(fault, Retry_After="0")
 
     def do_POST(self):
-        """Creates a model's repository, and takes its files as one commit of lines of JSON."""
+        """Takes requests about models; data sets are only read."""
         hub = self.server
         body = self.rfile.read(int(self.headers["Content-Length"]))
         path = urllib.parse.unquote(self.path)
         hub.requests.append((path, self.headers.get("Authorization")))
         if hub.listing_faults:
             return self._fail(hub.listing_faults.popleft())
-        address = f"http://127.0.0.1:{hub.server_port}"
-        if path == "/api/validate-yaml":
-            return self._answer(200, {"warnings": [], "errors": []})
-        if path == "/api/repos/create":
-            wanted = json.loads(body)
-            repository = f"{wanted['organization']}/{wanted['name']}"
-            hub.uploads[repository] = {}
-            return self._answer(200, {"url": f"{address}/{repository}"})
-        repository, _, action = path.removeprefix("/api/models/").removesuffix("/main").rpartition("/")
-        if action == "preupload":
-            modes = {"uploadMode": "regular", "shouldIgnore": False}
-            return self._answer(200, {"files": [{"path": f["path"]} | modes for f in json.loads(body)["files"]]})
-        for line in map(json.loads, body.splitlines()):
-            if line["key"] == "file":
-                hub.uploads[repository][line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-        return self._answer(200, {"commitUrl": f"{address}/{repository}/commit/c0ffee", "commitOid": "c0ffee"})
+        if hub.token and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            return self._answer(401, {"error": "Invalid username or password."})
+        return self.model_post(path, body)
+
+    def do_PUT(self):
+        return self.take_large_file()
+
+    def do_HEAD(self):
+        return self.do_GET()
 
     def do_GET(self):
         hub = self.server
@@ -129,6 +124,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if hub.token and (given := self.headers.get("Authorization")) != f"Bearer {hub.token}":
             reason = {"X_Error_Message": "Invalid credentials in Authorization header"}
             return self._answer(401, **reason if given else {"X_Error_Code": "RepoNotFound"})
+        if fake_model_hub.is_about_models(path):
+            return self.model_get(path)
         path = path.removeprefix("/api").removeprefix("/datasets/")
         if not path.startswith(NAME):
             return self._answer(401, X_Error_Code="RepoNotFound")

@@ -64,16 +64,21 @@ def saved_once():
 
 def workdir(directory, section=SECTION):
     """Writes the workdir of a run with `params(section)` after STEP steps on eight devices, and returns its path."""
-    replicated = mesh.replicated(mesh.make(jax.devices()))
-    opt = {"moments": np.zeros(1, np.float32)}  # of no use to an export
-    state = jobs.State(np.int32(STEP), jax.device_put(param_layout.pack(params(section)), replicated), opt)
-    checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", every_steps=1, keep_last=1, keep_every=0)
-    checkpoints.save(state, {"step": STEP})
-    checkpoints.close()
+    save_step(directory, STEP, section)
     config = {"model": section | {"dtype": "bfloat16"}, "corpus": {"sha256": "c0ffee"}, "data": {"dir": "gone"}}
     (directory / "config.json").write_text(json.dumps(config))
     vocab.save(VOCAB, directory / "tokenizer")
     return directory
+
+
+def save_step(directory, step, section=SECTION, seed=0):
+    """Writes the checkpoint of a step with `params(section, seed)` to a workdir."""
+    replicated = mesh.replicated(mesh.make(jax.devices()))
+    opt = {"moments": np.zeros(1, np.float32)}  # of no use to an export
+    packed = jax.device_put(param_layout.pack(params(section, seed)), replicated)
+    checkpoints = checkpoint.Checkpoints(directory=directory / "checkpoints", every_steps=1, keep_last=9, keep_every=0)
+    checkpoints.save(jobs.State(np.int32(step), packed, opt), {"step": step})
+    checkpoints.close()
 
 
 def spoil(monkeypatch, edit):

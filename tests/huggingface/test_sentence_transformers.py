@@ -4,6 +4,7 @@ import json
 import sys
 
 from helpers import small_bert
+import numpy as np
 import pytest
 
 from bert_tpu.core import command
@@ -131,3 +132,17 @@ def test_embed_prints_it(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().err
     assert "give --pool cls" in printed
     assert "such as [MASK], are in 1 of the lines" in printed
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+def test_sentence_transformers_gives_the_vectors_of_embed(tmp_path, pool):
+    """Also of a text that is longer than the model, and of an empty one."""
+    library = pytest.importorskip("sentence_transformers")
+    model = small_bert.save(tmp_path / "model", small_bert.SHALLOW)
+    sentence_transformers.write(model, pool)
+    texts = ["the cat sat on the mat", "Big red TREE!", "it " * 99, ""]
+    (tmp_path / "lines").write_text("".join(text + "\n" for text in texts))
+    embed.write(embed.load(model, pool=pool), tmp_path / "lines", tmp_path / "x.npy")
+    theirs = library.SentenceTransformer(str(model), device="cpu").encode(texts, show_progress_bar=False)
+    np.testing.assert_allclose(np.load(tmp_path / "x.npy"), theirs, atol=1e-5)
+    assert notes(model, pool, max_positions=small_bert.SHALLOW["max_positions"]) == []

@@ -11,8 +11,8 @@ from helpers.fake_hub import NAME, TOKEN
 from helpers.text_sources import DOCUMENTS, WIKI, read
 import pytest
 
-from bert_tpu.core import command
-from bert_tpu.readers import hub, hub_requests, sources
+from bert_tpu.core import command, hub_requests
+from bert_tpu.readers import hub, sources
 
 pyarrow = pytest.importorskip("pyarrow")
 constants = pytest.importorskip("huggingface_hub.constants")

@@ -15,7 +15,7 @@ from bert_tpu.bias import audit
 from bert_tpu.core import command
 from bert_tpu.corpus import prepare
 from bert_tpu.export import pytorch
-from bert_tpu.huggingface import hf
+from bert_tpu.huggingface import hf, upload
 from bert_tpu.monitoring import health, hours, versions
 from bert_tpu.report import card_sections, evidence, model_card
 from bert_tpu.tokenizer import vocab
@@ -292,7 +292,7 @@ def test_uploaded_files_do_not_contain_folders_of_the_author(private):
     assert "- sources: novel.txt\n" in card
     assert "skipped, there is no" in card
     assert "old" in (private / "model" / "report.html").read_text()  # where it started
-    for path in push_to_hub.files(private / "model"):
+    for path in upload.files(private / "model"):
         content = path.read_bytes()
         assert not [folder for folder in (*FOLDERS, str(private.parent)) if folder.encode() in content], path
 

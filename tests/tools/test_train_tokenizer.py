@@ -6,8 +6,8 @@ import sys
 from helpers import fake_hub
 import pytest
 
-from bert_tpu.core import command
-from bert_tpu.readers import hub, hub_requests, sources
+from bert_tpu.core import command, hub_requests
+from bert_tpu.readers import hub, sources
 from tools import train_tokenizer
 
 pyarrow = pytest.importorskip("pyarrow")

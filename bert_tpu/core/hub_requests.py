@@ -38,12 +38,18 @@ def token() -> str:
     return text
 
 
-def ask(name: str, request: Callable[[], Result], waits_s: Sequence[float] = WAITS_S) -> Result:
+def ask(
+    name: str,
+    request: Callable[[], Result],
+    waits_s: Sequence[float] = WAITS_S,
+    advice: Callable[[BaseException], str] | None = None,
+) -> Result:
     """The result of a request to the Hub, which is repeated while the reason of a failure may pass.
 
-    name: of the input, for messages.
+    name: of the input or the repository, for messages.
     request: makes the request.
     waits_s: between the attempts.
+    advice: error -> the reason and what to do, "" if the reason may pass by itself; None: `reading_advice`.
 
     Raises UserError that says what to do.
     """
@@ -59,21 +65,23 @@ def ask(name: str, request: Callable[[], Result], waits_s: Sequence[float] = WAI
         except (OSError, ValueError, errors.HTTPError, errors.EntryNotFoundError) as error:
             # HfFileSystem hides the reason in FileNotFoundError.
             cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-            if advice := _advice(cause):
-                raise command.UserError(f"{name}: {advice}") from None
-            reason = _reason(cause)
+            if sentence := (advice or reading_advice)(cause):
+                raise command.UserError(f"{name}: {sentence}") from None
+            reason = short_reason(cause)
+        except RuntimeError as error:  # a large file did not arrive whole
+            reason = short_reason(error.__cause__ or error)
         except (TypeError, LookupError, AttributeError):  # from the library, which takes any JSON for an answer
             reason = "another server answers in its place"
     raise command.UserError(f"{name}: the Hub does not answer ({reason}); run the same command again later to continue")
 
 
-def _reason(error: BaseException) -> str:
+def short_reason(error: BaseException) -> str:
     """The error's message, short and without the query of a URL, which may be a signature."""
     return re.sub(r"\?\S*", "", " ".join(str(error).split()) or type(error).__name__)[:REASON_CHARS]
 
 
-def _advice(error: BaseException) -> str:
-    """Returns in words the reason and what to do about it; "" if the reason may pass by itself."""
+def reading_advice(error: BaseException) -> str:
+    """Returns why a data set cannot be read, and what to do about it; "" if the reason may pass by itself."""
     from huggingface_hub import errors
 
     has_token = bool(os.environ.get("HF_TOKEN", "").strip())
@@ -96,7 +104,7 @@ def _advice(error: BaseException) -> str:
         case errors.DisabledRepoError():
             return "the Hub has disabled this data set; use another"
         case ValueError() if not isinstance(error, json.JSONDecodeError):  # which a proxy on the way may cause
-            return f"the name is not understood ({_reason(error)}); correct it"
+            return f"the name is not understood ({short_reason(error)}); correct it"
     if status in (401, 403):
         return f"the Hub refuses {'this HF_TOKEN' if has_token else 'to read it without HF_TOKEN'}; set a valid token"
     if 400 <= status < 500 and status not in (408, 429):
