@@ -1,7 +1,7 @@
 """Pretrains BERT by its authors' recipe, in nine sizes, or continues a model in its own size.
 
-python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS
-python -m bert_tpu.pretrain --config configs/bert.py:like --workdir W --config.data.dir=CORPUS --config.init_from=MODEL
+bert-tpu pretrain --config bert:medium --workdir W --config.data.dir=CORPUS
+bert-tpu pretrain --config bert:like --workdir W --config.data.dir=CORPUS --config.init_from=MODEL
 
 The default is the recipe of google-research/bert: 1,000,000 steps of 256 rows, 900,000 at 128 tokens and then 100,000
 at 512. For `medium` this takes 7.6 EFLOP of matrix products. Its hours on 16 chips have not been measured yet.
@@ -32,7 +32,7 @@ SIZES = (
 def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
     """Returns the config of one of VARIANTS, or of LIKE."""
     if variant not in (*VARIANTS, LIKE):
-        raise ValueError(f"configs/bert.py has no variant {variant!r}: choose from {', '.join(VARIANTS)}, {LIKE}")
+        raise ValueError(f"--config bert has no variant {variant!r}: choose from {', '.join(VARIANTS)}, {LIKE}")
     if variant == LIKE:
         cfg = get_config()
         cfg.model.update(dict.fromkeys(SIZES))
@@ -72,7 +72,7 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
                 short_prob=0.1,
                 mask_rate=0.15,
                 whole_word=False,
-                packed_rows=0,  # rows of a 512-token step whose examples share rows; 0: no sharing; see configs/fast.py
+                packed_rows=0,  # rows of a 512-token step whose examples share rows; 0: no sharing; see --config fast
                 packed_examples=16,  # in a row, at most
             ),
             optim=dict(

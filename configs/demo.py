@@ -1,13 +1,13 @@
 """Pretrains a small model on a laptop's CPU, in minutes.
 
-python -m bert_tpu.pretrain --config configs/demo.py --workdir W --config.data.dir=CORPUS
+bert-tpu pretrain --config demo --workdir W --config.data.dir=CORPUS
 
 The recipe of configs/bert.py with 2 layers of 128, except for the values below. `make demo` prints what to expect.
 """
 
 import ml_collections
 
-from configs import bert
+from bert_tpu.configs import bert
 
 
 def get_config() -> ml_collections.ConfigDict:

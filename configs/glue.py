@@ -1,6 +1,6 @@
 """Fine-tunes on one task of GLUE.
 
-python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
+bert-tpu finetune --config glue:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
 
 MODEL is a Hugging Face directory, a workdir of a pretraining or an imported model. GLUE is a folder of the official TSV
 files, or tfds:glue/rte. On a CPU add --config.model.dtype=float32.
@@ -8,7 +8,7 @@ files, or tfds:glue/rte. On a CPU add --config.model.dtype=float32.
 
 import ml_collections
 
-from configs import tuning
+from bert_tpu.configs import tuning
 
 TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
@@ -16,5 +16,5 @@ TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 def get_config(task: str = "rte") -> ml_collections.ConfigDict:
     """Returns the config of one of TASKS."""
     if task not in TASKS:
-        raise ValueError(f"configs/glue.py has no task {task!r}: choose from {', '.join(TASKS)}")
+        raise ValueError(f"--config glue has no task {task!r}: choose from {', '.join(TASKS)}")
     return tuning.get_config("glue", task=task, dir="")

@@ -1,11 +1,11 @@
 """Pretrains by configs/bert.py with MLM alone, without next sentence prediction, on the same batches.
 
-python -m bert_tpu.pretrain --config configs/mlm.py:medium --workdir W --config.data.dir=CORPUS
+bert-tpu pretrain --config mlm:medium --workdir W --config.data.dir=CORPUS
 """
 
 import ml_collections
 
-from configs import bert
+from bert_tpu.configs import bert
 
 
 def get_config(variant: str = "medium") -> ml_collections.ConfigDict:

@@ -1,11 +1,11 @@
 """Fine-tunes for named entities, or another tag for each word, on files of columns, rows of lists, or tfds:conll2003.
 
-python -m bert_tpu.finetune --config configs/ner.py --workdir W --config.init_from=MODEL --config.data.dir=CONLL
+bert-tpu finetune --config ner --workdir W --config.init_from=MODEL --config.data.dir=CONLL
 """
 
 import ml_collections
 
-from configs import tuning
+from bert_tpu.configs import tuning
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -1,6 +1,8 @@
 # The image of Dataflow's workers for tools.prepare_corpus --runner, from the root of the repository:
-#   docker build -f launch/beam.Dockerfile -t us-docker.pkg.dev/PROJECT/bert/prepare .
-FROM apache/beam_python3.11_sdk:2.77.0
+#   docker build -f launch/beam.Dockerfile --build-arg PYTHON=3.13 -t us-docker.pkg.dev/PROJECT/bert/prepare .
+# PYTHON is the version of the Python that starts the job: Beam needs the same one on both sides.
+ARG PYTHON
+FROM apache/beam_python${PYTHON}_sdk:2.77.0
 WORKDIR /bert_tpu
 COPY pyproject.toml constraints.txt ./
 RUN pip install --no-cache-dir uv==0.13.9 && \

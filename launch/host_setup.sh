@@ -7,7 +7,7 @@ commit=$1 corpus=${2:-}
 code=$(cd "$(dirname "$0")/.." && pwd)
 root=$HOME/bert_tpu venv=$HOME/bert_tpu/venv
 UV=0.13.9      # https://pypi.org/project/uv/
-PYTHON=3.11    # the pins need it; images of TPU VMs have 3.10
+PYTHON=3.13    # 3.11 and 3.12 serve too; images of TPU VMs have 3.10
 INTERNET="does this host reach the internet (by an external address, or by Cloud NAT)?"
 fail() {
   printf 'error: %s\n' "$*" >&2

@@ -1,1 +1,1 @@
-"""Commands around training: python -m tools.NAME."""
+"""Commands around training: bert-tpu NAME, or python -m tools.MODULE."""

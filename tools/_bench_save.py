@@ -1,4 +1,4 @@
-"""Measures how long the training loop waits for a checkpoint of `medium` on this machine's disk, for tools.bench."""
+"""Measures how long the training loop waits for a checkpoint of `medium` on this machine's disk, for bert-tpu bench."""
 
 import contextlib
 import pathlib
@@ -7,10 +7,10 @@ import time
 
 import jax
 
+from bert_tpu.configs import bert
 from bert_tpu.distributed import mesh
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import checkpoint, orbax_setup, trainer
-from configs import bert
 
 SAVES = 7
 SHARE = 0.02  # of the time between two saves that the loop may wait

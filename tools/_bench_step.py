@@ -1,4 +1,4 @@
-"""Measures our training steps and those of transformers on this machine, in turns, for tools.bench."""
+"""Measures our training steps and those of transformers on this machine, in turns, for bert-tpu bench."""
 
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from bert_tpu.configs import bert, glue
 from bert_tpu.core import command
 from bert_tpu.data import length_buckets, task_batches, token_rows
 from bert_tpu.distributed import mesh
@@ -22,7 +23,6 @@ from bert_tpu.hardware import host_memory
 from bert_tpu.model import transformer
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import jobs, train_step
-from configs import bert, glue
 
 ROUNDS = 7
 TYPES = ("bfloat16", "float32")

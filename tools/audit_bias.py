@@ -1,6 +1,6 @@
 """Measures the social bias of one or several models by four published measures.
 
-python -m tools.audit_bias --model DIR [--model DIR2 ...] --data DIR --out OUT [--tasks crows stereoset ...]
+bert-tpu bias --model DIR [--model DIR2 ...] --data DIR --out OUT [--tasks crows stereoset ...]
 
 A model is any BERT of Hugging Face with an MLM head, or a pretraining's workdir. The tables compare all models. The
 folder of --data has some of the benchmarks' official files, also in folders below it: crows_pairs_anonymized.csv

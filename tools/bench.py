@@ -1,6 +1,6 @@
 """Measures batches, corpus preparation and training steps on this machine, each next to a peer; and a checkpoint.
 
-python -m tools.bench [--text GLOB] [--only data prepare step tuning save]
+bert-tpu bench [--text GLOB] [--only data prepare step tuning save]
 
 Without --text the documentation of the installed packages is the text. Our turns and the peer's alternate, so that a
 busy machine slows both. The ratio is the figure to quote.
@@ -18,12 +18,12 @@ from bert_tpu.core import command
 with command.imports():
     import numpy as np
 
+    from bert_tpu.configs import bert
     from bert_tpu.corpus import prepare, store
     from bert_tpu.pretrain import pretraining
     from bert_tpu.readers import sources
     from bert_tpu.tokenizer import vocab, wordpiece
-    from configs import bert
-    from tools import _bench_save, _bench_step, collect_docs
+    from bert_tpu.tools import _bench_save, _bench_step, collect_docs
 
 PARTS = ("data", "prepare", "step", "tuning", "save")
 VOCAB_SIZE = 8192
@@ -62,11 +62,20 @@ def data(corpus_dir: str, tokenizer_dir: str) -> _bench_step.Rates:
 def preparation(text: str, tokenizer_dir: str, scratch: str) -> _bench_step.Rates:
     """Tokens/s from text to a finished corpus, start-up included; the peer is tokenizers' encode_batch alone.
 
-    Raises UserError if tools.prepare_corpus refuses the text.
+    Raises UserError if bert-tpu prepare refuses the text.
     """
     lines = [line for d in sources.documents(sources.find([text]), sources.Counts()) for line in d.plain().splitlines()]
     tokenizer = vocab.tokenizer(vocab.load(tokenizer_dir))
-    program = [sys.executable, "-m", "tools.prepare_corpus", "--input", text, "--tokenizer", tokenizer_dir, "--out"]
+    program = [
+        sys.executable,
+        "-m",
+        "bert_tpu.tools.prepare_corpus",
+        "--input",
+        text,
+        "--tokenizer",
+        tokenizer_dir,
+        "--out",
+    ]
     turn = 0
 
     def ours() -> int:

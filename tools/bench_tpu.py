@@ -1,8 +1,8 @@
 """Prints the compiler's cycles of a training step for absent TPU chips, next to those of Hugging Face.
 
-python -m tools.bench_tpu [--topology v5e:4x4 ...] [--lengths 128 512] [--config.x.y=z]
+bert-tpu bench-tpu [--topology v5e:4x4 ...] [--lengths 128 512] [--config.x.y=z]
 
-The config is configs/bert.py:medium, batch 256, unless --config names another. The figures are M cycles executed (loop
+The config is bert:medium, batch 256, unless --config names another. The figures are M cycles executed (loop
 bodies times trips) of one core on v3, and of a chip (a megacore) elsewhere. Then come the collectives' bytes, and
 ESTIMATES of time: on the links, the part that the device waits, and the step by the compiler's schedule. The last
 column has the instructions for which the compiler has no figure.
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", type=int, default=[128, 512], help="sequence lengths (128 512)")
     words = sys.argv[1:]
     if not any(word.split("=")[0] == "--config" for word in words):
-        words = ["--config=configs/bert.py:medium", *words]
+        words = ["--config=bert:medium", *words]
     args = pretraining.parse(parser, words)
     slices = [chips.find(name) for name in args.topology]
     missing = sorted(set(args.lengths) - set(args.config.data.seq_lens))

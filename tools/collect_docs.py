@@ -1,6 +1,6 @@
 """Writes the English documentation of the installed requirements as plain text, one module a document.
 
-python -m tools.collect_docs --out docs.txt
+bert-tpu collect-docs --out docs.txt
 
 This is the demo's corpus: prose from docstrings and README files of packages that are installed. Nothing is
 downloaded.
@@ -14,6 +14,7 @@ import pathlib
 import re
 import warnings
 
+import bert_tpu
 from bert_tpu.core import command, numerals
 
 with command.imports():
@@ -107,12 +108,24 @@ def _lines(path: str) -> list[str]:
         raise command.UserError(f"{path} is not UTF-8 text: give a file of requirements") from None
 
 
-def collect(requirements_file: str, out: str) -> tuple[int, int]:
+def own_requirements() -> list[str]:
+    """Returns the names of the packages that bert_tpu needs: as it is installed, or those in the clone's file."""
+    try:
+        lines = importlib.metadata.requires("bert_tpu") or []
+    except importlib.metadata.PackageNotFoundError:
+        return names(str(pathlib.Path(bert_tpu.__file__).parents[1] / "requirements.txt"))
+    needs = map(requirements.Requirement, lines)
+    return [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+
+
+def collect(requirements_file: str | None, out: str) -> tuple[int, int]:
     """Writes the text of all packages that `requirements_file` needs to `out`; returns (characters, files read).
 
-    Prints the packages that are not installed. Raises UserError if the others have no text.
+    None stands for the requirements of bert_tpu. Prints the packages that are not installed. Raises UserError if the
+    others have no text.
     """
-    named = {name.lower().replace("_", "-") for name in names(requirements_file)}
+    packages = names(requirements_file) if requirements_file else own_requirements()
+    named = {name.lower().replace("_", "-") for name in packages}
     distributions = closure(named)
     if absent := sorted(name for name in named if not _is_installed(name)):
         print(f"not installed, so left out: {', '.join(absent)}")
@@ -130,8 +143,8 @@ def collect(requirements_file: str, out: str) -> tuple[int, int]:
                 size += len(text)
         if not size:
             raise command.UserError(
-                f"{requirements_file} names no installed package with documentation: install its packages, or name "
-                "others"
+                f"{requirements_file or 'bert_tpu'} names no installed package with documentation: install its "
+                "packages, or name others"
             )
     return size, len(paths)
 
@@ -140,9 +153,7 @@ def main() -> None:
     """Collects and prints how much."""
     parser = command.Parser(description=__doc__)
     parser.add_argument(
-        "--requirements",
-        default="requirements.txt",
-        help="file of requirements whose packages are read (requirements.txt)",
+        "--requirements", metavar="FILE", help="requirements.txt whose packages are read (default: those of bert_tpu)"
     )
     parser.add_argument("--out", required=True, help="text file to write")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
 """Writes a small classification task: which package does a paragraph of documentation come from?
 
-python -m tools.collect_task --out DIR
+bert-tpu collect-task --out DIR
 
 Writes DIR/train.jsonl and DIR/validation.jsonl from docstrings and manuals of packages that are installed. Nothing is
 downloaded. All paragraphs of a module are in the same file.
@@ -18,7 +18,7 @@ with command.imports():
     import tqdm
 
     from bert_tpu.core import storage
-    from tools import collect_docs
+    from bert_tpu.tools import collect_docs
 
 PACKAGES = ("flax", "jax", "keras", "numpy")
 ROWS = {"train": 500, "validation": 100}  # of each package

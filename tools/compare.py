@@ -1,8 +1,8 @@
 """Fine-tunes two models in the same way and prints by how much the second is better.
 
-python -m tools.compare MODEL_A MODEL_B --tasks rte mrpc --workdir W --config.data.dir=GLUE [--seeds 5]
+bert-tpu compare MODEL_A MODEL_B --tasks rte mrpc --workdir W --config.data.dir=GLUE [--seeds 5]
 
-A task is one of GLUE's or a config file, such as configs/pairs.py. --config.KEY=VALUE changes a key of the config for
+A task is one of GLUE's or a config, such as pairs. --config.KEY=VALUE changes a key of the config for
 all tasks. Both models train with the same seeds, on the same rows in the same order. For the interval of a difference
 both rows and seeds are drawn again with replacement.
 """
@@ -17,11 +17,11 @@ from bert_tpu.core import command
 with command.imports():
     import numpy as np
 
+    from bert_tpu.configs import glue
     from bert_tpu.core import config
     from bert_tpu.finetune import evaluation, finetuning, heads, sweep
     from bert_tpu.tasks import metrics
     from bert_tpu.tasks.task import Task
-    from configs import glue
 
 
 def main() -> None:
@@ -72,9 +72,10 @@ def _runs(task: str, models: list[str], seeds: int, workdir: pathlib.Path, chang
     workdir: gets a folder for each Run.
     changes: words --config.KEY=VALUE.
     """
-    name = f"configs/glue.py:{task}" if task in glue.TASKS else task
-    if not pathlib.Path(name.partition(":")[0]).is_file():
-        raise command.UserError(f"{task} is neither a config file nor one of GLUE's tasks, {', '.join(glue.TASKS)}")
+    name = f"glue:{task}" if task in glue.TASKS else task
+    stem = name.partition(":")[0]
+    if stem not in config.names() and not pathlib.Path(stem).is_file():
+        raise command.UserError(f"{task} is neither a config nor one of GLUE's tasks, {', '.join(glue.TASKS)}")
     folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
     for side, model in zip("AB", models, strict=True):
         words = [*changes, f"--config.init_from={model}", sweep.seeds_flag(seeds)]

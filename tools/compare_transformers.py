@@ -1,6 +1,6 @@
 """Repeats fine-tunings of GLUE with transformers on PyTorch and prints both scores.
 
-python -m tools.compare_transformers W/rte W/mrpc ...
+bert-tpu compare-transformers W/rte W/mrpc ...
 
 W/rte is the workdir of a finished fine-tuning of a Hugging Face directory. transformers tokenizes the same texts and
 trains BertForSequenceClassification from the same weights and new heads, on the same rows in the same order, at the

@@ -1,6 +1,6 @@
 """Prints the results of a finished demo: losses next to the unigram entropy, and masks filled by PyTorch.
 
-python -m tools.demo_report --workdir W --corpus DIR --model DIR
+bert-tpu demo-report --workdir W --corpus DIR --model DIR
 """
 
 from collections.abc import Iterable, Iterator
@@ -60,10 +60,10 @@ def main() -> None:
     parser = command.Parser(description=__doc__)
     parser.add_argument("--workdir", required=True, help="workdir of the pretraining")
     parser.add_argument("--corpus", required=True, help="corpus of the pretraining")
-    parser.add_argument("--model", required=True, help="directory written by tools.export_pytorch")
+    parser.add_argument("--model", required=True, help="directory written by bert-tpu export")
     args = parser.parse_args()
     if not (pathlib.Path(args.model) / "config.json").exists():
-        raise command.UserError(f"{args.model} has no model: write it with tools.export_pytorch")
+        raise command.UserError(f"{args.model} has no model: write it with bert-tpu export")
     lock = store.read(args.corpus)
     print(f"unigram entropy of the training text: {lock.unigram_entropy:.3f} nats")
     facts = health.read(args.workdir)

@@ -1,6 +1,6 @@
 """Describes a prepared corpus.
 
-python -m tools.describe_corpus DIR [--out corpus.png] [--verify]
+bert-tpu describe DIR [--out corpus.png] [--verify]
 
 Prints its sources, the counts of cleaning with samples of the removed text, lengths, the share of [UNK], the most
 frequent pieces, the share of padding with and without packing, and the number of epochs of a config's schedule.
@@ -14,12 +14,12 @@ with command.imports():
     import ml_collections
     import numpy as np
 
+    from bert_tpu.configs import fast
     from bert_tpu.core import config
     from bert_tpu.corpus import assemble, lockfile, store, worker
     from bert_tpu.data import corpus_stats
     from bert_tpu.pretrain import pretraining
     from bert_tpu.tokenizer import vocab
-    from configs import fast
 
 PACKED = fast.get_config().data
 TOP = 20  # pieces printed
@@ -29,13 +29,13 @@ SOURCES = 10  # sources printed
 def main() -> None:
     """Describes, or only verifies, one corpus."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("dir", help="directory written by tools.prepare_corpus, or its corpus.json")
+    parser.add_argument("dir", help="directory written by bert-tpu prepare, or its corpus.json")
     parser.add_argument("--out", metavar="PNG", help="also draw the distributions")
     parser.add_argument("--verify", action="store_true", help="only read every file and compare its hash")
     parser.add_argument(
         "--config",
-        default="configs/bert.py:medium",
-        help="config whose schedule is used (default: configs/bert.py:medium)",
+        default="bert:medium",
+        help="config whose schedule is used (default: bert:medium)",
     )
     args = parser.parse_args()
     command.quiet_tensorflow()
@@ -108,7 +108,7 @@ def lines(
                f"{epochs[n]:,.1f} epochs")  # fmt: skip
     packed_a_step = PACKED.packed_rows * stats.packed_examples
     yield (f"  {f'{n}, packed':<22}{stats.packed_epoch:>20,}{1 - stats.packed_real:>10.1%}   {PACKED.packed_rows} rows "
-           f"of configs/fast.py, up to {PACKED.packed_examples} examples in each, "
+           f"of --config fast, up to {PACKED.packed_examples} examples in each, "
            f"have {packed_a_step:,.0f} a step")  # fmt: skip
     yield f"  in an epoch, no part of the text is shown {_more(stats.spread())} often than another"
 

@@ -1,6 +1,6 @@
 """Writes a vector for each line of a text.
 
-python -m tools.embed --model DIR --input FILE --out X.npy
+bert-tpu embed --model DIR --input FILE --out X.npy
 
 DIR is any BERT of Hugging Face or google-research/bert, or a workdir. X.npy gets a row for each line of FILE; X.jsonl a
 line of JSON. With --pool tokens a line of X.jsonl has the pieces of the text and a vector for each. No PyTorch is

@@ -1,8 +1,8 @@
 """Writes an exported model as ONNX files in float32, int8 and 4 bits, and measures each.
 
-python -m tools.export_onnx --model DIR [--workdir W] [--rows N]
+bert-tpu onnx --model DIR [--workdir W] [--rows N]
 
-DIR is a directory written by tools.export_pytorch. It gets onnx/model.onnx (float32), onnx/model_quantized.onnx (int8)
+DIR is a directory written by bert-tpu export. It gets onnx/model.onnx (float32), onnx/model_quantized.onnx (int8)
 and onnx/model_q4.onnx (4-bit weights), the names that transformers.js looks for, and onnx/quantization.json with the
 bytes and milliseconds of each file. With the workdir in which the model was trained, each file's losses on the
 evaluation split, or its task's scores, are measured too. The model card gets the same table.
@@ -21,7 +21,7 @@ with command.imports():
 def main() -> None:
     """Exports, measures, and prints the table."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--model", required=True, metavar="DIR", help="directory written by tools.export_pytorch")
+    parser.add_argument("--model", required=True, metavar="DIR", help="directory written by bert-tpu export")
     parser.add_argument("--workdir", metavar="W", help="workdir of the model's pretraining or fine-tuning")
     parser.add_argument("--rows", type=int, default=256, help="evaluation rows for each length, at most (default: 256)")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
 """Exports a run as a PyTorch model in Hugging Face's format.
 
-python -m tools.export_pytorch --workdir W --out DIR
+bert-tpu export --workdir W --out DIR
 
 Writes the newest checkpoint of W and its tokenizer as a BertForPreTraining or, if W is a fine-tuning's, as the class
 with its head. If PyTorch and transformers are installed, nothing is written unless they compute the same logits.
@@ -29,7 +29,7 @@ def main() -> None:
         const="mean",
         default="",
         choices=sentence_transformers.MODES,
-        help="also write the files with which SentenceTransformer(DIR) gives the vectors of tools.embed; with "
+        help="also write the files with which SentenceTransformer(DIR) gives the vectors of bert-tpu embed; with "
         "--pool mean (default) or cls",
     )
     args = parser.parse_args()

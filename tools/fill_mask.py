@@ -1,8 +1,8 @@
 """Prints the likeliest words for each [MASK] in a text.
 
-python -m tools.fill_mask --model DIR "text with [MASK]" ["more [MASK]" ...]
+bert-tpu fill-mask --model DIR "text with [MASK]" ["more [MASK]" ...]
 
-DIR is a directory written by tools.export_pytorch, or any BERT of Hugging Face or google-research/bert with an MLM
+DIR is a directory written by bert-tpu export, or any BERT of Hugging Face or google-research/bert with an MLM
 head. No PyTorch is needed.
 """
 

@@ -1,6 +1,6 @@
 """Fine-tunes a model on the tasks of GLUE and writes one table of the scores.
 
-python -m tools.glue --model MODEL --data GLUE --workdir W [--tasks all | --tasks cola rte] [--seeds 3] [--grid]
+bert-tpu glue --model MODEL --data GLUE --workdir W [--tasks all | --tasks cola rte] [--seeds 3] [--grid]
 
 Each task is one fine-tuning of all seeds at once, in W/TASK. A finished fine-tuning is not repeated.
 --config.KEY=VALUE changes a key of the config for all tasks. The scores are in W/scores.json and W/scores.md, the
@@ -16,11 +16,11 @@ import sys
 from bert_tpu.core import command
 
 with command.imports():
+    from bert_tpu.configs import glue
     from bert_tpu.core import config, json_files, storage
     from bert_tpu.finetune import evaluation, finetuned, finetuning, sweep
     from bert_tpu.monitoring import scores_file
     from bert_tpu.tasks import glue_submission, glue_table
-    from configs import glue
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
     runs = {}
     for task in tasks:
         words = [f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}"]
-        runs[task] = f"configs/glue.py:{task}", args.workdir / task, [*changes, *words, sweep.seeds_flag(args.seeds)]
+        runs[task] = f"glue:{task}", args.workdir / task, [*changes, *words, sweep.seeds_flag(args.seeds)]
     for (
         name,
         directory,

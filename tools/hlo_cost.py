@@ -1,6 +1,6 @@
 """Prints the cycles, loops and collectives of optimized TPU programs.
 
-python -m tools.hlo_cost PROGRAM.hlo... [--top N]
+bert-tpu hlo-cost PROGRAM.hlo... [--top N]
 
 A file has the text that `compiled.as_text()` of JAX returns.
 """

@@ -1,9 +1,9 @@
 """Converts a BERT of Hugging Face or Google to a checkpoint from which a pretraining can start.
 
-python -m tools.import_pytorch --model DIR --out CKPT [--tokenizer NEW]
+bert-tpu import --model DIR --out CKPT [--tokenizer NEW]
 
 DIR has any BERT: of Hugging Face, a TensorFlow checkpoint of google-research/bert, or a workdir. CKPT serves as
---config.init_from and as --workdir of tools.export_pytorch. CKPT/config.json has the config's `model` section,
+--config.init_from and as --workdir of bert-tpu export. CKPT/config.json has the config's `model` section,
 CKPT/tokenizer the vocabulary.
 
 With --tokenizer, CKPT has the vocabulary NEW. A piece that DIR's vocabulary has, too, keeps its embedding; another gets

@@ -1,9 +1,9 @@
 """Writes the model card of an export again, with later results.
 
-python -m tools.model_card --model DIR --workdir W [--bias OUT] [--scores V ...] [--plan FILE]
+bert-tpu card --model DIR --workdir W [--bias OUT] [--scores V ...] [--plan FILE]
 
-DIR/README.md becomes the card of the run W. It has the figures of W, and those of tools.audit_bias, of fine-tunings of
-the model, of tools.plan --json, and of DIR/onnx if tools.export_onnx wrote it. The card names each figure that nobody
+DIR/README.md becomes the card of the run W. It has the figures of W, and those of bert-tpu bias, of fine-tunings of
+the model, of bert-tpu plan --json, and of DIR/onnx if bert-tpu onnx wrote it. The card names each figure that nobody
 measured.
 """
 
@@ -29,11 +29,11 @@ PLAN = {"topology": str, "chips": int, "kgco2e_low": float, "kgco2e_high": float
 def main() -> None:
     """Writes the card."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--model", required=True, help="directory of a pretraining, written by tools.export_pytorch")
+    parser.add_argument("--model", required=True, help="directory of a pretraining, written by bert-tpu export")
     parser.add_argument("--workdir", required=True, help="workdir of that pretraining")
-    parser.add_argument("--bias", help="directory written by tools.audit_bias")
+    parser.add_argument("--bias", help="directory written by bert-tpu bias")
     parser.add_argument("--scores", nargs="*", default=[], help="workdirs of the model's fine-tunings")
-    parser.add_argument("--plan", help="file with the output of tools.plan --json")
+    parser.add_argument("--plan", help="file with the output of bert-tpu plan --json")
     args = parser.parse_args()
     readme, config = Path(args.model) / "README.md", workdir.read_config(args.workdir)
     if "task" in config:
@@ -59,10 +59,10 @@ def main() -> None:
 def _export_facts(readme: Path) -> dict[str, Any]:
     """Returns the facts that the export wrote to the card's metadata."""
     if not readme.is_file():
-        raise command.UserError(f"there is no {readme}: export the model with tools.export_pytorch")
+        raise command.UserError(f"there is no {readme}: export the model with bert-tpu export")
     facts = huggingface_hub.ModelCard.load(readme, ignore_metadata_errors=True).data.to_dict().get(model_card.FACTS)
     if not facts:
-        raise command.UserError(f"{readme} was not written by tools.export_pytorch: export the model again")
+        raise command.UserError(f"{readme} was not written by bert-tpu export: export the model again")
     return facts
 
 
@@ -79,12 +79,12 @@ def _scores(directory: str) -> tuple[str, dict[str, Any]]:
     """Returns (task, content of scores.json) of a fine-tuning's workdir."""
     config = workdir.read_config(directory)
     if "task" not in config:
-        raise command.UserError(f"{directory} is not a fine-tuning's workdir: give one written by bert_tpu.finetune")
+        raise command.UserError(f"{directory} is not a fine-tuning's workdir: give one written by bert-tpu finetune")
     return config["task"]["name"], _json(Path(directory) / scores_file.FILE, scores_file.SHAPE)
 
 
 def _plan(path: str) -> dict[str, Any]:
-    return _json(path, PLAN, remedy="give a file with the output of tools.plan --json")
+    return _json(path, PLAN, remedy="give a file with the output of bert-tpu plan --json")
 
 
 def _json(path: str | Path, shape: Any, remedy: str = "write it again") -> Any:

@@ -1,6 +1,6 @@
 """Plans a run for TPUs that are not present: memory, time, cost and energy. All times are estimates.
 
-python -m tools.plan --config configs/bert.py:medium --topology v5e:4x4 [--json] [--max-batch] [--config.x.y=z]
+bert-tpu plan --config bert:medium --topology v5e:4x4 [--json] [--max-batch] [--config.x.y=z]
 
 Compiles the training step with XLA:TPU, which needs the extra `plan` but no corpus. This takes minutes, with progress
 on stderr.

@@ -1,6 +1,6 @@
 """Draws the curves of a pretraining from its metrics.jsonl.
 
-python -m tools.plot_metrics --workdir W --out curve.png [--corpus DIR]
+bert-tpu plot --workdir W --out curve.png [--corpus DIR]
 """
 
 import pathlib
@@ -25,7 +25,7 @@ def read(directory: str) -> Curves:
     for number, line in enumerate(jsonl.read(path), 1):
         if json_files.misfit(line, needed):
             raise command.UserError(
-                f"{path}, line {number:,}, is not a pretraining's: use python -m tools.report for another run"
+                f"{path}, line {number:,}, is not a pretraining's: use bert-tpu report for another run"
             )
         curves.setdefault((line["kind"], line["seq_len"]), []).append(line)
     if not curves:

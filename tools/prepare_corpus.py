@@ -1,6 +1,6 @@
 """Prepares a corpus from documents.
 
-python -m tools.prepare_corpus --input 'text/*.xz' --tokenizer T --out C [--runner R -- ...]
+bert-tpu prepare --input 'text/*.xz' --tokenizer T --out C [--runner R -- ...]
 
 Splits documents into sentences, tokenizes them in several processes, and writes shards of ids and corpus.json. If it
 is killed, the same command continues. With --runner, Apache Beam reads and tokenizes, on one or many machines; Beam's

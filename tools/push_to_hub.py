@@ -1,8 +1,8 @@
 """Uploads an exported directory, or the kept checkpoints of a run, to the Hugging Face Hub.
 
-python -m tools.push_to_hub --model DIR --repo USER/NAME [--push]
+bert-tpu push --model DIR --repo USER/NAME [--push]
 
-python -m tools.push_to_hub --workdir W --repo USER/NAME [--push]
+bert-tpu push --workdir W --repo USER/NAME [--push]
 
 With --workdir, each kept checkpoint is exported, checked, and uploaded as the revision step-N, and the newest one as
 main, last. The same command completes an upload that was stopped. Without --push the command lists what would go where
@@ -31,15 +31,15 @@ def main() -> None:
     """Checks the directory or the checkpoints, lists them, and uploads them with --push."""
     parser = command.Parser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", help="directory written by tools.export_pytorch; it becomes main")
+    source.add_argument("--model", help="directory written by bert-tpu export; it becomes main")
     source.add_argument("--workdir", help="workdir of a pretraining or fine-tuning")
     parser.add_argument("--repo", required=True, help="USER/NAME on the Hub; created if it does not exist")
     parser.add_argument("--public", action="store_true", help="a new repository is public (default: private)")
     parser.add_argument("--replace", action="store_true", help="replace other content that a revision has on the Hub")
-    parser.add_argument("--seed", type=int, help="with --workdir of a fine-tuning: as for tools.export_pytorch")
+    parser.add_argument("--seed", type=int, help="with --workdir of a fine-tuning: as for bert-tpu export")
     parser.add_argument(
         "--sentence-transformers", nargs="?", const="mean", default="", choices=sentence_transformers.MODES,
-        help="with --workdir: as for tools.export_pytorch",
+        help="with --workdir: as for bert-tpu export",
     )  # fmt: skip
     parser.add_argument("--push", action="store_true", help="upload (default: only list)")
     args = parser.parse_args()
@@ -118,7 +118,7 @@ def check(directory: Path) -> list[Path]:
     missing = [name for name in NEEDED if not (directory / name).is_file()]
     if missing:
         raise command.UserError(
-            f"{directory} is not an export, it has no {', no '.join(missing)}: write one with tools.export_pytorch"
+            f"{directory} is not an export, it has no {', no '.join(missing)}: write one with bert-tpu export"
         )
     try:
         with safetensors.safe_open(directory / "model.safetensors", "numpy"):  # it compares the length in the header

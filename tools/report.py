@@ -1,6 +1,6 @@
 """Writes one HTML page about a run: curves, sample predictions, warnings, hours, config and hashes.
 
-python -m tools.report --workdir W [--compare W2 ...] [--out FILE]
+bert-tpu report --workdir W [--compare W2 ...] [--out FILE]
 
 W is the workdir of a pretraining or a fine-tuning. The page (W/report.html) needs no other file and no network, and
 suits a phone and print. --compare adds other runs of the same kind.

@@ -1,6 +1,6 @@
 """Prints rows of training batches as text, and each global batch's SHA-256.
 
-python -m tools.show_batches --config configs/bert.py:medium --config.data.dir=CORPUS --steps 0:2 [--hosts N] [--json]
+bert-tpu show-batches --config bert:medium --config.data.dir=CORPUS --steps 0:2 [--hosts N] [--json]
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """Trains a WordPiece vocabulary.
 
-python -m tools.train_tokenizer --input 'text/*.xz' --vocab_size N --out T
+bert-tpu train-tokenizer --input 'text/*.xz' --vocab_size N --out T
 
 Writes vocab.txt, tokenizer.json and tokenizer_config.json. The ids have BERT's layout. The same text always gives the
 same vocabulary.

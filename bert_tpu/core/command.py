@@ -15,6 +15,9 @@ import sys
 import threading
 from typing import Any, NoReturn
 
+COMMAND_LINES = ("python -m ", "bert-tpu ")  # beginnings of paragraphs that are command lines
+_name = ""  # of the command, as the user typed it; "" if by python -m MODULE
+
 
 class UserError(Exception):
     """An error that the user can fix; its message is one sentence that says how."""
@@ -26,21 +29,31 @@ class _HelpFormatter(argparse.HelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = text.strip().split("\n\n")
         fill = super()._fill_text
-        return "\n\n".join(p if p.startswith("python -m ") else fill(p, width, indent) for p in paragraphs)
+        return "\n\n".join(p if p.startswith(COMMAND_LINES) else fill(p, width, indent) for p in paragraphs)
+
+
+def set_name(name: str) -> None:
+    """Sets the name that help and messages give the command that is about to run."""
+    global _name
+    _name = name
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises UserError for wrong arguments, so that the command exits with 1."""
 
     def __init__(self, **options: Any):
-        """Sets `prog` to the command as it is typed, python -m MODULE, which Python 3.14 does by default.
+        """Sets `prog` to the command as it was typed: bert-tpu NAME or python -m MODULE.
 
-        options: of argparse.ArgumentParser. A tool passes its docstring as `description`.
+        options: of argparse.ArgumentParser. A command passes its docstring as `description`; paragraphs of it that
+            begin with bert-tpu NAME begin with `prog` in the help.
         """
         spec = sys.modules["__main__"].__spec__
         defaults: dict[str, Any] = {"formatter_class": _HelpFormatter}
-        if spec:
-            defaults["prog"] = f"python -m {spec.name.removesuffix('.__main__')}"
+        if prog := _name or (spec and f"python -m {spec.name.removesuffix('.__main__')}"):
+            defaults["prog"] = prog
+            if "description" in options:
+                own = re.compile(r"^bert-tpu [\w-]+", re.MULTILINE)
+                options["description"] = own.sub(prog, options["description"])
         super().__init__(**defaults | options)
 
     def parse_known_args(  # type: ignore[override]  # typeshed declares three overloads
@@ -74,7 +87,7 @@ def require(purpose: str, *packages: str, extra: str) -> None:
     """
     for name in packages:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"{purpose} needs {name}: python -m pip install -e '.[{extra}]' -c constraints.txt")
+            raise UserError(f"{purpose} needs {name}: pip install 'bert_tpu[{extra}]'")
 
 
 def quiet_tensorflow() -> None:

@@ -9,12 +9,14 @@ import inspect
 import math
 import operator
 import pathlib
+import pkgutil
 import runpy
 import sys
 from typing import Any
 
 import ml_collections
 
+from bert_tpu import configs
 from bert_tpu.core import command
 
 FLAG = "--config."
@@ -28,8 +30,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     """
     changes, rest = split_argv(sys.argv[1:] if argv is None else argv)
     parser.add_argument(
-        "--config", required=True, metavar="FILE[:VARIANT]",
-        help=f"the config; {FLAG}KEY=VALUE changes any key in it, {FLAG}SECTION.KEY=VALUE one of a section",
+        "--config", required=True, metavar="NAME[:VARIANT]",
+        help=f"{', '.join(names())}, or a file; {FLAG}KEY=VALUE or {FLAG}SECTION.KEY=VALUE changes a key of it",
     )  # fmt: skip
     args = parser.parse_args(rest)
     args.config_name, args.config = args.config, load_changed(args.config, changes)
@@ -57,7 +59,7 @@ def refuse_changes(changes: Iterable[str], reasons: Mapping[str, str]) -> None:
 
 
 def load_changed(name: str, changes: Iterable[str]) -> ml_collections.ConfigDict:
-    """The config FILE[:VARIANT], changed by each --config.KEY=VALUE of `changes`. Raises UserError as `parse` does."""
+    """The config `name`, as `load` takes it, changed by each --config.KEY=VALUE. Raises UserError as `parse` does."""
     cfg = load(name)
     for word in changes:
         _change(cfg, word)
@@ -65,22 +67,49 @@ def load_changed(name: str, changes: Iterable[str]) -> ml_collections.ConfigDict
 
 
 def load(name: str) -> ml_collections.ConfigDict:
-    """The config that `get_config` of FILE returns; called with VARIANT if `name` is FILE:VARIANT."""
-    path, _, variant = name.partition(":")
-    if not pathlib.Path(path).is_file():
-        raise command.UserError(f"no config file {path}: --config takes a file such as configs/bert.py:medium")
+    """The config that `get_config` of a file returns; called with VARIANT if `name` ends with :VARIANT.
+
+    name: NAME[:VARIANT] of a config that comes with the package (see `names`), or FILE[:VARIANT]
+    """
+    stem, _, variant = name.partition(":")
+    path = _find(stem)
     try:
-        get_config = runpy.run_path(path)["get_config"]
+        get_config = runpy.run_path(str(path))["get_config"]
     except (SyntaxError, KeyError) as error:
         raise command.UserError(
             f"{path} is not a config, which is a Python file with a function get_config: {error}"
         ) from error
+    except ModuleNotFoundError as error:
+        own = " (those of this package are in bert_tpu.configs)" if error.name == "configs" else ""
+        raise command.UserError(
+            f"{path} imports {error.name}, which is not installed{own}; correct the file"
+        ) from error
     if variant and not inspect.signature(get_config).parameters:
-        raise command.UserError(f"{path} has no variants: give --config {path}")
+        raise command.UserError(f"{stem} has no variants: give --config {stem}")
     try:
         return get_config(*[variant] if variant else []).lock()
     except ValueError as error:
         raise command.UserError(error) from error
+
+
+def names() -> list[str]:
+    """Names of the configs that come with the package."""
+    return [module.name for module in pkgutil.iter_modules(configs.__path__)]
+
+
+def _find(stem: str) -> pathlib.Path:
+    """Path of the config file that is given by its name or path. Raises UserError if there is none."""
+    if stem in names():
+        return pathlib.Path(configs.__path__[0]) / f"{stem}.py"
+    path = pathlib.Path(stem)
+    if path.is_file():
+        return path
+    if path.suffix == ".py" and path.stem in names() and path.parent.name == "configs":
+        # A path of the repository, typed elsewhere.
+        raise command.UserError(f"no config file {stem}: write --config {path.stem}, which is this package's config")
+    near = difflib.get_close_matches(path.stem, names(), n=1)
+    hint = f"did you mean {near[0]}?" if near else f"give a file, or one of {', '.join(names())}"
+    raise command.UserError(f"no config {stem}: {hint}")
 
 
 def _change(cfg: ml_collections.ConfigDict, word: str) -> None:

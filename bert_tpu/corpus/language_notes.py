@@ -44,7 +44,7 @@ def language_note(documents: Sequence[str], language: str) -> str:
 
 
 def marks_note(
-    documents: Sequence[str], encoder: encoding.Encoder, remedy: str = "train one with tools.train_tokenizer --cased"
+    documents: Sequence[str], encoder: encoding.Encoder, remedy: str = "train one with bert-tpu train-tokenizer --cased"
 ) -> str:
     """Returns a sentence if the vocabulary of `encoder` removes signs that a script of the text needs, else ""."""
     name, share = _lost_marks(documents, encoder)

@@ -97,7 +97,7 @@ def check(files: Sequence[sources.Source], options: worker.Options, encoder: enc
     if sight.unknown > UNKNOWN * sight.tokens:
         warnings.append(
             f"{sight.unknown / sight.tokens:.0%} of the first {numerals.count(sight.tokens, 'token')} are [UNK]: train "
-            "a vocabulary on this text (tools.train_tokenizer)"
+            "a vocabulary on this text (bert-tpu train-tokenizer)"
         )
     notes = (language_notes.language_note(plains, options.language), language_notes.marks_note(plains, encoder))
     return [*warnings, *filter(None, notes)]

@@ -34,9 +34,9 @@ LOCKFILE = "corpus.json"
 SPLITS = ("train", "heldout")
 ONE_SENTENCE = (
     "next sentence prediction needs two or more: give whole documents (in plain text a blank line ends one; with "
-    "--format file a file is one), or train without it (configs/mlm.py)"
+    "--format file a file is one), or train without it (--config mlm)"
 )
-REMEDY = "fetch the corpus again or delete it and run tools.prepare_corpus"
+REMEDY = "fetch the corpus again or delete it and run bert-tpu prepare"
 
 
 class Shard(NamedTuple):
@@ -138,12 +138,12 @@ def read(directory: str | os.PathLike) -> Lock:
     path = folder / LOCKFILE
     if not path.is_file():
         problem = "is not finished (no corpus.json)" if folder.is_dir() else "does not exist"
-        raise command.UserError(f"corpus {folder} {problem}; run tools.prepare_corpus with --out {folder}")
+        raise command.UserError(f"corpus {folder} {problem}; run bert-tpu prepare with --out {folder}")
     content = json_files.read(path, {"format": int}, remedy=REMEDY)
     if content["format"] != FORMAT:
         raise command.UserError(
             f"{folder} is a corpus of format {content['format']} and this version reads format {FORMAT}; prepare it "
-            "again from its text with tools.prepare_corpus and another --out"
+            "again from its text with bert-tpu prepare and another --out"
         )
     lock = Lock(folder, content)
     if json_files.misfit(content, SHAPE) or lock.sha256 != digest(content):

@@ -45,7 +45,7 @@ SAMPLES, SAMPLE_CHARS = 2, 300  # samples that a part stores for each reason to 
 
 
 class Options(NamedTuple):
-    """Settings for the text, named like the options of tools.prepare_corpus. They decide the bytes of the corpus."""
+    """Settings for the text, named like the options of bert-tpu prepare. They decide the bytes of the corpus."""
 
     format: str = "auto"
     column: str = "text"

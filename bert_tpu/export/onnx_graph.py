@@ -49,9 +49,7 @@ def read_config(directory: str | Path) -> tuple[str, int]:
         config = json.loads(path.read_text(encoding="utf-8"))
         [name], positions = config["architectures"], config["max_position_embeddings"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise command.UserError(
-            f"{path} is not that of an exported model: write one with tools.export_pytorch"
-        ) from None
+        raise command.UserError(f"{path} is not that of an exported model: write one with bert-tpu export") from None
     if name not in OUTPUTS:
         raise command.UserError(f"{path} names {name}, which is none of {', '.join(OUTPUTS)}")
     return name, positions

@@ -1,1 +1,1 @@
-"""Fine-tuning, a task and a head on a pretrained encoder: `python -m bert_tpu.finetune`."""
+"""Fine-tuning, a task and a head on a pretrained encoder: `bert-tpu finetune`."""

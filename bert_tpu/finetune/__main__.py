@@ -1,6 +1,6 @@
 """Fine-tunes a pretrained encoder on a task: GLUE, SQuAD, NER or your own table.
 
-python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
+bert-tpu finetune --config glue:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Turns a fine-tuning config into a Job, which the trainer runs as it runs a pretraining.
 
-python -m bert_tpu.finetune --config configs/glue.py:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
+bert-tpu finetune --config glue:rte --workdir W --config.init_from=MODEL --config.data.dir=GLUE
 
 Several seeds train at once, in one program. At the end W/scores.json has the scores of each seed, and W/predictions its
 predictions in the task's own format.

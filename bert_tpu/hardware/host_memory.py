@@ -19,7 +19,7 @@ def keep_freed_memory() -> None:
     are always mapped, with any other setting of glibc. A step is computed when it is called and not in the
     background, because two steps at once would need the memory of two.
 
-    Not for programs without gradients, which need less memory: the scores of tools.audit_bias took 5% longer this way.
+    Not for programs without gradients, which need less memory: the scores of bert-tpu bias took 5% longer this way.
     """
     if jax.config.jax_platforms != "cpu" and importlib.util.find_spec("libtpu"):  # type: ignore[attr-defined]  # set at run time
         return

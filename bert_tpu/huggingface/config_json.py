@@ -102,7 +102,7 @@ def read(path: epath.Path) -> dict[str, Any]:
     """
     theirs = _read_object(path)
     if isinstance(theirs.get("model"), dict):
-        raise command.UserError(f"{path.parent} is the workdir of a run: export a model with tools.export_pytorch")
+        raise command.UserError(f"{path.parent} is the workdir of a run: export a model with bert-tpu export")
     kind = theirs.get("model_type", "bert")
     if kind != "bert":
         named = KINDS.get(kind, "another kind of model") if isinstance(kind, str) else "another kind of model"

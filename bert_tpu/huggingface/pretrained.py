@@ -92,7 +92,7 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
     if "task" in config:
         raise command.UserError(
             f"{path} is the workdir of a fine-tuning, with a model for each seed: export one, "
-            f"python -m tools.export_pytorch --workdir {home} --out MODEL, and give MODEL"
+            f"bert-tpu export --workdir {home} --out MODEL, and give MODEL"
         )
     if not isinstance(config.get("model"), dict):
         raise command.UserError(
@@ -116,14 +116,14 @@ def check_same(
     remedies = []
     if others:
         flags = " ".join(f"--config.model.{key}={value}" for key, value in others.items())
-        remedies.append(f"give {flags}, or --config configs/bert.py:like, which takes all of them from init_from")
+        remedies.append(f"give {flags}, or --config bert:like, which takes all of them from init_from")
     if "activation" in others:
         remedies.append("to change the activation on purpose, import the model with another hidden_act in config.json")
     if difference := _vocabulary_difference(origin.vocabulary, vocabulary):
         differences.append(difference)
         remedies.append(
             f"prepare the corpus with --tokenizer {origin.tokenizer}, or give a copy of the model the corpus' pieces: "
-            f"python -m tools.import_pytorch --model {path} --tokenizer {corpus} --out COPY"
+            f"bert-tpu import --model {path} --tokenizer {corpus} --out COPY"
         )
     if differences:
         raise command.UserError(f"{path} is another model: {', '.join(differences)}; {'; '.join(remedies)}")

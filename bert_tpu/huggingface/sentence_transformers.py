@@ -1,7 +1,7 @@
 """Reads and writes the files of sentence-transformers next to an encoder.
 
 `notes` says where the vectors of a sentence-transformers directory differ from those of its encoder alone. `write` adds
-the files with which they are equal to those of tools.embed.
+the files with which they are equal to those of bert-tpu embed.
 """
 
 import json
@@ -23,7 +23,7 @@ MODES = {pool: mode for mode, pool in POOLS.items()}  # our pools -> keys of 1_P
 
 
 def write(directory: Path, pool: str) -> None:
-    """Writes modules.json and what it names, so that SentenceTransformer(directory) gives the vectors of tools.embed.
+    """Writes modules.json and what it names, so that SentenceTransformer(directory) gives bert-tpu embed's vectors.
 
     Texts are cut to the model's positions, and vectors are not scaled to the length 1.
 

@@ -102,7 +102,7 @@ def check(lines: Iterable[Line], facts: Facts) -> list[Finding]:
     if facts.unknown_share > UNKNOWN:
         findings.append(Finding("unknown", (
             f"{facts.unknown_share:.1%} of the corpus is [UNK]: the vocabulary does not fit this text; train one on it "
-            "(tools.train_tokenizer), or check that its case and alphabet are the text's"
+            "(bert-tpu train-tokenizer), or check that its case and alphabet are the text's"
         )))  # fmt: skip
     waiting = _input_share(lines, facts)
     if waiting > WAIT:
@@ -144,7 +144,7 @@ def _flat(evaluations: Evaluations, facts: Facts) -> Finding | None:
     return Finding("flat", (
         f"step {newest['step']:,} is long past the warm-up and the {loss.label}, {newest[loss.name]:.2f} nats, is "
         f"still not below the unigram entropy of {facts.unigram_entropy:.2f}: it knows word frequencies at most; "
-        "look at the learning rate (too high or too low) and at the batches (tools.show_batches)"
+        "look at the learning rate (too high or too low) and at the batches (bert-tpu show-batches)"
     ))  # fmt: skip
 
 

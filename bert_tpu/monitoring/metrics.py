@@ -49,6 +49,6 @@ NSP_ACCURACY = Metric(
     "% of the pairs",
     is_share=True,
     baseline=COMMONER_LABEL,
-    advice="check that documents keep the order of their sentences and have more than one (tools.describe_corpus)",
+    advice="check that documents keep the order of their sentences and have more than one (bert-tpu describe)",
 )
 BEFORE = (MLM_LOSS, MLM_ACCURACY, NSP_ACCURACY)  # of runs whose health.json does not list its metrics

@@ -227,7 +227,7 @@ def plan_length(topology: chips.Slice, program: compiler.Program, formula_flops:
 
 
 def as_json(name: str, plan: Plan) -> dict[str, Any]:
-    """The plan as `tools.plan --json` prints it. name: of the config.
+    """The plan as `bert-tpu plan --json` prints it. name: of the config.
 
     hbm_gib, gflops and mcycles are of one chip and one step (mcycles of one core on v3); collective_mib are the buffers
     that one device exchanges. Figures are null if the step does not fit.

@@ -1,1 +1,1 @@
-"""Pretraining with MLM + NSP: `python -m bert_tpu.pretrain`."""
+"""Pretraining with MLM + NSP: `bert-tpu pretrain`."""

@@ -1,6 +1,6 @@
 """Pretrains a BERT with MLM + NSP on a prepared corpus.
 
-python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
+bert-tpu pretrain --config bert:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Pretraining: turns a config into a Job, and the Job into a run.
 
-python -m bert_tpu.pretrain --config configs/bert.py:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
+bert-tpu pretrain --config bert:medium --workdir W --config.data.dir=CORPUS [--config.x.y=z]
 """
 
 import argparse
@@ -134,7 +134,7 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
 def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
     """Opens the corpus in `cfg.data.dir`. Raises UserError if its vocabulary is not the model's."""
     if not cfg.data.dir:
-        raise command.UserError("no corpus: give --config.data.dir=DIR, a folder written by tools.prepare_corpus")
+        raise command.UserError("no corpus: give --config.data.dir=DIR, a folder written by bert-tpu prepare")
     lock = store.read(cfg.data.dir)
     if lock.vocab_size != cfg.model.vocab_size:
         if cfg.init_from:  # which is compared first: the config's number may be neither's

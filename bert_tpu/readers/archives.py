@@ -38,8 +38,7 @@ def _zstd(raw: io.BufferedReader, path: str) -> Any:
         zstd = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
     except ImportError:
         raise command.UserError(
-            f"{path} is compressed by zstd, which needs backports.zstd: python -m pip install -e '.[corpus]' "
-            "-c constraints.txt"
+            f"{path} is compressed by zstd, which needs backports.zstd: pip install 'bert_tpu[corpus]'"
         ) from None
     return zstd.open(raw, options={zstd.DecompressionParameter.window_log_max: 31})
 

@@ -160,9 +160,7 @@ def _find(name: str) -> tuple["DatasetBuilder", Query]:
     try:
         import tensorflow_datasets as tfds
     except ImportError:
-        raise command.UserError(
-            f"{name} needs tensorflow_datasets: python -m pip install tensorflow-datasets"
-        ) from None
+        raise command.UserError(f"{name} needs tensorflow_datasets: pip install tensorflow-datasets") from None
     advice = "check the name and TFDS_DATA_DIR, or prepare it by `tfds build`"
     # Read here, because the library reads the variable only when it is imported.
     directory = query.data_dir or os.environ.get("TFDS_DATA_DIR")

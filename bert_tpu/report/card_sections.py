@@ -59,7 +59,7 @@ class Score(NamedTuple):
 
 
 def impact(run: evidence.Evidence, plan: Mapping[str, Any]) -> str:
-    """The section on energy and carbon: as measured, and as planned. plan: the JSON of tools.plan; {} for none."""
+    """The section on energy and carbon: as measured, and as planned. plan: the JSON of bert-tpu plan; {} for none."""
     lines = [NOT_MEASURED]
     if run.energy:
         unit = {chip.kind: f"{name} chips" for name, chip in chips.CHIPS.items()} | {energy.CPU: "CPU threads"}
@@ -112,9 +112,9 @@ def details(section: Mapping[str, Any], heads: str, facts: Mapping[str, Any]) ->
 
 
 def bias(tables: str) -> str:
-    """The tables of tools.audit_bias; if they are empty, the command that writes them."""
+    """The tables of bert-tpu bias; if they are empty, the command that writes them."""
     deeper = re.sub(r"^#", "###", tables.strip(), flags=re.MULTILINE)  # below the card's own headings
-    return deeper or f"Bias: {NOT_MEASURED.lower()} `python -m tools.audit_bias` measures it."
+    return deeper or f"Bias: {NOT_MEASURED.lower()} `bert-tpu bias` measures it."
 
 
 def training_data(run: evidence.Evidence) -> str:
@@ -236,10 +236,10 @@ def downstream(tunings: Iterable[tuple[str, dict[str, Any]]]) -> str:
 def onnx_table(costs: Mapping[str, Any]) -> str:
     """A table of the ONNX files, with the difference of each score from float32's in brackets.
 
-    costs: quantization.json of tools.export_onnx; {} if it did not run
+    costs: quantization.json of bert-tpu onnx; {} if it did not run
     """
     if not costs:
-        return f"ONNX: {NOT_MEASURED.lower()} `python -m tools.export_onnx` writes and measures the files."
+        return f"ONNX: {NOT_MEASURED.lower()} `bert-tpu onnx` writes and measures the files."
     float32_scores = costs["files"][0]["scores"]
     names = [name.replace("_", " ").replace("mlm", "MLM").replace("nsp", "NSP") for name in float32_scores]
     head = ["file of onnx/", "form", "MB", f"ms for {costs['tokens']} tokens", *names]

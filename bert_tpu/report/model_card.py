@@ -1,7 +1,7 @@
 """Writes the model card, the README.md of an exported model: measured values, and "not measured" for all others.
 
 The format is the Hub's: YAML metadata, by huggingface_hub's own classes, and sections of Markdown. The metadata's key
-`bert_tpu` keeps what only the export knows, so that tools.model_card can write the card again with later results.
+`bert_tpu` keeps what only the export knows, so that bert-tpu card can write the card again with later results.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from bert_tpu.report import card_sections, evidence
 from bert_tpu.training import workdir
 
 FACTS = "bert_tpu"  # the metadata's key
-ONNX_HEADING = "Small files"  # the section of tools.export_onnx
+ONNX_HEADING = "Small files"  # the section of bert-tpu onnx
 
 
 class LaterResults(NamedTuple):
     """Output of the tools that measure an exported model. A field is empty if its tool did not run."""
 
-    bias: str  # the tables of tools.audit_bias
+    bias: str  # the tables of bert-tpu bias
     scores: tuple[tuple[str, dict[str, Any]], ...]  # (task, scores.json) of each fine-tuning
-    plan: dict[str, Any]  # tools.plan --json
-    onnx: dict[str, Any]  # quantization.json of tools.export_onnx
+    plan: dict[str, Any]  # bert-tpu plan --json
+    onnx: dict[str, Any]  # quantization.json of bert-tpu onnx
 
 
 NO_RESULTS = LaterResults("", (), {}, {})

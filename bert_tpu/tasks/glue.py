@@ -16,7 +16,7 @@ from bert_tpu.tasks import glue_specs, glue_submission, metrics, table_labels, t
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
-OTHER_TABLES = (".csv", ".jsonl", ".json", ".parquet")  # of GLUE from elsewhere, which configs/pairs.py reads
+OTHER_TABLES = (".csv", ".jsonl", ".json", ".parquet")  # of GLUE from elsewhere, which --config pairs reads
 # Files of the diagnostics, which may be in MNLI's folder.
 DIAGNOSTICS = {name for file in glue_specs.TASKS["ax"].files.values() for name in file.names}
 
@@ -78,7 +78,7 @@ def _absence(spec: glue_specs.Spec, folder: str) -> str:
     places = [epath.Path(folder), *(epath.Path(folder) / name for name in spec.folders)]
     others = [path for place in places if place.is_dir() for path in place.iterdir() if path.suffix in OTHER_TABLES]
     if others:
-        return f"{sentence}, or learn from {min(others).name} with --config configs/pairs.py"
+        return f"{sentence}, or learn from {min(others).name} with --config pairs"
     packed = [path.name for place in places if place.is_dir() for path in place.iterdir() if ".tsv." in path.name]
     return f"{sentence}, or decompress {min(packed)}" if packed else sentence
 

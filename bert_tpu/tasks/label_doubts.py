@@ -10,7 +10,7 @@ from bert_tpu.tasks import misspellings
 LONGEST = 100  # characters of a class whose form is looked at; longer ones are texts, and would cost much time
 MOST = 2000  # classes that are looked at one by one
 MANY = 20  # different numbers, or rows, from which on the labels are probably not classes
-REGRESS = "configs/pairs.py:regress learns numbers"
+REGRESS = "--config pairs:regress learns numbers"
 NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 # 10%, 4/5 and $1.50
 AMOUNT = re.compile(

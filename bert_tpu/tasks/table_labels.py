@@ -261,6 +261,6 @@ def _numbers(table: tabular.Columns, texts: list[str]) -> np.ndarray:
             remedy = label_doubts.remedy(text)
             raise command.UserError(
                 f"{table.place(row)} has the label {text!r}, which is not a number{remedy or '; fix it'}, or learn "
-                "classes with configs/pairs.py:classify"
+                "classes with --config pairs:classify"
             )
     return np.array(texts, np.float64).astype(np.float32)

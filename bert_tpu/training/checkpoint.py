@@ -216,7 +216,7 @@ def find(path: epath.Path | str, step: int | None = None) -> epath.Path:
     if candidates:
         raise command.UserError(f"no checkpoint of {path} is sound: restore one from a copy")
     raise command.UserError(
-        f"no checkpoint in {path}: give a workdir that has one, or a directory written by tools.import_pytorch"
+        f"no checkpoint in {path}: give a workdir that has one, or a directory written by bert-tpu import"
     )
 
 

@@ -28,7 +28,7 @@ class SkippedSteps:
     """Counts the skipped steps: the last ones in a row, and those since the last report.
 
     `steps`: (step, sequence length) of the skipped steps in a row up to now. A step's number counts from 0 here, as in
-    tools.show_batches. `unreported`: the counts since the last report, as plain data for a checkpoint's meta.
+    bert-tpu show-batches. `unreported`: the counts since the last report, as plain data for a checkpoint's meta.
     """
 
     def __init__(self, *, stop_after: int, unreported: dict[str, Any] | None = None) -> None:

@@ -146,9 +146,7 @@ def read_config(directory: epath.Path | str) -> dict[str, Any]:
         if "model_type" not in config:
             return config
         why = "it is a Hugging Face model"
-    raise command.UserError(
-        f"{directory} holds no run, {why}: give the --workdir of bert_tpu.pretrain or bert_tpu.finetune"
-    )
+    raise command.UserError(f"{directory} holds no run, {why}: give the --workdir of bert-tpu pretrain or finetune")
 
 
 def _read(path: epath.Path) -> dict[str, Any]:

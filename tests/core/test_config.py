@@ -71,8 +71,11 @@ def test_a_mistake_in_a_key_or_value_is_named(fault, tmp_path, words, sentence):
     [
         (["--workdir=w"], "error: the following arguments are required: --config"),
         ([CONFIG], "error: the following arguments are required: --workdir"),
-        (["--workdir=w", "--config=none.py"], "error: no config file none.py"),
-        (["--workdir=w", "--config=configs"], "error: no config file configs"),
+        (
+            ["--workdir=w", "--config=none.py"],
+            "error: no config none.py: give a file, or one of bert, demo, fast, glue, mlm, ner, pairs, squad, tuning",
+        ),
+        (["--workdir=w", "--config=configs"], "error: no config configs: "),
         (["--workdir=w", "--config=configs/bert.py:huge"], "no variant 'huge': choose from micro, mini,"),
         (["--workdir=w", "--config=configs/demo.py:huge"], "configs/demo.py has no variants"),
         (

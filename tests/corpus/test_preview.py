@@ -37,7 +37,7 @@ def test_a_blank_line_after_each_sentence_is_named(tmp_path):
     total = f"{len(SENTENCES):,}"
     assert warning.startswith(f"{total} of the first {total} documents have one sentence")
     assert "a blank line" in warning
-    assert "configs/mlm.py" in warning
+    assert "--config mlm" in warning
     assert check(tmp_path, "\n\n".join(map(document, range(60)))) == []
 
 

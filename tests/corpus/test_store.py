@@ -103,7 +103,7 @@ def test_a_damaged_or_missing_shard_is_named(folder, name):
 
 
 def test_an_unfinished_or_absent_corpus_is_refused_with_the_fix(folder):
-    assert "does not exist; run tools.prepare_corpus" in refused(folder / "nowhere")
+    assert "does not exist; run bert-tpu prepare" in refused(folder / "nowhere")
     (folder / store.LOCKFILE).unlink()
     assert "is not finished" in refused(folder)
 

@@ -219,7 +219,7 @@ def test_one_can_start_from_the_exported_encoder(exported, head):
 
 
 def test_a_fine_tuning_is_no_model_to_start_from(exported):
-    with pytest.raises(command.UserError, match=r"a model for each seed: export one, python -m tools.export_pytorch"):
+    with pytest.raises(command.UserError, match=r"a model for each seed: export one, bert-tpu export"):
         pretrained.load(exported("classify").run)
 
 

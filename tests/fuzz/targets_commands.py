@@ -70,8 +70,9 @@ LINES = {
 
 def _commands():
     """The modules of all commands."""
-    names = [module.name for module in pkgutil.iter_modules(tools.__path__) if module.name[0] != "_"]
-    return [*(f"tools.{name}" for name in names), "bert_tpu.pretrain.__main__", "bert_tpu.finetune.__main__"]
+    names = {module.name for module in pkgutil.iter_modules(tools.__path__) if module.name[0] != "_"}
+    names.remove("demo")  # it runs the others for minutes
+    return [*(f"tools.{name}" for name in sorted(names)), "bert_tpu.pretrain.__main__", "bert_tpu.finetune.__main__"]
 
 
 @functools.cache

@@ -216,7 +216,7 @@ WORD = "bert.embeddings.word_embeddings.weight"
         ),
         (lambda d: (d / "config.json").unlink(), "config.json does not exist"),
         (lambda d: (d / "config.json").write_text("[]"), "config.json is not a JSON object"),
-        (lambda d: (d / "config.json").write_text('{"model": {}}'), "is the workdir of a run: .*tools.export_pytorch"),
+        (lambda d: (d / "config.json").write_text('{"model": {}}'), "is the workdir of a run: .*bert-tpu export"),
         (lambda d: (d / "config.json").write_text("{"), "config.json is not a JSON object"),
         (lambda d: (d / "model.safetensors").unlink(), "has no model.safetensors"),
         (lambda d: os.truncate(d / "model.safetensors", 100_000), "model.safetensors is damaged"),

@@ -120,7 +120,7 @@ def test_setup_ships_the_commit_and_is_repeatable(cloud):
         assert (code / "COMMIT").read_text().strip() == commit
         assert (code / "launch/host_run.sh").read_bytes() == (cloud.checkout / "launch/host_run.sh").read_bytes()
     calls = (cloud.folder / "uv.log").read_text().splitlines()
-    assert sum("venv --quiet --python 3.11" in line for line in calls) == 4
+    assert sum("venv --quiet --python 3.13" in line for line in calls) == 4
     assert sum("pip install" in line and "--extra tpu" in line for line in calls) == 4
     cloud.do("setup")
     assert (cloud.folder / "uv.log").read_text().splitlines() == calls

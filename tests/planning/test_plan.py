@@ -170,7 +170,7 @@ def test_a_slip_is_named_at_once(words, sentence):
 
 def test_without_libtpu_one_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(command.UserError, match=r"needs libtpu: python -m pip install -e '\.\[plan\]'"):
+    with pytest.raises(command.UserError, match=r"needs libtpu: pip install 'bert_tpu\[plan\]'"):
         compiler.use_cpu_only()
 
 

@@ -56,7 +56,7 @@ def test_zstd_that_was_cut_short_or_damaged_is_named(tmp_path, keep):
 def test_zstd_without_its_library_is_refused_with_the_command(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_bytes(zstd.compress(PLAIN.encode()))
     monkeypatch.setitem(sys.modules, "backports.zstd", None)
-    assert "which needs backports.zstd: python -m pip install -e '.[corpus]'" in complaint(tmp_path / "a.txt")
+    assert "which needs backports.zstd: pip install 'bert_tpu[corpus]'" in complaint(tmp_path / "a.txt")
 
 
 def test_zstd_with_a_large_window_is_read(tmp_path):

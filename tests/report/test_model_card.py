@@ -199,7 +199,7 @@ def test_another_run_s_workdir_is_refused(run, model, tmp_path, monkeypatch, cap
 
 def test_a_card_of_another_author_is_refused(run, tmp_path, monkeypatch, capsys):
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
-    assert "was not written by tools.export_pytorch" in fault(
+    assert "was not written by bert-tpu export" in fault(
         model_card_tool, monkeypatch, capsys, "--model", tmp_path, "--workdir", run
     )
 
@@ -240,7 +240,7 @@ def test_cut_weights_are_not_pushed(model, tmp_path, monkeypatch, capsys):
 def test_a_file_of_another_kind_is_refused_as_a_plan(run, model, tmp_path, monkeypatch, capsys):
     (tmp_path / "plan.json").write_text('{"a": 1}')
     args = "--model", model, "--workdir", run, "--plan", tmp_path / "plan.json"
-    assert ": give a file with the output of tools.plan --json" in fault(model_card_tool, monkeypatch, capsys, *args)
+    assert ": give a file with the output of bert-tpu plan --json" in fault(model_card_tool, monkeypatch, capsys, *args)
 
 
 @pytest.mark.parametrize("name", ["hours.json", "health.json"])

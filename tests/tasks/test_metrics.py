@@ -164,5 +164,5 @@ def test_an_interval_is_its_seed_s_and_quick():
 def test_a_missing_library_is_named_before_it_is_needed(monkeypatch, library):
     metrics.require()
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(command.UserError, match=r"pip install -e '\.\[finetune\]'"):
+    with pytest.raises(command.UserError, match=r"pip install 'bert_tpu\[finetune\]'"):
         metrics.require()

@@ -190,7 +190,7 @@ def test_one_number_everywhere_is_said(tmp_path):
 
 def test_classes_that_are_probably_something_else_are_said(tmp_path):
     (note,) = notes(load(tmp_path, train=[i / 10 for i in range(40)]))
-    assert "40 different numbers, each a class; configs/pairs.py:regress learns numbers" in note
+    assert "40 different numbers, each a class; --config pairs:regress learns numbers" in note
     (note,) = notes(load(tmp_path, train=[f"text {i}" for i in range(40)]))
     assert "40 classes in 40 rows; is it the column of the labels?" in note
 
@@ -199,12 +199,12 @@ def test_classes_that_are_probably_something_else_are_said(tmp_path):
     ("labels", "note"),
     [
         (["good", "bad"] * 10 + ["ba"], "warning: 1 of 3 classes has one row in train, such as 'ba'"),
-        (["1", "1.5", "2"], "has numbers with fractions such as 1.5, each a class; configs/pairs.py:regress"),
+        (["1", "1.5", "2"], "has numbers with fractions such as 1.5, each a class; --config pairs:regress"),
         (["0,5", "1,0"], "has numbers with fractions such as 0,5"),
         (["0.0", "1.0"], None),
-        (list(range(20)) * 2, "^'label' has 20 different numbers, each a class; configs/pairs.py:regress"),
+        (list(range(20)) * 2, "^'label' has 20 different numbers, each a class; --config pairs:regress"),
         (list(range(40)), "warning: .* 40 different numbers in 40 rows, .*column of the labels.*:regress"),
-        (["10%", "20 %"], "has amounts such as '10%', each a class; written as a number, configs/pairs.py:regress"),
+        (["10%", "20 %"], "has amounts such as '10%', each a class; written as a number, --config pairs:regress"),
         (["4/5", "3/5"], "has amounts such as '3/5'"),
         (["a", "b", "a|b", "b,a", "A+"], "warning: 2 rows with several labels, such as 'a|b'"),
         (["a", "b", "['a', 'b']"], "warning: 1 row with a list as label, such as"),

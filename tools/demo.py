@@ -1,0 +1,178 @@
+"""Takes text through every command on a laptop: from a vocabulary to a model with a report, in minutes.
+
+bert-tpu demo [--out DIR] [--text GLOB] [--task DIR] [--bias DIR]
+
+Each command is printed with its options, so that you can go on from there with your own. Without --text it is the
+English documentation of the installed packages, so that nothing is downloaded. Finished parts are kept: the same
+command continues a stopped demo.
+"""
+
+import argparse
+import atexit
+from collections.abc import Sequence
+import multiprocessing
+from multiprocessing import forkserver
+import os
+from pathlib import Path
+import runpy
+import shlex
+import sys
+import threading
+import time
+from typing import NamedTuple
+import zlib
+
+from bert_tpu.cli import contents
+from bert_tpu.core import command, numerals
+
+# Imported once, by the process that those of the commands are copies of: else each one imports for 2 to 5 s of a core.
+PRELOADED = [
+    "bert_tpu.bias.audit", "bert_tpu.bias.chart", "bert_tpu.corpus.prepare", "bert_tpu.data.corpus_batches",
+    "bert_tpu.export.onnx_files", "bert_tpu.export.pytorch", "bert_tpu.finetune.finetuning",
+    "bert_tpu.pretrain.pretraining", "bert_tpu.report.model_card", "bert_tpu.report.page", "bert_tpu.training.replay",
+    "torch", "transformers",
+]  # fmt: skip
+NEEDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "sklearn", "jinja2", "matplotlib")
+LOG = "log.txt"  # in the folder of a text: output that is too long for a terminal
+
+
+class Stage(NamedTuple):
+    """One command of the demo."""
+
+    title: str
+    name: str  # of the command
+    words: Sequence[str | Path]
+    result: Path | None = None  # exists when it is finished; None for a command that finds out itself, in little time
+    is_long: bool = False  # its output goes to LOG
+
+
+def main() -> None:
+    """Runs the commands one after another and says what to open."""
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
+    parser.add_argument("--text", metavar="GLOB", help="text files of your own")
+    parser.add_argument(
+        "--task", type=Path, metavar="DIR",
+        help='folder with train.jsonl and validation.jsonl, lines {"text": ..., "label": ...}, for fine-tuning',
+    )  # fmt: skip
+    parser.add_argument("--bias", metavar="DIR", help="folder with the benchmarks of bert-tpu bias")
+    args = parser.parse_args()
+    for package in NEEDED:
+        command.require("the demo", package, extra="demo")
+    text = args.text or str(args.out / "text/docs.txt")
+    work = args.out / (name_of(args.text) if args.text else "docs")
+    began_s = time.monotonic()
+    context = _preload()
+    todo = [stage for stage in stages(args, text, work) if not (stage.result and stage.result.exists())]
+    work.mkdir(parents=True, exist_ok=True)
+    for number, stage in enumerate(todo, start=1):
+        minutes, seconds = divmod(int(time.monotonic() - began_s), 60)
+        print(f"\n== {number} of {len(todo)}, at {minutes}:{seconds:02}: {stage.title}", flush=True)
+        print(f"   {contents.PROGRAM} {stage.name} {shlex.join(map(str, stage.words))}", flush=True)
+        _run(context, stage, work / LOG)
+    print(_farewell(work, time.monotonic() - began_s))
+
+
+def name_of(words: str) -> str:
+    """Returns a name for the folder of this input: another text needs another vocabulary and another run."""
+    return str(zlib.crc32(words.encode()))
+
+
+def stages(args: argparse.Namespace, text: str, work: Path) -> list[Stage]:
+    """Returns all commands of the demo, in their order.
+
+    text: glob of the text
+    work: folder of all that belongs to this text
+    """
+    run, model, task = work / "run", work / "model", args.task or args.out / "task"
+    tuned = work / f"tuned-{name_of(str(task))}"
+    tuned_model = tuned.with_name(f"{tuned.name}-model")
+    audit = work / (f"audit-{name_of(args.bias)}" if args.bias else "audit")
+    benchmarks: list[str | Path] = ["--data", args.bias] if args.bias else ["--data", work, "--tasks", "templates"]
+    first = [] if args.text else [
+        Stage("text: the documentation of the installed packages", "collect-docs", ["--out", text], Path(text))
+    ]  # fmt: skip
+    own_task = [] if args.task else [
+        Stage("a task: which package is a paragraph about?", "collect-task", ["--out", task], task / "validation.jsonl")
+    ]  # fmt: skip
+    return [
+        *first,
+        Stage("vocabulary", "train-tokenizer",
+              ["--input", text, "--vocab_size", "8192", "--out", work / "tokenizer"], work / "tokenizer/vocab.txt"),
+        Stage("corpus", "prepare",
+              ["--input", text, "--tokenizer", work / "tokenizer", "--heldout", "0.02", "--out", work / "corpus"]),
+        Stage("pretraining, a few minutes", "pretrain",
+              ["--config", "demo", f"--config.data.dir={work / 'corpus'}", "--workdir", run], model),
+        Stage("export to PyTorch", "export", ["--workdir", run, "--out", model], model),
+        *own_task,
+        Stage("fine-tuning on the task", "finetune",
+              ["--config", "pairs", f"--config.init_from={model}", f"--config.data.train={task / 'train.jsonl'}",
+               f"--config.data.validation={task / 'validation.jsonl'}", "--config.optim.learning_rate=1e-3",
+               "--config.model.dtype=float32", "--workdir", tuned], tuned_model),
+        Stage("its export", "export", ["--workdir", tuned, "--out", tuned_model], tuned_model),
+        Stage("ONNX files with fewer bits", "onnx", ["--model", model, "--workdir", run], model / "onnx", True),
+        Stage("and of the fine-tuned model", "onnx", ["--model", tuned_model, "--workdir", tuned],
+              tuned_model / "onnx", True),
+        Stage("bias", "bias", ["--model", model, "--out", audit, *benchmarks], audit, True),
+        Stage("model card", "card", ["--model", model, "--workdir", run, "--bias", audit, "--scores", tuned]),
+        Stage("report", "report", ["--workdir", run, "--out", work / "report.html"]),
+        Stage("result", "demo-report", ["--workdir", run, "--corpus", work / "corpus", "--model", model]),
+    ]  # fmt: skip
+
+
+def _preload() -> multiprocessing.context.BaseContext:
+    """Returns the context of the commands' processes; on Linux they are copies of one that imports for all of them."""
+    command.quiet_tensorflow()
+    if sys.platform != "linux":  # macOS does not allow copies of a process that has loaded its frameworks
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()
+    return context
+
+
+def _run(context: multiprocessing.context.BaseContext, stage: Stage, log: Path) -> None:
+    """Runs a command to its end in a process of its own. If it fails or is stopped, this process ends with its code."""
+    module = contents.find(stage.name).module
+    name = f"{contents.PROGRAM} {stage.name}"
+    words = list(map(str, stage.words))
+    process = context.Process(target=_become, args=(module, name, words, log if stage.is_long else None))  # type: ignore[attr-defined]
+    process.start()
+    while process.exitcode is None:
+        try:
+            process.join()
+        except KeyboardInterrupt:
+            continue  # the terminal has sent it to the command too, which saves and ends
+    if process.exitcode:
+        print(f"the demo stops here; {contents.PROGRAM} demo with the same options continues it", file=sys.stderr)
+        sys.exit(process.exitcode if process.exitcode > 0 else 128 - process.exitcode)
+
+
+def _become(module: str, name: str, words: Sequence[str], log: Path | None) -> None:
+    """Runs a command in this process as `bert-tpu NAME` would."""
+    if log:
+        with log.open("a") as file:
+            os.dup2(file.fileno(), 1)
+    command.set_name(name)
+    sys.argv = [name, *words]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:  # as Python does at its end, which multiprocessing leaves out
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+
+
+def _farewell(work: Path, seconds: float) -> str:
+    return f"""
+finished in {numerals.count(round(seconds / 60), "minute")}. Open
+
+  {work}/report.html     curves, samples and figures of the pretraining
+  {work}/model           the model: PyTorch, ONNX, and its card README.md, ready for the Hub
+  {work}/{LOG}         the tables of ONNX and bias
+
+Next: {contents.PROGRAM} demo --text 'your/*.txt' for your own text, {contents.PROGRAM} --help for each step by itself,
+{contents.PROGRAM} push --model {work}/model --repo YOUR_NAME/bert-demo for what would go to the Hub."""
+
+
+if __name__ == "__main__":
+    command.run(main)
