@@ -313,7 +313,7 @@ HEAD = "index\tsentence1\tsentence2\tlabel\n"
     [
         ("rtee", {}, "no task 'rtee' in GLUE; take one of cola, sst2"),
         ("rte", {"x": ""}, "nor RTE in it has any of train.tsv, dev.tsv, validation.tsv, test.tsv; fix the path"),
-        ("rte", {"RTE/train.parquet": "", "x": ""}, "or learn from train.parquet with --config configs/pairs.py"),
+        ("rte", {"RTE/train.parquet": "", "x": ""}, "or learn from train.parquet with --config pairs"),
         ("rte", {"RTE/train.tsv": f"{HEAD}0\ta\tb\t1\n"}, "not_entailment .0 is entailment, 1 is not_entailment in"),
         ("rte", {"RTE/train.tsv": f"{HEAD}0\ta\tb\tneutral\n"}, r"RTE/train.tsv line 2 has the label 'neutral'"),
         ("rte", {"RTE/dev.tsv": f"{HEAD}0\ta\tb\tentailment\n1\ta\n"}, "dev.tsv line 3 does not have the 4 columns"),

@@ -153,7 +153,7 @@ def test_numbers_of_a_split_may_be_written_otherwise(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "complaint"),
     [
-        ("1,good", "line 3 has the label 'good', which is not a number; .*pairs.py:classify"),
+        ("1,good", "line 3 has the label 'good', which is not a number; .*--config pairs:classify"),
         ("1,2,3", None),
         ([1.5, "2,5"], "'2,5', which is not a number; write a decimal point"),
         (["1,200", 1], r"'1,200', which is not a number; write 1\.200 if the comma is a decimal one, or 1200 if not"),
