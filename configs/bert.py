@@ -56,7 +56,6 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
                 max_positions=512,
                 type_vocab_size=2,
                 activation="gelu",
-                softmax="bounded",  # fewer passes; a step whose scores are too far apart is repeated with "exact"
                 dropout=0.1,
                 attention_dropout=0.1,
                 layer_norm_eps=1e-12,

@@ -22,6 +22,7 @@ with command.imports():
     import ml_collections
     import numpy as np
 
+    from bert_tpu.core import config as configs
     from bert_tpu.core import json_files, progress, storage
     from bert_tpu.data import task_batches
     from bert_tpu.finetune import finetuning
@@ -98,7 +99,7 @@ def _without_facts(config: dict[str, Any]) -> ml_collections.ConfigDict:
     """Returns the config of a workdir without the facts that a run adds to it."""
     facts = ("task", "bert")
     return ml_collections.ConfigDict(
-        {k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k not in facts}
+        {k: tuple(v) if isinstance(v, list) else v for k, v in configs.current(config).items() if k not in facts}
     )
 
 

@@ -21,6 +21,8 @@ from bert_tpu.core import command
 
 FLAG = "--config."
 LARGEST = 2**31 - 1  # steps, rows and sizes are 32-bit numbers in the compiled programs
+# Keys of earlier releases -> why they are gone. A config must not have them; a stored one may (`current`).
+REMOVED = dict.fromkeys(("model.softmax", "bert.softmax"), "attention has one form now, which takes any scores")
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -160,10 +162,24 @@ READERS: dict[type, tuple[Callable[[str], Any], str]] = {
 
 
 def _check_key(key: str, keys: Collection[str], name: str) -> None:
+    if reason := REMOVED.get(f"{name}.{key}".removeprefix("config.")):
+        raise command.UserError(f"{name}.{key} is gone: {reason}; leave that key out")
     if key not in keys:
         near = difflib.get_close_matches(key, keys, n=1)
         hint = f"did you mean {near[0]}?" if near else f"its keys are {', '.join(sorted(keys))}"
         raise command.UserError(f"{name} has no key {key}: {hint}")
+
+
+def current(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns a config as a run has stored it, without the keys of earlier releases that are gone (REMOVED).
+
+    prefix: dotted keys of the sections that hold `stored`, with a dot behind each
+    """
+    return {
+        key: current(value, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in stored.items()
+        if prefix + key not in REMOVED
+    }
 
 
 def check_keys(section: Collection[str], name: str, keys: Collection[str], *, optional: Iterable[str] = ()) -> None:

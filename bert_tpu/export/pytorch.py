@@ -85,7 +85,7 @@ def _step(path: epath.Path) -> int | None:
 def _export_pretrained(
     path: epath.Path, run: evidence.Evidence, vocabulary: vocab.Vocab, folder: Path, name: str
 ) -> Export:
-    section = run.config["model"] | {"dtype": "float32"}
+    section = workdir.model_section(run.config) | {"dtype": "float32"}
     params = param_layout.unpack(
         checkpoint.load_params(path, pretrained.shapes_on_device(section)), section["vocab_size"]
     )

@@ -13,7 +13,7 @@ from bert_tpu.finetune import heads
 from bert_tpu.huggingface import pretrained
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.monitoring import scores_file
-from bert_tpu.training import checkpoint
+from bert_tpu.training import checkpoint, workdir
 
 Scores = dict[str, dict[str, float]]  # split -> metric -> score
 
@@ -43,7 +43,7 @@ def load(directory: Path | str, config: dict[str, Any], seed: int | None = None,
     seeds, task = config["seeds"], config["task"]
     if seed is not None and seed not in seeds:
         raise command.UserError(f"{directory} has no seed {seed}: give one of {', '.join(map(str, seeds))}")
-    section = config["bert"] | config["model"] | {"dtype": "float32"}
+    section = workdir.model_section(config) | {"dtype": "float32"}
     model = heads.Model(transformer.Bert(**section, parent=None), task["head"], len(task["labels"]))
     path = checkpoint.find(directory, step)
     scores = _scores(Path(directory), path)

@@ -30,7 +30,7 @@ SCALARS = (
     "compile_cache", "reader",
 )  # fmt: skip
 SECTIONS = trainer.SECTIONS | {
-    "model": ("dropout", "attention_dropout", "softmax", "dtype", "remat"),
+    "model": ("dropout", "attention_dropout", "dtype", "remat"),
     "eval": ("every_steps",),
 }
 MINIMA = trainer.MINIMA | {"batch_size": 1, "num_steps": 0, "epochs": 0, "warmup": 0}
@@ -108,7 +108,6 @@ def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batc
     """Returns the Job that trains `model` on `feed` as `cfg` says."""
     steps = {"warmup_steps": warmup_steps(cfg), "num_steps": cfg.num_steps}
     rule, rate = config.call(optim.make, cfg.optim, "optim", **steps)
-    exact = model._replace(bert=model.bert.clone(softmax="exact"))
     examples = 0 if model.head in heads.TOKEN_HEADS else feed.slots
     return jobs.Job(
         init=lambda key: param_layout.pack(heads.init(model, key)),
@@ -122,7 +121,6 @@ def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batc
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
         exchange=cfg.exchange,
-        exact_loss=None if model.bert.softmax == "exact" else functools.partial(heads.loss, exact),
     )
 
 

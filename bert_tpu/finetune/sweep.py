@@ -69,7 +69,7 @@ def tune(name: str, directory: Path | str, words: Sequence[str]) -> Result:
     directory = Path(directory)
     if not is_done(name, directory, words):
         _run(["--config", name, "--workdir", str(directory), *words])
-        storage.write_text(directory / REQUEST, _request(name, words))
+        storage.write_text(directory / REQUEST, json.dumps(_request(name, words), indent=1) + "\n")
     content = scores_file.read(directory)
     if not content.get("summary"):
         raise command.UserError(
@@ -86,11 +86,15 @@ def seeds_flag(number: int) -> str:
 def is_done(name: str, directory: Path | str, words: Sequence[str]) -> bool:
     """Returns whether `tune` has finished this in `directory`."""
     path = Path(directory) / REQUEST
-    return path.exists() and path.read_text() == _request(name, words)
+    try:
+        return path.exists() and config.current(json.loads(path.read_text())) == _request(name, words)
+    except ValueError:  # a damaged file: the workdir knows how far it is
+        return False
 
 
-def _request(name: str, words: Sequence[str]) -> str:
-    return json.dumps(config.load_changed(name, words).to_dict(), indent=1) + "\n"
+def _request(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Returns the config as JSON stores it."""
+    return json.loads(json.dumps(config.load_changed(name, words).to_dict()))
 
 
 def _run(words: Sequence[str]) -> None:

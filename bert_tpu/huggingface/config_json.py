@@ -24,8 +24,8 @@ CONFIG = {
     "attention_dropout": "attention_probs_dropout_prob",
     "layer_norm_eps": "layer_norm_eps",
 }
-# How to compute the model, which config.json does not say. Without a gradient both softmaxes are the same.
-HERE = {"dtype": "float32", "remat": False, "softmax": "exact"}
+# How to compute the model, which config.json does not say.
+HERE = {"dtype": "float32", "remat": False}
 # As transformers has them. Google's files lack the epsilon; shapes that are not as these say are refused later.
 DEFAULTS: dict[str, Any] = {
     "layer_norm_eps": 1e-12,

@@ -14,7 +14,7 @@ from bert_tpu.core import command, downloads, json_files, numerals, storage
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, jobs, nonfinite
+from bert_tpu.training import checkpoint, jobs, nonfinite, workdir
 
 # Keys of the `model` section that give the weights their meaning. The others only say how to compute or train them.
 MEANING = (
@@ -98,7 +98,7 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
         raise command.UserError(
             f"{path} has a config.json, but it is not a run's, and there are no weights: add model.safetensors"
         )
-    return config["model"]
+    return workdir.model_section(config)
 
 
 def check_same(

@@ -84,7 +84,6 @@ class Attention(nn.Module):
     """Multi-head self-attention over the unpadded tokens."""
 
     num_heads: int
-    softmax: str
     dropout: float
     dtype: jnp.dtype
 
@@ -94,7 +93,7 @@ class Attention(nn.Module):
 
         x_BLD: the tokens that attend
         x_BTD: the tokens attended to
-        mask_B1LT: the mask of attention.exact
+        mask_B1LT: the mask of attention.attend
         seeds: uint32 [3] of dropout.words, or None for no dropout
         """
         (B, L, D), T, K = x_BLD.shape, x_BTD.shape[1], x_BLD.shape[2] // self.num_heads
@@ -106,7 +105,7 @@ class Attention(nn.Module):
         words = dropout.words(seeds, (B, self.num_heads, L, T))
         q_BHKL, k_BHKT, v_BHKT = heads("query", x_BLD), heads("key", x_BTD), heads("value", x_BTD)
         q_BHKL *= jnp.asarray(K**-0.5, self.dtype)  # a scaled kernel would not be gathered during products
-        o_BHKL = attention.FORMS[self.softmax](q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, self.dropout)
+        o_BHKL = attention.attend(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, self.dropout)
         kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
         return matmul.from_heads(o_BHKL, kernel_ED, bias_D)
 
@@ -117,7 +116,6 @@ class Layer(nn.Module):
     num_heads: int
     intermediate_size: int
     activation: str
-    softmax: str
     dropout: float
     attention_dropout: float
     layer_norm_eps: float
@@ -134,7 +132,7 @@ class Layer(nn.Module):
         """Returns the output for all tokens, [B, T, D], or for those at `places_BL` alone, [B, L, D].
 
         x_BTD: the tokens
-        mask_B1LT: the mask of attention.exact, for all tokens
+        mask_B1LT: the mask of attention.attend, for all tokens
         seeds: uint32 [3, 3], three dropout sites of dropout.words, or None for no dropout
         places_BL: places of tokens, or None
         """
@@ -143,8 +141,7 @@ class Layer(nn.Module):
             x_BLD = jnp.take_along_axis(x_BTD, places_BL[..., None], axis=1)
             mask_B1LT = jnp.take_along_axis(mask_B1LT, places_BL[:, None, :, None], axis=2)
         scores, output, feed_forward = (None,) * 3 if seeds is None else seeds
-        form = self.softmax if places_BL is None else "exact"  # "bounded" needs a query for each key
-        attend = Attention(self.num_heads, form, self.attention_dropout, self.dtype, name="attention")
+        attend = Attention(self.num_heads, self.attention_dropout, self.dtype, name="attention")
         a_BLD = dropout.drop(attend(x_BLD, x_BTD, mask_B1LT, scores), output, self.dropout)
         x_BLD = norm(self.layer_norm_eps, self.dtype, "attention_norm")(x_BLD + a_BLD)
         f_BLF = activation.FORMS[self.activation](Dense(D, self.intermediate_size, self.dtype, name="up")(x_BLD))

@@ -1,7 +1,7 @@
 """Checks the sizes of an encoder."""
 
 from bert_tpu.core import command
-from bert_tpu.model import activation, attention, transformer
+from bert_tpu.model import activation, transformer
 
 
 def check(bert: transformer.Bert, seq_len: int) -> None:
@@ -15,7 +15,6 @@ def check(bert: transformer.Bert, seq_len: int) -> None:
         (bert.hidden_size % bert.num_heads == 0, sizes),
         (seq_len <= bert.max_positions, f"max_positions {bert.max_positions} is less than the rows' {seq_len} tokens"),
         (bert.activation in activation.FORMS, f"activation {bert.activation!r} is none of {forms}"),
-        (bert.softmax in attention.FORMS, f"softmax {bert.softmax!r} is none of {', '.join(attention.FORMS)}"),
         (bert.dtype in ("bfloat16", "float32"), f"dtype {bert.dtype!r} is neither bfloat16 nor float32"),
         (0 < bert.layer_norm_eps < 1, f"layer_norm_eps {bert.layer_norm_eps} is not between 0 and 1"),
         (0 <= bert.dropout < 1 and 0 <= bert.attention_dropout < 1, "dropout rates must be at least 0 and below 1"),

@@ -70,7 +70,6 @@ class Bert(nn.Module):
     max_positions: int
     type_vocab_size: int
     activation: str
-    softmax: str  # a key of attention.FORMS
     dropout: float
     attention_dropout: float
     layer_norm_eps: float
@@ -84,7 +83,7 @@ class Bert(nn.Module):
             self.vocab_size, D, self.max_positions, self.type_vocab_size, self.dropout, eps, dtype
         )
         layer = nn.remat(layers.Layer) if self.remat else layers.Layer
-        sizes = self.num_heads, self.intermediate_size, self.activation, self.softmax
+        sizes = self.num_heads, self.intermediate_size, self.activation
         self.layer = [layer(*sizes, self.dropout, self.attention_dropout, eps, dtype) for _ in range(self.num_layers)]
         self.pooler = layers.Dense(D, D, dtype)
         self.mlm = layers.MlmHead(self.vocab_size, D, self.activation, eps, dtype)

@@ -14,7 +14,6 @@ from bert_tpu.core import command, jsonl, progress, storage
 from bert_tpu.monitoring import health
 
 BUCKET_S = 30
-STEP_COUNTS = ("skipped", "recomputed")  # sums that are numbers of steps
 
 Sums = Mapping[str, tuple[Any, Any]]  # name -> (sum, count), numbers or arrays of one number
 Totals = dict[str, tuple[float, float]]  # the same, added up over steps
@@ -29,13 +28,11 @@ def add_sums(total: Totals, sums: Sums) -> Totals:
 def means(sums: Sums, objectives: Iterable[str]) -> dict[str, float]:
     """The mean of each name that has a count, and `loss`, the sum of the objectives' means.
 
-    `skipped` and `recomputed` are numbers of steps. `recomputed` is absent where it is 0.
+    `skipped` is a number of steps.
     """
-    by_name = {name: total / count for name, (total, count) in sums.items() if count and name not in STEP_COUNTS}
+    by_name = {name: total / count for name, (total, count) in sums.items() if count and name != "skipped"}
     if "skipped" in sums:
         by_name["skipped"] = sums["skipped"][0]
-    if sums.get("recomputed", (0, 0))[0]:
-        by_name["recomputed"] = sums["recomputed"][0]
     has_all = all(name in by_name for name in objectives)
     loss = {"loss": sum(by_name[name] for name in objectives)} if has_all else {}
     return loss | by_name
@@ -63,6 +60,8 @@ class Log:
         self.batch_size, self.rows, self.objectives, self.writes = batch_size, rows, objectives, writes
         self.learning_rate, self.work, self.peak_s = learning_rate, work, peak_s
         self._sums: dict[int, Totals] = {int(seq_len): dict(sums) for seq_len, sums in unlogged.items()}
+        for sums in self._sums.values():
+            sums.pop("recomputed", None)  # earlier releases counted steps that were computed twice
         self._path = epath.Path(workdir) / "metrics.jsonl"
         self._samples = epath.Path(workdir) / "samples.jsonl"
         self._terminal, self._latest = progress.Terminal(), ""

@@ -229,7 +229,6 @@ def _text(compiled: jax.stages.Compiled, dump: str) -> str | None:
 
 def _memory(compiled: jax.stages.Compiled, state: jobs.State) -> Memory:
     """Parameters and optimizer as the program shards them, and the compiler's figures for the rest."""
-    # None for an input that the program never reads, such as `waits` if a job has one form of the loss.
     shardings = compiled.input_shardings[0][0]
 
     def nbytes(x: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> int:

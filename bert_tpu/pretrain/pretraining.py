@@ -70,7 +70,6 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
         accumulate=cfg.accumulate,
         dtype=cfg.model.dtype,
         exchange=cfg.exchange,
-        exact_loss=None if bert.softmax == "exact" else functools.partial(target.loss, bert.clone(softmax="exact")),
     )
 
 

@@ -179,8 +179,7 @@ def procedure(run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
 def _skips(skips: evidence.Skips | None) -> list[str]:
     if skips is None:
         return [f"- steps skipped for a loss or gradient that is not finite: {NOT_MEASURED.lower()}"]
-    lines = [f"- steps skipped for a loss or gradient that is not finite: {skips}"]
-    return lines + ([f"- steps computed again with the exact softmax: {skips.recomputed:,}"] * (skips.recomputed > 0))
+    return [f"- steps skipped for a loss or gradient that is not finite: {skips}"]
 
 
 def speed(run: evidence.Evidence) -> str:

@@ -14,12 +14,11 @@ from bert_tpu.monitoring.metrics import Metric
 
 
 class Skips(NamedTuple):
-    """Counts of steps up to the last training line. `skipped` and `recomputed` are sums over the seeds."""
+    """Counts of steps up to the last training line. `skipped` is a sum over the seeds."""
 
     steps: int  # of each seed
     seeds: int
     skipped: int
-    recomputed: int
 
     def __str__(self):
         """Returns the skipped steps in words."""
@@ -79,8 +78,8 @@ def _skips(lines: list[dict[str, Any]], config: dict[str, Any]) -> Skips | None:
     training = [line for line in lines if line.get("kind") == "train"]
     if not training or not all("skipped" in line for line in training):
         return None
-    skipped, recomputed = (round(sum(line.get(key, 0) for line in training)) for key in ("skipped", "recomputed"))
-    return Skips(max(line["step"] for line in training), len(config.get("seeds", ())) or 1, skipped, recomputed)
+    skipped = round(sum(line["skipped"] for line in training))
+    return Skips(max(line["step"] for line in training), len(config.get("seeds", ())) or 1, skipped)
 
 
 def _lock(config: dict[str, Any]) -> store.Lock | None:

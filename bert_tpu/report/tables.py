@@ -142,12 +142,10 @@ def _costs(run: runs_.Run) -> list[Row]:
     seconds = sum(records.hours.get("seconds", {}).values())
     rates = [("examples a second", f"{n} tokens", f"{rate:,.0f}") for n, rate in records.examples_per_s.items()]
     energy = "{:.2g} to {:.2g}".format(*records.energy.kwh) if records.energy else ""
-    recomputed = records.skips.recomputed if records.skips else 0
     newest = "" if run.checkpoint is None else f"step {run.checkpoint:,}"
     return [
         *(rates or [("examples a second", "", "")]),
         ("steps skipped", "", str(records.skips) if records.skips else ""),
-        *([("steps computed again", "exact softmax", f"{recomputed:,}")] if recomputed else []),
         ("hours, restarts included", "", hours.in_hours(seconds) if seconds else ""),
         ("energy, kWh, an estimate", "", energy),
         ("newest checkpoint", "", newest),

@@ -148,8 +148,7 @@ class Checkpoints:
             items = self._manager.restore(step, args=args)
         except Exception as fault:
             raise self._unreadable(orbax_setup.reason(fault)) from fault
-        step, waits = jax.device_put((np.int32(step), np.False_), (state.step.sharding, state.waits.sharding))
-        return state._replace(step=step, params=items.params, opt=items.opt, waits=waits), items.meta
+        return jobs.State(jax.device_put(np.int32(step), state.step.sharding), items.params, items.opt), items.meta
 
     def _newest_sound(self) -> int | None:
         """Returns the newest step whose files have the right sums. One host calls it, so that all restore the same."""

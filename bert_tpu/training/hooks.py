@@ -39,23 +39,20 @@ def make(services: Services, evaluate: Callable[[int, jobs.State], None], batche
     evaluate: function (number of finished steps, state) that evaluates and logs the result
     batches_from: a run that gives up reads its skipped batches from it again
     """
-    recomputed = nonfinite.RecomputedSteps()
 
     def step(finished: int, seq_len: int, sums: jobs.HostSums, seconds: float, input_s: float) -> None:
         services.skipped.count(finished, seq_len, sums)
         if np.ndim(sums["skipped"][0]):  # of several trainings at once
             sums = jax.tree.map(np.sum, sums)
         services.checkpoints.check()
-        recomputed.count(sums)
         services.run_log.step(finished, seq_len, sums, seconds, input_s)
         services.clock.add_input_wait(input_s)
         if finished % services.run_log.every_steps == 0:
             services.clock.write(finished, within_s=hours.WRITE_S)
 
     def report_and_evaluate(finished: int, state: jobs.State) -> None:
-        for warning in (services.skipped.report(services.advice), recomputed.report()):
-            if warning:
-                services.run_log.say(f"warning: {warning}")
+        if warning := services.skipped.report(services.advice):
+            services.run_log.say(f"warning: {warning}")
         evaluate(finished, state)
 
     def is_decisive(begun: int) -> bool:
@@ -83,10 +80,7 @@ def make(services: Services, evaluate: Callable[[int, jobs.State], None], batche
         # While a batch is fetched the devices may compute the step before. `step` gets the time that they waited.
         services.clock.enter("step" if phase == "input" else phase)
 
-    return loop.Hooks(
-        step, report_and_evaluate, save, services.profile.before, is_decisive, should_stop, enter_phase,
-        services.run_log.say,
-    )  # fmt: skip
+    return loop.Hooks(step, report_and_evaluate, save, services.profile.before, is_decisive, should_stop, enter_phase)
 
 
 def _give_up(services: Services, finished: int, state: jobs.State, batches_from: BatchesFrom) -> NoReturn:

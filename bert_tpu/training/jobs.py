@@ -64,7 +64,6 @@ class Job:
     accumulate: int  # parts that a batch is computed in
     dtype: Any  # type of the matrices that the loss gets
     exchange: str = "all-to-all"  # form of the sum of gradients, one of collectives.FORMS
-    exact_loss: Callable[[Params, Batch, Draw | None], Sums] | None = None  # for steps that are not finite by `loss`
 
     @property
     def has_several_seeds(self) -> bool:
@@ -75,12 +74,6 @@ class Job:
     def first(self) -> "Job":
         """Its only training, or the first one of several."""
         return dataclasses.replace(self, seed=self.seed[0]) if isinstance(self.seed, tuple) else self
-
-    @functools.cached_property
-    def exact(self) -> "Job":
-        """The same Job with `exact_loss` as its loss, for a Job that has one."""
-        assert self.exact_loss is not None
-        return dataclasses.replace(self, loss=self.exact_loss, exact_loss=None)
 
     @functools.cached_property
     def state_shapes(self) -> "State":
@@ -94,7 +87,6 @@ class State(NamedTuple):
     step: jax.Array
     params: Params
     opt: Any
-    waits: Any = False  # True if a step by `loss` was not finite and `exact_loss` is to compute it; never saved
 
 
 def new_state(job: Job, params: Params | None = None) -> State:
@@ -111,4 +103,4 @@ def new_state(job: Job, params: Params | None = None) -> State:
     if params is None:
         params = jax.vmap(fresh)(jnp.array(job.seed)) if several else fresh(job.seed)
     opt = jax.vmap(job.tx.init)(params) if several else job.tx.init(params)
-    return State(jnp.zeros((), jnp.int32), params, opt, jnp.zeros((), bool))
+    return State(jnp.zeros((), jnp.int32), params, opt)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 import concurrent.futures
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,7 @@ class Hooks(NamedTuple):
     profile: Callable[[int, jobs.State], bool]  # returns whether the devices had to wait for it
     is_decisive: Callable[[int], bool]  # returns whether `step` must get its sums before the next is dispatched
     should_stop: Callable[[int], bool]  # returns whether the run saves and ends after this step
-    enter_phase: Callable[[int, str], None]  # phase: "input", "step", "compile", "evaluation" or "checkpoint"
-    report: Callable[[str], None] = print  # prints a sentence
+    enter_phase: Callable[[int, str], None]  # phase: "input", "step", "evaluation" or "checkpoint"
 
 
 class UnderWay(NamedTuple):
@@ -35,7 +34,6 @@ class UnderWay(NamedTuple):
 
     step: int
     seq_len: int
-    batch: jobs.Batch  # on the devices
     finish: concurrent.futures.Future[tuple[jobs.HostSums, float]]  # of (sums, the moment when they were ready)
     resumed_s: float  # the end of the last evaluation, save or trace before it
     asked_s: float  # when its batch was asked for
@@ -100,7 +98,6 @@ class Steps:
         """Begins with no step under way. reader: an executor of one thread."""
         self.state = state
         self._programs, self._reader, self._hooks = programs, reader, hooks
-        self._exact = Exact(programs, hooks)
         self._under_way: UnderWay | None = None
         self._finished_s, self._resumed_s = 0.0, time.perf_counter()
 
@@ -117,71 +114,31 @@ class Steps:
         asked_s: moment when the batch was asked for, of time.perf_counter
         got_s: moment when the batch came
         """
-        finish = self._compute(seq_len, batch)
-        if self.settle():
-            finish = self._compute(seq_len, batch)
-        self._under_way = UnderWay(step, seq_len, batch, finish, self._resumed_s, asked_s, got_s)
-
-    def settle(self) -> bool:
-        """Hands the sums of the step under way, if there is one, to the hooks; returns whether it was computed again.
-
-        The seconds of a step begin when the devices are free for it. Only from then on do they wait for its input.
-        If its sums say `recomputed`, the state waits (train_step.jit_step): the exact program computes the step before
-        anything else looks at the state. A step that was dispatched ahead has changed nothing.
-        """
-        if self._under_way is None:
-            return False
-        under_way, self._under_way = self._under_way, None
-        sums, ended_s = under_way.finish.result()
-        free_s = max(self._finished_s, under_way.resumed_s)
-        input_s = max(0.0, under_way.got_s - max(under_way.asked_s, free_s))
-        is_recomputed = bool(sums.get("recomputed", (0, 1))[0])
-        if is_recomputed:
-            self.state, sums, ended_s, compile_s = self._exact.step(under_way, self.state)
-            free_s += compile_s
-        self._finished_s = ended_s
-        self._hooks.step(under_way.step, under_way.seq_len, sums, ended_s - free_s, input_s)
-        return is_recomputed
-
-    def _compute(self, seq_len: int, batch: jobs.Batch) -> concurrent.futures.Future[tuple[jobs.HostSums, float]]:
         self.state, sums = self._programs.step[seq_len](self.state, batch)
         called_s = time.perf_counter()
         # If the step was computed in its call it has ended here, even if the thread gets its turn much later.
         arrays = [leaf for leaf in jax.tree.leaves(sums) if isinstance(leaf, jax.Array)]
         is_over = all(array.is_ready() for array in arrays)  # type: ignore[attr-defined]  # in jaxlib, not in the stub
-        return self._reader.submit(_read, sums, called_s if is_over else None)
+        finish = self._reader.submit(_read, sums, called_s if is_over else None)
+        self.settle()
+        self._under_way = UnderWay(step, seq_len, finish, self._resumed_s, asked_s, got_s)
 
+    def settle(self) -> None:
+        """Hands the sums of the step under way, if there is one, to the hooks.
 
-class Exact:
-    """The exact programs of a run. Each is compiled at its first use, on all hosts at once: their sums are equal."""
-
-    def __init__(self, programs: train_step.Programs, hooks: Hooks) -> None:
-        """Compiles nothing yet."""
-        self._programs, self._hooks = programs, hooks
-        self._compiled: dict[int, Callable[[jobs.State, jobs.Batch], Any]] = {}
-
-    def step(self, under_way: UnderWay, state: jobs.State) -> tuple[jobs.State, jobs.HostSums, float, float]:
-        """Computes a step whose `state` waits.
-
-        Returns (next state, sums, the moment of its end, seconds of compilation).
+        The seconds of a step begin when the devices are free for it. Only from then on do they wait for its input.
         """
-        begun_s, seq_len = time.perf_counter(), under_way.seq_len
-        if seq_len not in self._compiled:
-            assert self._programs.compile_exact  # only a job that has an exact loss has steps that wait
-            self._hooks.enter_phase(under_way.step, "compile")
-            self._hooks.report(
-                f"step {under_way.step:,}: a loss or gradient is not finite in the fast form of the softmax; compiling "
-                f"the exact one for length {seq_len}, which computes such steps again ..."
-            )
-            self._compiled[seq_len] = self._programs.compile_exact(seq_len)
-            self._hooks.enter_phase(under_way.step, "step")
-        compile_s = time.perf_counter() - begun_s
-        state, sums = self._compiled[seq_len](state, under_way.batch)
-        host_sums, ended_s = _read(sums)
-        return state, host_sums | {"recomputed": (1.0, 1.0)}, ended_s, compile_s
+        if self._under_way is None:
+            return
+        under_way, self._under_way = self._under_way, None
+        sums, ended_s = under_way.finish.result()
+        free_s = max(self._finished_s, under_way.resumed_s)
+        input_s = max(0.0, under_way.got_s - max(under_way.asked_s, free_s))
+        self._finished_s = ended_s
+        self._hooks.step(under_way.step, under_way.seq_len, sums, ended_s - free_s, input_s)
 
 
-def _read(sums: jobs.Sums, ended_s: float | None = None) -> tuple[jobs.HostSums, float]:
+def _read(sums: jobs.Sums, ended_s: float | None) -> tuple[jobs.HostSums, float]:
     """Returns (sums on the host, the moment when they were ready): `ended_s`, or the moment when they are read."""
     on_host = jax.device_get(sums)
     ended_s = ended_s or time.perf_counter()

@@ -1,7 +1,6 @@
 """Steps whose loss or gradient is not finite: counted, reported, and the end of a run after too many in a row.
 
-A step that is not finite in the fast form of the softmax is computed again with the exact one (train_step.jit_step).
-A step that is not finite in the exact form either is skipped: it changes nothing.
+Such a step is skipped: it changes nothing (train_step.jit_step).
 """
 
 import base64
@@ -18,8 +17,6 @@ from bert_tpu.training import checkpoint, jobs
 
 FILE, FOLDER = "nonfinite.json", "nonfinite"
 LEAST = 0.01  # share of skipped steps from which on a run warns
-# Share of steps computed again above which a run warns. Each costs the fast step twice and the exact one.
-RECOMPUTED_SHARE = 0.01
 NAMED = 5  # first skipped steps that the warning names, next to the last one
 NOTHING: dict[str, Any] = {"steps": 0, "skipped": [], "first": [], "last": None}
 
@@ -80,31 +77,6 @@ class SkippedSteps:
             f"{max(counts):,} of the last {numerals.count(steps, 'step')} ({max(counts) / steps:.1%}){of_all} had no "
             f"finite loss or gradient and changed nothing; the skipped steps, counted from 0, are {first_steps}{more}; "
             f"{advice.format(step=recent['first'][0])}"
-        )
-
-
-class RecomputedSteps:
-    """Counts the steps since the last report, and how many of them were computed again with the exact softmax."""
-
-    def __init__(self) -> None:
-        """Begins at 0."""
-        self._steps = self._recomputed = 0
-
-    def count(self, sums: jobs.HostSums) -> None:
-        """Counts one step by its sums. It counts as computed again only if the exact form could take it."""
-        skipped, trainings = sums["skipped"]
-        self._steps += 1
-        self._recomputed += bool(sums.get("recomputed", (0, 1))[0]) and skipped < trainings
-
-    def report(self) -> str:
-        """Returns a warning if more than RECOMPUTED_SHARE were computed again, else "". Then begins at 0 again."""
-        share = self._recomputed / max(self._steps, 1)
-        self._steps = self._recomputed = 0
-        if share <= RECOMPUTED_SHARE:
-            return ""
-        return (
-            f"{share:.1%} of the steps since the last evaluation were computed again with the exact softmax, because "
-            "the fast form could not take their scores: --config.model.softmax=exact would be faster for this run"
         )
 
 

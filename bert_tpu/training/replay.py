@@ -28,16 +28,12 @@ def report(
     step: its number, counted from 0
     readable: function that returns parameters, or their gradient, without padding
 
-    A step that is not finite by a Job's loss is computed by its `exact_loss`, if it has one, as in a run. The loss of
-    the whole batch and its gradient have the step's own dropout; the loss of each row has none.
+    The loss of the whole batch and its gradient have the step's own dropout; the loss of each row has none.
     """
     print(f"parameters: {_soundness(readable(params))}")
     for name, job in named_jobs.items():
         sums, grads = _whole(job, params, batch, step)
         print(name)
-        if job.exact_loss and not _is_finite((sums, grads)):
-            print("  not finite in the fast form of the softmax: computed again with the exact one, as in a run")
-            sums, grads = _whole(job.exact, params, batch, step)
         for part, value in sorted(sums.items()):
             print(f"  {part:<14} {value:.6g}")
         norm = math.sqrt(sum(float(np.vdot(g, g)) for g in jax.tree.leaves(jax.tree.map(np.float64, grads))))
@@ -83,10 +79,6 @@ def _print_rows(job: jobs.Job, params: jobs.Params, batch: jobs.Batch) -> None:
     worst = np.argsort(-np.where(np.isfinite(total), total, np.inf), kind="stable")[:WORST]
     for row in worst:
         print(f"    row {row:<5} " + "  ".join(f"{name} {values[row]:.4f}" for name, values in sorted(losses.items())))
-
-
-def _is_finite(tree: Any) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
 def _soundness(tree: Any) -> str:

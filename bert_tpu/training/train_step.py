@@ -15,8 +15,7 @@ from bert_tpu.distributed import mesh as meshes
 from bert_tpu.training import jobs
 
 # The dimension of State's arrays that several trainings are stacked along, for jax.vmap. A batch has it after the rows.
-EACH = jobs.State(None, 0, 0, None)  # type: ignore[arg-type]  # axes in the place of arrays
-TRAININGS = "trainings"  # name of that dimension
+EACH = jobs.State(None, 0, 0)  # type: ignore[arg-type]  # axes in the place of arrays
 CUT_SIZE = 1 << 16  # elements: a smaller array costs less whole than the start of a collective
 
 
@@ -48,10 +47,6 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
     If a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` among the sums
     is 1, and the step's other sums are 0 of 0. Several trainings have a key, a norm and sums each; a batch's arrays
     are then [rows, trainings, ...].
-
-    In a job with an `exact_loss`, such a step of any of the trainings leaves all of the state as it was, but sets
-    `waits`, and `recomputed` among the sums is 1. The caller then passes the same batch to the program of `job.exact`,
-    which ends the wait. A step that meets a state that waits, because it was dispatched ahead, changes nothing.
     """
     placed, specs, whole = shardings(job, mesh), _specs(job, mesh), meshes.replicated(mesh)
 
@@ -75,36 +70,25 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
         updates, opt = job.tx.update(grads, state.opt, state.params)
         sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
-        if job.exact_loss:
-            sound = _all_trainings(job, sound) & ~state.waits
         sums = jax.tree.map(lambda x: jnp.where(sound, x, 0.0), sums)
         sums["skipped"] = (1.0 - sound, jnp.ones(()))
         rate = job.learning_rate(state.step)
         new = jax.tree.map(lambda p, update: p - rate * update, state.params, updates), opt
         params, opt = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
-        waits = ~sound if job.exact_loss else jnp.zeros((), bool)
-        return jobs.State(state.step + ~waits, params, opt, waits), sums
+        return jobs.State(state.step + 1, params, opt), sums
 
     def step(state: jobs.State, batch: jobs.Batch) -> tuple[jobs.State, joined.Joined]:
         batch = dict(batch)  # of one array
         if job.has_several_seeds:
-            all_at_once = jax.vmap(one, (EACH, 1, 0), (EACH, 0), axis_name=TRAININGS)
-            state, sums = all_at_once(state, batch, jnp.array(job.seed))
+            state, sums = jax.vmap(one, (EACH, 1, 0), (EACH, 0))(state, batch, jnp.array(job.seed))
         else:
             state, sums = one(state, batch, job.seed)
-        if job.exact_loss:
-            sums["recomputed"] = state.waits.astype(jnp.float32), jnp.ones(())
         return state, joined.join({name: jnp.stack(pair) for name, pair in sums.items()}, common=0)
 
     return jax.jit(
         step, in_shardings=(placed, meshes.row_sharding(mesh)), out_shardings=(placed, whole), donate_argnums=0,
         compiler_options=compiler_options.find(mesh, job.exchange),
     )  # fmt: skip
-
-
-def _all_trainings(job: jobs.Job, sound: jax.Array) -> jax.Array:
-    """Returns whether the step of every training is sound. Must be called inside the vmap over trainings."""
-    return jax.lax.pmin(sound.astype(jnp.int32), TRAININGS) > 0 if job.has_several_seeds else sound
 
 
 def jit_evaluate(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
@@ -176,13 +160,11 @@ class Programs(NamedTuple):
 
     step, evaluate: sequence length -> compiled function, as jit_step and jit_evaluate return them
     samples: another compiled function that an evaluation calls, if any
-    compile_exact: function sequence length -> the compiled step of `job.exact`, which most runs never need
     """
 
     step: dict[int, Any]
     evaluate: dict[int, Any]
     samples: Any = None
-    compile_exact: Callable[[int], Any] | None = None
 
 
 def compile_programs(
@@ -207,14 +189,8 @@ def compile_programs(
                 (evaluate, state.params, eval_shapes or job.shapes),
             )
         )
-
-    def compile_exact(seq_len: int) -> jax.stages.Compiled:
-        return compile_function(jit_step(job.exact, mesh), state, job.shapes[seq_len])
-
     return Programs(
-        {n: future.result() for n, future in steps.items()},
-        {n: future.result() for n, future in evaluations.items()},
-        compile_exact=compile_exact,
+        {n: future.result() for n, future in steps.items()}, {n: future.result() for n, future in evaluations.items()}
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 
 from bert_tpu.core import command, json_files, storage
+from bert_tpu.core import config as configs
 from bert_tpu.distributed import hosts
 from bert_tpu.monitoring import versions
 from bert_tpu.tokenizer import vocab
@@ -21,12 +22,12 @@ from bert_tpu.tokenizer import vocab
 # FORMAT_FILE has format 1.
 FORMAT, FORMAT_FILE = 2, "format.json"
 # Keys that change how a step is computed, not what: versions.json records them, because a change moves rounding.
-RECORDED = ("model.softmax", "model.remat", "exchange")
+RECORDED = ("model.remat", "exchange")
 # Keys that may change between two starts of a run, because none alters what it learns. A hash identifies the corpus.
 SERVICES = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.")
 FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")
-# "bert." is the section of the model that a fine-tuning starts from; the fine-tuning's own keys override these two.
-FREE = (*FREE_IN_1, *RECORDED, "bert.softmax", "bert.remat")
+# "bert." is the section of the model that a fine-tuning starts from; the fine-tuning's own key overrides this one.
+FREE = (*FREE_IN_1, *RECORDED, "bert.remat", *configs.REMOVED)
 
 
 @contextlib.contextmanager
@@ -147,6 +148,15 @@ def read_config(directory: epath.Path | str) -> dict[str, Any]:
             return config
         why = "it is a Hugging Face model"
     raise command.UserError(f"{directory} holds no run, {why}: give the --workdir of bert-tpu pretrain or finetune")
+
+
+def model_section(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the `model` section for the encoder of a run or import with this config.json, of any release.
+
+    A fine-tuning's own keys override those of the model that it started from.
+    """
+    stored = configs.current(config)
+    return stored.get("bert", {}) | stored["model"]
 
 
 def _read(path: epath.Path) -> dict[str, Any]:

@@ -57,6 +57,7 @@ CONFIG = f"--config={tiny_runs.FILE}"
         (["--config.batch_size", "64"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
         (["--config.optim=1"], "--config.optim=1: config.optim is a section; write --config.optim.KEY=VALUE"),
         (["--config.seed.x=1"], "--config.seed.x=1: config.seed is a value, not a section; write --config.seed=VALUE"),
+        (["--config.model.softmax=exact"], "config.model.softmax is gone: attention has one form now, which takes any"),
         (["stray"], "unrecognized arguments: stray"),
         (["--confg=1"], "unrecognized arguments: --confg=1"),
     ],
@@ -118,6 +119,15 @@ def test_a_number_outside_its_range_is_named(fault, options, tmp_path, change):
     message = fault([*tiny_runs.words(options, tmp_path / "run"), f"--config.{change}"])
     assert re.search(rf"\b{re.escape(key)} (is )?{value}", message)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_config_file_of_an_earlier_release_is_refused_and_a_stored_config_is_read_without_its_keys(options, tmp_path):
+    cfg = tiny_runs.configured(options).unlock()
+    now = cfg.to_dict()
+    cfg.model.softmax = "bounded"
+    with pytest.raises(command.UserError, match=r"config\.model\.softmax is gone: .* leave that key out"):
+        pretraining.run(cfg, tmp_path / "run")
+    assert config.current(cfg.to_dict() | {"bert": cfg.model.to_dict()}) == now | {"bert": now["model"]}
 
 
 @pytest.mark.parametrize(

@@ -93,16 +93,13 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(keys, whole, tmp_path, m
     assert (tmp_path / "scores.json").read_text() == (whole / "scores.json").read_text()
 
 
-def test_softmax_and_remat_may_change_between_starts_and_the_workdir_says_when(keys, tmp_path, monkeypatch):
+def test_the_way_to_compute_may_change_between_starts_and_the_workdir_says_when(keys, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(hosts.Hosts, "should_stop", lambda self, step, _: step == 8)
         assert finetuning.run(configured(keys), tmp_path) == 0
-    changes = {"model.softmax": "bounded", "model.remat": True}
-    assert finetuning.run(configured(keys, **changes), tmp_path) == 0
+    assert finetuning.run(configured(keys, **{"model.remat": True}), tmp_path) == 0
     entries = versions.read(tmp_path)
-    assert [(e["step"], e["model.softmax"], e["model.remat"]) for e in entries] == [
-        (0, "exact", False), (8, "bounded", True),
-    ]  # fmt: skip
+    assert [(entry["step"], entry["model.remat"]) for entry in entries] == [(0, False), (8, True)]
 
 
 def test_a_training_that_diverges_says_how_to_fix_it_and_has_no_scores(keys, tmp_path):
@@ -193,7 +190,6 @@ def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_device
         ({"optim.b2": 1.0}, "optim.b2 is 1.0: give a share from 0 to below 1"),
         ({"epochs": float("inf")}, "config.epochs is inf: give 0 or more"),
         ({"warmup": 100.0}, "config.warmup is 100.0: it is a share of the steps"),
-        ({"model.softmax": "fast"}, "softmax 'fast' is none of bounded, exact"),
     ],
 )
 def test_a_fault_is_named_before_any_work(keys, tmp_path, changes, message):

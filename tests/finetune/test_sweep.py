@@ -72,9 +72,14 @@ def again(words, monkeypatch, name="glue"):
 
 
 def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
-    _, words, ended = done
+    directory, words, ended = done
     again(words, monkeypatch)
     assert capsys.readouterr().out == ended.stdout
+    path = directory / "sst2" / sweep.REQUEST
+    content = json.loads(path.read_text())
+    content["model"]["softmax"] = "exact"  # a key of earlier releases
+    path.write_text(json.dumps(content, indent=1))
+    again(words, monkeypatch)
     for change in ("--config.epochs=2", "--config.num_steps=5000", "--config.num_steps=0"):
         with pytest.raises(pytest.fail.Exception, match="done already"):
             again([*words, change], monkeypatch)

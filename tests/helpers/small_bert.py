@@ -30,7 +30,6 @@ SECTION = {
     "max_positions": 48,
     "type_vocab_size": 2,
     "activation": "gelu",
-    "softmax": "bounded",
     "dropout": 0.1,
     "attention_dropout": 0.1,
     "layer_norm_eps": 1e-12,
@@ -65,7 +64,12 @@ def saved_once():
 def workdir(directory, section=SECTION):
     """Writes the workdir of a run with `params(section)` after STEP steps on eight devices, and returns its path."""
     save_step(directory, STEP, section)
-    config = {"model": section | {"dtype": "bfloat16"}, "corpus": {"sha256": "c0ffee"}, "data": {"dir": "gone"}}
+    # Runs of earlier releases have a key "softmax".
+    config = {
+        "model": section | {"dtype": "bfloat16", "softmax": "bounded"},
+        "corpus": {"sha256": "c0ffee"},
+        "data": {"dir": "gone"},
+    }
     (directory / "config.json").write_text(json.dumps(config))
     vocab.save(VOCAB, directory / "tokenizer")
     return directory

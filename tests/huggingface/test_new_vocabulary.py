@@ -19,7 +19,7 @@ ROW = {piece: i for i, piece in enumerate(OLD.pieces)}
 
 @pytest.fixture(scope="module")
 def model():
-    return hf.Pretrained(small_bert.params(small_bert.SHALLOW), small_bert.SHALLOW | {"softmax": "exact"}, OLD, ())
+    return hf.Pretrained(small_bert.params(small_bert.SHALLOW), small_bert.SHALLOW, OLD, ())
 
 
 def sources(*pieces, old=OLD, lower=True):

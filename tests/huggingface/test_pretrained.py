@@ -134,7 +134,7 @@ def test_another_tokenizer_of_the_same_size_is_refused(keys, models, tmp_path, m
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_that_mean_the_same_have_pytorchs_logits_at_step_0(keys, models, tmp_path, kind):
-    free = {"model.dropout": 0.0, "model.softmax": "exact", "model.remat": True, "seed": 5}
+    free = {"model.dropout": 0.0, "model.remat": True, "seed": 5}
     cfg = tiny_runs.configured(keys, init_from=str(models / kind), **free)
     job, mesh = pretraining.make_job(cfg), meshes.make(jax.devices())
     checkpoints = checkpoint.Checkpoints(directory=tmp_path, **cfg.checkpoint)
@@ -186,7 +186,7 @@ def test_a_checkpoint_without_the_config_of_its_model_is_refused(keys, models, t
 def test_the_variant_like_has_the_sizes_of_the_model_and_a_restart_compares_equal(keys, models, tmp_path):
     words = [f"--config.{key}={value}" for key, value in keys.items() if key[:6] != "model." or "dropout" in key]
     words += ["--config=configs/bert.py:like", f"--config.init_from={models / 'hugging_face'}", "--config.num_steps=2"]
-    words += ["--config.model.dtype=float32", "--config.model.softmax=exact", "--config.eval.num_batches=0"]
+    words += ["--config.model.dtype=float32", "--config.eval.num_batches=0"]
     for steps in (2, 2):
         cfg = pretraining.parse(command.Parser(), [*words, f"--config.num_steps={steps}"]).config
         assert pretraining.run(cfg, tmp_path / "run") == 0
@@ -202,7 +202,7 @@ def test_the_variant_like_has_the_sizes_of_the_model_and_a_restart_compares_equa
 
 def test_a_run_with_a_checkpoint_goes_on_without_the_model_that_it_started_from(keys, models, tmp_path):
     start = shutil.copytree(models / "hugging_face", tmp_path / "model")
-    changes = {"init_from": str(start), "num_steps": 2, "model.softmax": "exact", "eval.num_batches": 0}
+    changes = {"init_from": str(start), "num_steps": 2, "eval.num_batches": 0}
     assert pretraining.run(tiny_runs.configured(keys, **changes), tmp_path / "run") == 0
     shutil.rmtree(start)
     assert pretraining.run(tiny_runs.configured(keys, **changes), tmp_path / "run") == 0

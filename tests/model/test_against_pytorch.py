@@ -2,7 +2,7 @@
 
 import functools
 
-from helpers import minilm, small_bert
+from helpers import minilm, small_bert, torch_gradients
 import jax
 import numpy as np
 import pytest
@@ -12,20 +12,6 @@ import transformers
 from bert_tpu.huggingface import hf, tensor_names
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import mlm_nsp
-
-
-def torch_loss_and_gradients(directory, batch):
-    """Returns loss and gradients of BertForPreTraining without dropout, with labels at the used prediction slots."""
-    bert = transformers.BertForPreTraining.from_pretrained(directory).eval()
-    labels = np.full(batch["input_ids"].shape, -100)
-    for row, slot in np.argwhere(batch["masked_ids"] > 0):
-        labels[row, batch["masked_positions"][row, slot]] = batch["masked_ids"][row, slot]
-    inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
-    inputs |= {"labels": labels, "next_sentence_label": batch["next_sentence_label"]}
-    out = bert(**{name: torch.from_numpy(array).long() for name, array in inputs.items()})
-    out.loss.backward()
-    return out.loss.item(), {name: parameter.grad.numpy() for name, parameter in bert.named_parameters()}
-
 
 PADDED = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder.bias")
 
@@ -40,19 +26,19 @@ def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
         return sum(sums[name][0] / counts[name] for name in counts)
 
     loss, gradients = jax.jit(jax.value_and_grad(total))(param_layout.pack(small_bert.params(section)))
-    torch_loss, torch_gradients = torch_loss_and_gradients(small_bert.save(tmp_path, section), batch)
+    torch_loss, theirs = torch_gradients.of_batch(small_bert.save(tmp_path, section), batch)
     # The MLM's sum is divided by its 13 predictions plus 1e-5: a relative 8e-7.
     np.testing.assert_allclose(loss, torch_loss, rtol=3e-6)
     gradients = tensor_names.to_hf(param_layout.split_layers(gradients))
     padding = {name: gradients[name][section["vocab_size"] :] for name in PADDED}
     assert not any(rows.any() for rows in padding.values())
     gradients |= {name: gradients[name][: section["vocab_size"]] for name in PADDED}
-    largest = max(np.abs(gradient).max() for gradient in torch_gradients.values())
-    for name, gradient in torch_gradients.items():
+    largest = max(np.abs(gradient).max() for gradient in theirs.values())
+    for name, gradient in theirs.items():
         # A key's bias has no gradient but rounding (softmax does not see it), hence the second term.
         tolerance = 1e-5 * np.abs(gradient).max() + 1e-7 * largest
         np.testing.assert_allclose(gradients[name], gradient, rtol=0, atol=tolerance, err_msg=name)
-    assert gradients.keys() - torch_gradients.keys() == {"cls.predictions.decoder.bias"}  # tied
+    assert gradients.keys() - theirs.keys() == {"cls.predictions.decoder.bias"}  # tied
 
 
 def test_hidden_states_of_real_weights_are_pytorchs():

@@ -57,11 +57,11 @@ def test_tensorflow_has_two_distribution_names_and_a_missing_library_is_none(tmp
 
 
 def test_a_changed_setting_adds_an_entry_with_its_step(tmp_path):
-    for step, softmax in ((0, "bounded"), (5, "bounded"), (9, "exact")):
-        versions.record(tmp_path, step, {"model.softmax": softmax, "model.remat": False})
+    for step, remat in ((0, False), (5, False), (9, True)):
+        versions.record(tmp_path, step, {"exchange": "all-to-all", "model.remat": remat})
     entries = versions.read(tmp_path)
-    assert [(entry["step"], entry["model.softmax"]) for entry in entries] == [(0, "bounded"), (9, "exact")]
-    assert versions.describe(entries[1]).endswith(', model.softmax "exact", model.remat false, from step 9')
+    assert [(entry["step"], entry["model.remat"]) for entry in entries] == [(0, False), (9, True)]
+    assert versions.describe(entries[1]).endswith(", model.remat true, from step 9")
 
 
 def test_other_code_adds_an_entry(tmp_path, monkeypatch):

@@ -98,7 +98,6 @@ def test_it_has_the_last_evaluation_the_median_speed_and_the_energy(run, model):
         ({}, "that is not finite: not measured."),
         ({"skipped": 0.0}, "that is not finite: none of 7\n"),
         ({"skipped": 2.0}, "that is not finite: 6 of 7\n"),
-        ({"skipped": 0.0, "recomputed": 1.0}, "none of 7\n- steps computed again with the exact softmax: 3\n"),
     ],
 )
 def test_it_counts_the_skipped_steps_of_the_whole_run_if_they_were_counted(run, tmp_path, changes, words):

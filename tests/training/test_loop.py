@@ -6,7 +6,6 @@ import statistics
 import subprocess
 import sys
 import threading
-import time
 from types import SimpleNamespace
 
 from conftest import ROOT
@@ -147,86 +146,3 @@ def test_a_fault_of_a_hook_comes_out_of_the_loop_and_the_thread_ends():
     with pytest.raises(OSError, match="no space left"):
         run(lambda state, batch: (state, {}), should_stop=stop)
     assert threads() == []
-
-
-def recomputing(waits_for, done, compiling=lambda: None, **changes):
-    """Runs six steps of which the fast program cannot take those of `waits_for`. `done` grows by what is computed.
-
-    compiling: function, called while the exact program is compiled. The state is (steps done, whether it waits), a
-    batch the number of its step.
-    """
-    numbered = [(8, {"ids": np.full((8, 8), step, np.int32)}) for step in range(1, 7)]
-
-    def fast(state, batch):
-        steps, waits = state
-        number = int(batch["ids"][0, 0])
-        if waits or number in waits_for:
-            return (steps, True), {"recomputed": (1.0, 1.0), "loss": (0.0, 0.0)}
-        done.append(("fast", number))
-        return (steps + 1, False), {"recomputed": (0.0, 1.0), "loss": (number, 1.0)}
-
-    def exact(state, batch):
-        steps, waits = state
-        assert waits
-        number = int(batch["ids"][0, 0])
-        done.append(("exact", number))
-        return (steps + 1, False), {"loss": (number, 1.0)}
-
-    def compile_exact(seq_len):
-        compiling()
-        done.append(("compiled", seq_len))
-        return exact
-
-    return loop.run(
-        SimpleNamespace(step={8: fast}, compile_exact=compile_exact), mesh.make(jax.devices()), (0, False),
-        iter(numbered), first_step=0, hooks=hooks(**changes), **{"num_steps": 6, "eval_every": 3, "save_every": 4},
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "waits_for", [(), (1,), (6,), (2, 3), (3, 4, 6), (1, 2, 3, 4, 5, 6)], ids=lambda steps: str(steps)
-)
-def test_a_step_that_waits_is_computed_by_the_exact_program_in_its_turn(waits_for):
-    """It gets its own batch, its sums come once, and a state that is evaluated or saved does not wait."""
-    done, handed_over, seen = [], [], []
-
-    def book(step, seq_len, sums, seconds, input_s):
-        handed_over.append((step, float(sums["loss"][0]), float(sums["recomputed"][0])))
-
-    def see(step, state):
-        seen.append(step)
-        assert state == (step, False)
-
-    state = recomputing(waits_for, done, step=book, evaluate=see, save=see)
-    assert state == (6, False)
-    computed = [pair for pair in done if pair[0] != "compiled"]
-    assert computed == [("exact" if step in waits_for else "fast", step) for step in range(1, 7)]
-    assert done.count(("compiled", 8)) == bool(waits_for)
-    assert handed_over == [(step, step, step in waits_for) for step in range(1, 7)]
-    assert seen == [3, 4, 6, 6]
-
-
-def test_a_run_that_stops_after_a_step_that_waits_saves_the_computed_step():
-    saved = []
-    state = recomputing(
-        (2,), [], should_stop=lambda step: step == 2, save=lambda step, state: saved.append((step, state))
-    )
-    assert saved == [(2, (2, False))]
-    assert state == (2, False)
-
-
-def test_compiling_the_exact_program_is_reported_and_credited_to_no_step(monkeypatch):
-    """The clock leaps by an hour during the compilation."""
-    phases, seconds, reports, leaps = [], [], [], []
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + sum(leaps)))
-    recomputing(
-        (2, 5), [], lambda: leaps.append(3600.0), step=lambda *of_step: seconds.append(of_step[3]),
-        enter_phase=lambda step, phase: phases.append((step, phase)), report=reports.append,
-    )  # fmt: skip
-    assert leaps == [3600.0]
-    assert all(0 <= each < 1800 for each in seconds)
-    compiling = phases.index((2, "compile"))
-    assert phases[compiling + 1] == (2, "step")
-    assert [phase for _, phase in phases].count("compile") == 1
-    (sentence,) = reports
-    assert sentence.startswith("step 2: ")

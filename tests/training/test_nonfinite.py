@@ -24,6 +24,15 @@ def options(corpus_dir, tmp_path_factory):
     return tiny_runs.keys(corpus_dir, tmp_path_factory) | changes
 
 
+@pytest.fixture(scope="module")
+def sound(options, tmp_path_factory):
+    """The config keys and the workdir of a finished run of six steps, in float32, with checkpoints 3 and 6."""
+    keys = options | {"num_steps": 6, "log.every_steps": 1, "model.dtype": "float32", "checkpoint.every_steps": 3}
+    directory = tmp_path_factory.mktemp("sound")
+    assert pretraining.run(tiny_runs.configured(keys), directory) == 0
+    return keys, directory
+
+
 def poison(directory, options, value):
     """Writes `value` into one parameter of the newest checkpoint, as a faulty chip would before a save."""
     cfg = tiny_runs.configured(options)
@@ -83,13 +92,12 @@ def test_a_poisoned_run_stops_and_a_replay_names_the_value(options, tmp_path):
     assert stdout.count("rows: 8 of 8 not finite") == 2  # in bfloat16 and in float32
 
 
-def test_replay_of_a_sound_step_is_the_step_that_was(options, tmp_path):
-    """In float32 without dropout the loss and the gradient's norm are those in the run's log."""
-    short = options | {"num_steps": 6, "log.every_steps": 1, "model.dtype": "float32", "checkpoint.every_steps": 3}
-    assert pretraining.run(tiny_runs.configured(short), tmp_path) == 0
-    stdout = replayed(short, tmp_path, 3)
-    assert f"parameters of {tmp_path / 'checkpoints' / '3'}\n" in stdout
-    (line,) = [line for line in tiny_runs.metrics(tmp_path) if line["step"] == 4]
+def test_replay_of_a_sound_step_is_the_step_that_was(sound):
+    """In float32 the loss and the gradient's norm are those in the run's log."""
+    keys, directory = sound
+    stdout = replayed(keys, directory, 3)
+    assert f"parameters of {directory / 'checkpoints' / '3'}\n" in stdout
+    (line,) = [line for line in tiny_runs.metrics(directory) if line["step"] == 4]
     for name in ("mlm_loss", "nsp_loss", "mlm_accuracy"):
         values = re.findall(rf"^  {name} +(\S+)$", stdout, re.MULTILINE)
         assert [float(value) for value in values] == [pytest.approx(line[name], rel=1e-4)] * 2
@@ -97,21 +105,19 @@ def test_replay_of_a_sound_step_is_the_step_that_was(options, tmp_path):
     assert norms == [pytest.approx(line["grad_norm"], rel=1e-4)] * 2
     assert "all" in stdout
     assert "0 of 8 not finite" in stdout
-    assert "which lack the 1 update before" in replayed(short, tmp_path, 4)
+    assert "which lack the 1 update before" in replayed(keys, directory, 4)
     with pytest.raises(command.UserError, match="no checkpoint at or before step 2: its"):
-        nonfinite.params_of(tmp_path, 2)
+        nonfinite.params_of(directory, 2)
 
 
 @pytest.mark.parametrize("is_run", [True, False])
-def test_an_old_run_is_refused_before_its_old_corpus_is_and_its_replay_too(options, tmp_path, is_run):
+def test_an_old_run_is_refused_before_its_old_corpus_is_and_its_replay_too(sound, tmp_path, is_run):
     """A corpus of format 1 would be refused with another sentence, which alone does not help."""
-    short = options | {"num_steps": 6, "checkpoint.every_steps": 3}
-    cfg = tiny_runs.configured(short)
-    assert pretraining.run(cfg, tmp_path) == 0
-    (tmp_path / workdir.FORMAT_FILE).unlink()
+    cfg, directory = tiny_runs.configured(sound[0]), shutil.copytree(sound[1], tmp_path / "run")
+    (directory / workdir.FORMAT_FILE).unlink()
     cfg.data.dir = str(old_corpus(cfg.data.dir, tmp_path / "old"))
     with pytest.raises(command.UserError, match="was begun by an earlier release, whose order of batches and optimiz"):
-        pretraining.run(cfg, tmp_path) if is_run else pretrain.replay_step(cfg, tmp_path, 4)
+        pretraining.run(cfg, directory) if is_run else pretrain.replay_step(cfg, directory, 4)
 
 
 def old_corpus(directory, copy):
@@ -124,12 +130,11 @@ def old_corpus(directory, copy):
 
 
 @pytest.mark.parametrize("key", ["seed", "batch_size", "data.mask_rate"])
-def test_replay_refuses_a_config_whose_batches_are_others(options, tmp_path, key):
-    short = options | {"num_steps": 6, "checkpoint.every_steps": 3}
-    assert pretraining.run(tiny_runs.configured(short), tmp_path) == 0
-    other = tiny_runs.configured(short, **{key: {"seed": 1, "batch_size": 16, "data.mask_rate": 0.3}[key]})
+def test_replay_refuses_a_config_whose_batches_are_others(sound, key):
+    keys, directory = sound
+    other = tiny_runs.configured(keys, **{key: {"seed": 1, "batch_size": 16, "data.mask_rate": 0.3}[key]})
     with pytest.raises(command.UserError, match=f"belongs to another config: {key} is"):
-        pretrain.replay_step(other, tmp_path, 4)
+        pretrain.replay_step(other, directory, 4)
 
 
 def test_skips_in_a_row_exhaust_and_a_sound_step_forgives():

@@ -11,7 +11,7 @@ from bert_tpu.training import workdir
 CONFIG = {
     "seed": 0,
     "compile_cache": "a",
-    "model": {"softmax": "bounded", "remat": False},
+    "model": {"softmax": "bounded", "remat": False},  # a key of earlier releases
     "bert": {"softmax": "bounded", "remat": False},
     "data": {"dir": "here", "seq_lens": (128, 512)},
     "optim": {"learning_rate": 1e-4},
@@ -88,6 +88,16 @@ def test_what_alters_no_parameter_may_change(directory, key):
     claim(directory, changed(key, "other"))
     claim(directory)
     assert workdir.identity(changed(key, "other")) == workdir.identity(CONFIG)
+
+
+def test_a_run_of_an_earlier_release_goes_on_without_the_keys_that_are_gone(directory):
+    config = CONFIG | {"model": {"remat": False}, "bert": {"remat": False}}
+    claim(directory, config)
+    assert workdir.read_config(directory)["model"] == {"remat": False}
+    assert workdir.identity(config) == workdir.identity(CONFIG)
+    assert workdir.model_section(CONFIG | {"bert": {"softmax": "exact", "num_heads": 2}}) == {
+        "num_heads": 2, "remat": False,
+    }  # fmt: skip
 
 
 def test_a_card_of_an_earlier_release_still_knows_its_run():
