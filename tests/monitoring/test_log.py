@@ -79,12 +79,17 @@ def test_a_restart_continues_in_the_middle_of_a_line(tmp_path):
     log = new_log(tmp_path)
     take(log, *range(1, 7))
     unlogged = json.loads(json.dumps(log.unlogged()))
-    unlogged["16"]["recomputed"] = [1.0, 2.0]  # a checkpoint of an earlier release has this sum
     take(log, 7, 8, 9)  # and then it was killed
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9, "kin')
     take(new_log(tmp_path, first_step=6, unlogged=unlogged), 7, 8, 9, 10)
     assert lines(tmp_path) == lines(tmp_path / "whole")
+
+
+def test_a_sum_that_only_earlier_releases_have_is_in_no_line(tmp_path):
+    times = {"seconds": (1.0, 2), "input_wait": (0.1, 1.0)}
+    take(new_log(tmp_path, first_step=6, unlogged={"32": sums(6) | times | {"recomputed": (1.0, 2.0)}}), 7, 8)
+    assert [(line["seq_len"], "recomputed" in line) for line in lines(tmp_path)] == [(16, False), (32, False)]
 
 
 def test_only_one_process_writes(tmp_path, capsys):
