@@ -270,5 +270,5 @@ def test_parameters_alone_make_a_checkpoint(tmp_path):
 
 
 def test_place_without_a_checkpoint_is_named(tmp_path):
-    with pytest.raises(command.UserError, match=r"no checkpoint in .*tools\.import_pytorch"):
+    with pytest.raises(command.UserError, match=r"no checkpoint in .*bert-tpu import"):
         checkpoint.load_params(tmp_path / "none")
