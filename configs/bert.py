@@ -87,7 +87,7 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
             ),
             checkpoint=dict(every_steps=10_000, keep_last=3, keep_every=100_000),
             eval=dict(every_steps=10_000, num_batches=16),
-            log=dict(every_steps=100, tensorboard=True),
+            log=dict(every_steps=100, to=("tensorboard",)),
             profile=dict(first_step=0, num_steps=0),
             nonfinite=dict(stop_after=20),  # skipped steps in a row before the run stops; 0: never stop
             watchdog=dict(silent_s=30, stacks_s=300, exit_s=600),

@@ -36,7 +36,7 @@ def get_config(reader: str, **data: object) -> ml_collections.ConfigDict:
             ),
             checkpoint=dict(every_steps=1000, keep_last=1, keep_every=0),
             eval=dict(every_steps=1000),
-            log=dict(every_steps=50, tensorboard=False),
+            log=dict(every_steps=50, to=()),
             profile=dict(first_step=0, num_steps=0),
             nonfinite=dict(stop_after=20),
             watchdog=dict(silent_s=30, stacks_s=300, exit_s=600),

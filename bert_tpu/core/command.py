@@ -86,7 +86,8 @@ def require(purpose: str, *packages: str, extra: str) -> None:
     extra: the optional group of packages in pyproject.toml that has them
     """
     for name in packages:
-        if importlib.util.find_spec(name) is None:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # a folder of that name, such as ./wandb, is found without an origin
             raise UserError(f"{purpose} needs {name}: pip install 'bert_tpu[{extra}]'")
 
 

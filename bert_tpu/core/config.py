@@ -130,7 +130,7 @@ def _change(cfg: ml_collections.ConfigDict, word: str) -> None:
         raise command.UserError(f"{word}: this config takes {name}.{last} from the model in init_from; leave it out")
     if kind is ml_collections.ConfigDict:
         raise command.UserError(f"{word}: {name}.{last} is a section; write --{name}.{last}.KEY=VALUE")
-    read, form = READERS[kind]
+    read, form = NAMES_READER if kind is tuple and is_of_names(section[last]) else READERS[kind]
     try:
         section[last] = read(text)
     except (ValueError, KeyError, SyntaxError):
@@ -143,6 +143,13 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     if not all(type(number) is int for number in numbers):
         raise ValueError
     return numbers
+
+
+def _names(text: str) -> tuple[str, ...]:
+    words = tuple(word.strip(" '\"") for word in text.strip(" ()[]").split(","))
+    if not all(words[:-1]):
+        raise ValueError
+    return tuple(word for word in words if word)  # Python's ("a",) ends in a comma
 
 
 def _number(text: str) -> float:
@@ -159,6 +166,14 @@ READERS: dict[type, tuple[Callable[[str], Any], str]] = {
     str: (str, "text"),
     tuple: (_whole_numbers, "whole numbers such as 128,512"),
 }
+
+
+NAMES_READER = (_names, "names such as a,b, or () for none")
+
+
+def is_of_names(value: tuple[Any, ...]) -> bool:
+    """Returns whether a tuple in a config holds names, not numbers. An empty one does."""
+    return all(isinstance(item, str) for item in value)
 
 
 def _check_key(key: str, keys: Collection[str], name: str) -> None:

@@ -1,7 +1,6 @@
-"""Logs a run: lines in files, TensorBoard events, text on stderr, and a profiler's trace where asked for."""
+"""Logs a run: lines in files and trackers, text on stderr, and a profiler's trace where asked for."""
 
-from collections.abc import Callable, Iterable, Mapping
-import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import json
 import os
 import time
@@ -10,8 +9,8 @@ from typing import Any
 from etils import epath
 import jax
 
-from bert_tpu.core import command, jsonl, progress, storage
-from bert_tpu.monitoring import health
+from bert_tpu.core import jsonl, progress, storage
+from bert_tpu.monitoring import health, trackers
 
 BUCKET_S = 30
 
@@ -42,21 +41,23 @@ class Log:
     """The log of one run. Only the process that `writes` touches files or the terminal."""
 
     def __init__(
-        self, *, workdir: str | os.PathLike, every_steps: int, tensorboard: bool, first_step: int, num_steps: int,
+        self, *, workdir: str | os.PathLike, every_steps: int, to: Sequence[str], first_step: int, num_steps: int,
         batch_size: int, rows: Callable[[int], int], objectives: tuple[str, ...],
         learning_rate: Callable[[int], Any], work: Callable[[int], float], peak_s: Mapping[int, float],
-        unlogged: Mapping[str, Mapping[str, Any]], writes: bool,
+        unlogged: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], writes: bool,
     ):  # fmt: skip
         """Drops the lines after `first_step`, the step that this start resumes from: a killed run wrote them.
 
+        to: names of trackers, see trackers.NAMES
         batch_size: examples of a step
         rows: sequence length -> rows that hold these examples
         learning_rate: step -> rate
         work: step -> FLOPs of the steps before it
         peak_s: sequence length -> seconds of a step at the devices' peak; empty if the peak is unknown
         unlogged: the result of `unlogged` at `first_step`; empty at step 0
+        config: dotted keys of the run's config, with values, for the trackers
         """
-        self.workdir, self.every_steps, self.tensorboard, self.num_steps = workdir, every_steps, tensorboard, num_steps
+        self.workdir, self.every_steps, self.num_steps, self._last_step = workdir, every_steps, num_steps, first_step
         self.batch_size, self.rows, self.objectives, self.writes = batch_size, rows, objectives, writes
         self.learning_rate, self.work, self.peak_s = learning_rate, work, peak_s
         self._sums: dict[int, Totals] = {int(seq_len): dict(sums) for seq_len, sums in unlogged.items()}
@@ -73,6 +74,11 @@ class Log:
         if writes:
             jsonl.drop_after(self._path, first_step)
             jsonl.drop_after(self._samples, first_step)
+        self._trackers = (
+            trackers.Trackers(to, workdir=workdir, config=config, lines=jsonl.read(self._path), first_step=first_step)
+            if writes and to
+            else None
+        )
 
     def step(self, step: int, seq_len: int, sums: Sums, seconds: float, input_s: float) -> None:
         """Adds one step's sums. Every `every_steps` steps, writes a line for each length since the last lines.
@@ -171,33 +177,21 @@ class Log:
             self._terminal.say(sentence)
 
     def _write(self, kind: str, step: int, values: Mapping[str, float], **labels: Any) -> None:
-        """Writes a line of `values`, and TensorBoard events whose name joins `kind` and the labels."""
+        """Writes a line of `values`, to the trackers too."""
         if not self.writes:
             return
         line = {"step": step, "kind": kind, **labels, **{k: float(f"{v:.6g}") for k, v in values.items()}}
         self._lines.append(json.dumps(line) + "\n")
+        self._last_step = step
         if time.monotonic() - self._flushed_s >= self._flush_s:
             self.flush()
-        if self.tensorboard:
-            self._write_events("_".join(map(str, (kind, *labels.values()))), step, values)
+        if self._trackers:
+            self._trackers.write(line)
+            self._print_notes()
 
-    def _write_events(self, tag: str, step: int, values: Mapping[str, float]) -> None:
-        import tensorflow as tf  # only where events are written: the import takes seconds
-
-        try:
-            with self._events.as_default():
-                for name, value in values.items():
-                    tf.summary.scalar(f"{tag}/{name}", value, step=step)
-            self._events.flush()
-        except tf.errors.OpError as fault:  # TensorFlow's counterpart of OSError
-            reason = " ".join(fault.message.split())[:300]
-            raise command.UserError(f"cannot write TensorBoard events to {self.workdir}: {reason}") from fault
-
-    @functools.cached_property
-    def _events(self) -> Any:
-        import tensorflow as tf
-
-        return tf.summary.create_file_writer(str(self.workdir))
+    def _print_notes(self) -> None:
+        for note in self._trackers.notes() if self._trackers else ():
+            self.say(note)
 
     def _place(self, step: int) -> str:
         total = f"{self.num_steps:,}"
@@ -211,8 +205,11 @@ class Log:
         return f"  {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left" if left_s else ""
 
     def close(self) -> None:
-        """Writes the lines that wait in memory and ends the live line."""
+        """Writes the lines that wait in memory, and ends the trackers' records and the live line."""
         self.flush()
+        if self._trackers:
+            self._trackers.close(self._last_step >= self.num_steps)
+            self._print_notes()
         if self.writes:
             self._terminal.close()
 

@@ -16,14 +16,14 @@ from bert_tpu.distributed import hosts, signals
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.distributed import watchdog as watchdogs
 from bert_tpu.hardware import device_memory, energy
-from bert_tpu.monitoring import hours, log, versions
+from bert_tpu.monitoring import hours, log, trackers, versions
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import checkpoint, compile_cache, hooks, jobs, loop, nonfinite, optim, train_step, workdir
 
 # Keys of the config's sections that every run has, and the least of their values.
 SECTIONS = {
     "checkpoint": ("every_steps", "keep_last", "keep_every"),
-    "log": ("every_steps", "tensorboard"),
+    "log": ("every_steps", "to"),
     "profile": ("first_step", "num_steps"),
     "nonfinite": ("stop_after",),
     "watchdog": ("silent_s", "stacks_s", "exit_s"),
@@ -73,6 +73,7 @@ def run(
     free: keys of the config that may differ between hosts
     age_s: seconds since this process began
     """
+    trackers.check(cfg.log.to)
     group = group or hosts.Hosts()
     writes = group.index == 0
     compile_cache.use(cfg.compile_cache)
@@ -159,7 +160,7 @@ def _open_log(
         learning_rate=job.learning_rate,
         work=lambda step: sum(schedule.before(step, n) * flops for n, flops in job.flops.items()),
         peak_s={n: flops / peak for n, flops in job.flops.items()} if peak else {},
-        unlogged=unlogged, writes=writes,
+        unlogged=unlogged, config=workdir.flatten(cfg.to_dict()), writes=writes,
     )  # fmt: skip
     profile = log.Profile(**cfg.profile, directory=directory / "profile")
     with contextlib.closing(run_log), contextlib.closing(profile):

@@ -82,8 +82,8 @@ def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
     assert json.loads((bucket / "hours.json").read_text())["unsaved"]["step"] == 4
 
     options = dict(
-        workdir=bucket, every_steps=1, tensorboard=False, first_step=0, num_steps=10, batch_size=8, rows=int,
-        objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={}, writes=True,
+        workdir=bucket, every_steps=1, to=(), first_step=0, num_steps=10, batch_size=8, rows=int,
+        objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={}, config={}, writes=True,
     )  # fmt: skip
     writer = log.Log(**options)
     written = []

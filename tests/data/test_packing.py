@@ -190,7 +190,7 @@ def test_a_packed_run_trains(corpus_dir, tmp_path, capsys):
         "model.intermediate_size": 64, "model.dtype": "float32", "data.dir": str(corpus_dir), "data.seq_lens": (16, 64),
         "data.max_predictions": (3, 10), "data.schedule": "mixed", "data.long_every": 2, "data.packed_rows": 8,
         "batch_size": 16, "num_steps": 6, "log.every_steps": 2, "eval.every_steps": 6, "eval.num_batches": 1,
-        "log.tensorboard": False, "compile_cache": "",
+        "log.to": (), "compile_cache": "",
     })  # fmt: skip
     assert pretraining.run(cfg, tmp_path) == 0
     log = capsys.readouterr().err

@@ -18,7 +18,7 @@ OPTIM = {
     "b2": 0.999, "eps": 1e-9, "weight_decay": 0.0, "clip_norm": 0.0,
 }  # fmt: skip
 KEYS = {
-    "num_steps": STEPS, "eval.every_steps": 10, "log.every_steps": 4, "log.tensorboard": False, "batch_size": ROWS,
+    "num_steps": STEPS, "eval.every_steps": 10, "log.every_steps": 4, "log.to": (), "batch_size": ROWS,
     "checkpoint.every_steps": 10, "checkpoint.keep_last": 99, "nonfinite.stop_after": 0,
 }  # fmt: skip
 

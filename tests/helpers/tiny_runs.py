@@ -15,7 +15,7 @@ KEYS = {
     "optim.warmup_steps": 5, "optim.learning_rate": 1e-3, "batch_size": 8, "num_steps": STEPS,
     # Neither of the first two divides the other, so a restart falls between two lines of the log.
     "checkpoint.every_steps": 5, "log.every_steps": 4, "checkpoint.keep_last": 99, "eval.every_steps": 12,
-    "eval.num_batches": 2, "log.tensorboard": False,
+    "eval.num_batches": 2, "log.to": (),
 }  # fmt: skip
 
 

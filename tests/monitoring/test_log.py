@@ -16,9 +16,9 @@ from bert_tpu.monitoring import log
 
 def new_log(directory, **changes):
     options = dict(
-        workdir=directory, every_steps=4, tensorboard=False, first_step=0, num_steps=10, batch_size=8, rows=lambda _: 8,
+        workdir=directory, every_steps=4, to=(), first_step=0, num_steps=10, batch_size=8, rows=lambda _: 8,
         objectives=("mlm_loss", "nsp_loss"), learning_rate=lambda step: step / 100, work=lambda step: step, peak_s={},
-        unlogged={}, writes=True,
+        unlogged={}, config={}, writes=True,
     )  # fmt: skip
     return log.Log(**options | changes)
 

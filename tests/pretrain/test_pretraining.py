@@ -41,7 +41,7 @@ def cfg(options):
 def whole(options, tmp_path_factory):
     """The workdir of a run without interruption."""
     directory = tmp_path_factory.mktemp("whole")
-    assert pretraining.run(configured(options, **{"log.tensorboard": True}), directory) == 0
+    assert pretraining.run(configured(options, **{"log.to": ("tensorboard",)}), directory) == 0
     return directory
 
 
