@@ -52,7 +52,7 @@ def open_mlflow(name: str, run_id: str, directory: str, config: dict[str, Any]) 
     """Opens a run of MLflow, where MLFLOW_TRACKING_URI says."""
     from mlflow import entities, tracking
 
-    client = tracking.MlflowClient()
+    client, is_unsure = tracking.MlflowClient(), bool(run_id)
     if not run_id:
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         known = client.get_experiment_by_name(experiment)
@@ -64,7 +64,13 @@ def open_mlflow(name: str, run_id: str, directory: str, config: dict[str, Any]) 
             client.log_batch(run_id, params=params[first : first + MOST_PARAMS])
     client.update_run(run_id, status="RUNNING")
 
+    history = client.get_metric_history
+
     def log(step: int, values: dict[str, float]) -> None:
+        nonlocal is_unsure
+        if is_unsure:  # a line may have arrived without an answer before a kill, and MLflow would keep it twice
+            missing = {k: v for k, v in values.items() if step not in [m.step for m in history(run_id, k)]}
+            is_unsure, values = len(missing) < len(values), missing
         now_ms = time.time_ns() // 1_000_000
         client.log_batch(run_id, [entities.Metric(key, value, now_ms, step) for key, value in values.items()])
 

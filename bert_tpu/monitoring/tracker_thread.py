@@ -1,11 +1,13 @@
 """The thread that passes a run's lines to one tracker's process, and starts it again if it fails."""
 
-from collections.abc import Mapping
 import collections
+from collections.abc import Mapping
+import contextlib
 import json
 import os
 from pathlib import Path
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -18,11 +20,12 @@ from bert_tpu.monitoring.tracker_record import Line
 
 PACKAGES = ("trackio", "wandb", "mlflow")  # the trackers, which are named as their packages
 OPEN_S, LINE_S = 180, 60  # until a tracker counts as hung: at its start, and at a line
+GRACE_S = 3  # for a process that has ended its record
 RETRY_S = 60  # after a fault; twice as long after each further one
 PROGRAM = Path(__file__).with_name("tracker_process.py")
 
 
-class Fault(Exception):
+class TrackerError(Exception):
     """A tracker failed or did not answer."""
 
 
@@ -30,8 +33,9 @@ class Follower:
     """The lines on their way to one tracker."""
 
     def __init__(
-        self, name: str, workdir: str | os.PathLike, config: Mapping[str, Any], record: tracker_record.Record, notes: list[str]
-    ):
+        self, name: str, workdir: str | os.PathLike, config: Mapping[str, Any], record: tracker_record.Record,
+        notes: list[str],
+    ):  # fmt: skip
         """Starts the thread, which starts the tracker's process once there is a line.
 
         name: of the tracker
@@ -86,7 +90,7 @@ class Follower:
                 if self._end is not None:
                     self._finish()
                     return
-            except Fault as fault:
+            except TrackerError as fault:
                 self._complain(str(fault))
                 with self._wake:
                     if self._end is not None:
@@ -105,10 +109,10 @@ class Follower:
     def _finish(self) -> None:
         if self._process:
             self._ask({"end": self._end}, LINE_S)
-            self._process.kill()  # it has ended, or is waiting for something in the library
+            self._process.kill(after_s=GRACE_S)  # the libraries have work of their own at exit
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Returns the process' answer to a message. Raises Fault, without a process, if it failed or gave none."""
+        """Returns the process' answer to a message. Raises TrackerError, without a process, if it failed or gave none."""
         assert self._process
         try:
             answer = self._process.ask(message, timeout_s)
@@ -116,12 +120,12 @@ class Follower:
                 self._complain(answer["note"])
                 answer = self._process.answer(timeout_s)
             if "failed" in answer:
-                raise Fault(answer["failed"])
+                raise TrackerError(answer["failed"])
             return answer
-        except (Fault, OSError, ValueError) as fault:
+        except (TrackerError, OSError, ValueError) as fault:
             self._process.kill()
             self._process = None
-            raise Fault(str(fault)) from fault
+            raise TrackerError(str(fault)) from fault
 
     def _complain(self, reason: str) -> None:
         if not self._has_complained:
@@ -149,22 +153,25 @@ class _Process:
         return self.answer(timeout_s)
 
     def answer(self, timeout_s: float) -> dict[str, Any]:
-        """Returns the next answer. Raises Fault if there is none within `timeout_s` or before the deadline."""
+        """Returns the next answer. Raises TrackerError if there is none within `timeout_s` or before the deadline."""
         assert self._process.stdout
         until_s = time.monotonic() + timeout_s
         while b"\n" not in self._rest:
             if time.monotonic() > min(until_s, self._deadline_s()):
-                raise Fault("it does not answer")
+                raise TrackerError("it does not answer")
             if select.select([self._process.stdout], [], [], 0.2)[0]:
                 if not (piece := os.read(self._process.stdout.fileno(), 1 << 16)):
-                    raise Fault("its process has ended")
+                    raise TrackerError("its process has ended")
                 self._rest += piece
         text, _, self._rest = self._rest.partition(b"\n")
         return json.loads(text)
 
-    def kill(self) -> None:
-        """Ends the process."""
-        self._process.kill()
+    def kill(self, after_s: float = 0) -> None:
+        """Waits for the process' end for `after_s` seconds, and then ends it and the processes that it started."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(after_s)
+        with contextlib.suppress(ProcessLookupError):  # of a group that has ended
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream:

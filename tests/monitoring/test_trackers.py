@@ -115,7 +115,9 @@ def test_a_tracker_that_is_added_later_gets_the_whole_run(stub, tmp_path):
 
 
 @pytest.mark.parametrize(("fault", "reason"), [("fail", "the server is away"), ("exit", "SystemExit: 3")])
-def test_a_tracker_that_fails_is_named_once_and_gets_its_lines_later(stub, tmp_path, capsys, fault, reason, monkeypatch):
+def test_a_tracker_that_fails_is_named_once_and_gets_its_lines_later(
+    stub, tmp_path, capsys, monkeypatch, fault, reason
+):
     monkeypatch.setattr(tracker_thread, "RETRY_S", 0.1)
     (tmp_path / "got.fault").write_text(fault)
     run_log = new_log(tmp_path / "run")
@@ -167,7 +169,7 @@ def test_unknown_names_and_missing_packages_are_refused(tmp_path, monkeypatch):
     (tmp_path / "wandb").mkdir()  # as an earlier run left it; Python takes it for a package without files
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *(path for path in sys.path if not os.path.isdir(f"{path}/wandb"))])
-    with pytest.raises(command.UserError, match="log.to=wandb needs wandb: .*wandb"):
+    with pytest.raises(command.UserError, match=r"log\.to=wandb needs wandb: .*wandb"):
         trackers.check(("wandb",))
 
 
