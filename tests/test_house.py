@@ -113,7 +113,7 @@ def test_no_circles():
                 "data.packed_batches",
                 "data.sampler",
                 "huggingface.google",
-                "monitoring.log",
+                "monitoring.trackers",
                 "readers.tfds",
             },
         ),

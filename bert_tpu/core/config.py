@@ -22,7 +22,10 @@ from bert_tpu.core import command
 FLAG = "--config."
 LARGEST = 2**31 - 1  # steps, rows and sizes are 32-bit numbers in the compiled programs
 # Keys of earlier releases -> why they are gone. A config must not have them; a stored one may (`current`).
-REMOVED = dict.fromkeys(("model.softmax", "bert.softmax"), "attention has one form now, which takes any scores")
+REMOVED = {
+    **dict.fromkeys(("model.softmax", "bert.softmax"), "attention has one form now, which takes any scores"),
+    "log.tensorboard": "log.to names the trackers, for example log.to=tensorboard",
+}
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

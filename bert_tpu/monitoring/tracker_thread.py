@@ -112,7 +112,7 @@ class Follower:
             self._process.kill(after_s=GRACE_S)  # the libraries have work of their own at exit
 
     def _ask(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        """Returns the process' answer to a message. Raises TrackerError, without a process, if it failed or gave none."""
+        """Returns the process' answer. Raises TrackerError, and ends the process, if it failed or gave none."""
         assert self._process
         try:
             answer = self._process.ask(message, timeout_s)

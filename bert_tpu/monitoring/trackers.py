@@ -92,7 +92,8 @@ class Events:
 
     def __init__(self, workdir: str | os.PathLike, first_step: int, notes: list[str]):
         """Tells TensorBoard to forget what a killed run wrote after `first_step`. notes: gets a sentence of a fault."""
-        self._workdir, self._notes, self._writer, self._lost = workdir, notes, None, 0
+        self._workdir, self._notes, self._lost = workdir, notes, 0
+        self._writer: Any = None
         if any(epath.Path(workdir).glob("events.out.tfevents.*")):
             self._forget_after(first_step)
 

@@ -57,6 +57,8 @@ CONFIG = f"--config={tiny_runs.FILE}"
         (["--config.batch_size", "64"], "--config.batch_size has no value: write --config.batch_size=VALUE"),
         (["--config.optim=1"], "--config.optim=1: config.optim is a section; write --config.optim.KEY=VALUE"),
         (["--config.seed.x=1"], "--config.seed.x=1: config.seed is a value, not a section; write --config.seed=VALUE"),
+        (["--config.log.tensorboard=true"], "config.log.tensorboard is gone: log.to names the trackers"),
+        (["--config.log.to=a,,b"], "--config.log.to=a,,b: give names such as a,b, or () for none"),
         (["--config.model.softmax=exact"], "config.model.softmax is gone: attention has one form now, which takes any"),
         (["stray"], "unrecognized arguments: stray"),
         (["--confg=1"], "unrecognized arguments: --confg=1"),
@@ -250,3 +252,11 @@ def test_evaluation_without_evaluation_text_is_refused(options, lock, monkeypatc
     with pytest.raises(command.UserError, match=r"fewer than two held-out texts .* give --config.eval.num_batches=0"):
         pretraining.open_corpus(tiny_runs.configured(options))
     pretraining.open_corpus(tiny_runs.configured(options, **{"eval.num_batches": 0}))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("tensorboard", ("tensorboard",)), ("a, b", ("a", "b")), ("('a','b')", ("a", "b")), ("()", ()), ("", ())],
+)
+def test_names_are_read_as_people_write_them(text, names):
+    assert config.load_changed("configs/bert.py:micro", [f"--config.log.to={text}"]).log.to == names
