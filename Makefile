@@ -67,7 +67,8 @@ test: $(VENV)/ready $(VENV)/libtpu
 	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own, for a Python beside that of `test`. PyTorch is left out: for most Pythons it is gigabytes.
-QUICK := core corpus data hardware monitoring pretrain readers report tasks tokenizer wikitext
+QUICK := cli core corpus data hardware monitoring pretrain readers report tasks tokenizer tools wikitext \
+	training/test_checkpoint.py training/test_workdir_in_bucket.py
 QUICK_VENV := .venv-quick$(if $(PYTHON),-$(notdir $(PYTHON)))
 $(QUICK_VENV)/ready: pyproject.toml constraints.txt
 	python=$(FIND) && "$$python" -m venv $(QUICK_VENV)

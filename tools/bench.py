@@ -99,6 +99,8 @@ def main() -> None:
     parser.add_argument("--text", help="text files to prepare (default: documentation of the installed packages)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure (default: all)")
     args = parser.parse_args()
+    if set(args.only) & {"data", "step", "tuning"}:
+        command.require("the peer", "torch", "transformers", extra="onnx")
     command.quiet_tensorflow()
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, {platform.machine()}, load {load:.1f}; medians, ratio by pairs of turns")

@@ -45,6 +45,7 @@ def main() -> None:
         "workdirs", nargs="+", type=pathlib.Path, metavar="WORKDIR", help="workdirs of fine-tunings of GLUE"
     )
     args = parser.parse_args()
+    command.require("the comparison", "torch", "transformers", extra="onnx")
     lines = [line for directory in args.workdirs for line in _lines(directory)]
     print("| task | split | score | bert_tpu | transformers | difference | in standard errors |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--corpus", required=True, help="corpus of the pretraining")
     parser.add_argument("--model", required=True, help="directory written by bert-tpu export")
     args = parser.parse_args()
+    command.require("fill-mask in PyTorch", "torch", "transformers", extra="onnx")
     if not (pathlib.Path(args.model) / "config.json").exists():
         raise command.UserError(f"{args.model} has no model: write it with bert-tpu export")
     lock = store.read(args.corpus)

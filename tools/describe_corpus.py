@@ -41,6 +41,8 @@ def main() -> None:
     command.quiet_tensorflow()
     if args.out and not args.out.endswith(".png"):
         raise command.UserError(f"--out {args.out} is not a PNG: give a name that ends in .png")
+    if args.out:
+        command.require("a picture", "matplotlib", extra="report")
     lock = store.read(args.dir)
     if args.verify:
         print(f"{args.dir}: {corpus_stats.verify(lock)} shards and the tokenizer match corpus.json, {lock.sha256}")

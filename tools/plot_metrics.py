@@ -82,6 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.out.endswith(".png"):
         raise command.UserError(f"--out {args.out} is not a PNG: give a name that ends in .png")
+    command.require("a picture", "matplotlib", extra="report")
     curves = read(args.workdir)
     pathlib.Path(args.out).parent.mkdir(parents=True, exist_ok=True)
     draw(curves, args.out, entropy(args.corpus, args.workdir) if args.corpus else None)

@@ -150,8 +150,8 @@ def _unknown_store(error: Exception) -> str:
     """The path that an error of epath or TensorFlow is about, if they do not know its scheme://; "" otherwise."""
     if by_tensorflow := re.match(r"File system scheme '.*' not implemented \(file: '(.*)'\)", str(error)):
         return by_tensorflow[1]
-    if isinstance(error, KeyError) and re.fullmatch(r"'\w+://'", str(error)):
-        return str(error).strip("'")
+    if isinstance(error, KeyError) and str(error.args[0]).endswith("://"):
+        return str(error.args[0])
     return ""
 
 

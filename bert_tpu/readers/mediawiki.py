@@ -118,9 +118,12 @@ class _Dump:
                     continue
                 if fault.code not in NEXT_ROOT or self.path:
                     raise self._refusal(fault) from None
-                self.lines += fault.lineno - 1
                 # The root, or its <?xml ... ?>, may begin before this chunk.
-                chunk = (self.before + chunk)[len(self.before) + self.parser.ErrorByteIndex - self.fed :]
+                start = len(self.before) + self.parser.ErrorByteIndex - self.fed
+                if start < 0:
+                    raise self._refusal(fault) from None
+                self.lines += fault.lineno - 1
+                chunk = (self.before + chunk)[start:]
                 self.parser = None
 
     def close(self) -> None:
@@ -155,6 +158,8 @@ class _Dump:
     def _begin(self, encoding: str | None) -> None:
         """Begins a root. encoding: of the file, or None for the one that it declares."""
         self.parser = expat.ParserCreate(encoding)
+        if hasattr(self.parser, "SetReparseDeferralEnabled"):  # expat 2.6 would report a root's end chunks later
+            self.parser.SetReparseDeferralEnabled(False)
         self.parser.buffer_text = True
         self.parser.buffer_size = 1 << 18
         self.parser.StartElementHandler = self._start

@@ -41,6 +41,8 @@ class Folder:
         match value:
             case str():
                 return value.replace(self._folder, "gs://")
+            case pathlib.PurePath():  # of walk, since Python 3.12
+                return self._outward(str(value))
             case list() | tuple():
                 return type(value)(map(self._outward, value))
             case collections.abc.Iterator() if not isinstance(value, io.IOBase):

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from conftest import ROOT
-from helpers import small_bert
+from helpers import optional, small_bert
 import huggingface_hub
 import pytest
 import yaml
@@ -120,6 +120,7 @@ def test_it_names_what_was_not_measured(tmp_path):
     assert "model-index" not in text
 
 
+@optional.NEEDS_PYTORCH
 def test_its_code_runs(model, monkeypatch, capsys):
     monkeypatch.chdir(model.parent)
     [code] = re.findall(r"```python\n(.*?)```", (model / "README.md").read_text(), re.DOTALL)
@@ -127,6 +128,7 @@ def test_its_code_runs(model, monkeypatch, capsys):
     assert "token_str" in capsys.readouterr().out
 
 
+@optional.NEEDS_PYTORCH
 def test_later_results_are_added_and_the_facts_of_the_export_stay(run, model, tmp_path, monkeypatch, capsys):
     tuned = tmp_path / "tuned"
     tuned.mkdir()

@@ -5,7 +5,7 @@ import random
 import re
 import shutil
 
-from helpers import small_bert
+from helpers import optional, small_bert
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -65,6 +65,7 @@ def without_pooler(directory):
     return directory
 
 
+@optional.NEEDS_PYTORCH
 @pytest.mark.parametrize("kind", ["whole", "without pooler"])
 def test_transformers_trained_on_the_same_rows_has_the_same_scores(done, tmp_path, kind):
     done = done if kind == "whole" else tuned(tmp_path, without_pooler(tmp_path / "model"))
@@ -95,6 +96,7 @@ def test_a_saved_seed_is_not_trained_again(done, tmp_path, monkeypatch):
         assert trained == ["stsb, seed 0"]
 
 
+@optional.NEEDS_PYTORCH
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
