@@ -47,6 +47,7 @@ CONTENTS = {
         Entry("export", "bert_tpu.tools.export_pytorch", "export a run to PyTorch, in Hugging Face's format"),
         Entry("fill-mask", "bert_tpu.tools.fill_mask", "print the likeliest words for [MASK]"),
         Entry("embed", "bert_tpu.tools.embed", "write a vector for each line of a text"),
+        Entry("score", "bert_tpu.tools.score_sentences", "score sentences by how likely a model finds them"),
     ),
     "Fine-tuning": (
         Entry("finetune", "bert_tpu.finetune", "fine-tune on a task or on your own table"),

@@ -60,6 +60,7 @@ LINES = {
     ],
     "tools.push_to_hub": [("--model export --repo me/b", "--public")],
     "tools.report": [("--workdir run", "--out r.html", "--compare run")],
+    "tools.score_sentences": [("--model model the_cat", ), ("--model model --input text.txt --out out.jsonl",)],
     "tools.show_batches": [(" ".join(MICRO), "--rows 1", "--steps 2", "--hosts 2", "--json")],
     "tools.train_tokenizer": [
         ("--input text.txt --vocab_size 180 --out out --cased",),
