@@ -188,7 +188,7 @@ def our_step(job: jobs.Job, batch: dict[str, np.ndarray], examples: int, steps: 
     """
     devices = mesh.make(jax.devices())
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, devices))()
-    run, placed = train_step.jit_step(job, devices), mesh.put_batch(batch, devices)
+    run, placed = train_step.jit_step(job, devices, max(job.shapes)), mesh.put_batch(batch, devices)
 
     def turn() -> int:
         nonlocal state

@@ -1,5 +1,7 @@
 """The settings of a run's batches, checked before any data is read: lengths by step, shapes, rules for rows."""
 
+from collections.abc import Mapping
+import math
 from typing import NamedTuple
 
 from bert_tpu.core import command
@@ -83,20 +85,25 @@ class BatchSpec(NamedTuple):
         """Returns the prediction slots of a row. A packed row has more, since each of its examples rounds up."""
         return self.max_predictions[self.seq_lens.index(seq_len)] + self.is_packed(seq_len) * self.packed_examples
 
-    def check_division(self, devices: int, parts: int) -> None:
-        """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
-        check_rows({"batch_size": self.batch_size, "data.packed_rows": self.packed_rows}, devices, parts)
+    def check_division(self, devices: int, parts: Mapping[int, int]) -> None:
+        """Raises UserError unless each device gets the same number of rows in each part of a batch.
+
+        parts: sequence length -> number of parts
+        """
+        unpacked = [parts[n] for n in self.seq_lens if n in parts and not self.is_packed(n)]
+        check_rows("batch_size", self.batch_size, devices, math.lcm(*unpacked))
+        if self.packed_rows and self.seq_lens[-1] in parts:
+            check_rows("data.packed_rows", self.packed_rows, devices, parts[self.seq_lens[-1]])
 
 
-def check_rows(counts: dict[str, int], devices: int, parts: int) -> None:
-    """Raises UserError for the first of `counts`, key -> rows, that does not divide over devices and parts."""
+def check_rows(name: str, rows: int, devices: int, parts: int) -> None:
+    """Raises UserError if a batch's rows do not divide over devices and parts. name: what sets their number"""
     divisor = devices * parts
-    for name, rows in counts.items():
-        if rows % divisor:
-            raise command.UserError(
-                f"{name} {rows} does not divide over {devices} devices x {parts} parts of accumulation; "
-                f"try {max(rows // divisor, 1) * divisor}"
-            )
+    if rows % divisor:
+        raise command.UserError(
+            f"{name} {rows} does not divide over {devices} devices x {parts} parts of accumulation; "
+            f"try {max(rows // divisor, 1) * divisor}"
+        )
 
 
 def check(spec: BatchSpec) -> BatchSpec:

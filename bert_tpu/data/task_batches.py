@@ -4,7 +4,7 @@ A batch has the examples that any other code would take, the next of a permutati
 to itself alone, so that a task of short rows does not pay for its longest row.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,9 +79,9 @@ class TaskBatches:
             numbers = _grid(order, row, self.packed_rows, self.slots)[host * host_rows : (host + 1) * host_rows]
             yield self.seq_len, lay_out(self._rows, numbers, self.seq_len)
 
-    def check_division(self, devices: int, parts: int) -> None:
-        """Raises UserError unless each device gets the same number of rows in each of `parts` parts."""
-        batch_spec.check_rows({"packed rows": self.packed_rows}, devices, parts)
+    def check_division(self, devices: int, parts: Mapping[int, int]) -> None:
+        """Raises UserError unless each device gets the same number of rows in each of `parts[seq_len]` parts."""
+        batch_spec.check_rows("packed rows", self.packed_rows, devices, parts[self.seq_len])
 
     def evaluation_batches(
         self, rows: token_rows.Rows, hosts: int = 1, host: int = 0

@@ -118,7 +118,7 @@ def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batc
         shapes={feed.seq_len: feed.shapes()},
         flops={feed.seq_len: flops.tune(model.bert, feed.rows(feed.seq_len), feed.seq_len, examples)},
         seed=tuple(cfg.seeds),
-        accumulate=cfg.accumulate,
+        accumulate={cfg.max_length: cfg.accumulate},
         dtype=cfg.model.dtype,
         exchange=cfg.exchange,
     )

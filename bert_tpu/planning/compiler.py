@@ -164,7 +164,7 @@ def compile_step(
     answers: disk_cache.DiskCache = disk_cache.DISABLED,
     dumps: str | None = None,
 ) -> Program:
-    """The training step, `train_step.jit_step(job, mesh)`, compiled for one length. It may need too much HBM.
+    """The training step, `train_step.jit_step`, compiled for one length. It may need too much HBM.
 
     job: the training job
     mesh: the devices to compile for
@@ -174,7 +174,7 @@ def compile_step(
     """
     state = job.state_shapes
     batch = joined.abstract(job.shapes[seq_len], jnp.int32)
-    lowered, begun = train_step.jit_step(job, mesh).lower(state, batch), time.monotonic()
+    lowered, begun = train_step.jit_step(job, mesh, seq_len).lower(state, batch), time.monotonic()
     question = _question(lowered, mesh, compiler_options.find(mesh, job.exchange))
     if earlier := answers.get(question):
         return _program(earlier)

@@ -1,6 +1,7 @@
 """Finds the largest batch whose training step fits in the HBM of a TPU slice."""
 
 from collections.abc import Callable
+import math
 
 import ml_collections
 
@@ -18,7 +19,8 @@ def find(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> tuple[int, st
     """
     longest = max(plan.check(cfg, topology).steps)
     compiler.use_cpu_only()
-    unit = topology.devices * cfg.accumulate
+    accumulate = pretraining.make_job(cfg).accumulate
+    unit = topology.devices * math.lcm(*accumulate.values())
     with compiler.hide_stderr():
         mesh = compiler.make_mesh(topology)
 
@@ -29,7 +31,7 @@ def find(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> tuple[int, st
             return compiler.compile_all(pretraining.make_job(cfg), mesh, (longest,), title, answers)[longest]
 
         row = row_bytes(cfg.model, longest, pretraining.make_batch_spec(cfg).predictions(longest))
-        room = topology.chip.usable_gib * chips.GIB * topology.chips * cfg.accumulate
+        room = topology.chip.usable_gib * chips.GIB * topology.chips * accumulate[longest]
         return search(compile_batch, unit, max(1, int(2 * room / row / unit)) * unit)
 
 

@@ -45,7 +45,7 @@ def replay_step(cfg: ml_collections.ConfigDict, directory: epath.Path, step: int
     seq_len, batch = next(data.batches_from(step))
     print(f"step {step:,}, from 0, of {seq_len} tokens; parameters of {path}"
           + (f", which lack the {numerals.count(missing, 'update')} before it" if missing else ""))  # fmt: skip
-    replay.report(jobs, params, batch, step, lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
+    replay.report(jobs, params, seq_len, batch, step, lambda tree: param_layout.trim(tree, cfg.model.vocab_size))
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
 
 SCALARS = ("seed", "batch_size", "accumulate", "exchange", "num_steps", "init_from", "compile_cache")
+OPTIONAL = ("objective", "accumulate_long")
 # Keys of the sections that are used only after the workdir is claimed. `make_job` uses `model`, `data`, `optim` before.
 SECTIONS = trainer.SECTIONS | {
     "eval": ("every_steps", "num_batches"),
@@ -46,13 +47,14 @@ MINIMA = trainer.MINIMA | {
 
 def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
     """The Job of a config. Checks every key. Reads no data, so that a run can be planned before its corpus exists."""
-    config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS), optional=("objective",))
+    config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS), optional=OPTIONAL)
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
     rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
     spec = make_batch_spec(cfg)
-    config.check_minima(cfg, MINIMA | {f"plan.price.{chip}": 0 for chip in cfg.plan.price})
+    optional = {"accumulate_long": 0} if "accumulate_long" in cfg else {}
+    config.check_minima(cfg, MINIMA | optional | {f"plan.price.{chip}": 0 for chip in cfg.plan.price})
     _check_positions(bert.max_positions, spec)
     config.check_choice(cfg, "exchange", collectives.FORMS)
     sizes.check(bert, spec.seq_lens[-1])
@@ -67,10 +69,18 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
         shapes={n: spec.shapes(n) for n in lens},
         flops={n: flops.train(bert, spec.rows(n), n, spec.predictions(n)) for n in lens},
         seed=cfg.seed,
-        accumulate=cfg.accumulate,
+        accumulate=parts_of_lengths(cfg, spec),
         dtype=cfg.model.dtype,
         exchange=cfg.exchange,
     )
+
+
+def parts_of_lengths(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec) -> dict[int, int]:
+    """Returns sequence length -> parts that a batch is computed in. A config may lack `accumulate_long`."""
+    long_parts = cfg.get("accumulate_long", 0) or cfg.accumulate
+    *short, long = spec.seq_lens
+    parts = dict.fromkeys(short, cfg.accumulate) | {long: long_parts}
+    return {n: parts[n] for n in spec.used_lens()}
 
 
 def _check_positions(positions: int, spec: batch_spec.BatchSpec) -> None:
@@ -231,7 +241,8 @@ def open_data(
                 warned.add(finding.name)
                 run_log.say(f"warning: {finding.sentence}")
 
-    note = packing.note(examples_per_row, spec, devices * cfg.accumulate) if examples_per_row else ""
+    parts = parts_of_lengths(cfg, spec).get(spec.seq_lens[-1], 1)
+    note = packing.note(examples_per_row, spec, devices * parts) if examples_per_row else ""
     return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, note)
 
 

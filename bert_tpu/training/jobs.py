@@ -18,7 +18,7 @@ HostSums = dict[str, tuple[Any, Any]]  # Sums on the host: numbers, or arrays [t
 class Draw(NamedTuple):
     """The randomness of some rows of a batch.
 
-    key: of the whole step, or of its part in an accumulation
+    key: of the step
     first_row: number of the first of these rows in the whole batch
     """
 
@@ -45,8 +45,11 @@ class Schedule(Protocol):
     def used_lens(self) -> tuple[int, ...]:
         """Returns the sequence lengths, in tokens, that have at least one step; the short one is first."""
 
-    def check_division(self, devices: int, parts: int) -> None:
-        """Raises UserError unless each device gets the same number of rows in each of `parts` parts of a batch."""
+    def check_division(self, devices: int, parts: Mapping[int, int]) -> None:
+        """Raises UserError unless each device gets the same number of rows in each part of a batch.
+
+        parts: sequence length -> number of parts
+        """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +64,7 @@ class Job:
     shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a global batch's shapes, int32
     flops: dict[int, float]  # sequence length -> model FLOPs of a step
     seed: int | tuple[int, ...]  # several: as many trainings at once, each array with a dimension for them in front
-    accumulate: int  # parts that a batch is computed in
+    accumulate: dict[int, int]  # sequence length -> parts that a batch is computed in
     dtype: Any  # type of the matrices that the loss gets
     exchange: str = "all-to-all"  # form of the sum of gradients, one of collectives.FORMS
 

@@ -16,6 +16,7 @@ WORST = 5  # rows printed of each kind
 def report(
     named_jobs: Mapping[str, jobs.Job],
     params: jobs.Params,
+    seq_len: int,
     batch: jobs.Batch,
     step: int,
     readable: Callable[[jobs.Params], Any],
@@ -24,6 +25,7 @@ def report(
 
     named_jobs: name -> Job, such as one in the configured type and one in float32
     params: the parameters that the step starts from
+    seq_len: tokens of the batch's rows
     batch: the global batch
     step: its number, counted from 0
     readable: function that returns parameters, or their gradient, without padding
@@ -32,7 +34,7 @@ def report(
     """
     print(f"parameters: {_soundness(readable(params))}")
     for name, job in named_jobs.items():
-        sums, grads = _whole(job, params, batch, step)
+        sums, grads = _whole(job, params, seq_len, batch, step)
         print(name)
         for part, value in sorted(sums.items()):
             print(f"  {part:<14} {value:.6g}")
@@ -42,26 +44,26 @@ def report(
         _print_rows(job, params, batch)
 
 
-def _whole(job: jobs.Job, params: jobs.Params, batch: jobs.Batch, step: int) -> tuple[dict[str, float], jobs.Params]:
+def _whole(
+    job: jobs.Job, params: jobs.Params, seq_len: int, batch: jobs.Batch, step: int
+) -> tuple[dict[str, float], jobs.Params]:
     """Returns (means of the whole batch, its gradient), computed part by part as in the step."""
     assert isinstance(job.seed, int)  # --replay is for pretraining, which has one seed
     key, counts = jax.random.fold_in(jax.random.key(job.seed), step), job.counts(batch)
 
     @jax.jit
-    def grad(params: jobs.Params, rows: jobs.Batch, key: jax.Array) -> tuple[jobs.Params, jobs.Sums]:
+    def grad(params: jobs.Params, rows: jobs.Batch, first_row: Any) -> tuple[jobs.Params, jobs.Sums]:
         def objective(params: jobs.Params) -> tuple[Any, jobs.Sums]:
-            sums = job.loss(params, rows, jobs.Draw(key, jnp.zeros((), jnp.int32)))
+            sums = job.loss(params, rows, jobs.Draw(key, jnp.asarray(first_row)))
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
         return jax.grad(objective, has_aux=True)(params)
 
+    rows = len(jax.tree.leaves(batch)[0])
+    size = rows // job.accumulate[seq_len]
     parts = [
-        grad(
-            params,
-            {name: value[part :: job.accumulate] for name, value in batch.items()},
-            key if job.accumulate == 1 else jax.random.fold_in(key, part),
-        )
-        for part in range(job.accumulate)
+        grad(params, {name: value[first : first + size] for name, value in batch.items()}, first)
+        for first in range(0, rows, size)
     ]
     grads, sums = jax.device_get(jax.tree.map(lambda *leaves: sum(leaves), *parts))
     return {name: total / count if count else math.nan for name, (total, count) in sums.items()}, grads

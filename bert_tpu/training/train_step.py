@@ -38,15 +38,18 @@ def _specs(job: jobs.Job, mesh: Mesh) -> Any:
     return jax.tree.map(lambda s: s.spec, shardings(job.first, mesh).params)
 
 
-def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
+def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
     """Returns the jitted function (state, batch) -> (next state, sums), which donates the state. `plan` plans it.
 
     The batch may be a joined.Joined, and the sums are one of float32: each copy between host and devices costs time.
-    The loss is each objective's sum over its count in the whole batch, so that neither the devices nor the parts of
-    an accumulation change it. Dropout's key is a function of (seed, step), and the learning rate is one of the step.
+    The loss is each objective's sum over its count in the whole batch, and dropout is a function of (seed, step, row),
+    so that neither the devices nor the parts of an accumulation change more than rounding. The learning rate is a
+    function of the step.
     If a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` among the sums
     is 1, and the step's other sums are 0 of 0. Several trainings have a key, a norm and sums each; a batch's arrays
     are then [rows, trainings, ...].
+
+    seq_len: tokens of a batch's rows
     """
     placed, specs, whole = shardings(job, mesh), _specs(job, mesh), meshes.replicated(mesh)
 
@@ -58,7 +61,7 @@ def jit_step(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
         full = collectives.gather_params(params, specs, job.dtype)
-        grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate)
+        grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate[seq_len])
         return collectives.reduce_grads(grads, specs, job.exchange, job.dtype), jax.lax.psum(sums, meshes.AXIS)
 
     ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
@@ -137,22 +140,20 @@ def _accumulated(
     batch: this device's rows
     key: of the step
     """
-    rows = jax.tree.leaves(batch)[0].shape[0] // parts
+    rows = jax.tree.leaves(batch)[0].shape[0]
     first_row = jax.lax.axis_index(meshes.AXIS) * rows
     if parts == 1:
         return grad(params, batch, jobs.Draw(key, first_row))
-    # Part p takes rows p, p + parts, ... of the whole batch: each device cuts its own rows and none travels.
-    batch = jax.tree.map(lambda x: x.reshape(rows, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+    batch = jax.tree.map(lambda x: x.reshape(parts, rows // parts, *x.shape[1:]), batch)
+    first_rows = first_row + jnp.arange(0, rows, rows // parts)
 
     def add(total: Any, part: tuple[jax.Array, jobs.Batch]) -> tuple[Any, None]:
-        index, rows = part
-        return jax.tree.map(
-            jnp.add, total, grad(params, rows, jobs.Draw(jax.random.fold_in(key, index), first_row))
-        ), None
+        first_row, rows = part
+        return jax.tree.map(jnp.add, total, grad(params, rows, jobs.Draw(key, first_row))), None
 
     shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], batch), jobs.Draw(key, first_row))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    return jax.lax.scan(add, zeros, (jnp.arange(parts), batch))[0]
+    return jax.lax.scan(add, zeros, (first_rows, batch))[0]
 
 
 class Programs(NamedTuple):
@@ -180,15 +181,15 @@ def compile_programs(
     eval_shapes: sequence length -> shapes of the batches for `evaluate`; None: the job's
     """
     state = job.state_shapes
-    step, evaluate = jit_step(job, mesh), evaluate or jit_evaluate(job, mesh)
+    evaluate = evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        steps, evaluations = (
-            {n: pool.submit(compile_function, function, argument, shape) for n, shape in shapes.items()}
-            for function, argument, shapes in (
-                (step, state, job.shapes),
-                (evaluate, state.params, eval_shapes or job.shapes),
-            )
-        )
+        steps = {
+            n: pool.submit(compile_function, jit_step(job, mesh, n), state, shapes) for n, shapes in job.shapes.items()
+        }
+        evaluations = {
+            n: pool.submit(compile_function, evaluate, state.params, shapes)
+            for n, shapes in (eval_shapes or job.shapes).items()
+        }
     return Programs(
         {n: future.result() for n, future in steps.items()}, {n: future.result() for n, future in evaluations.items()}
     )

@@ -78,7 +78,7 @@ def run(
     writes = group.index == 0
     compile_cache.use(cfg.compile_cache)
     mesh = meshes.make(hosts.devices())
-    training.schedule.check_division(mesh.size, cfg.accumulate)
+    training.schedule.check_division(mesh.size, training.job.accumulate)
     with (
         device_memory.explain_shortage(_memory_advice(cfg)),
         watchdogs.Watchdog(**cfg.watchdog, group=group) as watchdog,

@@ -22,7 +22,7 @@ from bert_tpu.tokenizer import vocab
 # FORMAT_FILE has format 1.
 FORMAT, FORMAT_FILE = 2, "format.json"
 # Keys that change how a step is computed, not what: versions.json records them, because a change moves rounding.
-RECORDED = ("model.remat", "exchange")
+RECORDED = ("model.remat", "exchange", "accumulate", "accumulate_long")
 # Keys that may change between two starts of a run, because none alters what it learns. A hash identifies the corpus.
 SERVICES = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.")
 FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")

@@ -45,7 +45,7 @@ CONFIG = f"--config={tiny_runs.FILE}"
     [
         (["--config.optm.x=1"], "config has no key optm: did you mean optim?"),
         (["--config.optim.learning_rat=1"], "config.optim has no key learning_rat: did you mean learning_rate?"),
-        (["--config.xyz=1"], "config has no key xyz: its keys are accumulate, batch_size,"),
+        (["--config.xyz=1"], "config has no key xyz: its keys are accumulate, accumulate_long, batch_size,"),
         (["--config.batch_size=abc"], "--config.batch_size=abc: give a whole number"),
         (["--config.num_steps=2.5"], "--config.num_steps=2.5: give a whole number"),
         (["--config.optim.learning_rate=fast"], "--config.optim.learning_rate=fast: give a number"),
@@ -189,7 +189,7 @@ def test_the_proposed_batch_size_divides(fault, options, tmp_path):
         )
         proposed = int(re.search(rf"batch_size {batch_size} does not divide over 8 devices .*; try (\d+)", message)[1])
         pretraining.make_batch_spec(tiny_runs.configured(options, batch_size=proposed)).check_division(
-            devices, accumulate
+            devices, dict.fromkeys((16, 32), accumulate)
         )
 
 

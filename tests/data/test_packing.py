@@ -211,4 +211,4 @@ def test_settings_that_cannot_be_packed_are_refused(changes, complaint):
     with pytest.raises(command.UserError, match=complaint):
         batch_spec.check(PACKED._replace(**changes))
     with pytest.raises(command.UserError, match=r"data\.packed_rows 24 does not divide over 16 devices"):
-        PACKED.check_division(16, 1)
+        PACKED.check_division(16, {PACKED.seq_lens[-1]: 1})

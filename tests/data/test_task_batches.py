@@ -121,11 +121,11 @@ def test_a_seed_s_batches_do_not_depend_on_the_others():
 def test_steps_and_rows_are_counted():
     batches = make_batches(rows())
     assert (batches.used_lens(), batches.before(17, L), batches.rows(L)) == ((L,), 17, 2 * batches.packed_rows)
-    batches.check_division(2, 2)
+    batches.check_division(2, {L: 2})
     with pytest.raises(
         command.UserError, match=f"packed rows {batches.packed_rows} does not divide over 5 devices x 2"
     ):
-        batches.check_division(5, 2)
+        batches.check_division(5, {L: 2})
 
 
 @pytest.mark.parametrize("hosts", [1, 4])

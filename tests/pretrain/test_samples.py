@@ -92,7 +92,7 @@ def predicted(choice, params):
     devices = mesh.make(jax.devices())
     job = jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(BERT, key)), loss=None, counts=None, tx=optax.sgd(1.0),
-        learning_rate=None, shapes={}, flops={}, seed=0, accumulate=1, dtype="float32",
+        learning_rate=None, shapes={}, flops={}, seed=0, accumulate={}, dtype="float32",
     )  # fmt: skip
     program = samples.compile_program(job, BERT, {name: rows.shape for name, rows in choice.batch.items()}, devices)
     placed = jax.device_put(param_layout.pack(params), train_step.shardings(job, devices).params)
