@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     cfg.optim.b2 = 0.98
     cfg.optim.warmup_steps = 400
     cfg.checkpoint.every_steps = 500
-    cfg.eval.every_steps = 500
+    cfg.eval.every_steps = 1000
     cfg.eval.num_batches = 32
     cfg.log.every_steps = 100
     return cfg

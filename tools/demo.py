@@ -11,9 +11,10 @@ import argparse
 import atexit
 from collections.abc import Sequence
 import multiprocessing
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 import os
 from pathlib import Path
+import re
 import runpy
 import shlex
 import sys
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import zlib
 
 from bert_tpu.cli import contents
-from bert_tpu.core import command, numerals
+from bert_tpu.core import command, numerals, progress
 
 # Imported once, by the process that those of the commands are copies of: else each one imports for 2 to 5 s of a core.
 PRELOADED = [
@@ -34,6 +35,7 @@ PRELOADED = [
 ]  # fmt: skip
 NEEDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "sklearn", "jinja2", "matplotlib")
 LOG = "log.txt"  # in the folder of a text: output that is too long for a terminal
+PROGRESS = re.compile(r"seq/s$|%\|")  # in lines that are of interest only until the next one
 
 
 class Stage(NamedTuple):
@@ -67,7 +69,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     for number, stage in enumerate(todo, start=1):
         minutes, seconds = divmod(int(time.monotonic() - began_s), 60)
-        print(f"\n== {number} of {len(todo)}, at {minutes}:{seconds:02}: {stage.title}", flush=True)
+        print(f"== {number} of {len(todo)}, at {minutes}:{seconds:02}: {stage.title}", flush=True)
         print(f"   {contents.PROGRAM} {stage.name} {shlex.join(map(str, stage.words))}", flush=True)
         _run(context, stage, work / LOG)
     print(_farewell(work, time.monotonic() - began_s))
@@ -98,7 +100,8 @@ def stages(args: argparse.Namespace, text: str, work: Path) -> list[Stage]:
     return [
         *first,
         Stage("vocabulary", "train-tokenizer",
-              ["--input", text, "--vocab_size", "8192", "--out", work / "tokenizer"], work / "tokenizer/vocab.txt"),
+              ["--input", text, "--vocab_size", "8192", "--out", work / "tokenizer"],
+              work / "tokenizer/vocab.txt", is_long=True),
         Stage("corpus", "prepare",
               ["--input", text, "--tokenizer", work / "tokenizer", "--heldout", "0.02", "--out", work / "corpus"]),
         Stage("pretraining, a few minutes", "pretrain",
@@ -136,20 +139,41 @@ def _run(context: multiprocessing.context.BaseContext, stage: Stage, log: Path) 
     module = contents.find(stage.name).module
     name = f"{contents.PROGRAM} {stage.name}"
     words = list(map(str, stage.words))
-    process = context.Process(target=_become, args=(module, name, words, log if stage.is_long else None))  # type: ignore[attr-defined]
+    errors, end = context.Pipe(duplex=False)
+    process = context.Process(target=_become, args=(module, name, words, end, log if stage.is_long else None))  # type: ignore[attr-defined]
     process.start()
+    end.close()
+    printing = threading.Thread(target=_print, args=(errors, log), daemon=True)
+    printing.start()
     while process.exitcode is None:
         try:
             process.join()
         except KeyboardInterrupt:
             continue  # the terminal has sent it to the command too, which saves and ends
+    printing.join(timeout=10)  # a process that outlives its command may hold the pipe open
     if process.exitcode:
         print(f"the demo stops here; {contents.PROGRAM} demo with the same options continues it", file=sys.stderr)
         sys.exit(process.exitcode if process.exitcode > 0 else 128 - process.exitcode)
 
 
-def _become(module: str, name: str, words: Sequence[str], log: Path | None) -> None:
-    """Runs a command in this process as `bert-tpu NAME` would."""
+def _print(errors: connection.Connection, log: Path) -> None:
+    """Prints a command's standard error: all lines to `log`, lines of progress as one live line, and the others."""
+    terminal = progress.Terminal()
+    with open(errors.fileno(), encoding="utf-8", errors="replace", closefd=False) as lines, log.open("a") as file:
+        for line in lines:
+            file.write(line)
+            if PROGRESS.search(line):
+                terminal.live(line.rstrip())
+            else:
+                terminal.say(line.rstrip())
+    terminal.clear()
+    errors.close()
+
+
+def _become(module: str, name: str, words: Sequence[str], errors: connection.Connection, log: Path | None) -> None:
+    """Runs a command in this process as `bert-tpu NAME` would. errors: its standard error. log: its output."""
+    os.dup2(errors.fileno(), 2)
+    errors.close()
     if log:
         with log.open("a") as file:
             os.dup2(file.fileno(), 1)

@@ -63,6 +63,11 @@ class Terminal:
         print(f"{CLEAR if self.is_live else ''}{sentence}", file=sys.stderr, flush=True)
         self._drawn_s = 0.0
 
+    def clear(self) -> None:
+        """Removes the live line."""
+        if self.is_live and self._drawn_s:
+            print(CLEAR, end="", file=sys.stderr, flush=True)
+
     def close(self) -> None:
         """Ends the live line, so that the next output starts on a new one."""
         if self.is_live and self._drawn_s:
