@@ -37,6 +37,7 @@ CONTENTS = {
         Entry("show-batches", "bert_tpu.tools.show_batches", "print rows of the batches that a training would see"),
     ),
     "Pretraining": (
+        Entry("doctor", "bert_tpu.tools.doctor", "check this machine: chips, driver, packages, speed and one step"),
         Entry("plan", "bert_tpu.tools.plan", "estimate memory, hours, money and energy on absent TPUs"),
         Entry("import", "bert_tpu.tools.import_pytorch", "convert a BERT of others, to continue it"),
         Entry("pretrain", "bert_tpu.pretrain", "pretrain a BERT, or continue one"),
@@ -62,6 +63,7 @@ CONTENTS = {
     ),
     "Speed": (
         Entry("bench", "bert_tpu.tools.bench", "measure batches, preparation and steps next to their peers"),
+        Entry("bench-gpu", "bert_tpu.tools.bench_gpu", "time the step on a GPU next to transformers, compare losses"),
         Entry("bench-tpu", "bert_tpu.tools.bench_tpu", "print the compiler's cycles of a step on absent TPUs"),
         Entry("hlo-cost", "bert_tpu.tools.hlo_cost", "print cycles and collectives of a compiled TPU program"),
         Entry("compare-transformers", "bert_tpu.tools.compare_transformers", "repeat fine-tunings with transformers"),

@@ -93,8 +93,12 @@ def require(purpose: str, *packages: str, extra: str) -> None:
 
 def quiet_tensorflow() -> None:
     """Keeps TensorFlow's start-up notes out of the terminal, and Keras out; to be called before it is imported."""
-    # The second setting silences a note that the first does not. The third selects an old Keras, which is absent.
-    settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "TF_USE_LEGACY_KERAS": "1"}
+    # The second setting silences a note that the first does not. The third selects an old Keras, which is absent. With
+    # the last, a TensorFlow for GPUs, which only reads data here, leaves their memory to JAX.
+    settings = {
+        "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0", "TF_USE_LEGACY_KERAS": "1",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    }  # fmt: skip
     os.environ.update(settings | os.environ)
 
 

@@ -8,10 +8,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from bert_tpu.core import joined
-from bert_tpu.hardware import chips
+from bert_tpu.hardware import chips, gpus
 
 # Peak dense bfloat16 FLOP/s of one JAX device, by its kind; with a generation and a name that are no longer in use.
 PEAK_FLOPS = {chip.kind: chip.flops / chip.devices for chip in chips.CHIPS.values()}
+PEAK_FLOPS |= {kind: gpu.flops for kind, gpu in gpus.GPUS.items() if gpu.flops}
 PEAK_FLOPS |= {"TPU v2": 22.5e12, "TPU v5p": PEAK_FLOPS["TPU v5"]}
 
 AXIS = "data"
@@ -50,6 +51,6 @@ def put_batch(batch: Mapping[str, Any], mesh: Mesh) -> joined.Joined:
 
 
 def peak_flops(mesh: Mesh) -> float | None:
-    """Returns the peak bfloat16 FLOP/s of the whole mesh; None for a device that no table has (a CPU)."""
+    """Returns the peak bfloat16 FLOP/s of the whole mesh; None for a device whose peak no table has (a CPU)."""
     per_device = PEAK_FLOPS.get(mesh.devices.flat[0].device_kind)
     return per_device and per_device * mesh.size

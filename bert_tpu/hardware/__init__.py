@@ -1,1 +1,1 @@
-"""Documented figures of TPU chips, energy accounting, and device and host memory."""
+"""Documented figures of TPU chips and GPUs, energy accounting, and device and host memory."""

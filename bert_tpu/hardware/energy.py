@@ -1,18 +1,21 @@
 """Energy and carbon of computing: hours x watts x PUE x the grid's intensity, as a pair (low, high).
 
-Watts of TPU chips: chips.py. Watts of a CPU, per hardware thread, from idle to fully busy: 0.71 and 4.26 W. These are
-the means that the Cloud Carbon Footprint methodology uses for Google's machines (its appendix I, from SPECpower
-results; https://www.cloudcarbonfootprint.org/docs/methodology). Not counted: the rest of a host with TPU chips, its
-memory, disks and network, and the emissions of building the hardware.
+Watts of TPU chips: chips.py; of GPUs: gpus.py. Watts of a CPU, per hardware thread, from idle to fully busy: 0.71 and
+4.26 W. These are the means that the Cloud Carbon Footprint methodology uses for Google's machines (its appendix I, from
+SPECpower results; https://www.cloudcarbonfootprint.org/docs/methodology). Not counted: the rest of a host with TPU
+chips or GPUs, its memory, disks and network, and the emissions of building the hardware.
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bert_tpu.hardware import chips
+from bert_tpu.hardware import chips, gpus
 
 CPU = "cpu"
-WATTS = {chip.kind: chip.watts for chip in chips.CHIPS.values() if chip.watts} | {CPU: (0.71, 4.26)}
+WATTS = {chip.kind: chip.watts for chip in chips.CHIPS.values() if chip.watts} | {
+    kind: gpu.watts for kind, gpu in gpus.GPUS.items()
+}
+WATTS[CPU] = (0.71, 4.26)
 
 
 class Energy(NamedTuple):
@@ -53,7 +56,7 @@ def _carbon(kwh: tuple[float, float], kgco2e_per_kwh: float) -> tuple[float, flo
 
 
 def count_units(kind: str, devices: int, threads: int) -> dict[str, int]:
-    """{kind: number of chips} of `devices` JAX devices named `kind`; on CPUs {"cpu": threads}.
+    """{kind: number of chips or GPUs} of `devices` JAX devices named `kind`; on CPUs {"cpu": threads}.
 
     devices, threads: of all hosts
     """

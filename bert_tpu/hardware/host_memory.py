@@ -6,6 +6,7 @@ import importlib.util
 import jax
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # malloc.h
+ACCELERATORS = ("libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin")  # with one of them, JAX may use something faster
 
 
 def keep_freed_memory() -> None:
@@ -21,7 +22,7 @@ def keep_freed_memory() -> None:
 
     Not for programs without gradients, which need less memory: the scores of bert-tpu bias took 5% longer this way.
     """
-    if jax.config.jax_platforms != "cpu" and importlib.util.find_spec("libtpu"):  # type: ignore[attr-defined]  # set at run time
+    if jax.config.jax_platforms != "cpu" and any(map(importlib.util.find_spec, ACCELERATORS)):  # type: ignore[attr-defined]  # set at run time
         return
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

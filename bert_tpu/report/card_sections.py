@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from bert_tpu.core import numerals
 from bert_tpu.corpus import lockfile
-from bert_tpu.hardware import chips, energy
+from bert_tpu.hardware import chips, energy, gpus
 from bert_tpu.monitoring import hours, versions
 from bert_tpu.readers import tfds
 from bert_tpu.report import evidence
@@ -63,13 +63,14 @@ def impact(run: evidence.Evidence, plan: Mapping[str, Any]) -> str:
     lines = [NOT_MEASURED]
     if run.energy:
         unit = {chip.kind: f"{name} chips" for name, chip in chips.CHIPS.items()} | {energy.CPU: "CPU threads"}
+        unit |= {kind: f"{kind} GPUs" for kind in gpus.GPUS}
         unit_seconds = run.hours["unit_seconds"].items()
         spent = ", ".join(f"{hours.in_hours(s)} hours of {unit[kind]}" for kind, s in unit_seconds)
         prices = run.config["plan"]
         lines = [
             f"- measured: {spent}, over {run.hours['starts']} start(s), lost steps included",
-            f"- energy, an estimate: {_range(run.energy.kwh)} kWh, from documented watts (idle or mean .. highest) "
-            f"and PUE {prices['pue']}, without hosts and network",
+            f"- energy, an estimate: {_range(run.energy.kwh)} kWh, from documented watts (idle, mean or half "
+            f"the limit .. highest) and PUE {prices['pue']}, without hosts and network",
             f"- carbon, an estimate: {_range(run.energy.kgco2e)} kg CO2e at {prices['kgco2e_per_kwh']} kg/kWh, the "
             "config's figure, which may be far from the region's",
         ]
