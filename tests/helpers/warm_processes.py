@@ -83,6 +83,8 @@ def start(module, words, *, env=None, cwd=ROOT, stdout=None, stderr=None) -> Pro
         if target == subprocess.PIPE:
             end, descriptor = os.pipe()
             end = os.fdopen(end, encoding="utf-8")
+        elif target == subprocess.STDOUT:
+            descriptor = os.dup(descriptors[0])
         elif target == subprocess.DEVNULL:
             descriptor = os.open(os.devnull, os.O_WRONLY)
         else:
@@ -122,6 +124,7 @@ def _become(module, words, env, cwd, stdout, stderr):
         jax.config.update(name, os.environ.get(name.upper()))
     if hub := sys.modules.get("huggingface_hub.constants"):  # the same
         hub.HF_HUB_OFFLINE = os.environ.get("HF_HUB_OFFLINE") == "1"
+        hub.HF_HUB_DISABLE_XET = os.environ.get("HF_HUB_DISABLE_XET") == "1"
     is_script = module.endswith(".py")
     tests = str(ROOT / "tests")
     installed = [path for path in sys.path if path not in ("", str(ROOT)) and not path.startswith(tests)]

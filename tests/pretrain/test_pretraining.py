@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import termios
@@ -91,6 +92,22 @@ def test_kill_in_the_middle_of_a_save_changes_no_bit(options, whole, tmp_path, c
     assert pretraining.run(configured(options), tmp_path) == 0
     assert compiled == []
     assert_same_run(tmp_path, whole)
+
+
+def test_a_copy_of_a_workdir_continues_elsewhere_with_the_same_bytes(options, corpus_dir, whole, tmp_path, compiled):
+    """A notebook's session is copied while it trains, and then lost; the next session has other paths."""
+    process = start(options, tmp_path / "lost")
+    wait_until(lambda: any(tmp_path.glob("lost/checkpoints/*[05]/params")), process)
+    wait_until(lambda: any(tmp_path.glob("lost/checkpoints/*.orbax-checkpoint-tmp/params*")), process)
+    with contextlib.suppress(shutil.Error):  # of files that the run has moved meanwhile
+        shutil.copytree(tmp_path / "lost", tmp_path / "kept")
+    process.kill()
+    process.wait()
+    shutil.rmtree(tmp_path / "lost")
+    shutil.copytree(corpus_dir, tmp_path / "corpus")
+    assert 5 <= steps(tmp_path / "kept")[-1] < STEPS
+    assert pretraining.run(configured(options, **{"data.dir": str(tmp_path / "corpus")}), tmp_path / "kept") == 0
+    assert_same_run(tmp_path / "kept", whole)
 
 
 @contextlib.contextmanager
