@@ -185,7 +185,7 @@ def our_rate(cfg: ml_collections.ConfigDict, rows: Rows, sizes: tuple[int, ...] 
     """Returns the rate of our step on all of JAX's devices."""
 
     def make(size: int) -> Callable[[], int]:
-        cfg.batch_size = size
+        cfg.update(batch_size=size, accumulate=1, accumulate_long=0)
         return _bench_step.our_step(pretraining.make_job(cfg), _first(rows, size), size)
 
     return _fastest(make, sizes, lambda error: "RESOURCE_EXHAUSTED" in str(error))
@@ -257,7 +257,8 @@ def _losses(cfg: ml_collections.ConfigDict, rows: Rows, device: jax.Device, dtyp
     cfg.model.dtype = dtype
     job, devices = pretraining.make_job(cfg), mesh.make([device])
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, devices))()
-    run, losses = train_step.jit_step(job, devices), []
+    seq_len = rows["input_ids"].shape[1]
+    run, losses = train_step.jit_step(job, devices, seq_len), []
     for step in range(STEPS):
         batch = {name: array[step * ROWS : (step + 1) * ROWS] for name, array in rows.items()}
         state, sums = run(state, mesh.put_batch(batch, devices))

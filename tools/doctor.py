@@ -32,7 +32,7 @@ with command.imports():
 OLDEST_DRIVER = {"jax_cuda13_plugin": 580, "jax_cuda12_plugin": 525}  # https://docs.jax.dev/en/latest/installation.html
 WIDE = 8192  # rows and columns of the product that is timed
 LEAST_SHARE = 0.3  # of the documented peak, for that product
-STEPS = 3
+STEPS, SEQ_LEN = 3, 128
 TOLERANCE = 2e-3  # nats between an accelerator, which may round float32 products, and the CPU
 DISK_GB = 5
 
@@ -155,7 +155,7 @@ def losses(where: Sequence[jax.Device], rows: int) -> list[float]:
     job, all_devices = pretraining.make_job(cfg), mesh.make(where)
     batch = mesh.put_batch(_bench_step.random_batch(cfg), all_devices)
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, all_devices))()
-    run, totals = train_step.jit_step(job, all_devices), []
+    run, totals = train_step.jit_step(job, all_devices, SEQ_LEN), []
     for _ in range(STEPS):
         state, sums = run(state, batch)
         totals.append(dict(jax.device_get(sums)))

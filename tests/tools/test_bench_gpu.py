@@ -74,7 +74,7 @@ def test_both_sides_are_timed_at_each_size_until_the_memory_ends(batches):
     def make(size):
         if size > 64:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-        return lambda: time.sleep(0.001) or size
+        return lambda: time.sleep(0.05) or size
 
     shortages = []
     best = bench_gpu._fastest(make, (32, 64, 128, 256), lambda error: shortages.append(error) or True)
