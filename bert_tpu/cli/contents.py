@@ -57,6 +57,7 @@ CONTENTS = {
     ),
     "Publishing": (
         Entry("onnx", "bert_tpu.tools.export_onnx", "write ONNX files in float32, int8 and 4 bits, and measure them"),
+        Entry("evaluate", "bert_tpu.tools.evaluate", "evaluate a model with mteb or EuroEval"),
         Entry("bias", "bert_tpu.tools.audit_bias", "measure social bias by four published measures"),
         Entry("card", "bert_tpu.tools.model_card", "write the model card again, with later results"),
         Entry("push", "bert_tpu.tools.push_to_hub", "upload a model to the Hugging Face Hub"),
