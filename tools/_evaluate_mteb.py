@@ -54,8 +54,8 @@ def run(model: Path, tasks: Sequence[Any], out: Path, batch_size: int) -> dict[s
         except (OSError, ValueError) as error:  # ConnectionError and datasets' own, which are one of the two
             reason = " ".join(str(error).split())[:300]
             raise command.UserError(
-                f"mteb cannot evaluate {name} ({reason}): its data come from the Hub, or from HF_HOME if they were read "
-                "before; finished tasks are kept"
+                f"mteb cannot evaluate {name} ({reason}): its data come from the Hub, or from HF_HOME if they were "
+                "read before; finished tasks are kept"
             ) from error
         metric = task.metadata.main_score
         scores[name] = {

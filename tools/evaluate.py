@@ -65,7 +65,7 @@ def _require(library: str) -> None:
     if library == "mteb":
         command.require("--with mteb", "mteb", "sentence_transformers", extra="mteb")
     elif importlib.util.find_spec(library) is None:
-        from tools import _evaluate_euroeval
+        from bert_tpu.tools import _evaluate_euroeval
 
         raise command.UserError(
             "--with euroeval needs EuroEval, whose requirements differ from those of bert_tpu's extras: "
@@ -81,9 +81,9 @@ def evaluate(args: Any, model: Path, out: Path, digest: str) -> tuple[dict[str, 
     digest: the model's fingerprint
     """
     if args.library == "mteb":
-        from tools import _evaluate_mteb as library
+        from bert_tpu.tools import _evaluate_mteb as library
     else:
-        from tools import _evaluate_euroeval as library
+        from bert_tpu.tools import _evaluate_euroeval as library
 
         library.check(model)
     tasks = library.find(args.tasks)

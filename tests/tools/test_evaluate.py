@@ -10,7 +10,7 @@ import pytest
 
 from bert_tpu.core import command
 from bert_tpu.inference import embed
-from tools import _evaluate_euroeval, _evaluate_mteb, evaluate
+from bert_tpu.tools import _evaluate_euroeval, _evaluate_mteb, evaluate
 
 PAIRS = (
     ("the cat sat", "the cat ran", 4.0), ("a big dog", "a very big dog", 4.5), ("red tree", "it was he", 1.0),
@@ -74,7 +74,7 @@ def test_results_of_another_model_are_never_taken(stub, tmp_path, monkeypatch):
         run(monkeypatch, model, out, "One")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "One.json").write_text("1")
-    with pytest.raises(command.UserError, match="is not empty and has no scores.json"):
+    with pytest.raises(command.UserError, match="is not empty and has no scores"):
         run(monkeypatch, model, tmp_path / "full", "One")
 
 
@@ -89,8 +89,8 @@ def test_absent_data_and_unknown_names_are_named_and_finished_tasks_kept(stub, t
 
 
 def test_a_library_that_is_not_installed_and_other_directories_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "_require", lambda library: None)
     with pytest.raises(command.UserError, match="bert-tpu export"):
-        monkeypatch.setattr(evaluate, "_require", lambda library: None)
         run(monkeypatch, tmp_path, tmp_path / "out", "One")
     monkeypatch.undo()
     if importlib.util.find_spec("euroeval") is None:
