@@ -131,6 +131,8 @@ def run(main: Callable[[], None]) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a name or a text may have what the terminal does not
+    if os.environ.get("MPLBACKEND", "").startswith("module://"):
+        del os.environ["MPLBACKEND"]  # a notebook's way to show plots, which a command's environment may lack
     gc.set_threshold(20_000)  # new objects before a collection; at Python's 700, a start takes 7% longer by tracing
     try:
         main()

@@ -1,6 +1,7 @@
 """The start of a command: it imports without garbage collection, and Ctrl-C during that prints no traceback."""
 
 import gc
+import os
 import re
 import signal
 import subprocess
@@ -84,3 +85,14 @@ def test_a_misspelt_option_gets_a_suggestion(words, message):
 def test_a_path_in_an_unknown_store_is_named(path):
     with pytest.raises(SystemExit, match=f"^error: {path[:5]}.* cannot be read here"):
         command.run(lambda: (epath.Path(path) / "corpus.json").exists())
+
+
+def test_a_command_in_a_notebook_does_not_plot_through_the_notebook(monkeypatch):
+    """Notebooks set this variable for matplotlib, which refuses it where the notebook's packages are missing."""
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    found = []
+    command.run(lambda: found.append(os.environ.get("MPLBACKEND")))
+    assert found == [None]
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    command.run(lambda: found.append(os.environ.get("MPLBACKEND")))
+    assert found == [None, "Agg"]
