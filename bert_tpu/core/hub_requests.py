@@ -27,7 +27,12 @@ def files() -> "HfFileSystem":
     import huggingface_hub
 
     # With token=None the library would use a token that it has stored on this machine.
-    return huggingface_hub.HfFileSystem(token=token() or False, endpoint=os.environ.get("HF_ENDPOINT"))
+    return huggingface_hub.HfFileSystem(token=token() or False, endpoint=endpoint())
+
+
+def endpoint() -> str | None:
+    """The Hub's address in the environment variable HF_ENDPOINT; None for the Hub itself."""
+    return os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or None
 
 
 def token() -> str:

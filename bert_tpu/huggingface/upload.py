@@ -8,7 +8,6 @@ https://huggingface.co/docs/huggingface_hub/guides/upload
 from collections.abc import Sequence
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +40,7 @@ class Repository:
         import huggingface_hub
 
         self.name = name
-        self._hub = huggingface_hub.HfApi(token=token, endpoint=os.environ.get("HF_ENDPOINT"))
+        self._hub = huggingface_hub.HfApi(token=token, endpoint=hub_requests.endpoint())
         self._ask(lambda: self._hub.create_repo(name, private=is_private, exist_ok=True))
 
     def url(self, commit: str = "") -> str:

@@ -72,9 +72,9 @@ def _check_upload(drawn):
     hub.listing_faults.clear()
     hub.listing_faults.extend(faults)
     hub.requests.clear()
-    constants = "huggingface_hub.constants.HF_HUB_OFFLINE"
+    online = mock.patch.multiple("huggingface_hub.constants", HF_HUB_OFFLINE=False, HF_HUB_DISABLE_XET=True)
     environment = hub.environment() | {"HF_TOKEN": token}
-    with _folder(files) as model, mock.patch.dict(os.environ, environment), mock.patch(constants, False):
+    with _folder(files) as model, mock.patch.dict(os.environ, environment), online:
         words = "--model", model, f"--repo={repository}", *(["--push"] if pushes else [])
         with mock.patch.object(time, "sleep"):
             printed = targets_commands.output(push_to_hub, *words)
