@@ -64,9 +64,18 @@ class Record:
             self._is_changed = True
         self.write(self._within_s)
 
-    def write(self, within_s: float) -> None:
-        """Writes the file if it has changed, unless it was written less than `within_s` seconds ago."""
+    def write(self, within_s: float) -> str:
+        """Writes the file if it has changed, unless it was written less than `within_s` seconds ago.
+
+        Returns the reason if it cannot be written, else "". Training goes on, and the next call tries again.
+        """
         with self._lock:
-            if self._is_changed and time.monotonic() - self._written_s >= within_s:
+            if not self._is_changed or time.monotonic() - self._written_s < within_s:
+                return ""
+            self._written_s = time.monotonic()
+            try:
                 storage.write_text(self._path, json.dumps(self._content, indent=1) + "\n")
-                self._is_changed, self._written_s = False, time.monotonic()
+            except Exception as fault:  # each kind of store raises its own
+                return " ".join(str(fault).split())[:300]
+            self._is_changed = False
+            return ""

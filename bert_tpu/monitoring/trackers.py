@@ -84,7 +84,10 @@ class Trackers:
         deadline_s = time.monotonic() + CLOSE_S
         for sink in self._sinks:
             sink.close(is_complete, deadline_s)
-        self._record.write(within_s=0)
+        if reason := self._record.write(within_s=0):
+            self._notes.append(
+                f"warning: {tracker_record.FILE} cannot be written ({reason}): trackers may get lines of this run twice"
+            )
 
 
 class Events:
@@ -95,7 +98,11 @@ class Events:
         self._workdir, self._notes, self._lost = workdir, notes, 0
         self._writer: Any = None
         if any(epath.Path(workdir).glob("events.out.tfevents.*")):
-            self._forget_after(first_step)
+            try:
+                self._forget_after(first_step)
+            except Exception as fault:  # each kind of store raises its own
+                reason = " ".join(str(fault).split())[:300]
+                notes.append(f"warning: TensorBoard may show steps of an earlier start twice ({reason})")
 
     def _forget_after(self, step: int) -> None:
         from tensorboard.compat.proto import event_pb2

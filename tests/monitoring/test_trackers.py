@@ -256,3 +256,13 @@ def _run_twice(directory, name):
     again = new_log(directory, to=(name,), first_step=4)
     take(again, *range(5, 9))
     again.close()
+
+
+def test_a_record_that_cannot_be_written_stops_nothing(stub, tmp_path, capsys):
+    (tmp_path / "run" / "trackers.json.d").mkdir(parents=True)
+    run_log = new_log(tmp_path / "run")
+    run_log._trackers._record._path = tmp_path / "run" / "trackers.json.d"
+    take(run_log, *range(1, 9))
+    run_log.close()
+    assert values(read(stub)) == expected(tmp_path / "run")
+    assert "trackers.json cannot be written" in capsys.readouterr().err
