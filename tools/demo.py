@@ -4,12 +4,14 @@ bert-tpu demo [--out DIR] [--text GLOB] [--task DIR] [--bias DIR]
 
 Each command is printed with its options, so that you can go on from there with your own. Without --text it is the
 English documentation of the installed packages, so that nothing is downloaded. Finished parts are kept: the same
-command continues a stopped demo.
+command continues a stopped demo. Parts whose packages are not installed are named and left out; the extra `demo` has
+these packages.
 """
 
 import argparse
 import atexit
 from collections.abc import Sequence
+import importlib.util
 import multiprocessing
 from multiprocessing import connection, forkserver
 import os
@@ -33,7 +35,7 @@ PRELOADED = [
     "bert_tpu.pretrain.pretraining", "bert_tpu.report.model_card", "bert_tpu.report.page", "bert_tpu.training.replay",
     "torch", "transformers",
 ]  # fmt: skip
-NEEDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxscript", "sklearn", "jinja2", "matplotlib")
+SCORES, ONNX = ("sklearn", "scipy"), ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
 LOG = "log.txt"  # in the folder of a text: output that is too long for a terminal
 PROGRESS = re.compile(r"seq/s$|%\|")  # in lines that are of interest only until the next one
 
@@ -46,6 +48,7 @@ class Stage(NamedTuple):
     words: Sequence[str | Path]
     result: Path | None = None  # exists when it is finished; None for a command that finds out itself, in little time
     is_long: bool = False  # its output goes to LOG
+    needs: Sequence[str] = ()  # packages that not every installation has
 
 
 def main() -> None:
@@ -59,13 +62,14 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--bias", metavar="DIR", help="folder with the benchmarks of bert-tpu bias")
     args = parser.parse_args()
-    for package in NEEDED:
-        command.require("the demo", package, extra="demo")
     text = args.text or str(args.out / "text/docs.txt")
     work = args.out / (name_of(args.text) if args.text else "docs")
     began_s = time.monotonic()
     context = _preload()
-    todo = [stage for stage in stages(args, text, work) if not (stage.result and stage.result.exists())]
+    possible, left_out = divide(stages(args, text, work))
+    todo = [stage for stage in possible if not (stage.result and stage.result.exists())]
+    if left_out:
+        print(left_out, flush=True)
     work.mkdir(parents=True, exist_ok=True)
     for number, stage in enumerate(todo, start=1):
         minutes, seconds = divmod(int(time.monotonic() - began_s), 60)
@@ -73,6 +77,8 @@ def main() -> None:
         print(f"   {contents.PROGRAM} {stage.name} {shlex.join(map(str, stage.words))}", flush=True)
         _run(context, stage, work / LOG)
     print(_farewell(work, time.monotonic() - began_s))
+    if left_out:
+        print(left_out)
 
 
 def name_of(words: str) -> str:
@@ -91,6 +97,8 @@ def stages(args: argparse.Namespace, text: str, work: Path) -> list[Stage]:
     tuned_model = tuned.with_name(f"{tuned.name}-model")
     audit = work / (f"audit-{name_of(args.bias)}" if args.bias else "audit")
     benchmarks: list[str | Path] = ["--data", args.bias] if args.bias else ["--data", work, "--tasks", "templates"]
+    figures: list[str | Path] = [] if missing("matplotlib") else ["--bias", audit]
+    figures += [] if missing(*SCORES) else ["--scores", tuned]
     first = [] if args.text else [
         Stage("text: the documentation of the installed packages", "collect-docs", ["--out", text], Path(text))
     ]  # fmt: skip
@@ -111,16 +119,32 @@ def stages(args: argparse.Namespace, text: str, work: Path) -> list[Stage]:
         Stage("fine-tuning on the task", "finetune",
               ["--config", "pairs", f"--config.init_from={model}", f"--config.data.train={task / 'train.jsonl'}",
                f"--config.data.validation={task / 'validation.jsonl'}", "--config.optim.learning_rate=1e-3",
-               "--config.model.dtype=float32", "--workdir", tuned], tuned_model),
-        Stage("its export", "export", ["--workdir", tuned, "--out", tuned_model], tuned_model),
-        Stage("ONNX files with fewer bits", "onnx", ["--model", model, "--workdir", run], model / "onnx", True),
+               "--config.model.dtype=float32", "--workdir", tuned], tuned_model, needs=SCORES),
+        Stage("its export", "export", ["--workdir", tuned, "--out", tuned_model], tuned_model, needs=SCORES),
+        Stage("ONNX files with fewer bits", "onnx", ["--model", model, "--workdir", run], model / "onnx",
+              is_long=True, needs=ONNX),
         Stage("and of the fine-tuned model", "onnx", ["--model", tuned_model, "--workdir", tuned],
-              tuned_model / "onnx", True),
-        Stage("bias", "bias", ["--model", model, "--out", audit, *benchmarks], audit, True),
-        Stage("model card", "card", ["--model", model, "--workdir", run, "--bias", audit, "--scores", tuned]),
-        Stage("report", "report", ["--workdir", run, "--out", work / "report.html"]),
+              tuned_model / "onnx", is_long=True, needs=ONNX + SCORES),
+        Stage("bias", "bias", ["--model", model, "--out", audit, *benchmarks], audit, is_long=True,
+              needs=("matplotlib",)),
+        Stage("model card", "card", ["--model", model, "--workdir", run, *figures]),
+        Stage("report", "report", ["--workdir", run, "--out", work / "report.html"], needs=("jinja2", "matplotlib")),
         Stage("result", "demo-report", ["--workdir", run, "--corpus", work / "corpus", "--model", model]),
     ]  # fmt: skip
+
+
+def missing(*packages: str) -> list[str]:
+    """Returns those of `packages`, import names, that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def divide(planned: Sequence[Stage]) -> tuple[list[Stage], str]:
+    """Returns the stages whose packages are installed, and a sentence about the others; "" if there are none."""
+    possible = [stage for stage in planned if not missing(*stage.needs)]
+    absent = sorted({name for stage in planned for name in missing(*stage.needs)})
+    titles = ", ".join(stage.title for stage in planned if stage not in possible)
+    sentence = f"left out for lack of {', '.join(absent)}: {titles}; pip install 'bert_tpu[demo]' and start again"
+    return possible, sentence if absent else ""
 
 
 def _preload() -> multiprocessing.context.BaseContext:
@@ -129,7 +153,7 @@ def _preload() -> multiprocessing.context.BaseContext:
     if sys.platform != "linux":  # macOS does not allow copies of a process that has loaded its frameworks
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(PRELOADED)  # it passes over those that are not installed
     forkserver.ensure_running()
     return context
 
@@ -191,8 +215,8 @@ def _farewell(work: Path, seconds: float) -> str:
 finished in {numerals.count(round(seconds / 60), "minute")}. Open
 
   {work}/report.html     curves, samples and figures of the pretraining
-  {work}/model           the model: PyTorch, ONNX, and its card README.md, ready for the Hub
-  {work}/{LOG}         the tables of ONNX and bias
+  {work}/model           the model and its card README.md, ready for the Hub
+  {work}/{LOG}         progress, and the tables of ONNX and bias
 
 Next: {contents.PROGRAM} demo --text 'your/*.txt' for your own text, {contents.PROGRAM} --help for each step by itself,
 {contents.PROGRAM} push --model {work}/model --repo YOUR_NAME/bert-demo for what would go to the Hub."""

@@ -4,6 +4,7 @@ bert-tpu demo-report --workdir W --corpus DIR --model DIR
 """
 
 from collections.abc import Iterable, Iterator
+import importlib.util
 import pathlib
 from typing import Any
 
@@ -12,6 +13,7 @@ from bert_tpu.core import command
 with command.imports():
     from bert_tpu.core import json_files, jsonl
     from bert_tpu.corpus import store
+    from bert_tpu.inference import fill_mask
     from bert_tpu.monitoring import health
 
 REASON_CHARS = 300  # of an error of transformers
@@ -55,6 +57,14 @@ def fill(directory: str, sentences: Iterable[str], top_k: int = 5) -> Iterator[t
         raise command.UserError(f"transformers does not read {directory} ({reason}): export it again") from None
 
 
+def fill_in_jax(directory: str, sentences: Iterable[str], top_k: int = 5) -> Iterator[tuple[str, str]]:
+    """Yields the same as `fill`, by our own code."""
+    filler = fill_mask.load(directory)
+    for sentence in sentences:
+        (guesses,) = fill_mask.predict(filler, sentence, top_k)
+        yield sentence, ", ".join(f"{guess.piece} {guess.score:.2f}" for guess in guesses)
+
+
 def main() -> None:
     """Prints both tables."""
     parser = command.Parser(description=__doc__)
@@ -62,7 +72,6 @@ def main() -> None:
     parser.add_argument("--corpus", required=True, help="corpus of the pretraining")
     parser.add_argument("--model", required=True, help="directory written by bert-tpu export")
     args = parser.parse_args()
-    command.require("fill-mask in PyTorch", "torch", "transformers", extra="onnx")
     if not (pathlib.Path(args.model) / "config.json").exists():
         raise command.UserError(f"{args.model} has no model: write it with bert-tpu export")
     lock = store.read(args.corpus)
@@ -75,8 +84,9 @@ def main() -> None:
         constant = f"; always the commoner label {commoner[seq_len]:.1%}" if seq_len in commoner else ""
         if isinstance(line.get("nsp_accuracy"), (int, float)):
             print(f"  NSP accuracy  {line['nsp_accuracy']:.1%}{constant}")
-    print(f"\nfill-mask, {args.model} in PyTorch")
-    rows = list(fill(args.model, SENTENCES))
+    has_pytorch = all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
+    print(f"\nfill-mask, {args.model} in {'PyTorch' if has_pytorch else 'JAX, because PyTorch is not installed'}")
+    rows = list((fill if has_pytorch else fill_in_jax)(args.model, SENTENCES))
     width = max(len(sentence) for sentence, _ in rows)
     for sentence, guesses in rows:
         print(f"  {sentence:<{width}}  {guesses}")
