@@ -67,7 +67,9 @@ test: $(VENV)/ready $(VENV)/libtpu
 	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # An environment of its own, for a Python beside that of `test`. PyTorch is left out: for most Pythons it is gigabytes.
-QUICK := cli core corpus data hardware monitoring pretrain readers report tasks tokenizer tools wikitext \
+# These are the parts in which Python itself does the work (text, XML, paths, numbers, options, processes), and two that
+# train and save. The rest is JAX, TensorFlow and PyTorch, which are the same on every Python.
+QUICK := cli core corpus hardware monitoring readers report tasks tokenizer tools wikitext test_package.py \
 	training/test_checkpoint.py training/test_workdir_in_bucket.py
 QUICK_VENV := .venv-quick$(if $(PYTHON),-$(notdir $(PYTHON)))
 $(QUICK_VENV)/ready: pyproject.toml constraints.txt

@@ -103,7 +103,8 @@ def stages(args: argparse.Namespace, text: str, work: Path) -> list[Stage]:
         Stage("text: the documentation of the installed packages", "collect-docs", ["--out", text], Path(text))
     ]  # fmt: skip
     own_task = [] if args.task else [
-        Stage("a task: which package is a paragraph about?", "collect-task", ["--out", task], task / "validation.jsonl")
+        Stage("a task: which package is a paragraph about?", "collect-task", ["--out", task], task / "validation.jsonl",
+              needs=SCORES)
     ]  # fmt: skip
     return [
         *first,
@@ -188,7 +189,7 @@ def _print(errors: connection.Connection, log: Path) -> None:
             file.write(line)
             if PROGRESS.search(line):
                 terminal.live(line.rstrip())
-            else:
+            elif line.strip():
                 terminal.say(line.rstrip())
     terminal.clear()
     errors.close()
@@ -211,15 +212,19 @@ def _become(module: str, name: str, words: Sequence[str], errors: connection.Con
 
 
 def _farewell(work: Path, seconds: float) -> str:
-    return f"""
-finished in {numerals.count(round(seconds / 60), "minute")}. Open
-
-  {work}/report.html     curves, samples and figures of the pretraining
-  {work}/model           the model and its card README.md, ready for the Hub
-  {work}/{LOG}         progress, and the tables of ONNX and bias
-
-Next: {contents.PROGRAM} demo --text 'your/*.txt' for your own text, {contents.PROGRAM} --help for each step by itself,
-{contents.PROGRAM} push --model {work}/model --repo YOUR_NAME/bert-demo for what would go to the Hub."""
+    products = {
+        "report.html": "curves, samples and figures of the pretraining",
+        "model": "the model and its card README.md, ready for the Hub",
+        LOG: "progress, and the tables of ONNX and bias",
+    }
+    lines = [
+        f"  {work / name!s:<{len(str(work)) + 14}}{what}" for name, what in products.items() if (work / name).exists()
+    ]
+    return "\n".join([
+        f"finished in {numerals.count(round(seconds / 60), 'minute')}. Open", *lines,
+        f"Next: {contents.PROGRAM} demo --text 'your/*.txt' for your own text, {contents.PROGRAM} --help for each",
+        f"step, {contents.PROGRAM} push --model {work}/model --repo YOUR_NAME/bert-demo for what would go to the Hub.",
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":
