@@ -1,4 +1,4 @@
-"""Scores of a model by EuroEval, which fine-tunes encoders on tasks of European languages, for tools.evaluate."""
+"""Scores of a model by EuroEval, which fine-tunes encoders on tasks of European languages, for bert-tpu evaluate."""
 
 from collections.abc import Sequence
 import contextlib

@@ -1,4 +1,4 @@
-"""Scores of a model by mteb, the library of the Massive Text Embedding Benchmark, for tools.evaluate."""
+"""Scores of a model by mteb, the library of the Massive Text Embedding Benchmark, for bert-tpu evaluate."""
 
 from collections.abc import Sequence
 import importlib.metadata
