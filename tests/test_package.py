@@ -79,6 +79,11 @@ def test_a_wheel_of_the_source_archive_is_the_same(wheels):
     assert direct == by_archive
 
 
+def test_tools_and_configs_import_each_other_by_names_that_a_wheel_has():
+    for path in (*(ROOT / "tools").glob("*.py"), *(ROOT / "configs").glob("*.py")):
+        assert not re.search(r"^ *(from|import) (tools|configs)\b", path.read_text(), re.MULTILINE), path
+
+
 def test_an_unpacked_wheel_starts_a_command_and_finds_configs_anywhere(wheels, tmp_path):
     for name, text in wheels[1].items():
         path = tmp_path / "site" / name

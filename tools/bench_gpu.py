@@ -26,8 +26,8 @@ with command.imports():
 
     from bert_tpu.distributed import mesh
     from bert_tpu.pretrain import pretraining
+    from bert_tpu.tools import _bench_step
     from bert_tpu.training import jobs, train_step
-    from tools import _bench_step
 
 PARTS = ("step", "losses")
 ROWS, STEPS = 32, 200  # of the comparison of losses

@@ -22,12 +22,12 @@ with command.imports():
     import jax
     import jax.numpy as jnp
 
+    from bert_tpu.configs import bert
     from bert_tpu.distributed import mesh
     from bert_tpu.hardware import energy
     from bert_tpu.pretrain import pretraining
+    from bert_tpu.tools import _bench_step
     from bert_tpu.training import jobs, train_step
-    from configs import bert
-    from tools import _bench_step
 
 OLDEST_DRIVER = {"jax_cuda13_plugin": 580, "jax_cuda12_plugin": 525}  # https://docs.jax.dev/en/latest/installation.html
 WIDE = 8192  # rows and columns of the product that is timed
