@@ -159,6 +159,11 @@ def test_files_are_short_and_say_what_they_are_for(path):
             assert node.end_lineno - node.lineno <= 60, f"{path.name}: {node.name} is too long"
 
 
+def test_tools_import_each_other_by_names_that_a_wheel_has():
+    for path in (ROOT / "tools").glob("*.py"):
+        assert not TOP_LEVEL & {package for package, _ in imports(path)}, path.name
+
+
 def test_configs_are_plain_data():
     for path in (ROOT / "configs").glob("*.py"):
         assert {package for package, _ in imports(path)} <= {"ml_collections", "bert_tpu"}

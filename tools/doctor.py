@@ -62,7 +62,8 @@ def main() -> None:
 
 def software() -> Iterator[Row]:
     """Checks versions, and that there is one TensorFlow: two distributions would overwrite each other's files."""
-    names = {dist.metadata["Name"].lower() for dist in importlib.metadata.distributions() if dist.metadata["Name"]}
+    found = (dist.metadata["Name"] for dist in importlib.metadata.distributions())
+    names = {name.lower().replace("_", "-") for name in found if name}
     tensorflows = sorted(names & {"tensorflow", "tensorflow-cpu", "tensorflow-tpu", "tf-nightly"})
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "jaxlib", *tensorflows))
     fix = "uninstall all of them and install tensorflow-cpu alone" if len(tensorflows) > 1 else ""
@@ -110,9 +111,11 @@ def figures() -> Iterator[Row]:
     peak, watts = mesh.PEAK_FLOPS.get(kind), energy.WATTS.get(kind)
     texts = [
         f"peak {peak / 1e12:,.0f} TFLOP/s in bfloat16" if peak else "no documented peak, so metrics have no mfu",
-        f"{watts[0]:g} .. {watts[1]:g} W" if watts else "no documented watts, so reports have no energy",
+        f"{watts[0]:g} .. {watts[1]:g} W{' a thread' if kind == energy.CPU else ''}"
+        if watts
+        else "no documented watts, so reports have no energy",
     ]
-    yield Row("figures", ", ".join(texts))
+    yield Row("figures", "; ".join(texts))
 
 
 def speed() -> Iterator[Row]:

@@ -14,7 +14,7 @@ from bert_tpu.distributed import hosts
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.pretrain import pretraining
-from tools import bench_gpu
+from bert_tpu.tools import bench_gpu
 
 torch = pytest.importorskip("torch")
 

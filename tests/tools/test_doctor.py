@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from bert_tpu.core import command
-from tools import doctor
+from bert_tpu.tools import doctor
 
 
 def smi(folder, monkeypatch, answer, code=0):
@@ -25,6 +25,7 @@ def test_a_machine_without_an_accelerator_is_fit(capsys, monkeypatch):
     assert [line.split()[:2] for line in lines] == [
         ["ok", name] for name in ("packages", "devices", "figures", "step", "disk")
     ]
+    assert "tensorflow-cpu 2" in lines[0]
     assert "8 x cpu" in lines[1]
     assert float(re.search(r"([0-9.e+-]+) nats", lines[3])[1]) < doctor.TOLERANCE / 10  # eight devices and one
 
