@@ -13,7 +13,7 @@ from bert_tpu.core import command, json_files
 SHORTEST = 128  # positions of a model; EuroEval takes a smaller number for a mistake
 # Of EuroEval 16: it sets an option that transformers 5 does not have, and loses labels with the strings of pandas 3.
 TRIED, NEWEST = 16, {"transformers": 4, "pandas": 2}
-ENVIRONMENT = "give it an environment of its own, pip install bert_tpu euroeval 'transformers<5' 'pandas<3'"
+ENVIRONMENT = "give it an environment of its own, pip install WHEEL_OF_BERT_TPU euroeval 'transformers<5' 'pandas<3'"
 CUSTOM = Path("custom_datasets.py")  # EuroEval's own file of own data sets
 
 
