@@ -19,9 +19,10 @@ with command.imports():
     from huggingface_hub import errors, utils
     import safetensors
 
-    from bert_tpu.core import hub_requests, json_files
+    from bert_tpu.core import hub_requests, json_files, storage
     from bert_tpu.export import revisions
     from bert_tpu.huggingface import sentence_transformers, upload
+    from bert_tpu.report import model_card
     from bert_tpu.training import orbax_setup, workdir
 
 NEEDED = ("config.json", "model.safetensors", "README.md", "tokenizer.json")
@@ -65,9 +66,22 @@ def push_model(args: argparse.Namespace) -> None:
         )
         return
     repository = upload.Repository(args.repo, token(), is_private=not args.public)
+    _name_repository(directory, args.repo)
     outcome = repository.push(directory, upload.MAIN, message="Upload the model", replace=args.replace)
     done = "already there" if outcome.was_complete else numerals.count(len(paths), "file")
     print(f"{repository.url(outcome.commit)}: {done}")
+
+
+def _name_repository(directory: Path, repo: str) -> None:
+    """Makes the code in the model card load `repo`, where it loads the directory by its name."""
+    card = directory / upload.CARD
+    try:
+        text = card.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise command.UserError(f"{card} is not in UTF-8: save it in UTF-8") from None
+    named = model_card.with_repository(text, directory.resolve().name, repo)
+    if named != text:
+        storage.write_text(card, named)
 
 
 def push_run(args: argparse.Namespace) -> None:

@@ -124,6 +124,13 @@ def finetuned(name: str, model: FinetunedModel, run: evidence.Evidence, facts: M
     )  # fmt: skip
 
 
+def with_repository(text: str, folder: str, repository: str) -> str:
+    """The card `text` of an export in `folder`, whose code loads the model `repository` of the Hub."""
+    for call in ('from_pretrained("{}")', 'pipeline("fill-mask", "{}")'):
+        text = text.replace(call.format(folder), call.format(repository))
+    return text
+
+
 def with_revision(text: str, name: str, revision: str) -> str:
     """The card `text` of the model `name` on the Hub, whose code loads `revision` in place of the main branch."""
     return text.replace(f'"{name}"', f'"{name}", revision="{revision}"')

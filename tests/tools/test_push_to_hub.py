@@ -9,6 +9,7 @@ import pytest
 
 from bert_tpu.core import command
 from bert_tpu.huggingface import upload
+from bert_tpu.report import card_sections
 from tools import push_to_hub
 
 constants = pytest.importorskip("huggingface_hub.constants")
@@ -66,6 +67,19 @@ def test_all_files_arrive_once(server, model, monkeypatch, capsys):
     assert "already there" in capsys.readouterr().out
     assert len(there.commits) == 2
     assert sum(server.models.sent.values()) == (model / "model.safetensors").stat().st_size
+
+
+def test_the_code_in_the_card_loads_the_repository(server, model, monkeypatch):
+    other = 'BertModel.from_pretrained("other")\n'
+    started = card_sections.START.format(name="model")
+    (model / "README.md").write_text(started + other)
+    monkeypatch.setattr(sys, "argv", ["tool", "--model", str(model), "--repo", "me/b", "--push"])
+    push_to_hub.main()
+    there = server.models.by_name["me/b"].files()["README.md"].decode()
+    assert there == card_sections.START.format(name="me/b") + other
+    (model / "README.md").write_bytes(b"caf\xe9")
+    with pytest.raises(command.UserError, match="is not in UTF-8"):
+        push_to_hub.main()
 
 
 @pytest.mark.parametrize("fault", [400, 403, b"", b"{}", b"[]", b"null", b"<html>"])
