@@ -88,7 +88,7 @@ def main() -> None:
         raise command.UserError("--out is missing; name a folder for the corpus, or look at documents with --sample 5")
     # The work of an earlier run must not count for this run's speed.
     folder = epath.Path(args.scratch or args.out)
-    fresh = not any((folder / name).exists() for name in (prepare.PLAN, store.LOCKFILE))
+    fresh = not any((folder / name).exists() for name in (store.PLAN, store.LOCKFILE))
     vocabulary = vocab.load(args.tokenizer)
     print(f"tokenizer: {vocab.describe(vocabulary)}", flush=True)
     if lost := vocab.unreachable(vocabulary):

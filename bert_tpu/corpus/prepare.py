@@ -31,7 +31,6 @@ from bert_tpu.corpus import (
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import encoding, vocab
 
-PLAN = "prepare.json"
 DUPLICATES = ("exact", "near", "keep")
 
 WriteParts = Callable[[list[input_units.Unit], input_units.Work], None]
@@ -77,7 +76,7 @@ def prepare(
         else:
             if not runner:
                 pool.start_server()  # and look at the text meanwhile
-            if not (folder / PLAN).exists():  # a run that continues has checked them
+            if not (folder / store.PLAN).exists():  # a run that continues has checked them
                 for warning in preview.check(files, checked, encoder):
                     print(f"warning: {warning}", file=sys.stderr)
             _begin(folder, plan, files, vocabulary, passages)
@@ -212,7 +211,7 @@ def _begin(
     for partial in out.glob("*.partial"):
         partial.unlink()
     fingerprint = plan | {"mtimes_ns": [source.mtime_ns for source in inputs]}
-    path, commits = out / PLAN, plans.commits(inputs)
+    path, commits = out / store.PLAN, plans.commits(inputs)
     if not path.exists():
         if any(out.iterdir()):
             raise command.UserError(f"{out} is not empty; name another --out")
@@ -231,5 +230,5 @@ def _begin(
 
 def _tidy(out: epath.Path) -> None:
     """Removes the files that only an unfinished corpus needs; a killed run may have left some."""
-    for path in (*out.glob(worker.FILES), *out.glob(input_units.FILES), out / PLAN, out / worker.PASSAGES):
+    for path in (*out.glob(worker.FILES), *out.glob(input_units.FILES), out / store.PLAN, out / worker.PASSAGES):
         path.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ from bert_tpu.tokenizer import vocab
 
 FORMAT = 2  # 1, before version 0.2, had no origins, and a shard for each part of the input
 LOCKFILE = "corpus.json"
+PLAN = "prepare.json"  # only in an unfinished corpus
 SPLITS = ("train", "heldout")
 ONE_SENTENCE = (
     "next sentence prediction needs two or more: give whole documents (in plain text a blank line ends one; with "
@@ -137,7 +138,9 @@ def read(directory: str | os.PathLike) -> Lock:
     folder = folder.parent if folder.name == LOCKFILE else folder
     path = folder / LOCKFILE
     if not path.is_file():
-        problem = "is not finished (no corpus.json)" if folder.is_dir() else "does not exist"
+        if folder.is_dir() and not (folder / PLAN).is_file() and any(folder.iterdir()):
+            raise command.UserError(f"{folder} is no corpus, it has no {LOCKFILE}: give the --out of bert-tpu prepare")
+        problem = f"is not finished (no {LOCKFILE})" if folder.is_dir() else "does not exist"
         raise command.UserError(f"corpus {folder} {problem}; run bert-tpu prepare with --out {folder}")
     content = json_files.read(path, {"format": int}, remedy=REMEDY)
     if content["format"] != FORMAT:

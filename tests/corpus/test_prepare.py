@@ -188,7 +188,7 @@ def test_a_finished_corpus_is_left_alone(corpus, text, capsys):
     for left in (
         worker.record_path(corpus, worker.part_name(0, 0)),
         input_units.record_path(corpus, 0),
-        corpus / prepare.PLAN,
+        corpus / store.PLAN,
     ):
         left.touch()  # as if killed after the lockfile was written
     assert call(text, corpus) == store.read(corpus)
