@@ -151,7 +151,7 @@ def test_an_unknown_or_missing_key_of_a_config_file_is_named(options, tmp_path, 
     ("changes", "sentence"),
     [
         ({"data.dir": ""}, "no corpus: give --config.data.dir=DIR"),
-        ({"data.dir": "configs"}, "configs is no corpus, it has no corpus.json: give the --out of bert-tpu prepare"),
+        ({"data.dir": "configs"}, "configs is not a corpus, it has no corpus.json: give the --out of bert-tpu prepare"),
         ({"data.dir": "nowhere"}, "corpus nowhere does not exist"),
         ({"model.vocab_size": 401}, "a vocabulary of 400 pieces and the config one of 401: give --config.model.vocab_"),
         ({"model.vocab_size": 399}, "a vocabulary of 400 pieces and the config one of 399: give --config.model.vocab_"),

@@ -105,7 +105,7 @@ def test_a_damaged_or_missing_shard_is_named(folder, name):
 def test_an_unfinished_or_absent_corpus_is_refused_with_the_fix(folder):
     assert "does not exist; run bert-tpu prepare" in refused(folder / "nowhere")
     (folder / store.LOCKFILE).unlink()
-    assert "is no corpus, it has no corpus.json" in refused(folder)  # such as a folder of text
+    assert "is not a corpus, it has no corpus.json" in refused(folder)  # such as a folder of text
     (folder / store.PLAN).touch()
     assert "is not finished (no corpus.json); run bert-tpu prepare" in refused(folder)
 
