@@ -139,7 +139,9 @@ def read(directory: str | os.PathLike) -> Lock:
     path = folder / LOCKFILE
     if not path.is_file():
         if folder.is_dir() and not (folder / PLAN).is_file() and any(folder.iterdir()):
-            raise command.UserError(f"{folder} is not a corpus, it has no {LOCKFILE}: give the --out of bert-tpu prepare")
+            raise command.UserError(
+                f"{folder} is not a corpus, it has no {LOCKFILE}: give the --out of bert-tpu prepare"
+            )
         problem = f"is not finished (no {LOCKFILE})" if folder.is_dir() else "does not exist"
         raise command.UserError(f"corpus {folder} {problem}; run bert-tpu prepare with --out {folder}")
     content = json_files.read(path, {"format": int}, remedy=REMEDY)
