@@ -119,7 +119,7 @@ def test_a_fault_of_any_task_is_named_before_the_first_one_trains(
             "--config.epochs=1: --grid varies it",
         ),
         ("glue", [*base, "--tasks", "sst2", "--config.warmup=3"], "config.warmup is 3.0"),
-        ("compare", [*pair, "--tasks", "sst2", "rtee"], "rtee is neither a config file nor one of GLUE's tasks, cola,"),
+        ("compare", [*pair, "--tasks", "sst2", "rtee"], "rtee is neither a config nor one of GLUE's tasks, cola,"),
         ("compare", [*pair[:4], *own, "--tasks", "configs/pairs.py"], "has no labelled split except train"),
         ("compare", [*pair[:1], "modle", *pair[2:], "--tasks", "sst2"], "there is no modle"),
         ("compare", [*pair, "--tasks", "sst2", "--config.init_from=M"], "name the two models without an option"),

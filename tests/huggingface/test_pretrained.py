@@ -86,7 +86,7 @@ def test_all_differences_are_in_one_sentence_with_the_flags_that_remove_them(key
     for part in (
         "num_heads is 4 there and 2 here", "activation is 'gelu' there and 'gelu_new' here", "1e-12 there and 1e-05",
         "--config.model.num_heads=4 --config.model.activation=gelu --config.model.layer_norm_eps=1e-12",
-        "configs/bert.py:like", "hidden_act",
+        "bert:like", "hidden_act",
     ):  # fmt: skip
         assert part in sentence
     words = [word for word in sentence.replace(",", " ").split() if word.startswith("--config.model.")]
