@@ -22,7 +22,7 @@ import jax
 from bert_tpu.core import command
 
 BEAT_S = 0.5
-FAREWELL_S = 4 * BEAT_S  # host 0 has the store: it stays until the others have read why it leaves
+FAREWELL_S = 4 * BEAT_S  # host 0 has the store: it stays until the others have read why it leaves, or that all end
 AGAIN = "run the same command again on every host"
 ROOM = "bert_tpu"
 
@@ -68,6 +68,7 @@ class Hosts:
         if fault is None or (isinstance(fault, SystemExit) and not fault.code):
             self.gather(None)
             self._over.set()
+            self._say_farewell()
             return
         if isinstance(fault, jax.errors.JaxRuntimeError) or isinstance(fault.__cause__, jax.errors.JaxRuntimeError):
             self._wait_for_a_cause()
@@ -79,6 +80,16 @@ class Hosts:
             self.leave("it was interrupted", 130)
         traceback.print_exception(fault)
         self.leave(f"{type(fault).__name__}: {(str(fault).splitlines() or [''])[0][:300]}")
+
+    def _say_farewell(self) -> None:
+        """Keeps host 0 here, with the store, until the others have read that all have ended, for FAREWELL_S at most."""
+        if self.index:
+            with contextlib.suppress(RuntimeError):  # host 0 waits no longer
+                self._set(f"farewell/{self.index}", None)
+            return
+        until_s = time.monotonic() + FAREWELL_S
+        while len(self._read("farewell")) < self.count - 1 and time.monotonic() < until_s:
+            time.sleep(0.02)
 
     def _wait_for_a_cause(self) -> None:
         """Waits for a host to become silent: a host that died shows first as a broken collective or barrier."""

@@ -51,7 +51,7 @@ def test_one_host_needs_nobody(monkeypatch, values):
 
 
 PROGRAM = """
-import sys
+import os, sys
 from bert_tpu.core import command
 from bert_tpu.distributed import hosts, rendezvous
 def main():
@@ -90,6 +90,16 @@ def test_a_fault_of_one_host_ends_the_other_with_the_same_words(faulty):
     assert [first.returncode, second.returncode] == [1, 1]
     assert outputs[faulty] == ("", "error: the disk is full\n")
     assert outputs[1 - faulty] == ("", f"error: host {faulty} stopped: the disk is full\n")
+
+
+def test_host_0_stays_until_the_others_have_read_that_all_have_ended(monkeypatch):
+    """Its store would be gone: a process may end without JAX's own barrier, which waits for all."""
+    monkeypatch.setitem(globals(), "PROGRAM", PROGRAM.replace("command.run(main)", "main(); os._exit(0)"))
+    slow = "import time; read = group._read; group._read = lambda room: (time.sleep(group.index), read(room))[1]"
+    address = f"127.0.0.1:{local_pod.free_port()}"
+    pair = [started(address, 2, host, slow) for host in (0, 1)]
+    assert [process.communicate(timeout=60)[1] for process in pair] == ["", ""]
+    assert [process.returncode for process in pair] == [0, 0]
 
 
 def test_a_broken_collective_is_reported_as_the_host_that_died():
