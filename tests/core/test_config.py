@@ -221,7 +221,7 @@ def test_an_error_in_the_data_needs_no_new_workdir(fault, options, own_corpus, t
     shard.unlink()
     assert f"shard {shard} is missing" in fault(words)
     # As nothing is trained yet, another corpus or batch size may fix it in the same workdir.
-    larger = {"batch_size": 80_000, "eval.num_batches": 0}  # it takes seconds to draw such held-out batches
+    larger = {"batch_size": 80_000, "eval.num_batches": 0}  # no evaluation: it would draw batches for seconds
     assert "too small for one batch" in fault(tiny_runs.words(options | larger, tmp_path / "run"))
 
 

@@ -62,7 +62,7 @@ def _check_model(changes):
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         try:
-            # In float32 as ours, whatever type the config names.
+            # Ours computes in float32, and the config may name another type.
             theirs = transformers.BertForPreTraining.from_pretrained(
                 model, ignore_mismatched_sizes=True, dtype=torch.float32
             ).eval()

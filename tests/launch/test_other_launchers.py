@@ -135,7 +135,7 @@ def test_xpks_line_runs_the_same_command_in_the_image(monkeypatch):
     assert f"-t {options['--docker-image']} ".replace("my-project-123", "PROJECT") in (
         (ROOT / "launch/Dockerfile").read_text().replace("\n", " ")
     )
-    # A host that loses another ends with 1, which XPK takes for the job's own fault unless it is told otherwise.
+    # A host ends with 1 if it loses another. XPK starts the job again after a 1 only with this option.
     assert options["--restart-on-exit-codes"] == "1"
     assert int(options["--max-restarts"]) > 0
 

@@ -71,7 +71,7 @@ def read(path):
 
 
 def expected(directory):
-    """What a tracker must have: a dictionary for each line of metrics.jsonl."""
+    """Returns the values that each line of metrics.jsonl must give to a tracker."""
     return [{"step": line["step"]} | tracker_record.values(line) for line in read(directory / "metrics.jsonl")]
 
 
