@@ -85,15 +85,10 @@ class Pusher:
                 if self._is_done(heads, branch(step), step):
                     self._tell(f"{branch(step)}: complete")
                 elif step == newest:
-                    card = (main / upload.CARD).read_text(encoding="utf-8")
-                    self._write_card(main, card, branch(step))
-                    self._upload(main, branch(step), step)
-                    (main / upload.CARD).write_text(card, encoding="utf-8")
+                    self._upload_revision(main, step)
                 else:
                     with self._export(step) as directory:
-                        card = (directory / upload.CARD).read_text(encoding="utf-8")
-                        self._write_card(directory, card, branch(step))
-                        self._upload(directory, branch(step), step)
+                        self._upload_revision(directory, step)
             self._upload(main, upload.MAIN, newest)
 
     @contextlib.contextmanager
@@ -106,9 +101,13 @@ class Pusher:
             self._seed = done.seed  # of a fine-tuning: the other revisions are of the newest one's seed too
             yield out
 
-    def _write_card(self, directory: Path, card: str, revision: str) -> None:
-        text = model_card.with_revision(card, self._repository.name, revision)
-        (directory / upload.CARD).write_text(text, encoding="utf-8")
+    def _upload_revision(self, directory: Path, step: int) -> None:
+        """Uploads an export as step-N. Meanwhile its card loads that revision."""
+        path = directory / upload.CARD
+        card = path.read_text(encoding="utf-8")
+        path.write_text(model_card.with_revision(card, self._repository.name, branch(step)), encoding="utf-8")
+        self._upload(directory, branch(step), step)
+        path.write_text(card, encoding="utf-8")
 
     def _upload(self, directory: Path, name: str, step: int) -> None:
         outcome = self._repository.push(
