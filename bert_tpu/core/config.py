@@ -26,6 +26,9 @@ REMOVED = {
     **dict.fromkeys(("model.softmax", "bert.softmax"), "attention has one form now, which takes any scores"),
     "log.tensorboard": "log.to names the trackers, for example log.to=tensorboard",
 }
+# Keys that were added after a release -> their values of "off" (as JSON has them): a config without the key means the
+# same.
+ADDED: dict[str, Any] = {"optim.warmup_share": 0.0, "optim.rate_width": 0}
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -198,6 +201,11 @@ def current(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         for key, value in stored.items()
         if prefix + key not in REMOVED
     }
+
+
+def without_added(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a flat config (dotted keys) without the keys that are ADDED and off: an older release's has none."""
+    return {key: value for key, value in flat.items() if key not in ADDED or value != ADDED[key]}
 
 
 def check_keys(section: Collection[str], name: str, keys: Collection[str], *, optional: Iterable[str] = ()) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 from typing import Any, NamedTuple
 
+from bert_tpu.core import config as configs
 from bert_tpu.monitoring import hours, metrics
 from bert_tpu.report import card_sections, curves
 from bert_tpu.report import run as runs_
@@ -44,9 +45,13 @@ def hashes(runs: Sequence[runs_.Run]) -> Table:
 
 
 def config(runs: Sequence[runs_.Run]) -> list[tuple[str, list[str], bool]]:
-    """[(key, [each run's value as JSON], True if the values differ)]; paths without their folders."""
+    """[(key, [each run's value as JSON], True if the values differ)]; paths without their folders.
+
+    A run of an older release shows the value of "off" for a key that another of `runs` has.
+    """
     flat = [workdir.flatten(run.evidence.config) for run in runs]
     keys = sorted({key for one in flat for key in one})
+    flat = [{key: value for key, value in configs.ADDED.items() if key in keys} | one for one in flat]
     rows = [(key, [json.dumps(card_sections.public(one[key])) if key in one else "" for one in flat]) for key in keys]
     return [(key, values, len(set(values)) > 1) for key, values in rows]
 

@@ -183,16 +183,18 @@ def _digest(facts: dict[str, Any]) -> str:
 
 
 def _decisive(config: dict[str, Any], free: tuple[str, ...] = FREE) -> dict[str, Any]:
-    """Returns the dotted keys, with values, that decide what a run learns."""
-    return {key: value for key, value in flatten(config).items() if not key.startswith(free)}
+    """Returns the dotted keys, with values, that decide what a run learns. A key that is off may be missing there."""
+    return {key: value for key, value in configs.without_added(flatten(config)).items() if not key.startswith(free)}
 
 
 def _compare(old_config: dict[str, Any], new_config: dict[str, Any], directory: epath.Path | str) -> None:
     old, new = _decisive(old_config), _decisive(new_config)
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
+        off = configs.ADDED.get(key)
+        there, here = old.get(key, off), new.get(key, off)
+        if there != here:
             raise command.UserError(
-                f"{directory} belongs to another config: {key} is {old.get(key)!r} there and {new.get(key)!r} here; "
+                f"{directory} belongs to another config: {key} is {there!r} there and {here!r} here; "
                 "give another --workdir, or that value"
             )
 

@@ -317,7 +317,7 @@ def test_one_line_without_the_count_leaves_the_skipped_steps_unmeasured(tmp_path
 
 
 def test_a_page_of_two_runs_has_the_differences(tmp_path, undrawn):
-    other = CONFIG | {"optim": CONFIG["optim"] | {"learning_rate": 5e-4}}
+    other = CONFIG | {"optim": CONFIG["optim"] | {"learning_rate": 5e-4, "warmup_share": 0.0}}  # an ADDED key, off
     places = [{"truth": "cat", "top": [["mouse", 0.25]]}]
     samples = [{"step": 9, "samples": [{"text": "the [MASK] sat", "places": places}]}]
     a, b = write(tmp_path / "a"), write(tmp_path / "b", PART, config=other, samples=samples)

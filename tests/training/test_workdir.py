@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bert_tpu.core import command
+from bert_tpu.core import config as configs
 from bert_tpu.monitoring import versions
 from bert_tpu.training import workdir
 
@@ -98,6 +99,17 @@ def test_a_run_of_an_earlier_release_goes_on_without_the_keys_that_are_gone(dire
     assert workdir.model_section(CONFIG | {"bert": {"softmax": "exact", "num_heads": 2}}) == {
         "num_heads": 2, "remat": False,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "off"), configs.ADDED.items())
+def test_a_run_of_an_earlier_release_goes_on_if_a_key_that_it_lacks_is_off(directory, key, off):
+    assert workdir.identity(changed(key, off)) == workdir.identity(CONFIG) != workdir.identity(changed(key, "on"))
+    with pytest.raises(command.UserError, match=f"{key} is {off!r} there and 'on' here"):
+        claim(directory, changed(key, "on"))
+    claim(directory, changed(key, off))
+    with pytest.raises(command.UserError, match=f"{key} is {off!r} there and 'on' here"):
+        claim(directory, changed(key, "on"))
+    claim(directory)  # such as a config file of the user's that lacks the key
 
 
 def test_a_card_of_an_earlier_release_still_knows_its_run():
