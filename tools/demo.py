@@ -9,7 +9,6 @@ these packages.
 """
 
 import argparse
-import atexit
 from collections.abc import Sequence
 import importlib.util
 import multiprocessing
@@ -204,11 +203,8 @@ def _become(module: str, name: str, words: Sequence[str], errors: connection.Con
             os.dup2(file.fileno(), 1)
     command.set_name(name)
     sys.argv = [name, *words]
-    try:
+    with command.whole_process():
         runpy.run_module(module, run_name="__main__", alter_sys=True)
-    finally:  # as Python does at its end, which multiprocessing leaves out
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
 
 
 def _farewell(work: Path, seconds: float) -> str:

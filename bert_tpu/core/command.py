@@ -1,6 +1,7 @@
 """Starts a command and ends it: with 0 when done, 1 after one sentence about an error, 130 on Ctrl-C."""
 
 import argparse
+import atexit
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import difflib
@@ -150,6 +151,19 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
     finally:
         gc.freeze()  # else Python collects all objects once more as it ends, which takes a second
+
+
+@contextlib.contextmanager
+def whole_process() -> Iterator[None]:
+    """Context for a command in a process of multiprocessing: the process ends as Python ends one of its own.
+
+    Python waits for the threads and calls what atexit has registered; multiprocessing may leave both out.
+    """
+    try:
+        yield
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
 
 
 def _unknown_store(error: Exception) -> str:

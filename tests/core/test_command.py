@@ -96,3 +96,34 @@ def test_a_command_in_a_notebook_does_not_plot_through_the_notebook(monkeypatch)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     command.run(lambda: found.append(os.environ.get("MPLBACKEND")))
     assert found == [None, "Agg"]
+
+
+ENDING = """if True:
+    import atexit, multiprocessing, sys, threading, time
+    from bert_tpu.core import command
+
+    def work():
+        atexit.register(print, "at exit", flush=True)
+        threading.Thread(target=lambda: (time.sleep(0.2), print("thread", flush=True))).start()
+        print("main", flush=True)
+        sys.exit(3)
+
+    def in_copy():
+        with command.whole_process():
+            work()
+
+    if sys.argv[1] == "copy":
+        process = multiprocessing.get_context("fork").Process(target=in_copy)
+        process.start()
+        process.join()
+        sys.exit(process.exitcode)
+    work()
+"""
+
+
+def test_a_command_in_a_process_of_multiprocessing_ends_as_one_of_its_own():
+    ends = [
+        subprocess.run([sys.executable, "-c", ENDING, kind], cwd=ROOT, capture_output=True, text=True)
+        for kind in ("own", "copy")
+    ]
+    assert [(end.stdout, end.returncode) for end in ends] == [("main\nthread\nat exit\n", 3)] * 2

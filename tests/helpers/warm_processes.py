@@ -5,7 +5,6 @@ first line, as `python -m` does. It starts in 0.02 s; all that a run imports tak
 with AVX-512). tests/test_house.py tests what a process imports by itself.
 """
 
-import atexit
 import multiprocessing
 from multiprocessing import forkserver, reduction
 import os
@@ -14,8 +13,9 @@ import runpy
 import subprocess
 import sys
 import tempfile
-import threading
 import warnings
+
+from bert_tpu.core import command
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -131,11 +131,8 @@ def _become(module, words, env, cwd, stdout, stderr):
     own = [str(pathlib.Path(module).parent) if is_script else cwd, *env.get("PYTHONPATH", "").split(os.pathsep)]
     sys.path[:] = [*filter(None, own), *installed]
     sys.argv = [module, *words]
-    try:
+    with command.whole_process():
         if is_script:
             runpy.run_path(module, run_name="__main__")
         else:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
-    finally:  # as Python does at its end, which multiprocessing leaves out
-        threading._shutdown()
-        atexit._run_exitfuncs()
