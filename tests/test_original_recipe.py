@@ -50,6 +50,7 @@ def test_the_default_is_the_originals_run():
     assert (cfg.batch_size, cfg.num_steps, cfg.model.vocab_size) == (256, 1_000_000, 30_522)
     assert (cfg.data.seq_lens, cfg.data.max_predictions) == ((128, 512), (20, 76))
     assert (cfg.data.schedule, cfg.data.mask_rate, cfg.data.short_prob) == ("phased", 0.15, 0.1)
+    assert (cfg.data.final_mask_rate, cfg.data.nsp_share) == (0.0, 1.0)
     assert (cfg.model.max_positions, cfg.model.type_vocab_size) == (512, 2)
     assert (cfg.model.dropout, cfg.model.attention_dropout, cfg.model.layer_norm_eps) == (0.1, 0.1, 1e-12)
     assert (cfg.model.activation, cfg.model.dtype) == ("gelu", "bfloat16")

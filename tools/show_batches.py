@@ -21,6 +21,7 @@ with command.imports():
     from bert_tpu.tokenizer import vocab
 
 Batch = dict[str, np.ndarray]
+LABELS = {0: "B follows A", 1: "B is random", -1: "one segment"}
 
 
 def rows_of(batch: Batch, count: int) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def decoded(row: dict[str, Any], pieces: Sequence[str]) -> str:
     for place in range(sum(row["attention_mask"])):
         piece = pieces[row["input_ids"][place]]
         words.append(f"{piece}({pieces[truth[place]]})" if place in truth else piece)
-    label = "B is random" if row["next_sentence_label"] else "B follows A"
+    label = LABELS[row["next_sentence_label"]]
     return f"{label}; {len(words)} tokens, {len(truth)} to predict\n    {' '.join(words)}"
 
 

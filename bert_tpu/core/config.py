@@ -28,7 +28,9 @@ REMOVED = {
 }
 # Keys that were added after a release -> their values of "off" (as JSON has them): a config without the key means the
 # same.
-ADDED: dict[str, Any] = {"optim.warmup_share": 0.0, "optim.rate_width": 0}
+ADDED: dict[str, Any] = {
+    "data.final_mask_rate": 0.0, "data.nsp_share": 1.0, "optim.warmup_share": 0.0, "optim.rate_width": 0,
+}  # fmt: skip
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bert_tpu.core import command
 
@@ -14,10 +14,14 @@ class BatchSpec(NamedTuple):
     each window of `long_every` a long one.
     short_prob: share of rows whose target length is drawn from 2 .. L - 3.
     mask_rate: share of a row's tokens that are predicted.
+    final_mask_rate: the same at the run's end, to which it goes in a straight line over the steps (Ankner et al. 2023,
+    arXiv:2305.15096); 0: mask_rate throughout.
     whole_word: mask whole words, not single pieces.
     packed_rows: rows of a step of the longest length when examples share rows (packing.py); 0: each example has its
     own row.
     packed_examples: most examples in a packed row.
+    nsp_share: share of the steps, the last ones, whose rows are pairs with a label. The rows before are single segments
+    of contiguous text, with label -1 (Liu et al. 2019, arXiv:1907.11692, found NSP of no use).
     """
 
     dir: str
@@ -33,6 +37,8 @@ class BatchSpec(NamedTuple):
     seed: int
     batch_size: int
     num_steps: int
+    final_mask_rate: float = 0.0
+    nsp_share: float = 1.0
 
     def seq_len(self, step: int) -> int:
         """Returns the tokens of a row at `step`, counted from 0. It is arithmetic alone, so any step takes no time."""
@@ -51,6 +57,24 @@ class BatchSpec(NamedTuple):
         if self.schedule == "mixed":
             return step // self.long_every
         return max(0, step - (self.num_steps - self.num_steps // self.long_every))
+
+    def step_of(self, n: Any, seq_len: int) -> Any:
+        """Returns the step of the n-th batch of `seq_len`, both from 0; `n` may be an integer tensor."""
+        if len(self.seq_lens) == 1:
+            return n
+        is_long = seq_len == self.seq_lens[1]
+        if self.schedule == "mixed":
+            return n * self.long_every + self.long_every - 1 if is_long else n + n // (self.long_every - 1)
+        return n + self.num_steps - self.num_steps // self.long_every if is_long else n
+
+    def progress(self, step: Any) -> Any:
+        """Returns the share of the run before `step`, from 0 to 1; `step` may be a float tensor."""
+        return step / self.num_steps
+
+    @property
+    def first_nsp_step(self) -> int:
+        """The first step whose rows are pairs with a label; num_steps if there is none."""
+        return self.num_steps - round(self.nsp_share * self.num_steps)
 
     def used_lens(self) -> tuple[int, ...]:
         """Returns the lengths that have at least one step, short first."""
@@ -106,6 +130,22 @@ def check_rows(name: str, rows: int, devices: int, parts: int) -> None:
         )
 
 
+def slots_warning(spec: BatchSpec) -> str:
+    """Returns a warning if a full row has fewer prediction slots than the mask rate asks for, else "".
+
+    One slot fewer is the original's (76 of 76.8), and no reason to warn.
+    """
+    rate = max(spec.mask_rate, spec.final_mask_rate)
+    wanted = [max(1, round(rate * n)) for n in spec.seq_lens]
+    if all(m + 1 >= n for m, n in zip(spec.max_predictions, wanted, strict=True)):
+        return ""
+    return (
+        f"a mask rate of {rate:g} wants {wanted} predictions in rows of {list(spec.seq_lens)} tokens, and "
+        f"data.max_predictions allows {list(spec.max_predictions)}: the rest is not masked; give "
+        f"--config.data.max_predictions={','.join(map(str, wanted))}"
+    )
+
+
 def check(spec: BatchSpec) -> BatchSpec:
     """Returns `spec`. Raises UserError for its first value that is out of range."""
     lens, slots = spec.seq_lens, spec.max_predictions
@@ -125,6 +165,8 @@ def check(spec: BatchSpec) -> BatchSpec:
         (spec.long_every >= 2, f"data.long_every {spec.long_every}: set 2 or more; 10 makes one step in ten long"),
         (0 <= spec.short_prob <= 1, f"data.short_prob {spec.short_prob} is not between 0 and 1"),
         (0 < spec.mask_rate <= 1, f"data.mask_rate {spec.mask_rate} is not above 0 and at most 1"),
+        (0 <= spec.final_mask_rate <= 1, f"data.final_mask_rate {spec.final_mask_rate} is not between 0 and 1"),
+        (0 <= spec.nsp_share <= 1, f"data.nsp_share {spec.nsp_share} is not between 0 and 1"),
         (spec.packed_rows >= 0, f"data.packed_rows {spec.packed_rows} is less than 0"),
         (spec.packed_examples >= 1, f"data.packed_examples {spec.packed_examples} is less than 1"),
         (

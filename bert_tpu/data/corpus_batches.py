@@ -15,6 +15,7 @@ from bert_tpu.core import command, joined
 from bert_tpu.data import batch_spec, chunks, host_share, masking, nsp_pairs, packed_batches, packing, sampler
 
 HELDOUT_SEED = 2**31 - 1
+HELDOUT_MASK_RATE = 0.15
 # TensorFlow takes 0.2 ms of the calling thread to hand over an array, so it hands over GROUP batches in one, as far as
 # these have no more than GROUP_BYTES.
 GROUP, GROUP_BYTES = 8, 1 << 24
@@ -75,25 +76,38 @@ def _chunk_batch_function(
     continuation = tf.constant([p.startswith("##") for p in share.pieces]) if spec.whole_word else None
 
     order = sampler.EpochOrder(share, spec, seq_len, table.epoch_rows)
+    single_order = sampler.EpochOrder(share, spec, seq_len, table.sizes.chunks)
     first_chunk, candidates = tf.constant(table.bounds[order.group]), share.candidates(order.group)
+    first_pair, last_pair = (spec.before(step, seq_len) for step in (spec.first_nsp_step, spec.num_steps))
+
+    def chunk_of(number: tf.Tensor) -> chunks.Chunks:
+        return chunks.Chunks(*(tf.gather(column, first_chunk + number) for column in columns))
+
+    def single(n: tf.Tensor, draws: nsp_pairs.Draws) -> nsp_pairs.Pairs:
+        number, _, _ = single_order.entries(n)
+        return nsp_pairs.single(text, chunk_of(number), draws, max_tokens=seq_len - 3)
+
+    def pair(n: tf.Tensor, draws: nsp_pairs.Draws) -> nsp_pairs.Pairs:
+        visit = sampler.chunk_visits(order, table.sizes, n - first_pair)  # their first epoch begins with them
+        return nsp_pairs.choose(text, chunk_of(visit.chunk), visit, candidates, draws, max_tokens=seq_len - 3)
 
     @tf.autograph.experimental.do_not_convert
     def batch(n: tf.Tensor) -> dict[str, tf.Tensor]:
-        visit = sampler.chunk_visits(order, table.sizes, n)
-        chunk = chunks.Chunks(*(tf.gather(column, first_chunk + visit.chunk) for column in columns))
         pair_draws, mask_draws = sampler.draws(spec, seq_len, len(share.pieces), n, order.rows)
-        pair = nsp_pairs.choose(text, chunk, visit, candidates, pair_draws, max_tokens=seq_len - 3)
-        rows = nsp_pairs.lay_out(text.tokens, pair, share.special, seq_len=seq_len)
-        masked = masking.mask(
-            rows, mask_draws, rate=spec.mask_rate, mask_id=share.special.mask, is_continuation=continuation
-        )
+        if 0 < first_pair < last_pair:
+            pairs = tf.cond(n < first_pair, lambda: single(n, pair_draws), lambda: pair(n, pair_draws))
+        else:
+            pairs = (single if first_pair else pair)(n, pair_draws)
+        rows = nsp_pairs.lay_out(text.tokens, pairs, share.special, seq_len=seq_len)
+        rate = masking.rate_of(spec, seq_len, n)
+        masked = masking.mask(rows, mask_draws, rate=rate, mask_id=share.special.mask, is_continuation=continuation)
         return {
             "input_ids": masked.input_ids,
             "token_type_ids": rows.types,
             "attention_mask": tf.cast(tf.range(seq_len, dtype=tf.int64)[None] < rows.length[:, None], tf.int32),
             "masked_positions": masked.positions,
             "masked_ids": masked.ids,
-            "next_sentence_label": tf.cast(pair.is_random, tf.int32),
+            "next_sentence_label": nsp_pairs.labels(pairs),
         }
 
     return batch
@@ -104,7 +118,8 @@ def batch_function(
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns a TensorFlow function n -> this share's rows of the n-th batch, with the names of BatchSpec.shapes.
 
-    Unused prediction slots have position 0 and id 0. next_sentence_label is 1 where B is random.
+    Unused prediction slots have position 0 and id 0. next_sentence_label is 1 where B is random and -1 where the row
+    is a single segment.
 
     share: this host's text
     table: the epoch_table of `seq_len`
@@ -172,9 +187,10 @@ def heldout(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yields the fixed evaluation set, (sequence length, batch): the first `num_batches` of each length.
 
-    It is the same for every seed of a run.
+    It is the same for every seed of a run. It has pairs, and a share of HELDOUT_MASK_RATE of the tokens is hidden,
+    whatever the training rows have: only so do runs compare.
     """
-    spec = spec._replace(seed=HELDOUT_SEED)
+    spec = spec._replace(seed=HELDOUT_SEED, mask_rate=HELDOUT_MASK_RATE, final_mask_rate=0.0, nsp_share=1.0)
     for seq_len in spec.used_lens():
         batch = batch_function(share, epoch_table(share, spec, seq_len), spec, seq_len)
         # Op by op: so few batches take less time than building a graph for them.
@@ -192,7 +208,9 @@ def _check_size(
     table: ChunkTable | packing.RowPlan, share: host_share.HostShare, spec: batch_spec.BatchSpec, seq_len: int
 ) -> None:
     """Raises UserError if an epoch is smaller than a batch, since a row comes once an epoch."""
-    least, rows = int(table.epoch_rows.min()), spec.rows(seq_len) // share.num_groups
+    has_single = isinstance(table, ChunkTable) and spec.before(spec.first_nsp_step, seq_len) > 0
+    epoch_rows = table.sizes.chunks if has_single else table.epoch_rows
+    least, rows = int(epoch_rows.min()), spec.rows(seq_len) // share.num_groups
     if least < rows:
         key = "data.packed_rows" if spec.is_packed(seq_len) else "batch_size"
         raise command.UserError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from bert_tpu.data import nsp_pairs
+from bert_tpu.data import batch_spec, nsp_pairs
 
 
 class Draws(NamedTuple):
@@ -16,6 +16,14 @@ class Draws(NamedTuple):
     order: tf.Tensor
     action: tf.Tensor
     replacement: tf.Tensor
+
+
+def rate_of(spec: batch_spec.BatchSpec, seq_len: int, n: tf.Tensor) -> tf.Tensor | float:
+    """Returns the share of tokens to predict in the n-th batch of `seq_len`, by BatchSpec's rule."""
+    if not spec.final_mask_rate:
+        return spec.mask_rate
+    progress = spec.progress(tf.cast(spec.step_of(n, seq_len), tf.float64))
+    return spec.mask_rate + (spec.final_mask_rate - spec.mask_rate) * progress
 
 
 class Masked(NamedTuple):
@@ -30,7 +38,7 @@ def mask(
     rows: nsp_pairs.Rows,
     draws: Draws,
     *,
-    rate: float,
+    rate: tf.Tensor | float,
     mask_id: int,
     is_continuation: tf.Tensor | None = None,
 ) -> Masked:
@@ -64,7 +72,9 @@ class Examples(NamedTuple):
     length: tf.Tensor  # [B, E], all tokens of each example
 
 
-def choose_by_example(examples: Examples, is_text: tf.Tensor, draws: Draws, *, rate: float, most: int) -> tf.Tensor:
+def choose_by_example(
+    examples: Examples, is_text: tf.Tensor, draws: Draws, *, rate: tf.Tensor | float, most: int
+) -> tf.Tensor:
     """Chooses in each example as many text tokens as `mask` does in a row, at most `most`.
 
     Returns ascending places, int32 [B, M], L in empty slots.

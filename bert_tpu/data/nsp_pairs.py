@@ -1,5 +1,7 @@
 """Chunks -> rows `[CLS] A [SEP] B [SEP]`, a whole batch at a time, by the rules of create_pretraining_data.py.
 
+Without NSP a row is a single segment, `[CLS] A [SEP]`.
+
 Letters: B batch  L tokens. A span is a pair (first token, length) into the corpus' tokens.
 """
 
@@ -69,7 +71,7 @@ class Candidates(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Spans of A and B of each row, and whether B is from another text; [B] each."""
+    """Spans of A and B of each row, and whether B is from another text; [B] each. A single segment has an empty B."""
 
     a_first: tf.Tensor
     a_length: tf.Tensor
@@ -109,6 +111,18 @@ def choose(
     b_end = tf.where(visit.is_random, other_end, tf.gather(starts, chunk.last))
     pairs = Pairs(a_first, a_end - a_first, b_first, b_end - b_first, visit.is_random)
     return _truncate(pairs, draws.coins, max_tokens)
+
+
+def single(text: chunks.Text, chunk: chunks.Chunks, draws: Draws, *, max_tokens: tf.Tensor | int) -> Pairs:
+    """Makes a single segment of each chunk, its whole text. The arguments are those of `choose`."""
+    first, end = tf.gather(text.sentence_start, chunk.first), tf.gather(text.sentence_start, chunk.last)
+    nothing = tf.zeros_like(first)
+    return _truncate(Pairs(first, end - first, end, nothing, tf.cast(nothing, tf.bool)), draws.coins, max_tokens)
+
+
+def labels(pairs: Pairs) -> tf.Tensor:
+    """Returns next_sentence_label of each pair: 1 where B is random, 0 where it follows, -1 for a single segment."""
+    return tf.where(pairs.b_length > 0, tf.cast(pairs.is_random, tf.int32), -1)
 
 
 def _random_span(
@@ -193,7 +207,7 @@ class Rows(NamedTuple):
 
 
 def lay_out(tokens: tf.Tensor, pairs: Pairs, special: vocab.Ids, *, seq_len: int) -> Rows:
-    """Lays each pair out as `[CLS] A [SEP] B [SEP]` and padding.
+    """Lays each pair out as `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` without B, and padding.
 
     tokens: uint16 [N], the corpus
     pairs: the spans of each row
@@ -203,7 +217,12 @@ def lay_out(tokens: tf.Tensor, pairs: Pairs, special: vocab.Ids, *, seq_len: int
     place = tf.range(seq_len, dtype=tf.int64)[None]
     columns = Pairs(*(x[:, None] for x in pairs))
     ids, types, is_text = place_tokens(tokens, place, columns, special)
-    return Rows(ids, types, is_text, pairs.a_length + pairs.b_length + 3)
+    return Rows(ids, types, is_text, lengths(pairs))
+
+
+def lengths(pairs: Pairs) -> tf.Tensor:
+    """Returns the tokens of each laid-out pair, with its special ones."""
+    return pairs.a_length + pairs.b_length + tf.where(pairs.b_length > 0, tf.constant(3, tf.int64), 2)
 
 
 def place_tokens(
@@ -221,7 +240,8 @@ def place_tokens(
     source = tf.where(in_a, pairs.a_first + place - 1, pairs.b_first + place - a - 2)
     is_text = in_a | in_b
     ids = tf.cast(tf.gather(tokens, tf.where(is_text, source, 0)), tf.int32)
-    is_sep = (place == a + 1) | (place == a + b + 2)
+    has_b = b > 0
+    is_sep = (place == a + 1) | (has_b & (place == a + b + 2))
     rest = tf.where(is_sep, special.sep, tf.where(place == 0, special.cls, special.pad))
-    types = tf.cast((place >= a + 2) & (place <= a + b + 2), tf.int32)
+    types = tf.cast(has_b & (place >= a + 2) & (place <= a + b + 2), tf.int32)
     return tf.where(is_text, ids, rest), types, is_text

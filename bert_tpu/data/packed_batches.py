@@ -18,8 +18,8 @@ def batch_function(
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns a TensorFlow function n -> this share's rows of the n-th batch, with the names of BatchSpec.shapes.
 
-    attention_mask numbers a row's examples from 1. example_starts are their places, 0 in an empty slot, where
-    next_sentence_label is -1.
+    attention_mask numbers a row's examples from 1. example_starts are their places, 0 in an empty slot.
+    next_sentence_label is -1 in an empty slot and for a single segment.
 
     share: this host's text
     plan: the packed rows of an epoch
@@ -34,6 +34,7 @@ def batch_function(
     group = np.repeat(order.group, E)
     first_row, first_chunk = tf.constant(plan.bounds[order.group]), tf.constant(plan.chunk_bounds[group])
     candidates = share.candidates(group)
+    first_pair = spec.before(spec.first_nsp_step, seq_len)
 
     @tf.autograph.experimental.do_not_convert
     def batch(n: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -51,10 +52,14 @@ def batch_function(
         more = sampler.extra_document_draws(spec, seq_len, n, order.rows)
         chunk = chunk._replace(target=budget)  # a random B takes the room of the text that it replaces
         pair = nsp_pairs.choose(text, chunk, visit, candidates, pair_draws, max_tokens=budget, more=more)
+        if first_pair:
+            single = nsp_pairs.single(text, chunk, pair_draws, max_tokens=budget)
+            pair = nsp_pairs.Pairs(*(tf.where(n < first_pair, x, y) for x, y in zip(single, pair, strict=True)))
         pair = nsp_pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
 
         rows = _lay_out(text.tokens, pair, is_used_BE, share.special, seq_len)
-        chosen = masking.choose_by_example(rows.examples, rows.is_text_BL, mask_draws, rate=spec.mask_rate, most=most)
+        rate = masking.rate_of(spec, seq_len, n)
+        chosen = masking.choose_by_example(rows.examples, rows.is_text_BL, mask_draws, rate=rate, most=most)
         masked = masking.hide(rows.ids_BL, chosen, mask_draws, share.special.mask)
         return {
             "input_ids": masked.input_ids,
@@ -63,7 +68,7 @@ def batch_function(
             "masked_positions": masked.positions,
             "masked_ids": masked.ids,
             "example_starts": tf.cast(tf.where(is_used_BE, rows.starts_BE, 0), tf.int32),
-            "next_sentence_label": tf.where(is_used_BE, tf.cast(pair.is_random, tf.int32), -1),
+            "next_sentence_label": tf.where(is_used_BE, nsp_pairs.labels(pair), -1),
         }
 
     return batch
@@ -93,7 +98,7 @@ def _lay_out(
     """
     B, E = is_used_BE.shape
     text_BE = tf.where(is_used_BE, pair.a_length + pair.b_length, 0)
-    length_BE = tf.where(is_used_BE, text_BE + 3, 0)
+    length_BE = tf.where(is_used_BE, nsp_pairs.lengths(pair), 0)
     ends_BE = tf.cumsum(length_BE, axis=1)
     starts_BE = ends_BE - length_BE
     place_BL = tf.broadcast_to(tf.range(seq_len, dtype=tf.int64)[None], [B, seq_len])

@@ -122,7 +122,8 @@ def note(examples_per_row: float, spec: batch_spec.BatchSpec, devices: int) -> s
 def unpack(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns a packed batch's examples in rows of their own, in the format of a batch that is not packed."""
     numbers, length = batch["attention_mask"], batch["input_ids"].shape[1]
-    rows, slots = np.nonzero(batch["next_sentence_label"] >= 0)
+    # An example's label does not tell: it is -1 without NSP, as in an empty slot. Slots fill from the first on.
+    rows, slots = np.nonzero(np.arange(batch["example_starts"].shape[1]) < numbers.max(axis=1, keepdims=True))
     starts = batch["example_starts"][rows, slots]
     columns = {"input_ids": length, "token_type_ids": length, "attention_mask": length}
     columns |= {name: batch[name].shape[1] for name in ("masked_positions", "masked_ids")}

@@ -36,6 +36,11 @@ class GroupSizes(NamedTuple):
         """Rows of an epoch. A chunk of one sentence has one row, with a random B, as in the original."""
         return self.several + self.twice + self.single
 
+    @property
+    def chunks(self) -> np.ndarray:
+        """Chunks, which are the rows of an epoch without NSP."""
+        return self.several + self.single
+
 
 class EpochOrder:
     """The order in which a share's groups show their rows: each row once an epoch, in a new order each time."""

@@ -33,6 +33,7 @@ class Facts(NamedTuple):
     warmup_steps: int
     commoner: dict[int, float]  # sequence length -> share of the commoner NSP label in the evaluation split
     metrics: tuple[Metric, ...] = metrics.BEFORE  # those of the run's objective
+    first_nsp_step: int = 0  # before it the rows have no labels of pairs
 
     @property
     def language_model(self) -> Metric | None:
@@ -158,7 +159,8 @@ def _stuck_at_commoner(evaluations: Evaluations, facts: Facts, metric: Metric) -
     """A finding only if all lengths agree: NSP is hard in short rows, which alone prove nothing."""
     loss = facts.language_model
     for seq_len, lines in evaluations.items():
-        accuracies = [line.get(metric.name) for line in lines[-STUCK_TIMES:]]
+        trained = [line for line in lines if line["step"] > facts.first_nsp_step]
+        accuracies = [line.get(metric.name) for line in trained[-STUCK_TIMES:]]
         chance = facts.commoner.get(seq_len)
         numbers = [accuracy for accuracy in accuracies if _is_number(accuracy)]
         if len(numbers) < STUCK_TIMES or chance is None:

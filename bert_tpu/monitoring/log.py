@@ -25,16 +25,15 @@ def add_sums(total: Totals, sums: Sums) -> Totals:
 
 
 def means(sums: Sums, objectives: Iterable[str]) -> dict[str, float]:
-    """The mean of each name that has a count, and `loss`, the sum of the objectives' means.
+    """The mean of each name that has a count, and `loss`, the sum of the means of those objectives that have one.
 
     `skipped` is a number of steps.
     """
     by_name = {name: total / count for name, (total, count) in sums.items() if count and name != "skipped"}
     if "skipped" in sums:
         by_name["skipped"] = sums["skipped"][0]
-    has_all = all(name in by_name for name in objectives)
-    loss = {"loss": sum(by_name[name] for name in objectives)} if has_all else {}
-    return loss | by_name
+    parts = [by_name[name] for name in objectives if name in by_name]
+    return ({"loss": sum(parts)} if parts else {}) | by_name
 
 
 class Log:

@@ -12,16 +12,15 @@ NSP_LOSS, NSP_ACCURACY = "nsp_loss", metrics.NSP_ACCURACY.name
 
 
 def counts(batch: jobs.Batch) -> dict[str, jax.Array]:
-    """The number of predictions, as in mlm.py, and of examples."""
-    labels = batch["next_sentence_label"]
-    examples = jnp.float32(labels.shape[0]) if labels.ndim == 1 else jnp.sum(_weights(batch))
-    return mlm.counts(batch) | {NSP_LOSS: examples}
+    """The number of predictions, as in mlm.py, and of pairs."""
+    return mlm.counts(batch) | {NSP_LOSS: jnp.maximum(jnp.sum(_weights(batch)), 1.0)}  # a batch may have none
 
 
 def loss(bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None) -> jobs.Sums:
     """Cross entropies in nats and hits of both heads, each as (sum, count).
 
-    Examples that share a row have one label each; unused slots, those with label -1, have no weight.
+    Examples that share a row have one label each; those with label -1, which are unused slots or single segments,
+    have no weight.
     """
     heads, labels, weights = mlm.outputs(bert, params, batch, draw), batch["next_sentence_label"], _weights(batch)
     label_scores = jnp.take_along_axis(heads.nsp, labels[..., None], axis=-1, mode="clip")[..., 0]
@@ -35,9 +34,8 @@ def loss(bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: j
 
 
 def _weights(batch: jobs.Batch) -> jax.Array:
-    """1 for each example, 0 for an unused slot: [rows], or [rows, slots] if examples share rows."""
-    labels = batch["next_sentence_label"]
-    return jnp.ones(labels.shape, jnp.float32) if labels.ndim == 1 else (labels >= 0).astype(jnp.float32)
+    """1 for each pair, 0 for an unused slot or a single segment: [rows], or [rows, slots] if examples share rows."""
+    return (batch["next_sentence_label"] >= 0).astype(jnp.float32)
 
 
 OBJECTIVE = objective.Objective(

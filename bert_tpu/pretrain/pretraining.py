@@ -125,6 +125,8 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
     job, spec, lock = make_job(cfg), make_batch_spec(cfg), open_corpus(cfg)
     if lock.pair_warning and find_objective(cfg) is mlm_nsp.OBJECTIVE and (group is None or group.index == 0):
         print(f"warning: {lock.pair_warning}", file=sys.stderr)
+    if (warning := batch_spec.slots_warning(spec)) and (group is None or group.index == 0):
+        print(f"warning: {warning}", file=sys.stderr)
     return trainer.Training(
         job=job,
         schedule=spec,
@@ -224,6 +226,7 @@ def open_data(
         unknown_share=lock.content["train"]["unknown_share"],
         warmup_steps=cfg.optim.warmup_steps,
         commoner=commoner,
+        first_nsp_step=spec.first_nsp_step,
         metrics=find_objective(cfg).metrics,
     )
     warned: set[str] = set()

@@ -1,8 +1,11 @@
 """Each objective trains, and its losses and metrics reach the lines, the health checks and the reports of a run."""
 
 import json
+import shutil
 
+from etils import epath
 from helpers import small_bert, tiny_runs
+import jax
 import numpy as np
 import pytest
 
@@ -112,3 +115,38 @@ def test_a_corpus_of_one_text_is_refused_before_anything_is_compiled(corpus_dir,
     values["data.dir"] = altered(corpus_dir, tmp_path, texts=1)
     with pytest.raises(command.UserError, match="has a single training text"):
         pretraining.training(tiny_runs.configured(values))
+
+
+def test_a_batch_of_single_segments_has_the_loss_of_mlm_alone_and_no_gradient_in_the_nsp_head():
+    bert, packed = transformer.Bert(**small_bert.SECTION), param_layout.pack(small_bert.params())
+    batch = small_bert.batch()
+    single = batch | {"next_sentence_label": np.full_like(batch["next_sentence_label"], -1)}
+
+    def total(params, objective):
+        counts, sums = objective.OBJECTIVE.counts(single), objective.OBJECTIVE.loss(bert, params, single, None)
+        return sum(sums[name][0] / counts[name] for name in counts)
+
+    (one, grads), (other, _) = (
+        jax.value_and_grad(total)(packed, objective) for objective in (mlm_nsp, mlm)
+    )  # fmt: skip
+    assert float(one) == float(other)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(grads["nsp"]))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(grads))
+
+
+def test_a_run_with_pairs_in_its_last_part_logs_both_parts_and_resumes(corpus_dir, tmp_path_factory, tmp_path):
+    keys = tiny_runs.keys(corpus_dir, tmp_path_factory) | {"data.nsp_share": 0.5, "data.final_mask_rate": 0.1}
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert pretraining.run(tiny_runs.configured(keys), epath.Path(whole)) == 0
+    lines = [line for line in tiny_runs.metrics(whole) if line["kind"] == "train"]
+    for line in lines:
+        assert ("nsp_loss" in line) == (line["step"] > 12)
+        assert line["loss"] == pytest.approx(line["mlm_loss"] + line.get("nsp_loss", 0), rel=1e-5)
+    assert all("nsp_loss" in line for line in tiny_runs.metrics(whole) if line["kind"] == "eval")
+    assert health.read(whole).first_nsp_step == 12
+    shutil.copytree(whole, resumed)
+    for step in tiny_runs.steps(resumed)[2:]:  # as if it had stopped two steps before its first pairs
+        shutil.rmtree(resumed / "checkpoints" / str(step))
+    assert pretraining.run(tiny_runs.configured(keys), epath.Path(resumed)) == 0
+    times = ("examples_per_sec", "tokens_per_sec", "input_wait")
+    assert tiny_runs.metrics(resumed, times) == tiny_runs.metrics(whole, times)

@@ -1,0 +1,141 @@
+"""Rules of the rows that change with the step: the mask rate, and pairs only in the last part of a run.
+
+The corpus is `placed_lock`: a token's id is its place, so that a row can be traced back.
+"""
+
+import collections
+
+from conftest import FIRST_PLACED
+from helpers.placed_rows import BATCH, SEQ_LEN, SPEC, Row, document_of
+import numpy as np
+import pytest
+
+from bert_tpu.core import command, hashing
+from bert_tpu.data import batch_spec, corpus_batches, host_share, packing
+
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def share(placed_lock):
+    return host_share.load(placed_lock, "train", batch_size=BATCH)
+
+
+@pytest.mark.parametrize("schedule", ["phased", "mixed"])
+@pytest.mark.parametrize("lens", [(128,), (128, 512)])
+def test_step_of_a_batch_inverts_the_count_of_batches(schedule, lens):
+    spec = SPEC._replace(schedule=schedule, seq_lens=lens, max_predictions=(20, 76)[: len(lens)])
+    boundary = spec.num_steps * 9 // 10
+    for step in [*range(60), *range(boundary - 20, boundary + 20), *range(spec.num_steps - 20, spec.num_steps)]:
+        seq_len = spec.seq_len(step)
+        assert spec.step_of(spec.before(step, seq_len), seq_len) == step
+
+
+@pytest.mark.parametrize("packed_rows", [0, 16])
+def test_predictions_of_each_row_follow_the_rate_of_its_step(share, packed_rows):
+    spec = SPEC._replace(
+        num_steps=STEPS, schedule="mixed", max_predictions=(52, 205), mask_rate=0.4, final_mask_rate=0.1,
+        packed_rows=packed_rows, packed_examples=8,
+    )  # fmt: skip
+    seen = set()
+    for step, (seq_len, batch) in enumerate(corpus_batches.train(share, spec, 0)):
+        rate = 0.4 + (0.1 - 0.4) * (step / STEPS)
+        alone = packing.unpack(batch) if "example_starts" in batch else batch
+        lengths, predictions = alone["attention_mask"].sum(axis=1), (alone["masked_ids"] > 0).sum(axis=1)
+        expected = np.maximum(1, np.round(rate * lengths))
+        np.testing.assert_array_equal(predictions, np.minimum(expected, lengths - 3))  # no special token is masked
+        seen.add((seq_len, int(expected.max())))
+    assert len(seen) > 30
+
+
+def test_a_constant_rate_gives_the_batches_of_old(share):
+    one, other = (
+        [hashing.batch_sha256(batch) for _, batch in corpus_batches.train(share, spec, 0)]
+        for spec in (SPEC._replace(num_steps=6), SPEC._replace(num_steps=6, final_mask_rate=SPEC.mask_rate))
+    )
+    assert one == other
+
+
+def single_of(batch, r):
+    """Returns the text of a single segment as places in the corpus. It checks the row's format."""
+    ids = batch["input_ids"][r].copy()
+    used = batch["masked_ids"][r] > 0
+    ids[batch["masked_positions"][r][used]] = batch["masked_ids"][r][used]
+    length = int(batch["attention_mask"][r].sum())
+    assert np.flatnonzero(ids == 3).tolist() == [length - 1]
+    assert ids[0] == 2
+    assert (ids[length:] == 0).all()
+    assert not batch["token_type_ids"][r].any()
+    return ids[1 : length - 1] - FIRST_PLACED
+
+
+@pytest.mark.parametrize("packed_rows", [0, 16])
+def test_rows_are_single_segments_until_the_last_share_of_the_steps(share, whole_text, packed_rows):
+    spec = SPEC._replace(num_steps=STEPS, schedule="mixed", nsp_share=0.25, packed_rows=packed_rows, packed_examples=8)
+    labels = collections.Counter()
+    for step, (_, batch) in enumerate(corpus_batches.train(share, spec, 0)):
+        alone = packing.unpack(batch) if "example_starts" in batch else batch
+        for r, label in enumerate(alone["next_sentence_label"]):
+            if step < STEPS * 3 // 4:
+                assert label == -1
+                text = single_of(alone, r)
+                assert (np.diff(text) == 1).all()
+                assert document_of(whole_text, text[0]) == document_of(whole_text, text[-1])
+            else:
+                labels[Row(alone, r).label] += 1
+    assert labels.keys() == {0, 1}
+    assert 0.4 < labels[1] / labels.total() < 0.65
+
+
+def test_single_segments_show_each_sentence_once_an_epoch(share, whole_text):
+    spec = SPEC._replace(nsp_share=0.0)
+    table = corpus_batches.chunk_table(share, SEQ_LEN, spec.short_prob)
+    rows_of = collections.defaultdict(list)
+    for batch in corpus_batches.stream(share, table, spec, SEQ_LEN, 0, 60):
+        for r in range(BATCH):
+            rows_of[r * share.num_groups // BATCH].append(single_of(batch, r))
+    for group, rows in rows_of.items():
+        size = int(table.sizes.chunks[group])
+        assert len(rows) >= 2 * size
+        first, last = (whole_text.document_start[share.document_start[g]] for g in (group, group + 1))
+        for epoch in (rows[:size], rows[size : 2 * size]):
+            tokens = np.concatenate(epoch)
+            assert len(np.unique(tokens)) == len(tokens)
+            sentences = np.unique(np.searchsorted(whole_text.sentence_start, tokens, side="right") - 1)
+            assert sentences.min() >= first
+            assert sentences.max() < last
+            assert len(sentences) > 0.9 * (last - first)  # the others are cut away whole, as in the original
+
+
+def test_a_resumed_run_and_more_hosts_have_the_same_rows(placed_lock, share):
+    spec = SPEC._replace(num_steps=STEPS, schedule="mixed", nsp_share=0.25, final_mask_rate=0.05)
+    first = 28  # two steps before the first with pairs
+    whole = [batch for _, batch in corpus_batches.train(share, spec, 0)][first:]
+    shares = [host_share.load(placed_lock, "train", batch_size=BATCH, process_index=i, process_count=2) for i in (0, 1)]
+    parts = [list(corpus_batches.train(part, spec, first)) for part in shares]
+    for n, batch in enumerate(whole):
+        joined = {name: np.concatenate([part[n][1][name] for part in parts]) for name in batch}
+        assert hashing.batch_sha256(joined) == hashing.batch_sha256(batch)
+
+
+def test_heldout_rows_do_not_change_with_the_rules_of_training(placed_lock):
+    share = host_share.load(placed_lock, "heldout", batch_size=BATCH)
+    specs = SPEC, SPEC._replace(mask_rate=0.3, final_mask_rate=0.2, nsp_share=0.1)
+    one, other = ([hashing.batch_sha256(b) for _, b in corpus_batches.heldout(share, spec, 1)] for spec in specs)
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("final_mask_rate", 1.5, "not between 0 and 1"), ("nsp_share", -0.1, "not between 0 and 1")],
+)
+def test_wrong_shares_are_refused(key, value, message):
+    with pytest.raises(command.UserError, match=message):
+        batch_spec.check(SPEC._replace(**{key: value}))
+
+
+def test_too_few_slots_for_the_mask_rate_are_reported():
+    assert not batch_spec.slots_warning(SPEC)  # 76 slots of 76.8
+    warning = batch_spec.slots_warning(SPEC._replace(mask_rate=0.3))
+    assert "--config.data.max_predictions=38,154" in warning
+    assert batch_spec.slots_warning(SPEC._replace(final_mask_rate=0.3)) == warning
