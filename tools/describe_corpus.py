@@ -103,7 +103,7 @@ def lines(
     yield "  " + "  ".join(f"{pieces[i]} {stats.pieces[i] / total:.2%}" for i in top)
 
     steps = _steps(cfg)
-    epochs = stats.epochs({n: count * cfg.batch_size for n, count in steps.items()})
+    epochs = stats.epochs(pretraining.make_batch_spec(cfg))
     yield f"\n{'rows of':24}{'examples an epoch':>20}{'padding':>10}   the schedule of {name}"
     for n, rows in stats.rows.items():
         yield (f"  {n:<22}{rows.sum():>20,}{1 - stats.real[n]:>10.1%}   {steps[n]:,} steps of {cfg.batch_size}: "

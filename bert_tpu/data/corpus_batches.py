@@ -208,8 +208,9 @@ def _check_size(
     table: ChunkTable | packing.RowPlan, share: host_share.HostShare, spec: batch_spec.BatchSpec, seq_len: int
 ) -> None:
     """Raises UserError if an epoch is smaller than a batch, since a row comes once an epoch."""
-    has_single = isinstance(table, ChunkTable) and spec.before(spec.first_nsp_step, seq_len) > 0
-    epoch_rows = table.sizes.chunks if has_single else table.epoch_rows
+    epoch_rows = table.epoch_rows
+    if isinstance(table, ChunkTable) and spec.before(spec.first_nsp_step, seq_len):
+        epoch_rows = table.sizes.chunks
     least, rows = int(epoch_rows.min()), spec.rows(seq_len) // share.num_groups
     if least < rows:
         key = "data.packed_rows" if spec.is_packed(seq_len) else "batch_size"

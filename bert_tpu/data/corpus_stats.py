@@ -25,14 +25,17 @@ class Description(NamedTuple):
     sentence_tokens: np.ndarray  # [bins], sentences by length
     pieces: np.ndarray  # [V], occurrences of each piece
     rows: dict[int, np.ndarray]  # by row length: rows of an epoch of each group, [groups]
+    single_rows: dict[int, int]  # by row length: rows of an epoch where each is a single segment
     real: dict[int, float]  # by row length: share of tokens that are not padding
     packed_real: float  # the same if examples share rows of the longest length
     packed_examples: float  # mean number of examples in such a row
     packed_epoch: int  # examples in an epoch of such rows
 
-    def epochs(self, examples: Mapping[int, int]) -> dict[int, float]:
-        """Returns the epochs by length of a schedule with so many examples of each length."""
-        return {n: count / int(self.rows[n].sum()) for n, count in examples.items()}
+    def epochs(self, spec: batch_spec.BatchSpec) -> dict[int, float]:
+        """Returns the epochs by length of a run with these batches, packed rows counted as if they were not."""
+        single = {n: spec.before(spec.first_nsp_step, n) * spec.batch_size for n in self.rows}
+        pairs = {n: spec.before(spec.num_steps, n) * spec.batch_size - single[n] for n in self.rows}
+        return {n: pairs[n] / int(self.rows[n].sum()) + single[n] / self.single_rows[n] for n in self.rows}
 
     def spread(self) -> float:
         """Returns how much more often one group's text is shown than another's: the largest share of all lengths."""
@@ -51,6 +54,7 @@ def describe(lock: store.Lock, seq_lens: Sequence[int], *, slots: int) -> Descri
     documents, sentences = np.zeros(len(LENGTHS), np.int64), np.zeros(len(LENGTHS), np.int64)
     pieces = np.zeros(lock.vocab_size, np.int64)
     rows: dict[int, list[int]] = {n: [] for n in seq_lens}
+    single_rows = dict.fromkeys(seq_lens, 0)
     means, packed_epoch = [], 0
     groups = len(host_share.deal(lock.splits["train"], ROWS))
     specs = [*(_spec(n, 0) for n in seq_lens), _spec(seq_lens[-1], slots)]
@@ -64,6 +68,8 @@ def describe(lock: store.Lock, seq_lens: Sequence[int], *, slots: int) -> Descri
             tables = [corpus_batches.epoch_table(share, spec, spec.seq_lens[0]) for spec in specs]
             for n, table in zip(seq_lens, tables, strict=False):
                 rows[n].append(int(table.epoch_rows[0]))
+                if isinstance(table, corpus_batches.ChunkTable):
+                    single_rows[n] += int(table.sizes.chunks[0])
             if isinstance(tables[-1], packing.RowPlan):
                 packed_epoch += len(tables[-1].budgets)
             means.append([_row_means(share, table, spec) for table, spec in zip(tables, specs, strict=True)])
@@ -74,6 +80,7 @@ def describe(lock: store.Lock, seq_lens: Sequence[int], *, slots: int) -> Descri
         sentence_tokens=sentences,
         pieces=pieces,
         rows={n: np.array(counts) for n, counts in rows.items()},
+        single_rows=single_rows,
         real={n: float(share) for n, (share, _) in zip(seq_lens, real, strict=True)},
         packed_real=float(packed_real),
         packed_examples=float(packed_examples),

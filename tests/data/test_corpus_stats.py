@@ -2,7 +2,7 @@
 
 import collections
 
-from helpers import warm_processes
+from helpers import placed_rows, warm_processes
 import numpy as np
 import pytest
 
@@ -38,8 +38,12 @@ def test_an_epoch_s_examples_are_the_rows_that_training_has(lock, described):
     for n in LENS:
         np.testing.assert_array_equal(described.rows[n], corpus_batches.chunk_table(share, n, 0.1).epoch_rows)
         assert described.rows[n].max() / described.rows[n].min() - 1 <= described.spread() < host_share.SPREAD
-    examples = {16: 3 * int(described.rows[16].sum()), 64: 0}
-    assert described.epochs(examples) == {16: 3, 64: 0}
+        assert described.single_rows[n] == len(chunks.cut(share.text, target=n - 3, short_prob=0.1).first)
+    pairs, single = int(described.rows[16].sum()), described.single_rows[16]
+    spec = placed_rows.SPEC._replace(seq_lens=(16, 64), batch_size=1, long_every=10**9)
+    assert described.epochs(spec._replace(num_steps=3 * pairs)) == {16: 3, 64: 0}
+    part = spec._replace(num_steps=2 * single + pairs, nsp_share=pairs / (2 * single + pairs))
+    assert described.epochs(part) == {16: 3, 64: 0}
     assert described.packed_epoch == len(chunks.cut(share.text, target=LENS[-1] - 3, short_prob=0.1).first)
 
 
