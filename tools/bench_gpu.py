@@ -248,7 +248,7 @@ def their_loss(cfg: ml_collections.ConfigDict, device: str) -> tuple[Callable[..
 def compare_losses(cfg: ml_collections.ConfigDict, rows: Rows) -> Losses:
     """Returns the losses of the same STEPS steps on JAX's default device and on the CPU."""
     cfg.update(batch_size=ROWS, num_steps=STEPS)
-    cfg.optim.update(warmup_steps=STEPS // 10, learning_rate=5e-4)
+    cfg.optim.update(warmup_share=0.0, warmup_steps=STEPS // 10, learning_rate=5e-4)
     places = (jax.devices()[0], "bfloat16"), (jax.devices("cpu")[0], "bfloat16"), (jax.devices("cpu")[0], "float32")
     return Losses(*(_losses(cfg, rows, device, dtype) for device, dtype in places))
 

@@ -154,7 +154,7 @@ def losses(where: Sequence[jax.Device], rows: int) -> list[float]:
     cfg = bert.get_config("micro")
     cfg.update(batch_size=rows, num_steps=STEPS)
     cfg.model.update(dtype="float32", vocab_size=1000)
-    cfg.optim.update(warmup_steps=0, learning_rate=1e-3)
+    cfg.optim.update(warmup_share=0.0, warmup_steps=0, learning_rate=1e-3)
     job, all_devices = pretraining.make_job(cfg), mesh.make(where)
     batch = mesh.put_batch(_bench_step.random_batch(cfg), all_devices)
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, all_devices))()

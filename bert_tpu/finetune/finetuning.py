@@ -106,15 +106,15 @@ def check(cfg: ml_collections.ConfigDict) -> task.Task:
 
 def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batches.TaskBatches) -> jobs.Job:
     """Returns the Job that trains `model` on `feed` as `cfg` says."""
-    steps = {"warmup_steps": warmup_steps(cfg), "num_steps": cfg.num_steps}
-    rule, rate = config.call(optim.make, cfg.optim, "optim", **steps)
+    steps = {"warmup_steps": warmup_steps(cfg), "warmup_share": 0.0, "num_steps": cfg.num_steps}
+    optimizer = config.call(optim.make, cfg.optim, "optim", **steps, rate_width=0, hidden_size=0)
     examples = 0 if model.head in heads.TOKEN_HEADS else feed.slots
     return jobs.Job(
         init=lambda key: param_layout.pack(heads.init(model, key)),
         loss=functools.partial(heads.loss, model),
         counts=functools.partial(heads.counts, model),
-        tx=rule,
-        learning_rate=rate,
+        tx=optimizer.rule,
+        learning_rate=optimizer.rate,
         shapes={feed.seq_len: feed.shapes()},
         flops={feed.seq_len: flops.tune(model.bert, feed.rows(feed.seq_len), feed.seq_len, examples)},
         seed=tuple(cfg.seeds),
@@ -158,6 +158,7 @@ def training(setup: Setup, directory: epath.Path, group: hosts.Hosts | None = No
                 setup.task, setup.base.vocab, max_length=cfg.max_length, positions=setup.base.model["max_positions"]
             ),
         ),
+        peak=optim.Peak(cfg.optim.learning_rate),
         warmup=optim.WarmUp("warmup", cfg.warmup, warmup_steps(cfg)),
         advice=ADVICE,
     )

@@ -51,7 +51,7 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
-    rule, rate = config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps)
+    optimizer = make_optimizer(cfg)
     spec = make_batch_spec(cfg)
     optional = {"accumulate_long": 0} if "accumulate_long" in cfg else {}
     config.check_minima(cfg, MINIMA | optional | {f"plan.price.{chip}": 0 for chip in cfg.plan.price})
@@ -64,8 +64,8 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
         loss=functools.partial(target.loss, bert),
         counts=target.counts,
-        tx=rule,
-        learning_rate=rate,
+        tx=optimizer.rule,
+        learning_rate=optimizer.rate,
         shapes={n: spec.shapes(n) for n in lens},
         flops={n: flops.train(bert, spec.rows(n), n, spec.predictions(n)) for n in lens},
         seed=cfg.seed,
@@ -73,6 +73,12 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
         dtype=cfg.model.dtype,
         exchange=cfg.exchange,
     )
+
+
+def make_optimizer(cfg: ml_collections.ConfigDict) -> optim.Optimizer:
+    """Returns the optimizer of a config. A config may lack `optim.warmup_share` and `optim.rate_width`."""
+    width = cfg.model.hidden_size
+    return config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps, hidden_size=width)
 
 
 def parts_of_lengths(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec) -> dict[int, int]:
@@ -122,7 +128,7 @@ def run(
 
 def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -> trainer.Training:
     """The training that `cfg` describes. Opens its corpus. group: the hosts that train; None: this process alone."""
-    job, spec, lock = make_job(cfg), make_batch_spec(cfg), open_corpus(cfg)
+    job, spec, lock, optimizer = make_job(cfg), make_batch_spec(cfg), open_corpus(cfg), make_optimizer(cfg)
     if lock.pair_warning and find_objective(cfg) is mlm_nsp.OBJECTIVE and (group is None or group.index == 0):
         print(f"warning: {lock.pair_warning}", file=sys.stderr)
     if (warning := batch_spec.slots_warning(spec)) and (group is None or group.index == 0):
@@ -137,7 +143,8 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
         first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
         compile_programs=functools.partial(_compile, cfg, job, spec),
         open_data=functools.partial(open_data, cfg, lock, spec),
-        warmup=optim.WarmUp("optim.warmup_steps", cfg.optim.warmup_steps, cfg.optim.warmup_steps),
+        peak=optimizer.peak,
+        warmup=optimizer.warmup,
         advice=ADVICE,
     )
 
@@ -224,7 +231,7 @@ def open_data(
     facts = health.Facts(
         unigram_entropy=lock.unigram_entropy,
         unknown_share=lock.content["train"]["unknown_share"],
-        warmup_steps=cfg.optim.warmup_steps,
+        warmup_steps=make_optimizer(cfg).warmup.steps,
         commoner=commoner,
         first_nsp_step=spec.first_nsp_step,
         metrics=find_objective(cfg).metrics,

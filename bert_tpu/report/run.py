@@ -10,7 +10,7 @@ import numpy as np
 from bert_tpu.core import command, jsonl, numerals, storage
 from bert_tpu.monitoring import health, scores_file, versions
 from bert_tpu.report import evidence
-from bert_tpu.training import nonfinite, workdir
+from bert_tpu.training import nonfinite, optim, workdir
 
 CHECKS = 100  # evaluations at which the health checks are repeated; a longer run's are thinned to as many
 
@@ -127,7 +127,8 @@ def _facts_of_corpus(records: evidence.Evidence) -> health.Facts | None:
     if not records.lock:
         return None
     unknown_share = records.lock.content["train"]["unknown_share"]
-    return health.Facts(records.lock.unigram_entropy, unknown_share, records.config["optim"]["warmup_steps"], {})
+    warmup_steps = optim.stored_warmup(records.config).steps
+    return health.Facts(records.lock.unigram_entropy, unknown_share, warmup_steps, {})
 
 
 def _read_gave_up(path: epath.Path, metrics: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ step -> jobs.Job.learning_rate. The compiled step (train_step.jit_step) multipli
 (monitoring.log) prints it from the same function.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,22 @@ import jax.numpy as jnp
 import optax
 
 from bert_tpu.core import command
+from bert_tpu.training import muon
+
+
+class WarmUp(NamedTuple):
+    """The config's key that sets the warm-up, the value of that key, and the number of steps that it means."""
+
+    key: str
+    value: int | float
+    steps: int
+
+
+class Peak(NamedTuple):
+    """The highest learning rate of a schedule, and the formula that gives it; "" if it is optim.learning_rate."""
+
+    rate: float
+    formula: str = ""
 
 
 class Optimizer(NamedTuple):
@@ -24,14 +41,8 @@ class Optimizer(NamedTuple):
 
     rule: optax.GradientTransformation
     rate: Callable[[Any], Any]  # step, the first being 0 -> learning rate
-
-
-class WarmUp(NamedTuple):
-    """The config's key that sets the warm-up, the value of that key, and the number of steps that it means."""
-
-    key: str
-    value: int | float
-    steps: int
+    peak: Peak
+    warmup: WarmUp
 
 
 def make(
@@ -46,17 +57,23 @@ def make(
     eps: float,
     weight_decay: float,
     clip_norm: float,
+    warmup_share: float = 0.0,
+    rate_width: int = 0,
+    hidden_size: int = 0,
 ) -> Optimizer:
-    """Returns the Optimizer of a config's section. Raises UserError for an unknown name and a wrong b1 or b2.
+    """Returns the Optimizer of a config's section. Raises UserError for an unknown name and for values out of range.
 
     name: "bert_adamw" (optimization.py of google-research/bert: no bias correction, eps outside the root, decoupled
-        decay), "adamw" (Loshchilov & Hutter 2019, bias-corrected) or "lamb" (You et al. 2020)
-    learning_rate: the peak
-    schedule, warmup_steps, num_steps: as in `make_schedule`
-    b1, b2: shares of the old moments that a step keeps, from 0 to below 1
+        decay), "adamw" (Loshchilov & Hutter 2019, bias-corrected), "lamb" (You et al. 2020) or "muon" (muon.py for the
+        matrices of the layers, "adamw" for all other parameters)
+    learning_rate: the peak, or if `rate_width` is above 0 what `find_peak` takes
+    schedule, num_steps: as in `make_schedule`
+    warmup_steps, warmup_share: as in `find_warmup`
+    b1, b2: shares of the old moments that a step keeps, from 0 to below 1; Muon's own share is muon.MOMENTUM
     eps: added to the root of the second moment
     weight_decay: of matrices and embeddings; biases and norms are never decayed
     clip_norm: largest global norm of a gradient, which is clipped before the rule sees it; 0: no clipping
+    rate_width, hidden_size: as in `find_peak`
     """
     for key, share in (("b1", b1), ("b2", b2)):
         if not 0 <= share < 1:
@@ -67,12 +84,62 @@ def make(
         "adamw": (optax.scale_by_adam(b1, b2, eps), decay),
         # The trust ratio is for decayed parameters; norms and biases take Adam's step (the authors' exclude list).
         "lamb": (optax.scale_by_adam(b1, b2, eps), decay, optax.masked(scale_by_trust_ratio(), is_decayed)),
+        "muon": (muon.scale_by_muon(optax.scale_by_adam(b1, b2, eps)), decay),
     }
     if name not in rules:
         raise command.UserError(f"optim.name {name!r} is none of {', '.join(rules)}")
     clip = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
-    rate = make_schedule(schedule, learning_rate=learning_rate, warmup_steps=warmup_steps, num_steps=num_steps)
-    return Optimizer(optax.chain(*clip, *rules[name]), rate)
+    warmup = find_warmup(warmup_steps, warmup_share, num_steps)
+    peak = find_peak(learning_rate, rate_width, hidden_size)
+    rate = make_schedule(schedule, learning_rate=peak.rate, warmup_steps=warmup.steps, num_steps=num_steps)
+    return Optimizer(optax.chain(*clip, *rules[name]), rate, peak, warmup)
+
+
+def find_warmup(warmup_steps: int, warmup_share: float, num_steps: int) -> WarmUp:
+    """Returns the warm-up that the config sets, in steps or as a share of the run. Raises UserError if it sets both.
+
+    warmup_steps: number of steps
+    warmup_share: share of `num_steps`, from 0 to below 1; the product is rounded
+    num_steps: steps of the run
+    """
+    if not 0 <= warmup_share < 1:
+        raise command.UserError(f"optim.warmup_share is {warmup_share}: give a share of the steps, from 0 to below 1")
+    if warmup_steps > 0 and warmup_share > 0:
+        raise command.UserError(
+            f"optim.warmup_steps is {warmup_steps:,} and optim.warmup_share {warmup_share}: set one of them to 0"
+        )
+    if warmup_share:
+        return WarmUp("optim.warmup_share", warmup_share, round(warmup_share * num_steps))
+    return WarmUp("optim.warmup_steps", warmup_steps, warmup_steps)
+
+
+def stored_warmup(config: Mapping[str, Any]) -> WarmUp:
+    """Returns the warm-up of a pretraining with this config.json, of any release."""
+    section = config["optim"]
+    return find_warmup(section["warmup_steps"], section.get("warmup_share", 0.0), config.get("num_steps", 0))
+
+
+def find_peak(learning_rate: float, rate_width: int, hidden_size: int) -> Peak:
+    """Returns the peak of a model of `hidden_size`: learning_rate x sqrt(rate_width / hidden_size).
+
+    Narrow models take higher rates. Vaswani et al. 2017 (arXiv:1706.03762, equation 3) divide the rate by the root of
+    the width, and so does this. The rule does not know depth: with the norm after each residual (post-norm), 10 to 12
+    layers diverge at rates that 2 to 4 layers need.
+
+    learning_rate: the peak of a model of `rate_width`
+    rate_width: a hidden size; 0: `learning_rate` is the peak of a model of every size
+    hidden_size: the model's
+    """
+    if rate_width < 0:
+        raise command.UserError(
+            f"optim.rate_width is {rate_width}: give the hidden size that optim.learning_rate is for, or 0 for any size"
+        )
+    if not rate_width:
+        return Peak(learning_rate)
+    return Peak(
+        learning_rate * math.sqrt(rate_width / hidden_size),
+        f"optim.learning_rate {learning_rate:.3g} x sqrt(optim.rate_width {rate_width} / hidden size {hidden_size})",
+    )
 
 
 def make_schedule(schedule: str, *, learning_rate: float, warmup_steps: int, num_steps: int) -> Callable[[Any], Any]:
@@ -98,20 +165,19 @@ def make_schedule(schedule: str, *, learning_rate: float, warmup_steps: int, num
     return optax.join_schedules([ramp, after[schedule]], [warmup_steps])
 
 
-def unreached_peak(rate: Callable[[Any], Any], peak: float, warmup: WarmUp, num_steps: int) -> str:
+def unreached_peak(rate: Callable[[Any], Any], peak: Peak, warmup: WarmUp, num_steps: int) -> str:
     """Returns a warning if the warm-up lasts as long as the run, so that the rate never reaches its peak, else "".
 
     rate: as in Optimizer
-    peak: optim.learning_rate
-    warmup: the run's
+    peak, warmup: the run's
     num_steps: steps of the run
     """
-    if warmup.steps < num_steps or not peak:
+    if warmup.steps < num_steps or not peak.rate:
         return ""
     return (
         f"{warmup.key} is {warmup.value:,} and num_steps {num_steps:,}: the learning rate rises to "
-        f"{float(rate(num_steps - 1)):.3g} at the last step and never reaches optim.learning_rate, {peak:.3g}; give a "
-        f"lower {warmup.key}"
+        f"{float(rate(num_steps - 1)):.3g} at the last step and never reaches the peak, {peak.rate:.3g}; give a lower "
+        f"{warmup.key}"
     )
 
 

@@ -56,6 +56,7 @@ class Training(NamedTuple):
     first_params: Callable[[jobs.Params], jobs.Params] | None  # from shapes and shardings; None: drawn from the seed
     compile_programs: Callable[[Mesh], train_step.Programs]
     open_data: Callable[[int, hosts.Hosts], Data]  # from a number of devices; all hosts call it
+    peak: optim.Peak
     warmup: optim.WarmUp
     advice: str  # what to do if the loss stays not finite; {step} in it is the first such step
 
@@ -216,8 +217,10 @@ def _prepare(
         f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {training.size:,} parameters, step {first_step:,} of "
         f"{cfg.num_steps:,}; compiling for lengths {lens} ..."
     )
-    rate, peak = training.job.learning_rate, cfg.optim.learning_rate
-    if warning := optim.unreached_peak(rate, peak, training.warmup, cfg.num_steps):
+    if training.peak.formula:
+        run_log.say(f"peak learning rate {training.peak.rate:.3g}: {training.peak.formula}")
+    rate = training.job.learning_rate
+    if warning := optim.unreached_peak(rate, training.peak, training.warmup, cfg.num_steps):
         run_log.say(f"warning: {warning}")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(training.compile_programs, mesh)

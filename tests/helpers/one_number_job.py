@@ -28,7 +28,7 @@ def job(seed=0, turns=0, **changes):
 
     turns: number of turns of a loop that each step also computes, without an effect. changes: of OPTIM.
     """
-    rule, rate = optim.make(**OPTIM | changes)
+    rule, rate, *_ = optim.make(**OPTIM | changes)
 
     def loss(params, rows, draw):
         factor = jnp.where(rows["bad"] > 0, jnp.inf, 1.0)
@@ -93,8 +93,8 @@ def run(directory, bad, seed=0, turns=0, input_s=0.0, **changes):
         compile_programs=lambda mesh: train_step.compile_programs(
             training_job, mesh, eval_shapes={SEQ_LEN: {"bad": (ROWS,)}}
         ),
-        open_data=lambda *_: trainer.Data(batches_from, evaluate), warmup=optim.WarmUp("", 4, 4),
-        advice="advice for step {step}",
+        open_data=lambda *_: trainer.Data(batches_from, evaluate), peak=optim.Peak(RATE),
+        warmup=optim.WarmUp("", 4, 4), advice="advice for step {step}",
     ), directory)  # fmt: skip
 
 

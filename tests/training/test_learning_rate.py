@@ -12,6 +12,10 @@ from bert_tpu.finetune import finetuning
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import checkpoint, jobs, train_step
 
+SHORT = {
+    "num_steps": 6, "log.every_steps": 1, "data.seq_lens": (16,), "data.max_predictions": (3,), "eval.num_batches": 0,
+}  # fmt: skip
+
 
 def number_after(directory, step):
     return float(checkpoint.load_params(directory / "checkpoints" / str(step))["bias"])
@@ -29,7 +33,7 @@ def test_parameters_move_by_the_logged_rates_where_every_fourth_step_is_skipped(
     np.testing.assert_allclose(moved, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", ["adamw", "lamb"])
+@pytest.mark.parametrize("rule", ["adamw", "lamb", "muon"])
 def test_of_several_trainings_each_moves_by_the_one_rate(rule):
     """One is never skipped, one every fourth time, and one all the first half."""
     bad = [(), range(3, STEPS, 4), range(STEPS // 2)]
@@ -48,23 +52,32 @@ def test_of_several_trainings_each_moves_by_the_one_rate(rule):
 
 def warned(text):
     """Returns the warning about a peak that is not reached, and the rate in it."""
-    [sentence] = [line for line in text.splitlines() if "never reaches optim.learning_rate" in line]
+    [sentence] = [line for line in text.splitlines() if "never reaches the peak, " in line]
     return sentence, float(sentence.split(" rises to ")[1].split()[0])
 
 
-@pytest.mark.parametrize("warmup_steps", [5, 6, 10_000])
+def test_a_pretraining_prints_the_peak_of_its_width_and_reaches_it(corpus_dir, tmp_path_factory, tmp_path, capsys):
+    keys = tiny_runs.keys(corpus_dir, tmp_path_factory) | SHORT
+    assert keys["model.hidden_size"] == 32
+    more = {"optim.warmup_steps": 0, "optim.warmup_share": 0.5, "optim.rate_width": 128, "optim.schedule": "linear"}
+    assert pretraining.run(tiny_runs.configured(keys | more), tmp_path) == 0
+    printed = capsys.readouterr().err
+    assert "never reaches" not in printed
+    [sentence] = [line for line in printed.splitlines() if line.startswith("peak learning rate")]
+    assert sentence == (
+        "peak learning rate 0.002: optim.learning_rate 0.001 x sqrt(optim.rate_width 128 / hidden size 32)"
+    )
+    rates = [line["learning_rate"] for line in tiny_runs.metrics(tmp_path)]
+    np.testing.assert_allclose(rates, 2e-3 * np.array([0, 1, 2, 3, 2, 1]) / 3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("warmup_steps", [6, 10_000])
 def test_a_pretraining_says_at_its_start_that_it_never_reaches_its_peak(
     corpus_dir, tmp_path_factory, tmp_path, capsys, warmup_steps
 ):
-    keys = tiny_runs.keys(corpus_dir, tmp_path_factory) | {
-        "num_steps": 6, "optim.warmup_steps": warmup_steps, "log.every_steps": 1, "data.seq_lens": (16,),
-        "data.max_predictions": (3,), "eval.num_batches": 0,
-    }  # fmt: skip
+    keys = tiny_runs.keys(corpus_dir, tmp_path_factory) | SHORT | {"optim.warmup_steps": warmup_steps}
     assert pretraining.run(tiny_runs.configured(keys), tmp_path) == 0
     printed = capsys.readouterr().err
-    if warmup_steps == 5:
-        assert "never reaches" not in printed
-        return
     sentence, highest = warned(printed)
     assert sentence.startswith(f"warning: optim.warmup_steps is {warmup_steps:,} and num_steps 6: the learning rate ")
     assert highest == pytest.approx(max(line["learning_rate"] for line in tiny_runs.metrics(tmp_path)), rel=0.01)

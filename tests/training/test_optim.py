@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
+from bert_tpu.pretrain import pretraining
 from bert_tpu.training import optim
+from configs import bert
 
 ORIGINAL = {
     "name": "bert_adamw", "learning_rate": 1e-3, "schedule": "bert_linear", "warmup_steps": 2, "num_steps": 10,
@@ -42,7 +44,7 @@ def numpy_steps(params, grads, **c):
 
 
 def steps(params, grads, **changes):
-    rule, rate = optim.make(**ORIGINAL | changes)
+    rule, rate, *_ = optim.make(**ORIGINAL | changes)
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
     opt = rule.init(params)
     for step, g in enumerate(grads):
@@ -113,6 +115,55 @@ def test_other_schedules_start_from_the_peak_after_warm_up(schedule, end):
     assert float(rate(100)) == pytest.approx(end, abs=1e-9)
 
 
+def test_a_share_warms_up_as_the_steps_that_it_makes_and_linear_then_ends_at_0():
+    keys = ORIGINAL | {"name": "adamw", "schedule": "linear", "num_steps": 1010, "learning_rate": 2e-3}
+    _, rate, peak, warmup = optim.make(**keys | {"warmup_steps": 0, "warmup_share": 0.02})
+    assert warmup == ("optim.warmup_share", 0.02, 20)  # 20.2
+    np.testing.assert_array_equal(
+        rate(np.arange(1011)), optim.make(**keys | {"warmup_steps": 20}).rate(np.arange(1011))
+    )
+    assert float(rate(10)) == pytest.approx(1e-3)
+    assert float(rate(20)) == pytest.approx(2e-3) == peak.rate
+    assert float(rate(1010)) == 0
+    stored = {"num_steps": 1010, "optim": {"warmup_steps": 0, "warmup_share": 0.02}}
+    assert optim.stored_warmup(stored) == warmup
+    assert optim.stored_warmup({"num_steps": 9, "optim": {"warmup_steps": 7}}).steps == 7  # of an older release
+
+
+@pytest.mark.parametrize(("variant", "peak"), [("micro", 2e-3), ("small", 1.41421e-3), ("medium", 1e-3)])
+def test_the_rate_falls_with_the_root_of_the_width(variant, peak):
+    """Half of the rate at four times the width, whatever the depth: Vaswani et al. 2017, equation 3."""
+    cfg = bert.get_config(variant)
+    plain = pretraining.make_optimizer(cfg)
+    assert (plain.peak, float(plain.rate(5000))) == ((1e-4, ""), pytest.approx(5e-5))
+    cfg.optim.update(learning_rate=2e-3, rate_width=128)
+    scaled = pretraining.make_optimizer(cfg)
+    assert scaled.peak.rate == pytest.approx(peak, rel=1e-5)
+    assert float(scaled.rate(5000)) == pytest.approx(peak / 2, rel=1e-5)
+
+
+def test_a_config_file_of_an_earlier_release_has_the_rate_that_it_had():
+    cfg = bert.get_config()
+    for key in ("rate_width", "warmup_share"):
+        del cfg.optim[key]
+    assert pretraining.make_optimizer(cfg)[2:] == pretraining.make_optimizer(bert.get_config())[2:]
+    assert pretraining.make_optimizer(cfg).warmup == ("optim.warmup_steps", 10_000, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"warmup_share": 0.1}, "optim.warmup_steps is 2 and optim.warmup_share 0.1: set one of them to 0"),
+        ({"warmup_share": 1.0}, "optim.warmup_share is 1.0: give a share of the steps, from 0 to below 1"),
+        ({"warmup_share": -0.1}, "optim.warmup_share is -0.1: give a share of the steps, from 0 to below 1"),
+        ({"rate_width": -128, "hidden_size": 8}, "optim.rate_width is -128: give the hidden size that"),
+    ],
+)
+def test_a_warm_up_or_width_that_makes_no_sense_is_refused(change, sentence):
+    with pytest.raises(command.UserError, match=sentence):
+        optim.make(**ORIGINAL | change)
+
+
 @pytest.mark.parametrize("change", [{"name": "adam"}, {"schedule": "step"}])
 def test_an_unknown_rule_is_refused_by_name(change):
     with pytest.raises(command.UserError, match="is none of"):
@@ -122,12 +173,14 @@ def test_an_unknown_rule_is_refused_by_name(change):
 @pytest.mark.parametrize("schedule", ["bert_linear", "linear", "cosine", "constant"])
 @pytest.mark.parametrize(("warmup_steps", "warned"), [(49, False), (50, True), (51, True), (500, True)])
 def test_a_warm_up_as_long_as_the_run_is_named_with_the_highest_rate_of_the_run(schedule, warmup_steps, warned):
-    rate = optim.make(**ORIGINAL | {"schedule": schedule, "warmup_steps": warmup_steps, "num_steps": 50}).rate
-    sentence = optim.unreached_peak(rate, 1e-3, optim.WarmUp("optim.warmup_steps", warmup_steps, warmup_steps), 50)
+    _, rate, *peak_and_warmup = optim.make(
+        **ORIGINAL | {"schedule": schedule, "warmup_steps": warmup_steps, "num_steps": 50}
+    )
+    sentence = optim.unreached_peak(rate, *peak_and_warmup, 50)
     highest = max(float(rate(step)) for step in range(50))
     assert bool(sentence) == warned
     if warned:
         assert sentence == (
             f"optim.warmup_steps is {warmup_steps} and num_steps 50: the learning rate rises to {highest:.3g} at the "
-            "last step and never reaches optim.learning_rate, 0.001; give a lower optim.warmup_steps"
+            "last step and never reaches the peak, 0.001; give a lower optim.warmup_steps"
         )

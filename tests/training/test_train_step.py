@@ -76,6 +76,15 @@ def test_forms_of_the_exchange_change_only_rounding(plain, form, monkeypatch):
     np.testing.assert_allclose(losses, plain[1], rtol=1e-4)
 
 
+def test_muon_on_devices_that_share_its_matrices_changes_only_rounding(monkeypatch):
+    """A product of the iteration needs the whole matrix, whose rows are cut over the devices."""
+    plain = three_steps(1, optim={"name": "muon"})
+    monkeypatch.setattr(train_step, "CUT_SIZE", 1)
+    params, losses = three_steps(4, optim={"name": "muon"})
+    np.testing.assert_allclose(losses, plain[1], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), params, plain[0])
+
+
 def test_a_longer_batch_may_have_parts_of_its_own():
     def loops(**changes):
         job, on = pretraining.make_job(config(**changes)), mesh.make(jax.devices()[:1])
