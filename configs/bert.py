@@ -90,6 +90,11 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
                 weight_decay=0.01,
                 clip_norm=1.0,
             ),
+            distill=dict(
+                teacher="",  # BERT with the same tokenizer to learn from, in any form that init_from takes; "": none
+                weight=0.5,  # of the teacher's distribution; the true pieces have the rest
+                temperature=1.0,  # from 1 to 10
+            ),
             checkpoint=dict(every_steps=10_000, keep_last=3, keep_every=100_000),
             eval=dict(every_steps=10_000, num_batches=16),
             log=dict(every_steps=100, to=("tensorboard",)),

@@ -30,6 +30,7 @@ REMOVED = {
 # same.
 ADDED: dict[str, Any] = {
     "data.final_mask_rate": 0.0, "data.nsp_share": 1.0, "optim.warmup_share": 0.0, "optim.rate_width": 0,
+    "distill.teacher": "", "distill.weight": 0.5, "distill.temperature": 1.0,
 }  # fmt: skip
 
 

@@ -177,3 +177,15 @@ def check(spec: BatchSpec) -> BatchSpec:
         if not is_valid:
             raise command.UserError(f"config: {complaint}")
     return spec
+
+
+def check_positions(spec: BatchSpec, positions: int) -> None:
+    """Raises UserError, with lengths that fit, if rows are longer than a model of `positions` positions takes."""
+    if (longest := spec.seq_lens[-1]) > positions:
+        lens = [*(n for n in spec.seq_lens if n < positions), positions]
+        slots = [max(1, round(n * spec.mask_rate)) for n in lens]
+        raise command.UserError(
+            f"config.model: max_positions {positions} is less than the rows' {longest} tokens: give "
+            f"--config.data.seq_lens={','.join(map(str, lens))} --config.data.max_predictions="
+            f"{','.join(map(str, slots))}, or a model with more positions"
+        )

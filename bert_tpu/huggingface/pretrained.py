@@ -94,9 +94,6 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
             f"{path} is the workdir of a fine-tuning, with a model for each seed: export one, "
             f"bert-tpu export --workdir {home} --out MODEL, and give MODEL"
         )
-    if "seeds" in config:
-        seed = config["seeds"][0]
-        raise command.UserError(f"{path} is a run of several seeds, with a model for each: give {home}/seed-{seed}")
     if not isinstance(config.get("model"), dict):
         raise command.UserError(
             f"{path} has a config.json, but it is not a run's, and there are no weights: add model.safetensors"
@@ -130,6 +127,16 @@ def check_same(
         )
     if differences:
         raise command.UserError(f"{path} is another model: {', '.join(differences)}; {'; '.join(remedies)}")
+
+
+def check_vocabulary(path: Path | str, vocabulary: vocab.Vocab, corpus: Path | str) -> None:
+    """Raises UserError unless the tokenizer of the BERT at `path` is `vocabulary`, that of the `corpus`."""
+    origin = load_origin(path)
+    if difference := _vocabulary_difference(origin.vocabulary, vocabulary):
+        raise command.UserError(
+            f"{path} has another tokenizer than {corpus}: {difference}; prepare the corpus with --tokenizer "
+            f"{origin.tokenizer}, or give another model"
+        )
 
 
 def _vocabulary_difference(theirs: vocab.Vocab, ours: vocab.Vocab) -> str:

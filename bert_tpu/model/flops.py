@@ -18,6 +18,16 @@ def tune(bert: transformer.Bert, batch_size: int, seq_len: int, examples: int) -
     return 3 * 2 * batch_size * ((bert.num_layers - 1) * whole + last + examples * D * D)
 
 
+def mlm_scores(bert: transformer.Bert, batch_size: int, seq_len: int, max_predictions: int) -> int:
+    """Counts the FLOPs of a forward pass to the MLM head's logits, as `train` does: a teacher's part of a step.
+
+    Arguments are those of `train`.
+    """
+    D, F, V = bert.hidden_size, bert.intermediate_size, bert.vocab_size
+    layer = seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
+    return 2 * batch_size * (bert.num_layers * layer + max_predictions * (D * D + D * V))
+
+
 def train(bert: transformer.Bert, batch_size: int, seq_len: int, max_predictions: int) -> int:
     """Counts the FLOPs of one training step's matrix products: 2 a multiply-add, the backward pass twice the forward.
 

@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_tpu.model import activation, attention, cross_entropy, dropout, embedding, matmul
+from bert_tpu.model import activation, attention, cross_entropy, dropout, embedding, matmul, soft_targets
 
 # Cut at two sigma, as TF1 does; jitted, since Flax asks it for a shape whenever a parameter is read.
 INIT = jax.jit(nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0), static_argnums=(1, 2))
@@ -174,6 +174,10 @@ class MlmHead(nn.Module):
         """Returns (losses in nats, 1 for a hit and 0 for a miss), float32 [B, M], of the true pieces `ids_BM`."""
         losses_N, hits_N = cross_entropy.tied(self._transform(h_BMD), word_VD, self.bias_V, ids_BM.reshape(-1))
         return losses_N.reshape(ids_BM.shape), hits_N.reshape(ids_BM.shape)
+
+    def factors(self, h_BMD: jax.Array, word_VD: jax.Array) -> soft_targets.Factors:
+        """Returns the factors of the logits of B x M places."""
+        return soft_targets.Factors(self._transform(h_BMD), word_VD, self.bias_V)
 
     def _transform(self, h_BMD: jax.Array) -> jax.Array:
         """Returns the transformed tokens, [N, D]."""

@@ -14,7 +14,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_tpu.model import layers
+from bert_tpu.model import layers, soft_targets
 
 Params = dict[str, Any]  # nested dictionaries of arrays
 
@@ -48,11 +48,22 @@ class Logits(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Losses in nats of the masked places, 1 for a hit and 0 for a miss, and the NSP head's scores; float32."""
+    """Losses in nats of the masked places, 1 for a hit and 0 for a miss, and the NSP head's scores; float32.
+
+    teacher_distances_BM: as from soft_targets.losses; None without a teacher
+    """
 
     mlm_BM: jax.Array
     mlm_hits_BM: jax.Array
     nsp: jax.Array  # [B, C], or [B, E, C] if E examples share a row
+    teacher_distances_BM: jax.Array | None = None
+
+
+class Teacher(NamedTuple):
+    """A teacher's scores of the masked places, [B x M], and the temperature that both models are compared at."""
+
+    factors: soft_targets.Factors
+    temperature: float
 
 
 class Bert(nn.Module):
@@ -115,15 +126,36 @@ class Bert(nn.Module):
         masked_ids_BM: jax.Array,
         starts_BE: jax.Array | None = None,
         draw: Draw | None = None,
+        teacher: Teacher | None = None,
     ) -> Losses:
         """Returns the outputs that training needs, without a matrix of all logits' gradients.
 
         places_BM, masked_ids_BM: the masked places and their true ids; the other arguments are those of `encode`
+        teacher: of the same vocabulary, or None
         """
         encoded = self.encode(ids_BL, types_BL, mask_BL, draw, starts_BE)
         h_BMD = jnp.take_along_axis(encoded.tokens_BLD, places_BM[..., None], axis=1)
-        losses_BM, hits_BM = self.mlm.losses(h_BMD, encoded.word_VD, masked_ids_BM)
-        return Losses(losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32)))
+        distances_BM = None
+        if teacher is None:
+            losses_BM, hits_BM = self.mlm.losses(h_BMD, encoded.word_VD, masked_ids_BM)
+        else:
+            factors, labels_N = self.mlm.factors(h_BMD, encoded.word_VD), masked_ids_BM.reshape(-1)
+            of_places = soft_targets.losses(factors, labels_N, teacher.factors, teacher.temperature)
+            losses_BM, hits_BM, distances_BM = (x_N.reshape(masked_ids_BM.shape) for x_N in of_places)
+        return Losses(losses_BM, hits_BM, self.nsp(encoded.pooled_BD.astype(jnp.float32)), distances_BM)
+
+    def mlm_factors(
+        self,
+        ids_BL: jax.Array,
+        types_BL: jax.Array,
+        mask_BL: jax.Array,
+        places_BM: jax.Array,
+        starts_BE: jax.Array | None = None,
+    ) -> soft_targets.Factors:
+        """Returns the factors of the masked places' logits, without dropout. Arguments are those of `losses`."""
+        encoded = self.encode(ids_BL, types_BL, mask_BL, None, starts_BE)
+        h_BMD = jnp.take_along_axis(encoded.tokens_BLD, places_BM[..., None], axis=1)
+        return self.mlm.factors(h_BMD, encoded.word_VD)
 
     def encode(
         self,

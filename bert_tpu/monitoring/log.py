@@ -10,7 +10,7 @@ from etils import epath
 import jax
 
 from bert_tpu.core import jsonl, progress, storage
-from bert_tpu.monitoring import health, trackers
+from bert_tpu.monitoring import health, metrics, trackers
 
 BUCKET_S = 30
 
@@ -221,7 +221,9 @@ def _short(seq_len: int, values: Mapping[str, float]) -> str:
     if "loss" not in values:
         return f"{seq_len}: no step had a finite loss and gradient"
     hits = {name.removesuffix("_accuracy"): share for name, share in values.items() if name.endswith("_accuracy")}
-    return f"{seq_len}: loss {values['loss']:.3f}" + "".join(f"  {name} {share:.1%}" for name, share in hits.items())
+    distance = f"  distill {values[metrics.DISTILL_LOSS]:.3f}" if metrics.DISTILL_LOSS in values else ""
+    shares = "".join(f"  {name} {share:.1%}" for name, share in hits.items())
+    return f"{seq_len}: loss {values['loss']:.3f}{distance}{shares}"
 
 
 class Profile:

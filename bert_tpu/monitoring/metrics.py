@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+DISTILL_LOSS = "distill_loss"  # of training with a teacher, in nats; see model/soft_targets.py
 UNIGRAM_ENTROPY, COMMONER_LABEL = "unigram entropy", "commoner label"  # figures in health.Facts
 
 

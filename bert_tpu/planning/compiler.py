@@ -30,7 +30,7 @@ class Memory(NamedTuple):
 
     params: int
     opt: int
-    rest: int  # the other arguments and results: batch, step, sums
+    rest: int  # the other arguments and results: batch, step, sums, a teacher
     temporaries: int  # activations, gradients, copies
     program: int  # machine code
 
@@ -174,7 +174,7 @@ def compile_step(
     """
     state = job.state_shapes
     batch = joined.abstract(job.shapes[seq_len], jnp.int32)
-    lowered, begun = train_step.jit_step(job, mesh, seq_len).lower(state, batch), time.monotonic()
+    lowered, begun = train_step.jit_step(job, mesh, seq_len).lower(state, batch, *job.fixed_shapes), time.monotonic()
     question = _question(lowered, mesh, compiler_options.find(mesh, job.exchange))
     if earlier := answers.get(question):
         return _program(earlier)

@@ -18,19 +18,23 @@ def counts(batch: jobs.Batch) -> dict[str, jax.Array]:
     return {LOSS: jnp.sum(batch["masked_ids"] > 0) + 1e-5}
 
 
-def loss(bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None) -> jobs.Sums:
-    """Cross entropies in nats and hits of the masked pieces, each as (sum, count)."""
-    return sums(outputs(bert, params, batch, draw), batch)
+def loss(
+    bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None,
+    teacher: transformer.Teacher | None = None,
+) -> jobs.Sums:  # fmt: skip
+    """Cross entropies in nats and hits of the masked pieces, each as (sum, count). Arguments as in objective.Loss."""
+    return sums(outputs(bert, params, batch, draw, teacher), batch)
 
 
 def outputs(
-    bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None
-) -> transformer.Losses:
+    bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None,
+    teacher: transformer.Teacher | None = None,
+) -> transformer.Losses:  # fmt: skip
     """Losses and hits of the masked pieces, and logits of the pairs."""
     losses = bert.clone(vocab_size=param_layout.padded_size(bert.vocab_size)).apply(
         {"params": param_layout.split_layers(params)},
         batch["input_ids"], batch["token_type_ids"], batch["attention_mask"], batch["masked_positions"],
-        batch["masked_ids"], batch.get("example_starts"), draw=draw, method="losses",
+        batch["masked_ids"], batch.get("example_starts"), draw=draw, teacher=teacher, method="losses",
     )  # fmt: skip
     return cast(transformer.Losses, losses)
 
@@ -38,11 +42,11 @@ def outputs(
 def sums(heads: transformer.Losses, batch: jobs.Batch) -> jobs.Sums:
     """Sums over the masked pieces. Unused slots, those with id 0, have no weight."""
     weights = (batch["masked_ids"] > 0).astype(jnp.float32)
+    values = {LOSS: heads.mlm_BM, ACCURACY: heads.mlm_hits_BM}
+    if heads.teacher_distances_BM is not None:
+        values[metrics.DISTILL_LOSS] = heads.teacher_distances_BM
     count = jnp.sum(weights)
-    return {
-        LOSS: (jnp.sum(weights * heads.mlm_BM), count),
-        ACCURACY: (jnp.sum(weights * heads.mlm_hits_BM), count),
-    }
+    return {name: (jnp.sum(weights * values_BM), count) for name, values_BM in values.items()}
 
 
 OBJECTIVE = objective.Objective((LOSS,), (metrics.MLM_LOSS, metrics.MLM_ACCURACY), loss, counts)

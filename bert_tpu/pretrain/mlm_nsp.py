@@ -16,13 +16,17 @@ def counts(batch: jobs.Batch) -> dict[str, jax.Array]:
     return mlm.counts(batch) | {NSP_LOSS: jnp.maximum(jnp.sum(_weights(batch)), 1.0)}  # a batch may have none
 
 
-def loss(bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None) -> jobs.Sums:
-    """Cross entropies in nats and hits of both heads, each as (sum, count).
+def loss(
+    bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None,
+    teacher: transformer.Teacher | None = None,
+) -> jobs.Sums:  # fmt: skip
+    """Cross entropies in nats and hits of both heads, each as (sum, count). Arguments as in objective.Loss.
 
     Examples that share a row have one label each; those with label -1, which are unused slots or single segments,
     have no weight.
     """
-    heads, labels, weights = mlm.outputs(bert, params, batch, draw), batch["next_sentence_label"], _weights(batch)
+    heads = mlm.outputs(bert, params, batch, draw, teacher)
+    labels, weights = batch["next_sentence_label"], _weights(batch)
     label_scores = jnp.take_along_axis(heads.nsp, labels[..., None], axis=-1, mode="clip")[..., 0]
     losses = jax.nn.logsumexp(heads.nsp, axis=-1) - label_scores
     hits = (label_scores >= jnp.max(heads.nsp, axis=-1)).astype(jnp.float32)

@@ -1,7 +1,7 @@
 """An objective of pretraining: the losses that training minimizes, and the metrics that reports show."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 
@@ -10,11 +10,27 @@ from bert_tpu.monitoring import metrics
 from bert_tpu.training import jobs
 
 
+class Loss(Protocol):
+    """The loss of an objective."""
+
+    def __call__(
+        self, bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None,
+        teacher: transformer.Teacher | None = None,
+    ) -> jobs.Sums:  # fmt: skip
+        """Returns the sums of some rows of a batch.
+
+        bert: the model
+        params: packed, as param_layout.pack
+        batch: the rows
+        draw: randomness; None for no dropout
+        teacher: its scores of these rows; then the sums have metrics.DISTILL_LOSS, too
+        """
+
+
 class Objective(NamedTuple):
     """A training objective. Each is one file in this folder and a name in `pretraining.find_objective`."""
 
     losses: tuple[str, ...]  # the sums whose means add up to the loss
     metrics: tuple[metrics.Metric, ...]  # in the order of reports; each has a sum of its name
-    # (model, params, rows of a batch, randomness or None for no dropout) -> sums
-    loss: Callable[[transformer.Bert, jobs.Params, jobs.Batch, jobs.Draw | None], jobs.Sums]
+    loss: Loss
     counts: Callable[[jobs.Batch], dict[str, jax.Array]]  # whole batch -> the count that divides each of `losses`

@@ -21,18 +21,18 @@ from bert_tpu.distributed import collectives, hosts
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
 from bert_tpu.monitoring import health, log
-from bert_tpu.pretrain import mlm, mlm_nsp, objective, samples
+from bert_tpu.pretrain import distillation, mlm, mlm_nsp, objective, samples
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
 
 SCALARS = ("seed", "batch_size", "accumulate", "exchange", "num_steps", "init_from", "compile_cache")
-OPTIONAL = ("objective", "accumulate_long")
+OPTIONAL = ("objective", "accumulate_long", distillation.SECTION)
 # Keys of the sections that are used only after the workdir is claimed. `make_job` uses `model`, `data`, `optim` before.
 SECTIONS = trainer.SECTIONS | {
     "eval": ("every_steps", "num_batches"),
     "plan": ("price", "pue", "kgco2e_per_kwh"),
 }
-LOCAL = ("data.dir", "compile_cache")  # may differ between the hosts of a run
+LOCAL = ("data.dir", "compile_cache", "distill.teacher")  # may differ between the hosts of a run
 ADVICE = (
     "--replay {step} shows where it comes from; a lower optim.learning_rate in a new --workdir, with a checkpoint of "
     "this one as init_from, often fixes it"
@@ -45,8 +45,11 @@ MINIMA = trainer.MINIMA | {
 }  # fmt: skip
 
 
-def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
-    """The Job of a config. Checks every key. Reads no data, so that a run can be planned before its corpus exists."""
+def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | None = None) -> jobs.Job:
+    """The Job of a config. Checks every key. Reads no data, so that a run can be planned before its corpus exists.
+
+    teacher: that of the config, so that its weights are read once; None: it is made from the config
+    """
     config.check_keys(cfg, "config", (*SCALARS, "model", "data", "optim", *SECTIONS), optional=OPTIONAL)
     for name, keys in SECTIONS.items():
         config.check_keys(cfg[name], f"config.{name}", keys)
@@ -55,12 +58,12 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
     spec = make_batch_spec(cfg)
     optional = {"accumulate_long": 0} if "accumulate_long" in cfg else {}
     config.check_minima(cfg, MINIMA | optional | {f"plan.price.{chip}": 0 for chip in cfg.plan.price})
-    _check_positions(bert.max_positions, spec)
+    batch_spec.check_positions(spec, bert.max_positions)
     config.check_choice(cfg, "exchange", collectives.FORMS)
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
     target = find_objective(cfg)
-    return jobs.Job(
+    job = jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
         loss=functools.partial(target.loss, bert),
         counts=target.counts,
@@ -73,6 +76,9 @@ def make_job(cfg: ml_collections.ConfigDict) -> jobs.Job:
         dtype=cfg.model.dtype,
         exchange=cfg.exchange,
     )
+    if teacher := teacher or distillation.find(cfg):
+        return teacher.teach(job, bert, target, spec)
+    return job
 
 
 def make_optimizer(cfg: ml_collections.ConfigDict) -> optim.Optimizer:
@@ -87,18 +93,6 @@ def parts_of_lengths(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec)
     *short, long = spec.seq_lens
     parts = dict.fromkeys(short, cfg.accumulate) | {long: long_parts}
     return {n: parts[n] for n in spec.used_lens()}
-
-
-def _check_positions(positions: int, spec: batch_spec.BatchSpec) -> None:
-    """Raises UserError, with lengths that fit, if rows are longer than a model of `positions` positions takes."""
-    if (longest := spec.seq_lens[-1]) > positions:
-        lens = [*(n for n in spec.seq_lens if n < positions), positions]
-        slots = [max(1, round(n * spec.mask_rate)) for n in lens]
-        raise command.UserError(
-            f"config.model: max_positions {positions} is less than the rows' {longest} tokens: give "
-            f"--config.data.seq_lens={','.join(map(str, lens))} --config.data.max_predictions="
-            f"{','.join(map(str, slots))}, or a model with more positions"
-        )
 
 
 def find_objective(cfg: ml_collections.ConfigDict) -> objective.Objective:
@@ -128,7 +122,13 @@ def run(
 
 def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -> trainer.Training:
     """The training that `cfg` describes. Opens its corpus. group: the hosts that train; None: this process alone."""
-    job, spec, lock, optimizer = make_job(cfg), make_batch_spec(cfg), open_corpus(cfg), make_optimizer(cfg)
+    teacher = distillation.find(cfg)
+    job, spec, lock, optimizer = make_job(cfg, teacher), make_batch_spec(cfg), open_corpus(cfg), make_optimizer(cfg)
+    facts = {"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}}
+    vocabulary = vocab.load(lock.directory)
+    if teacher:
+        teacher.check_vocabulary(vocabulary, lock.directory)
+        facts[distillation.SECTION] = cfg.distill.to_dict() | teacher.facts
     if lock.pair_warning and find_objective(cfg) is mlm_nsp.OBJECTIVE and (group is None or group.index == 0):
         print(f"warning: {lock.pair_warning}", file=sys.stderr)
     if (warning := batch_spec.slots_warning(spec)) and (group is None or group.index == 0):
@@ -137,8 +137,8 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
         job=job,
         schedule=spec,
         objectives=find_objective(cfg).losses,
-        facts={"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}},
-        vocabulary=vocab.load(lock.directory),
+        facts=facts,
+        vocabulary=vocabulary,
         size=sum(x.size for x in jax.tree.leaves(param_layout.shapes(cfg.model))),
         first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
         compile_programs=functools.partial(_compile, cfg, job, spec),

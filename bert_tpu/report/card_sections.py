@@ -168,7 +168,9 @@ def procedure(run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
     lines = [f"- trained for {numerals.count(facts['step'], 'step')}"] if facts["step"] is not None else []
     if "num_steps" in config:
         lines += [f"- planned: {numerals.count(config['num_steps'], 'step')} of {config['batch_size']:,} examples"]
-    lines += _skips(run.skips)
+    lines += [f"- teacher: {text}, sha256 {config['distill']['sha256']}"] if (text := teacher(config)) else []
+    skips = NOT_MEASURED.lower() if run.skips is None else str(run.skips)
+    lines.append(f"- steps skipped for a loss or gradient that is not finite: {skips}")
     for name in ("optim", "data", "model"):
         if name in config:
             values = ", ".join(f"{k} {json.dumps(public(v))}" for k, v in sorted(config[name].items()) if k != "dir")
@@ -177,10 +179,13 @@ def procedure(run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
     return "\n".join(lines) or NOT_MEASURED
 
 
-def _skips(skips: evidence.Skips | None) -> list[str]:
-    if skips is None:
-        return [f"- steps skipped for a loss or gradient that is not finite: {NOT_MEASURED.lower()}"]
-    return [f"- steps skipped for a loss or gradient that is not finite: {skips}"]
+def teacher(config: Mapping[str, Any]) -> str:
+    """The name and size of the teacher in a run's config, and how much of the loss is its part; "" without one."""
+    section = config.get("distill", {})
+    if "sha256" not in section:
+        return ""
+    name, sizes = public(section["teacher"]), size(section["teacher_sizes"])
+    return f"{name} ({sizes}), weight {section['weight']:g}, temperature {section['temperature']:g}"
 
 
 def speed(run: evidence.Evidence) -> str:

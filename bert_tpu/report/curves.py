@@ -13,6 +13,7 @@ from bert_tpu.report import run as runs_
 MOST = 300  # points of a line; a longer line has the means of as many groups of neighbours
 MARKED = 40  # markers of a row of evaluations; of more, some are left out, but not the last
 STEPS = (
+    (metrics.DISTILL_LOSS, "Distance from the teacher", "nats"),
     ("learning_rate", "Learning rate", ""),
     ("grad_norm", "Norm of the gradient", "before clipping"),
     ("tokens_per_sec", "Throughput", "tokens a second"),

@@ -143,6 +143,7 @@ def _hashes(path: epath.Path, config: dict[str, Any], entries: list[dict[str, An
     hashes = {
         "corpus": config.get("corpus", {}).get("sha256"),
         "tokenizer": config.get("corpus", {}).get("tokenizer_sha256"),
+        "teacher": config.get("distill", {}).get("sha256"),
         "rows trained on": config.get("task", {}).get("sha256", {}).get("train"),
     }
     code = {"code": "; ".join(map(versions.describe, entries))} if entries else {}

@@ -111,6 +111,8 @@ def _pretraining_figures(run: runs_.Run) -> list[Row]:
     commoner = run.facts.commoner if run.facts else {}
     section = run.evidence.config.get("model")
     figures = [("size", "", card_sections.size(section) if section else "")]
+    if teacher := card_sections.teacher(run.evidence.config):
+        figures.append(("teacher", "", teacher))
     for metric in run.evidence.metrics:
         name = f"held-out {metric.column}"
         rows = [(name, f"{n} tokens", _number(line.get(metric.name), metric.form)) for n, line in evaluations]

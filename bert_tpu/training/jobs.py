@@ -52,6 +52,19 @@ class Schedule(Protocol):
         """
 
 
+class FixedLoss(NamedTuple):
+    """A loss of training that needs arrays that no step changes, such as the parameters of a teacher.
+
+    loss: function (params, rows of a batch, randomness, the arrays) -> sums
+    shapes: of the arrays, a pytree of jax.ShapeDtypeStruct
+    load: reads the arrays; returns the same pytree on the host
+    """
+
+    loss: Callable[[Params, Batch, Draw | None, Any], Sums]
+    shapes: Any
+    load: Callable[[], Any]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
     """A training without its loop. `params` and `batch` are pytrees of arrays; rows come first in a batch."""
@@ -67,6 +80,19 @@ class Job:
     accumulate: dict[int, int]  # sequence length -> parts that a batch is computed in
     dtype: Any  # type of the matrices that the loss gets
     exchange: str = "all-to-all"  # form of the sum of gradients, one of collectives.FORMS
+    fixed_loss: FixedLoss | None = None  # loss of a step, in the place of `loss`, which evaluations always have
+
+    @property
+    def fixed_shapes(self) -> tuple[Any, ...]:
+        """Shapes of the arrays that a step takes after state and batch: those of `fixed_loss`, or none."""
+        return () if self.fixed_loss is None else (self.fixed_loss.shapes,)
+
+    def step_loss(self, *fixed: Any) -> Callable[[Params, Batch, Draw | None], Sums]:
+        """Returns the loss of a step. fixed: the arrays with `fixed_shapes`."""
+        if self.fixed_loss is None:
+            return self.loss
+        loss = self.fixed_loss.loss
+        return lambda params, rows, draw: loss(params, rows, draw, *fixed)
 
     @property
     def has_several_seeds(self) -> bool:
@@ -107,8 +133,3 @@ def new_state(job: Job, params: Params | None = None) -> State:
         params = jax.vmap(fresh)(jnp.array(job.seed)) if several else fresh(job.seed)
     opt = jax.vmap(job.tx.init)(params) if several else job.tx.init(params)
     return State(jnp.zeros((), jnp.int32), params, opt)
-
-
-def work(job: Job, schedule: Schedule, step: int) -> float:
-    """Returns the FLOPs of the steps 0 .. step - 1."""
-    return sum(schedule.before(step, seq_len) * flops for seq_len, flops in job.flops.items())

@@ -50,11 +50,14 @@ def _whole(
     """Returns (means of the whole batch, its gradient), computed part by part as in the step."""
     assert isinstance(job.seed, int)  # --replay is for pretraining, which has one seed
     key, counts = jax.random.fold_in(jax.random.key(job.seed), step), job.counts(batch)
+    fixed = _load_fixed(job)
 
     @jax.jit
-    def grad(params: jobs.Params, rows: jobs.Batch, first_row: Any) -> tuple[jobs.Params, jobs.Sums]:
+    def grad(
+        params: jobs.Params, rows: jobs.Batch, first_row: Any, fixed: tuple[Any, ...]
+    ) -> tuple[jobs.Params, jobs.Sums]:
         def objective(params: jobs.Params) -> tuple[Any, jobs.Sums]:
-            sums = job.loss(params, rows, jobs.Draw(key, jnp.asarray(first_row)))
+            sums = job.step_loss(*fixed)(params, rows, jobs.Draw(key, jnp.asarray(first_row)))
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
         return jax.grad(objective, has_aux=True)(params)
@@ -62,7 +65,7 @@ def _whole(
     rows = len(jax.tree.leaves(batch)[0])
     size = rows // job.accumulate[seq_len]
     parts = [
-        grad(params, {name: value[first : first + size] for name, value in batch.items()}, first)
+        grad(params, {name: value[first : first + size] for name, value in batch.items()}, first, fixed)
         for first in range(0, rows, size)
     ]
     grads, sums = jax.device_get(jax.tree.map(lambda *leaves: sum(leaves), *parts))
@@ -70,17 +73,23 @@ def _whole(
 
 
 def _print_rows(job: jobs.Job, params: jobs.Params, batch: jobs.Batch) -> None:
-    def losses_of(row: jobs.Batch) -> dict[str, jax.Array]:
-        sums = job.loss(params, jax.tree.map(lambda x: x[None], row), None)
+    def losses_of(row: jobs.Batch, fixed: tuple[Any, ...]) -> dict[str, jax.Array]:
+        sums = job.step_loss(*fixed)(params, jax.tree.map(lambda x: x[None], row), None)
         return {name: sums[name][0] / jnp.maximum(sums[name][1], 1) for name in job.counts(batch)}
 
-    losses = jax.device_get(jax.jit(lambda rows: jax.lax.map(losses_of, rows))(batch))
+    by_row = jax.jit(lambda rows, fixed: jax.lax.map(lambda row: losses_of(row, fixed), rows))
+    losses = jax.device_get(by_row(batch, _load_fixed(job)))
     total = np.sum([*losses.values()], axis=0)
     bad = np.flatnonzero(~np.isfinite(total))
     print(f"  rows: {len(bad)} of {len(total)} not finite{f', the first is row {bad[0]}' if len(bad) else ''}")
     worst = np.argsort(-np.where(np.isfinite(total), total, np.inf), kind="stable")[:WORST]
     for row in worst:
         print(f"    row {row:<5} " + "  ".join(f"{name} {values[row]:.4f}" for name, values in sorted(losses.items())))
+
+
+def _load_fixed(job: jobs.Job) -> tuple[Any, ...]:
+    """Returns the arrays that a step takes after state and batch."""
+    return () if job.fixed_loss is None else (job.fixed_loss.load(),)
 
 
 def _soundness(tree: Any) -> str:

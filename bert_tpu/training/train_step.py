@@ -1,6 +1,6 @@
 """The compiled step of every training here. It knows no BERT: a jobs.Job says what is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import concurrent.futures
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ def _specs(job: jobs.Job, mesh: Mesh) -> Any:
 def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
     """Returns the jitted function (state, batch) -> (next state, sums), which donates the state. `plan` plans it.
 
+    If the job has a fixed_loss, the function takes its arrays third, whole on every device; `bind` adds them.
     The batch may be a joined.Joined, and the sums are one of float32: each copy between host and devices costs time.
     The loss is each objective's sum over its count in the whole batch, and dropout is a function of (seed, step, row),
     so that neither the devices nor the parts of an accumulation change more than rounding. The learning rate is a
@@ -52,24 +53,27 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
     seq_len: tokens of a batch's rows
     """
     placed, specs, whole = shardings(job, mesh), _specs(job, mesh), meshes.replicated(mesh)
+    number = len(job.fixed_shapes)
 
     def gradients(
-        params: jobs.Params, batch: jobs.Batch, counts: dict[str, jax.Array], key: jax.Array
+        params: jobs.Params, batch: jobs.Batch, counts: dict[str, jax.Array], key: jax.Array, *fixed: Any
     ) -> tuple[jobs.Params, jobs.Sums]:
+        loss = job.step_loss(*fixed)
+
         def objective(full: jobs.Params, part: jobs.Batch, draw: jobs.Draw) -> tuple[Any, jobs.Sums]:
-            sums = job.loss(full, part, draw)
+            sums = loss(full, part, draw)
             return sum(sums[name][0] / counts[name] for name in counts), sums
 
         full = collectives.gather_params(params, specs, job.dtype)
         grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate[seq_len])
         return collectives.reduce_grads(grads, specs, job.exchange, job.dtype), jax.lax.psum(sums, meshes.AXIS)
 
-    ins, outs = (specs, meshes.ROWS, meshes.WHOLE, meshes.WHOLE), (specs, meshes.WHOLE)
+    ins, outs = (specs, meshes.ROWS, *[meshes.WHOLE] * (2 + number)), (specs, meshes.WHOLE)
     on_shards = meshes.map_shards(mesh, gradients, ins, outs)
 
-    def one(state: jobs.State, batch: jobs.Batch, seed: Any) -> tuple[jobs.State, jobs.Sums]:
+    def one(state: jobs.State, batch: jobs.Batch, seed: Any, *fixed: Any) -> tuple[jobs.State, jobs.Sums]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        grads, sums = on_shards(state.params, batch, job.counts(batch), key)
+        grads, sums = on_shards(state.params, batch, job.counts(batch), key, *fixed)
         updates, opt = job.tx.update(grads, state.opt, state.params)
         sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
@@ -80,18 +84,36 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
         params, opt = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
         return jobs.State(state.step + 1, params, opt), sums
 
-    def step(state: jobs.State, batch: jobs.Batch) -> tuple[jobs.State, joined.Joined]:
+    def step(state: jobs.State, batch: jobs.Batch, *fixed: Any) -> tuple[jobs.State, joined.Joined]:
         batch = dict(batch)  # of one array
         if job.has_several_seeds:
-            state, sums = jax.vmap(one, (EACH, 1, 0), (EACH, 0))(state, batch, jnp.array(job.seed))
+            axes = (EACH, 1, 0, *[None] * number)
+            state, sums = jax.vmap(one, axes, (EACH, 0))(state, batch, jnp.array(job.seed), *fixed)
         else:
-            state, sums = one(state, batch, job.seed)
+            state, sums = one(state, batch, job.seed, *fixed)
         return state, joined.join({name: jnp.stack(pair) for name, pair in sums.items()}, common=0)
 
     return jax.jit(
-        step, in_shardings=(placed, meshes.row_sharding(mesh)), out_shardings=(placed, whole), donate_argnums=0,
+        step, in_shardings=(placed, meshes.row_sharding(mesh), *[whole] * number), out_shardings=(placed, whole),
+        donate_argnums=0,
         compiler_options=compiler_options.find(mesh, job.exchange),
     )  # fmt: skip
+
+
+def bind(job: jobs.Job, mesh: Mesh, steps: Mapping[int, Callable[..., Any]]) -> dict[int, Callable[..., Any]]:
+    """Returns functions (state, batch) from those of `jit_step` or their compiled form; all have one copy of arrays.
+
+    job, mesh: as in jit_step
+    steps: sequence length -> function
+    """
+    if job.fixed_loss is None:
+        return dict(steps)
+
+    def put(x: Any) -> jax.Array:  # each host has it whole
+        return jax.make_array_from_callback(x.shape, meshes.replicated(mesh), lambda index: x[index])
+
+    fixed = jax.tree.map(put, job.fixed_loss.load())
+    return {n: lambda state, batch, step=step: step(state, batch, fixed) for n, step in steps.items()}
 
 
 def jit_evaluate(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
@@ -184,24 +206,25 @@ def compile_programs(
     evaluate = evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         steps = {
-            n: pool.submit(compile_function, jit_step(job, mesh, n), state, shapes) for n, shapes in job.shapes.items()
+            n: pool.submit(compile_function, jit_step(job, mesh, n), state, shapes, *job.fixed_shapes)
+            for n, shapes in job.shapes.items()
         }
         evaluations = {
             n: pool.submit(compile_function, evaluate, state.params, shapes)
             for n, shapes in (eval_shapes or job.shapes).items()
         }
-    return Programs(
-        {n: future.result() for n, future in steps.items()}, {n: future.result() for n, future in evaluations.items()}
-    )
+    step = bind(job, mesh, {n: future.result() for n, future in steps.items()})
+    return Programs(step, {n: future.result() for n, future in evaluations.items()})
 
 
 def compile_function(
-    function: jax.stages.Wrapped, argument: Any, shapes: dict[str, tuple[int, ...]]
+    function: jax.stages.Wrapped, argument: Any, shapes: dict[str, tuple[int, ...]], *more: Any
 ) -> jax.stages.Compiled:
-    """Compiles a jitted function of (state or params, batch).
+    """Compiles a jitted function of (state or params, batch, perhaps more).
 
     function: the jitted function
     argument: shapes and types of its first argument
     shapes: name -> shape of the batch's arrays, int32
+    more: shapes and types of the other arguments
     """
-    return function.lower(argument, joined.abstract(shapes, jnp.int32)).compile()
+    return function.lower(argument, joined.abstract(shapes, jnp.int32), *more).compile()

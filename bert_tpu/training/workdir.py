@@ -27,7 +27,8 @@ RECORDED = ("model.remat", "exchange", "accumulate", "accumulate_long")
 SERVICES = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.")
 FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")
 # "bert." is the section of the model that a fine-tuning starts from; the fine-tuning's own key overrides this one.
-FREE = (*FREE_IN_1, *RECORDED, "bert.remat", *configs.REMOVED)
+# A hash identifies the teacher, too.
+FREE = (*FREE_IN_1, *RECORDED, "bert.remat", "distill.teacher", *configs.REMOVED)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,167 @@
+"""Computes the cross entropy of the true pieces, and the distance from a teacher's distribution, in one pass.
+
+Letters: N rows  D width  V vocabulary  P a piece of the vocabulary
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bert_tpu.model import cross_entropy
+
+
+class Factors(NamedTuple):
+    """The factors of the logits h table^T + bias."""
+
+    h_ND: jax.Array
+    table_VD: jax.Array
+    bias_V: jax.Array
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def losses(
+    student: Factors, labels_N: jax.Array, teacher: Factors, temperature: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns (losses_N in nats, hits_N, distances_N); float32.
+
+    Losses and hits are those of cross_entropy.tied. A distance is the Kullback-Leibler divergence of the student's
+    distribution from the teacher's, both softmax(logits / temperature), times temperature^2. Its gradient is that of
+    the cross entropy with soft targets (Hinton et al. 2015, arXiv:1503.02531), but it is 0 if both are equal.
+    Only the student has a gradient.
+
+    student, teacher: of one vocabulary; their widths may differ
+    labels_N: int, the true pieces
+    temperature: 1 or more
+
+    Logits are taken relative to the true piece's. Values are exact while none is above it by more than LARGEST nats.
+    The gradient needs two numbers a logit, one of each model, in the compute type; the logits are not stored.
+    """
+    return _forward(student, labels_N, teacher, temperature)[0]
+
+
+class Residuals(NamedTuple):
+    """Arrays stored for the gradient.
+
+    e: exp of the student's relative logits
+    r: exp of the teacher's, over the temperature
+    sum_N, soft_sum_N, teacher_sum_N: sums over the vocabulary of e, of exp of the student's over the temperature, of r
+    """
+
+    student: Factors
+    labels_N: jax.Array
+    e_VN: jax.Array
+    r_VN: jax.Array
+    sum_N: jax.Array
+    soft_sum_N: jax.Array
+    teacher_sum_N: jax.Array
+
+
+def _forward(
+    student: Factors, labels_N: jax.Array, teacher: Factors, temperature: float
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
+    student, teacher = (f._replace(table_VD=f.table_VD.astype(f.h_ND.dtype)) for f in (student, teacher))
+    return _by_platform(functools.partial(_in_pieces, temperature=temperature), student, labels_N, teacher)
+
+
+def _by_platform(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls `function` with the rows of a piece as in cross_entropy."""
+    cpu, default = (functools.partial(function, rows=rows) for rows in (cross_entropy.CPU_PIECE, None))
+    return jax.lax.platform_dependent(*arguments, cpu=cpu, default=default)
+
+
+def _piece_rows(V: int, rows: int | None) -> int:
+    """Returns the rows of a piece: all if `rows` is None or does not divide V."""
+    return rows if rows and V % rows == 0 else V
+
+
+def _label_logits(factors: Factors, labels_N: jax.Array) -> jax.Array:
+    label_ND = jnp.take(factors.table_VD, labels_N, axis=0)
+    products_ND = factors.h_ND.astype(jnp.float32) * label_ND.astype(jnp.float32)
+    return jnp.sum(products_ND, axis=-1) + factors.bias_V[labels_N]
+
+
+def _pieces(factors: Factors, rows: int) -> tuple[jax.Array, jax.Array]:
+    return factors.table_VD.reshape(-1, rows, factors.table_VD.shape[1]), factors.bias_V.reshape(-1, rows)
+
+
+def _in_pieces(
+    student: Factors, labels_N: jax.Array, teacher: Factors, temperature: float, rows: int | None
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
+    """Computes `losses` in pieces of `rows` rows of the tables."""
+    V, dtype, T = len(student.bias_V), student.h_ND.dtype, temperature
+    rows = _piece_rows(V, rows)
+    nears_N = _label_logits(student, labels_N), _label_logits(teacher, labels_N)
+
+    def relative(factors: Factors, near_N: jax.Array, piece: tuple[jax.Array, jax.Array]) -> jax.Array:
+        table_PD, bias_P = piece
+        z_PN = jnp.einsum("PD,ND->PN", table_PD, factors.h_ND, preferred_element_type=jnp.float32)
+        return z_PN + bias_P[:, None] - near_N
+
+    def piece(carry: tuple[jax.Array, ...], of_piece: tuple) -> tuple[tuple[jax.Array, ...], tuple]:
+        sum_N, soft_sum_N, teacher_sum_N, cross_N, label_N, top_N = carry
+        student_piece, teacher_piece, first = of_piece
+        z_PN = relative(student, nears_N[0], student_piece)
+        t_PN = relative(teacher, nears_N[1], teacher_piece)
+        capped_PN = jnp.minimum(z_PN, cross_entropy.LARGEST)
+        e_PN, r_PN = jnp.exp(capped_PN), jnp.exp(jnp.minimum(t_PN / T, cross_entropy.LARGEST))
+        sum_N += jnp.sum(e_PN, axis=0)
+        soft_sum_N += jnp.sum(jnp.exp(capped_PN / T), axis=0)
+        teacher_sum_N += jnp.sum(r_PN, axis=0)
+        cross_N += jnp.sum(r_PN * (t_PN - z_PN), axis=0) / T
+        is_label_PN = jax.lax.broadcasted_iota(jnp.int32, z_PN.shape, 0) == labels_N - first
+        label_N += jnp.sum(jnp.where(is_label_PN, z_PN, 0.0), axis=0)
+        top_N = jnp.maximum(top_N, jnp.max(z_PN, axis=0))
+        return (sum_N, soft_sum_N, teacher_sum_N, cross_N, label_N, top_N), (e_PN.astype(dtype), r_PN.astype(dtype))
+
+    zero_N = jnp.zeros(labels_N.shape, jnp.float32)
+    pieces = _pieces(student, rows), _pieces(teacher, rows), jnp.arange(0, V, rows)
+    sums, (e_VN, r_VN) = jax.lax.scan(piece, (*[zero_N] * 5, zero_N - jnp.inf), pieces, unroll=rows == V)
+    sum_N, soft_sum_N, teacher_sum_N, cross_N, label_N, top_N = sums
+    distances_N = T**2 * (cross_N / teacher_sum_N + jnp.log(soft_sum_N) - jnp.log(teacher_sum_N))
+    residuals = Residuals(student, labels_N, e_VN.reshape(V, -1), r_VN.reshape(V, -1), sum_N, soft_sum_N, teacher_sum_N)
+    return (jnp.log(sum_N) - label_N, (label_N >= top_N).astype(jnp.float32), distances_N), residuals
+
+
+def _backward(
+    temperature: float, residuals: Residuals, gradients: tuple[jax.Array, jax.Array, jax.Array]
+) -> tuple[Factors, None, None]:
+    pieces = functools.partial(_gradient_in_pieces, temperature=temperature)
+    return _by_platform(pieces, residuals, gradients[0], gradients[2]), None, None
+
+
+def _gradient_in_pieces(
+    residuals: Residuals, g_N: jax.Array, soft_g_N: jax.Array, temperature: float, rows: int | None
+) -> Factors:
+    """Returns the student's gradient, for those of the losses and the distances, in pieces of `rows` rows."""
+    student, T = residuals.student, temperature
+    h_ND, table_VD, _ = student
+    (V, D), dtype = table_VD.shape, h_ND.dtype
+    rows = _piece_rows(V, rows)
+    scale_N, soft_scale_N = g_N / residuals.sum_N, T * soft_g_N / residuals.soft_sum_N
+    teacher_scale_N = T * soft_g_N / residuals.teacher_sum_N
+    # As a product with one column of eight: a reduction takes ten times as long on a TPU.
+    one_NK = jnp.broadcast_to(jnp.arange(8) == 0, (len(h_ND), 8)).astype(dtype)
+
+    def piece(dh_ND: jax.Array, of_piece: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        table_PD, e_PN, r_PN, first = of_piece
+        e_PN, r_PN = e_PN.astype(jnp.float32), r_PN.astype(jnp.float32)
+        # exp underflows 87 nats below the true piece; its root would then be 0 instead of small.
+        soft_PN = e_PN if T == 1 else jnp.exp(jnp.log(jnp.maximum(e_PN, jnp.finfo(jnp.float32).tiny)) / T)
+        is_label_PN = jax.lax.broadcasted_iota(jnp.int32, e_PN.shape, 0) == residuals.labels_N - first
+        dz_PN = e_PN * scale_N + soft_PN * soft_scale_N - r_PN * teacher_scale_N - jnp.where(is_label_PN, g_N, 0.0)
+        dz_PN = dz_PN.astype(dtype)
+        dh_ND += jnp.einsum("PN,PD->ND", dz_PN, table_PD, preferred_element_type=jnp.float32)
+        dtable_PD = jnp.einsum("PN,ND->PD", dz_PN, h_ND, preferred_element_type=jnp.float32)
+        return dh_ND, (dtable_PD, jnp.einsum("PN,NK->KP", dz_PN, one_NK, preferred_element_type=jnp.float32)[0])
+
+    arrays = table_VD.reshape(-1, rows, D), *(x.reshape(V // rows, rows, -1) for x in (residuals.e_VN, residuals.r_VN))
+    dh_ND, (dtable_VD, dbias_V) = jax.lax.scan(
+        piece, jnp.zeros(h_ND.shape, jnp.float32), (*arrays, jnp.arange(0, V, rows)), unroll=rows == V
+    )
+    return Factors(dh_ND.astype(dtype), dtable_VD.reshape(V, D), dbias_V.reshape(V))
+
+
+losses.defvjp(_forward, _backward)
