@@ -94,6 +94,9 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
             f"{path} is the workdir of a fine-tuning, with a model for each seed: export one, "
             f"bert-tpu export --workdir {home} --out MODEL, and give MODEL"
         )
+    if "seeds" in config:
+        seed = config["seeds"][0]
+        raise command.UserError(f"{path} is a run of several seeds, with a model for each: give {home}/seed-{seed}")
     if not isinstance(config.get("model"), dict):
         raise command.UserError(
             f"{path} has a config.json, but it is not a run's, and there are no weights: add model.safetensors"

@@ -133,3 +133,8 @@ def new_state(job: Job, params: Params | None = None) -> State:
         params = jax.vmap(fresh)(jnp.array(job.seed)) if several else fresh(job.seed)
     opt = jax.vmap(job.tx.init)(params) if several else job.tx.init(params)
     return State(jnp.zeros((), jnp.int32), params, opt)
+
+
+def work(job: Job, schedule: Schedule, step: int) -> float:
+    """Returns the FLOPs of the steps 0 .. step - 1."""
+    return sum(schedule.before(step, seq_len) * flops for seq_len, flops in job.flops.items())

@@ -159,7 +159,7 @@ def _open_log(
         **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
         batch_size=schedule.batch_size, rows=schedule.rows, objectives=training.objectives,
         learning_rate=job.learning_rate,
-        work=lambda step: sum(schedule.before(step, n) * flops for n, flops in job.flops.items()),
+        work=functools.partial(jobs.work, job, schedule),
         peak_s={n: flops / peak for n, flops in job.flops.items()} if peak else {},
         unlogged=unlogged, config=workdir.flatten(cfg.to_dict()), writes=writes,
     )  # fmt: skip

@@ -1,0 +1,76 @@
+"""Several seeds in one program: each learns what it would learn in a run of its own."""
+
+from helpers import tiny_runs
+import jax
+import numpy as np
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.huggingface import pretrained
+from bert_tpu.pretrain import pretraining, several_seeds
+from bert_tpu.training import checkpoint, trainer
+
+SEEDS = 3, 8
+SHORT = {"data.seq_lens": (16,), "data.max_predictions": (3,), "num_steps": 12, "eval.every_steps": 12, "seed": 8}
+
+
+@pytest.fixture(scope="module")
+def cfg(corpus_dir, tmp_path_factory):
+    return tiny_runs.configured(tiny_runs.keys(corpus_dir, tmp_path_factory), **SHORT, **{"model.dropout": 0.3})
+
+
+@pytest.fixture(scope="module")
+def alone(cfg, tmp_path_factory):
+    """The workdir of an ordinary run with the second seed."""
+    directory = tmp_path_factory.mktemp("alone")
+    assert pretraining.run(cfg, directory) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def together(cfg, tmp_path_factory):
+    """The workdir of both seeds in one program."""
+    directory = tmp_path_factory.mktemp("together")
+    first = cfg.copy_and_resolve_references()
+    first.seed = SEEDS[0]
+    training = several_seeds.training(first, SEEDS, cfg, directory)
+    assert trainer.run(first, training, directory) == 0
+    several_seeds.save_models(directory, first, training.vocabulary, SEEDS)
+    return directory
+
+
+def test_a_seed_among_several_ends_where_it_ends_alone(cfg, alone, together):
+    [line] = [line for line in tiny_runs.metrics(alone) if line["kind"] == "eval"]
+    heldout = several_seeds.read(together)
+    assert heldout["seeds"] == list(SEEDS)
+    for name in ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"):
+        assert heldout["lengths"]["16"][name][1] == pytest.approx(line[name], rel=1e-5)
+    one = checkpoint.load_params(alone)
+    many = checkpoint.load_params(together)
+    jax.tree.map(lambda x, own: np.testing.assert_allclose(x[1], own, atol=2e-6), many, one)
+    first, second = heldout["lengths"]["16"]["mlm_loss"]
+    assert abs(first - second) > 1e-4
+
+
+def test_the_model_of_each_seed_can_be_read_and_the_workdir_says_where_it_is(alone, together):
+    saved, own = pretrained.load(together / "seed-8"), pretrained.load(alone)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), saved.params, own.params)
+    assert not np.allclose(
+        saved.params["embeddings"]["word"], pretrained.load(together / "seed-3").params["embeddings"]["word"]
+    )
+    with pytest.raises(command.UserError, match=r"run of several seeds, with a model for each: give .*/seed-3"):
+        pretrained.load(together)
+
+
+def test_flops_are_of_all_seeds_together_and_the_rows_come_first(cfg):
+    job = pretraining.make_job(cfg)
+    many = several_seeds.stacked(job, (1, 2, 3))
+    assert many.flops[16] == 3 * job.flops[16]
+    assert many.shapes[16]["masked_ids"] == (8, 3, 3)
+    assert several_seeds.stacked(job, (5,)).shapes == job.shapes
+
+
+def test_the_log_has_the_mean_over_the_seeds(together):
+    [line] = [line for line in tiny_runs.metrics(together) if line["kind"] == "eval"]
+    both = several_seeds.read(together)["lengths"]["16"]["mlm_loss"]
+    assert line["mlm_loss"] == pytest.approx(np.mean(both), rel=1e-5)
