@@ -118,3 +118,12 @@ def test_the_metadata_have_ranges_and_every_extra_that_messages_name():
     named = {extra for text in sources for extra in re.findall(r'extra="(\w+)"', text)}
     named |= {extra for text in sources + pages for extra in re.findall(r"bert_tpu\[(\w+)\]", text)}
     assert named <= project["optional-dependencies"].keys()
+
+
+def test_the_page_on_installation_has_the_extras_and_their_packages():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| [^|]+ \|$", (ROOT / "docs/installation.md").read_text(), re.MULTILINE
+    )
+    packages = {name: [re.match(r"[\w.-]+", line)[0] for line in lines] for name, lines in extras.items()}
+    assert [(name, re.findall(r"`(\S+)`", cell)) for name, cell in rows] == list(packages.items())
