@@ -8,7 +8,7 @@ import numpy as np
 
 from bert_tpu.core import command, json_files, storage
 from bert_tpu.corpus import assemble, input_units, store, worker
-from bert_tpu.readers import decoding, wiki_markup
+from bert_tpu.readers import decoding, sources, wiki_markup
 
 
 def write(
@@ -63,7 +63,7 @@ def write(
 
 def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
     """Raises UserError if a split has no document."""
-    train, heldout = (content[split]["documents"] for split in store.SPLITS)
+    train, heldout = (content[split]["texts"] for split in store.SPLITS)  # `documents` has pieces and copies too
     share = content["options"]["heldout"]
     if not train + heldout:
         problem, needed = (
@@ -80,6 +80,8 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
         left_out = f"; left out: {_left_out(content)}" if _left_out(content) else ""
         helps = train + heldout > 1 and (heldout or better > share)
         advice = f"--heldout {better:.2g}, or more documents" if helps else "more documents"
+        if not heldout and content["cut_documents"] >= train > 1:
+            advice = f"documents below {sources.DOCUMENT_CHARS:,} characters: longer ones are cut and never held out"
         raise command.UserError(
             f"--heldout {share} puts all documents ({train + heldout}{left_out}) into one split; delete {out} and try "
             f"{advice}"

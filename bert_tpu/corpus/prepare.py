@@ -19,6 +19,7 @@ from bert_tpu.corpus import (
     beam,
     clean,
     contamination,
+    heldout,
     input_units,
     lockfile,
     mix,
@@ -79,6 +80,7 @@ def prepare(
             if not (folder / store.PLAN).exists():  # a run that continues has checked them
                 for warning in preview.check(files, checked, encoder):
                     print(f"warning: {warning}", file=sys.stderr)
+                heldout.check(files, checked)
             _begin(folder, plan, files, vocabulary, passages)
             lock = _build(folder, plan, files, encoder, checked, write_parts)
     return lock if folder == epath.Path(out) else store.copy(lock, out)
