@@ -107,7 +107,10 @@ def test_an_unpacked_wheel_starts_a_command_and_finds_configs_anywhere(wheels, t
 def test_the_version_is_the_same_everywhere():
     version = bert_tpu.__version__
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
-    heading = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    wheels = {name for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))
+              for name in re.findall(r"bert_tpu-([\d.]+)-py3", path.read_text())}  # fmt: skip
+    assert wheels == {version}
+    heading = re.search(r"^## (?!Unreleased$)(.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
     assert re.match(rf"{re.escape(version)}( |$)", heading)
 
 
