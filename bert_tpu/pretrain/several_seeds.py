@@ -76,7 +76,8 @@ def training(
     return one._replace(
         job=job,
         schedule=Schedule(spec, len(seeds)),
-        facts={"seeds": list(seeds), "corpus": one.facts["corpus"], "heldout": heldout_facts(reference)},
+        facts={name: fact for name, fact in one.facts.items() if name != "seed"}
+        | {"seeds": list(seeds), "heldout": heldout_facts(reference)},
         first_params=functools.partial(_first_params, cfg, lock, seeds) if cfg.init_from else None,
         compile_programs=lambda mesh: train_step.compile_programs(
             job, mesh, train_step.jit_evaluate(evaluated, mesh), evaluated.shapes

@@ -20,7 +20,7 @@ from bert_tpu.distributed import mesh
 from bert_tpu.huggingface import hf, tensor_names
 from bert_tpu.model import flops, param_layout, transformer
 from bert_tpu.pretrain import __main__ as main
-from bert_tpu.pretrain import pretraining
+from bert_tpu.pretrain import pretraining, several_seeds
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, train_step, workdir
 
@@ -54,14 +54,18 @@ def rows():
     return {name: np.concatenate([values, values[::-1]]) for name, values in small_bert.batch().items()}
 
 
-def gradient(job, devices, seq_len=24):
-    """The gradient of `rows()` at small_bert's parameters, and the step's means."""
+def gradient(job, devices, seeds=(), seq_len=24):
+    """The gradient of `rows()` at small_bert's parameters, and the step's means; of several `seeds` [seeds, ...]."""
     job = dataclasses.replace(job, tx=optax.identity(), learning_rate=lambda step: 1.0)
-    on = mesh.make(jax.devices()[:devices])
+    on, batch = mesh.make(jax.devices()[:devices]), rows()
     packed = jax.device_get(param_layout.pack(small_bert.params(STUDENT)))
+    if seeds:
+        job = several_seeds.stacked(job, seeds)
+        packed = jax.tree.map(lambda x: np.stack([x] * len(seeds)), packed)
+        batch = {name: np.stack([x] * len(seeds), axis=1) for name, x in batch.items()}
     state = jax.device_put(jobs.new_state(job, packed), train_step.shardings(job, on))
     step = train_step.bind(job, on, {seq_len: train_step.jit_step(job, on, seq_len)})[seq_len]
-    after, sums = jax.device_get(step(state, mesh.put_batch(rows(), on)))
+    after, sums = jax.device_get(step(state, mesh.put_batch(batch, on)))
     means = {name: total / count for name, (total, count) in sums.items()}
     return jax.tree.map(np.subtract, packed, after.params), means
 
@@ -97,9 +101,11 @@ def pytorchs(teacher, tmp_path_factory):
     return gradients, {name: part.item() for name, part in parts.items()}
 
 
-@pytest.mark.parametrize(("devices", "parts"), [(1, 1), (4, 2)])
-def test_the_gradient_of_a_step_is_pytorchs(keys, teacher, pytorchs, devices, parts):
-    ours, means = gradient(teach(keys, teacher, accumulate=parts), devices)
+@pytest.mark.parametrize(("devices", "parts", "seeds"), [(1, 1, ()), (4, 2, ()), (1, 1, (0, 1))])
+def test_the_gradient_of_a_step_is_pytorchs(keys, teacher, pytorchs, devices, parts, seeds):
+    ours, means = gradient(teach(keys, teacher, accumulate=parts), devices, seeds)
+    if seeds:
+        ours, means = jax.tree.map(lambda x: x[1], (ours, means))
     gradients, values = pytorchs
     for name, value in values.items():
         np.testing.assert_allclose(means[name], value, rtol=1e-5, err_msg=name)
@@ -190,6 +196,13 @@ def test_a_run_with_another_teacher_is_refused(short, teacher, finished, tmp_pat
     }
     with pytest.raises(command.UserError, match=f"another config: {complaint}"):
         pretraining.run(configured(short, teacher, **changes), finished)
+
+
+def test_several_seeds_are_bound_to_one_teacher(short, teacher, tmp_path):
+    cfg = configured(short, teacher)
+    facts = several_seeds.training(cfg, (0, 1), cfg, tmp_path).facts
+    assert facts["distill"] == pretraining.training(cfg).facts["distill"]
+    assert re.fullmatch("[0-9a-f]{64}", facts["distill"]["sha256"])
 
 
 def test_a_config_without_the_section_is_one_without_a_teacher(short, tmp_path):
