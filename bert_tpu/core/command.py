@@ -148,9 +148,24 @@ def run(main: Callable[[], None]) -> None:
         raise
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
+        _end_now(130)
     finally:
         gc.freeze()  # else Python collects all objects once more as it ends, which takes a second
+
+
+def _end_now(code: int) -> NoReturn:
+    """Ends this process and its daemons without waiting for threads.
+
+    XLA's threads may be compiling. Python would wait for them, and XLA sometimes aborts if its objects go meanwhile.
+    """
+    if "multiprocessing" in sys.modules:
+        for child in sys.modules["multiprocessing"].active_children():
+            if child.daemon:
+                child.terminate()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # its reader has closed it
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

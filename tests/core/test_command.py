@@ -127,3 +127,23 @@ def test_a_command_in_a_process_of_multiprocessing_ends_as_one_of_its_own():
         for kind in ("own", "copy")
     ]
     assert [(end.stdout, end.returncode) for end in ends] == [("main\nthread\nat exit\n", 3)] * 2
+
+
+INTERRUPTED = """if True:
+    import multiprocessing, os, signal, threading, time
+    from bert_tpu.core import command
+
+    def main():
+        multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True).start()
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        print("a line")
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+    command.run(main)
+"""
+
+
+def test_ctrl_c_waits_for_no_thread_and_leaves_no_daemon():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr, done.returncode) == ("a line\n", "stopped by Ctrl-C\n", 130)
