@@ -74,7 +74,8 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
     def one(state: jobs.State, batch: jobs.Batch, seed: Any, *fixed: Any) -> tuple[jobs.State, jobs.Sums]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, sums = on_shards(state.params, batch, job.counts(batch), key, *fixed)
-        updates, opt = job.tx.update(grads, state.opt, state.params)
+        rule = optax.with_extra_args_support(job.tx)
+        updates, opt = rule.update(grads, state.opt, state.params, mesh=mesh)
         sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
         sums = jax.tree.map(lambda x: jnp.where(sound, x, 0.0), sums)
