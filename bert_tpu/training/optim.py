@@ -134,7 +134,7 @@ def find_peak(learning_rate: float, rate_width: int, hidden_size: int) -> Peak:
         raise command.UserError(
             f"optim.rate_width is {rate_width}: give the hidden size that optim.learning_rate is for, or 0 for any size"
         )
-    if not rate_width:
+    if not rate_width or hidden_size < 1:  # such a size is refused where sizes are checked
         return Peak(learning_rate)
     return Peak(
         learning_rate * math.sqrt(rate_width / hidden_size),

@@ -111,7 +111,7 @@ def test_values_are_read_as_the_type_that_they_replace():
         "eval.num_batches=-1", "log.every_steps=0", "log.every_steps=-5", "accumulate=0", "accumulate=-1",
         "num_steps=0", "batch_size=0", "batch_size=-8", "seed=-1", "profile.num_steps=-1", "model.num_heads=0",
         "model.hidden_size=0", "model.num_layers=0", "optim.warmup_steps=-1", "optim.learning_rate=-0.1",
-        "optim.clip_norm=-1", "optim.weight_decay=-1", "optim.b1=1",
+        "optim.clip_norm=-1", "optim.weight_decay=-1", "optim.b1=1", "optim.rate_width=-1", "optim.warmup_share=1.0",
         "num_steps=2147483648", "batch_size=9223372036854775808", "model.layer_norm_eps=-0.1", "plan.price.v4=-1.0",
         "nonfinite.stop_after=-1", "watchdog.silent_s=1", "watchdog.stacks_s=-1", "watchdog.exit_s=5",
     ],

@@ -142,6 +142,13 @@ def test_the_rate_falls_with_the_root_of_the_width(variant, peak):
     assert float(scaled.rate(5000)) == pytest.approx(peak / 2, rel=1e-5)
 
 
+def test_a_width_below_1_is_refused_as_a_size():
+    cfg = bert.get_config()
+    cfg.optim.rate_width, cfg.model.hidden_size = 128, 0
+    with pytest.raises(command.UserError, match="hidden_size is 0"):
+        pretraining.make_job(cfg)
+
+
 def test_a_config_file_of_an_earlier_release_has_the_rate_that_it_had():
     cfg = bert.get_config()
     for key in ("rate_width", "warmup_share"):
