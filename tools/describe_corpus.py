@@ -15,7 +15,7 @@ with command.imports():
     import numpy as np
 
     from bert_tpu.configs import fast
-    from bert_tpu.core import config
+    from bert_tpu.core import batch_ramp, config
     from bert_tpu.corpus import assemble, lockfile, store, worker
     from bert_tpu.data import corpus_stats
     from bert_tpu.pretrain import pretraining
@@ -102,11 +102,11 @@ def lines(
     top = np.argsort(-stats.pieces, kind="stable")[:TOP]
     yield "  " + "  ".join(f"{pieces[i]} {stats.pieces[i] / total:.2%}" for i in top)
 
-    steps = _steps(cfg)
-    epochs = stats.epochs(pretraining.make_batch_spec(cfg))
+    spec = pretraining.make_batch_spec(cfg)
+    steps, epochs = {n: spec.before(cfg.num_steps, n) for n in cfg.data.seq_lens}, stats.epochs(spec)
     yield f"\n{'rows of':24}{'examples an epoch':>20}{'padding':>10}   the schedule of {name}"
     for n, rows in stats.rows.items():
-        yield (f"  {n:<22}{rows.sum():>20,}{1 - stats.real[n]:>10.1%}   {steps[n]:,} steps of {cfg.batch_size}: "
+        yield (f"  {n:<22}{rows.sum():>20,}{1 - stats.real[n]:>10.1%}   {steps[n]:,} steps of {batch_ramp.words(cfg)}: "
                f"{epochs[n]:,.1f} epochs")  # fmt: skip
     packed_a_step = PACKED.packed_rows * stats.packed_examples
     yield (f"  {f'{n}, packed':<22}{stats.packed_epoch:>20,}{1 - stats.packed_real:>10.1%}   {PACKED.packed_rows} rows "
@@ -127,12 +127,6 @@ def _quantile(histogram: np.ndarray, share: float) -> int:
     """Returns the upper bound of the bin up to which `share` of all lengths are counted."""
     reached = np.searchsorted(np.cumsum(histogram), share * histogram.sum() * (1 - 1e-12))
     return int(2 * corpus_stats.LENGTHS[min(reached, len(corpus_stats.LENGTHS) - 1)])
-
-
-def _steps(cfg: ml_collections.ConfigDict) -> dict[int, int]:
-    """Returns sequence length -> number of steps of the config's schedule."""
-    spec = pretraining.make_batch_spec(cfg)
-    return {n: spec.before(cfg.num_steps, n) for n in cfg.data.seq_lens}
 
 
 def draw(lock: store.Lock, stats: corpus_stats.Description, out: str) -> None:

@@ -14,7 +14,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.hardware import chips
-    from bert_tpu.planning import largest_batch, plan
+    from bert_tpu.planning import largest_batch, plan, plan_json
     from bert_tpu.pretrain import pretraining
 
 LABEL = 44  # columns
@@ -34,7 +34,7 @@ def main() -> None:
         print(json.dumps(result) if args.json else f"largest batch_size on {topology.name}: {batch:,} ({reason})")
         return
     run_plan = plan.make(args.config, topology)
-    print(json.dumps(plan.as_json(args.config_name, run_plan)) if args.json else table(args.config_name, run_plan))
+    print(json.dumps(plan_json.as_json(args.config_name, run_plan)) if args.json else table(args.config_name, run_plan))
 
 
 def table(name: str, run_plan: plan.Plan) -> str:
@@ -48,9 +48,11 @@ def table(name: str, run_plan: plan.Plan) -> str:
         f"Nothing has run. Memory and cycles are those that XLA:TPU (libtpu {version}) reports for the compiled step.",
         "Times, and all figures computed from them, are ESTIMATES from documented speeds.",
         "",
-        _line("", *(f"{n} tokens" for n in lengths)),
-    ]
-    cells = [_cells(topology, length_plan, run_plan.batch_size) for length_plan in lengths.values()]
+        _line("", *(f"{stage.seq_len} tokens, ramp {stage.batch_size}" for stage in run_plan.ramp),
+              *(f"{n} tokens" for n in lengths)),
+    ]  # fmt: skip
+    cells = [_cells(topology, stage.length, stage.batch_size) for stage in run_plan.ramp]
+    cells += [_cells(topology, length_plan, run_plan.batch_size) for length_plan in lengths.values()]
     labels = list(dict.fromkeys(label for column in cells for label in column))
     body = [_line(label, *(column.get(label, "-") for column in cells)) for label in labels]
     return "\n".join([*head, *body, "", *_uncosted(lengths), *_totals(run_plan)])
@@ -111,7 +113,8 @@ def _uncosted(lengths: dict[int, plan.LengthPlan]) -> Iterator[str]:
 
 def _totals(run_plan: plan.Plan) -> list[str]:
     """Returns the lines of the schedule's totals."""
-    steps = ", ".join(f"{count:,} steps at {n}" for n, count in run_plan.steps.items())
+    ramp = [f"{stage.steps:,} steps of {stage.batch_size:,} rows at {stage.seq_len}" for stage in run_plan.ramp]
+    steps = ", ".join([*ramp, *(f"{count:,} steps at {n}" for n, count in run_plan.steps.items())])
     hours, scheduled, chip_hours, cost, kwh, kgco2e = (
         run_plan.hours, run_plan.hours_scheduled, run_plan.chip_hours, run_plan.cost, run_plan.kwh, run_plan.kgco2e
     )  # fmt: skip

@@ -31,6 +31,7 @@ REMOVED = {
 ADDED: dict[str, Any] = {
     "data.final_mask_rate": 0.0, "data.nsp_share": 1.0, "optim.warmup_share": 0.0, "optim.rate_width": 0,
     "distill.teacher": "", "distill.weight": 0.5, "distill.temperature": 1.0,
+    "ramp.rows": [], "ramp.steps": 0,
 }  # fmt: skip
 
 
@@ -139,7 +140,9 @@ def _change(cfg: ml_collections.ConfigDict, word: str) -> None:
         raise command.UserError(f"{word}: this config takes {name}.{last} from the model in init_from; leave it out")
     if kind is ml_collections.ConfigDict:
         raise command.UserError(f"{word}: {name}.{last} is a section; write --{name}.{last}.KEY=VALUE")
-    read, form = NAMES_READER if kind is tuple and is_of_names(section[last]) else READERS[kind]
+    read, form = READERS[kind]
+    if kind is tuple and is_of_names(section[last]):
+        read, form = NAMES_READER if section[last] else ANY_READER
     try:
         section[last] = read(text)
     except (ValueError, KeyError, SyntaxError):
@@ -177,7 +180,16 @@ READERS: dict[type, tuple[Callable[[str], Any], str]] = {
 }
 
 
-NAMES_READER = (_names, "names such as a,b, or () for none")
+def _names_or_numbers(text: str) -> tuple[Any, ...]:
+    try:
+        return _whole_numbers(text)
+    except (ValueError, SyntaxError):
+        return _names(text)
+
+
+NAMES_READER: tuple[Callable[[str], Any], str] = (_names, "names such as a,b, or () for none")
+# For an empty tuple, which does not show its kind. What uses the key checks it.
+ANY_READER: tuple[Callable[[str], Any], str] = (_names_or_numbers, "names such as a,b, or numbers such as 128,512")
 
 
 def is_of_names(value: tuple[Any, ...]) -> bool:

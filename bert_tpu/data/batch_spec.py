@@ -1,10 +1,10 @@
 """The settings of a run's batches, checked before any data is read: lengths by step, shapes, rules for rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import math
 from typing import Any, NamedTuple
 
-from bert_tpu.core import command
+from bert_tpu.core import batch_ramp, command
 
 
 class BatchSpec(NamedTuple):
@@ -14,14 +14,17 @@ class BatchSpec(NamedTuple):
     each window of `long_every` a long one.
     short_prob: share of rows whose target length is drawn from 2 .. L - 3.
     mask_rate: share of a row's tokens that are predicted.
-    final_mask_rate: the same at the run's end, to which it goes in a straight line over the steps (Ankner et al. 2023,
-    arXiv:2305.15096); 0: mask_rate throughout.
+    final_mask_rate: the same at the run's end, to which it goes in a straight line over the examples (Ankner et al.
+    2023, arXiv:2305.15096); 0: mask_rate throughout.
     whole_word: mask whole words, not single pieces.
     packed_rows: rows of a step of the longest length when examples share rows (packing.py); 0: each example has its
     own row.
     packed_examples: most examples in a packed row.
-    nsp_share: share of the steps, the last ones, whose rows are pairs with a label. The rows before are single segments
-    of contiguous text, with label -1 (Liu et al. 2019, arXiv:1907.11692, found NSP of no use).
+    nsp_share: share of the steps (of the examples, if there is a ramp), the last ones, whose rows are pairs with a
+    label. The rows before are single segments of contiguous text, with label -1 (Liu et al. 2019, arXiv:1907.11692,
+    found NSP of no use).
+    ramp: smaller batches at the start. Packed rows become fewer by the same factor.
+    stage: the one of `stages` whose batches are made; None: full batches, in an order of their own, as if without ramp.
     """
 
     dir: str
@@ -39,6 +42,8 @@ class BatchSpec(NamedTuple):
     num_steps: int
     final_mask_rate: float = 0.0
     nsp_share: float = 1.0
+    ramp: batch_ramp.Ramp = batch_ramp.Ramp()
+    stage: batch_ramp.Stage | None = None
 
     def seq_len(self, step: int) -> int:
         """Returns the tokens of a row at `step`, counted from 0. It is arithmetic alone, so any step takes no time."""
@@ -67,14 +72,63 @@ class BatchSpec(NamedTuple):
             return n * self.long_every + self.long_every - 1 if is_long else n + n // (self.long_every - 1)
         return n + self.num_steps - self.num_steps // self.long_every if is_long else n
 
-    def progress(self, step: Any) -> Any:
-        """Returns the share of the run before `step`, from 0 to 1; `step` may be a float tensor."""
-        return step / self.num_steps
-
     @property
     def first_nsp_step(self) -> int:
         """The first step whose rows are pairs with a label; num_steps if there is none."""
+        if self.ramp.rows:
+            return self.batch_sizes.step_at(1 - self.nsp_share)
         return self.num_steps - round(self.nsp_share * self.num_steps)
+
+    def stages(self, first_step: int = 0) -> "Iterator[BatchSpec]":
+        """Yields the spec of each stage that is not over at `first_step`, from there on."""
+        for stage in self.batch_sizes.stages(first_step):
+            yield self._replace(stage=stage)
+
+    @property
+    def steps(self) -> range:
+        """The steps of the stage."""
+        return range(self.stage.first, self.stage.last) if self.stage else range(self.num_steps)
+
+    def numbers(self, seq_len: int) -> range:
+        """Returns the numbers of the stage's batches of `seq_len`, which count from the run's first one."""
+        return range(self.before(self.steps.start, seq_len), self.before(self.steps.stop, seq_len))
+
+    @property
+    def batch_sizes(self) -> batch_ramp.BatchSizes:
+        """The batch size of each step."""
+        return batch_ramp.BatchSizes(self.ramp, self.batch_size, self.num_steps)
+
+    def progress(self, step: Any) -> Any:
+        """Returns the share of the run's examples that come before `step`, from 0 to 1; it may be a float tensor."""
+        return self.batch_sizes.progress(step)
+
+    def rows_before(self, step: int, seq_len: int) -> int:
+        """Returns the rows of `seq_len` tokens in the steps 0 .. step - 1."""
+        end = self.before(step, seq_len)
+        numbers = [(stage.rows(seq_len), stage.numbers(seq_len)) for stage in self.stages()]
+        return sum(rows * (min(end, batches.stop) - min(end, batches.start)) for rows, batches in numbers)
+
+    def examples_before(self, step: int, seq_len: int) -> int:
+        """Returns the same in examples, of which batch_size are counted for a full packed batch."""
+        return self.rows_before(step, seq_len) * self.batch_size // self.rows(seq_len)
+
+    def without_ramp(self) -> "BatchSpec":
+        """Returns the spec of full batches alone."""
+        return self._replace(ramp=batch_ramp.Ramp(), stage=None)
+
+    def sizes(self, first_step: int = 0) -> tuple[tuple[int, int], ...]:
+        """Returns the sizes (sequence length, rows) of the batches from `first_step` on, those of short rows first."""
+        stages = [*self.stages(first_step)]
+        return tuple(dict.fromkeys((n, of.rows(n)) for n in self.seq_lens for of in stages if of.numbers(n)))
+
+    @property
+    def stage_rows(self) -> int:
+        """Examples of a step of the stage."""
+        return self.stage.batch_size if self.stage else self.batch_size
+
+    def batch_share(self, step: int) -> float:
+        """Returns the examples of `step`, counted from 0, as a share of a full batch."""
+        return next(self.stages(step)).stage_rows / self.batch_size
 
     def used_lens(self) -> tuple[int, ...]:
         """Returns the lengths that have at least one step, short first."""
@@ -98,12 +152,27 @@ class BatchSpec(NamedTuple):
         return self.packed_rows > 0 and seq_len == self.seq_lens[-1]
 
     def rows(self, seq_len: int) -> int:
-        """Returns the rows of a global batch."""
-        return self.packed_rows if self.is_packed(seq_len) else self.batch_size
+        """Returns the rows of a global batch of the stage."""
+        rows = self.packed_rows if self.is_packed(seq_len) else self.batch_size
+        return rows * self.stage_rows // self.batch_size
 
-    def row_counts(self) -> dict[str, int]:
+    def first_row(self, seq_len: int, *, since: int = 0) -> int:
+        """Returns the number of the row that begins batch 0 of `seq_len`, if all batches had the stage's size.
+
+        Rows are counted from step `since` on, in the order of the run. So batch n of the stage begins with row
+        first_row + n x rows, and follows the rows of the stages before. It may be negative.
+        """
+        first = self.stage.first if self.stage else since
+        before = self.rows_before(first, seq_len) - self.rows_before(since, seq_len)
+        return before - self.before(first, seq_len) * self.rows(seq_len)
+
+    def row_counts(self) -> dict[str, Any]:
         """Returns the arguments of host_share.load that say how many rows a batch has."""
-        return {"batch_size": self.batch_size, "packed_rows": self.packed_rows}
+        return {
+            "batch_size": self.batch_size,
+            "packed_rows": self.packed_rows,
+            "ramp_rows": tuple(rows for _, rows in self.sizes() if self.ramp.rows),
+        }
 
     def predictions(self, seq_len: int) -> int:
         """Returns the prediction slots of a row. A packed row has more, since each of its examples rounds up."""
@@ -118,6 +187,14 @@ class BatchSpec(NamedTuple):
         check_rows("batch_size", self.batch_size, devices, math.lcm(*unpacked))
         if self.packed_rows and self.seq_lens[-1] in parts:
             check_rows("data.packed_rows", self.packed_rows, devices, parts[self.seq_lens[-1]])
+        for of in self.stages():
+            lens = [n for n in parts if of.stage_rows < self.batch_size and of.numbers(n)]
+            unpacked = [parts[n] for n in lens if not self.is_packed(n)]
+            if unpacked:
+                check_rows("ramp.rows", of.stage_rows, devices, math.lcm(*unpacked))
+            for n in filter(self.is_packed, lens):
+                name = f"the {self.packed_rows} data.packed_rows, which ramp.rows {of.stage_rows} makes"
+                check_rows(name, of.rows(n), devices, parts[n])
 
 
 def check_rows(name: str, rows: int, devices: int, parts: int) -> None:
@@ -128,22 +205,6 @@ def check_rows(name: str, rows: int, devices: int, parts: int) -> None:
             f"{name} {rows} does not divide over {devices} devices x {parts} parts of accumulation; "
             f"try {max(rows // divisor, 1) * divisor}"
         )
-
-
-def slots_warning(spec: BatchSpec) -> str:
-    """Returns a warning if a full row has fewer prediction slots than the mask rate asks for, else "".
-
-    One slot fewer is the original's (76 of 76.8), and no reason to warn.
-    """
-    rate = max(spec.mask_rate, spec.final_mask_rate)
-    wanted = [max(1, round(rate * n)) for n in spec.seq_lens]
-    if all(m + 1 >= n for m, n in zip(spec.max_predictions, wanted, strict=True)):
-        return ""
-    return (
-        f"a mask rate of {rate:g} wants {wanted} predictions in rows of {list(spec.seq_lens)} tokens, and "
-        f"data.max_predictions allows {list(spec.max_predictions)}: the rest is not masked; give "
-        f"--config.data.max_predictions={','.join(map(str, wanted))}"
-    )
 
 
 def check(spec: BatchSpec) -> BatchSpec:
@@ -173,19 +234,15 @@ def check(spec: BatchSpec) -> BatchSpec:
             not (spec.packed_rows and spec.whole_word),
             "data.whole_word does not go with data.packed_rows: set whole_word to False or packed_rows to 0",
         ),
+        *batch_ramp.rules(spec.ramp, spec.batch_size, spec.num_steps),
     ):
         if not is_valid:
             raise command.UserError(f"config: {complaint}")
+    for of in spec.stages():
+        if spec.packed_rows * of.stage_rows % spec.batch_size and of.numbers(lens[-1]):
+            step = spec.batch_size // math.gcd(spec.batch_size, spec.packed_rows)
+            raise command.UserError(
+                f"config: data.packed_rows {spec.packed_rows} shrink with the batch, and at ramp.rows {of.stage_rows} "
+                f"of batch_size {spec.batch_size} they are not a whole number: set multiples of {step} as ramp.rows"
+            )
     return spec
-
-
-def check_positions(spec: BatchSpec, positions: int) -> None:
-    """Raises UserError, with lengths that fit, if rows are longer than a model of `positions` positions takes."""
-    if (longest := spec.seq_lens[-1]) > positions:
-        lens = [*(n for n in spec.seq_lens if n < positions), positions]
-        slots = [max(1, round(n * spec.mask_rate)) for n in lens]
-        raise command.UserError(
-            f"config.model: max_positions {positions} is less than the rows' {longest} tokens: give "
-            f"--config.data.seq_lens={','.join(map(str, lens))} --config.data.max_predictions="
-            f"{','.join(map(str, slots))}, or a model with more positions"
-        )

@@ -5,6 +5,7 @@ from its HostShare. Within a group of shards each sentence comes once an epoch, 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
 import math
 from typing import NamedTuple
 
@@ -75,7 +76,8 @@ def _chunk_batch_function(
     columns = chunks.Chunks(*map(tf.constant, table.chunks))
     continuation = tf.constant([p.startswith("##") for p in share.pieces]) if spec.whole_word else None
 
-    order = sampler.EpochOrder(share, spec, seq_len, table.epoch_rows)
+    # The pairs' first epoch begins with them.
+    order = sampler.EpochOrder(share, spec, seq_len, table.epoch_rows, since=spec.first_nsp_step)
     single_order = sampler.EpochOrder(share, spec, seq_len, table.sizes.chunks)
     first_chunk, candidates = tf.constant(table.bounds[order.group]), share.candidates(order.group)
     first_pair, last_pair = (spec.before(step, seq_len) for step in (spec.first_nsp_step, spec.num_steps))
@@ -88,7 +90,7 @@ def _chunk_batch_function(
         return nsp_pairs.single(text, chunk_of(number), draws, max_tokens=seq_len - 3)
 
     def pair(n: tf.Tensor, draws: nsp_pairs.Draws) -> nsp_pairs.Pairs:
-        visit = sampler.chunk_visits(order, table.sizes, n - first_pair)  # their first epoch begins with them
+        visit = sampler.chunk_visits(order, table.sizes, n)
         return nsp_pairs.choose(text, chunk_of(visit.chunk), visit, candidates, draws, max_tokens=seq_len - 3)
 
     @tf.autograph.experimental.do_not_convert
@@ -167,14 +169,20 @@ def train(share: host_share.HostShare, spec: batch_spec.BatchSpec, first_step: i
 
     Raises UserError if the share has too little text for a batch.
     """
-    streams = {}
-    for seq_len in spec.used_lens():
-        table = epoch_table(share, spec, seq_len)
+    tables = {seq_len: epoch_table(share, spec, seq_len) for seq_len in spec.used_lens()}
+    for seq_len, table in tables.items():
         _check_size(table, share, spec, seq_len)
-        span = spec.before(first_step, seq_len), spec.before(spec.num_steps, seq_len)
-        streams[seq_len] = stream(share, table, spec, seq_len, *span)
-    lens = map(spec.seq_len, range(first_step, spec.num_steps))
-    return ((seq_len, next(streams[seq_len])) for seq_len in lens)
+
+    def of_stage(stage: batch_spec.BatchSpec) -> Iterator[tuple[int, Batch]]:
+        streams = {
+            seq_len: stream(share, table, stage, seq_len, numbers.start, numbers.stop)
+            for seq_len, table in tables.items()
+            if (numbers := stage.numbers(seq_len))
+        }
+        return ((seq_len, next(streams[seq_len])) for seq_len in map(spec.seq_len, stage.steps))
+
+    # One stage's streams at a time: each has a copy of the text.
+    return itertools.chain.from_iterable(map(of_stage, spec.stages(first_step)))
 
 
 def examples_per_row(share: host_share.HostShare, spec: batch_spec.BatchSpec) -> float:
@@ -190,7 +198,9 @@ def heldout(
     It is the same for every seed of a run. It has pairs, and a share of HELDOUT_MASK_RATE of the tokens is hidden,
     whatever the training rows have: only so do runs compare.
     """
-    spec = spec._replace(seed=HELDOUT_SEED, mask_rate=HELDOUT_MASK_RATE, final_mask_rate=0.0, nsp_share=1.0)
+    spec = spec.without_ramp()._replace(
+        seed=HELDOUT_SEED, mask_rate=HELDOUT_MASK_RATE, final_mask_rate=0.0, nsp_share=1.0
+    )
     for seq_len in spec.used_lens():
         batch = batch_function(share, epoch_table(share, spec, seq_len), spec, seq_len)
         # Op by op: so few batches take less time than building a graph for them.

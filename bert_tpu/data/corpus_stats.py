@@ -33,8 +33,8 @@ class Description(NamedTuple):
 
     def epochs(self, spec: batch_spec.BatchSpec) -> dict[int, float]:
         """Returns the epochs by length of a run with these batches, packed rows counted as if they were not."""
-        single = {n: spec.before(spec.first_nsp_step, n) * spec.batch_size for n in self.rows}
-        pairs = {n: spec.before(spec.num_steps, n) * spec.batch_size - single[n] for n in self.rows}
+        single = {n: spec.examples_before(spec.first_nsp_step, n) for n in self.rows}
+        pairs = {n: spec.examples_before(spec.num_steps, n) - single[n] for n in self.rows}
         return {n: pairs[n] / int(self.rows[n].sum()) + single[n] / self.single_rows[n] for n in self.rows}
 
     def spread(self) -> float:

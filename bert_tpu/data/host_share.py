@@ -68,6 +68,7 @@ def load(
     *,
     batch_size: int,
     packed_rows: int = 0,
+    ramp_rows: Sequence[int] = (),
     process_index: int = 0,
     process_count: int = 1,
 ) -> HostShare:
@@ -78,13 +79,15 @@ def load(
 
     lock: the corpus
     split: "train" or "heldout"
-    batch_size, packed_rows: rows of the two kinds of global batch (BatchSpec.row_counts)
+    batch_size, packed_rows, ramp_rows: rows of all kinds of global batch (BatchSpec.row_counts)
     """
-    common_rows = math.gcd(batch_size, packed_rows)  # groups feed whole rows of either kind of batch
+    common_rows = math.gcd(batch_size, packed_rows, *ramp_rows)  # groups feed whole rows of each kind of batch
     if common_rows % process_count:
+        keys = f"batch_size {batch_size} and data.packed_rows {packed_rows}"
+        if ramp_rows:
+            keys = f"batch_size {batch_size}, data.packed_rows {packed_rows} and the ramp's {list(ramp_rows)} rows"
         raise command.UserError(
-            f"batch_size {batch_size} and data.packed_rows {packed_rows} do not divide over {process_count} hosts: set "
-            f"both to multiples of {process_count}"
+            f"{keys} do not divide over {process_count} hosts: set each to a multiple of {process_count}"
         )
     per_process = batch_size // process_count
     rows = range(process_index * per_process, (process_index + 1) * per_process)

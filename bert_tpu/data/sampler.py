@@ -45,14 +45,27 @@ class GroupSizes(NamedTuple):
 class EpochOrder:
     """The order in which a share's groups show their rows: each row once an epoch, in a new order each time."""
 
-    def __init__(self, share: host_share.HostShare, spec: batch_spec.BatchSpec, seq_len: int, epoch_rows: np.ndarray):
-        """Prepares the order of batches of `seq_len`. epoch_rows: int64 [groups], rows of each group in an epoch."""
+    def __init__(
+        self,
+        share: host_share.HostShare,
+        spec: batch_spec.BatchSpec,
+        seq_len: int,
+        epoch_rows: np.ndarray,
+        *,
+        since: int = 0,
+    ):
+        """Prepares the order of batches of `seq_len`.
+
+        epoch_rows: int64 [groups], rows of each group in an epoch
+        since: the step at which the first epoch begins
+        """
         total = spec.rows(seq_len)
         self.rows = range(*(row * total // spec.batch_size for row in (share.rows.start, share.rows.stop)))
         self._rows_per_group = total // share.num_groups
         row = np.asarray(self.rows)
         self.group = row // self._rows_per_group - share.first_group  # of each row
-        self._place = row % self._rows_per_group
+        # Of each row among its group's rows, for n = 0. All sizes of batches divide over the groups.
+        self._place = row % self._rows_per_group + spec.first_row(seq_len, since=since) // share.num_groups
         self._size = tf.constant(epoch_rows[self.group])
         # A group is numbered within the whole corpus, so that hosts agree.
         keys = [key(spec.seed, seq_len, share.first_group + group) for group in range(len(epoch_rows))]

@@ -57,10 +57,14 @@ class TaskBatches:
         """Returns the one length of the rows."""
         return (self.seq_len,)
 
-    def before(self, step: int, seq_len: int) -> int:
-        """Counts the steps 0 .. step - 1 that have `seq_len`."""
-        del seq_len  # there is one
-        return step
+    def batch_share(self, step: int) -> float:
+        """Returns 1: all batches are full."""
+        del step
+        return 1.0
+
+    def rows_before(self, step: int, seq_len: int) -> int:
+        """Returns the rows of the steps 0 .. step - 1."""
+        return step * self.rows(seq_len)
 
     def rows(self, seq_len: int) -> int:
         """Returns the rows of a global batch, of all seeds."""

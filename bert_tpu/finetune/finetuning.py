@@ -107,7 +107,7 @@ def check(cfg: ml_collections.ConfigDict) -> task.Task:
 def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batches.TaskBatches) -> jobs.Job:
     """Returns the Job that trains `model` on `feed` as `cfg` says."""
     steps = {"warmup_steps": warmup_steps(cfg), "warmup_share": 0.0, "num_steps": cfg.num_steps}
-    optimizer = config.call(optim.make, cfg.optim, "optim", **steps, rate_width=0, hidden_size=0)
+    optimizer = config.call(optim.make, cfg.optim, "optim", **steps, rate_width=0, hidden_size=0, batch_sizes=None)
     examples = 0 if model.head in heads.TOKEN_HEADS else feed.slots
     return jobs.Job(
         init=lambda key: param_layout.pack(heads.init(model, key)),
@@ -148,7 +148,7 @@ def training(setup: Setup, directory: epath.Path, group: hosts.Hosts | None = No
         vocabulary=setup.base.vocab,
         size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(setup.model, jax.random.key(0))))),
         first_params=functools.partial(_first_params, setup, group or hosts.Hosts()),
-        compile_programs=lambda mesh: train_step.compile_programs(
+        compile_programs=lambda mesh, _: train_step.compile_programs(
             job, mesh, train_step.jit_outputs(job, mesh, outputs), shapes
         ),
         open_data=lambda *_: trainer.Data(

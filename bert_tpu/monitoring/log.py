@@ -41,24 +41,25 @@ class Log:
 
     def __init__(
         self, *, workdir: str | os.PathLike, every_steps: int, to: Sequence[str], first_step: int, num_steps: int,
-        batch_size: int, rows: Callable[[int], int], objectives: tuple[str, ...],
+        batch_size: int, rows: Callable[[int], int], batch_share: Callable[[int], float], objectives: tuple[str, ...],
         learning_rate: Callable[[int], Any], work: Callable[[int], float], peak_s: Mapping[int, float],
         unlogged: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], writes: bool,
     ):  # fmt: skip
         """Drops the lines after `first_step`, the step that this start resumes from: a killed run wrote them.
 
         to: names of trackers, see trackers.NAMES
-        batch_size: examples of a step
+        batch_size: examples of a full batch
         rows: sequence length -> rows that hold these examples
+        batch_share: step, counted from 0 -> its rows as a share of a full batch
         learning_rate: step -> rate
         work: step -> FLOPs of the steps before it
-        peak_s: sequence length -> seconds of a step at the devices' peak; empty if the peak is unknown
+        peak_s: sequence length -> seconds of a full step at the devices' peak; empty if the peak is unknown
         unlogged: the result of `unlogged` at `first_step`; empty at step 0
         config: dotted keys of the run's config, with values, for the trackers
         """
         self.workdir, self.every_steps, self.num_steps, self._last_step = workdir, every_steps, num_steps, first_step
         self.batch_size, self.rows, self.objectives, self.writes = batch_size, rows, objectives, writes
-        self.learning_rate, self.work, self.peak_s = learning_rate, work, peak_s
+        self.learning_rate, self.work, self.peak_s, self.batch_share = learning_rate, work, peak_s, batch_share
         self._sums: dict[int, Totals] = {int(seq_len): dict(sums) for seq_len, sums in unlogged.items()}
         for sums in self._sums.values():
             sums.pop("recomputed", None)  # earlier releases counted steps that were computed twice
@@ -84,9 +85,10 @@ class Log:
 
         seconds: time of the step, of which the devices waited `input_s` seconds for input
         """
-        times = {"seconds": (seconds, 1), "input_wait": (input_s, seconds)}
+        share = self.batch_share(step - 1)
+        times = {"seconds": (seconds, 1), "input_wait": (input_s, seconds), "batch_share": (share, 1)}
         if self.peak_s:
-            times["mfu"] = (self.peak_s[seq_len], seconds)
+            times["mfu"] = (self.peak_s[seq_len] * share, seconds)
         self._sums[seq_len] = add_sums(self._sums.get(seq_len, {}), {**sums, **times})
         self._begun = self._begun or (time.monotonic(), self.work(step))
         if step % self.every_steps == 0 or step == self.num_steps:
@@ -103,7 +105,8 @@ class Log:
     def _train_line(self, step: int, seq_len: int, total: Totals) -> str:
         values = means(total, self.objectives)
         seconds, values["steps"] = values.pop("seconds"), total["seconds"][1]
-        rate, tokens = self.batch_size / seconds, self.rows(seq_len) * seq_len / seconds
+        share = values.pop("batch_share", 1.0)  # earlier releases did not count it, and had full batches only
+        rate, tokens = self.batch_size * share / seconds, self.rows(seq_len) * share * seq_len / seconds
         values["learning_rate"] = float(self.learning_rate(step - 1))
         self._write("train", step, values | {"examples_per_sec": rate, "tokens_per_sec": tokens}, seq_len=seq_len)
         text = f"{_short(seq_len, values)}  {rate:,.0f} seq/s"

@@ -5,6 +5,7 @@ import math
 
 import ml_collections
 
+from bert_tpu.core import batch_ramp
 from bert_tpu.hardware import chips
 from bert_tpu.planning import compiler, plan
 from bert_tpu.pretrain import pretraining
@@ -17,6 +18,7 @@ def find(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> tuple[int, st
     search comes from above: the compiler refuses a program, and says how much memory it lacks, long before it has
     generated the machine code of one that fits.
     """
+    cfg = batch_ramp.without(cfg)  # its steps are smaller
     longest = max(plan.check(cfg, topology).steps)
     compiler.use_cpu_only()
     accumulate = pretraining.make_job(cfg).accumulate
@@ -25,8 +27,7 @@ def find(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> tuple[int, st
         mesh = compiler.make_mesh(topology)
 
         def compile_batch(batch: int) -> compiler.Program:
-            with cfg.unlocked():
-                cfg.batch_size = batch
+            cfg.batch_size = batch
             title, answers = f"batch {batch:,} on {topology.name}", plan.compiler_answers(cfg)
             return compiler.compile_all(pretraining.make_job(cfg), mesh, (longest,), title, answers)[longest]
 

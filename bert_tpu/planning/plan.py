@@ -7,22 +7,16 @@ import collections
 from collections.abc import Callable, Collection
 import pathlib
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ml_collections
 
-from bert_tpu.core import command, config, disk_cache, storage
+from bert_tpu.core import batch_ramp, command, config, disk_cache, storage
 from bert_tpu.hardware import chips, energy
 from bert_tpu.planning import compiler, schedule
 from bert_tpu.planning.cost import Collective
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import jobs
-
-# Keys of a length's figures in as_json, null if the step does not fit.
-FIGURES = (
-    "gflops", "mcycles", "collective_mib", "links_ms", "links_exposed_ms", "step_ms_low", "step_ms_scheduled",
-    "step_ms_high", "uncosted",
-)  # fmt: skip
 
 
 class Times(NamedTuple):
@@ -76,17 +70,27 @@ class LengthPlan(NamedTuple):
     exchanges: dict[str, tuple[int, int, float]]  # kind -> (instructions run, bytes of their buffers, seconds)
 
 
+class StagePlan(NamedTuple):
+    """The steps of one sequence length in one stage of a batch ramp."""
+
+    batch_size: int
+    seq_len: int
+    steps: int
+    length: LengthPlan
+
+
 class Plan(NamedTuple):
     """A run on a slice. Its figures are pairs (low, high), or None if the step does not fit at some length."""
 
     topology: chips.Slice
     lengths: dict[int, LengthPlan]  # by sequence length
-    steps: dict[int, int]  # sequence length -> number of steps
+    steps: dict[int, int]  # sequence length -> number of steps with full batches
     batch_size: int
     seconds_to_plan: float
     price: float  # of a chip for an hour; 0: not known
     pue: float
     kgco2e_per_kwh: float
+    ramp: tuple[StagePlan, ...] = ()  # the steps with smaller batches
 
     @property
     def hours(self) -> tuple[float, float] | None:
@@ -101,10 +105,10 @@ class Plan(NamedTuple):
 
     def _hours(self, step_s: Callable[[Times], float]) -> float | None:
         """Hours of the whole schedule; None if the step does not fit at some length. step_s: seconds of one step"""
-        times = {n: length.times for n, length in self.lengths.items() if length.times is not None}
-        if len(times) < len(self.lengths):
-            return None
-        return sum(self.steps[n] * step_s(t) for n, t in times.items()) / 3600
+        parts = [(self.steps[n], length.times) for n, length in self.lengths.items()]
+        parts += [(stage.steps, stage.length.times) for stage in self.ramp]
+        times = [(steps, times) for steps, times in parts if times is not None]
+        return sum(steps * step_s(t) for steps, t in times) / 3600 if len(times) == len(parts) else None
 
     @property
     def chip_hours(self) -> tuple[float, float] | None:
@@ -147,25 +151,43 @@ class Inputs(NamedTuple):
     """The parts of a config that a plan needs."""
 
     job: jobs.Job
-    steps: dict[int, int]  # sequence length -> number of steps
+    steps: dict[int, int]  # sequence length -> number of steps with full batches
     price: float  # of a chip for an hour
+    ramp: dict[tuple[int, int], int]  # (batch size, sequence length) -> number of steps with smaller batches
 
 
 def make(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> Plan:
-    """Plans the run of a config on a slice. It compiles the step of each length: minutes, with progress on stderr."""
+    """Plans the run of a config on a slice. It compiles the step of each size: minutes, with progress on stderr."""
     begun = time.monotonic()
     inputs = check(cfg, topology)
+    ramp = _plan_ramp(cfg, topology, inputs.ramp)
     lengths = plan_lengths(cfg, topology, inputs.job, inputs.steps)
     spent = time.monotonic() - begun
     return Plan(
-        topology, lengths, inputs.steps, cfg.batch_size, spent, inputs.price, cfg.plan.pue, cfg.plan.kgco2e_per_kwh
-    )
+        topology, lengths, inputs.steps, cfg.batch_size, spent, inputs.price, cfg.plan.pue, cfg.plan.kgco2e_per_kwh,
+        ramp,
+    )  # fmt: skip
+
+
+def _plan_ramp(
+    cfg: ml_collections.ConfigDict, topology: chips.Slice, ramp: dict[tuple[int, int], int]
+) -> tuple[StagePlan, ...]:
+    """Plans the steps of a ramp, each as in a run whose full batches are as small. ramp: as in Inputs"""
+    plans = []
+    for batch_size in dict.fromkeys(rows for rows, _ in ramp):
+        stage_cfg = batch_ramp.without(cfg)
+        stage_cfg.data.packed_rows = cfg.data.packed_rows * batch_size // cfg.batch_size
+        stage_cfg.batch_size = batch_size
+        lens = [n for rows, n in ramp if rows == batch_size]
+        lengths = plan_lengths(stage_cfg, topology, pretraining.make_job(stage_cfg), lens)
+        plans += [StagePlan(batch_size, n, ramp[batch_size, n], length) for n, length in lengths.items()]
+    return tuple(plans)
 
 
 def plan_lengths(
     cfg: ml_collections.ConfigDict, topology: chips.Slice, job: jobs.Job, lens: Collection[int]
 ) -> dict[int, LengthPlan]:
-    """Plans the step at each of the sequence lengths `lens`, compiled in parallel. job: as `check` returns it."""
+    """Plans the full step at each of the sequence lengths `lens`, compiled in parallel. job: as `check` returns it."""
     compiler.use_cpu_only()
     with compiler.hide_stderr():
         mesh = compiler.make_mesh(topology)
@@ -188,7 +210,15 @@ def check(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> Inputs:
     price = cfg.plan.price[topology.generation]
     if price < 0:
         raise command.UserError(f"config.plan.price.{topology.generation} is {price}: give 0 or more")
-    return Inputs(job, {n: spec.before(cfg.num_steps, n) for n in spec.used_lens()}, price)
+    steps: dict[int, int] = dict.fromkeys(spec.used_lens(), 0)
+    ramp: dict[tuple[int, int], int] = {}
+    for stage in spec.stages():
+        for n in steps:
+            if stage.stage_rows == cfg.batch_size:
+                steps[n] = len(stage.numbers(n))
+            elif numbers := stage.numbers(n):
+                ramp[stage.stage_rows, n] = len(numbers)
+    return Inputs(job, steps, price, ramp)
 
 
 def plan_length(topology: chips.Slice, program: compiler.Program, formula_flops: float) -> LengthPlan:
@@ -224,40 +254,3 @@ def plan_length(topology: chips.Slice, program: compiler.Program, formula_flops:
         uncosted=2 * waited / bandwidth,
     )
     return LengthPlan(program, formula_flops, times, dict(totals))
-
-
-def as_json(name: str, plan: Plan) -> dict[str, Any]:
-    """The plan as `bert-tpu plan --json` prints it. name: of the config.
-
-    hbm_gib, gflops and mcycles are of one chip and one step (mcycles of one core on v3); collective_mib are the buffers
-    that one device exchanges. Figures are null if the step does not fit.
-    """
-    pairs = {"hours": plan.hours, "cost": plan.cost, "kwh": plan.kwh, "kgco2e": plan.kgco2e}
-    ranges = {f"{key}_{end}": pair and pair[i] for key, pair in pairs.items() for i, end in enumerate(("low", "high"))}
-    return {
-        "config": name,
-        "topology": plan.topology.name,
-        "chips": plan.topology.chips,
-        "seconds_to_plan": plan.seconds_to_plan,
-        "lengths": {str(n): _length_json(plan.topology.chip, length) for n, length in plan.lengths.items()},
-        **ranges,
-        "hours_scheduled": plan.hours_scheduled,
-    }
-
-
-def _length_json(chip: chips.Chip, length: LengthPlan) -> dict[str, Any]:
-    program, times, cost = length.program, length.times, length.program.cost
-    content = {"fits": program.fits, "hbm_gib": chip.devices * program.used_bytes / chips.GIB}
-    if times is None or cost is None or program.flops is None:
-        return content | dict.fromkeys(FIGURES)
-    return content | {
-        "gflops": chip.devices * program.flops / 1e9,
-        "mcycles": cost.cycles / 1e6,
-        "collective_mib": sum(size for _, size, _ in length.exchanges.values()) / 2**20,
-        "links_ms": times.links * 1e3,
-        "links_exposed_ms": times.exposed * 1e3,
-        "step_ms_low": times.low * 1e3,
-        "step_ms_scheduled": times.scheduled * 1e3,
-        "step_ms_high": times.high * 1e3,
-        "uncosted": {kind: part.runs for kind, part in cost.uncosted.items()},
-    }

@@ -14,9 +14,9 @@ import jax
 from jax.sharding import Mesh
 import ml_collections
 
-from bert_tpu.core import command, config
+from bert_tpu.core import batch_ramp, command, config
 from bert_tpu.corpus import store
-from bert_tpu.data import batch_spec, packing
+from bert_tpu.data import batch_spec, packing, row_limits
 from bert_tpu.distributed import collectives, hosts
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
@@ -26,7 +26,7 @@ from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
 
 SCALARS = ("seed", "batch_size", "accumulate", "exchange", "num_steps", "init_from", "compile_cache")
-OPTIONAL = ("objective", "accumulate_long", distillation.SECTION)
+OPTIONAL = ("objective", "accumulate_long", "ramp", distillation.SECTION)
 # Keys of the sections that are used only after the workdir is claimed. `make_job` uses `model`, `data`, `optim` before.
 SECTIONS = trainer.SECTIONS | {
     "eval": ("every_steps", "num_batches"),
@@ -58,7 +58,7 @@ def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | Non
     spec = make_batch_spec(cfg)
     optional = {"accumulate_long": 0} if "accumulate_long" in cfg else {}
     config.check_minima(cfg, MINIMA | optional | {f"plan.price.{chip}": 0 for chip in cfg.plan.price})
-    batch_spec.check_positions(spec, bert.max_positions)
+    row_limits.check_positions(spec, bert.max_positions)
     config.check_choice(cfg, "exchange", collectives.FORMS)
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
@@ -83,8 +83,8 @@ def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | Non
 
 def make_optimizer(cfg: ml_collections.ConfigDict) -> optim.Optimizer:
     """Returns the optimizer of a config. A config may lack `optim.warmup_share` and `optim.rate_width`."""
-    width = cfg.model.hidden_size
-    return config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps, hidden_size=width)
+    sizes = {"hidden_size": cfg.model.hidden_size, "batch_sizes": make_batch_spec(cfg).batch_sizes}
+    return config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps, **sizes)
 
 
 def parts_of_lengths(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec) -> dict[int, int]:
@@ -109,7 +109,8 @@ def find_objective(cfg: ml_collections.ConfigDict) -> objective.Objective:
 def make_batch_spec(cfg: ml_collections.ConfigDict) -> batch_spec.BatchSpec:
     """Returns the checked spec of a config's batches."""
     scalars = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
-    return batch_spec.check(config.call(batch_spec.BatchSpec, cfg.data, "data", **scalars))
+    stages = {"ramp": batch_ramp.read(cfg), "stage": None}
+    return batch_spec.check(config.call(batch_spec.BatchSpec, cfg.data, "data", **scalars, **stages))
 
 
 def run(
@@ -131,7 +132,7 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
         facts[distillation.SECTION] = cfg.distill.to_dict() | teacher.facts
     if lock.pair_warning and find_objective(cfg) is mlm_nsp.OBJECTIVE and (group is None or group.index == 0):
         print(f"warning: {lock.pair_warning}", file=sys.stderr)
-    if (warning := batch_spec.slots_warning(spec)) and (group is None or group.index == 0):
+    if (warning := row_limits.slots_warning(spec)) and (group is None or group.index == 0):
         print(f"warning: {warning}", file=sys.stderr)
     return trainer.Training(
         job=job,
@@ -141,7 +142,7 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
         vocabulary=vocabulary,
         size=sum(x.size for x in jax.tree.leaves(param_layout.shapes(cfg.model))),
         first_params=functools.partial(_init_from, cfg, lock, group or hosts.Hosts()) if cfg.init_from else None,
-        compile_programs=functools.partial(_compile, cfg, job, spec),
+        compile_programs=functools.partial(_compile, cfg, job, spec),  # of the devices and the first step
         open_data=functools.partial(open_data, cfg, lock, spec),
         peak=optimizer.peak,
         warmup=optimizer.warmup,
@@ -176,16 +177,17 @@ def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
 
 
 def _compile(
-    cfg: ml_collections.ConfigDict, job: jobs.Job, spec: batch_spec.BatchSpec, mesh: Mesh
+    cfg: ml_collections.ConfigDict, job: jobs.Job, spec: batch_spec.BatchSpec, mesh: Mesh, first_step: int
 ) -> train_step.Programs:
-    """The programs of a run. That of the samples is compiled at the same time as the others."""
+    """The programs of a run from `first_step` on. That of the samples is compiled at the same time as the others."""
+    sizes = spec.sizes(first_step)
     if not cfg.eval.num_batches:
-        return train_step.compile_programs(job, mesh)
+        return train_step.compile_programs(job, mesh, sizes=sizes)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
     shapes = samples.shapes(spec, mesh.size, jax.process_count())
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(samples.compile_program, job, bert, shapes, mesh)
-        return train_step.compile_programs(job, mesh)._replace(samples=compiling.result())
+        return train_step.compile_programs(job, mesh, sizes=sizes)._replace(samples=compiling.result())
 
 
 def _init_from(cfg: ml_collections.ConfigDict, lock: store.Lock, group: hosts.Hosts, like: jobs.Params) -> jobs.Params:
@@ -217,7 +219,7 @@ def open_data(
     heldout: list[tuple[int, jobs.Batch]] = []
     chosen = None
     if cfg.eval.num_batches:
-        heldout_share = host_share.load(lock, "heldout", **spec.row_counts(), **host)
+        heldout_share = host_share.load(lock, "heldout", **spec.without_ramp().row_counts(), **host)
         heldout = list(corpus_batches.heldout(heldout_share, spec, cfg.eval.num_batches))
         [rows, *_] = samples.shapes(spec, devices, host["process_count"])["input_ids"]
         chosen = samples.choose_rows(heldout[0][1], share.pieces, share.special, rows // host["process_count"])

@@ -42,15 +42,19 @@ class Schedule:
     def __init__(self, spec: batch_spec.BatchSpec, trainings: int):
         """spec: of one training's batches."""
         self._spec, self._trainings = spec, trainings
-        self.before, self.used_lens, self.check_division = spec.before, spec.used_lens, spec.check_division
+        self.batch_share, self.used_lens, self.check_division = spec.batch_share, spec.used_lens, spec.check_division
 
     @property
     def batch_size(self) -> int:
         """Examples of a step, those of all trainings together."""
         return self._spec.batch_size * self._trainings
 
+    def rows_before(self, step: int, seq_len: int) -> int:
+        """Returns the rows of the steps before `step`, those of all trainings together."""
+        return self._spec.rows_before(step, seq_len) * self._trainings
+
     def rows(self, seq_len: int) -> int:
-        """Returns the rows of a step, those of all trainings together."""
+        """Returns the rows of a full step, those of all trainings together."""
         return self._spec.rows(seq_len) * self._trainings
 
 
@@ -79,8 +83,8 @@ def training(
         facts={name: fact for name, fact in one.facts.items() if name != "seed"}
         | {"seeds": list(seeds), "heldout": heldout_facts(reference)},
         first_params=functools.partial(_first_params, cfg, lock, seeds) if cfg.init_from else None,
-        compile_programs=lambda mesh: train_step.compile_programs(
-            job, mesh, train_step.jit_evaluate(evaluated, mesh), evaluated.shapes
+        compile_programs=lambda mesh, first_step: train_step.compile_programs(
+            job, mesh, train_step.jit_evaluate(evaluated, mesh), evaluated.shapes, spec.sizes(first_step)
         ),
         open_data=lambda *_: _open_data(cfg, lock, seeds, reference, directory),
     )
@@ -156,7 +160,7 @@ def _open_data(
 
     spec, rows = pretraining.make_batch_spec(cfg), pretraining.make_batch_spec(reference)
     share = host_share.load(lock, "train", **spec.row_counts())
-    heldout_share = host_share.load(lock, "heldout", **rows.row_counts())
+    heldout_share = host_share.load(lock, "heldout", **rows.without_ramp().row_counts())
     heldout = list(corpus_batches.heldout(heldout_share, rows, reference.eval.num_batches))
     epochs = sum(_epochs(corpus_batches.epoch_table(share, spec, n), spec, n) for n in spec.used_lens())
 
@@ -176,10 +180,10 @@ def _open_data(
 
 def _epochs(table: "corpus_batches.ChunkTable | packing.RowPlan", spec: batch_spec.BatchSpec, seq_len: int) -> float:
     """Returns how often the steps of one length show the corpus. table: its epoch_table"""
-    single = spec.before(spec.first_nsp_step, seq_len)
-    pairs = spec.before(spec.num_steps, seq_len) - single
+    single = spec.rows_before(spec.first_nsp_step, seq_len)
+    pairs = spec.rows_before(spec.num_steps, seq_len) - single
     chunks = table.epoch_rows if isinstance(table, packing.RowPlan) else table.sizes.chunks
-    return spec.rows(seq_len) * float(pairs / table.epoch_rows.sum() + single / chunks.sum())
+    return float(pairs / table.epoch_rows.sum() + single / chunks.sum())
 
 
 def _finite_means(sums: jobs.HostSums) -> dict[str, list[float | None]]:

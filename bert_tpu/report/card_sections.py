@@ -5,7 +5,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from bert_tpu.core import numerals
+from bert_tpu.core import batch_ramp, numerals
 from bert_tpu.corpus import lockfile
 from bert_tpu.hardware import chips, energy, gpus
 from bert_tpu.monitoring import hours, versions
@@ -167,7 +167,7 @@ def procedure(run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
     config = run.config
     lines = [f"- trained for {numerals.count(facts['step'], 'step')}"] if facts["step"] is not None else []
     if "num_steps" in config:
-        lines += [f"- planned: {numerals.count(config['num_steps'], 'step')} of {config['batch_size']:,} examples"]
+        lines += [f"- planned: {numerals.count(config['num_steps'], 'step')} of {batch_ramp.words(config)} examples"]
     lines += [f"- teacher: {text}, sha256 {config['distill']['sha256']}"] if (text := teacher(config)) else []
     skips = NOT_MEASURED.lower() if run.skips is None else str(run.skips)
     lines.append(f"- steps skipped for a loss or gradient that is not finite: {skips}")

@@ -34,13 +34,16 @@ class Schedule(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Examples of a step, those of all hosts and of all trainings at once together."""
+        """Examples of a full batch, those of all hosts and of all trainings at once together."""
 
-    def before(self, step: int, seq_len: int) -> int:
-        """Returns how many of the steps 0 .. step - 1 have batches of `seq_len` tokens."""
+    def batch_share(self, step: int) -> float:
+        """Returns the rows and examples of `step`, counted from 0, as a share of a full batch."""
+
+    def rows_before(self, step: int, seq_len: int) -> int:
+        """Returns the rows of `seq_len` tokens in the steps 0 .. step - 1."""
 
     def rows(self, seq_len: int) -> int:
-        """Returns the number of rows of a global batch. A packed row has several examples."""
+        """Returns the number of rows of a full global batch. A packed row has several examples."""
 
     def used_lens(self) -> tuple[int, ...]:
         """Returns the sequence lengths, in tokens, that have at least one step; the short one is first."""
@@ -74,8 +77,8 @@ class Job:
     counts: Callable[[Batch], dict[str, jax.Array]]  # whole batch -> denominators; the loss is sum of sums / counts
     tx: optax.GradientTransformation  # without the rate
     learning_rate: Callable[[Any], Any]  # step -> rate; the step applies it and the log prints it
-    shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a global batch's shapes, int32
-    flops: dict[int, float]  # sequence length -> model FLOPs of a step
+    shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a full global batch's shapes, int32
+    flops: dict[int, float]  # sequence length -> model FLOPs of a step with a full batch
     seed: int | tuple[int, ...]  # several: as many trainings at once, each array with a dimension for them in front
     accumulate: dict[int, int]  # sequence length -> parts that a batch is computed in
     dtype: Any  # type of the matrices that the loss gets
@@ -98,6 +101,14 @@ class Job:
     def has_several_seeds(self) -> bool:
         """True if it is several trainings at once."""
         return isinstance(self.seed, tuple)
+
+    def rows(self, seq_len: int) -> int:
+        """Returns the rows of a full batch: the first dimension of its arrays."""
+        return next(iter(self.shapes[seq_len].values()))[0]
+
+    def step_shapes(self, seq_len: int, rows: int) -> dict[str, tuple[int, ...]]:
+        """Returns the shapes of a batch with another number of rows than a full one."""
+        return {name: (rows, *shape[1:]) for name, shape in self.shapes[seq_len].items()}
 
     @functools.cached_property
     def first(self) -> "Job":
@@ -137,4 +148,4 @@ def new_state(job: Job, params: Params | None = None) -> State:
 
 def work(job: Job, schedule: Schedule, step: int) -> float:
     """Returns the FLOPs of the steps 0 .. step - 1."""
-    return sum(schedule.before(step, seq_len) * flops for seq_len, flops in job.flops.items())
+    return sum(schedule.rows_before(step, n) / schedule.rows(n) * flops for n, flops in job.flops.items())

@@ -114,7 +114,8 @@ class Steps:
         asked_s: moment when the batch was asked for, of time.perf_counter
         got_s: moment when the batch came
         """
-        self.state, sums = self._programs.step[seq_len](self.state, batch)
+        rows = jax.tree.leaves(batch)[0].shape[0]
+        self.state, sums = self._programs.step[seq_len, rows](self.state, batch)
         called_s = time.perf_counter()
         # If the step was computed in its call it has ended here, even if the thread gets its turn much later.
         arrays = [leaf for leaf in jax.tree.leaves(sums) if isinstance(leaf, jax.Array)]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from bert_tpu.core import command
+from bert_tpu.core import batch_ramp, command
 from bert_tpu.training import muon
 
 
@@ -60,6 +60,7 @@ def make(
     warmup_share: float = 0.0,
     rate_width: int = 0,
     hidden_size: int = 0,
+    batch_sizes: batch_ramp.BatchSizes | None = None,
 ) -> Optimizer:
     """Returns the Optimizer of a config's section. Raises UserError for an unknown name and for values out of range.
 
@@ -67,7 +68,7 @@ def make(
         decay), "adamw" (Loshchilov & Hutter 2019, bias-corrected), "lamb" (You et al. 2020) or "muon" (muon.py for the
         matrices of the layers, "adamw" for all other parameters)
     learning_rate: the peak, or if `rate_width` is above 0 what `find_peak` takes
-    schedule, num_steps: as in `make_schedule`
+    schedule, num_steps, batch_sizes: as in `make_schedule`
     warmup_steps, warmup_share: as in `find_warmup`
     b1, b2: shares of the old moments that a step keeps, from 0 to below 1; Muon's own share is muon.MOMENTUM
     eps: added to the root of the second moment
@@ -89,18 +90,23 @@ def make(
     if name not in rules:
         raise command.UserError(f"optim.name {name!r} is none of {', '.join(rules)}")
     clip = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
-    warmup = find_warmup(warmup_steps, warmup_share, num_steps)
+    warmup = find_warmup(warmup_steps, warmup_share, num_steps, batch_sizes)
     peak = find_peak(learning_rate, rate_width, hidden_size)
-    rate = make_schedule(schedule, learning_rate=peak.rate, warmup_steps=warmup.steps, num_steps=num_steps)
+    rate = make_schedule(
+        schedule, learning_rate=peak.rate, warmup_steps=warmup.steps, num_steps=num_steps, batch_sizes=batch_sizes
+    )
     return Optimizer(optax.chain(*clip, *rules[name]), rate, peak, warmup)
 
 
-def find_warmup(warmup_steps: int, warmup_share: float, num_steps: int) -> WarmUp:
+def find_warmup(
+    warmup_steps: int, warmup_share: float, num_steps: int, batch_sizes: batch_ramp.BatchSizes | None = None
+) -> WarmUp:
     """Returns the warm-up that the config sets, in steps or as a share of the run. Raises UserError if it sets both.
 
     warmup_steps: number of steps
     warmup_share: share of `num_steps`, from 0 to below 1; the product is rounded
     num_steps: steps of the run
+    batch_sizes: those of a run with a batch ramp, whose share is one of the examples; None: all batches are full
     """
     if not 0 <= warmup_share < 1:
         raise command.UserError(f"optim.warmup_share is {warmup_share}: give a share of the steps, from 0 to below 1")
@@ -108,6 +114,8 @@ def find_warmup(warmup_steps: int, warmup_share: float, num_steps: int) -> WarmU
         raise command.UserError(
             f"optim.warmup_steps is {warmup_steps:,} and optim.warmup_share {warmup_share}: set one of them to 0"
         )
+    if warmup_share and batch_sizes and batch_sizes.ramp.rows:
+        return WarmUp("optim.warmup_share", warmup_share, batch_sizes.step_at(warmup_share))
     if warmup_share:
         return WarmUp("optim.warmup_share", warmup_share, round(warmup_share * num_steps))
     return WarmUp("optim.warmup_steps", warmup_steps, warmup_steps)
@@ -115,8 +123,9 @@ def find_warmup(warmup_steps: int, warmup_share: float, num_steps: int) -> WarmU
 
 def stored_warmup(config: Mapping[str, Any]) -> WarmUp:
     """Returns the warm-up of a pretraining with this config.json, of any release."""
-    section = config["optim"]
-    return find_warmup(section["warmup_steps"], section.get("warmup_share", 0.0), config.get("num_steps", 0))
+    section, num_steps = config["optim"], config.get("num_steps", 0)
+    batch_sizes = batch_ramp.BatchSizes(batch_ramp.read(config), config.get("batch_size", 0), num_steps)
+    return find_warmup(section["warmup_steps"], section.get("warmup_share", 0.0), num_steps, batch_sizes)
 
 
 def find_peak(learning_rate: float, rate_width: int, hidden_size: int) -> Peak:
@@ -142,7 +151,14 @@ def find_peak(learning_rate: float, rate_width: int, hidden_size: int) -> Peak:
     )
 
 
-def make_schedule(schedule: str, *, learning_rate: float, warmup_steps: int, num_steps: int) -> Callable[[Any], Any]:
+def make_schedule(
+    schedule: str,
+    *,
+    learning_rate: float,
+    warmup_steps: int,
+    num_steps: int,
+    batch_sizes: batch_ramp.BatchSizes | None = None,
+) -> Callable[[Any], Any]:
     """Returns the function step -> learning rate; the first update is step 0. Raises UserError for an unknown schedule.
 
     schedule: "bert_linear" decays linearly over all steps from step 0 on, and the warm-up overrides it while it lasts,
@@ -151,18 +167,29 @@ def make_schedule(schedule: str, *, learning_rate: float, warmup_steps: int, num
     learning_rate: the peak
     warmup_steps: steps over which the rate rises linearly from 0
     num_steps: steps of the run
+    batch_sizes: those of a run with a batch ramp. The rate is then a function of the examples before the step: that of
+        a run of full batches after as many examples. The warm-up still ends at step warmup_steps. None: all are full
     """
-    ramp = optax.linear_schedule(0.0, learning_rate, max(warmup_steps, 1))
-    rest = max(num_steps - warmup_steps, 1)
+    if batch_sizes and batch_sizes.ramp.rows:
+        count = batch_sizes.batches_before
+        rate = _schedule(schedule, learning_rate, count(warmup_steps), count(num_steps))
+        return lambda step: rate(count(step))
+    return _schedule(schedule, learning_rate, warmup_steps, num_steps)
+
+
+def _schedule(schedule: str, learning_rate: float, warmup: float, end: float) -> Callable[[Any], Any]:
+    """Returns `make_schedule`'s function of a number of full batches. warmup, end: such numbers"""
+    ramp = optax.linear_schedule(0.0, learning_rate, warmup or 1)
+    rest = max(end - warmup, 1)
     after = {
-        "bert_linear": lambda step: learning_rate * (1.0 - jnp.minimum(step + warmup_steps, num_steps) / num_steps),
+        "bert_linear": lambda step: learning_rate * (1.0 - jnp.minimum(step + warmup, end) / end),
         "linear": optax.linear_schedule(learning_rate, 0.0, rest),
         "cosine": optax.cosine_decay_schedule(learning_rate, rest),
         "constant": optax.constant_schedule(learning_rate),
     }
     if schedule not in after:
         raise command.UserError(f"optim.schedule {schedule!r} is none of {', '.join(after)}")
-    return optax.join_schedules([ramp, after[schedule]], [warmup_steps])
+    return optax.join_schedules([ramp, after[schedule]], [warmup])
 
 
 def unreached_peak(rate: Callable[[Any], Any], peak: Peak, warmup: WarmUp, num_steps: int) -> str:

@@ -1,6 +1,6 @@
 """The compiled step of every training here. It knows no BERT: a jobs.Job says what is trained."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import concurrent.futures
 from typing import Any, NamedTuple
 
@@ -101,11 +101,11 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
     )  # fmt: skip
 
 
-def bind(job: jobs.Job, mesh: Mesh, steps: Mapping[int, Callable[..., Any]]) -> dict[int, Callable[..., Any]]:
+def bind(job: jobs.Job, mesh: Mesh, steps: Mapping[Any, Callable[..., Any]]) -> dict[Any, Callable[..., Any]]:
     """Returns functions (state, batch) from those of `jit_step` or their compiled form; all have one copy of arrays.
 
     job, mesh: as in jit_step
-    steps: sequence length -> function
+    steps: size -> function, whatever a size is
     """
     if job.fixed_loss is None:
         return dict(steps)
@@ -182,11 +182,12 @@ def _accumulated(
 class Programs(NamedTuple):
     """The compiled programs of a run.
 
-    step, evaluate: sequence length -> compiled function, as jit_step and jit_evaluate return them
+    step: (sequence length, rows of a batch) -> compiled function, as jit_step returns it
+    evaluate: sequence length -> compiled function, as jit_evaluate returns it
     samples: another compiled function that an evaluation calls, if any
     """
 
-    step: dict[int, Any]
+    step: dict[tuple[int, int], Any]
     evaluate: dict[int, Any]
     samples: Any = None
 
@@ -196,25 +197,30 @@ def compile_programs(
     mesh: Mesh,
     evaluate: jax.stages.Wrapped | None = None,
     eval_shapes: dict[int, dict[str, tuple[int, ...]]] | None = None,
+    sizes: Collection[tuple[int, int]] | None = None,
 ) -> Programs:
     """Compiles all programs of a run, in parallel and before the first step, so that a rare length fails early too.
 
     job, mesh: what is trained, and where
     evaluate: jitted function (params, batch) -> anything; None: jit_evaluate's
     eval_shapes: sequence length -> shapes of the batches for `evaluate`; None: the job's
+    sizes: (sequence length, rows) of the steps' batches; None: the full ones of the job
     """
     state = job.state_shapes
+    sizes = sizes or [(n, job.rows(n)) for n in job.shapes]
     evaluate = evaluate or jit_evaluate(job, mesh)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         steps = {
-            n: pool.submit(compile_function, jit_step(job, mesh, n), state, shapes, *job.fixed_shapes)
-            for n, shapes in job.shapes.items()
+            (n, rows): pool.submit(
+                compile_function, jit_step(job, mesh, n), state, job.step_shapes(n, rows), *job.fixed_shapes
+            )
+            for n, rows in sizes
         }
         evaluations = {
             n: pool.submit(compile_function, evaluate, state.params, shapes)
             for n, shapes in (eval_shapes or job.shapes).items()
         }
-    step = bind(job, mesh, {n: future.result() for n, future in steps.items()})
+    step = bind(job, mesh, {size: future.result() for size, future in steps.items()})
     return Programs(step, {n: future.result() for n, future in evaluations.items()})
 
 

@@ -54,7 +54,7 @@ class Training(NamedTuple):
     vocabulary: vocab.Vocab
     size: int  # number of parameters, without padding
     first_params: Callable[[jobs.Params], jobs.Params] | None  # from shapes and shardings; None: drawn from the seed
-    compile_programs: Callable[[Mesh], train_step.Programs]
+    compile_programs: Callable[[Mesh, int], train_step.Programs]  # those of the steps from the int on
     open_data: Callable[[int, hosts.Hosts], Data]  # from a number of devices; all hosts call it
     peak: optim.Peak
     warmup: optim.WarmUp
@@ -157,8 +157,8 @@ def _open_log(
     job, schedule, peak = training.job, training.schedule, meshes.peak_flops(mesh)
     run_log = log.Log(
         **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
-        batch_size=schedule.batch_size, rows=schedule.rows, objectives=training.objectives,
-        learning_rate=job.learning_rate,
+        batch_size=schedule.batch_size, rows=schedule.rows, batch_share=schedule.batch_share,
+        objectives=training.objectives, learning_rate=job.learning_rate,
         work=functools.partial(jobs.work, job, schedule),
         peak_s={n: flops / peak for n, flops in job.flops.items()} if peak else {},
         unlogged=unlogged, config=workdir.flatten(cfg.to_dict()), writes=writes,
@@ -223,7 +223,7 @@ def _prepare(
     if warning := optim.unreached_peak(rate, training.peak, training.warmup, cfg.num_steps):
         run_log.say(f"warning: {warning}")
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        compiling = pool.submit(training.compile_programs, mesh)
+        compiling = pool.submit(training.compile_programs, mesh, first_step)
         data = training.open_data(mesh.size, group)
         if data.note:
             run_log.say(data.note)

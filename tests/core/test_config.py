@@ -210,7 +210,7 @@ def own_corpus(corpus_dir, tmp_path):
 
 def test_an_error_in_the_data_needs_no_new_workdir(fault, options, own_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        train_step, "compile_programs", lambda *_: train_step.Programs({}, {})
+        train_step, "compile_programs", lambda *_, **__: train_step.Programs({}, {})
     )  # compiling goes on in a thread of its own
     words = tiny_runs.words(options | {"data.dir": own_corpus}, tmp_path / "run")
     shard = own_corpus / store.read(own_corpus).splits["train"][0].file

@@ -83,7 +83,8 @@ def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
 
     options = dict(
         workdir=bucket, every_steps=1, to=(), first_step=0, num_steps=10, batch_size=8, rows=int,
-        objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={}, config={}, writes=True,
+        batch_share=lambda _: 1.0, objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={},
+        config={}, writes=True,
     )  # fmt: skip
     writer = log.Log(**options)
     written = []

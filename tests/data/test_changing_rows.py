@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command, hashing
-from bert_tpu.data import batch_spec, corpus_batches, host_share, packing
+from bert_tpu.data import batch_spec, corpus_batches, host_share, packing, row_limits
 
 STEPS = 40
 
@@ -135,7 +135,7 @@ def test_wrong_shares_are_refused(key, value, message):
 
 
 def test_too_few_slots_for_the_mask_rate_are_reported():
-    assert not batch_spec.slots_warning(SPEC)  # 76 slots of 76.8
-    warning = batch_spec.slots_warning(SPEC._replace(mask_rate=0.3))
+    assert not row_limits.slots_warning(SPEC)  # 76 slots of 76.8
+    warning = row_limits.slots_warning(SPEC._replace(mask_rate=0.3))
     assert "--config.data.max_predictions=38,154" in warning
-    assert batch_spec.slots_warning(SPEC._replace(final_mask_rate=0.3)) == warning
+    assert row_limits.slots_warning(SPEC._replace(final_mask_rate=0.3)) == warning

@@ -120,7 +120,8 @@ def test_a_seed_s_batches_do_not_depend_on_the_others():
 
 def test_steps_and_rows_are_counted():
     batches = make_batches(rows())
-    assert (batches.used_lens(), batches.before(17, L), batches.rows(L)) == ((L,), 17, 2 * batches.packed_rows)
+    assert (batches.used_lens(), batches.batch_share(17), batches.rows(L)) == ((L,), 1.0, 2 * batches.packed_rows)
+    assert batches.rows_before(17, L) == 17 * batches.rows(L)
     batches.check_division(2, {L: 2})
     with pytest.raises(
         command.UserError, match=f"packed rows {batches.packed_rows} does not divide over 5 devices x 2"

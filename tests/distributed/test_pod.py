@@ -16,7 +16,8 @@ from tools import show_batches
 
 STEPS = 16
 KEYS = {
-    "batch_size": 16, "num_steps": STEPS, "data.seq_lens": (16,), "data.max_predictions": (3,),
+    "batch_size": 32, "ramp.rows": (16,), "ramp.steps": 6, "num_steps": STEPS, "data.seq_lens": (16,),
+    "data.max_predictions": (3,),
     "model.dropout": 0.1, "model.attention_dropout": 0.1, "checkpoint.every_steps": 2, "log.every_steps": 1,
     "eval.every_steps": STEPS, "watchdog.silent_s": 15, "watchdog.stacks_s": 1, "watchdog.exit_s": 100,
 }  # fmt: skip
@@ -32,8 +33,9 @@ def share(lock, host, hosts, directory):
     """Writes a corpus with only those shards that feed the rows of `host`."""
     directory.mkdir()
     kept = {path.name for path in lock.directory.iterdir() if path.suffix in (".json", ".txt")}
-    for infos in lock.splits.values():
-        groups = host_share.deal(infos, KEYS["batch_size"])
+    # Training's groups feed both sizes of batches; evaluation's batches are all full.
+    for split, size in (("train", *KEYS["ramp.rows"]), ("heldout", KEYS["batch_size"])):
+        groups = host_share.deal(lock.splits[split], size)
         rows = KEYS["batch_size"] // hosts
         first, last = (row * len(groups) // KEYS["batch_size"] for row in (host * rows, (host + 1) * rows - 1))
         kept |= {info.file for group in groups[first : last + 1] for info in group}

@@ -59,5 +59,5 @@ def test_a_run_that_is_too_large_ends_in_a_sentence_and_leaves_its_workdir_free(
         r"train fewer of config.seeds at once, or lower config.batch_size$"
     )
     with pytest.raises(command.UserError, match=sentence):
-        trainer.run(setup.cfg, training._replace(compile_programs=lambda mesh: ask()), tmp_path / "run")
+        trainer.run(setup.cfg, training._replace(compile_programs=lambda *_: ask()), tmp_path / "run")
     assert trainer.run(setup.cfg, training, tmp_path / "run") == 0

@@ -57,8 +57,11 @@ class Schedule:
 
     batch_size = ROWS
 
-    def before(self, step, seq_len):
-        return step
+    def batch_share(self, step):
+        return 1.0
+
+    def rows_before(self, step, seq_len):
+        return step * ROWS
 
     def rows(self, seq_len):
         return ROWS
@@ -90,7 +93,7 @@ def run(directory, bad, seed=0, turns=0, input_s=0.0, **changes):
     return trainer.run(cfg, trainer.Training(
         job=training_job, schedule=Schedule(), objectives=("mlm_loss",), facts={"seed": seed},
         vocabulary=small_bert.VOCAB, size=1, first_params=None,
-        compile_programs=lambda mesh: train_step.compile_programs(
+        compile_programs=lambda mesh, first_step: train_step.compile_programs(
             training_job, mesh, eval_shapes={SEQ_LEN: {"bad": (ROWS,)}}
         ),
         open_data=lambda *_: trainer.Data(batches_from, evaluate), peak=optim.Peak(RATE),

@@ -61,7 +61,9 @@ def main():
     short_s, long_s, short_input_s, long_input_s = (float(cost) / 1000 for cost in costs)
     jax.config.update("jax_cpu_enable_async_dispatch", mode == "async")
     speed = turns_a_second()
-    programs = SimpleNamespace(step={8: program(round(short_s * speed)), 16: program(round(long_s * speed))})
+    rows = len(IDS["ids"])
+    step = {(8, rows): program(round(short_s * speed)), (16, rows): program(round(long_s * speed))}
+    programs = SimpleNamespace(step=step)
     probe, state, batch = program(round(0.05 * speed)), jnp.zeros(()), joined.join(IDS, common=1)
     shares, credited = [], []
     for _ in range(PROBES):

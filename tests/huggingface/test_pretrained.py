@@ -54,7 +54,7 @@ def imported(source, out):
 
 def refusal(keys, init_from, tmp_path, monkeypatch, **changes):
     """Returns the error by which a run is refused before it compiles anything."""
-    monkeypatch.setattr(train_step, "compile_programs", lambda *_: pytest.fail("another model was accepted"))
+    monkeypatch.setattr(train_step, "compile_programs", lambda *_, **__: pytest.fail("another model was accepted"))
     with pytest.raises(command.UserError) as refused:
         pretraining.run(tiny_runs.configured(keys, init_from=str(init_from), **changes), tmp_path / "run")
     assert "\n" not in str(refused.value)

@@ -17,6 +17,7 @@ from bert_tpu.monitoring import log
 def new_log(directory, **changes):
     options = dict(
         workdir=directory, every_steps=4, to=(), first_step=0, num_steps=10, batch_size=8, rows=lambda _: 8,
+        batch_share=lambda _: 1.0,
         objectives=("mlm_loss", "nsp_loss"), learning_rate=lambda step: step / 100, work=lambda step: step, peak_s={},
         unlogged={}, config={}, writes=True,
     )  # fmt: skip
@@ -71,6 +72,24 @@ def test_last_step_has_a_line_and_lengths_have_their_own(tmp_path):
 def test_mfu_is_the_share_of_the_peak(tmp_path):
     take(new_log(tmp_path, peak_s={16: 0.2}), 1, 2, 3, 4)
     assert lines(tmp_path)[0]["mfu"] == 0.4
+
+
+def test_speeds_count_the_rows_that_each_step_had(tmp_path):
+    """Two steps with a quarter of the batch and two full ones, half a second each."""
+    take(new_log(tmp_path, peak_s={16: 0.2}, batch_share=lambda step: 0.25 if step < 2 else 1.0), 1, 2, 3, 4)
+    (line,) = lines(tmp_path)
+    rows = 2 + 2 + 8 + 8
+    seconds = 4 * 8 / speeds_of_full_batches(tmp_path / "full")["examples_per_sec"]
+    assert line["examples_per_sec"] == pytest.approx(rows / seconds)
+    assert line["tokens_per_sec"] == pytest.approx(16 * rows / seconds)
+    assert line["mfu"] == pytest.approx(0.4 * rows / (4 * 8))
+    assert "batch_share" not in line
+
+
+def speeds_of_full_batches(directory):
+    directory.mkdir()
+    take(new_log(directory), 1, 2, 3, 4)
+    return lines(directory)[0]
 
 
 def test_a_restart_continues_in_the_middle_of_a_line(tmp_path):

@@ -53,6 +53,7 @@ def new_log(directory, to=("wandb",), **changes):
     directory.mkdir(exist_ok=True)
     options = dict(
         workdir=directory, every_steps=2, to=to, first_step=0, num_steps=8, batch_size=8, rows=lambda _: 8,
+        batch_share=lambda _: 1.0,
         objectives=("mlm_loss",), learning_rate=lambda step: step / 100, work=lambda step: step, peak_s={},
         unlogged={}, config={"seed": 3, "data.seq_lens": (16, 32)}, writes=True,
     )  # fmt: skip

@@ -207,6 +207,27 @@ def test_a_plan_without_watts_and_price_has_hours_alone():
     assert not [line for line in lines if line.startswith("kg CO2e") or "does not fit" in line]
 
 
+def test_a_plan_of_a_ramp_adds_up_its_steps():
+    cfg = tiny_runs.configured(
+        TINY | {"batch_size": 1024, "ramp.rows": (256, 512), "ramp.steps": 60_000, "data.schedule": "phased"}
+    )
+    inputs = plan.check(cfg, chips.find("v5e:4x4"))
+    assert inputs.steps == {16: 840_000, 32: 100_000}
+    assert inputs.ramp == {(256, 16): 30_000, (512, 16): 30_000}
+    full = plan.LengthPlan(None, 0.0, TIMES, {})
+    half = plan.LengthPlan(None, 0.0, plan.Times(*(x / 2 for x in TIMES)), {})
+    run_plan = plan.Plan(
+        chips.find("v5e:4x4"), {16: full}, {16: 840_000}, 1024, 1.0, price=1.0, pue=1.09, kgco2e_per_kwh=0.375,
+        ramp=(plan.StagePlan(512, 16, 60_000, half),),
+    )  # fmt: skip
+    assert run_plan.hours == pytest.approx([870_000 * t / 3600 for t in (TIMES.low, TIMES.high)])
+    assert any(
+        line.startswith("60,000 steps of 512 rows at 16, 840,000 steps at 16") for line in tool._totals(run_plan)
+    )
+    too_large = run_plan.ramp[0]._replace(length=full._replace(times=None))
+    assert run_plan._replace(ramp=(too_large,)).hours is None
+
+
 def noisy(fault):
     with compiler.hide_stderr():
         os.write(2, b"noise of C++\n")

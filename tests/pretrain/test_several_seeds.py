@@ -11,7 +11,10 @@ from bert_tpu.pretrain import pretraining, several_seeds
 from bert_tpu.training import checkpoint, trainer
 
 SEEDS = 3, 8
-SHORT = {"data.seq_lens": (16,), "data.max_predictions": (3,), "num_steps": 12, "eval.every_steps": 12, "seed": 8}
+SHORT = {
+    "data.seq_lens": (16,), "data.max_predictions": (3,), "num_steps": 12, "eval.every_steps": 12, "seed": 8,
+    "batch_size": 16, "ramp.rows": (8,), "ramp.steps": 4,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +69,7 @@ def test_flops_are_of_all_seeds_together_and_the_rows_come_first(cfg):
     job = pretraining.make_job(cfg)
     many = several_seeds.stacked(job, (1, 2, 3))
     assert many.flops[16] == 3 * job.flops[16]
-    assert many.shapes[16]["masked_ids"] == (8, 3, 3)
+    assert many.shapes[16]["masked_ids"] == (16, 3, 3)
     assert several_seeds.stacked(job, (5,)).shapes == job.shapes
 
 

@@ -89,9 +89,9 @@ def hooks(**changes):
 
 def run(program, **changes):
     """Runs six steps of the function `program` on eight devices."""
-    batches = iter([(8, {"ids": np.zeros((8, 8), np.int32)})] * 6)
+    batches, programs = iter([(8, {"ids": np.zeros((8, 8), np.int32)})] * 6), SimpleNamespace(step={(8, 8): program})
     return loop.run(
-        SimpleNamespace(step={8: program}), mesh.make(jax.devices()), jnp.zeros(()), batches, first_step=0, num_steps=6,
+        programs, mesh.make(jax.devices()), jnp.zeros(()), batches, first_step=0, num_steps=6,
         eval_every=10, save_every=10, hooks=hooks(**changes),
     )  # fmt: skip
 

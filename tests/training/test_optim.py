@@ -1,11 +1,13 @@
 """Update rules against float64 NumPy transcriptions of their sources."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bert_tpu.core import command
+from bert_tpu.core import batch_ramp, command
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import optim
 from configs import bert
@@ -191,3 +193,27 @@ def test_a_warm_up_as_long_as_the_run_is_named_with_the_highest_rate_of_the_run(
             f"optim.warmup_steps is {warmup_steps} and num_steps 50: the learning rate rises to {highest:.3g} at the "
             "last step and never reaches the peak, 0.001; give a lower optim.warmup_steps"
         )
+
+
+@pytest.mark.parametrize("schedule", ["bert_linear", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0, 1, 10, 30])
+def test_with_a_ramp_the_rate_is_a_function_of_the_examples_before_the_step(schedule, warmup):
+    ramp, batch_size, steps, peak = batch_ramp.Ramp((2, 4), 40), 8, 100, 0.5
+    before = np.cumsum([0] + [2] * 20 + [4] * 20 + [8] * 60)
+    rate = optim.make_schedule(
+        schedule, learning_rate=peak, warmup_steps=warmup, num_steps=steps,
+        batch_sizes=batch_ramp.BatchSizes(ramp, batch_size, steps),
+    )  # fmt: skip
+    for step, seen in enumerate(before[:-1].tolist()):
+        rest = (seen - before[warmup]) / (before[-1] - before[warmup])
+        after = {"bert_linear": 1 - seen / before[-1], "linear": 1 - rest, "cosine": (1 + math.cos(math.pi * rest)) / 2}
+        expected = seen / before[warmup] if step < warmup else after[schedule]
+        assert float(rate(step)) == pytest.approx(peak * expected, rel=2e-5, abs=1e-7)
+        assert float(jax.jit(rate)(jnp.int32(step))) == pytest.approx(float(rate(step)), rel=1e-5, abs=1e-8)
+
+
+def test_with_a_ramp_a_share_of_warm_up_is_one_of_the_examples():
+    stored = {"num_steps": 100, "batch_size": 8, "ramp": {"rows": [2, 4], "steps": 40}, "optim": {"warmup_steps": 0}}
+    for share, steps in ((0.1, 25), (0.2, 40), (0.6, 70)):  # 60, 120 and 360 of 600 examples
+        section = stored["optim"] | {"warmup_share": share}
+        assert optim.stored_warmup(stored | {"optim": section}).steps == steps

@@ -1,0 +1,32 @@
+"""Compares the rows of a run with its prediction slots and with the positions of its model."""
+
+from bert_tpu.core import command
+from bert_tpu.data import batch_spec
+
+
+def slots_warning(spec: batch_spec.BatchSpec) -> str:
+    """Returns a warning if a full row has fewer prediction slots than the mask rate asks for, else "".
+
+    One slot fewer is the original's (76 of 76.8), and no reason to warn.
+    """
+    rate = max(spec.mask_rate, spec.final_mask_rate)
+    wanted = [max(1, round(rate * n)) for n in spec.seq_lens]
+    if all(m + 1 >= n for m, n in zip(spec.max_predictions, wanted, strict=True)):
+        return ""
+    return (
+        f"a mask rate of {rate:g} wants {wanted} predictions in rows of {list(spec.seq_lens)} tokens, and "
+        f"data.max_predictions allows {list(spec.max_predictions)}: the rest is not masked; give "
+        f"--config.data.max_predictions={','.join(map(str, wanted))}"
+    )
+
+
+def check_positions(spec: batch_spec.BatchSpec, positions: int) -> None:
+    """Raises UserError, with lengths that fit, if rows are longer than a model of `positions` positions takes."""
+    if (longest := spec.seq_lens[-1]) > positions:
+        lens = [*(n for n in spec.seq_lens if n < positions), positions]
+        slots = [max(1, round(n * spec.mask_rate)) for n in lens]
+        raise command.UserError(
+            f"config.model: max_positions {positions} is less than the rows' {longest} tokens: give "
+            f"--config.data.seq_lens={','.join(map(str, lens))} --config.data.max_predictions="
+            f"{','.join(map(str, slots))}, or a model with more positions"
+        )
