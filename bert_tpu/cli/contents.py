@@ -41,6 +41,11 @@ CONTENTS = {
         Entry("plan", "bert_tpu.tools.plan", "estimate memory, hours, money and energy on absent TPUs"),
         Entry("import", "bert_tpu.tools.import_pytorch", "convert a BERT of others, to continue it"),
         Entry("pretrain", "bert_tpu.pretrain", "pretrain a BERT, or continue one"),
+        Entry(
+            "compare-recipes",
+            "bert_tpu.tools.compare_recipes",
+            "pretrain with several recipes, and print which needs less compute",
+        ),
         Entry("plot", "bert_tpu.tools.plot_metrics", "draw the curves of a run"),
         Entry("report", "bert_tpu.tools.report", "write one HTML page about a run"),
     ),

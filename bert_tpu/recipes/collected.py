@@ -1,0 +1,53 @@
+"""The results of runs, put together by run, length and seed, for tables and plots."""
+
+from collections.abc import Mapping, Sequence
+import math
+
+import numpy as np
+
+from bert_tpu.recipes import runs
+
+Results = Mapping[str, runs.Result]
+MEAN = "mean"  # in place of a length: the mean over the lengths
+
+
+def lines_of(run: runs.Run, results: Results) -> list[runs.Result]:
+    """Returns the results of all seeds of a run, in the order of its seeds; [] if one is missing."""
+    lines = [results.get(identity) for identity in run.identities.values()]
+    return [line for line in lines if line is not None] if None not in lines else []
+
+
+def mean_loss(run: runs.Run, results: Results) -> float | None:
+    """Returns the mean of runs.loss over the seeds of a run; None if one is missing."""
+    lines = lines_of(run, results)
+    return float(np.mean([runs.loss(line) for line in lines])) if lines else None
+
+
+def losses(run: runs.Run, results: Results, length: str) -> np.ndarray:
+    """Returns the held-out MLM losses of a length, or of MEAN, [seeds]; infinity where one is not finite."""
+
+    def of(line: runs.Result) -> float:
+        value = runs.loss(line) if length == MEAN else line["lengths"][length][runs.MLM_LOSS]
+        return math.inf if value is None else value
+
+    return np.array([of(line) for line in lines_of(run, results)])
+
+
+def lengths_of(results: Results) -> list[str]:
+    """Returns the held-out lengths, and MEAN in front if there are several."""
+    lengths = list(next(iter(results.values()))["lengths"]) if results else []
+    return [MEAN, *lengths] if len(lengths) > 1 else lengths
+
+
+def reference_points(
+    arm: str, full: Sequence[runs.Run], results: Results, length: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns (compute [horizons], losses [seeds, horizons]) of an arm's finished runs with finite losses.
+
+    None if fewer than two are finished.
+    """
+    own = [run for run in sorted(full, key=lambda run: run.flops) if run.arm == arm and lines_of(run, results)]
+    own = [run for run in own if np.isfinite(losses(run, results, length)).all()]
+    if len(own) < 2:
+        return None
+    return np.array([run.flops for run in own]), np.stack([losses(run, results, length) for run in own], axis=1)

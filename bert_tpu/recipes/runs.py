@@ -1,0 +1,198 @@
+"""The runs of an experiment: their steps, their identity, and how one is trained and its result kept.
+
+A run is a workdir in OUT/runs, with some seeds of one arm at one horizon. RESULT in it says that it is finished. A
+result belongs to the keys that decide what the run learns, to its seed and to the held-out rows, by a hash of these. So
+a changed file gets new runs where they differ, and keeps the others.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+import json
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+from etils import epath
+import ml_collections
+
+from bert_tpu.core import command, json_files, jsonl, storage
+from bert_tpu.corpus import store
+from bert_tpu.huggingface import pretrained
+from bert_tpu.monitoring import hours
+from bert_tpu.pretrain import distillation, pretraining, several_seeds
+from bert_tpu.recipes import experiment
+from bert_tpu.training import jobs, trainer, workdir
+
+RESULT, FOLDER = "result.json", "runs"
+TRIAL, FULL, LEAVE_OUT = "trial", "horizon", "leave_out"  # kinds of runs
+MLM_LOSS, NSP_ACCURACY = "mlm_loss", "nsp_accuracy"
+MOST_STEPS, FIRST_GUESS = 2**31 - 1, 1 << 20  # a ramp, as a share, needs more than a few steps
+
+Result = dict[str, Any]  # a line of results.jsonl
+
+
+class Run(NamedTuple):
+    """One arm at one horizon.
+
+    kind: TRIAL, FULL or LEAVE_OUT
+    label: of a trial, its choice; of a run that leaves a lever out, the lever; else ""
+    flops, token_slots: of one seed's steps together
+    identities: seed -> hash of all that decides the result
+    """
+
+    arm: str
+    kind: str
+    label: str
+    horizon: float
+    cfg: ml_collections.ConfigDict
+    flops: float
+    token_slots: int
+    identities: dict[int, str]
+
+    @property
+    def name(self) -> str:
+        """The run in a few words, for messages."""
+        extra = {TRIAL: f", trial {self.label}", FULL: "", LEAVE_OUT: f" without {self.label}"}[self.kind]
+        return f"{self.arm}{extra}, {self.horizon:.4g} FLOPs"
+
+    def folder(self, seeds: Sequence[int]) -> str:
+        """Returns the name of the workdir of these of its seeds."""
+        together = "-".join(self.identities[seed] for seed in seeds)
+        return f"{self.arm}-{self.horizon:.4g}-seed{'-'.join(map(str, seeds))}-{together[:8]}".replace("+", "")
+
+
+def work(cfg: ml_collections.ConfigDict) -> float:
+    """Returns the FLOPs of all steps of a config: of the matrix products, forward and backward (flops.train)."""
+    return jobs.work(pretraining.make_job(cfg), pretraining.make_batch_spec(cfg), cfg.num_steps)
+
+
+def most_steps(work_of: Callable[[int], float], budget: float) -> int:
+    """Returns the largest number of steps whose work is at most `budget`; 0 if one step is more.
+
+    work_of: number of steps -> FLOPs. Shares of long steps depend on that number, but it never falls
+    """
+    low, below, high = 0, 0.0, FIRST_GUESS
+    while (above := work_of(high)) <= budget:  # bracket: work_of(low) <= budget < work_of(high)
+        if high == MOST_STEPS:
+            return high
+        low, below, high = high, above, min(2 * high, MOST_STEPS)
+    while high - low > 1:
+        share = (budget - below) / (above - below)
+        guess = min(max(low + 1, low + round(share * (high - low))), high - 1)
+        spent = work_of(guess)
+        if spent <= budget:
+            low, below = guess, spent
+            if guess + 1 < high and (next_spent := work_of(guess + 1)) > budget:
+                high, above = guess + 1, next_spent
+        else:
+            high, above = guess, spent
+    return low
+
+
+def make_run(
+    plan: experiment.Experiment, arm: str, kind: str, keys: experiment.Keys, *, label: str = "", horizon: float,
+    seeds: Sequence[int], judge: Mapping[str, Any],
+) -> Run:  # fmt: skip
+    """Returns a Run of an arm. Raises UserError, with the arm's name, if a key or value is wrong.
+
+    keys: of the arm, with its choices made
+    judge: the corpus and the held-out rows (`facts`)
+    """
+    try:
+        steps = most_steps(lambda number: work(plan.make_config(keys, number)), horizon)
+        if not steps:
+            one = work(plan.make_config(keys, FIRST_GUESS)) / FIRST_GUESS
+            raise command.UserError(f"a step takes {one:.3g} FLOPs, more than the horizon {horizon:.3g}: raise it")
+        cfg = plan.make_config(keys, steps)
+        several_seeds.judge(cfg, plan.reference(), seeds)
+    except command.UserError as error:
+        raise command.UserError(f"{plan.path}, arm {arm}: {error}") from None
+    spec = pretraining.make_batch_spec(cfg)
+    slots = sum(spec.rows_before(steps, n) * n for n in spec.used_lens())
+    origins = dict(judge) | _weights(cfg.init_from, cfg.get(distillation.SECTION, {}).get("teacher", ""))
+    identities = {seed: workdir.identity(cfg.to_dict() | {"seed": seed} | origins) for seed in seeds}
+    return Run(arm, kind, label, horizon, cfg, work(cfg), slots, identities)
+
+
+@functools.lru_cache
+def _weights(init_from: str, teacher: str) -> dict[str, str]:
+    """Returns the hashes of the models that a run starts or learns from. Paths alone do not identify them."""
+    paths = {"init_from_sha256": init_from, "teacher_sha256": teacher}
+    return {name: pretrained.sha256(pretrained.load(path).params) for name, path in paths.items() if path}
+
+
+def facts(reference: ml_collections.ConfigDict, lock: store.Lock) -> dict[str, Any]:
+    """Returns what all runs are evaluated on, for `make_run`."""
+    return {"corpus": lock.sha256, "heldout": several_seeds.heldout_facts(reference)}
+
+
+def finished(out: pathlib.Path) -> dict[str, Result]:
+    """Returns the results of all finished runs in `out`, by identity. Raises UserError for a damaged file."""
+    results: dict[str, Result] = {}
+    for path in sorted((out / FOLDER).glob(f"*/{RESULT}")):
+        content = json_files.read(path, {"results": [{"identity": str, "seed": int}]}, remedy="delete its folder")
+        results |= {line["identity"]: line for line in content["results"]}
+    return results
+
+
+def groups(run: Run, at_once: int, results: Mapping[str, Result]) -> Iterator[tuple[int, ...]]:
+    """Yields the seeds without a result, in groups that train in one program."""
+    seeds = list(run.identities)
+    for first in range(0, len(seeds), at_once):
+        group = seeds[first : first + at_once]
+        if missing := tuple(seed for seed in group if run.identities[seed] not in results):
+            yield missing
+
+
+def train(run: Run, seeds: Sequence[int], out: pathlib.Path, reference: ml_collections.ConfigDict) -> int:
+    """Trains seeds of a run, or goes on with them, and writes RESULT; returns the exit code of trainer.run.
+
+    A finished run at a horizon keeps the weights of each seed, in seed-N; others keep none.
+    """
+    directory = epath.Path(out).absolute() / FOLDER / run.folder(seeds)
+    cfg = run.cfg.copy_and_resolve_references()
+    with cfg.unlocked():
+        cfg.seed = seeds[0]
+    training = several_seeds.training(cfg, seeds, reference, directory)
+    workdir.check_format(directory)
+    try:
+        if code := trainer.run(cfg, training, directory):
+            return code
+    except command.UserError as error:
+        raise command.UserError(f"{run.name}: {error}") from None
+    heldout = several_seeds.read(directory)
+    if heldout.get("step") != cfg.num_steps:
+        raise command.UserError(f"{directory} has all steps and lacks {several_seeds.FILE}: delete that folder")
+    if run.kind == FULL:
+        several_seeds.save_models(directory, cfg, training.vocabulary, seeds)
+    results = [_result(run, seed, place, directory, heldout) for place, seed in enumerate(seeds)]
+    storage.write_text(directory / RESULT, json.dumps({"results": results}, indent=1) + "\n")
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    return 0
+
+
+def _result(run: Run, seed: int, place: int, directory: epath.Path, heldout: Mapping[str, Any]) -> Result:
+    """Returns a line of results.jsonl. place: of the seed among those that trained together."""
+    together = len(heldout["seeds"])
+    seconds = hours.read(directory)["seconds"]
+    lines = jsonl.read(directory / "metrics.jsonl")
+    return {
+        "identity": run.identities[seed], "arm": run.arm, "kind": run.kind, "label": run.label,
+        "horizon": run.horizon, "seed": seed, "steps": run.cfg.num_steps, "flops": run.flops,
+        "token_slots": run.token_slots, "seconds": round(sum(seconds.values()) / together, 3),
+        "step_seconds": round((seconds["step"] + seconds["input"]) / together, 3), "at_once": together,
+        "epochs": heldout["epochs"],
+        # Of all seeds that trained together: the log does not tell them apart.
+        "skipped_steps": round(sum(line.get("skipped", 0) for line in lines)),
+        "lengths": {
+            n: {name: values[name][place] for name in (MLM_LOSS, NSP_ACCURACY) if name in values}
+            for n, values in heldout["lengths"].items()
+        },
+        "workdir": f"{FOLDER}/{directory.name}",
+    }  # fmt: skip
+
+
+def loss(result: Result) -> float:
+    """Returns the mean held-out MLM loss over the lengths, in nats; infinity if one is not finite."""
+    losses = [values[MLM_LOSS] for values in result["lengths"].values()]
+    return sum(losses) / len(losses) if None not in losses else float("inf")

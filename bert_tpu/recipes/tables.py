@@ -1,0 +1,240 @@
+"""The results of an experiment as Markdown tables: spread, trials, losses, gains, and runs without a lever."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import math
+
+import numpy as np
+
+from bert_tpu.recipes import collected, experiment, gain, runs
+
+
+def page(
+    plan: experiment.Experiment,
+    trials: Sequence[runs.Run],
+    finals: Sequence[runs.Run],
+    chosen: Mapping[str, Mapping[str, object]],
+    results: collected.Results,
+) -> str:
+    """Returns all tables. Runs that are not finished are missing in them.
+
+    trials, finals: runs as planned
+    chosen: keys of each arm
+    results: by identity
+    """
+    every = [*trials, *finals]
+    identities = {identity for run in every for identity in run.identities.values()}
+    done = sum(identity in results for identity in identities)
+    full = [run for run in finals if run.kind == runs.FULL]
+    parts = [
+        [f"{done} of {len(identities)} runs are finished ({plan.path.name}, --config {plan.config})."],
+        list(_spread(plan, full, results)),
+        list(_trials(plan, trials, chosen, results)),
+        list(_losses(full, results)),
+        list(_gains(plan, full, results)),
+        list(_levers(plan, finals, results)),
+        list(_notes(every, results)),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the lines of a Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    found = [run for run in full if (run.arm, run.horizon) == (plan.references[0], plan.horizons[-1])]
+    if not found or len(collected.lines_of(largest := found[0], results)) < 2:
+        return
+    parts = []
+    for length in collected.lengths_of(results):
+        values = collected.losses(largest, results, length)
+        parts.append(f"{np.mean(values):.4f} with a deviation of {np.std(values, ddof=1):.4f} ({_label(length)})")
+    yield (
+        f"Spread of {largest.arm} at {largest.horizon:.3g} FLOPs over {len(values)} seeds: MLM loss "
+        f"{', '.join(parts)}. Smaller differences are not shown by single runs."
+    )
+
+
+def _label(length: str) -> str:
+    return "mean over the lengths" if length == collected.MEAN else f"{length} tokens"
+
+
+def _trials(
+    plan: experiment.Experiment,
+    trials: Sequence[runs.Run],
+    chosen: Mapping[str, Mapping[str, object]],
+    results: collected.Results,
+) -> Iterator[str]:
+    if not trials:
+        return
+    numbers = {arm: sum(run.arm == arm for run in trials) for arm in plan.arms if plan.arms[arm].choices}
+    counts = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
+    yield (
+        f"Trials at {plan.tuning_horizon:.3g} FLOPs with {len(plan.tuning_seeds)} of their own seeds ({counts}). The "
+        "least mean of the MLM losses over seeds and lengths is chosen."
+        + ("" if len(set(numbers.values())) == 1 else " **The arms have different numbers of trials.**")
+    )
+    yield ""
+    rows = []
+    for run in trials:
+        loss = collected.mean_loss(run, results)
+        best = min(
+            (collected.mean_loss(other, results) or math.inf for other in trials if other.arm == run.arm), default=None
+        )
+        rows.append([run.arm, run.label, "" if loss is None else f"{loss:.4f}", "best" if loss == best else ""])
+    yield from table(["arm", "trial", "MLM loss", ""], rows)
+
+
+def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    rows = []
+    for run in sorted(full, key=lambda run: run.horizon):
+        if not (lines := collected.lines_of(run, results)):
+            continue
+        cells = [
+            f"{_mean_and_deviation(collected.losses(run, results, length))}" for length in collected.lengths_of(results)
+        ]
+        accuracies = [
+            f"{np.mean([line['lengths'][n][runs.NSP_ACCURACY] for line in lines]):.1%}"
+            for n in lines[0]["lengths"]
+            if all(line["lengths"][n].get(runs.NSP_ACCURACY) is not None for line in lines)
+        ]
+        rows.append([
+            run.arm, f"{run.horizon:.3g}", f"{run.flops:.4g}", f"{run.cfg.num_steps:,}",
+            f"{run.token_slots:.3g}", f"{lines[0]['epochs']:.2g}",
+            duration(sum(line["seconds"] for line in lines) / len(lines)), *cells, " / ".join(accuracies) or "-",
+        ])  # fmt: skip
+    if rows:
+        heads = [f"MLM loss, {_label(length)}" for length in collected.lengths_of(results)]
+        head = ["arm", "horizon", "FLOPs", "steps", "token slots", "epochs", "time of a seed", *heads, "NSP accuracy"]
+        yield "Held-out figures at the end of each run: means over the seeds, with the standard deviation of a seed."
+        yield ""
+        yield from table(head, rows)
+
+
+def _mean_and_deviation(values: np.ndarray) -> str:
+    if not np.isfinite(values).all():
+        return f"not finite for {int(np.sum(~np.isfinite(values)))} of {len(values)}"
+    return f"{np.mean(values):.4f}" + (f" ({np.std(values, ddof=1):.4f})" if len(values) > 1 else "")
+
+
+def _gains(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    rows, head = (
+        [],
+        ["arm", "reference", "horizon", "loss", "curve", "gain", "95% by t", "95% by seeds drawn again", ""],
+    )
+    for reference in plan.references:
+        for length in collected.lengths_of(results):
+            for run in full:
+                if run.arm != reference and (points := collected.reference_points(reference, full, results, length)):
+                    rows += list(_gain_rows(run, reference, points, results, length))
+    if rows:
+        drawn, _ = gain.resamples(len(plan.seeds))
+        yield (
+            "Gain: the compute that the reference needs for an arm's MLM loss, divided by the arm's. `power` is the "
+            "fit loss = a + b x compute ^ -k; `line` is straight in log(compute), and careful beyond the reference's "
+            f"horizons. The seeds are paired. {len(plan.seeds)} seeds have {len(drawn)} distinct resamples; trust "
+            "the interval by t, because a few seeds drawn again give one that is too narrow."
+        )
+        yield ""
+        yield from table(head, rows)
+        yield ""
+        yield from _fits(plan, full, results)
+
+
+def _fits(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    """Yields the power law of each reference, with the residual that says how far to trust it."""
+    for reference in plan.references:
+        for length in collected.lengths_of(results):
+            points = collected.reference_points(reference, full, results, length)
+            if points and len(points[0]) >= gain.CURVES["power"][1]:
+                law = gain.fit_means(*points)
+                yield (
+                    f"Fit of {reference}, {_label(length)}: {law.floor:.3f} + {law.drop:.3f} x (compute / "
+                    f"{points[0][-1]:.3g}) ^ -{law.exponent:.3f}; its largest residual is {law.residual:.4f} nats."
+                )
+
+
+def _gain_rows(
+    run: runs.Run, reference: str, points: tuple[np.ndarray, np.ndarray], results: collected.Results, length: str
+) -> Iterator[list[str]]:
+    values = collected.losses(run, results, length)
+    if not len(values):
+        return
+    for curve in gain.CURVES:
+        if not np.isfinite(values).all():
+            yield [
+                run.arm,
+                reference,
+                f"{run.horizon:.3g}",
+                _label(length),
+                curve,
+                "none: a loss is not finite",
+                "",
+                "",
+                "",
+            ]
+        elif found := gain.gain(curve, *points, run.flops, values):
+            yield [
+                run.arm, reference, f"{run.horizon:.3g}", _label(length), curve, f"{_factor(found.value)}",
+                _interval(found.student), _interval(found.redrawn), _beyond(found.beyond),
+            ]  # fmt: skip
+
+
+def _factor(value: float) -> str:
+    if math.isinf(value):
+        return "no compute is enough"
+    return "none" if math.isnan(value) else f"{value:.2f}"
+
+
+def _interval(interval: gain.Interval) -> str:
+    if math.isnan(interval.low) or math.isnan(interval.high):
+        return "needs two seeds"
+    return f"{interval.low:.2f} .. {interval.high:.2f}" if math.isfinite(interval.high) else f"above {interval.low:.2f}"
+
+
+def _beyond(factor: float) -> str:
+    if factor == 1.0 or math.isinf(factor):
+        return ""
+    return f"extrapolated x {factor:.2f}" if factor > 1 else f"extrapolated / {1 / factor:.2f}"
+
+
+def _levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    base = [
+        run for run in finals if (run.arm, run.kind, run.horizon) == (plan.leave_out_arm, runs.FULL, plan.horizons[-1])
+    ]
+    rows = []
+    for run in finals:
+        if (
+            run.kind != runs.LEAVE_OUT
+            or not collected.lines_of(run, results)
+            or not collected.lines_of(base[0], results)
+        ):
+            continue
+        for length in collected.lengths_of(results):
+            values, whole = collected.losses(run, results, length), collected.losses(base[0], results, length)
+            more = values - whole
+            interval = gain.mean_interval(more)
+            bounds = "needs two seeds" if math.isnan(interval.low) else f"{interval.low:+.4f} .. {interval.high:+.4f}"
+            cells = [_mean_and_deviation(values), f"{np.mean(more):+.4f}", bounds]
+            rows.append([run.label, f"{run.flops / base[0].flops:.3f}", _label(length), *cells])
+    if rows:
+        yield (
+            f"{plan.leave_out_arm} at {plan.horizons[-1]:.3g} FLOPs with one lever left out; a higher loss means "
+            "that the lever helps."
+        )
+        yield ""
+        yield from table(["left out", "FLOPs / all levers'", "loss", "MLM loss", "more than with it", "95% by t"], rows)
+
+
+def _notes(every: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    for run in every:
+        lines = collected.lines_of(run, results)
+        if skipped := max((line["skipped_steps"] for line in lines), default=0):
+            yield f"{run.name}: {skipped:,} steps had no finite loss or gradient and changed nothing."
+
+
+def duration(seconds: float) -> str:
+    """Returns seconds as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

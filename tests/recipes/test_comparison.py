@@ -1,0 +1,264 @@
+"""A comparison of recipes from its file to its tables: its runs, a stop in the middle, and a changed file."""
+
+import json
+import os
+import re
+import shutil
+import signal
+
+from conftest import ROOT
+from helpers import tiny_runs
+import jax
+import numpy as np
+import pytest
+
+from bert_tpu.core import command
+from bert_tpu.distributed import hosts, mesh
+from bert_tpu.huggingface import pretrained
+from bert_tpu.monitoring import log
+from bert_tpu.pretrain import pretraining, several_seeds
+from bert_tpu.recipes import comparison, experiment, runs
+from bert_tpu.training import trainer
+
+H1, H2 = 2e8, 5e8
+FILE = """
+config = "{config}"
+seeds = [0, 1]
+horizons = [{h1:g}, {h2:g}]
+at_once = 2
+
+[keys]
+{keys}
+
+[arms.original]
+optim.warmup_steps = {{ share = 0.2 }}
+
+[arms.tuned]
+batch_size = 16
+optim.learning_rate = [3e-3]
+optim.warmup_steps = {{ share = 0.1 }}
+
+[tuning]
+horizon = {h1:g}
+seeds = [0, 1]
+"""
+
+
+def toml(value):
+    return str(list(value)) if isinstance(value, tuple) else json.dumps(value)
+
+
+@pytest.fixture(scope="module")
+def text(corpus_dir, tmp_path_factory):
+    keys = tiny_runs.keys(corpus_dir, tmp_path_factory) | {"data.seq_lens": (16,), "data.max_predictions": (3,)}
+    for own in ("num_steps", "eval.every_steps", "optim.warmup_steps", "optim.learning_rate"):
+        del keys[own]
+    lines = "\n".join(f"{key} = {toml(value)}" for key, value in keys.items())
+    return FILE.format(config=ROOT / tiny_runs.FILE, keys=lines, h1=H1, h2=H2)
+
+
+def plan_of(text, directory):
+    path = directory / "recipes.toml"
+    path.write_text(text)
+    return experiment.read(path)
+
+
+def lines_of(out):
+    return [json.loads(line) for line in (out / comparison.RESULTS).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def out(text, tmp_path_factory):
+    """The results of the file, after one start that Ctrl-C ended in the middle of its second run."""
+    directory = tmp_path_factory.mktemp("recipes")
+    plan, out = plan_of(text, directory), directory / "out"
+    take, taken = log.Log.step, []
+
+    def interrupt(self, step, *rest):
+        taken.append(step)
+        if step == 4 and taken.count(4) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        take(self, step, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log.Log, "step", interrupt)
+        assert comparison.compare(plan, out) == 130
+    assert [line["kind"] for line in lines_of(out)] == ["trial", "trial", "horizon", "horizon"]  # of one run
+    assert comparison.compare(plan, out) == 0
+    return out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_device():
+    """Compiling for eight takes twice as long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hosts, "devices", lambda: jax.devices()[:1])
+        yield
+
+
+def test_every_run_has_a_result_and_the_steps_that_its_horizon_allows(text, out, tmp_path):
+    plan, lines = plan_of(text, tmp_path), lines_of(out)
+    assert [(line["kind"], line["arm"], line["horizon"], line["seed"]) for line in lines] == [
+        (kind, arm, horizon, seed)
+        for kind, arm, horizon in (
+            ("trial", "tuned", H1), ("horizon", "original", H2), ("horizon", "original", H1), ("horizon", "tuned", H1),
+            ("horizon", "tuned", H2),
+        )
+        for seed in (0, 1)
+    ]  # fmt: skip
+    for line in lines:
+        cfg = plan.make_config(plan.arms[line["arm"]].keys, line["steps"])
+        job, one_more = pretraining.make_job(cfg), plan.make_config(plan.arms[line["arm"]].keys, line["steps"] + 1)
+        assert line["flops"] == line["steps"] * job.flops[16] <= line["horizon"] < runs.work(one_more)
+        assert line["token_slots"] == line["steps"] * cfg.batch_size * 16
+        assert cfg.optim.warmup_steps == round((0.2 if line["arm"] == "original" else 0.1) * line["steps"])
+        assert 0 < line["step_seconds"] < line["seconds"]
+        assert (line["steps"] * cfg.batch_size) / line["epochs"] > 1000
+    assert len({line["lengths"]["16"]["mlm_loss"] for line in lines}) == len(lines) - 2  # the best trial is run once
+
+
+def test_the_trial_with_the_least_mean_loss_is_taken_and_one_that_diverged_never(text, tmp_path):
+    plan = plan_of(text.replace("[3e-3]", "[3e-3, 1e-3, 1e-2]\nmodel.dropout = [0.0, 0.2]"), tmp_path)
+    reference = plan.reference()
+    trials = list(comparison.make_trials(plan, runs.facts(reference, pretraining.open_corpus(reference))))
+    assert len(trials) == 6
+    losses = iter([5.0, 6.0, 4.0, None, 4.9, 4.9, 4.8, 4.8, 3.0, 7.0, 4.7, 5.0])
+    results = {
+        identity: {"lengths": {"16": {"mlm_loss": next(losses)}, "32": {"mlm_loss": 5.0}}}
+        for run in trials
+        for identity in run.identities.values()
+    }
+    best = comparison.choose(plan, trials, results)["tuned"]
+    assert (best["optim.learning_rate"], best["model.dropout"], best["batch_size"]) == (1e-3, 0.2, 16)
+    lone = {identity: result for identity, result in results.items() if identity != trials[3].identities[1]}
+    assert comparison.choose(plan, trials, lone)["tuned"]["optim.learning_rate"] == 3e-3  # not before all are finished
+
+
+def test_a_stopped_run_ends_as_it_would_have_ended_alone(text, out, tmp_path):
+    plan, stopped = plan_of(text, tmp_path), lines_of(out)[2]
+    reference = plan.reference()
+    judge = runs.facts(reference, pretraining.open_corpus(reference))
+    chosen = comparison.choose(plan, [], {})
+    again = next(run for run in comparison.make_finals(plan, chosen, judge) if run.horizon == H2)
+    assert (again.arm, stopped["arm"], stopped["horizon"]) == ("original", "original", H2)
+    assert runs.train(again, (0, 1), tmp_path, reference) == 0
+    assert runs.finished(tmp_path)[stopped["identity"]]["lengths"] == stopped["lengths"]
+
+
+def test_a_finished_comparison_trains_nothing_and_a_changed_arm_only_itself(text, out, tmp_path, monkeypatch):
+    out = shutil.copytree(out, tmp_path / "out")
+
+    class TrainedError(Exception):
+        pass
+
+    def refuse(run, seeds, *_):
+        raise TrainedError(run.name, seeds)
+
+    before = lines_of(out)
+    monkeypatch.setattr(runs, "train", refuse)
+    assert comparison.compare(plan_of(text, tmp_path), out) == 0
+    assert lines_of(out) == before
+    assert comparison.compare(plan_of(text.replace("at_once = 2", "at_once = 1"), tmp_path), out) == 0
+    with pytest.raises(TrainedError, match=r"original, 5e\+08 FLOPs', \(7,\)"):
+        comparison.compare(plan_of(text.replace("seeds = [0, 1]\nhor", "seeds = [0, 1, 7]\nhor"), tmp_path), out)
+    with pytest.raises(TrainedError, match=r"original, 5e\+08 FLOPs', \(0, 1\)"):
+        comparison.compare(plan_of(text.replace("share = 0.2", "share = 0.3"), tmp_path), out)
+    kept = [line for line in lines_of(out) if line["arm"] == "tuned"]
+    assert kept == [line for line in before if line["arm"] == "tuned"]
+
+
+def test_a_run_starts_from_the_weights_of_a_model_and_is_bound_to_them(text, out, tmp_path):
+    folder = next(out.glob("runs/original-*/seed-0")).parent
+    text = text.replace("[keys]", f"[keys]\ninit_from = {toml(str(tmp_path / 'model'))}")
+    identities = []
+    for seed in (0, 1):
+        shutil.rmtree(tmp_path / "model", ignore_errors=True)
+        shutil.copytree(folder / f"seed-{seed}", tmp_path / "model")
+        runs._weights.cache_clear()  # a process asks once
+        plan = plan_of(text, tmp_path)
+        reference = plan.reference()
+        facts = runs.facts(reference, pretraining.open_corpus(reference))
+        run = runs.make_run(plan, "original", runs.FULL, {}, horizon=H1, seeds=(0, 1), judge=facts)
+        identities.append(run.identities)
+    assert not set(identities[0].values()) & set(identities[1].values())
+    training = several_seeds.training(run.cfg, (0, 1), reference, tmp_path)
+    like = trainer.abstract_state(training.job, mesh.make(jax.devices()[:1])).params
+    word = training.first_params(like)["embeddings"]["word"]
+    own = pretrained.load(tmp_path / "model").params["embeddings"]["word"]
+    assert word.shape[0] == 2
+    np.testing.assert_array_equal(word[1, : len(own)], own)
+
+
+def test_tables_and_plot_show_losses_and_gains(out):
+    page = (out / comparison.TABLES).read_text()
+    assert "8 of 8 runs are finished" in page  # a trial at the first horizon is also the arm's run there
+    assert page.index("Spread of original at 5e+08 FLOPs over 2 seeds") < page.index("| arm | trial |")
+    assert re.search(r"\| tuned \| original \| 5e\+08 \| 16 tokens \| line \| [\d.]+ \|", page)
+    assert (out / comparison.PLOT).read_bytes().startswith(b"\x89PNG")
+    trials = {line["workdir"] for line in lines_of(out) if line["kind"] == "trial"}
+    for line in lines_of(out):
+        assert not (out / line["workdir"] / "checkpoints").exists()
+        assert (out / line["workdir"] / "seed-0").exists() == (line["workdir"] not in trials)
+
+
+def test_the_example_of_the_page_is_complete(corpus_dir, tmp_path):
+    page = (ROOT / "docs/tuning_recipes.md").read_text()
+    [example] = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    here = change(example, 'data.dir = "corpus"', f'data.dir = "{corpus_dir}"\nmodel.vocab_size = 400')
+    outline = comparison.outline(plan_of(here, tmp_path), tmp_path)
+    assert outline.count("| fast, trial ") == outline.count("| original, trial ") == 3
+    assert "| fast without dropout, 1.8e+15 FLOPs | 3 |" in outline
+
+
+def change(text, old, new):
+    assert old in text
+    return text.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("at_once", "atonce", "the file has no atonce: did you mean at_once?"),
+        ("at_once = 2", "at_once = 0", "at_once is 0: give 1 or more"),
+        ("seeds = [0, 1]\nhor", "seeds = [0, 0]\nhor", r"seeds is \[0, 0\]: give different whole numbers"),
+        (f"horizons = [{H1:g}, {H2:g}]", "", "the file lacks horizons"),
+        (f"[{H1:g}, {H2:g}]", f"[{H2:g}, {H1:g}]", "give FLOPs in ascending order"),
+        (f"[{H1:g}, {H2:g}]", f"[3.0, {H2:g}]", "arm original: a step takes .* FLOPs, more than the horizon 3"),
+        ("[arms.tuned]", "[arms.original2]\nseed = 3\n[arms.tuned]", "arms.original2 has seed, but `seeds` names"),
+        ("[arms.tuned]", "[arms.'a b']\n[arms.tuned]", "'a b' needs a name of letters"),
+        ("[arms.tuned]", "[arms.tuned]\ndata.dir = 'x'", r"arms.tuned has data.dir, but put it into \[keys\]"),
+        ("batch_size = 16", "batchsize = 16", "arm tuned: .*has no key batchsize: did you mean batch_size"),
+        ("batch_size = 16", "model = [1, 2]", "arm tuned: .*config.model is a section"),
+        ("batch_size = 16", "batch_size = []", "arms.tuned chooses batch_size from no values"),
+        ("batch_size = 16", "batch_size = 1.5", "arm tuned: .*batch_size=1.5: give a whole number"),
+        ("batch_size = 16", "model.max_positions = 8", "arm tuned: config.model: max_positions 8 is less than"),
+        ("share = 0.1", "share = 2", "give a value, or { share = 0.01 }"),
+        ("[tuning]", "[tunings]", "the file has no tunings: did you mean tuning"),
+        ("[tuning]\nhorizon = 2e+08\nseeds = [0, 1]", "", "has a choice, optim.learning_rate, and there is no table"),
+        ("at_once = 2", "references = ['origin']", "references has no origin: did you mean original"),
+        ("[tuning]", "[leave_out]\narm = 'tuned'\nlevers.x = ['model.dropout']\n[tuning]", "has no model.dropout"),
+        ("at_once = 2", "at_once = ", "is not valid TOML"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_a_run(text, tmp_path, old, new, message):
+    with pytest.raises(command.UserError, match=message):
+        comparison.outline(plan_of(change(text, old, new), tmp_path), tmp_path)
+
+
+RAMP = {"ramp.rows": [2, 4], "ramp.steps": {"share": 0.3}}
+
+
+@pytest.mark.parametrize("schedule", [{"data.schedule": "phased"}, {"data.schedule": "mixed"}, RAMP])
+@pytest.mark.parametrize("budget", [1e9, 3.7e9, 4.123e10])
+def test_steps_are_the_most_that_the_budget_allows(text, tmp_path, schedule, budget):
+    keys = {"data.seq_lens": [16, 32], "data.max_predictions": [3, 5], **schedule}
+    plan = plan_of(text, tmp_path)
+    calls = []
+
+    def work(steps):
+        calls.append(steps)
+        return runs.work(plan.make_config(keys, steps))
+
+    steps = runs.most_steps(work, budget)
+    assert len(calls) < 25
+    assert work(steps) <= budget < work(steps + 1)

@@ -1,0 +1,41 @@
+"""Trains recipes at several budgets of compute and prints how much compute each saves.
+
+bert-tpu compare-recipes recipes.toml --out DIR [--dry-run]
+
+The file names the arms (keys of a config), the horizons in FLOPs and the seeds; docs/tuning_recipes.md shows one. Every
+run starts from scratch and has its own full schedule. DIR gets results.jsonl, results.md, results.png and a workdir for
+each run. The same command goes on after it was stopped or killed.
+"""
+
+import pathlib
+import sys
+
+from bert_tpu.core import command
+
+with command.imports():
+    from bert_tpu.hardware import host_memory
+    from bert_tpu.recipes import comparison, experiment
+    from bert_tpu.training import orbax_setup
+
+
+def main() -> None:
+    """Runs the file's experiment and prints its tables."""
+    command.quiet_tensorflow()
+    parser = command.Parser(description=__doc__)
+    parser.add_argument("file", type=pathlib.Path, metavar="FILE", help="a TOML file that says what to compare")
+    parser.add_argument("--out", required=True, type=pathlib.Path, help="directory of the results")
+    parser.add_argument("--dry-run", action="store_true", help="check the file and print the runs, without training")
+    args = parser.parse_args()
+    plan = experiment.read(args.file)
+    if args.dry_run:
+        print(comparison.outline(plan, args.out))
+        return
+    orbax_setup.quiet()
+    host_memory.keep_freed_memory()
+    code = comparison.compare(plan, args.out)
+    print((args.out / comparison.TABLES).read_text(), end="")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    command.run(main)
