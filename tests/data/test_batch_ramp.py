@@ -152,3 +152,9 @@ def test_each_size_divides_over_devices_parts_and_hosts(placed_lock):
         SMALL.check_division(8, {128: 1, 512: 1})
     with pytest.raises(command.UserError, match=r"the ramp's \[8, 16, 32, 4, 8, 16\] rows do not divide over 8 hosts"):
         host_share.load(placed_lock, "train", **SMALL.row_counts(), process_count=8)
+
+
+def test_the_batch_sizes_in_words():
+    cfg = {"batch_size": 1024, "ramp": {"rows": [256, 512], "steps": 60_000}}
+    assert batch_ramp.words(cfg) == "256, 512 (the first 60,000 steps) and 1,024"
+    assert batch_ramp.words({"batch_size": 1024}) == "1,024"  # of an older release

@@ -10,10 +10,11 @@ import pytest
 
 from bert_tpu.core import command
 from bert_tpu.distributed import mesh
+from bert_tpu.model import flops, transformer
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import __main__ as main
 from bert_tpu.pretrain import pretraining
-from bert_tpu.training import checkpoint
+from bert_tpu.training import checkpoint, jobs
 
 STEPS, FULL = 20, 32
 RAMP = {"ramp.rows": (8, 16), "ramp.steps": 12}  # stages begin at 0, 6 and 12
@@ -71,6 +72,14 @@ def test_an_interruption_in_any_stage_changes_no_bit(options, whole, tmp_path, m
 def test_a_start_compiles_the_sizes_that_are_still_to_come(options):
     training = pretraining.training(tiny_runs.configured(options, **RAMP))
     assert [*training.compile_programs(mesh.make(jax.devices()), 7).step] == [(16, 16), (16, 32)]
+
+
+def test_the_work_of_a_run_is_the_sum_over_its_steps(options):
+    cfg = tiny_runs.configured(options, **RAMP)
+    bert = transformer.Bert(**cfg.model, parent=None, name=None)
+    each = [flops.train(bert, rows, 16, 3) for rows in [8] * 6 + [16] * 6 + [FULL] * 8]
+    for steps in (0, 7, STEPS):
+        assert jobs.work(pretraining.make_job(cfg), pretraining.make_batch_spec(cfg), steps) == sum(each[:steps])
 
 
 def test_a_step_of_the_ramp_is_replayed_with_its_rows(options, whole, capsys):

@@ -1,6 +1,7 @@
 """A workdir belongs to one config and one corpus, and to one process at a time."""
 
 import json
+import re
 
 import pytest
 
@@ -104,10 +105,10 @@ def test_a_run_of_an_earlier_release_goes_on_without_the_keys_that_are_gone(dire
 @pytest.mark.parametrize(("key", "off"), [item for item in configs.ADDED.items() if item[0] not in workdir.FREE])
 def test_a_run_of_an_earlier_release_goes_on_if_a_key_that_it_lacks_is_off(directory, key, off):
     assert workdir.identity(changed(key, off)) == workdir.identity(CONFIG) != workdir.identity(changed(key, "on"))
-    with pytest.raises(command.UserError, match=f"{key} is {off!r} there and 'on' here"):
+    with pytest.raises(command.UserError, match=re.escape(f"{key} is {off!r} there and 'on' here")):
         claim(directory, changed(key, "on"))
     claim(directory, changed(key, off))
-    with pytest.raises(command.UserError, match=f"{key} is {off!r} there and 'on' here"):
+    with pytest.raises(command.UserError, match=re.escape(f"{key} is {off!r} there and 'on' here")):
         claim(directory, changed(key, "on"))
     claim(directory)  # such as a config file of the user's that lacks the key
 
