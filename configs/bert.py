@@ -44,8 +44,8 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
             batch_size=256,
             accumulate=1,  # compute a batch in this number of parts, to save memory
             accumulate_long=0,  # and a batch of the longer rows in this one; 0: in the same
-            # The first `steps` steps, in equal parts, have batches of rows[0], rows[1], .. rows; (): batch_size rows.
-            ramp=dict(rows=(), steps=0),
+            # The first `steps` steps, or `share` of all, have in equal parts rows[0], rows[1], .. rows; (): no ramp.
+            ramp=dict(rows=(), steps=0, share=0.0),
             exchange="all-to-all",  # of gradients; "reduce-scatter" and "all-reduce" do without new compiler options
             num_steps=1_000_000,
             init_from="",  # model to continue: a Hugging Face directory, workdir, checkpoint or imported model

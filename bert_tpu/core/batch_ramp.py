@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from bert_tpu.core import config
+from bert_tpu.core import command, config
 
 
 class Ramp(NamedTuple):
@@ -70,8 +70,23 @@ def read(cfg: Mapping[str, Any] | ml_collections.ConfigDict) -> Ramp:
     """Returns the ramp of a config, or of a run's config.json, both of which may lack the section `ramp`."""
     if "ramp" not in cfg:
         return Ramp()
-    rows, steps = config.call(Ramp, cfg["ramp"], "ramp")
-    return Ramp(tuple(rows) if isinstance(rows, (tuple, list)) else (rows,), steps)
+    ramp: Ramp = config.call(make, cfg["ramp"], "ramp", num_steps=cfg.get("num_steps", 0))
+    return ramp
+
+
+def make(rows: Any, steps: int, share: float = 0.0, *, num_steps: int) -> Ramp:
+    """Returns the ramp of a config's section. Raises UserError if it sets `steps` and `share`, or a wrong share.
+
+    rows: a whole number, or several
+    steps: those of the ramp
+    share: the same as a share of num_steps, from 0 to below 1; the product is rounded
+    num_steps: steps of the run
+    """
+    if not 0 <= share < 1:
+        raise command.UserError(f"config.ramp.share is {share}: give a share of the steps, from 0 to below 1")
+    if steps and share:
+        raise command.UserError(f"config.ramp.steps is {steps} and config.ramp.share {share}: set one of them to 0")
+    return Ramp(tuple(rows) if isinstance(rows, (tuple, list)) else (rows,), steps or round(share * num_steps))
 
 
 def words(cfg: Mapping[str, Any] | ml_collections.ConfigDict) -> str:
@@ -84,20 +99,24 @@ def without(cfg: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Returns a copy of a config whose batches all have batch_size rows."""
     copy = cfg.copy_and_resolve_references().unlock()
     if "ramp" in copy:
-        copy.ramp.update(rows=(), steps=0)
+        copy.ramp.update(rows=(), steps=0, share=0.0)
     return copy
 
 
 def rules(ramp: Ramp, batch_size: int, num_steps: int) -> Iterator[tuple[bool, str]]:
     """Yields (whether it is kept, what is wrong if not) for each rule of a ramp."""
     rows, steps = ramp
-    yield bool(rows) == bool(steps), f"ramp.rows is {rows} and ramp.steps {steps}: set both, or () and 0 for no ramp"
+    yield (
+        bool(rows) == bool(steps),
+        f"ramp.rows is {rows} and the ramp has {steps} steps: set ramp.rows and one of ramp.steps and ramp.share, or "
+        "none of the three",
+    )
     yield (
         all(type(n) is int and 0 < n < batch_size for n in rows) and list(rows) == sorted(set(rows)),
         f"ramp.rows {rows}: set rising whole numbers from 1 to below batch_size {batch_size}",
     )
     yield (
         not rows or (type(steps) is int and len(rows) <= steps < num_steps),
-        f"ramp.steps {steps}: set a whole number from {len(rows)}, a step for each of ramp.rows, to below num_steps "
-        f"{num_steps}",
+        f"the ramp has {steps} steps: set ramp.steps or ramp.share so that it has a whole number from {len(rows)}, one "
+        f"for each of ramp.rows, to below num_steps {num_steps}",
     )

@@ -124,15 +124,15 @@ def test_the_evaluation_set_is_that_of_a_run_without_a_ramp(placed_lock):
 @pytest.mark.parametrize(
     ("ramp", "sentence"),
     [
-        (((), 5), "set both"),
-        (((8,), 0), "set both"),
+        (((), 5), "set ramp.rows and one of"),
+        (((8,), 0), "set ramp.rows and one of"),
         (((16, 8), 5), "rising whole numbers from 1 to below batch_size 32"),
         (((8, 8), 5), "rising whole numbers"),
         (((8, 32), 5), "rising whole numbers"),
         (((0, 8), 5), "rising whole numbers"),
         (((8.0,), 5), "rising whole numbers"),
         ((("8",), 5), "rising whole numbers"),
-        (((8, 16), 1), "a whole number from 2, a step for each of ramp.rows, to below num_steps 30"),
+        (((8, 16), 1), "it has a whole number from 2, one for each of ramp.rows, to below num_steps 30"),
         (((8, 16), 30), "to below num_steps 30"),
         (((8,), 5.0), "a whole number from 1"),
         (((7,), 5), "set multiples of 2 as ramp.rows"),
@@ -152,6 +152,16 @@ def test_each_size_divides_over_devices_parts_and_hosts(placed_lock):
         SMALL.check_division(8, {128: 1, 512: 1})
     with pytest.raises(command.UserError, match=r"the ramp's \[8, 16, 32, 4, 8, 16\] rows do not divide over 8 hosts"):
         host_share.load(placed_lock, "train", **SMALL.row_counts(), process_count=8)
+
+
+def test_the_ramp_may_be_a_share_of_the_steps():
+    for num_steps, steps in ((1_000_000, 60_000), (110, 7)):
+        cfg = {"num_steps": num_steps, "ramp": {"rows": 8, "steps": 0, "share": 0.06}}
+        assert batch_ramp.read(cfg) == ((8,), steps)
+    with pytest.raises(command.UserError, match=r"ramp\.steps is 5 and config\.ramp\.share 0\.5: set one of them to 0"):
+        batch_ramp.make((8,), 5, 0.5, num_steps=10)
+    with pytest.raises(command.UserError, match=r"ramp\.share is 1\.0: give a share of the steps, from 0 to below 1"):
+        batch_ramp.make((8,), 0, 1.0, num_steps=10)
 
 
 def test_the_batch_sizes_in_words():
