@@ -184,7 +184,7 @@ def test_packed_and_alone_give_the_same_loss_and_gradients():
 
 
 def test_a_packed_run_trains(corpus_dir, tmp_path, capsys):
-    cfg = config.load("configs/fast.py:micro")
+    cfg = config.load("configs/bert.py:micro")
     cfg.update_from_flattened_dict({
         "model.vocab_size": 400, "model.hidden_size": 32, "model.num_heads": 1, "model.num_layers": 1,
         "model.intermediate_size": 64, "model.dtype": "float32", "data.dir": str(corpus_dir), "data.seq_lens": (16, 64),
