@@ -42,3 +42,17 @@ def train(bert: transformer.Bert, batch_size: int, seq_len: int, max_predictions
     layer = seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
     heads = max_predictions * (D * D + D * V) + D * D + 2 * D
     return 3 * 2 * batch_size * (bert.num_layers * layer + heads)
+
+
+def muon(bert: transformer.Bert) -> int:
+    """Counts the FLOPs of Muon's iterations in one step, which do not depend on the batch.
+
+    Each of the five iterations multiplies a matrix [short, long] with its transpose, the square with itself, and both
+    with the matrix (training/muon.py). With a feed-forward size of 4 x the width these are 300 x layers x width ** 3.
+    """
+    D, F = bert.hidden_size, bert.intermediate_size
+
+    def of_matrix(short: int, long: int) -> int:
+        return 5 * 2 * (2 * short * short * long + short**3)
+
+    return bert.num_layers * (4 * of_matrix(D, D) + 2 * of_matrix(min(D, F), max(D, F)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.distributed import mesh
-from bert_tpu.model import param_layout
+from bert_tpu.model import flops, param_layout, transformer
 from bert_tpu.pretrain import pretraining
 from bert_tpu.training import checkpoint, jobs, optim, trainer
 from configs import bert
@@ -142,3 +142,30 @@ def test_a_checkpoint_gives_its_state_back_and_it_is_smaller_than_adams(tmp_path
     of_matrices = LAYERS * sum(np.prod(shape) for shape in MATRICES.values())
     sizes = [sum(x.size for x in jax.tree.leaves(opt)) for opt in (adam.opt, state.opt)]
     assert sizes[0] - sizes[1] == of_matrices  # one moment less
+
+
+def products(jaxpr):
+    """Counts the FLOPs of the matrix products in a jaxpr, those of a loop as often as it turns."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            ((axes, _), _), left = equation.params["dimension_numbers"], equation.invars[0].aval
+            total += 2 * equation.outvars[0].aval.size * int(np.prod([left.shape[axis] for axis in axes]))
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                total += products(inner) * equation.params.get("length", 1)
+    return total
+
+
+@pytest.mark.parametrize("ratio", [4, 2])
+def test_its_flops_are_those_of_its_matrix_products(ratio):
+    cfg = tiny()
+    cfg.model.intermediate_size = ratio * WIDTH
+    shapes = jax.eval_shape(param_layout.pack, param_layout.shapes(cfg.model))
+    rule = optim.make(name="muon", **KEYS).rule
+    counted = products(jax.make_jaxpr(rule.update)(shapes, jax.eval_shape(rule.init, shapes), shapes).jaxpr)
+    assert counted == flops.muon(transformer.Bert(**cfg.model))
+    adam = pretraining.make_job(cfg).flops
+    cfg.optim.name = "adamw"
+    assert {n: adam[n] - own for n, own in pretraining.make_job(cfg).flops.items()} == {128: counted, 512: counted}
