@@ -2,7 +2,7 @@
 
 import pytest
 
-from bert_tpu.data import batch_spec
+from bert_tpu.data import row_limits
 from bert_tpu.pretrain import pretraining
 from configs import bert, fast
 
@@ -21,7 +21,7 @@ def test_each_lever_has_its_value(variant):
     assert cfg.optim.b2 == 0.98
     assert cfg.model.dropout == cfg.model.attention_dropout == 0
     assert (spec.mask_rate, spec.final_mask_rate) == ((0.2, 0.15) if width == 128 else (0.3, 0.15))
-    assert not batch_spec.slots_warning(spec)
+    assert not row_limits.slots_warning(spec)
     assert spec.first_nsp_step == pytest.approx(0.9 * cfg.num_steps, abs=1)
     assert spec.before(cfg.num_steps, 512) == cfg.num_steps // 20
     assert spec.is_packed(512)

@@ -87,8 +87,8 @@ def make_finals(
     for lever, keys in plan.levers.items():
         rest = {key: value for key, value in chosen[plan.leave_out_arm].items() if key not in keys}
         yield runs.make_run(
-            plan, plan.leave_out_arm, runs.LEAVE_OUT, rest, label=lever, horizon=plan.horizons[-1], seeds=plan.seeds,
-            judge=judge,
+            plan, plan.leave_out_arm, runs.LEAVE_OUT, rest, label=lever, horizon=plan.horizons[-1],
+            seeds=plan.leave_out_seeds, judge=judge,
         )  # fmt: skip
 
 

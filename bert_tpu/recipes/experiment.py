@@ -22,6 +22,7 @@ seeds = [10]
 [leave_out]                            # runs of `arm` at the largest horizon, each with these keys as without the arm
 arm = "tuned"
 levers.rate = ["optim.learning_rate"]
+seeds = [0]                            # some of `seeds`; all if left out
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -83,6 +84,7 @@ class Experiment(NamedTuple):
     tuning_seeds: tuple[int, ...]
     leave_out_arm: str
     levers: dict[str, tuple[str, ...]]
+    leave_out_seeds: tuple[int, ...]
 
     def make_config(self, keys: Keys, num_steps: int) -> ml_collections.ConfigDict:
         """Returns the config of a run with an arm's `keys`. Raises UserError for a wrong key or value."""
@@ -128,11 +130,12 @@ def read(path: str | os.PathLike) -> Experiment:
     at_once = content.get("at_once", 1)
     if at_once < 1:
         raise command.UserError(f"{path}: at_once is {at_once}: give 1 or more seeds that train in one program")
-    tuning = _tuning(path, content.get("tuning"), [arm for arm in arms.values() if arm.choices])
-    left_out = _levers(path, content.get("leave_out"), arms)
+    tuning_horizon, tuning_seeds = _tuning(path, content.get("tuning"), [arm for arm in arms.values() if arm.choices])
+    seeds = _seeds(path, "seeds", content["seeds"])
+    left_out_arm, levers, left_out_seeds = _levers(path, content.get("leave_out"), arms, seeds)
     return Experiment(
-        path, content["config"], _seeds(path, "seeds", content["seeds"]), tuple(map(float, horizons)), references,
-        at_once, keys, arms, *tuning, *left_out,
+        path, content["config"], seeds, tuple(map(float, horizons)), references, at_once, keys, arms,
+        tuning_horizon, tuning_seeds, left_out_arm, levers, left_out_seeds,
     )  # fmt: skip
 
 
@@ -233,25 +236,26 @@ def _tuning(path: pathlib.Path, table: Mapping[str, Any] | None, arms: Sequence[
 
 
 def _levers(
-    path: pathlib.Path, table: Mapping[str, Any] | None, arms: Mapping[str, Arm]
-) -> tuple[str, dict[str, tuple[str, ...]]]:
-    """Returns (arm, lever -> keys) of the runs that leave one lever out."""
+    path: pathlib.Path, table: Mapping[str, Any] | None, arms: Mapping[str, Arm], seeds: tuple[int, ...]
+) -> tuple[str, dict[str, tuple[str, ...]], tuple[int, ...]]:
+    """Returns (arm, lever -> keys, seeds) of the runs that leave one lever out."""
     if table is None:
-        return "", {}
-    _check_table(path, "leave_out", table, {"arm": str, "levers": dict}, required=("arm", "levers"))
+        return "", {}, ()
+    kinds = {"arm": str, "levers": dict, "seeds": list}
+    _check_table(path, "leave_out", table, kinds, required=("arm", "levers"))
+    own_seeds = _seeds(path, "leave_out.seeds", table.get("seeds", seeds))
+    if not set(own_seeds) <= set(seeds):
+        raise command.UserError(f"{path}: leave_out.seeds is {list(own_seeds)}: give some of seeds, {list(seeds)}")
     _check_known(path, "arms", table["arm"], arms)
     arm, levers = arms[table["arm"]], {}
     for name, keys in table["levers"].items():
+        place = f"leave_out.levers.{name}"
         if not isinstance(keys, list) or not keys or not NAME.fullmatch(name):
-            raise command.UserError(
-                f"{path}: leave_out.levers.{name} is {keys!r}: give a list of keys of arms.{arm.name}"
-            )
+            raise command.UserError(f"{path}: {place} is {keys!r}: give a list of keys of arms.{arm.name}")
         for key in keys:
-            _check_known(
-                path, f"arms.{arm.name}, of which leave_out.levers.{name} takes keys,", key, {**arm.keys, **arm.choices}
-            )
+            _check_known(path, f"arms.{arm.name}, of which {place} takes keys,", key, {**arm.keys, **arm.choices})
         levers[name] = tuple(keys)
-    return arm.name, levers
+    return arm.name, levers, own_seeds
 
 
 def _text(value: Any, num_steps: int) -> str:

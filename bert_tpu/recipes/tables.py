@@ -203,7 +203,7 @@ def _levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: co
     base = [
         run for run in finals if (run.arm, run.kind, run.horizon) == (plan.leave_out_arm, runs.FULL, plan.horizons[-1])
     ]
-    rows = []
+    rows, places = [], [plan.seeds.index(seed) for seed in plan.leave_out_seeds]
     for run in finals:
         if (
             run.kind != runs.LEAVE_OUT
@@ -212,8 +212,8 @@ def _levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: co
         ):
             continue
         for length in collected.lengths_of(results):
-            values, whole = collected.losses(run, results, length), collected.losses(base[0], results, length)
-            more = values - whole
+            values = collected.losses(run, results, length)
+            more = values - collected.losses(base[0], results, length)[places]
             interval = gain.mean_interval(more)
             bounds = "needs two seeds" if math.isnan(interval.low) else f"{interval.low:+.4f} .. {interval.high:+.4f}"
             cells = [_mean_and_deviation(values), f"{np.mean(more):+.4f}", bounds]

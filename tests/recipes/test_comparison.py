@@ -207,7 +207,7 @@ def test_the_example_of_the_page_is_complete(corpus_dir, tmp_path):
     here = change(example, 'data.dir = "corpus"', f'data.dir = "{corpus_dir}"\nmodel.vocab_size = 400')
     outline = comparison.outline(plan_of(here, tmp_path), tmp_path)
     assert outline.count("| fast, trial ") == outline.count("| original, trial ") == 3
-    assert "| fast without dropout, 1.8e+15 FLOPs | 3 |" in outline
+    assert "| fast without dropout, 1.8e+15 FLOPs | 1 |" in outline
 
 
 def change(text, old, new):
@@ -237,6 +237,7 @@ def change(text, old, new):
         ("[tuning]\nhorizon = 2e+08\nseeds = [0, 1]", "", "has a choice, optim.learning_rate, and there is no table"),
         ("at_once = 2", "references = ['origin']", "references has no origin: did you mean original"),
         ("[tuning]", "[leave_out]\narm = 'tuned'\nlevers.x = ['model.dropout']\n[tuning]", "has no model.dropout"),
+        ("[tuning]", "[leave_out]\narm = 'tuned'\nlevers.x = []\nseeds = [7]\n[tuning]", "seeds is .7.: give some of"),
         ("at_once = 2", "at_once = ", "is not valid TOML"),
     ],
 )
