@@ -1,6 +1,7 @@
 """Runs an experiment from its file to its tables, in one process, and goes on where an earlier start ended."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import fcntl
 import json
 import pathlib
 import sys
@@ -18,6 +19,16 @@ def compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
     After each run it writes RESULTS (a line for each run and seed), TABLES and PLOT. `out` may have results of another
     version of the file: those of runs with the same keys count, the others are left alone.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise command.UserError(f"another comparison is using {out}: stop it or give another --out") from None
+        return _compare(plan, out)
+
+
+def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
     reference = plan.reference()
     if not reference.eval.num_batches:
         raise command.UserError(f"{plan.path}: eval.num_batches is 0, and recipes are compared by their held-out loss")

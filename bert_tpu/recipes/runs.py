@@ -18,7 +18,7 @@ import ml_collections
 from bert_tpu.core import command, json_files, jsonl, storage
 from bert_tpu.corpus import store
 from bert_tpu.huggingface import pretrained
-from bert_tpu.monitoring import hours
+from bert_tpu.monitoring import hours, versions
 from bert_tpu.pretrain import distillation, pretraining, several_seeds
 from bert_tpu.recipes import experiment
 from bert_tpu.training import jobs, trainer, workdir
@@ -181,7 +181,7 @@ def _result(run: Run, seed: int, place: int, directory: epath.Path, heldout: Map
         "horizon": run.horizon, "seed": seed, "steps": run.cfg.num_steps, "flops": run.flops,
         "token_slots": run.token_slots, "seconds": round(sum(seconds.values()) / together, 3),
         "step_seconds": round((seconds["step"] + seconds["input"]) / together, 3), "at_once": together,
-        "epochs": heldout["epochs"],
+        "epochs": heldout["epochs"], "code": versions.current()["code"],
         # Of all seeds that trained together: the log does not tell them apart.
         "skipped_steps": round(sum(line.get("skipped", 0) for line in lines)),
         "lengths": {

@@ -30,6 +30,7 @@ def page(
         list(_spread(plan, full, results)),
         list(_trials(plan, trials, chosen, results)),
         list(_losses(full, results)),
+        list(_differences(plan, full, results)),
         list(_gains(plan, full, results)),
         list(_levers(plan, finals, results)),
         list(_notes(every, results)),
@@ -199,6 +200,37 @@ def _beyond(factor: float) -> str:
     return f"extrapolated x {factor:.2f}" if factor > 1 else f"extrapolated / {1 / factor:.2f}"
 
 
+def _difference(
+    base: runs.Run, run: runs.Run, results: collected.Results, length: str, places: Sequence[int]
+) -> list[str]:
+    """Returns cells: the loss of `run`, by how much it is above that of `base`, and the interval over paired seeds.
+
+    places: of the seeds of `run` among those of `base`
+    """
+    values = collected.losses(run, results, length)
+    more = values - collected.losses(base, results, length)[places]
+    if not np.isfinite(more).all():
+        return [_mean_and_deviation(values), "", ""]
+    low, high, _ = gain.mean_interval(more)
+    bounds = "needs two seeds" if math.isnan(low) else f"{low:+.4f} .. {high:+.4f}"
+    return [_mean_and_deviation(values), f"{np.mean(more):+.4f}", bounds]
+
+
+def _differences(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    by_place = {(run.arm, run.horizon): run for run in full if collected.lines_of(run, results)}
+    rows = [
+        [run.arm, reference, f"{run.horizon:.3g}", _label(length), *_difference(base, run, results, length, range(len(plan.seeds)))]
+        for reference in plan.references
+        for run in by_place.values()
+        if run.arm != reference and (base := by_place.get((reference, run.horizon)))
+        for length in collected.lengths_of(results)
+    ]
+    if rows:
+        yield "Differences at equal compute: below 0 an arm is better than its reference."
+        yield ""
+        yield from table(["arm", "reference", "horizon", "loss", "MLM loss", "difference", "95% by t"], rows)
+
+
 def _levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     base = [
         run for run in finals if (run.arm, run.kind, run.horizon) == (plan.leave_out_arm, runs.FULL, plan.horizons[-1])
@@ -212,11 +244,7 @@ def _levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: co
         ):
             continue
         for length in collected.lengths_of(results):
-            values = collected.losses(run, results, length)
-            more = values - collected.losses(base[0], results, length)[places]
-            interval = gain.mean_interval(more)
-            bounds = "needs two seeds" if math.isnan(interval.low) else f"{interval.low:+.4f} .. {interval.high:+.4f}"
-            cells = [_mean_and_deviation(values), f"{np.mean(more):+.4f}", bounds]
+            cells = _difference(base[0], run, results, length, places)
             rows.append([run.label, f"{run.flops / base[0].flops:.3f}", _label(length), *cells])
     if rows:
         yield (
@@ -228,6 +256,9 @@ def _levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: co
 
 
 def _notes(every: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    codes = {line["code"] for run in every for line in collected.lines_of(run, results)}
+    if len(codes) > 1:
+        yield f"The runs were trained by {len(codes)} versions of the code (versions.json in each workdir)."
     for run in every:
         lines = collected.lines_of(run, results)
         if skipped := max((line["skipped_steps"] for line in lines), default=0):

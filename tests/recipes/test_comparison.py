@@ -193,12 +193,32 @@ def test_tables_and_plot_show_losses_and_gains(out):
     page = (out / comparison.TABLES).read_text()
     assert "8 of 8 runs are finished" in page  # a trial at the first horizon is also the arm's run there
     assert page.index("Spread of original at 5e+08 FLOPs over 2 seeds") < page.index("| arm | trial |")
+    ends = lines_of(out)
+    losses = {
+        arm: [line["lengths"]["16"]["mlm_loss"] for line in ends if (line["arm"], line["horizon"]) == (arm, H2)]
+        for arm in ("original", "tuned")
+    }
+    difference = np.mean(losses["tuned"]) - np.mean(losses["original"])
+    assert f"| tuned | original | 5e+08 | 16 tokens | {np.mean(losses['tuned']):.4f} (" in page
+    assert f" | {difference:+.4f} | " in page
     assert re.search(r"\| tuned \| original \| 5e\+08 \| 16 tokens \| line \| [\d.]+ \|", page)
     assert (out / comparison.PLOT).read_bytes().startswith(b"\x89PNG")
     trials = {line["workdir"] for line in lines_of(out) if line["kind"] == "trial"}
     for line in lines_of(out):
         assert not (out / line["workdir"] / "checkpoints").exists()
         assert (out / line["workdir"] / "seed-0").exists() == (line["workdir"] not in trials)
+
+
+def test_a_second_comparison_in_the_same_folder_is_refused(text, tmp_path, monkeypatch):
+    plan = plan_of(text, tmp_path)
+
+    def refused(*_):
+        with pytest.raises(command.UserError, match=r"another comparison is using .*: stop it or give another --out"):
+            comparison.compare(plan, tmp_path / "out")
+        return 130
+
+    monkeypatch.setattr(runs, "train", refused)
+    assert comparison.compare(plan, tmp_path / "out") == 130
 
 
 def test_the_example_of_the_page_is_complete(corpus_dir, tmp_path):
