@@ -1,14 +1,17 @@
 """Several seeds in one program: each learns what it would learn in a run of its own."""
 
+import types
+
 from helpers import tiny_runs
 import jax
 import numpy as np
 import pytest
 
 from bert_tpu.core import command
+from bert_tpu.distributed import mesh
 from bert_tpu.huggingface import pretrained
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.training import checkpoint, trainer
+from bert_tpu.training import checkpoint, jobs, train_step, trainer
 
 SEEDS = 3, 8
 SHORT = {
@@ -77,3 +80,25 @@ def test_the_log_has_the_mean_over_the_seeds(together):
     [line] = [line for line in tiny_runs.metrics(together) if line["kind"] == "eval"]
     both = several_seeds.read(together)["lengths"]["16"]["mlm_loss"]
     assert line["mlm_loss"] == pytest.approx(np.mean(both), rel=1e-5)
+
+
+def test_the_held_out_rows_do_not_follow_the_config_that_is_trained(cfg, tmp_path):
+    """Two recipes begin with the same parameters, so their held-out losses are equal before a step."""
+    other = {
+        "batch_size": 8, "data.seq_lens": (8, 12), "data.max_predictions": (3, 4), "data.mask_rate": 0.4,
+        "data.nsp_share": 0.0, "model.dropout": 0.5, "ramp.rows": (), "ramp.steps": 0,
+    }  # fmt: skip
+    contents = []
+    for changes in ({}, other):
+        arm = cfg.copy_and_resolve_references()
+        arm.update_from_flattened_dict(changes | {"seed": SEEDS[0]})
+        training = several_seeds.training(arm, SEEDS, cfg, tmp_path)
+        on = mesh.make(jax.devices()[:1])
+        evaluate = train_step.jit_evaluate(several_seeds.judge(arm, cfg, SEEDS), on)
+        programs, state = train_step.Programs({}, {16: evaluate}), jobs.new_state(training.job)
+        silent = types.SimpleNamespace(evaluation=lambda *_: None)
+        training.open_data(1, None).evaluate(programs, on, state, silent, arm.num_steps)
+        contents.append(several_seeds.read(tmp_path))
+    first, second = contents
+    assert first["lengths"] == second["lengths"]
+    assert first["epochs"] != second["epochs"]

@@ -68,6 +68,15 @@ def test_intervals_contain_the_true_gain_as_often_as_they_say(seeds, distinct, l
     assert least <= redrawn_hits / trials <= 0.90  # too narrow, as the tables say
 
 
+@pytest.mark.parametrize("curve", ["power", "line"])
+def test_what_a_seed_adds_to_both_recipes_widens_no_interval(curve):
+    by_seed = np.array([[0.03], [-0.02], [0.05]])
+    reference, losses = truth(COMPUTE) + by_seed, truth(0.8 * COMPUTE[2]) + by_seed[:, 0]
+    found = gain.gain(curve, COMPUTE, reference, COMPUTE[2], losses)
+    for interval in (found.student, found.redrawn):
+        assert interval.low == pytest.approx(interval.high, rel=1e-2)
+
+
 def test_resamples_are_all_ways_to_draw_with_replacement():
     counts, chances = gain.resamples(3)
     assert chances.sum() == pytest.approx(1)
