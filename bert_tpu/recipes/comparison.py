@@ -8,7 +8,7 @@ import sys
 
 from bert_tpu.core import command, numerals, storage
 from bert_tpu.pretrain import pretraining
-from bert_tpu.recipes import collected, experiment, plot, runs, tables
+from bert_tpu.recipes import cells, collected, experiment, plot, runs, tables
 
 RESULTS, TABLES, PLOT = "results.jsonl", "results.md", "results.png"
 
@@ -118,7 +118,7 @@ def _say(
 ) -> None:  # fmt: skip
     """Prints which run begins, and how long all of them will take at the speed so far."""
     left_s = _seconds_left(pending, results)
-    when = f"about {tables.duration(left_s)} left for all" if results else "the first run shows the speed"
+    when = f"about {cells.duration(left_s)} left for all" if results else "the first run shows the speed"
     unfinished = len({(other.arm, other.kind, other.label, other.horizon) for other, _ in pending})
     numbers = f"{numerals.inflect(len(seeds), '[seed|seeds]')} {', '.join(map(str, seeds))}"
     print(
@@ -170,4 +170,4 @@ def outline(plan: experiment.Experiment, out: pathlib.Path) -> str:
     ]  # fmt: skip
     total = sum(run.flops * len(run.identities) for run in every)
     head = ["run", "seeds", "steps", "FLOPs of a seed", "token slots", "finished"]
-    return "\n".join([*tables.table(head, rows), "", f"{total:.4g} FLOPs in all"])
+    return "\n".join([*cells.table(head, rows), "", f"{total:.4g} FLOPs in all"])

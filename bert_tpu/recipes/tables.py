@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from bert_tpu.recipes import collected, experiment, gain, runs
+from bert_tpu.recipes import cells, collected, differences, experiment, gain, runs
 
 
 def page(
@@ -30,17 +30,12 @@ def page(
         list(_spread(plan, full, results)),
         list(_trials(plan, trials, chosen, results)),
         list(_losses(full, results)),
-        list(_differences(plan, full, results)),
+        list(differences.differences(plan, full, results)),
         list(_gains(plan, full, results)),
-        list(_levers(plan, finals, results)),
+        list(differences.levers(plan, finals, results)),
         list(_notes(every, results)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the lines of a Markdown table."""
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
@@ -50,15 +45,11 @@ def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: coll
     parts = []
     for length in collected.lengths_of(results):
         values = collected.losses(largest, results, length)
-        parts.append(f"{np.mean(values):.4f} with a deviation of {np.std(values, ddof=1):.4f} ({_label(length)})")
+        parts.append(f"{np.mean(values):.4f} with a deviation of {np.std(values, ddof=1):.4f} ({cells.label(length)})")
     yield (
         f"Spread of {largest.arm} at {largest.horizon:.3g} FLOPs over {len(values)} seeds: MLM loss "
         f"{', '.join(parts)}. Smaller differences are not shown by single runs."
     )
-
-
-def _label(length: str) -> str:
-    return "mean over the lengths" if length == collected.MEAN else f"{length} tokens"
 
 
 def _trials(
@@ -84,7 +75,7 @@ def _trials(
             (collected.mean_loss(other, results) or math.inf for other in trials if other.arm == run.arm), default=None
         )
         rows.append([run.arm, run.label, "" if loss is None else f"{loss:.4f}", "best" if loss == best else ""])
-    yield from table(["arm", "trial", "MLM loss", ""], rows)
+    yield from cells.table(["arm", "trial", "MLM loss", ""], rows)
 
 
 def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
@@ -92,8 +83,9 @@ def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[st
     for run in sorted(full, key=lambda run: run.horizon):
         if not (lines := collected.lines_of(run, results)):
             continue
-        cells = [
-            f"{_mean_and_deviation(collected.losses(run, results, length))}" for length in collected.lengths_of(results)
+        values = [
+            f"{cells.mean_and_deviation(collected.losses(run, results, length))}"
+            for length in collected.lengths_of(results)
         ]
         accuracies = [
             f"{np.mean([line['lengths'][n][runs.NSP_ACCURACY] for line in lines]):.1%}"
@@ -103,20 +95,14 @@ def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[st
         rows.append([
             run.arm, f"{run.horizon:.3g}", f"{run.flops:.4g}", f"{run.cfg.num_steps:,}",
             f"{run.token_slots:.3g}", f"{lines[0]['epochs']:.2g}",
-            duration(sum(line["seconds"] for line in lines) / len(lines)), *cells, " / ".join(accuracies) or "-",
+            cells.duration(sum(line["seconds"] for line in lines) / len(lines)), *values, " / ".join(accuracies) or "-",
         ])  # fmt: skip
     if rows:
-        heads = [f"MLM loss, {_label(length)}" for length in collected.lengths_of(results)]
+        heads = [f"MLM loss, {cells.label(length)}" for length in collected.lengths_of(results)]
         head = ["arm", "horizon", "FLOPs", "steps", "token slots", "epochs", "time of a seed", *heads, "NSP accuracy"]
         yield "Held-out figures at the end of each run: means over the seeds, with the standard deviation of a seed."
         yield ""
-        yield from table(head, rows)
-
-
-def _mean_and_deviation(values: np.ndarray) -> str:
-    if not np.isfinite(values).all():
-        return f"not finite for {int(np.sum(~np.isfinite(values)))} of {len(values)}"
-    return f"{np.mean(values):.4f}" + (f" ({np.std(values, ddof=1):.4f})" if len(values) > 1 else "")
+        yield from cells.table(head, rows)
 
 
 def _gains(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
@@ -138,7 +124,7 @@ def _gains(plan: experiment.Experiment, full: Sequence[runs.Run], results: colle
             "the interval by t, because a few seeds drawn again give one that is too narrow."
         )
         yield ""
-        yield from table(head, rows)
+        yield from cells.table(head, rows)
         yield ""
         yield from _fits(plan, full, results)
 
@@ -151,7 +137,7 @@ def _fits(plan: experiment.Experiment, full: Sequence[runs.Run], results: collec
             if points and len(points[0]) >= gain.CURVES["power"][1]:
                 law = gain.fit_means(*points)
                 yield (
-                    f"Fit of {reference}, {_label(length)}: {law.floor:.3f} + {law.drop:.3f} x (compute / "
+                    f"Fit of {reference}, {cells.label(length)}: {law.floor:.3f} + {law.drop:.3f} x (compute / "
                     f"{points[0][-1]:.3g}) ^ -{law.exponent:.3f}; its largest residual is {law.residual:.4f} nats."
                 )
 
@@ -168,7 +154,7 @@ def _gain_rows(
                 run.arm,
                 reference,
                 f"{run.horizon:.3g}",
-                _label(length),
+                cells.label(length),
                 curve,
                 "none: a loss is not finite",
                 "",
@@ -177,7 +163,7 @@ def _gain_rows(
             ]
         elif found := gain.gain(curve, *points, run.flops, values):
             yield [
-                run.arm, reference, f"{run.horizon:.3g}", _label(length), curve, f"{_factor(found.value)}",
+                run.arm, reference, f"{run.horizon:.3g}", cells.label(length), curve, f"{_factor(found.value)}",
                 _interval(found.student), _interval(found.redrawn), _beyond(found.beyond),
             ]  # fmt: skip
 
@@ -200,61 +186,6 @@ def _beyond(factor: float) -> str:
     return f"extrapolated x {factor:.2f}" if factor > 1 else f"extrapolated / {1 / factor:.2f}"
 
 
-def _difference(
-    base: runs.Run, run: runs.Run, results: collected.Results, length: str, places: Sequence[int]
-) -> list[str]:
-    """Returns cells: the loss of `run`, by how much it is above that of `base`, and the interval over paired seeds.
-
-    places: of the seeds of `run` among those of `base`
-    """
-    values = collected.losses(run, results, length)
-    more = values - collected.losses(base, results, length)[places]
-    if not np.isfinite(more).all():
-        return [_mean_and_deviation(values), "", ""]
-    low, high, _ = gain.mean_interval(more)
-    bounds = "needs two seeds" if math.isnan(low) else f"{low:+.4f} .. {high:+.4f}"
-    return [_mean_and_deviation(values), f"{np.mean(more):+.4f}", bounds]
-
-
-def _differences(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
-    by_place = {(run.arm, run.horizon): run for run in full if collected.lines_of(run, results)}
-    rows = [
-        [run.arm, reference, f"{run.horizon:.3g}", _label(length), *_difference(base, run, results, length, range(len(plan.seeds)))]
-        for reference in plan.references
-        for run in by_place.values()
-        if run.arm != reference and (base := by_place.get((reference, run.horizon)))
-        for length in collected.lengths_of(results)
-    ]
-    if rows:
-        yield "Differences at equal compute: below 0 an arm is better than its reference."
-        yield ""
-        yield from table(["arm", "reference", "horizon", "loss", "MLM loss", "difference", "95% by t"], rows)
-
-
-def _levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
-    base = [
-        run for run in finals if (run.arm, run.kind, run.horizon) == (plan.leave_out_arm, runs.FULL, plan.horizons[-1])
-    ]
-    rows, places = [], [plan.seeds.index(seed) for seed in plan.leave_out_seeds]
-    for run in finals:
-        if (
-            run.kind != runs.LEAVE_OUT
-            or not collected.lines_of(run, results)
-            or not collected.lines_of(base[0], results)
-        ):
-            continue
-        for length in collected.lengths_of(results):
-            cells = _difference(base[0], run, results, length, places)
-            rows.append([run.label, f"{run.flops / base[0].flops:.3f}", _label(length), *cells])
-    if rows:
-        yield (
-            f"{plan.leave_out_arm} at {plan.horizons[-1]:.3g} FLOPs with one lever left out; a higher loss means "
-            "that the lever helps."
-        )
-        yield ""
-        yield from table(["left out", "FLOPs / all levers'", "loss", "MLM loss", "more than with it", "95% by t"], rows)
-
-
 def _notes(every: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     codes = {line["code"] for run in every for line in collected.lines_of(run, results)}
     if len(codes) > 1:
@@ -263,9 +194,3 @@ def _notes(every: Sequence[runs.Run], results: collected.Results) -> Iterator[st
         lines = collected.lines_of(run, results)
         if skipped := max((line["skipped_steps"] for line in lines), default=0):
             yield f"{run.name}: {skipped:,} steps had no finite loss or gradient and changed nothing."
-
-
-def duration(seconds: float) -> str:
-    """Returns seconds as h:mm:ss."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -17,7 +17,7 @@ from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import pretrained
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.recipes import comparison, experiment, runs
+from bert_tpu.recipes import comparison, experiment, runs, tables
 from bert_tpu.training import trainer
 
 H1, H2 = 2e8, 5e8
@@ -207,6 +207,21 @@ def test_tables_and_plot_show_losses_and_gains(out):
     for line in lines_of(out):
         assert not (out / line["workdir"] / "checkpoints").exists()
         assert (out / line["workdir"] / "seed-0").exists() == (line["workdir"] not in trials)
+
+
+def test_a_lever_that_is_left_out_is_compared_with_the_same_seeds(text, out, tmp_path):
+    plan = plan_of(text + "[leave_out]\narm = 'tuned'\nseeds = [1]\nlevers.rows = ['batch_size']\n", tmp_path)
+    reference = plan.reference()
+    judge = runs.facts(reference, pretraining.open_corpus(reference))
+    results, chosen = runs.finished(out), comparison.choose(plan, [], {})
+    *finals, left_out = comparison.make_finals(plan, chosen, judge)
+    own = results[finals[-1].identities[1]]
+    for more, shown in ((0.25, "+0.2500"), (None, "")):
+        loss = own["lengths"]["16"]["mlm_loss"] + more if more else None
+        results[left_out.identities[1]] = own | {"lengths": {"16": {"mlm_loss": loss}}}
+        page = tables.page(plan, [], [*finals, left_out], chosen, results)
+        assert f" | {shown} | " in page[page.index("| rows | ") :]
+    assert "not finite for 1 of 1" in page
 
 
 def test_a_second_comparison_in_the_same_folder_is_refused(text, tmp_path, monkeypatch):
