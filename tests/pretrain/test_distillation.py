@@ -21,6 +21,7 @@ from bert_tpu.huggingface import hf, tensor_names
 from bert_tpu.model import flops, param_layout, transformer
 from bert_tpu.pretrain import __main__ as main
 from bert_tpu.pretrain import pretraining, several_seeds
+from bert_tpu.report import card_sections, curves, run, tables
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, train_step, workdir
 
@@ -135,10 +136,11 @@ def test_the_teachers_forward_is_counted(keys, teacher):
 
 
 def test_examples_that_share_rows_have_the_distances_of_separate_rows(keys, teacher):
-    cfg = configured(keys, teacher, **{"data.packed_rows": 4, "data.long_every": 2})
+    cfg = configured(keys, teacher, **{"data.packed_rows": 4, "data.long_every": 2, "data.short_prob": 1.0})
     job, spec = pretraining.make_job(cfg), pretraining.make_batch_spec(cfg)
     data = pretraining.open_data(cfg, pretraining.open_corpus(cfg), spec, devices=1)
     packed = next(batch for seq_len, batch in data.batches_from(0) if seq_len == spec.seq_lens[-1])
+    assert np.count_nonzero(packed["example_starts"]) >= 2  # examples that do not begin their row
     params, fixed = param_layout.pack(small_bert.params(STUDENT)), job.fixed_loss.load()
     loss = jax.jit(lambda rows: job.fixed_loss.loss(params, rows, None, fixed))
     ours, theirs = (loss(rows) for rows in (packed, packing.unpack(packed)))
@@ -172,6 +174,15 @@ def test_a_run_goes_on_with_its_teacher_in_another_place(short, teacher, finishe
     assert tiny_runs.metrics(copy, speeds) == lines
     assert all(line["distill_loss"] > 0 for line in lines)
     assert all(line["loss"] == pytest.approx(line["mlm_loss"] + line["nsp_loss"], abs=1e-5) for line in lines)
+
+
+def test_report_and_card_name_the_teacher(finished):
+    record = run.read(finished)
+    name = "model (L2 H96 A3), weight 0.5, temperature 1"
+    assert tables.figures([record])["teacher"] == [("", [name])]
+    digest = record.hashes["teacher"]
+    assert f"- teacher: {name}, sha256 {digest}" in card_sections.procedure(record.evidence, {"step": 4})
+    assert [chart.title for chart in curves.pretraining_charts([record])].count("Distance from the teacher") == 1
 
 
 def test_a_replayed_step_has_its_teacher(short, teacher, finished, capsys):
