@@ -26,11 +26,11 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=pathlib.Path, help="directory of the results")
     parser.add_argument("--dry-run", action="store_true", help="check the file and print the runs, without training")
     args = parser.parse_args()
+    orbax_setup.quiet()
     plan = experiment.read(args.file)
     if args.dry_run:
         print(comparison.outline(plan, args.out))
         return
-    orbax_setup.quiet()
     host_memory.keep_freed_memory()
     code = comparison.compare(plan, args.out)
     print((args.out / comparison.TABLES).read_text(), end="")
