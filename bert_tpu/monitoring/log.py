@@ -43,7 +43,7 @@ class Log:
         self, *, workdir: str | os.PathLike, every_steps: int, to: Sequence[str], first_step: int, num_steps: int,
         batch_size: int, rows: Callable[[int], int], batch_share: Callable[[int], float], objectives: tuple[str, ...],
         learning_rate: Callable[[int], Any], work: Callable[[int], float], peak_s: Mapping[int, float],
-        unlogged: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], writes: bool,
+        unlogged: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any], writes: bool, update_s: float = 0.0,
     ):  # fmt: skip
         """Drops the lines after `first_step`, the step that this start resumes from: a killed run wrote them.
 
@@ -56,10 +56,12 @@ class Log:
         peak_s: sequence length -> seconds of a full step at the devices' peak; empty if the peak is unknown
         unlogged: the result of `unlogged` at `first_step`; empty at step 0
         config: dotted keys of the run's config, with values, for the trackers
+        update_s: the part of `peak_s` that does not depend on the rows
         """
         self.workdir, self.every_steps, self.num_steps, self._last_step = workdir, every_steps, num_steps, first_step
         self.batch_size, self.rows, self.objectives, self.writes = batch_size, rows, objectives, writes
-        self.learning_rate, self.work, self.peak_s, self.batch_share = learning_rate, work, peak_s, batch_share
+        self.learning_rate, self.work, self.batch_share = learning_rate, work, batch_share
+        self.peak_s, self.update_s = peak_s, update_s
         self._sums: dict[int, Totals] = {int(seq_len): dict(sums) for seq_len, sums in unlogged.items()}
         for sums in self._sums.values():
             sums.pop("recomputed", None)  # earlier releases counted steps that were computed twice
@@ -88,7 +90,8 @@ class Log:
         share = self.batch_share(step - 1)
         times = {"seconds": (seconds, 1), "input_wait": (input_s, seconds), "batch_share": (share, 1)}
         if self.peak_s:
-            times["mfu"] = (self.peak_s[seq_len] * share, seconds)
+            of_rows_s = self.peak_s[seq_len] - self.update_s
+            times["mfu"] = (of_rows_s * share + self.update_s, seconds)
         self._sums[seq_len] = add_sums(self._sums.get(seq_len, {}), {**sums, **times})
         self._begun = self._begun or (time.monotonic(), self.work(step))
         if step % self.every_steps == 0 or step == self.num_steps:

@@ -63,7 +63,7 @@ def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | Non
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
     target = find_objective(cfg)
-    optimizer_flops = flops.muon(bert) if cfg.optim.name == "muon" else 0  # those of the other rules are negligible
+    update_flops = flops.muon(bert) if cfg.optim.name == "muon" else 0  # those of the other rules are negligible
     job = jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
         loss=functools.partial(target.loss, bert),
@@ -71,7 +71,8 @@ def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | Non
         tx=optimizer.rule,
         learning_rate=optimizer.rate,
         shapes={n: spec.shapes(n) for n in lens},
-        flops={n: flops.train(bert, spec.rows(n), n, spec.predictions(n)) + optimizer_flops for n in lens},
+        flops={n: flops.train(bert, spec.rows(n), n, spec.predictions(n)) + update_flops for n in lens},
+        update_flops=update_flops,
         seed=cfg.seed,
         accumulate=parts_of_lengths(cfg, spec),
         dtype=cfg.model.dtype,

@@ -109,7 +109,8 @@ def stacked(job: jobs.Job, seeds: Sequence[int]) -> jobs.Job:
         for key, arrays in job.shapes.items()
     }
     flops = {key: number * len(seeds) for key, number in job.flops.items()}
-    return dataclasses.replace(job, seed=tuple(seeds), shapes=shapes, flops=flops)
+    update_flops = job.update_flops * len(seeds)
+    return dataclasses.replace(job, seed=tuple(seeds), shapes=shapes, flops=flops, update_flops=update_flops)
 
 
 def judge(cfg: ml_collections.ConfigDict, reference: ml_collections.ConfigDict, seeds: Sequence[int]) -> jobs.Job:

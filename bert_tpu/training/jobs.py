@@ -83,6 +83,7 @@ class Job:
     accumulate: dict[int, int]  # sequence length -> parts that a batch is computed in
     dtype: Any  # type of the matrices that the loss gets
     exchange: str = "all-to-all"  # form of the sum of gradients, one of collectives.FORMS
+    update_flops: float = 0.0  # the part of `flops` that does not depend on the rows: of an update rule such as Muon
     fixed_loss: FixedLoss | None = None  # loss of a step, in the place of `loss`, which evaluations always have
 
     @property
@@ -148,4 +149,6 @@ def new_state(job: Job, params: Params | None = None) -> State:
 
 def work(job: Job, schedule: Schedule, step: int) -> float:
     """Returns the FLOPs of the steps 0 .. step - 1."""
-    return sum(schedule.rows_before(step, n) / schedule.rows(n) * flops for n, flops in job.flops.items())
+    of_rows = {n: flops - job.update_flops for n, flops in job.flops.items()}
+    batches = {n: schedule.rows_before(step, n) / schedule.rows(n) for n in of_rows}  # full ones
+    return sum(batches[n] * flops for n, flops in of_rows.items()) + step * job.update_flops

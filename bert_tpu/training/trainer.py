@@ -161,6 +161,7 @@ def _open_log(
         objectives=training.objectives, learning_rate=job.learning_rate,
         work=functools.partial(jobs.work, job, schedule),
         peak_s={n: flops / peak for n, flops in job.flops.items()} if peak else {},
+        update_s=job.update_flops / peak if peak else 0.0,
         unlogged=unlogged, config=workdir.flatten(cfg.to_dict()), writes=writes,
     )  # fmt: skip
     profile = log.Profile(**cfg.profile, directory=directory / "profile")

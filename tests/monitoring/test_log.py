@@ -84,6 +84,8 @@ def test_speeds_count_the_rows_that_each_step_had(tmp_path):
     assert line["tokens_per_sec"] == pytest.approx(16 * rows / seconds)
     assert line["mfu"] == pytest.approx(0.4 * rows / (4 * 8))
     assert "batch_share" not in line
+    take(new_log(tmp_path, peak_s={16: 0.2}, update_s=0.08, batch_share=lambda step: 0.25), 1, 2, 3, 4)
+    assert lines(tmp_path)[-1]["mfu"] == pytest.approx(0.4 * (0.12 / 4 + 0.08) / 0.2)
 
 
 def speeds_of_full_batches(directory):

@@ -78,6 +78,9 @@ def test_the_work_of_a_run_is_the_sum_over_its_steps(options):
     cfg = tiny_runs.configured(options, **RAMP)
     bert = transformer.Bert(**cfg.model, parent=None, name=None)
     each = [flops.train(bert, rows, 16, 3) for rows in [8] * 6 + [16] * 6 + [FULL] * 8]
+    cfg_of_muon = tiny_runs.configured(options, **RAMP, **{"optim.name": "muon"})
+    of_muon = jobs.work(pretraining.make_job(cfg_of_muon), pretraining.make_batch_spec(cfg_of_muon), 7)
+    assert of_muon == sum(each[:7]) + 7 * flops.muon(bert)  # as much in a small step as in a full one
     for steps in (0, 7, STEPS):
         assert jobs.work(pretraining.make_job(cfg), pretraining.make_batch_spec(cfg), steps) == sum(each[:steps])
 
