@@ -1,6 +1,7 @@
 """A student learns from the distribution of a teacher that no step changes, and a run keeps its teacher."""
 
 import dataclasses
+import json
 import re
 import shutil
 
@@ -231,19 +232,21 @@ OTHERS = small_bert.VOCAB._replace(pieces=(*small_bert.PIECES[:-2], *small_bert.
 
 
 @pytest.mark.parametrize(
-    ("section", "vocabulary", "complaint"),
+    ("changes", "vocabulary", "complaint"),
     [
-        ({"max_positions": 20}, small_bert.VOCAB, "has 20 positions, fewer than the rows' 32 tokens"),
+        ({"max_position_embeddings": 20}, small_bert.VOCAB, "has 20 positions, fewer than the rows' 32 tokens"),
         ({"type_vocab_size": 1}, small_bert.VOCAB, "knows one segment"),
         ({"vocab_size": 106}, small_bert.OTHER_VOCAB, "has 106 pieces and config.model.vocab_size is 105"),
         ({}, OTHERS, "2 pieces of its tokenizer differ from the corpus'"),
     ],
 )
-def test_a_teacher_that_does_not_fit_is_refused(keys, tmp_path, section, vocabulary, complaint):
-    section = TEACHER | section
-    hf.save(tmp_path, small_bert.params(section), section, vocabulary)
+def test_a_teacher_that_does_not_fit_is_refused(keys, teacher, tmp_path, changes, vocabulary, complaint):
+    other = shutil.copytree(teacher, tmp_path / "other")
+    section = json.loads((other / "config.json").read_text()) | changes
+    (other / "config.json").write_text(json.dumps(section))
+    vocab.save(vocabulary, other)
     with pytest.raises(command.UserError, match=complaint):
-        pretraining.training(configured(keys, tmp_path))
+        pretraining.training(configured(keys, other))
 
 
 def test_a_teacher_without_an_mlm_head_is_refused(keys, teacher, tmp_path):
