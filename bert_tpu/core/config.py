@@ -219,8 +219,15 @@ def current(stored: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def without_added(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a flat config (dotted keys) without the keys that are ADDED and off: an older release's has none."""
-    return {key: value for key, value in flat.items() if key not in ADDED or value != ADDED[key]}
+    """Returns a flat config (dotted keys) without the keys that are ADDED and off: an older release's has none.
+
+    Tuples are as good as lists: a config has them until it is written to a file.
+    """
+
+    def is_off(key: str, value: Any) -> bool:
+        return key in ADDED and (list(value) if isinstance(value, tuple) else value) == ADDED[key]
+
+    return {key: value for key, value in flat.items() if not is_off(key, value)}
 
 
 def check_keys(section: Collection[str], name: str, keys: Collection[str], *, optional: Iterable[str] = ()) -> None:

@@ -113,6 +113,11 @@ def test_a_run_of_an_earlier_release_goes_on_if_a_key_that_it_lacks_is_off(direc
     claim(directory)  # such as a config file of the user's that lacks the key
 
 
+def test_a_config_is_the_same_run_before_and_after_it_is_written():
+    cfg = configs.load("bert:micro").to_dict()
+    assert workdir.identity(cfg) == workdir.identity(json.loads(json.dumps(cfg)))
+
+
 def test_a_card_of_an_earlier_release_still_knows_its_run():
     """The digits that commit e7c24f4 wrote for CONFIG."""
     assert workdir.has_identity(CONFIG, "f49f4afbaebe7451")
