@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.distributed import mesh
+from bert_tpu.distributed import hosts, mesh
 from bert_tpu.model import flops, transformer
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import __main__ as main
@@ -23,6 +23,14 @@ KEYS = {
     "log.every_steps": 4, "eval.num_batches": 0, "data.seq_lens": (16,), "data.max_predictions": (3,),
 }  # fmt: skip
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_devices():
+    """Compiling for eight takes twice as long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hosts, "devices", lambda: jax.devices()[:1])
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.distributed import mesh
+from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import pretrained
 from bert_tpu.pretrain import pretraining, several_seeds
 from bert_tpu.training import checkpoint, jobs, train_step, trainer
@@ -18,6 +18,14 @@ SHORT = {
     "data.seq_lens": (16,), "data.max_predictions": (3,), "num_steps": 12, "eval.every_steps": 12, "seed": 8,
     "batch_size": 16, "ramp.rows": (8,), "ramp.steps": 4,
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_devices():
+    """Compiling for eight takes twice as long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hosts, "devices", lambda: jax.devices()[:2])
+        yield
 
 
 @pytest.fixture(scope="module")
