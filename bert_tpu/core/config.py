@@ -1,7 +1,6 @@
 """Configs are checked at the door: read from a file and the command line, then passed on section by section."""
 
 import argparse
-import ast
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import difflib
 import functools
@@ -17,7 +16,7 @@ from typing import Any
 import ml_collections
 
 from bert_tpu import configs
-from bert_tpu.core import command
+from bert_tpu.core import command, config_values
 
 FLAG = "--config."
 LARGEST = 2**31 - 1  # steps, rows and sizes are 32-bit numbers in the compiled programs
@@ -140,61 +139,11 @@ def _change(cfg: ml_collections.ConfigDict, word: str) -> None:
         raise command.UserError(f"{word}: this config takes {name}.{last} from the model in init_from; leave it out")
     if kind is ml_collections.ConfigDict:
         raise command.UserError(f"{word}: {name}.{last} is a section; write --{name}.{last}.KEY=VALUE")
-    read, form = READERS[kind]
-    if kind is tuple and is_of_names(section[last]):
-        read, form = NAMES_READER if section[last] else ANY_READER
+    read, form = config_values.reader(section[last])
     try:
         section[last] = read(text)
     except (ValueError, KeyError, SyntaxError):
         raise command.UserError(f"{word}: give {form}") from None
-
-
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    numbers = ast.literal_eval(text)
-    numbers = tuple(numbers) if isinstance(numbers, (tuple, list)) else (numbers,)
-    if not all(type(number) is int for number in numbers):
-        raise ValueError
-    return numbers
-
-
-def _names(text: str) -> tuple[str, ...]:
-    words = tuple(word.strip(" '\"") for word in text.strip(" ()[]").split(","))
-    if not all(words[:-1]):
-        raise ValueError
-    return tuple(word for word in words if word)  # Python's ("a",) ends in a comma
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-READERS: dict[type, tuple[Callable[[str], Any], str]] = {
-    bool: (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
-    int: (int, "a whole number"),
-    float: (_number, "a number"),
-    str: (str, "text"),
-    tuple: (_whole_numbers, "whole numbers such as 128,512"),
-}
-
-
-def _names_or_numbers(text: str) -> tuple[Any, ...]:
-    try:
-        return _whole_numbers(text)
-    except (ValueError, SyntaxError):
-        return _names(text)
-
-
-NAMES_READER: tuple[Callable[[str], Any], str] = (_names, "names such as a,b, or () for none")
-# For an empty tuple, which does not show its kind. What uses the key checks it.
-ANY_READER: tuple[Callable[[str], Any], str] = (_names_or_numbers, "names such as a,b, or numbers such as 128,512")
-
-
-def is_of_names(value: tuple[Any, ...]) -> bool:
-    """Returns whether a tuple in a config holds names, not numbers. An empty one does."""
-    return all(isinstance(item, str) for item in value)
 
 
 def _check_key(key: str, keys: Collection[str], name: str) -> None:
