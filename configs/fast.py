@@ -23,13 +23,14 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
     cfg.optim.learning_rate, cfg.optim.rate_width = 2e-3, 128
     cfg.optim.name, cfg.optim.b2 = "adamw", 0.98
     cfg.optim.schedule, cfg.optim.warmup_steps, cfg.optim.warmup_share = "linear", 0, 0.02
-    # A third of the run shows the seed's corpus three times, too rarely for dropout to help (arXiv:2505.24788).
+    # So short a run shows a large corpus once or a few times, too rarely for dropout to help (arXiv:2505.24788).
     cfg.model.dropout = cfg.model.attention_dropout = 0.0
     is_narrow = cfg.model.hidden_size is not None and cfg.model.hidden_size <= NARROW
     cfg.data.mask_rate, cfg.data.final_mask_rate = 0.2 if is_narrow else 0.3, 0.15
     cfg.data.max_predictions = tuple(round(cfg.data.mask_rate * n) for n in cfg.data.seq_lens)
     cfg.data.nsp_share = 0.1
     cfg.data.long_every = 20  # the last twentieth of the steps has 512 tokens
-    # Examples share rows of 512, so that there is almost no padding. A run prints how many rows would suit its corpus.
+    # Examples share rows of 512, so that there is almost no padding. With another batch_size set this too: a run prints
+    # how many rows suit its corpus and batch_size.
     cfg.data.packed_rows = 128
     return cfg

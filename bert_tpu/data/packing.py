@@ -116,7 +116,9 @@ def note(examples_per_row: float, spec: batch_spec.BatchSpec, devices: int) -> s
     fitting = max(round(spec.batch_size / examples_per_row / devices), 1) * devices
     if fitting == spec.packed_rows:
         return f"{sentence}, batch_size {spec.batch_size}"
-    return f"{sentence}: --config.data.packed_rows={fitting} comes nearest to batch_size {spec.batch_size}"
+    is_far = max(fitting, spec.packed_rows) >= 2 * min(fitting, spec.packed_rows)
+    warning = "warning: " if is_far else ""
+    return f"{warning}{sentence}: --config.data.packed_rows={fitting} comes nearest to batch_size {spec.batch_size}"
 
 
 def unpack(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

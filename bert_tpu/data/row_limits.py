@@ -20,6 +20,16 @@ def slots_warning(spec: batch_spec.BatchSpec) -> str:
     )
 
 
+def pairs_warning(spec: batch_spec.BatchSpec) -> str:
+    """Returns a warning if no step has pairs, so that the heads of pairs are never trained, else ""."""
+    if spec.first_nsp_step < spec.num_steps:
+        return ""
+    return (
+        f"data.nsp_share {spec.nsp_share:g} of {spec.num_steps:,} steps gives no step with pairs: the pooler and the NSP "
+        "head stay as they were in the beginning, and NSP accuracies say nothing"
+    )
+
+
 def check_positions(spec: batch_spec.BatchSpec, positions: int) -> None:
     """Raises UserError, with lengths that fit, if rows are longer than a model of `positions` positions takes."""
     if (longest := spec.seq_lens[-1]) > positions:

@@ -132,10 +132,11 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
     if teacher:
         teacher.check_vocabulary(vocabulary, lock.directory)
         facts[distillation.SECTION] = cfg.distill.to_dict() | teacher.facts
-    if lock.pair_warning and find_objective(cfg) is mlm_nsp.OBJECTIVE and (group is None or group.index == 0):
-        print(f"warning: {lock.pair_warning}", file=sys.stderr)
-    if (warning := row_limits.slots_warning(spec)) and (group is None or group.index == 0):
-        print(f"warning: {warning}", file=sys.stderr)
+    if group is None or group.index == 0:
+        has_nsp = find_objective(cfg) is mlm_nsp.OBJECTIVE
+        warnings = [lock.pair_warning, row_limits.pairs_warning(spec)] if has_nsp else []
+        for warning in filter(None, [*warnings, row_limits.slots_warning(spec)]):
+            print(f"warning: {warning}", file=sys.stderr)
     return trainer.Training(
         job=job,
         schedule=spec,

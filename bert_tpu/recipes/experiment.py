@@ -120,7 +120,7 @@ def read(path: str | os.PathLike) -> Experiment:
     if not content["arms"]:
         raise command.UserError(f"{path} has no arms: add a table [arms.NAME] for each recipe")
     arms = {name: _arm(path, name, table, base) for name, table in content["arms"].items()}
-    references = tuple(content.get("references", [next(iter(arms))]))
+    references = tuple(content.get("references") or [next(iter(arms))])
     for name in references:
         _check_known(path, "references", name, arms)
     horizons = content["horizons"]
@@ -187,8 +187,9 @@ def _flatten(path: pathlib.Path, place: str, table: Mapping[str, Any], refused: 
 def _check_share(path: pathlib.Path, place: str, value: Any) -> None:
     if isinstance(value, dict):
         share = value.get("share", -1)
-        if set(value) != {"share"} or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise command.UserError(f"{path}: {place} is {value}: give a value, or {{ share = 0.01 }}, from 0 to 1")
+        is_share = set(value) == {"share"} and isinstance(share, int | float) and 0 <= share <= 1
+        if not (is_share and place.endswith("steps")):
+            raise command.UserError(f"{path}: {place} is {value}: give a value, or {{ share = 0.01 }} of the steps")
 
 
 def _arm(path: pathlib.Path, name: str, table: Any, base: ml_collections.ConfigDict) -> Arm:

@@ -62,8 +62,12 @@ def _trials(
         return
     numbers = {arm: sum(run.arm == arm for run in trials) for arm in plan.arms if plan.arms[arm].choices}
     counts = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
+    shared = sorted(set(plan.tuning_seeds) & set(plan.seeds))
+    whose = (
+        f"of which {shared} also count at the horizons, so that the choice favours them" if shared else "of their own"
+    )
     yield (
-        f"Trials at {plan.tuning_horizon:.3g} FLOPs with {len(plan.tuning_seeds)} of their own seeds ({counts}). The "
+        f"Trials at {plan.tuning_horizon:.3g} FLOPs with {len(plan.tuning_seeds)} seeds {whose} ({counts}). The "
         "least mean of the MLM losses over seeds and lengths is chosen."
         + ("" if len(set(numbers.values())) == 1 else " **The arms have different numbers of trials.**")
     )

@@ -268,6 +268,11 @@ def change(text, old, new):
         ("batch_size = 16", "batch_size = 1.5", "arm tuned: .*batch_size=1.5: give a whole number"),
         ("batch_size = 16", "model.max_positions = 8", "arm tuned: config.model: max_positions 8 is less than"),
         ("share = 0.1", "share = 2", "give a value, or { share = 0.01 }"),
+        (
+            "batch_size = 16",
+            "batch_size = { share = 0.5 }",
+            "batch_size is .*: give a value, or { share = ",
+        ),
         ("[tuning]", "[tunings]", "the file has no tunings: did you mean tuning"),
         ("[tuning]\nhorizon = 2e+08\nseeds = [0, 1]", "", "has a choice, optim.learning_rate, and there is no table"),
         ("at_once = 2", "references = ['origin']", "references has no origin: did you mean original"),
