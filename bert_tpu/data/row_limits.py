@@ -25,8 +25,8 @@ def pairs_warning(spec: batch_spec.BatchSpec) -> str:
     if spec.first_nsp_step < spec.num_steps:
         return ""
     return (
-        f"data.nsp_share {spec.nsp_share:g} of {spec.num_steps:,} steps gives no step with pairs: the pooler and the NSP "
-        "head stay as they were in the beginning, and NSP accuracies say nothing"
+        f"data.nsp_share {spec.nsp_share:g} of {spec.num_steps:,} steps gives no step with pairs: the pooler and the "
+        "NSP head stay as they were in the beginning, and NSP accuracies say nothing"
     )
 
 

@@ -139,3 +139,11 @@ def test_too_few_slots_for_the_mask_rate_are_reported():
     warning = row_limits.slots_warning(SPEC._replace(mask_rate=0.3))
     assert "--config.data.max_predictions=38,154" in warning
     assert row_limits.slots_warning(SPEC._replace(final_mask_rate=0.3)) == warning
+
+
+def test_a_run_without_pairs_is_warned_that_their_heads_are_not_trained():
+    assert not row_limits.pairs_warning(SPEC)
+    assert not row_limits.pairs_warning(SPEC._replace(nsp_share=0.01))
+    for share, steps in ((0.0, 1000), (0.01, 20)):  # a share may round to no step
+        warning = row_limits.pairs_warning(SPEC._replace(nsp_share=share, num_steps=steps))
+        assert f"{share:g} of {steps:,} steps" in warning
