@@ -1,4 +1,4 @@
-"""Refuses a share of held-out documents that is less than one document, before the documents are read for hours."""
+"""Refuses a --heldout that gives a split less than one document. This takes seconds; the work may take hours."""
 
 from collections.abc import Sequence
 import contextlib

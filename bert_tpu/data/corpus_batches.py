@@ -195,8 +195,8 @@ def heldout(
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yields the fixed evaluation set, (sequence length, batch): the first `num_batches` of each length.
 
-    It is the same for every seed of a run. It has pairs, and a share of HELDOUT_MASK_RATE of the tokens is hidden,
-    whatever the training rows have: only so do runs compare.
+    It is the same for every seed of a run. All rows are pairs, and HELDOUT_MASK_RATE of their tokens are hidden. So
+    runs compare even if their training rows have other rules.
     """
     spec = spec.without_ramp()._replace(
         seed=HELDOUT_SEED, mask_rate=HELDOUT_MASK_RATE, final_mask_rate=0.0, nsp_share=1.0

@@ -3,8 +3,9 @@
 Letters: N rows  D width  V vocabulary  P a piece of the vocabulary
 """
 
+from collections.abc import Callable
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,12 +44,22 @@ class Residuals(NamedTuple):
 def _forward(
     h_ND: jax.Array, table_VD: jax.Array, bias_V: jax.Array, labels_N: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], Residuals]:
-    arguments = h_ND, table_VD.astype(h_ND.dtype), bias_V, labels_N
-    # A TPU takes the whole table at once: there the compiler fuses the three products and exp into passes. A CPU's
-    # passes are separate, and 75 MB of logits would go through memory in each.
-    return jax.lax.platform_dependent(
-        *arguments, cpu=functools.partial(_in_pieces, rows=CPU_PIECE), default=functools.partial(_in_pieces, rows=None)
-    )
+    return by_platform(_in_pieces, h_ND, table_VD.astype(h_ND.dtype), bias_V, labels_N)
+
+
+def by_platform(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls `function` with the rows of the table that it takes at once as `rows`: on a CPU a piece, else None, all.
+
+    A TPU's compiler fuses the products and exp of the whole table into passes. A CPU's passes are separate, and 75 MB
+    of logits would go through memory in each.
+    """
+    cpu, default = (functools.partial(function, rows=rows) for rows in (CPU_PIECE, None))
+    return jax.lax.platform_dependent(*arguments, cpu=cpu, default=default)
+
+
+def piece_rows(V: int, rows: int | None) -> int:
+    """Returns the rows of a piece of a table of V: all if `rows` is None or does not divide V."""
+    return rows if rows and V % rows == 0 else V
 
 
 def _in_pieces(
@@ -56,7 +67,7 @@ def _in_pieces(
 ) -> tuple[tuple[jax.Array, jax.Array], Residuals]:
     """Computes `tied` in pieces of `rows` rows of the table; all rows at once if that is None or does not divide V."""
     V, D = table_VD.shape
-    rows = rows if rows and V % rows == 0 else V
+    rows = piece_rows(V, rows)
     label_ND = jnp.take(table_VD, labels_N, axis=0)
     near_N = jnp.sum(h_ND.astype(jnp.float32) * label_ND.astype(jnp.float32), axis=-1) + bias_V[labels_N]
 

@@ -13,9 +13,8 @@ def tune(bert: transformer.Bert, batch_size: int, seq_len: int, examples: int) -
     if not examples:
         return train(bert, batch_size, seq_len, 0)
     D, F = bert.hidden_size, bert.intermediate_size
-    whole = seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
     last = 2 * seq_len * D * D + examples * (2 * D * D + 2 * D * F + 2 * seq_len * D)
-    return 3 * 2 * batch_size * ((bert.num_layers - 1) * whole + last + examples * D * D)
+    return 3 * 2 * batch_size * ((bert.num_layers - 1) * _layer(bert, seq_len) + last + examples * D * D)
 
 
 def mlm_scores(bert: transformer.Bert, batch_size: int, seq_len: int, max_predictions: int) -> int:
@@ -23,9 +22,9 @@ def mlm_scores(bert: transformer.Bert, batch_size: int, seq_len: int, max_predic
 
     Arguments are those of `train`.
     """
-    D, F, V = bert.hidden_size, bert.intermediate_size, bert.vocab_size
-    layer = seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
-    return 2 * batch_size * (bert.num_layers * layer + max_predictions * (D * D + D * V))
+    D, V = bert.hidden_size, bert.vocab_size
+    layers = bert.num_layers * _layer(bert, seq_len)
+    return 2 * batch_size * (layers + max_predictions * (D * D + D * V))
 
 
 def train(bert: transformer.Bert, batch_size: int, seq_len: int, max_predictions: int) -> int:
@@ -38,10 +37,15 @@ def train(bert: transformer.Bert, batch_size: int, seq_len: int, max_predictions
     batch_size, seq_len: rows of a batch, tokens of a row
     max_predictions: prediction slots of a row
     """
-    D, F, V = bert.hidden_size, bert.intermediate_size, bert.vocab_size
-    layer = seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
+    D, V = bert.hidden_size, bert.vocab_size
     heads = max_predictions * (D * D + D * V) + D * D + 2 * D
-    return 3 * 2 * batch_size * (bert.num_layers * layer + heads)
+    return 3 * 2 * batch_size * (bert.num_layers * _layer(bert, seq_len) + heads)
+
+
+def _layer(bert: transformer.Bert, seq_len: int) -> int:
+    """Counts the multiply-adds of a layer's forward pass over one row."""
+    D, F = bert.hidden_size, bert.intermediate_size
+    return seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
 
 
 def muon(bert: transformer.Bert) -> int:

@@ -3,9 +3,8 @@
 Letters: N rows  D width  V vocabulary  P a piece of the vocabulary
 """
 
-from collections.abc import Callable
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,18 +62,8 @@ def _forward(
     student: Factors, labels_N: jax.Array, teacher: Factors, temperature: float
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
     student, teacher = (f._replace(table_VD=f.table_VD.astype(f.h_ND.dtype)) for f in (student, teacher))
-    return _by_platform(functools.partial(_in_pieces, temperature=temperature), student, labels_N, teacher)
-
-
-def _by_platform(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls `function` with the rows of a piece as in cross_entropy."""
-    cpu, default = (functools.partial(function, rows=rows) for rows in (cross_entropy.CPU_PIECE, None))
-    return jax.lax.platform_dependent(*arguments, cpu=cpu, default=default)
-
-
-def _piece_rows(V: int, rows: int | None) -> int:
-    """Returns the rows of a piece: all if `rows` is None or does not divide V."""
-    return rows if rows and V % rows == 0 else V
+    in_pieces = functools.partial(_in_pieces, temperature=temperature)
+    return cross_entropy.by_platform(in_pieces, student, labels_N, teacher)
 
 
 def _label_logits(factors: Factors, labels_N: jax.Array) -> jax.Array:
@@ -92,7 +81,7 @@ def _in_pieces(
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Residuals]:
     """Computes `losses` in pieces of `rows` rows of the tables."""
     V, dtype, T = len(student.bias_V), student.h_ND.dtype, temperature
-    rows = _piece_rows(V, rows)
+    rows = cross_entropy.piece_rows(V, rows)
     nears_N = _label_logits(student, labels_N), _label_logits(teacher, labels_N)
 
     def relative(factors: Factors, near_N: jax.Array, piece: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -129,7 +118,7 @@ def _backward(
     temperature: float, residuals: Residuals, gradients: tuple[jax.Array, jax.Array, jax.Array]
 ) -> tuple[Factors, None, None]:
     pieces = functools.partial(_gradient_in_pieces, temperature=temperature)
-    return _by_platform(pieces, residuals, gradients[0], gradients[2]), None, None
+    return cross_entropy.by_platform(pieces, residuals, gradients[0], gradients[2]), None, None
 
 
 def _gradient_in_pieces(
@@ -139,7 +128,7 @@ def _gradient_in_pieces(
     student, T = residuals.student, temperature
     h_ND, table_VD, _ = student
     (V, D), dtype = table_VD.shape, h_ND.dtype
-    rows = _piece_rows(V, rows)
+    rows = cross_entropy.piece_rows(V, rows)
     scale_N, soft_scale_N = g_N / residuals.sum_N, T * soft_g_N / residuals.soft_sum_N
     teacher_scale_N = T * soft_g_N / residuals.teacher_sum_N
     # As a product with one column of eight: a reduction takes ten times as long on a TPU.

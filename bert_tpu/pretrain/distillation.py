@@ -72,7 +72,7 @@ class Teacher:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The hash of the encoder and the MLM head, wherever and in whatever format they are stored."""
+        """The hash of the encoder's and the MLM head's weights. It does not depend on their path or file format."""
         params = {key: tree for key, tree in self._params.items() if key not in ("pooler", "nsp")}
         return pretrained.sha256(params)
 

@@ -1,7 +1,7 @@
-"""Pretrains one config with several seeds in one program, to compare recipes by their last held-out losses.
+"""Pretrains one config with several seeds in one program, to compare recipes by their held-out losses at the end.
 
-Each seed has its own first parameters, batches and dropout, those of a run alone. The held-out rows are those of
-another config, the reference. So recipes of different lengths, mask rates or batch sizes are evaluated on equal rows.
+Each seed has its own first parameters, batches and dropout, as in a run of that seed alone. The held-out rows are
+those of another config, the reference. So recipes with other lengths, masks or batch sizes are evaluated on equal rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def training(
 
     cfg: of each training; its `seed` must be the first of `seeds`
     seeds: different whole numbers
-    reference: says which held-out rows there are, by the keys in `heldout_facts`
+    reference: config whose keys in `heldout_facts` decide the held-out rows
     directory: the workdir, which gets FILE at the end: sequence length -> metric -> value of each seed
 
     Raises UserError if the corpora differ, or if the model has too few positions for the held-out rows.
