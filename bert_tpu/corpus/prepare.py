@@ -1,8 +1,6 @@
 """Prepares a corpus: sources are grouped into units, units are cut into parts, and parts are assembled into shards."""
 
 from collections.abc import Callable, Iterator, Sequence
-import contextlib
-import fcntl
 import functools
 import json
 import os
@@ -13,7 +11,7 @@ from typing import Any
 from etils import epath
 import safetensors.numpy
 
-from bert_tpu.core import command, storage
+from bert_tpu.core import command, locks, storage
 from bert_tpu.corpus import (
     assemble,
     beam,
@@ -71,7 +69,9 @@ def prepare(
     passages = _passages(decontaminate, encoder, checked)
     plan = plans.make(files, vocabulary, checked, passages)
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock_folder(folder):
+    with locks.hold(folder) as is_ours:
+        if not is_ours:
+            raise command.UserError(f"another run is preparing {folder}; wait for it or name another --out")
         if (folder / store.LOCKFILE).exists():
             lock = _read_finished(folder, plan, files)
         else:
@@ -167,23 +167,6 @@ def _check(options: worker.Options) -> worker.Options:
     if options.duplicates == "near":
         command.require("--duplicates near", "rensa", extra="corpus")
     return options
-
-
-@contextlib.contextmanager
-def _lock_folder(out: epath.Path) -> Iterator[None]:
-    """Locks `out` for this process. The system unlocks it however the process ends. A bucket has no locks."""
-    if storage.is_bucket(out):
-        yield
-        return
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise command.UserError(f"another run is preparing {out}; wait for it or name another --out") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _read_finished(out: epath.Path, plan: dict[str, Any], inputs: list[sources.Source]) -> store.Lock:

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator
 import contextlib
-import fcntl
 import hashlib
 import json
 import pathlib
@@ -11,7 +10,7 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import command, json_files, storage
+from bert_tpu.core import command, json_files, locks, storage
 from bert_tpu.core import config as configs
 from bert_tpu.distributed import hosts
 from bert_tpu.monitoring import versions
@@ -62,7 +61,10 @@ def claim(
 @contextlib.contextmanager
 def _claim_alone(directory: epath.Path, config: dict[str, Any]) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
-    with _lock(directory):
+    # In a bucket, only Checkpoints.save detects a second run, by its newer checkpoint.
+    with locks.hold(directory / ".lock") as is_ours:
+        if not is_ours:
+            raise command.UserError(f"another run is using {directory}: stop it or give another --workdir")
         path = directory / "config.json"
         _check_ours(directory, path)
         if path.exists() and _has_checkpoint(directory):
@@ -114,19 +116,6 @@ def check_format(directory: epath.Path | str) -> None:
 
 def _has_checkpoint(directory: epath.Path) -> bool:
     return any(directory.glob("checkpoints/[0-9]*"))
-
-
-@contextlib.contextmanager
-def _lock(directory: epath.Path) -> Iterator[None]:
-    if storage.is_bucket(directory):
-        yield  # a bucket has no locks; there, only Checkpoints.save detects a second run, by its newer checkpoint
-        return
-    with open(directory / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise command.UserError(f"another run is using {directory}: stop it or give another --workdir") from None
-        yield
 
 
 def write_tokenizer(directory: epath.Path | str, vocabulary: vocab.Vocab) -> None:
