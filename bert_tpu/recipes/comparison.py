@@ -1,30 +1,28 @@
-"""Runs an experiment from its file to its tables, in one process, and goes on where an earlier start ended."""
+"""Runs an experiment from its file to its tables, and goes on where an earlier start ended."""
 
 from collections.abc import Iterator, Mapping, Sequence
-import fcntl
 import json
 import pathlib
 import sys
+import time
 
-from bert_tpu.core import command, numerals, storage
+from bert_tpu.core import command, locks, numerals, storage
 from bert_tpu.pretrain import pretraining
-from bert_tpu.recipes import cells, collected, experiment, plot, runs, tables
+from bert_tpu.recipes import cells, collected, experiment, plot, runs, starts, tables
 
 RESULTS, TABLES, PLOT = "results.jsonl", "results.md", "results.png"
+WAIT_S = 5  # between looks for a free run
 
 
 def compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
     """Trains all runs of `plan` that are not finished in `out`; returns 0, or the exit code of a run that was stopped.
 
     After each run it writes RESULTS (a line for each run and seed), TABLES and PLOT. `out` may have results of another
-    version of the file: those of runs with the same keys count, the others are left alone.
+    version of the file: those of runs with the same keys count, the others are left alone. Other starts with the same
+    file may work in `out` at the same time. Each returns when all runs are finished.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise command.UserError(f"another comparison is using {out}: stop it or give another --out") from None
+    with starts.join(out, plan.path.read_text()):
         return _compare(plan, out)
 
 
@@ -35,20 +33,26 @@ def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
     judge = runs.facts(reference, pretraining.open_corpus(reference))
     trials, results = list(make_trials(plan, judge)), runs.finished(out)
     chosen = choose(plan, trials, results)
-    finals = list(make_finals(plan, chosen, judge))
-    storage.write_text(out / "recipes.toml", plan.path.read_text())
+    finals, is_waiting = list(make_finals(plan, chosen, judge)), False
+    _report(plan, trials, finals, chosen, out)
     while pending := list(_pending(plan, [*trials, *finals], results)):
-        _report(plan, trials, finals, chosen, results, out)
-        run, seeds = pending[0]
-        _say(run, seeds, pending, len([*trials, *finals]), results)
-        if code := runs.train(run, seeds, out, reference):
-            print("stopped; the same command goes on from there", file=sys.stderr)
-            return code
-        results = runs.finished(out)
-        if run.kind == runs.TRIAL and (better := choose(plan, trials, results)) != chosen:
-            chosen = better
-            finals = list(make_finals(plan, chosen, judge))
-    _report(plan, trials, finals, chosen, results, out)
+        undecided = {run.arm for run in trials if not collected.lines_of(run, results)}
+        ready = [(run, seeds) for run, seeds in pending if run.kind == runs.TRIAL or run.arm not in undecided]
+        with starts.take([out / runs.FOLDER / run.folder(seeds) for run, seeds in ready], runs.RESULT) as place:
+            if place is not None:
+                _say(*ready[place], pending, len([*trials, *finals]), results, starts_at_work=place + 1)
+                if code := runs.train(*ready[place], out, reference):
+                    print("stopped; the same command goes on from there", file=sys.stderr)
+                    return code
+        if place is None:
+            if not is_waiting:
+                print("waiting for the runs of other starts of this comparison", file=sys.stderr, flush=True)
+            time.sleep(WAIT_S)
+        is_waiting, known, results = place is None, len(results), runs.finished(out)
+        if len(results) > known:
+            if (better := choose(plan, trials, results)) != chosen:
+                chosen, finals = better, list(make_finals(plan, better, judge))
+            _report(plan, trials, finals, chosen, out)
     return 0
 
 
@@ -114,10 +118,10 @@ def _pending(
 
 def _say(
     run: runs.Run, seeds: Sequence[int], pending: Sequence[tuple[runs.Run, tuple[int, ...]]], whole: int,
-    results: Mapping[str, runs.Result],
+    results: Mapping[str, runs.Result], starts_at_work: int,
 ) -> None:  # fmt: skip
     """Prints which run begins, and how long all of them will take at the speed so far."""
-    left_s = _seconds_left(pending, results)
+    left_s = _seconds_left(pending, results) / starts_at_work
     when = f"about {cells.duration(left_s)} left for all" if results else "the first run shows the speed"
     unfinished = len({(other.arm, other.kind, other.label, other.horizon) for other, _ in pending})
     numbers = f"{numerals.inflect(len(seeds), '[seed|seeds]')} {', '.join(map(str, seeds))}"
@@ -139,9 +143,17 @@ def _seconds_left(pending: Sequence[tuple[runs.Run, tuple[int, ...]]], results: 
 
 def _report(
     plan: experiment.Experiment, trials: Sequence[runs.Run], finals: Sequence[runs.Run],
-    chosen: Mapping[str, Mapping[str, object]], results: Mapping[str, runs.Result], out: pathlib.Path,
+    chosen: Mapping[str, Mapping[str, object]], out: pathlib.Path,
 ) -> None:  # fmt: skip
     """Writes the results so far, as lines, as tables and as a plot. An arm that is not chosen yet has only trials."""
+    with locks.hold(out / ".report", wait=True):  # so that no other start's older results replace these
+        _write(plan, trials, finals, chosen, runs.finished(out), out)
+
+
+def _write(
+    plan: experiment.Experiment, trials: Sequence[runs.Run], finals: Sequence[runs.Run],
+    chosen: Mapping[str, Mapping[str, object]], results: Mapping[str, runs.Result], out: pathlib.Path,
+) -> None:  # fmt: skip
     open_arms = {run.arm for run in trials if not collected.lines_of(run, results)}
     finals = [run for run in finals if run.arm not in open_arms]
     lines = [

@@ -1,5 +1,6 @@
 """A comparison of recipes from its file to its tables: its runs, a stop in the middle, and a changed file."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,12 +13,12 @@ import jax
 import numpy as np
 import pytest
 
-from bert_tpu.core import command
+from bert_tpu.core import command, locks
 from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import pretrained
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.recipes import comparison, experiment, runs, tables
+from bert_tpu.recipes import comparison, experiment, runs, starts, tables
 from bert_tpu.training import trainer
 
 H1, H2 = 2e8, 5e8
@@ -224,16 +225,39 @@ def test_a_lever_that_is_left_out_is_compared_with_the_same_seeds(text, out, tmp
     assert "not finite for 1 of 1" in page
 
 
-def test_a_second_comparison_in_the_same_folder_is_refused(text, tmp_path, monkeypatch):
-    plan = plan_of(text, tmp_path)
+def test_a_start_takes_the_runs_that_no_other_has_and_waits_for_theirs(text, out, tmp_path, monkeypatch, capsys):
+    plan, whole = plan_of(text, tmp_path), lines_of(out)
+    out = shutil.copytree(out, tmp_path / "out")
+    theirs, ours = (next(out.glob(f"runs/{arm}-5e08-*")) for arm in ("original", "tuned"))
+    (theirs / runs.RESULT).rename(theirs / "later.json")
+    shutil.rmtree(ours)
+    done = contextlib.ExitStack()  # what the other start has reserved
+    assert done.enter_context(locks.hold(theirs / starts.TAKEN))
+    slept = []
 
-    def refused(*_):
+    def other_start(seconds):
+        slept.append(seconds)
+        if len(slept) == 2:
+            assert (ours / runs.RESULT).exists()
+            (theirs / "later.json").rename(theirs / runs.RESULT)
+            done.close()
+
+    monkeypatch.setattr(comparison.time, "sleep", other_start)
+    assert comparison.compare(plan, out) == 0
+    assert [{"loss": runs.loss(line), "id": line["identity"]} for line in lines_of(out)] == [
+        {"loss": pytest.approx(runs.loss(line), rel=1e-5), "id": line["identity"]} for line in whole
+    ]
+    said = capsys.readouterr().err
+    assert said.count(f"run 4 of 5: {'tuned'}, 5e+08 FLOPs") == said.count("waiting for the runs of other starts") == 1
+
+
+def test_starts_of_another_file_are_refused(text, tmp_path):
+    plan, out = plan_of(text, tmp_path), tmp_path / "out"
+    out.mkdir()
+    with starts.join(out, plan.path.read_text()), starts.join(out, plan.path.read_text()):
+        other = plan_of(text.replace("share = 0.2", "share = 0.3"), tmp_path)
         with pytest.raises(command.UserError, match=r"another comparison is using .*: stop it or give another --out"):
-            comparison.compare(plan, tmp_path / "out")
-        return 130
-
-    monkeypatch.setattr(runs, "train", refused)
-    assert comparison.compare(plan, tmp_path / "out") == 130
+            comparison.compare(other, out)
 
 
 def test_the_example_of_the_page_is_complete(corpus_dir, tmp_path):
