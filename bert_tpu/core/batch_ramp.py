@@ -86,6 +86,10 @@ def make(rows: Any, steps: int, share: float = 0.0, *, num_steps: int) -> Ramp:
         raise command.UserError(f"config.ramp.share is {share}: give a share of the steps, from 0 to below 1")
     if steps and share:
         raise command.UserError(f"config.ramp.steps is {steps} and config.ramp.share {share}: set one of them to 0")
+    if num_steps and share and not round(share * num_steps):
+        raise command.UserError(
+            f"config.ramp.share {share} of {num_steps:,} steps rounds to 0: give a larger share, or 0 for no ramp"
+        )
     return Ramp(tuple(rows) if isinstance(rows, (tuple, list)) else (rows,), steps or round(share * num_steps))
 
 

@@ -64,10 +64,7 @@ class Teacher:
     def _params(self) -> jobs.Params:
         """Its float32 parameters, as Bert.apply takes them."""
         start = pretrained.load(self.path)
-        if "mlm" in start.absent:
-            raise command.UserError(
-                f"config.{SECTION}.teacher: {self.path} has no MLM head to learn from: give a model with one"
-            )
+        check_head(start, self.path)
         return jax.device_get(hf.complete(start))
 
     @functools.cached_property
@@ -138,6 +135,23 @@ class Teacher:
         predictions = counts.pop(mlm.LOSS)
         weights = {mlm.LOSS: 1 - self.weight, metrics.DISTILL_LOSS: self.weight}
         return counts | {name: predictions / jnp.float32(weight) for name, weight in weights.items() if weight}
+
+
+def idle_warning(cfg: ml_collections.ConfigDict) -> str:
+    """Returns a warning if a config changes the section and names no teacher, so that the change does nothing."""
+    section = cfg.get(SECTION, {})
+    changed = [key for key, value in section.items() if value != config.ADDED[f"{SECTION}.{key}"]]
+    if section.get("teacher") or not changed:
+        return ""
+    return f"config.{SECTION}.{' and '.join(changed)}: nothing without a config.{SECTION}.teacher"
+
+
+def check_head(start: hf.Pretrained, path: str) -> None:
+    """Raises UserError unless the model `start`, loaded from `path`, has an MLM head."""
+    if "mlm" in start.absent:
+        raise command.UserError(
+            f"config.{SECTION}.teacher: {path} has no MLM head to learn from: give a model with one"
+        )
 
 
 def find(cfg: ml_collections.ConfigDict) -> Teacher | None:

@@ -135,7 +135,7 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
     if group is None or group.index == 0:
         has_nsp = find_objective(cfg) is mlm_nsp.OBJECTIVE
         warnings = [lock.pair_warning, row_limits.pairs_warning(spec)] if has_nsp else []
-        for warning in filter(None, [*warnings, row_limits.slots_warning(spec)]):
+        for warning in filter(None, [*warnings, row_limits.slots_warning(spec), distillation.idle_warning(cfg)]):
             print(f"warning: {warning}", file=sys.stderr)
     return trainer.Training(
         job=job,

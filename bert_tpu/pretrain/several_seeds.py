@@ -23,8 +23,8 @@ from bert_tpu.corpus import store
 from bert_tpu.data import batch_spec, packing
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import param_layout
-from bert_tpu.monitoring import log
-from bert_tpu.pretrain import pretraining
+from bert_tpu.monitoring import log, versions
+from bert_tpu.pretrain import distillation, pretraining
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import checkpoint, jobs, loop, train_step, trainer, workdir
 
@@ -88,6 +88,17 @@ def training(
         ),
         open_data=lambda *_: _open_data(cfg, lock, seeds, reference, directory),
     )
+
+
+def check_tokenizers(cfg: ml_collections.ConfigDict) -> None:
+    """Raises UserError unless the models that `cfg` starts and learns from have the tokenizer of its corpus."""
+    if (teacher := distillation.find(cfg)) or cfg.init_from:
+        lock = pretraining.open_corpus(cfg)
+        vocabulary = vocab.load(lock.directory)
+        if cfg.init_from:
+            pretrained.check_same(cfg.init_from, cfg.model, vocabulary, lock.directory)
+        if teacher:
+            teacher.check_vocabulary(vocabulary, lock.directory)
 
 
 def heldout_facts(reference: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -207,7 +218,10 @@ def read(directory: epath.Path) -> dict[str, Any]:
 def save_models(
     directory: epath.Path, cfg: ml_collections.ConfigDict, vocabulary: vocab.Vocab, seeds: Sequence[int]
 ) -> None:
-    """Writes the last parameters of each seed to DIRECTORY/seed-N, which serves as init_from and for an export."""
+    """Writes the last parameters of each seed to DIRECTORY/seed-N, which serves as init_from and for an export.
+
+    The folder has the config, the versions and the held-out metrics of its seed, for the model's card.
+    """
     one = pretrained.shapes_on_device(cfg.model.to_dict())
     front = (len(seeds),) if len(seeds) > 1 else ()
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*front, *x.shape), x.dtype, sharding=x.sharding), one)
@@ -216,8 +230,17 @@ def save_models(
         jax.device_get(checkpoint.load_params(directory, like)),
         one,
     )
+    heldout, stored = read(directory), workdir.read_config(directory)
+    del stored["seeds"]
     for place, seed in enumerate(seeds):
         folder = directory / f"seed-{seed}"
         workdir.write_tokenizer(folder, vocabulary)
         checkpoint.save_params(folder, jax.tree.map(operator.itemgetter(place), params))
-        storage.write_text(folder / "config.json", json.dumps({"model": cfg.model.to_dict()}, indent=1) + "\n")
+        storage.write_text(folder / "config.json", json.dumps(stored | {"seed": seed}, indent=1, sort_keys=True) + "\n")
+        lines = [
+            {"step": heldout["step"], "kind": "eval", "seq_len": int(n)}
+            | {name: values[place] for name, values in by_name.items() if values[place] is not None}
+            for n, by_name in heldout["lengths"].items()
+        ]
+        storage.write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        storage.write_text(folder / versions.FILE, (directory / versions.FILE).read_text())

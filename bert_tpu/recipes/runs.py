@@ -98,27 +98,43 @@ def make_run(
     keys: of the arm, with its choices made
     judge: the corpus and the held-out rows (`facts`)
     """
+
+    def work_of(number: int) -> float:
+        try:
+            return work(plan.make_config(keys, number))
+        except command.UserError as error:
+            guess = f" ({number:,} is a guess at the steps of the horizon)" if f"{number:,}" in str(error) else ""
+            raise command.UserError(f"{error}{guess}") from None
+
     try:
-        steps = most_steps(lambda number: work(plan.make_config(keys, number)), horizon)
+        steps = most_steps(work_of, horizon)
         if not steps:
             one = work(plan.make_config(keys, FIRST_GUESS)) / FIRST_GUESS
             raise command.UserError(f"a step takes {one:.3g} FLOPs, more than the horizon {horizon:.3g}: raise it")
         cfg = plan.make_config(keys, steps)
         several_seeds.judge(cfg, plan.reference(), seeds)
+        several_seeds.check_tokenizers(cfg)
+        models = _weights(cfg.init_from, cfg.get(distillation.SECTION, {}).get("teacher", ""))
     except command.UserError as error:
         raise command.UserError(f"{plan.path}, arm {arm}: {error}") from None
     spec = pretraining.make_batch_spec(cfg)
     slots = sum(spec.rows_before(steps, n) * n for n in spec.used_lens())
-    origins = dict(judge) | _weights(cfg.init_from, cfg.get(distillation.SECTION, {}).get("teacher", ""))
+    origins = dict(judge) | models
     identities = {seed: workdir.identity(cfg.to_dict() | {"seed": seed} | origins) for seed in seeds}
     return Run(arm, kind, label, horizon, cfg, work(cfg), slots, identities)
 
 
 @functools.lru_cache
 def _weights(init_from: str, teacher: str) -> dict[str, str]:
-    """Returns the hashes of the models that a run starts or learns from. Paths alone do not identify them."""
+    """Returns the hashes of the models that a run starts or learns from. Paths alone do not identify them.
+
+    Raises UserError if one cannot be read, or if the teacher has no MLM head.
+    """
     paths = {"init_from_sha256": init_from, "teacher_sha256": teacher}
-    return {name: pretrained.sha256(pretrained.load(path).params) for name, path in paths.items() if path}
+    starts = {name: pretrained.load(path) for name, path in paths.items() if path}
+    if teacher:
+        distillation.check_head(starts["teacher_sha256"], teacher)
+    return {name: pretrained.sha256(start.params) for name, start in starts.items()}
 
 
 def facts(reference: ml_collections.ConfigDict, lock: store.Lock) -> dict[str, Any]:

@@ -80,6 +80,19 @@ def _trials(
         )
         rows.append([run.arm, run.label, "" if loss is None else f"{loss:.4f}", "best" if loss == best else ""])
     yield from cells.table(["arm", "trial", "MLM loss", ""], rows)
+    for arm in plan.arms.values():
+        if all(collected.lines_of(run, results) for run in trials if run.arm == arm.name):
+            yield from _edges(arm, chosen[arm.name])
+
+
+def _edges(arm: experiment.Arm, chosen: Mapping[str, object]) -> Iterator[str]:
+    """Yields a note for each key whose best value is the least or largest of three or more."""
+    for key, values in arm.choices.items():
+        are_numbers = len(values) >= 3 and all(isinstance(value, int | float) for value in values)
+        if are_numbers and chosen[key] in (edges := (min(values), max(values))):
+            which = ("smallest", "largest")[edges.index(chosen[key])]
+            yield ""
+            yield f"{arm.name}: the best {key}, {chosen[key]}, is the {which} that was tried: try a further one."
 
 
 def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
@@ -140,9 +153,16 @@ def _fits(plan: experiment.Experiment, full: Sequence[runs.Run], results: collec
             points = collected.reference_points(reference, full, results, length)
             if points and len(points[0]) >= gain.CURVES["power"][1]:
                 law = gain.fit_means(*points)
+                deviation = points[1].std(0, ddof=1).max() if len(points[1]) > 1 else math.inf
+                doubt = (
+                    f" **That is more than the deviation of a seed, {deviation:.4f}: do not trust this curve.**"
+                    if law.residual > deviation
+                    else ""
+                )
                 yield (
                     f"Fit of {reference}, {cells.label(length)}: {law.floor:.3f} + {law.drop:.3f} x (compute / "
-                    f"{points[0][-1]:.3g}) ^ -{law.exponent:.3f}; its largest residual is {law.residual:.4f} nats."
+                    f"{points[0][-1]:.3g}) ^ -{law.exponent:.3f}; its largest residual is {law.residual:.4f} "
+                    f"nats.{doubt}"
                 )
 
 

@@ -193,12 +193,17 @@ def _schedule(schedule: str, learning_rate: float, warmup: float, end: float) ->
 
 
 def unreached_peak(rate: Callable[[Any], Any], peak: Peak, warmup: WarmUp, num_steps: int) -> str:
-    """Returns a warning if the warm-up lasts as long as the run, so that the rate never reaches its peak, else "".
+    """Returns a warning if the warm-up lasts as long as the run, or if its share rounds to 0 steps, else "".
 
     rate: as in Optimizer
     peak, warmup: the run's
     num_steps: steps of the run
     """
+    if warmup.value and not warmup.steps:
+        return (
+            f"{warmup.key} {warmup.value:g} of {num_steps:,} steps rounds to 0: the run has no warm-up; give a "
+            f"higher {warmup.key}"
+        )
     if warmup.steps < num_steps or not peak.rate:
         return ""
     return (

@@ -26,6 +26,7 @@ RECORDED = ("model.remat", "exchange", "accumulate", "accumulate_long")
 SERVICES = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.")
 FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")
 # "bert." is the section of the model that a fine-tuning starts from; the fine-tuning's own key overrides this one.
+PATHS = {"corpus.sha256": "data.dir", "distill.sha256": "distill.teacher"}  # hash -> key of what it is of
 # A hash identifies the teacher, too.
 FREE = (*FREE_IN_1, *RECORDED, "bert.remat", "distill.teacher", *configs.REMOVED)
 
@@ -183,8 +184,10 @@ def _compare(old_config: dict[str, Any], new_config: dict[str, Any], directory: 
         off = configs.ADDED.get(key)
         there, here = old.get(key, off), new.get(key, off)
         if there != here:
+            paths = [flatten(config).get(PATHS[key]) for config in (old_config, new_config) if key in PATHS]
+            whose = " ({0} {2}; it was {1})".format(PATHS[key], *paths) if paths else ""
             raise command.UserError(
-                f"{directory} belongs to another config: {key} is {there!r} there and {here!r} here; "
+                f"{directory} belongs to another config: {key} is {there!r} there and {here!r} here{whose}; "
                 "give another --workdir, or that value"
             )
 

@@ -159,6 +159,8 @@ def test_the_ramp_may_be_a_share_of_the_steps():
         assert batch_ramp.read(cfg) == ((8,), steps)
     with pytest.raises(command.UserError, match=r"ramp\.steps is 5 and config\.ramp\.share 0\.5: set one of them to 0"):
         batch_ramp.make((8,), 5, 0.5, num_steps=10)
+    with pytest.raises(command.UserError, match=r"ramp\.share 0\.04 of 12 steps rounds to 0: give a larger share"):
+        batch_ramp.make((8,), 0, 0.04, num_steps=12)
     with pytest.raises(command.UserError, match=r"ramp\.share is 1\.0: give a share of the steps, from 0 to below 1"):
         batch_ramp.make((8,), 0, 1.0, num_steps=10)
 

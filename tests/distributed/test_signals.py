@@ -13,12 +13,13 @@ def send(number):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_start_up_ends_at_once(monkeypatch, number, code):
+def test_a_start_up_ends_at_once(monkeypatch, capsys, number, code):
     exit_codes = []
     monkeypatch.setattr(os, "_exit", exit_codes.append)
     with signals.StopSignals():
         send(number)
         assert exit_codes == [code]
+    assert capsys.readouterr().err == "\nstopped before the first step\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -196,7 +196,10 @@ def test_a_replayed_step_has_its_teacher(short, teacher, finished, capsys):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"distill.teacher": "{other}"}, "distill.sha256 is '[0-9a-f]{64}' there and '[0-9a-f]{64}' here"),
+        (
+            {"distill.teacher": "{other}"},
+            r"distill.sha256 is '[0-9a-f]{64}' there and '[0-9a-f]{64}' here \(distill.teacher .*other; it was .*",
+        ),
         ({"distill.weight": 0.25}, "distill.weight is 0.5 there and 0.25 here"),
         ({"distill.teacher": ""}, "distill.sha256 is '[0-9a-f]{64}' there and None here"),
     ],
@@ -247,6 +250,15 @@ def test_a_teacher_that_does_not_fit_is_refused(keys, teacher, tmp_path, changes
     vocab.save(vocabulary, other)
     with pytest.raises(command.UserError, match=complaint):
         pretraining.training(configured(keys, other))
+
+
+def test_a_changed_section_without_a_teacher_is_warned(short, capsys):
+    pretraining.training(configured(short, ""))
+    assert "distill" not in capsys.readouterr().err
+    pretraining.training(configured(short, "", **{"distill.weight": 0.25, "distill.temperature": 2.0}))
+    assert "warning: config.distill.temperature and weight: nothing without a config.distill.teacher" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_teacher_without_an_mlm_head_is_refused(keys, teacher, tmp_path):

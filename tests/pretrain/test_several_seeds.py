@@ -11,7 +11,8 @@ from bert_tpu.core import command
 from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import pretrained
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.training import checkpoint, jobs, train_step, trainer
+from bert_tpu.report import evidence
+from bert_tpu.training import checkpoint, jobs, train_step, trainer, workdir
 
 SEEDS = 3, 8
 SHORT = {
@@ -72,6 +73,11 @@ def test_the_model_of_each_seed_can_be_read_and_the_workdir_says_where_it_is(alo
     assert not np.allclose(
         saved.params["embeddings"]["word"], pretrained.load(together / "seed-3").params["embeddings"]["word"]
     )
+    measured = evidence.read(together / "seed-8", workdir.read_config(together / "seed-8"))
+    heldout = several_seeds.read(together)["lengths"]["16"]
+    assert {name: measured.heldout[16][name] for name in heldout} == {name: both[1] for name, both in heldout.items()}
+    assert (measured.config["seed"], "seeds" in measured.config, measured.config["num_steps"]) == (8, False, 12)
+    assert measured.versions == evidence.read(together, workdir.read_config(together)).versions
     with pytest.raises(command.UserError, match=r"run of several seeds, with a model for each: give .*/seed-3"):
         pretrained.load(together)
 

@@ -8,14 +8,14 @@ import shutil
 import signal
 
 from conftest import ROOT
-from helpers import tiny_runs
+from helpers import small_bert, tiny_runs
 import jax
 import numpy as np
 import pytest
 
 from bert_tpu.core import command, locks
 from bert_tpu.distributed import hosts, mesh
-from bert_tpu.huggingface import pretrained
+from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import pretraining, several_seeds
 from bert_tpu.recipes import comparison, experiment, runs, starts, tables
@@ -208,6 +208,56 @@ def test_tables_and_plot_show_losses_and_gains(out):
     for line in lines_of(out):
         assert not (out / line["workdir"] / "checkpoints").exists()
         assert (out / line["workdir"] / "seed-0").exists() == (line["workdir"] not in trials)
+
+
+def invented(every, losses):
+    """Results with these losses, run by run, the same for all seeds but for 0.01."""
+    return {
+        identity: {
+            "lengths": {"16": {"mlm_loss": loss + 0.01 * place}}, "code": "", "skipped_steps": 0, "seconds": 1.0,
+            "epochs": 1.0,
+        }
+        for run, loss in zip(every, losses, strict=True)
+        for place, identity in enumerate(run.identities.values())
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("losses", "note"),
+    [
+        ([5.0, 4.9, 4.8], "tuned: the best optim.learning_rate, 0.01, is the largest that was tried"),
+        ([4.8, 4.9, 5.0], "tuned: the best optim.learning_rate, 0.001, is the smallest that was tried"),
+        ([4.9, 4.8, 5.0], ""),
+    ],
+)
+def test_a_best_value_at_the_end_of_its_list_is_named(text, tmp_path, losses, note):
+    plan = plan_of(text.replace("[3e-3]", "[1e-3, 3e-3, 1e-2]\nmodel.dropout = [0.0]"), tmp_path)
+    reference = plan.reference()
+    trials = list(comparison.make_trials(plan, runs.facts(reference, pretraining.open_corpus(reference))))
+    results = invented(trials, losses)
+    page = tables.page(plan, trials, [], comparison.choose(plan, trials, results), results)
+    assert (note in page, "that was tried" in page) == (True, bool(note))
+    del results[trials[0].identities[0]]
+    assert "that was tried" not in tables.page(plan, trials, [], comparison.choose(plan, trials, results), results)
+
+
+@pytest.mark.parametrize(("losses", "doubted"), [((8.0, 7.9, 7.0), True), ((8.0, 7.0, 6.5), False)])
+def test_a_power_law_that_misses_the_losses_by_more_than_a_seed_is_doubted(text, tmp_path, losses, doubted):
+    plan = plan_of(change(text, f"horizons = [{H1:g}, {H2:g}]", f"horizons = [{H1:g}, {H2:g}, 1.25e9]"), tmp_path)
+    reference, chosen = plan.reference(), comparison.choose(plan, [], {})
+    facts = runs.facts(reference, pretraining.open_corpus(reference))
+    finals = sorted(comparison.make_finals(plan, chosen, facts), key=lambda run: (run.arm, run.horizon))
+    page = tables.page(plan, [], finals, chosen, invented(finals, [*losses, 7.8, 7.4, 6.9]))
+    assert ("do not trust this curve" in page) == doubted
+    assert "Fit of original" in page
+
+
+def test_a_model_with_another_tokenizer_is_refused_before_the_first_run(text, tmp_path):
+    hf.save(tmp_path / "model", small_bert.params(small_bert.SECTION), small_bert.SECTION, small_bert.VOCAB)
+    for key in ("init_from", "distill.teacher"):
+        plan = plan_of(change(text, "batch_size = 16", f"{key} = {toml(str(tmp_path / 'model'))}"), tmp_path)
+        with pytest.raises(command.UserError, match=r"arm tuned: .*model"):
+            comparison.outline(plan, tmp_path)
 
 
 def test_a_lever_that_is_left_out_is_compared_with_the_same_seeds(text, out, tmp_path):

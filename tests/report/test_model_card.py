@@ -74,6 +74,17 @@ def fault(tool, monkeypatch, capsys, *args):
     return ended.value.code
 
 
+@pytest.mark.parametrize(("nsp_share", "trained"), [(0.1, True), (0.0, False)])
+def test_heads_of_pairs_that_a_run_without_pairs_never_trained_are_said_so(run, nsp_share, trained):
+    config = json.loads((run / "config.json").read_text()) | {"data": {"nsp_share": nsp_share, "dir": "corpus"}}
+    measured = evidence.read(run, config)
+    text = model_card.pretrained("m", small_bert.SECTION, measured, model_card.export_facts({}, "7", None))
+    assert ("- next-sentence-prediction" in text, "next sentence prediction (not trained)" in text) == (
+        trained,
+        not trained,
+    )
+
+
 def test_the_hub_reads_its_metadata(model):
     data = huggingface_hub.ModelCard.load(model / "README.md").data
     assert (data.library_name, data.pipeline_tag) == ("transformers", "fill-mask")

@@ -195,6 +195,15 @@ def test_a_warm_up_as_long_as_the_run_is_named_with_the_highest_rate_of_the_run(
         )
 
 
+@pytest.mark.parametrize(("share", "warned"), [(0.0, False), (0.009, True), (0.011, False)])
+def test_a_share_that_rounds_to_no_step_is_named(share, warned):
+    keys = ORIGINAL | {"warmup_steps": 0, "warmup_share": share, "num_steps": 50}
+    _, rate, *peak_and_warmup = optim.make(**keys)
+    sentence = optim.unreached_peak(rate, *peak_and_warmup, 50)
+    assert sentence.startswith("optim.warmup_share 0.009 of 50 steps rounds to 0") == warned
+    assert bool(sentence) == warned
+
+
 @pytest.mark.parametrize("schedule", ["bert_linear", "linear", "cosine"])
 @pytest.mark.parametrize("warmup", [0, 1, 10, 30])
 def test_with_a_ramp_the_rate_is_a_function_of_the_examples_before_the_step(schedule, warmup):
