@@ -1,11 +1,13 @@
 """Tables of differences between losses at equal compute, with intervals over paired seeds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import math
 
 import numpy as np
 
 from bert_tpu.recipes import cells, collected, experiment, gain, runs
+
+EQUAL = 0.01  # numbers of steps that differ by this share count as equal
 
 
 def _difference(
@@ -24,26 +26,44 @@ def _difference(
     return [cells.mean_and_deviation(values), f"{np.mean(more):+.4f}", bounds]
 
 
-def differences(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
-    """Yields a table of each arm's loss less that of each reference, at equal compute. full: runs at the horizons"""
-    by_place = {(run.arm, run.horizon): run for run in full if collected.lines_of(run, results)}
+def at_equal_compute(
+    plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results
+) -> Iterator[str]:
+    """Yields a table of each arm's loss less that of each reference at its horizon. full: runs at the horizons"""
+    yield from _table(plan, full, results, "equal compute", lambda base, run: base.horizon == run.horizon)
+
+
+def at_equal_steps(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    """Yields the same where runs at different horizons have equal steps, as with a teacher, whose forward counts."""
+
+    def are_equal(base: runs.Run, run: runs.Run) -> bool:
+        return base.horizon != run.horizon and abs(run.cfg.num_steps / base.cfg.num_steps - 1) <= EQUAL
+
+    yield from _table(plan, full, results, "equal steps", are_equal)
+
+
+def _table(
+    plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results, title: str,
+    are_equal: Callable[[runs.Run, runs.Run], bool],
+) -> Iterator[str]:  # fmt: skip
+    """Yields a table for pairs of runs. are_equal: tells of a reference's run and another arm's if they are a pair"""
+    found = [run for run in full if collected.lines_of(run, results)]
     rows = [
         [
-            run.arm,
-            reference,
-            f"{run.horizon:.3g}",
-            cells.label(length),
+            run.arm, reference, f"{run.horizon:.3g}", f"{base.horizon:.3g}", cells.label(length),
             *_difference(base, run, results, length, range(len(plan.seeds))),
         ]
         for reference in plan.references
-        for run in by_place.values()
-        if run.arm != reference and (base := by_place.get((reference, run.horizon)))
+        for run in found
+        for base in found
+        if base.arm == reference != run.arm and are_equal(base, run)
         for length in collected.lengths_of(results)
-    ]
+    ]  # fmt: skip
     if rows:
-        yield "Differences at equal compute: below 0 an arm is better than its reference."
+        yield f"Differences at {title}: below 0 an arm is better than its reference."
         yield ""
-        yield from cells.table(["arm", "reference", "horizon", "loss", "MLM loss", "difference", "95% by t"], rows)
+        head = ["arm", "reference", "FLOPs", "reference's", "loss", "MLM loss", "difference", "95% by t"]
+        yield from cells.table(head, rows)
 
 
 def levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:

@@ -200,7 +200,7 @@ def test_tables_and_plot_show_losses_and_gains(out):
         for arm in ("original", "tuned")
     }
     difference = np.mean(losses["tuned"]) - np.mean(losses["original"])
-    assert f"| tuned | original | 5e+08 | 16 tokens | {np.mean(losses['tuned']):.4f} (" in page
+    assert f"| tuned | original | 5e+08 | 5e+08 | 16 tokens | {np.mean(losses['tuned']):.4f} (" in page
     assert f" | {difference:+.4f} | " in page
     assert re.search(r"\| tuned \| original \| 5e\+08 \| 16 tokens \| line \| [\d.]+ \|", page)
     assert (out / comparison.PLOT).read_bytes().startswith(b"\x89PNG")
@@ -250,6 +250,17 @@ def test_a_power_law_that_misses_the_losses_by_more_than_a_seed_is_doubted(text,
     page = tables.page(plan, [], finals, chosen, invented(finals, [*losses, 7.8, 7.4, 6.9]))
     assert ("do not trust this curve" in page) == doubted
     assert "Fit of original" in page
+
+
+def test_runs_of_equal_steps_at_different_horizons_are_compared(text, tmp_path):
+    plan = plan_of(change(text, f"horizons = [{H1:g}, {H2:g}]", f"horizons = [{H1:g}, {2 * H1:g}]"), tmp_path)
+    reference, chosen = plan.reference(), comparison.choose(plan, [], {})
+    facts = runs.facts(reference, pretraining.open_corpus(reference))
+    finals = sorted(comparison.make_finals(plan, chosen, facts), key=lambda run: (run.arm, run.horizon))
+    page = tables.page(plan, [], finals, chosen, invented(finals, [8.0, 7.5, 7.25, 7.0]))
+    _, _, equal_steps = page.partition("Differences at equal steps")
+    rows = [line for line in equal_steps.split("\n\n")[1].splitlines() if "tuned" in line]
+    assert rows == ["| tuned | original | 4e+08 | 2e+08 | 16 tokens | 7.0050 (0.0071) | -1.0000 | -1.0000 .. -1.0000 |"]
 
 
 def test_a_model_with_another_tokenizer_is_refused_before_the_first_run(text, tmp_path):
