@@ -96,6 +96,8 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
                 teacher="",  # BERT with the same tokenizer to learn from, in any form that init_from takes; "": none
                 weight=0.5,  # of the teacher's distribution; the true pieces have the rest
                 temperature=1.0,  # from 1 to 10
+                relations=0.0,  # weight of the last layer's relations (MiniLMv2); 0: none
+                relation_heads=0,  # which divides both widths; 0: as many as the student's heads
             ),
             checkpoint=dict(every_steps=10_000, keep_last=3, keep_every=100_000),
             eval=dict(every_steps=10_000, num_batches=16),

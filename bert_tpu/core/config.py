@@ -30,6 +30,7 @@ REMOVED = {
 ADDED: dict[str, Any] = {
     "data.final_mask_rate": 0.0, "data.nsp_share": 1.0, "optim.warmup_share": 0.0, "optim.rate_width": 0,
     "distill.teacher": "", "distill.weight": 0.5, "distill.temperature": 1.0,
+    "distill.relations": 0.0, "distill.relation_heads": 0,
     "ramp.rows": [], "ramp.steps": 0, "ramp.share": 0.0,
 }  # fmt: skip
 

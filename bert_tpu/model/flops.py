@@ -27,6 +27,14 @@ def mlm_scores(bert: transformer.Bert, batch_size: int, seq_len: int, max_predic
     return 2 * batch_size * (layers + max_predictions * (D * D + D * V))
 
 
+def relations(bert: transformer.Bert, teacher: transformer.Bert, batch_size: int, seq_len: int) -> int:
+    """Counts the FLOPs of comparing the relations of `bert` with those of `teacher` in one step, as `train` does.
+
+    batch_size, seq_len: rows of a batch, tokens of a row
+    """
+    return 2 * batch_size * 3 * seq_len * seq_len * (3 * bert.hidden_size + teacher.hidden_size)
+
+
 def train(bert: transformer.Bert, batch_size: int, seq_len: int, max_predictions: int) -> int:
     """Counts the FLOPs of one training step's matrix products: 2 a multiply-add, the backward pass twice the forward.
 

@@ -7,7 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_tpu.model import activation, attention, cross_entropy, dropout, embedding, matmul, soft_targets
+from bert_tpu.model import activation, attention, cross_entropy, dropout, embedding, matmul, relations, soft_targets
 
 # Cut at two sigma, as TF1 does; jitted, since Flax asks it for a shape whenever a parameter is read.
 INIT = jax.jit(nn.initializers.truncated_normal(stddev=0.02, lower=-2.0, upper=2.0), static_argnums=(1, 2))
@@ -104,6 +104,7 @@ class Attention(nn.Module):
 
         words = dropout.words(seeds, (B, self.num_heads, L, T))
         q_BHKL, k_BHKT, v_BHKT = heads("query", x_BLD), heads("key", x_BTD), heads("value", x_BTD)
+        self.sow(relations.SOWN, relations.NAME, (q_BHKL, k_BHKT, v_BHKT))  # kept only where it is asked for
         q_BHKL *= jnp.asarray(K**-0.5, self.dtype)  # a scaled kernel would not be gathered during products
         o_BHKL = attention.attend(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, self.dropout)
         kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()

@@ -14,7 +14,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from bert_tpu.model import layers, soft_targets
+from bert_tpu.model import layers, relations, soft_targets
 
 Params = dict[str, Any]  # nested dictionaries of arrays
 
@@ -51,19 +51,27 @@ class Losses(NamedTuple):
     """Losses in nats of the masked places, 1 for a hit and 0 for a miss, and the NSP head's scores; float32.
 
     teacher_distances_BM: as from soft_targets.losses; None without a teacher
+    relation_distances_BL: as from relations.distances; None without a teacher's relations
     """
 
     mlm_BM: jax.Array
     mlm_hits_BM: jax.Array
     nsp: jax.Array  # [B, C], or [B, E, C] if E examples share a row
     teacher_distances_BM: jax.Array | None = None
+    relation_distances_BL: jax.Array | None = None
 
 
 class Teacher(NamedTuple):
-    """A teacher's scores of the masked places, [B x M], and the temperature that both models are compared at."""
+    """A teacher's scores of the masked places, [B x M], and the temperature that both models are compared at.
+
+    vectors: of its last layer, to compare relations; None to compare none
+    relation_heads: as in relations.distances
+    """
 
     factors: soft_targets.Factors
     temperature: float
+    vectors: relations.Vectors | None = None
+    relation_heads: int = 0
 
 
 class Bert(nn.Module):
@@ -180,11 +188,8 @@ class Bert(nn.Module):
             bits = jax.random.bits(draw.key, (1 + 3 * self.num_layers, 2), jnp.uint32)
             bits = jnp.pad(bits, ((0, 0), (0, 1)), constant_values=draw.first_row.astype(jnp.uint32))
             seeds = [bits[0], *bits[1:].reshape(self.num_layers, 3, 3)]
-        if starts_BE is None:
-            mask_B1LT, positions_BL = mask_BL.astype(bool)[:, None, None], None
-        else:
-            # Padding, number 0, attends to nothing: as a query it has number -1, which no example has.
-            mask_B1LT = jnp.where(mask_BL > 0, mask_BL, -1)[:, None, :, None] == mask_BL[:, None, None]
+        mask_B1LT, positions_BL = attention_mask(mask_BL, starts_BE), None
+        if starts_BE is not None:
             starts_BL = jnp.take_along_axis(starts_BE, jnp.maximum(mask_BL - 1, 0), axis=1)
             positions_BL = jnp.arange(starts_BL.shape[1]) - starts_BL
         x_BLD, word_VD = self.embeddings(ids_BL, types_BL, positions_BL, seeds[0])
@@ -195,6 +200,14 @@ class Bert(nn.Module):
         if places_BE is None:
             first = x_BLD[:, 0] if starts_BE is None else jnp.take_along_axis(x_BLD, starts_BE[..., None], axis=1)
         return Encoded(tuple(outputs), x_BLD, jnp.tanh(self.pooler(first)), word_VD)
+
+
+def attention_mask(mask_BL: jax.Array, starts_BE: jax.Array | None) -> jax.Array:
+    """Returns the mask of attention.attend. Arguments as in Bert.encode."""
+    if starts_BE is None:
+        return mask_BL.astype(bool)[:, None, None]
+    # Padding, number 0, attends to nothing: as a query it has number -1, which no example has.
+    return jnp.where(mask_BL > 0, mask_BL, -1)[:, None, :, None] == mask_BL[:, None, None]
 
 
 @functools.partial(jax.jit, static_argnums=0)  # a start asks for the shapes half a dozen times; it is traced once

@@ -227,7 +227,8 @@ def _short(seq_len: int, values: Mapping[str, float]) -> str:
     if "loss" not in values:
         return f"{seq_len}: no step had a finite loss and gradient"
     hits = {name.removesuffix("_accuracy"): share for name, share in values.items() if name.endswith("_accuracy")}
-    distance = f"  distill {values[metrics.DISTILL_LOSS]:.3f}" if metrics.DISTILL_LOSS in values else ""
+    distances = {"distill": metrics.DISTILL_LOSS, "relations": metrics.RELATION_LOSS}
+    distance = "".join(f"  {name} {values[key]:.3f}" for name, key in distances.items() if key in values)
     shares = "".join(f"  {name} {share:.1%}" for name, share in hits.items())
     return f"{seq_len}: loss {values['loss']:.3f}{distance}{shares}"
 

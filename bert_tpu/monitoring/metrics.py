@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 DISTILL_LOSS = "distill_loss"  # of training with a teacher, in nats; see model/soft_targets.py
+RELATION_LOSS = "relation_loss"  # with a teacher's relations, in nats; see model/relations.py
 UNIGRAM_ENTROPY, COMMONER_LABEL = "unigram entropy", "commoner label"  # figures in health.Facts
 
 

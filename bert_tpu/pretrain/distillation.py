@@ -1,11 +1,13 @@
 """Distillation: a teacher's distribution at the masked places as a second target of training.
 
 The loss of a step is (1 - weight) x MLM + weight x distance from the teacher (soft_targets.losses), and the NSP loss
-if the objective has one. Evaluations have no teacher.
+if the objective has one. The distance from the relations of the teacher's last layer (relations.distances) may be
+added. Evaluations have no teacher.
 """
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import jax
@@ -15,13 +17,14 @@ import ml_collections
 from bert_tpu.core import command, config
 from bert_tpu.data import batch_spec
 from bert_tpu.huggingface import hf, pretrained
-from bert_tpu.model import flops, param_layout, transformer
+from bert_tpu.model import flops, param_layout, relations, transformer
 from bert_tpu.monitoring import metrics
 from bert_tpu.pretrain import mlm, objective
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs
 
 SECTION = "distill"
+LATER = "relations", "relation_heads"  # keys that an earlier release's section lacks
 TEMPERATURES = 1, 10  # at more, exp over the temperature of logits that underflow would count; less has no use
 MATRICES = ("kernel", "word", "position", "type")  # leaves that every product takes in the compute type
 PARTS = ("embeddings", "layers", "pooler", "mlm")  # `encode` asks for the pooler; the compiler drops it
@@ -30,13 +33,15 @@ PARTS = ("embeddings", "layers", "pooler", "mlm")  # `encode` asks for the poole
 class Teacher:
     """A BERT of any size that a run learns from. Its weights are read when they are needed."""
 
-    def __init__(self, teacher: str, weight: float, temperature: float, dtype: str) -> None:
-        """Reads the teacher's sizes. Raises UserError for a value out of its range, and as pretrained.load_origin.
+    def __init__(
+        self, teacher: str, weight: float, temperature: float, relations: float, relation_heads: int, dtype: str
+    ) -> None:
+        """Reads the teacher's sizes. Raises UserError as pretrained.load_origin.
 
-        teacher, weight, temperature: the section of a config
-        dtype: compute type
+        dtype: compute type; the other arguments are the section of a config
         """
         self.path, self.weight, self.temperature = teacher, weight, temperature
+        self.relations, self.relation_heads = relations, relation_heads
         self.section = pretrained.load_origin(teacher).section | {"dtype": dtype}
         self.bert = transformer.Bert(**self.section, parent=None, name=None)
 
@@ -55,6 +60,17 @@ class Teacher:
             )
         if ours.type_vocab_size < 2:
             raise command.UserError(f"{path} knows one segment and rows have two: give a teacher with two")
+        heads = self.heads(bert)
+        if self.relations and (ours.hidden_size % heads or bert.hidden_size % heads):
+            raise command.UserError(
+                f"config.{SECTION}.relation_heads: {heads} does not divide both the teacher's width {ours.hidden_size} "
+                f"and the student's {bert.hidden_size}: give a number that does, such as "
+                f"{math.gcd(ours.hidden_size, bert.hidden_size)}"
+            )
+
+    def heads(self, bert: transformer.Bert) -> int:
+        """Returns the number of heads in which relations are compared with those of the student `bert`."""
+        return self.relation_heads or bert.num_heads
 
     def check_vocabulary(self, vocabulary: vocab.Vocab, corpus: Any) -> None:
         """Raises UserError unless its tokenizer is `vocabulary`, that of the `corpus`."""
@@ -104,6 +120,8 @@ class Teacher:
         """
         self.check(bert, spec.used_lens()[-1])
         work = {n: flops.mlm_scores(self.bert, spec.rows(n), n, spec.predictions(n)) for n in job.flops}
+        if self.relations:
+            work = {n: own + flops.relations(bert, self.bert, spec.rows(n), n) for n, own in work.items()}
         return dataclasses.replace(
             job,
             fixed_loss=self.fixed_loss(bert, target),
@@ -116,12 +134,15 @@ class Teacher:
 
         def loss(params: jobs.Params, rows: jobs.Batch, draw: jobs.Draw | None, fixed: jobs.Params) -> jobs.Sums:
             whole = self.bert.clone(vocab_size=param_layout.padded_size(self.bert.vocab_size))
-            factors: Any = whole.apply(
+            factors, sown = whole.apply(
                 {"params": param_layout.split_layers(fixed)},
                 rows["input_ids"], rows["token_type_ids"], rows["attention_mask"], rows["masked_positions"],
                 rows.get("example_starts"), method="mlm_factors",
+                mutable=[relations.SOWN] if self.relations else [],
             )  # fmt: skip
-            return target.loss(bert, params, rows, draw, transformer.Teacher(factors, self.temperature))
+            vectors = relations.of_last_layer(sown, self.bert.num_layers) if self.relations else None
+            scores: Any = transformer.Teacher(factors, self.temperature, vectors, self.heads(bert))
+            return target.loss(bert, params, rows, draw, scores)
 
         return jobs.FixedLoss(
             loss=loss,
@@ -134,7 +155,10 @@ class Teacher:
         counts = target.counts(batch)
         predictions = counts.pop(mlm.LOSS)
         weights = {mlm.LOSS: 1 - self.weight, metrics.DISTILL_LOSS: self.weight}
-        return counts | {name: predictions / jnp.float32(weight) for name, weight in weights.items() if weight}
+        counts |= {name: predictions / jnp.float32(weight) for name, weight in weights.items() if weight}
+        if self.relations:
+            counts[metrics.RELATION_LOSS] = jnp.sum(batch["attention_mask"] > 0) / jnp.float32(self.relations)
+        return counts
 
 
 def idle_warning(cfg: ml_collections.ConfigDict) -> str:
@@ -158,14 +182,17 @@ def find(cfg: ml_collections.ConfigDict) -> Teacher | None:
     """Returns the teacher of a config; None if it names none. Raises UserError for a wrong value of the section."""
     if SECTION not in cfg:
         return None
-    section = cfg[SECTION]
-    config.check_keys(section, f"config.{SECTION}", ("teacher", "weight", "temperature"))
-    if not 0 < section.weight <= 1:
+    section = {key: config.ADDED[f"{SECTION}.{key}"] for key in LATER} | cfg[SECTION].to_dict()
+    config.check_keys(section, f"config.{SECTION}", ("teacher", "weight", "temperature", *LATER))
+    if not 0 < section["weight"] <= 1:
         raise command.UserError(
-            f"config.{SECTION}.weight is {section.weight}: give more than 0 and at most 1; without a teacher, leave "
+            f"config.{SECTION}.weight is {section['weight']}: give more than 0 and at most 1; without a teacher, leave "
             f"config.{SECTION}.teacher empty"
         )
     low, high = TEMPERATURES
-    if not low <= section.temperature <= high:
-        raise command.UserError(f"config.{SECTION}.temperature is {section.temperature}: give {low} to {high}")
-    return Teacher(**section, dtype=cfg.model.dtype) if section.teacher else None
+    if not low <= section["temperature"] <= high:
+        raise command.UserError(f"config.{SECTION}.temperature is {section['temperature']}: give {low} to {high}")
+    for key in LATER:
+        if not 0 <= section[key] < math.inf:
+            raise command.UserError(f"config.{SECTION}.{key} is {section[key]}: give 0 or more")
+    return Teacher(**section, dtype=cfg.model.dtype) if section["teacher"] else None

@@ -23,7 +23,8 @@ class Loss(Protocol):
         params: packed, as param_layout.pack
         batch: the rows
         draw: randomness; None for no dropout
-        teacher: its scores of these rows; then the sums have metrics.DISTILL_LOSS, too
+        teacher: its scores of these rows; then the sums have metrics.DISTILL_LOSS, too, and if it has vectors
+            metrics.RELATION_LOSS
         """
 
 

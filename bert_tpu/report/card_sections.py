@@ -184,8 +184,8 @@ def teacher(config: Mapping[str, Any]) -> str:
     section = config.get("distill", {})
     if "sha256" not in section:
         return ""
-    name, sizes = public(section["teacher"]), size(section["teacher_sizes"])
-    return f"{name} ({sizes}), weight {section['weight']:g}, temperature {section['temperature']:g}"
+    values = [f"{key} {section[key]:g}" for key in ("weight", "temperature", "relations") if section.get(key)]
+    return f"{public(section['teacher'])} ({size(section['teacher_sizes'])}), {', '.join(values)}"
 
 
 def speed(run: evidence.Evidence) -> str:

@@ -14,6 +14,7 @@ MOST = 300  # points of a line; a longer line has the means of as many groups of
 MARKED = 40  # markers of a row of evaluations; of more, some are left out, but not the last
 STEPS = (
     (metrics.DISTILL_LOSS, "Distance from the teacher", "nats"),
+    (metrics.RELATION_LOSS, "Distance from the teacher's relations", "nats"),
     ("learning_rate", "Learning rate", ""),
     ("grad_norm", "Norm of the gradient", "before clipping"),
     ("tokens_per_sec", "Throughput", "tokens a second"),

@@ -29,6 +29,7 @@ from bert_tpu.training import jobs, train_step, workdir
 STUDENT = small_bert.SHALLOW | {"dropout": 0.0, "attention_dropout": 0.0}
 TEACHER = small_bert.SECTION | {"hidden_size": 96, "num_heads": 3, "activation": "gelu_new"}
 WEIGHT, T = 0.3, 2.0
+RELATIONS, HEADS = 0.7, 8  # weight, and relation heads: neither model has as many heads
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +82,34 @@ def teach(keys, teacher, objective="mlm_nsp", **changes):
     return pretraining.make_job(cfg)
 
 
+def relations(models, hidden_states, is_token):
+    """PyTorch's mean divergence of the last layers' relations: over tokens, relation heads, and Q-Q, K-K and V-V."""
+    parts = []
+    for name in ("query", "key", "value"):
+        logs = []
+        for model, states in zip(models, hidden_states, strict=True):
+            x = getattr(model.bert.encoder.layer[-1].attention.self, name)(states[-2])
+            x = x.reshape(*x.shape[:2], HEADS, -1).transpose(1, 2)
+            scores = x @ x.transpose(2, 3) / x.shape[-1] ** 0.5
+            logs.append(functional.log_softmax(scores.masked_fill(~is_token[:, None, None], -torch.inf), -1))
+        ours, theirs = (torch.where(is_token[:, None, None], log, 0.0) for log in logs)
+        divergence = torch.where(is_token[:, None, None], theirs.exp() * (theirs - ours), 0.0).sum(-1)
+        parts.append(divergence.mean(1)[is_token].mean())
+    return sum(parts) / 3
+
+
 @pytest.fixture(scope="module")
 def pytorchs(teacher, tmp_path_factory):
-    """Gradients of PyTorch's loss (1 - WEIGHT) x MLM + WEIGHT x T^2 x KL + NSP, and its parts."""
+    """Gradients of PyTorch's loss (1 - WEIGHT) x MLM + WEIGHT x T^2 x KL + NSP, and its parts.
+
+    The gradients are those without the relations, and those with RELATIONS x their distance.
+    """
     batch = {name: torch.from_numpy(values).long() for name, values in rows().items()}
     used = batch["masked_ids"] > 0
     inputs = {name: batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")}
     student = small_bert.save(tmp_path_factory.mktemp("student"), STUDENT)
     models = [transformers.BertForPreTraining.from_pretrained(path).eval() for path in (student, teacher)]
-    outs = [model(**inputs) for model in models]
+    outs = [model(**inputs, output_hidden_states=True) for model in models]
     z, t = (torch.take_along_dim(out.prediction_logits, batch["masked_positions"][..., None], 1)[used] for out in outs)
     parts = {
         "mlm_loss": functional.cross_entropy(z, batch["masked_ids"][used]),
@@ -98,19 +118,28 @@ def pytorchs(teacher, tmp_path_factory):
         ),
         "nsp_loss": functional.cross_entropy(outs[0].seq_relationship_logits, batch["next_sentence_label"]),
     }  # fmt: skip
-    ((1 - WEIGHT) * parts["mlm_loss"] + WEIGHT * parts["distill_loss"] + parts["nsp_loss"]).backward()
-    gradients = {name: parameter.grad.numpy() for name, parameter in models[0].named_parameters()}
+    gradients = {}
+    ((1 - WEIGHT) * parts["mlm_loss"] + WEIGHT * parts["distill_loss"] + parts["nsp_loss"]).backward(retain_graph=True)
+    gradients[0.0] = {name: parameter.grad.numpy().copy() for name, parameter in models[0].named_parameters()}
+    states = outs[0].hidden_states, [x.detach() for x in outs[1].hidden_states]
+    parts["relation_loss"] = relations(models, states, batch["attention_mask"] > 0)
+    (RELATIONS * parts["relation_loss"]).backward()
+    gradients[RELATIONS] = {name: parameter.grad.numpy() for name, parameter in models[0].named_parameters()}
     return gradients, {name: part.item() for name, part in parts.items()}
 
 
-@pytest.mark.parametrize(("devices", "parts", "seeds"), [(1, 1, ()), (4, 2, ()), (1, 1, (0, 1))])
-def test_the_gradient_of_a_step_is_pytorchs(keys, teacher, pytorchs, devices, parts, seeds):
-    ours, means = gradient(teach(keys, teacher, accumulate=parts), devices, seeds)
+@pytest.mark.parametrize(
+    ("devices", "parts", "seeds", "weight"), [(1, 1, (), 0.0), (4, 2, (), RELATIONS), (1, 1, (0, 1), RELATIONS)]
+)
+def test_the_gradient_of_a_step_is_pytorchs(keys, teacher, pytorchs, devices, parts, seeds, weight):
+    more = {"distill.relations": weight, "distill.relation_heads": HEADS}
+    ours, means = gradient(teach(keys, teacher, accumulate=parts, **more), devices, seeds)
     if seeds:
         ours, means = jax.tree.map(lambda x: x[1], (ours, means))
-    gradients, values = pytorchs
-    for name, value in values.items():
-        np.testing.assert_allclose(means[name], value, rtol=1e-5, err_msg=name)
+    gradients, values = pytorchs[0][weight], pytorchs[1]
+    assert ("relation_loss" in means) == bool(weight)
+    for name in values.keys() & means.keys():
+        np.testing.assert_allclose(means[name], values[name], rtol=1e-5, err_msg=name)
     ours = tensor_names.to_hf(param_layout.trim(ours, STUDENT["vocab_size"]))
     largest = max(np.abs(theirs).max() for theirs in gradients.values())
     for name, theirs in gradients.items():
@@ -120,8 +149,8 @@ def test_the_gradient_of_a_step_is_pytorchs(keys, teacher, pytorchs, devices, pa
 
 def test_a_student_that_is_its_teacher_learns_nothing_from_it(keys, tmp_path):
     itself = small_bert.save(tmp_path, STUDENT)
-    ours, means = gradient(teach(keys, itself, "mlm", **{"distill.weight": 1.0}), 1)
-    assert abs(means["distill_loss"]) < 1e-5 < means["mlm_loss"]
+    ours, means = gradient(teach(keys, itself, "mlm", **{"distill.weight": 1.0, "distill.relations": 1.0}), 1)
+    assert max(abs(means["distill_loss"]), abs(means["relation_loss"])) < 1e-5 < means["mlm_loss"]
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(ours)) < 1e-6
 
 
@@ -134,10 +163,15 @@ def test_the_teachers_forward_is_counted(keys, teacher):
         # A third of its own training, but for the pooler and the NSP head.
         heads = 2 * B * (bert.hidden_size**2 + 2 * bert.hidden_size)
         assert extra == flops.train(bert, B, n, M) / 3 - heads
+        related = pretraining.make_job(configured(keys, teacher, **{"distill.relations": 1.0}))
+        # Three products of all tokens with each other; with a backward pass only for the student.
+        widths = 3 * STUDENT["hidden_size"] + bert.hidden_size
+        assert related.flops[n] - taught.flops[n] == 3 * 2 * B * n * n * widths
 
 
 def test_examples_that_share_rows_have_the_distances_of_separate_rows(keys, teacher):
-    cfg = configured(keys, teacher, **{"data.packed_rows": 4, "data.long_every": 2, "data.short_prob": 1.0})
+    packing_keys = {"data.packed_rows": 4, "data.long_every": 2, "data.short_prob": 1.0}
+    cfg = configured(keys, teacher, **packing_keys, **{"distill.relations": 1.0})
     job, spec = pretraining.make_job(cfg), pretraining.make_batch_spec(cfg)
     data = pretraining.open_data(cfg, pretraining.open_corpus(cfg), spec, devices=1)
     packed = next(batch for seq_len, batch in data.batches_from(0) if seq_len == spec.seq_lens[-1])
@@ -145,7 +179,7 @@ def test_examples_that_share_rows_have_the_distances_of_separate_rows(keys, teac
     params, fixed = param_layout.pack(small_bert.params(STUDENT)), job.fixed_loss.load()
     loss = jax.jit(lambda rows: job.fixed_loss.loss(params, rows, None, fixed))
     ours, theirs = (loss(rows) for rows in (packed, packing.unpack(packed)))
-    for name in ("mlm_loss", "distill_loss"):
+    for name in ("mlm_loss", "distill_loss", "relation_loss"):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)
 
 
@@ -184,6 +218,10 @@ def test_report_and_card_name_the_teacher(finished):
     digest = record.hashes["teacher"]
     assert f"- teacher: {name}, sha256 {digest}" in card_sections.procedure(record.evidence, {"step": 4})
     assert [chart.title for chart in curves.pretraining_charts([record])].count("Distance from the teacher") == 1
+    config = record.evidence.config
+    assert (
+        card_sections.teacher(config | {"distill": config["distill"] | {"relations": 0.5}}) == name + ", relations 0.5"
+    )
 
 
 def test_a_replayed_step_has_its_teacher(short, teacher, finished, capsys):
@@ -241,15 +279,17 @@ OTHERS = small_bert.VOCAB._replace(pieces=(*small_bert.PIECES[:-2], *small_bert.
         ({"type_vocab_size": 1}, small_bert.VOCAB, "knows one segment"),
         ({"vocab_size": 106}, small_bert.OTHER_VOCAB, "has 106 pieces and config.model.vocab_size is 105"),
         ({}, OTHERS, "2 pieces of its tokenizer differ from the corpus'"),
+        ({"relation_heads": 5}, small_bert.VOCAB, "relation_heads: 5 does not divide both .* 96 and .* 64: .* as 32"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused(keys, teacher, tmp_path, changes, vocabulary, complaint):
     other = shutil.copytree(teacher, tmp_path / "other")
     section = json.loads((other / "config.json").read_text()) | changes
+    heads = section.pop("relation_heads", 0)
     (other / "config.json").write_text(json.dumps(section))
     vocab.save(vocabulary, other)
     with pytest.raises(command.UserError, match=complaint):
-        pretraining.training(configured(keys, other))
+        pretraining.training(configured(keys, other, **{"distill.relations": 1.0, "distill.relation_heads": heads}))
 
 
 def test_a_changed_section_without_a_teacher_is_warned(short, capsys):
@@ -274,6 +314,8 @@ def test_a_teacher_without_an_mlm_head_is_refused(keys, teacher, tmp_path):
         ({"distill.weight": 0.0}, "weight is 0.0: give more than 0"), ({"distill.weight": 1.5}, "give more than 0"),
         ({"distill.temperature": 0.5}, "temperature is 0.5: give 1 to 10"),
         ({"distill.weight": float("nan")}, "weight is nan"),
+        ({"distill.relations": -1.0}, "relations is -1.0: give 0 or more"),
+        ({"distill.relations": float("inf")}, "relations is inf"), ({"distill.relation_heads": -1}, "heads is -1"),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(keys, teacher, changes, complaint):
