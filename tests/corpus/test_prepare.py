@@ -17,7 +17,7 @@ from helpers.prepare_runs import VOCABULARY, arguments, contents, document, ende
 import numpy as np
 import pytest
 
-from bert_tpu.core import command
+from bert_tpu.core import command, locks
 from bert_tpu.corpus import input_units, lockfile, plans, prepare, sentences, store, worker
 from bert_tpu.readers import sources
 from bert_tpu.tokenizer import encoding, vocab
@@ -260,7 +260,7 @@ def test_a_directory_with_other_things_is_not_written_to(text, tmp_path):
 
 
 def test_a_second_run_in_the_same_directory_is_refused(text, tmp_path):
-    with prepare._lock_folder(tmp_path), pytest.raises(command.UserError, match="another run"):
+    with locks.hold(tmp_path), pytest.raises(command.UserError, match="another run"):
         call(text, tmp_path)
 
 
