@@ -189,7 +189,7 @@ def our_step(job: jobs.Job, batch: dict[str, np.ndarray], examples: int, steps: 
     devices = mesh.make(jax.devices())
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, devices))()
     longest, placed = max(job.shapes), mesh.put_batch(batch, devices)
-    run = train_step.bind(job, devices, {longest: train_step.jit_step(job, devices, longest)})[longest]
+    run = train_step.bound_step(job, devices, longest)
 
     def turn() -> int:
         nonlocal state

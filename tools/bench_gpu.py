@@ -258,7 +258,7 @@ def _losses(cfg: ml_collections.ConfigDict, rows: Rows, device: jax.Device, dtyp
     job, devices = pretraining.make_job(cfg), mesh.make([device])
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, devices))()
     seq_len = rows["input_ids"].shape[1]
-    run, losses = train_step.jit_step(job, devices, seq_len), []
+    run, losses = train_step.bound_step(job, devices, seq_len), []
     for step in range(STEPS):
         batch = {name: array[step * ROWS : (step + 1) * ROWS] for name, array in rows.items()}
         state, sums = run(state, mesh.put_batch(batch, devices))

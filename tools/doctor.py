@@ -158,7 +158,7 @@ def losses(where: Sequence[jax.Device], rows: int) -> list[float]:
     job, all_devices = pretraining.make_job(cfg), mesh.make(where)
     batch = mesh.put_batch(_bench_step.random_batch(cfg), all_devices)
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, all_devices))()
-    run, totals = train_step.jit_step(job, all_devices, SEQ_LEN), []
+    run, totals = train_step.bound_step(job, all_devices, SEQ_LEN), []
     for _ in range(STEPS):
         state, sums = run(state, batch)
         totals.append(dict(jax.device_get(sums)))

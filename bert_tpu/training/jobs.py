@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Params = Any  # pytree of arrays; a model's are nested dictionaries
@@ -88,11 +89,20 @@ class Job:
 
     @property
     def fixed_shapes(self) -> tuple[Any, ...]:
-        """Shapes of the arrays that a step takes after state and batch: those of `fixed_loss`, or none."""
-        return () if self.fixed_loss is None else (self.fixed_loss.shapes,)
+        """Shapes of the arrays that a step takes after state and batch: the seed or seeds, and those of `fixed_loss`.
+
+        The seed is an argument, because then all seeds have one program, compiled once.
+        """
+        seeds = jax.ShapeDtypeStruct(np.shape(self.seed), jnp.int32)
+        return (seeds,) if self.fixed_loss is None else (seeds, self.fixed_loss.shapes)
+
+    def load_fixed(self) -> tuple[Any, ...]:
+        """Returns the arrays with `fixed_shapes`, on the host."""
+        seeds = np.asarray(self.seed, np.int32)
+        return (seeds,) if self.fixed_loss is None else (seeds, self.fixed_loss.load())
 
     def step_loss(self, *fixed: Any) -> Callable[[Params, Batch, Draw | None], Sums]:
-        """Returns the loss of a step. fixed: the arrays with `fixed_shapes`."""
+        """Returns the loss of a step. fixed: the arrays of `fixed_loss`, if there is one."""
         if self.fixed_loss is None:
             return self.loss
         loss = self.fixed_loss.loss
@@ -130,11 +140,12 @@ class State(NamedTuple):
     opt: Any
 
 
-def new_state(job: Job, params: Params | None = None) -> State:
+def new_state(job: Job, params: Params | None = None, seed: jax.Array | None = None) -> State:
     """Returns the State of step 0.
 
     job: of several trainings, all have one count of steps, and each other array has a dimension for them in front
-    params: None draws them from the job's seed
+    params: None draws them from the seed
+    seed: an array of the job's seed or seeds, for a function that is compiled once for all seeds; None: the job's own
     """
 
     def fresh(seed: Any) -> Params:
@@ -142,7 +153,8 @@ def new_state(job: Job, params: Params | None = None) -> State:
 
     several = job.has_several_seeds
     if params is None:
-        params = jax.vmap(fresh)(jnp.array(job.seed)) if several else fresh(job.seed)
+        seed = jnp.array(job.seed) if seed is None else seed
+        params = jax.vmap(fresh)(seed) if several else fresh(seed)
     opt = jax.vmap(job.tx.init)(params) if several else job.tx.init(params)
     return State(jnp.zeros((), jnp.int32), params, opt)
 

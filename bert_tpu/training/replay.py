@@ -88,7 +88,7 @@ def _print_rows(job: jobs.Job, params: jobs.Params, batch: jobs.Batch) -> None:
 
 
 def _load_fixed(job: jobs.Job) -> tuple[Any, ...]:
-    """Returns the arrays that a step takes after state and batch."""
+    """Returns the arrays of a job's fixed_loss, if it has one."""
     return () if job.fixed_loss is None else (job.fixed_loss.load(),)
 
 

@@ -39,10 +39,11 @@ def _specs(job: jobs.Job, mesh: Mesh) -> Any:
 
 
 def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
-    """Returns the jitted function (state, batch) -> (next state, sums), which donates the state. `plan` plans it.
+    """Returns the jitted function (state, batch, seed) -> (next state, sums), which donates the state. `plan` plans it.
 
-    If the job has a fixed_loss, the function takes its arrays third, whole on every device; `bind` adds them.
-    The batch may be a joined.Joined, and the sums are one of float32: each copy between host and devices costs time.
+    It takes the arrays of job.fixed_shapes after the batch, whole on every device: the seed, and those of a fixed_loss.
+    `bind` adds them. The batch may be a joined.Joined, and the sums are one of float32: each copy between host and
+    devices costs time.
     The loss is each objective's sum over its count in the whole batch, and dropout is a function of (seed, step, row),
     so that neither the devices nor the parts of an accumulation change more than rounding. The learning rate is a
     function of the step.
@@ -53,7 +54,7 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
     seq_len: tokens of a batch's rows
     """
     placed, specs, whole = shardings(job, mesh), _specs(job, mesh), meshes.replicated(mesh)
-    number = len(job.fixed_shapes)
+    number = len(job.fixed_shapes)  # the seed is the first
 
     def gradients(
         params: jobs.Params, batch: jobs.Batch, counts: dict[str, jax.Array], key: jax.Array, *fixed: Any
@@ -68,7 +69,7 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
         grads, sums = _accumulated(jax.grad(objective, has_aux=True), full, batch, key, job.accumulate[seq_len])
         return collectives.reduce_grads(grads, specs, job.exchange, job.dtype), jax.lax.psum(sums, meshes.AXIS)
 
-    ins, outs = (specs, meshes.ROWS, *[meshes.WHOLE] * (2 + number)), (specs, meshes.WHOLE)
+    ins, outs = (specs, meshes.ROWS, *[meshes.WHOLE] * (1 + number)), (specs, meshes.WHOLE)
     on_shards = meshes.map_shards(mesh, gradients, ins, outs)
 
     def one(state: jobs.State, batch: jobs.Batch, seed: Any, *fixed: Any) -> tuple[jobs.State, jobs.Sums]:
@@ -85,13 +86,13 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
         params, opt = jax.tree.map(lambda new, old: jnp.where(sound, new, old), new, (state.params, state.opt))
         return jobs.State(state.step + 1, params, opt), sums
 
-    def step(state: jobs.State, batch: jobs.Batch, *fixed: Any) -> tuple[jobs.State, joined.Joined]:
+    def step(state: jobs.State, batch: jobs.Batch, seed: jax.Array, *fixed: Any) -> tuple[jobs.State, joined.Joined]:
         batch = dict(batch)  # of one array
         if job.has_several_seeds:
-            axes = (EACH, 1, 0, *[None] * number)
-            state, sums = jax.vmap(one, axes, (EACH, 0))(state, batch, jnp.array(job.seed), *fixed)
+            axes = (EACH, 1, 0, *[None] * (number - 1))
+            state, sums = jax.vmap(one, axes, (EACH, 0))(state, batch, seed, *fixed)
         else:
-            state, sums = one(state, batch, job.seed, *fixed)
+            state, sums = one(state, batch, seed, *fixed)
         return state, joined.join({name: jnp.stack(pair) for name, pair in sums.items()}, common=0)
 
     return jax.jit(
@@ -107,14 +108,17 @@ def bind(job: jobs.Job, mesh: Mesh, steps: Mapping[Any, Callable[..., Any]]) -> 
     job, mesh: as in jit_step
     steps: size -> function, whatever a size is
     """
-    if job.fixed_loss is None:
-        return dict(steps)
 
     def put(x: Any) -> jax.Array:  # each host has it whole
         return jax.make_array_from_callback(x.shape, meshes.replicated(mesh), lambda index: x[index])
 
-    fixed = jax.tree.map(put, job.fixed_loss.load())
-    return {n: lambda state, batch, step=step: step(state, batch, fixed) for n, step in steps.items()}
+    fixed = jax.tree.map(put, job.load_fixed())
+    return {n: lambda state, batch, step=step: step(state, batch, *fixed) for n, step in steps.items()}
+
+
+def bound_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> Callable[..., Any]:
+    """Returns the function (state, batch) -> (next state, sums) of `jit_step` for the job's own arrays."""
+    return bind(job, mesh, {seq_len: jit_step(job, mesh, seq_len)})[seq_len]
 
 
 def jit_evaluate(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:

@@ -122,7 +122,7 @@ def steps(keys, devices, **changes):
     setup = finetuning.load(configured(keys, **{"model.dropout": 0.0, "model.attention_dropout": 0.0} | changes))
     job, mesh = finetuning.make_job(setup.cfg, setup.model, setup.feed), meshes.make(jax.devices()[:devices])
     state, _ = trainer.restore_or_init(job, mesh, Nothing(), finetuning.training(setup, "").first_params)
-    step = train_step.jit_step(job, mesh, setup.cfg.max_length)
+    step = train_step.bound_step(job, mesh, setup.cfg.max_length)
     for _, (_, batch) in zip(range(3), setup.feed.batches(0), strict=False):
         state, _ = step(state, meshes.put_batch(batch, mesh))
     return jax.device_get(state.params)

@@ -67,7 +67,7 @@ def gradient(job, devices, seeds=(), seq_len=24):
         packed = jax.tree.map(lambda x: np.stack([x] * len(seeds)), packed)
         batch = {name: np.stack([x] * len(seeds), axis=1) for name, x in batch.items()}
     state = jax.device_put(jobs.new_state(job, packed), train_step.shardings(job, on))
-    step = train_step.bind(job, on, {seq_len: train_step.jit_step(job, on, seq_len)})[seq_len]
+    step = train_step.bound_step(job, on, seq_len)
     after, sums = jax.device_get(step(state, mesh.put_batch(batch, on)))
     means = {name: total / count for name, (total, count) in sums.items()}
     return jax.tree.map(np.subtract, packed, after.params), means

@@ -39,7 +39,7 @@ def test_of_several_trainings_each_moves_by_the_one_rate(rule):
     bad = [(), range(3, STEPS, 4), range(STEPS // 2)]
     job, devices = one_number_job.job(seed=(0, 1, 2), name=rule), mesh.make(jax.devices())
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, devices))()
-    step, numbers = train_step.jit_step(job, devices, one_number_job.SEQ_LEN), []
+    step, numbers = train_step.bound_step(job, devices, one_number_job.SEQ_LEN), []
     for number in range(STEPS):
         numbers.append(np.asarray(state.params["bias"]))
         state, sums = step(state, mesh.put_batch(one_number_job.batch(bad, number, job.seed)[1], devices))

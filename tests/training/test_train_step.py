@@ -46,7 +46,7 @@ def three_steps(devices, **changes):
     job = pretraining.make_job(config(**changes))
     on = mesh.make(jax.devices()[:devices])
     state = jax.jit(lambda: jobs.new_state(job), out_shardings=train_step.shardings(job, on))()
-    step = train_step.jit_step(job, on, 32)
+    step = train_step.bound_step(job, on, 32)
     losses = []
     for number in range(3):
         state, sums = step(state, mesh.put_batch(batch(job.shapes[32], number), on))
@@ -89,7 +89,9 @@ def test_a_longer_batch_may_have_parts_of_its_own():
     def loops(**changes):
         job, on = pretraining.make_job(config(**changes)), mesh.make(jax.devices()[:1])
         texts = {
-            n: train_step.jit_step(job, on, n).lower(job.state_shapes, batch(job.shapes[n], 0)).as_text()
+            n: train_step.jit_step(job, on, n)
+            .lower(job.state_shapes, batch(job.shapes[n], 0), *job.fixed_shapes)
+            .as_text()
             for n in (32, 64)
         }
         return {n: text.count("stablehlo.while") for n, text in texts.items()}
@@ -105,12 +107,24 @@ def test_dropout_is_the_seed_s():
     job = pretraining.make_job(config(model=model_section))
     on = mesh.make(jax.devices()[:1])
     fresh = jax.jit(lambda: jobs.new_state(job))  # of seed 0
-    step = {seed: train_step.jit_step(dataclasses.replace(job, seed=seed), on, 32) for seed in (0, 1)}
+    step = {seed: train_step.bound_step(dataclasses.replace(job, seed=seed), on, 32) for seed in (0, 1)}
     losses = []
     for seed in (0, 1, 0):
         _, sums = step[seed](fresh(), mesh.put_batch(batch(job.shapes[32], 0), on))
         losses.append(float(sums["mlm_loss"][0]))
     assert losses[0] == losses[2] != losses[1]
+
+
+@pytest.mark.parametrize("seeds", [(0, 1), ((0, 1), (2, 3))])
+def test_all_seeds_have_one_program(seeds):
+    on, texts = mesh.make(jax.devices()[:1]), set()
+    for seed in seeds:
+        job = dataclasses.replace(pretraining.make_job(config()), seed=seed)
+        rows = batch(job.shapes[32], 0)
+        if isinstance(seed, tuple):
+            rows = {name: np.stack([x] * len(seed), axis=1) for name, x in rows.items()}
+        texts.add(train_step.jit_step(job, on, 32).lower(job.state_shapes, rows, *job.fixed_shapes).as_text())
+    assert len(texts) == 1
 
 
 def test_remat_keeps_the_update(plain):
@@ -197,7 +211,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_step():
     state = jax.tree.map(np.copy, state)
     state.params["layers"]["up"]["kernel"][0, 0, 0] = np.inf
     placed = mesh.put_batch(batch(job.shapes[32], 0), on)
-    after, sums = jax.device_get(train_step.jit_step(job, on, 32)(jax.device_put(state, mesh.replicated(on)), placed))
+    after, sums = jax.device_get(train_step.bound_step(job, on, 32)(jax.device_put(state, mesh.replicated(on)), placed))
     assert after.step == 1
     jax.tree.map(np.testing.assert_array_equal, (after.params, after.opt), (state.params, state.opt))
     assert all(tuple(pair) == ((1, 1) if name == "skipped" else (0, 0)) for name, pair in sums.items())
@@ -223,7 +237,7 @@ def test_of_several_trainings_the_one_that_is_not_finite_alone_changes_nothing()
     first = jax.tree.map(np.copy, jax.device_get(jax.jit(lambda: jobs.new_state(job))()))
     first.params["layers"]["up"]["kernel"][1, 0, 0, 0] = np.inf
     rows = jax.tree.map(lambda x: np.stack([x, x], axis=1), batch(job.shapes[32], 0))
-    step, one_step = train_step.jit_step(job, on, 32), train_step.jit_step(job.first, on, 32)
+    step, one_step = train_step.bound_step(job, on, 32), train_step.bound_step(job.first, on, 32)
     after, sums = jax.device_get(step(jax.device_put(first, train_step.shardings(job, on)), mesh.put_batch(rows, on)))
     assert (int(after.step), sums["skipped"][0].tolist()) == (1, [0, 1])
     jax.tree.map(lambda new, old: np.testing.assert_array_equal(new[1], old[1]), after[1:], first[1:])
@@ -236,7 +250,7 @@ def test_of_several_trainings_the_one_that_is_not_finite_alone_changes_nothing()
 def test_the_memory_of_a_step_is_planned_as_its_arrays_take_it():
     job = pretraining.make_job(config())
     program = train_step.compile_function(
-        train_step.jit_step(job, mesh.make(jax.devices()[:1]), 32), job.state_shapes, job.shapes[32]
+        train_step.jit_step(job, mesh.make(jax.devices()[:1]), 32), job.state_shapes, job.shapes[32], *job.fixed_shapes
     )
     memory, state = compiler._memory(program, job.state_shapes), job.state_shapes
     for part, tree in ((memory.params, state.params), (memory.opt, state.opt)):

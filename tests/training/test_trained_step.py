@@ -83,7 +83,7 @@ class Step:
 
     def __init__(self, job):
         self.job, self.mesh = job, mesh.make(jax.devices()[:1])
-        self.jitted, self.batch = train_step.jit_step(job, self.mesh, LENGTH), batch(job.shapes[LENGTH])
+        self.jitted, self.batch = train_step.bound_step(job, self.mesh, LENGTH), batch(job.shapes[LENGTH])
 
     def __call__(self, params):
         """Returns (means on the host, the gradient); asserts that the step is not skipped."""
