@@ -14,7 +14,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.hardware import host_memory
-    from bert_tpu.recipes import comparison, experiment
+    from bert_tpu.recipes import comparison, experiment_file
     from bert_tpu.training import orbax_setup
 
 
@@ -26,8 +26,10 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=pathlib.Path, help="directory of the results")
     parser.add_argument("--dry-run", action="store_true", help="check the file and print the runs, without training")
     args = parser.parse_args()
+    if "://" in str(args.out) or ":/" in str(args.out):
+        parser.error(f"--out {args.out} is in a bucket, which has no locks for several starts: give a local directory")
     orbax_setup.quiet()
-    plan = experiment.read(args.file)
+    plan = experiment_file.read(args.file)
     if args.dry_run:
         print(comparison.outline(plan, args.out))
         return

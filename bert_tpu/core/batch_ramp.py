@@ -122,5 +122,5 @@ def rules(ramp: Ramp, batch_size: int, num_steps: int) -> Iterator[tuple[bool, s
     yield (
         not rows or (type(steps) is int and len(rows) <= steps < num_steps),
         f"the ramp has {steps} steps: set ramp.steps or ramp.share so that it has a whole number from {len(rows)}, one "
-        f"for each of ramp.rows, to below num_steps {num_steps}",
+        f"for each of ramp.rows, to below num_steps {num_steps:,}",
     )

@@ -5,6 +5,7 @@ import json
 import pathlib
 import sys
 import time
+from typing import Any, NamedTuple
 
 from bert_tpu.core import command, locks, numerals, storage
 from bert_tpu.pretrain import pretraining
@@ -22,37 +23,74 @@ def compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
     file may work in `out` at the same time. Each returns when all runs are finished.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with starts.join(out, plan.path.read_text()):
+    with starts.join(out, plan.path.read_text(encoding="utf-8")):
         return _compare(plan, out)
 
 
-def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
+class Known(NamedTuple):
+    """The plan and the results at one moment.
+
+    chosen: arm -> its keys with the choices made
+    results: of the planned runs, by identity
+    seen: results in OUT, those of other files too
+    """
+
+    trials: list[runs.Run]
+    chosen: dict[str, dict[str, Any]]
+    finals: list[runs.Run]
+    results: dict[str, runs.Result]
+    seen: int
+
+    @property
+    def every(self) -> list[runs.Run]:
+        """All runs, in the order of running."""
+        return [*self.trials, *self.finals]
+
+    @property
+    def open_arms(self) -> set[str]:
+        """The arms whose choices are not made yet."""
+        return {run.arm for run in self.trials if not collected.lines_of(run, self.results)}
+
+    def pending(self, at_once: int) -> list[tuple[runs.Run, tuple[int, ...]]]:
+        """Returns (run, seeds that train together) of all that is not finished, in the order of running."""
+        return [(run, seeds) for run in self.every for seeds in runs.groups(run, at_once, self.results)]
+
+
+def _look(plan: experiment.Experiment, judge: Mapping[str, Any], out: pathlib.Path) -> Known:
+    trials, found = list(make_trials(plan, judge)), runs.finished(out)
+    chosen = choose(plan, trials, found)
+    finals = list(make_finals(plan, chosen, judge))
+    planned = {identity for run in [*trials, *finals] for identity in run.identities.values()}
+    return Known(trials, chosen, finals, {key: found[key] for key in found.keys() & planned}, len(found))
+
+
+def _judge(plan: experiment.Experiment) -> dict[str, Any]:
+    """Returns what all runs are evaluated on. Raises UserError if that is nothing."""
     reference = plan.reference()
     if not reference.eval.num_batches:
         raise command.UserError(f"{plan.path}: eval.num_batches is 0, and recipes are compared by their held-out loss")
-    judge = runs.facts(reference, pretraining.open_corpus(reference))
-    trials, results = list(make_trials(plan, judge)), runs.finished(out)
-    chosen = choose(plan, trials, results)
-    finals, is_waiting = list(make_finals(plan, chosen, judge)), False
-    _report(plan, trials, finals, chosen, out)
-    while pending := list(_pending(plan, [*trials, *finals], results)):
-        undecided = {run.arm for run in trials if not collected.lines_of(run, results)}
-        ready = [(run, seeds) for run, seeds in pending if run.kind == runs.TRIAL or run.arm not in undecided]
+    return runs.facts(reference, pretraining.open_corpus(reference))
+
+
+def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
+    judge, is_waiting = _judge(plan), False
+    known = _report(plan, judge, out)
+    while pending := known.pending(plan.at_once):
+        open_arms = known.open_arms
+        ready = [(run, seeds) for run, seeds in pending if run.kind == runs.TRIAL or run.arm not in open_arms]
         with starts.take([out / runs.FOLDER / run.folder(seeds) for run, seeds in ready], runs.RESULT) as place:
             if place is not None:
-                _say(*ready[place], pending, len([*trials, *finals]), results, starts_at_work=place + 1)
-                if code := runs.train(*ready[place], out, reference):
+                _say(*ready[place], known, pending, others=place)
+                if code := runs.train(*ready[place], out, plan.reference()):
                     print("stopped; the same command goes on from there", file=sys.stderr)
                     return code
         if place is None:
             if not is_waiting:
                 print("waiting for the runs of other starts of this comparison", file=sys.stderr, flush=True)
             time.sleep(WAIT_S)
-        is_waiting, known, results = place is None, len(results), runs.finished(out)
-        if len(results) > known:
-            if (better := choose(plan, trials, results)) != chosen:
-                chosen, finals = better, list(make_finals(plan, better, judge))
-            _report(plan, trials, finals, chosen, out)
+        is_waiting = place is None
+        if len(runs.finished(out)) > known.seen:
+            known = _report(plan, judge, out)
     return 0
 
 
@@ -95,7 +133,8 @@ def make_finals(
 
     The first reference at the largest horizon comes first, because its spread says what can be shown at all.
     """
-    pairs = [(horizon, arm) for horizon in plan.horizons for arm in plan.arms]
+    pairs = [(horizon, arm.name) for arm in plan.arms.values() for horizon in arm.horizons]
+    pairs.sort(key=lambda pair: pair[0])
     pairs.sort(key=lambda pair: pair != (plan.horizons[-1], plan.references[0]))
     for horizon, arm in pairs:
         yield runs.make_run(plan, arm, runs.FULL, chosen[arm], horizon=horizon, seeds=plan.seeds, judge=judge)
@@ -107,27 +146,21 @@ def make_finals(
         )  # fmt: skip
 
 
-def _pending(
-    plan: experiment.Experiment, every: Sequence[runs.Run], results: Mapping[str, runs.Result]
-) -> Iterator[tuple[runs.Run, tuple[int, ...]]]:
-    """Yields (run, seeds that train together) of all that is not finished, in the order of running."""
-    for run in every:
-        for seeds in runs.groups(run, plan.at_once, results):
-            yield run, seeds
-
-
 def _say(
-    run: runs.Run, seeds: Sequence[int], pending: Sequence[tuple[runs.Run, tuple[int, ...]]], whole: int,
-    results: Mapping[str, runs.Result], starts_at_work: int,
+    run: runs.Run, seeds: Sequence[int], known: Known, pending: Sequence[tuple[runs.Run, tuple[int, ...]]], *,
+    others: int,
 ) -> None:  # fmt: skip
-    """Prints which run begins, and how long all of them will take at the speed so far."""
-    left_s = _seconds_left(pending, results) / starts_at_work
-    when = f"about {cells.duration(left_s)} left for all" if results else "the first run shows the speed"
-    unfinished = len({(other.arm, other.kind, other.label, other.horizon) for other, _ in pending})
+    """Prints which run begins, and how long all of them will take at the speed so far.
+
+    others: runs that other starts train now
+    """
+    left_s = _seconds_left(pending, known.results) / (others + 1)
+    when = f"about {cells.duration(left_s)} left for all" if known.results else "the first run shows the speed"
+    whose = f"; {others} other {numerals.inflect(others, '[start is|starts are]')} at work" if others else ""
     numbers = f"{numerals.inflect(len(seeds), '[seed|seeds]')} {', '.join(map(str, seeds))}"
     print(
-        f"run {whole - unfinished + 1} of {whole}: {run.name}, {numbers}, {run.cfg.num_steps:,} steps; {when}",
-        file=sys.stderr, flush=True,
+        f"run {known.every.index(run) + 1} of {len(known.every)}: {run.name}, {numbers}, {run.cfg.num_steps:,} steps; "
+        f"{when}{whose}", file=sys.stderr, flush=True,
     )  # fmt: skip
 
 
@@ -136,50 +169,38 @@ def _seconds_left(pending: Sequence[tuple[runs.Run, tuple[int, ...]]], results: 
     flops, step_s, whole_s = (
         sum(line[key] for line in results.values()) for key in ("flops", "step_seconds", "seconds")
     )
-    starts = sum(1 / line["at_once"] for line in results.values())
+    starts_so_far = sum(1 / line["at_once"] for line in results.values())
     left = sum(run.flops * len(seeds) for run, seeds in pending)
-    return left / flops * step_s + len(pending) * (whole_s - step_s) / starts if results else 0.0
+    return left / flops * step_s + len(pending) * (whole_s - step_s) / starts_so_far if results else 0.0
 
 
-def _report(
-    plan: experiment.Experiment, trials: Sequence[runs.Run], finals: Sequence[runs.Run],
-    chosen: Mapping[str, Mapping[str, object]], out: pathlib.Path,
-) -> None:  # fmt: skip
+def _report(plan: experiment.Experiment, judge: Mapping[str, Any], out: pathlib.Path) -> Known:
     """Writes the results so far, as lines, as tables and as a plot. An arm that is not chosen yet has only trials."""
     with locks.hold(out / ".report", wait=True):  # so that no other start's older results replace these
-        _write(plan, trials, finals, chosen, runs.finished(out), out)
-
-
-def _write(
-    plan: experiment.Experiment, trials: Sequence[runs.Run], finals: Sequence[runs.Run],
-    chosen: Mapping[str, Mapping[str, object]], results: Mapping[str, runs.Result], out: pathlib.Path,
-) -> None:  # fmt: skip
-    open_arms = {run.arm for run in trials if not collected.lines_of(run, results)}
-    finals = [run for run in finals if run.arm not in open_arms]
-    lines = [
-        results[identity] | {"arm": run.arm, "kind": run.kind, "label": run.label, "horizon": run.horizon}
-        for run in [*trials, *finals]
-        for identity in run.identities.values()
-        if identity in results
-    ]
-    storage.write_text(out / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
-    storage.write_text(out / TABLES, tables.page(plan, trials, finals, chosen, results))
-    plot.draw(plan, finals, results, out / PLOT)
+        known = _look(plan, judge, out)
+        finals = [run for run in known.finals if run.arm not in known.open_arms]
+        lines = [
+            known.results[identity] | {"arm": run.arm, "kind": run.kind, "label": run.label, "horizon": run.horizon}
+            for run in [*known.trials, *finals]
+            for identity in run.identities.values()
+            if identity in known.results
+        ]
+        storage.write_text(out / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
+        storage.write_text(out / TABLES, tables.page(plan, known.trials, finals, known.chosen, known.results))
+        plot.draw(plan, finals, known.results, out / PLOT)
+    return known
 
 
 def outline(plan: experiment.Experiment, out: pathlib.Path) -> str:
     """Returns a table of all runs, without training. Raises UserError for anything wrong in the file."""
-    reference = plan.reference()
-    judge = runs.facts(reference, pretraining.open_corpus(reference))
-    trials, results = list(make_trials(plan, judge)), runs.finished(out)
-    every = [*trials, *make_finals(plan, choose(plan, trials, results), judge)]
+    known = _look(plan, _judge(plan), out)
     rows = [
         [
             run.name, str(len(run.identities)), f"{run.cfg.num_steps:,}", f"{run.flops:.4g}",
-            f"{run.token_slots:.3g}", str(sum(identity in results for identity in run.identities.values())),
+            f"{run.token_slots:.3g}", str(sum(identity in known.results for identity in run.identities.values())),
         ]
-        for run in every
+        for run in known.every
     ]  # fmt: skip
-    total = sum(run.flops * len(run.identities) for run in every)
+    total = sum(run.flops * len(run.identities) for run in known.every)
     head = ["run", "seeds", "steps", "FLOPs of a seed", "token slots", "finished"]
     return "\n".join([*cells.table(head, rows), "", f"{total:.4g} FLOPs in all"])

@@ -7,7 +7,7 @@ import numpy as np
 
 from bert_tpu.recipes import cells, collected, experiment, gain, runs
 
-EQUAL = 0.01  # numbers of steps that differ by this share count as equal
+EQUAL = 0.01  # numbers of steps, and of token slots, that differ by this share count as equal
 
 
 def _difference(
@@ -37,7 +37,8 @@ def at_equal_steps(plan: experiment.Experiment, full: Sequence[runs.Run], result
     """Yields the same where runs at different horizons have equal steps, as with a teacher, whose forward counts."""
 
     def are_equal(base: runs.Run, run: runs.Run) -> bool:
-        return base.horizon != run.horizon and abs(run.cfg.num_steps / base.cfg.num_steps - 1) <= EQUAL
+        shares = run.cfg.num_steps / base.cfg.num_steps, run.token_slots / base.token_slots
+        return base.horizon != run.horizon and all(abs(share - 1) <= EQUAL for share in shares)
 
     yield from _table(plan, full, results, "equal steps", are_equal)
 
@@ -62,7 +63,7 @@ def _table(
     if rows:
         yield f"Differences at {title}: below 0 an arm is better than its reference."
         yield ""
-        head = ["arm", "reference", "FLOPs", "reference's", "loss", "MLM loss", "difference", "95% by t"]
+        head = ["arm", "reference", "FLOPs", "reference's FLOPs", "rows", "MLM loss", "difference", "95% by t"]
         yield from cells.table(head, rows)
 
 

@@ -1,37 +1,8 @@
-"""Reads a file that says which recipes to compare: arms, horizons, seeds and choices. The file is TOML.
+"""Describes a comparison of recipes: arms, horizons, seeds and choices. experiment_file reads it from a file."""
 
-config = "bert:micro"                  # the config that all runs change
-seeds = [0, 1, 2]
-horizons = [2e14, 6e14, 1.8e15]        # FLOPs of a run's matrix products; its steps follow
-references = ["original"]              # arms that the others are compared with; the first arm if left out
-at_once = 1                            # seeds that train in one program; 1 if left out
-
-[keys]                                 # of every run, and of the held-out rows
-data.dir = "corpus"
-
-[arms.original]
-optim.warmup_steps = { share = 0.01 }  # of a run's steps, rounded
-
-[arms.tuned]
-optim.learning_rate = [1e-3, 2e-3]     # a choice, made once, at tuning.horizon
-
-[tuning]
-horizon = 2e14
-seeds = [10]
-
-[leave_out]                            # runs of `arm` at the largest horizon, each with these keys as without the arm
-arm = "tuned"
-levers.rate = ["optim.learning_rate"]
-seeds = [0]                            # some of `seeds`; all if left out
-"""
-
-from collections.abc import Collection, Iterator, Mapping, Sequence
-import difflib
+from collections.abc import Iterator, Mapping
 import itertools
-import os
 import pathlib
-import re
-import tomllib
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -40,20 +11,7 @@ from bert_tpu.core import command, config
 from bert_tpu.huggingface import pretrained
 
 Keys = Mapping[str, Any]  # dotted keys of a config, with values as in TOML; {"share": x} is a share of the steps
-
-# Keys that the comparison sets itself -> what to do instead.
-OWN = {
-    "seed": "`seeds` names the seeds",
-    "num_steps": "`horizons` gives the FLOPs of a run, and its steps follow",
-    "eval.every_steps": "a run is evaluated at its end only",
-}
-COMMON = {"data.dir": "put it into [keys]", "eval.num_batches": "put it into [keys]"}  # all arms must have the same
-NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 SAVES, LINES = 20, 10  # checkpoints and lines of the log in a run, unless [keys] has others
-TOP = {
-    "config": str, "seeds": list, "horizons": list, "references": list, "at_once": int, "keys": dict, "arms": dict,
-    "tuning": dict, "leave_out": dict,
-}  # fmt: skip
 
 
 class Arm(NamedTuple):
@@ -62,6 +20,7 @@ class Arm(NamedTuple):
     name: str
     keys: dict[str, Any]
     choices: dict[str, list[Any]]  # key -> values
+    horizons: tuple[float, ...]
 
     def trials(self) -> Iterator[dict[str, Any]]:
         """Yields the keys of each combination of the choices."""
@@ -75,7 +34,7 @@ class Experiment(NamedTuple):
     path: pathlib.Path
     config: str
     seeds: tuple[int, ...]
-    horizons: tuple[float, ...]
+    horizons: tuple[float, ...]  # of the arms that have none of their own
     references: tuple[str, ...]
     at_once: int
     keys: dict[str, Any]
@@ -103,160 +62,6 @@ class Experiment(NamedTuple):
         """Returns the config of the held-out rows: that of the file with [keys], of its own number of steps."""
         steps = config.load(self.config).num_steps
         return self.make_config({}, steps)
-
-
-def read(path: str | os.PathLike) -> Experiment:
-    """Reads and checks a file. Raises UserError for anything that it does not understand."""
-    path = pathlib.Path(path)
-    try:
-        content = tomllib.loads(path.read_bytes().decode())
-    except UnicodeDecodeError:
-        raise command.UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise command.UserError(f"{path} is not valid TOML: {error}; correct the file") from None
-    _check_table(path, "the file", content, TOP, required=("config", "seeds", "horizons", "arms"))
-    base = config.load(content["config"])
-    keys = _flatten(path, "keys", content.get("keys", {}), OWN)
-    if not content["arms"]:
-        raise command.UserError(f"{path} has no arms: add a table [arms.NAME] for each recipe")
-    arms = {name: _arm(path, name, table, base) for name, table in content["arms"].items()}
-    references = tuple(content.get("references") or [next(iter(arms))])
-    for name in references:
-        _check_known(path, "references", name, arms)
-    horizons = content["horizons"]
-    are_numbers = all(type(x) in (int, float) and 0 < x < float("inf") for x in horizons)
-    if not (horizons and are_numbers and horizons == sorted(set(horizons))):
-        raise command.UserError(f"{path}: horizons is {horizons}: give FLOPs in ascending order, such as [2e14, 6e14]")
-    at_once = content.get("at_once", 1)
-    if at_once < 1:
-        raise command.UserError(f"{path}: at_once is {at_once}: give 1 or more seeds that train in one program")
-    tuning_horizon, tuning_seeds = _tuning(path, content.get("tuning"), [arm for arm in arms.values() if arm.choices])
-    seeds = _seeds(path, "seeds", content["seeds"])
-    left_out_arm, levers, left_out_seeds = _levers(path, content.get("leave_out"), arms, seeds)
-    return Experiment(
-        path, content["config"], seeds, tuple(map(float, horizons)), references, at_once, keys, arms,
-        tuning_horizon, tuning_seeds, left_out_arm, levers, left_out_seeds,
-    )  # fmt: skip
-
-
-def _check_known(path: pathlib.Path, place: str, name: Any, known: Collection[str]) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
-        raise command.UserError(f"{path}: {place} has no {name}: {hint}")
-
-
-def _check_table(
-    path: pathlib.Path, place: str, table: Mapping[str, Any], kinds: Mapping[str, type], required: Collection[str]
-) -> None:
-    """Raises UserError for the first key of a table that is unknown, missing or of another type."""
-    names = {str: "text in quotes", list: "a list in [ ]", int: "a whole number", float: "a number", dict: "a table"}
-    for key, value in table.items():
-        _check_known(path, place, key, kinds)
-        kind = (int, float) if kinds[key] is float else kinds[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise command.UserError(f"{path}: {key} of {place} is {value!r}: give {names[kinds[key]]}")
-    for key in required:
-        if key not in table:
-            raise command.UserError(f"{path}: {place} lacks {key}: add it")
-
-
-def _seeds(path: pathlib.Path, place: str, seeds: Sequence[Any]) -> tuple[int, ...]:
-    is_sound = all(type(seed) is int and 0 <= seed < 2**31 - 1 for seed in seeds)
-    if not (seeds and is_sound and len(set(seeds)) == len(seeds)):
-        raise command.UserError(f"{path}: {place} is {seeds}: give different whole numbers from 0, such as [0, 1, 2]")
-    return tuple(seeds)
-
-
-def _flatten(path: pathlib.Path, place: str, table: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
-    """Returns a nested table as dotted keys. Raises UserError for those in `refused`, key -> what to do instead."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict) and set(value) != {"share"}:
-            inner = {f"{key}.{name}": item for name, item in value.items()}
-            flat |= _flatten(path, place, inner, refused)
-        else:
-            flat[key] = value
-    for key, value in flat.items():
-        if key in refused:
-            raise command.UserError(f"{path}: {place} has {key}, but {refused[key]}")
-        _check_share(path, f"{place}, {key}", value)
-    return flat
-
-
-def _check_share(path: pathlib.Path, place: str, value: Any) -> None:
-    if isinstance(value, dict):
-        share = value.get("share", -1)
-        is_share = set(value) == {"share"} and isinstance(share, int | float) and 0 <= share <= 1
-        if not (is_share and place.endswith("steps")):
-            raise command.UserError(f"{path}: {place} is {value}: give a value, or {{ share = 0.01 }} of the steps")
-
-
-def _arm(path: pathlib.Path, name: str, table: Any, base: ml_collections.ConfigDict) -> Arm:
-    if not NAME.fullmatch(name):
-        raise command.UserError(f"{path}: the arm {name!r} needs a name of letters, digits, _ and -, for a folder")
-    if not isinstance(table, dict):
-        raise command.UserError(f"{path}: arms.{name} is {table!r}: give a table of keys, [arms.{name}]")
-    flat = _flatten(path, f"arms.{name}", table, OWN | COMMON)
-    keys, choices = {}, {}
-    for key, value in flat.items():
-        if _is_choice(base, key, value):
-            if not value:
-                raise command.UserError(f"{path}: arms.{name} chooses {key} from no values: list one or more")
-            for item in value:
-                _check_share(path, f"arms.{name}, {key}", item)
-            choices[key] = value
-        else:
-            keys[key] = value
-    return Arm(name, keys, choices)
-
-
-def _is_choice(base: ml_collections.ConfigDict, key: str, value: Any) -> bool:
-    """Returns whether a list is a choice: a list where the key has a single value, or a list of lists."""
-    if not isinstance(value, list):
-        return False
-    current: Any = base
-    for part in key.split("."):
-        current = current.get(part) if isinstance(current, ml_collections.ConfigDict) else None
-    return not isinstance(current, tuple) or (bool(value) and all(isinstance(item, list) for item in value))
-
-
-def _tuning(path: pathlib.Path, table: Mapping[str, Any] | None, arms: Sequence[Arm]) -> tuple[float, tuple[int, ...]]:
-    """Returns (horizon, seeds) of the trials; (0, ()) if nothing is to be chosen."""
-    if not arms:
-        return 0.0, ()
-    if table is None:
-        raise command.UserError(
-            f"{path}: arms.{arms[0].name} has a choice, {next(iter(arms[0].choices))}, and there is no table [tuning]: "
-            "add one with horizon and seeds"
-        )
-    _check_table(path, "tuning", table, {"horizon": float, "seeds": list}, required=("horizon", "seeds"))
-    if not 0 < table["horizon"] < float("inf"):
-        raise command.UserError(f"{path}: tuning.horizon is {table['horizon']}: give FLOPs above 0, such as 2e14")
-    return float(table["horizon"]), _seeds(path, "tuning.seeds", table["seeds"])
-
-
-def _levers(
-    path: pathlib.Path, table: Mapping[str, Any] | None, arms: Mapping[str, Arm], seeds: tuple[int, ...]
-) -> tuple[str, dict[str, tuple[str, ...]], tuple[int, ...]]:
-    """Returns (arm, lever -> keys, seeds) of the runs that leave one lever out."""
-    if table is None:
-        return "", {}, ()
-    kinds = {"arm": str, "levers": dict, "seeds": list}
-    _check_table(path, "leave_out", table, kinds, required=("arm", "levers"))
-    own_seeds = _seeds(path, "leave_out.seeds", table.get("seeds", seeds))
-    if not set(own_seeds) <= set(seeds):
-        raise command.UserError(f"{path}: leave_out.seeds is {list(own_seeds)}: give some of seeds, {list(seeds)}")
-    _check_known(path, "arms", table["arm"], arms)
-    arm, levers = arms[table["arm"]], {}
-    for name, keys in table["levers"].items():
-        place = f"leave_out.levers.{name}"
-        if not isinstance(keys, list) or not keys or not NAME.fullmatch(name):
-            raise command.UserError(f"{path}: {place} is {keys!r}: give a list of keys of arms.{arm.name}")
-        for key in keys:
-            _check_known(path, f"arms.{arm.name}, of which {place} takes keys,", key, {**arm.keys, **arm.choices})
-        levers[name] = tuple(keys)
-    return arm.name, levers, own_seeds
 
 
 def _text(value: Any, num_steps: int) -> str:

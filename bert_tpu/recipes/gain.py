@@ -83,13 +83,13 @@ def fit(log_compute_H: np.ndarray, losses_RH: np.ndarray) -> tuple[np.ndarray, n
 class Law(NamedTuple):
     """A fitted loss = floor + drop x (compute / compute of the largest horizon) ** -exponent.
 
-    residual: the largest difference between the fit and a mean, in nats
+    residuals: difference between the fit and the mean at each horizon, in nats, without sign
     """
 
     floor: float
     drop: float
     exponent: float
-    residual: float
+    residuals: tuple[float, ...] = ()
 
     def at(self, share: np.ndarray) -> np.ndarray:
         """Returns the losses at these shares of the largest horizon's compute."""
@@ -100,16 +100,18 @@ def fit_means(compute_H: np.ndarray, losses_SH: np.ndarray) -> Law:
     """Returns the power law of the means over the seeds."""
     share_H, mean_H = compute_H / compute_H[-1], losses_SH.mean(0)
     ([floor], [drop], [exponent]) = fit(np.log(share_H), mean_H[None])
-    law = Law(float(floor), float(drop), float(exponent), 0.0)
-    return law._replace(residual=float(np.abs(law.at(share_H) - mean_H).max()))
+    law = Law(float(floor), float(drop), float(exponent))
+    return law._replace(residuals=tuple(np.abs(law.at(share_H) - mean_H).tolist()))
 
 
 def needed_by_line(log_compute_H: np.ndarray, losses_RH: np.ndarray, wanted_R: np.ndarray) -> np.ndarray:
-    """Returns log(compute) at which straight lines reach a loss, [R]; arguments as in `needed_by_power`.
+    """Returns log(compute) at which straight lines first reach a loss, [R]; arguments as in `needed_by_power`.
 
     If the outer line does not fall, a loss beyond it is never reached: infinity, or minus infinity before the first.
     """
-    places_R = np.clip((losses_RH > wanted_R[:, None]).sum(1) - 1, 0, len(log_compute_H) - 2)
+    are_reached_RH = losses_RH <= wanted_R[:, None]
+    first_R = np.where(are_reached_RH.any(1), are_reached_RH.argmax(1), len(log_compute_H) - 1)
+    places_R = np.maximum(first_R - 1, 0)  # of the line that ends there; the first one goes on to the left
     rows_R = np.arange(len(losses_RH))
     left_R, right_R = losses_RH[rows_R, places_R], losses_RH[rows_R, places_R + 1]
     width_R = log_compute_H[places_R + 1] - log_compute_H[places_R]

@@ -38,6 +38,7 @@ class Run(NamedTuple):
     label: of a trial, its choice; of a run that leaves a lever out, the lever; else ""
     flops, token_slots: of one seed's steps together
     identities: seed -> hash of all that decides the result
+    models: hashes of the models that it starts and learns from
     """
 
     arm: str
@@ -48,6 +49,7 @@ class Run(NamedTuple):
     flops: float
     token_slots: int
     identities: dict[int, str]
+    models: dict[str, str]
 
     @property
     def name(self) -> str:
@@ -66,12 +68,13 @@ def work(cfg: ml_collections.ConfigDict) -> float:
     return jobs.work(pretraining.make_job(cfg), pretraining.make_batch_spec(cfg), cfg.num_steps)
 
 
-def most_steps(work_of: Callable[[int], float], budget: float) -> int:
-    """Returns the largest number of steps whose work is at most `budget`; 0 if one step is more.
+def most_steps(work_of: Callable[[int], float], budget: float, more_than: int = 0) -> int:
+    """Returns the largest number of steps whose work is at most `budget`; `more_than` if one step more has too much.
 
     work_of: number of steps -> FLOPs. Shares of long steps depend on that number, but it never falls
+    more_than: a number of steps that is too small, whatever its work
     """
-    low, below, high = 0, 0.0, FIRST_GUESS
+    low, below, high = more_than, 0.0, more_than + FIRST_GUESS
     while (above := work_of(high)) <= budget:  # bracket: work_of(low) <= budget < work_of(high)
         if high == MOST_STEPS:
             return high
@@ -107,21 +110,36 @@ def make_run(
             raise command.UserError(f"{error}{guess}") from None
 
     try:
-        steps = most_steps(work_of, horizon)
+        ramp_steps = _ramp_steps(plan, keys)
+        steps = most_steps(work_of, horizon, more_than=ramp_steps)
+        if steps == ramp_steps > 0:
+            raise command.UserError(
+                f"a ramp of {ramp_steps:,} steps takes all of the horizon {horizon:.3g}: shorten it"
+            )
         if not steps:
             one = work(plan.make_config(keys, FIRST_GUESS)) / FIRST_GUESS
             raise command.UserError(f"a step takes {one:.3g} FLOPs, more than the horizon {horizon:.3g}: raise it")
         cfg = plan.make_config(keys, steps)
         several_seeds.judge(cfg, plan.reference(), seeds)
         several_seeds.check_tokenizers(cfg)
-        models = _weights(cfg.init_from, cfg.get(distillation.SECTION, {}).get("teacher", ""))
+        models = _weights(*_model_paths(cfg))
     except command.UserError as error:
         raise command.UserError(f"{plan.path}, arm {arm}: {error}") from None
     spec = pretraining.make_batch_spec(cfg)
     slots = sum(spec.rows_before(steps, n) * n for n in spec.used_lens())
-    origins = dict(judge) | models
+    origins = dict(judge) | models | {"init_from": ""}  # which may move: its hash is in `models`
     identities = {seed: workdir.identity(cfg.to_dict() | {"seed": seed} | origins) for seed in seeds}
-    return Run(arm, kind, label, horizon, cfg, work(cfg), slots, identities)
+    return Run(arm, kind, label, horizon, cfg, work(cfg), slots, identities, models)
+
+
+def _ramp_steps(plan: experiment.Experiment, keys: experiment.Keys) -> int:
+    """Returns the steps of a ramp that has a fixed number of them, and which a run must have more of; else 0."""
+    steps = {**plan.keys, **keys}.get("ramp.steps", plan.reference().get("ramp", {}).get("steps", 0))
+    return steps if isinstance(steps, int) else 0
+
+
+def _model_paths(cfg: ml_collections.ConfigDict) -> tuple[str, str]:
+    return cfg.init_from, cfg.get(distillation.SECTION, {}).get("teacher", "")
 
 
 @functools.lru_cache
@@ -169,6 +187,11 @@ def train(run: Run, seeds: Sequence[int], out: pathlib.Path, reference: ml_colle
     cfg = run.cfg.copy_and_resolve_references()
     with cfg.unlocked():
         cfg.seed = seeds[0]
+    if _weights.__wrapped__(*_model_paths(cfg)) != run.models:
+        raise command.UserError(
+            f"{run.name}: the model in init_from or distill.teacher has changed since this comparison began: give it a "
+            "finished model, and start again"
+        )
     training = several_seeds.training(cfg, seeds, reference, directory)
     workdir.check_format(directory)
     try:
@@ -197,7 +220,7 @@ def _result(run: Run, seed: int, place: int, directory: epath.Path, heldout: Map
         "horizon": run.horizon, "seed": seed, "steps": run.cfg.num_steps, "flops": run.flops,
         "token_slots": run.token_slots, "seconds": round(sum(seconds.values()) / together, 3),
         "step_seconds": round((seconds["step"] + seconds["input"]) / together, 3), "at_once": together,
-        "epochs": heldout["epochs"], "code": versions.current()["code"],
+        "epochs": heldout["epochs"], "code": "+".join(dict.fromkeys(line["code"] for line in versions.read(directory))),
         # Of all seeds that trained together: the log does not tell them apart.
         "skipped_steps": round(sum(line.get("skipped", 0) for line in lines)),
         "lengths": {

@@ -7,7 +7,7 @@ import time
 
 from bert_tpu.core import command, locks, storage
 
-FILE = "recipes.toml"  # in OUT: a copy of the experiment's file
+FILE = "compared.toml"  # in OUT: a copy of the experiment's file
 LOCK, TAKEN = ".lock", ".taken"  # in OUT, and in a run's workdir
 TRIES, PAUSE_S = 100, 0.1
 
@@ -25,7 +25,7 @@ def join(out: pathlib.Path, content: str) -> Iterator[None]:
         with locks.hold(out / LOCK, shared=True) as is_shared:
             # While this start shares the lock, no other one is alone and writes FILE.
             if is_shared:
-                if (out / FILE).read_text() != content:
+                if (out / FILE).read_text(encoding="utf-8") != content:
                     break
                 yield
                 return

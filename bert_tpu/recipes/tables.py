@@ -61,7 +61,7 @@ def _trials(
 ) -> Iterator[str]:
     if not trials:
         return
-    numbers = {arm: sum(run.arm == arm for run in trials) for arm in plan.arms if plan.arms[arm].choices}
+    numbers = {arm: max(1, sum(run.arm == arm for run in trials)) for arm in plan.arms}
     counts = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
     shared = sorted(set(plan.tuning_seeds) & set(plan.seeds))
     whose = (
@@ -154,16 +154,20 @@ def _fits(plan: experiment.Experiment, full: Sequence[runs.Run], results: collec
             points = collected.reference_points(reference, full, results, length)
             if points and len(points[0]) >= gain.CURVES["power"][1]:
                 law = gain.fit_means(*points)
-                deviation = points[1].std(0, ddof=1).max() if len(points[1]) > 1 else math.inf
+                number = len(points[1])
+                errors = points[1].std(0, ddof=1) / math.sqrt(number) if number > 1 else [math.inf] * len(points[0])
+                missed = [
+                    f"{compute:.3g}"
+                    for compute, residual, error in zip(points[0], law.residuals, errors, strict=True)
+                    if residual > 2 * error
+                ]
                 doubt = (
-                    f" **That is more than the deviation of a seed, {deviation:.4f}: do not trust this curve.**"
-                    if law.residual > deviation
-                    else ""
+                    f" **It misses {', '.join(missed)} FLOPs by more than twice the standard error: do not trust it.**"
                 )
                 yield (
                     f"Fit of {reference}, {cells.label(length)}: {law.floor:.3f} + {law.drop:.3f} x (compute / "
-                    f"{points[0][-1]:.3g}) ^ -{law.exponent:.3f}; its largest residual is {law.residual:.4f} "
-                    f"nats.{doubt}"
+                    f"{points[0][-1]:.3g}) ^ -{law.exponent:.3f}; its largest residual is "
+                    f"{max(law.residuals):.4f} nats.{doubt if missed else ''}"
                 )
 
 
@@ -196,17 +200,19 @@ def _gain_rows(
 def _factor(value: float) -> str:
     if math.isinf(value):
         return "no compute is enough"
+    if not value:
+        return "less than can be said"  # the first line does not fall, and the loss is above it
     return "none" if math.isnan(value) else f"{value:.2f}"
 
 
 def _interval(interval: gain.Interval) -> str:
     if math.isnan(interval.low) or math.isnan(interval.high):
-        return "needs two seeds"
+        return "cannot be said"
     return f"{interval.low:.2f} .. {interval.high:.2f}" if math.isfinite(interval.high) else f"above {interval.low:.2f}"
 
 
 def _beyond(factor: float) -> str:
-    if factor == 1.0 or math.isinf(factor):
+    if factor in (0.0, 1.0) or not math.isfinite(factor):
         return ""
     return f"extrapolated x {factor:.2f}" if factor > 1 else f"extrapolated / {1 / factor:.2f}"
 

@@ -43,10 +43,9 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
 
     It takes the arrays of job.fixed_shapes after the batch, whole on every device: the seed, and those of a fixed_loss.
     `bind` adds them. The batch may be a joined.Joined, and the sums are one of float32: each copy between host and
-    devices costs time.
-    The loss is each objective's sum over its count in the whole batch, and dropout is a function of (seed, step, row),
-    so that neither the devices nor the parts of an accumulation change more than rounding. The learning rate is a
-    function of the step.
+    devices costs time. The loss is each objective's sum over its count in the whole batch, and dropout is a function of
+    (seed, step, row), so that neither the devices nor the parts of an accumulation change more than rounding. The
+    learning rate is a function of the step.
     If a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` among the sums
     is 1, and the step's other sums are 0 of 0. Several trainings have a key, a norm and sums each; a batch's arrays
     are then [rows, trainings, ...].

@@ -18,7 +18,7 @@ from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.recipes import comparison, experiment, runs, starts, tables
+from bert_tpu.recipes import comparison, experiment_file, runs, starts, tables
 from bert_tpu.training import trainer
 
 H1, H2 = 2e8, 5e8
@@ -61,7 +61,7 @@ def text(corpus_dir, tmp_path_factory):
 def plan_of(text, directory):
     path = directory / "recipes.toml"
     path.write_text(text)
-    return experiment.read(path)
+    return experiment_file.read(path)
 
 
 def lines_of(out):
@@ -248,19 +248,73 @@ def test_a_power_law_that_misses_the_losses_by_more_than_a_seed_is_doubted(text,
     facts = runs.facts(reference, pretraining.open_corpus(reference))
     finals = sorted(comparison.make_finals(plan, chosen, facts), key=lambda run: (run.arm, run.horizon))
     page = tables.page(plan, [], finals, chosen, invented(finals, [*losses, 7.8, 7.4, 6.9]))
-    assert ("do not trust this curve" in page) == doubted
+    assert ("do not trust it" in page) == doubted
     assert "Fit of original" in page
 
 
-def test_runs_of_equal_steps_at_different_horizons_are_compared(text, tmp_path):
-    plan = plan_of(change(text, f"horizons = [{H1:g}, {H2:g}]", f"horizons = [{H1:g}, {2 * H1:g}]"), tmp_path)
-    reference, chosen = plan.reference(), comparison.choose(plan, [], {})
+def planned(plan):
+    """The runs of an experiment at its horizons, with the first choices."""
+    reference = plan.reference()
     facts = runs.facts(reference, pretraining.open_corpus(reference))
-    finals = sorted(comparison.make_finals(plan, chosen, facts), key=lambda run: (run.arm, run.horizon))
-    page = tables.page(plan, [], finals, chosen, invented(finals, [8.0, 7.5, 7.25, 7.0]))
+    return list(comparison.make_finals(plan, comparison.choose(plan, [], {}), facts))
+
+
+def test_runs_of_equal_steps_and_text_at_different_horizons_are_compared(text, tmp_path):
+    deep = "[arms.deep]\nmodel.num_layers = 4\nhorizons = [{:g}]\n"
+    wide = "[arms.wide]\nbatch_size = 16\nhorizons = [{:g}]\n"
+    shallow = next(run for run in planned(plan_of(text, tmp_path)) if run.horizon == H1)
+    steps = shallow.cfg.num_steps
+    cost = pretraining.make_job(plan_of(text, tmp_path).make_config({"model.num_layers": 4}, steps)).flops[16] * steps
+    more = deep.format(1.001 * cost) + wide.format(2.001 * shallow.flops)
+    text = change(text, "[tuning]", more + "[tuning]")
+    plan = plan_of(text, tmp_path)
+    finals = planned(plan)
+    assert [(run.arm, run.cfg.num_steps) for run in finals if run.arm in ("deep", "wide")] == [
+        ("wide", steps), ("deep", steps),
+    ]  # fmt: skip
+    page = tables.page(plan, [], finals, comparison.choose(plan, [], {}), invented(finals, range(len(finals), 0, -1)))
     _, _, equal_steps = page.partition("Differences at equal steps")
-    rows = [line for line in equal_steps.split("\n\n")[1].splitlines() if "tuned" in line]
-    assert rows == ["| tuned | original | 4e+08 | 2e+08 | 16 tokens | 7.0050 (0.0071) | -1.0000 | -1.0000 .. -1.0000 |"]
+    rows = [line for line in equal_steps.split("\n\n")[1].splitlines() if "original" in line]
+    assert [row.split(" | ")[:2] for row in rows] == [["| deep", "original"]]  # the wide one has seen twice the text
+
+
+def test_results_of_an_older_file_with_other_lengths_are_left_alone(text, out, tmp_path):
+    out = shutil.copytree(out, tmp_path / "out")
+    before = (out / comparison.TABLES).read_text()
+    other = {"identity": "0ld", "seed": 0, "lengths": {n: {"mlm_loss": 1.0} for n in ("8", "16")}}
+    (out / "runs/another").mkdir()
+    (out / "runs/another/result.json").write_text(json.dumps({"results": [other]}))
+    assert comparison.compare(plan_of(text, tmp_path), out) == 0
+    assert (out / comparison.TABLES).read_text() == before
+
+
+@pytest.mark.parametrize(("ramp_steps", "horizon"), [(40, 2e8), (15, 1.1e8)])
+def test_a_run_with_a_ramp_of_a_fixed_length_has_the_most_steps_too(text, tmp_path, ramp_steps, horizon):
+    plan = plan_of(change(text, "batch_size = 16", f"ramp.rows = [2, 4]\nramp.steps = {ramp_steps}"), tmp_path)
+    plan = plan._replace(arms=plan.arms | {"tuned": plan.arms["tuned"]._replace(horizons=(horizon,))})
+    keys = comparison.choose(plan, [], {})["tuned"]
+    run = next(run for run in planned(plan) if run.arm == "tuned")
+    steps = run.cfg.num_steps
+    assert runs.work(plan.make_config(keys, steps)) <= horizon < runs.work(plan.make_config(keys, steps + 1))
+    with pytest.raises(command.UserError, match=r"arm tuned: a ramp of 5,000 steps takes all of the horizon"):
+        planned(
+            plan._replace(
+                keys=plan.keys,
+                arms=plan.arms
+                | {"tuned": plan.arms["tuned"]._replace(keys=plan.arms["tuned"].keys | {"ramp.steps": 5000})},
+            )
+        )
+
+
+def test_a_model_that_changes_during_the_comparison_is_refused(text, out, tmp_path):
+    folder = next(out.glob("runs/original-*/seed-0")).parent
+    shutil.copytree(folder / "seed-0", tmp_path / "model")
+    plan = plan_of(change(text, "[keys]", f"[keys]\ninit_from = {toml(str(tmp_path / 'model'))}"), tmp_path)
+    run = planned(plan)[0]
+    shutil.rmtree(tmp_path / "model")
+    shutil.copytree(folder / "seed-1", tmp_path / "model")
+    with pytest.raises(command.UserError, match=r"the model in init_from or distill.teacher has changed"):
+        runs.train(run, (0, 1), tmp_path, plan.reference())
 
 
 def test_a_model_with_another_tokenizer_is_refused_before_the_first_run(text, tmp_path):
@@ -309,7 +363,8 @@ def test_a_start_takes_the_runs_that_no_other_has_and_waits_for_theirs(text, out
         {"loss": pytest.approx(runs.loss(line), rel=1e-5), "id": line["identity"]} for line in whole
     ]
     said = capsys.readouterr().err
-    assert said.count(f"run 4 of 5: {'tuned'}, 5e+08 FLOPs") == said.count("waiting for the runs of other starts") == 1
+    assert said.count("run 5 of 5: tuned, 5e+08 FLOPs") == said.count("waiting for the runs of other starts") == 1
+    assert "; 1 other start is at work" in said
 
 
 def test_starts_of_another_file_are_refused(text, tmp_path):
@@ -360,6 +415,13 @@ def change(text, old, new):
         ),
         ("[tuning]", "[tunings]", "the file has no tunings: did you mean tuning"),
         ("[tuning]\nhorizon = 2e+08\nseeds = [0, 1]", "", "has a choice, optim.learning_rate, and there is no table"),
+        ("batch_size = 16", "horizons = [5e8, 2e8]", "horizons of arms.tuned is .*: give FLOPs in ascending order"),
+        ("at_once = 2", "references = [['original']]", "references has no .'original'."),
+        (
+            "[arms.tuned]",
+            "[leave_out]\narm = 'tuned'\nlevers.x = ['batch_size']\n[arms.tuned]\nhorizons = [2e8]",
+            "leave_out.arm is tuned, which has no run at the largest horizon",
+        ),
         ("at_once = 2", "references = ['origin']", "references has no origin: did you mean original"),
         ("[tuning]", "[leave_out]\narm = 'tuned'\nlevers.x = ['model.dropout']\n[tuning]", "has no model.dropout"),
         ("[tuning]", "[leave_out]\narm = 'tuned'\nlevers.x = []\nseeds = [7]\n[tuning]", "seeds is .7.: give some of"),

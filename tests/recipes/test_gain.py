@@ -38,6 +38,18 @@ def test_straight_lines_are_exact_at_the_horizons_and_careful_beyond_them():
     assert beyond.beyond == pytest.approx(beyond.value)
 
 
+def test_of_a_reference_that_does_not_fall_all_the_way_the_first_compute_that_reaches_the_loss_counts():
+    compute = np.array([1.0, 10.0, 100.0])
+    rises = np.array([[7.0, 6.5, 6.6]] * 2)
+    found = gain.gain("line", compute, rises, 1.0, np.array([6.55, 6.55]))
+    assert found.value == pytest.approx(10**0.9)  # nine tenths of the way from 7.0 to 6.5
+    assert (found.beyond, found.student.low, found.student.high) == pytest.approx((1.0, 10**0.9, 10**0.9))
+    nowhere = gain.gain("line", compute[:2], np.array([[6.960, 6.964]] * 2), 1.0, np.array([6.971, 6.971]))
+    assert (nowhere.value, nowhere.beyond) == (0.0, 0.0)
+    never = gain.gain("line", compute, rises, 1.0, np.array([6.4, 6.4]))
+    assert never.value == math.inf
+
+
 def test_a_loss_below_the_floor_has_no_end_and_too_few_horizons_have_no_gain():
     reference = np.tile(truth(COMPUTE), (3, 1))
     below = gain.gain("power", COMPUTE, reference, 9e14, np.full(3, 1.0))

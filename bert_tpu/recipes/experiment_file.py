@@ -1,0 +1,225 @@
+"""Reads a file that says which recipes to compare: arms, horizons, seeds and choices. The file is TOML.
+
+config = "bert:micro"                  # the config that all runs change
+seeds = [0, 1, 2]
+horizons = [2e14, 6e14, 1.8e15]        # FLOPs of a run's matrix products; its steps follow
+references = ["original"]              # arms that the others are compared with; the first arm if left out
+at_once = 1                            # seeds that train in one program; 1 if left out
+
+[keys]                                 # of every run, and of the held-out rows
+data.dir = "corpus"
+
+[arms.original]
+optim.warmup_steps = { share = 0.01 }  # of a run's steps, rounded
+
+[arms.tuned]
+optim.learning_rate = [1e-3, 2e-3]     # a choice, made once, at tuning.horizon
+horizons = [2e14, 6e14]                # of this arm; those of the file if left out
+
+[tuning]
+horizon = 2e14
+seeds = [10]
+
+[leave_out]                            # runs of `arm` at the largest horizon, each with these keys as without the arm
+arm = "tuned"
+levers.rate = ["optim.learning_rate"]
+seeds = [0]                            # some of `seeds`; all if left out
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+import difflib
+import os
+import pathlib
+import re
+import tomllib
+from typing import Any
+
+import ml_collections
+
+from bert_tpu.core import command, config
+from bert_tpu.recipes.experiment import Arm, Experiment
+
+# Keys that the comparison sets itself -> what to do instead.
+OWN = {
+    "seed": "`seeds` names the seeds",
+    "num_steps": "`horizons` gives the FLOPs of a run, and its steps follow",
+    "eval.every_steps": "a run is evaluated at its end only",
+}
+COMMON = {"data.dir": "put it into [keys]", "eval.num_batches": "put it into [keys]"}  # all arms must have the same
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+TOP = {
+    "config": str, "seeds": list, "horizons": list, "references": list, "at_once": int, "keys": dict, "arms": dict,
+    "tuning": dict, "leave_out": dict,
+}  # fmt: skip
+
+
+def read(path: str | os.PathLike) -> Experiment:
+    """Reads and checks a file. Raises UserError for anything that it does not understand."""
+    path = pathlib.Path(path)
+    try:
+        content = tomllib.loads(path.read_bytes().decode())
+    except UnicodeDecodeError:
+        raise command.UserError(f"{path} is not UTF-8 text: save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise command.UserError(f"{path} is not valid TOML: {error}; correct the file") from None
+    _check_table(path, "the file", content, TOP, required=("config", "seeds", "horizons", "arms"))
+    base = config.load(content["config"])
+    keys = _flatten(path, "keys", content.get("keys", {}), OWN)
+    if not content["arms"]:
+        raise command.UserError(f"{path} has no arms: add a table [arms.NAME] for each recipe")
+    horizons = _horizons(path, "horizons", content["horizons"])
+    arms = {name: _arm(path, name, table, base, horizons) for name, table in content["arms"].items()}
+    references = tuple(content.get("references") or [next(iter(arms))])
+    for name in references:
+        _check_known(path, "references", name, arms)
+    at_once = content.get("at_once", 1)
+    if at_once < 1:
+        raise command.UserError(f"{path}: at_once is {at_once}: give 1 or more seeds that train in one program")
+    tuning_horizon, tuning_seeds = _tuning(path, content.get("tuning"), [arm for arm in arms.values() if arm.choices])
+    seeds = _seeds(path, "seeds", content["seeds"])
+    left_out_arm, levers, left_out_seeds = _levers(path, content.get("leave_out"), arms, seeds, horizons[-1])
+    return Experiment(
+        path, content["config"], seeds, horizons, references, at_once, keys, arms,
+        tuning_horizon, tuning_seeds, left_out_arm, levers, left_out_seeds,
+    )  # fmt: skip
+
+
+def _horizons(path: pathlib.Path, place: str, horizons: Any) -> tuple[float, ...]:
+    is_list = isinstance(horizons, list) and bool(horizons)
+    are_numbers = is_list and all(type(x) in (int, float) and 0 < x < float("inf") for x in horizons)
+    if not (are_numbers and horizons == sorted(set(horizons))):
+        raise command.UserError(f"{path}: {place} is {horizons}: give FLOPs in ascending order, such as [2e14, 6e14]")
+    return tuple(map(float, horizons))
+
+
+def _check_known(path: pathlib.Path, place: str, name: Any, known: Collection[str]) -> None:
+    if not isinstance(name, str) or name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+        raise command.UserError(f"{path}: {place} has no {name}: {hint}")
+
+
+def _check_table(
+    path: pathlib.Path, place: str, table: Mapping[str, Any], kinds: Mapping[str, type], required: Collection[str]
+) -> None:
+    """Raises UserError for the first key of a table that is unknown, missing or of another type."""
+    names = {str: "text in quotes", list: "a list in [ ]", int: "a whole number", float: "a number", dict: "a table"}
+    for key, value in table.items():
+        _check_known(path, place, key, kinds)
+        kind = (int, float) if kinds[key] is float else kinds[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise command.UserError(f"{path}: {key} of {place} is {value!r}: give {names[kinds[key]]}")
+    for key in required:
+        if key not in table:
+            raise command.UserError(f"{path}: {place} lacks {key}: add it")
+
+
+def _seeds(path: pathlib.Path, place: str, seeds: Sequence[Any]) -> tuple[int, ...]:
+    is_sound = all(type(seed) is int and 0 <= seed < 2**31 - 1 for seed in seeds)
+    if not (seeds and is_sound and len(set(seeds)) == len(seeds)):
+        raise command.UserError(f"{path}: {place} is {seeds}: give different whole numbers from 0, such as [0, 1, 2]")
+    return tuple(seeds)
+
+
+def _flatten(path: pathlib.Path, place: str, table: Mapping[str, Any], refused: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a nested table as dotted keys. Raises UserError for those in `refused`, key -> what to do instead."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and set(value) != {"share"}:
+            inner = {f"{key}.{name}": item for name, item in value.items()}
+            flat |= _flatten(path, place, inner, refused)
+        else:
+            flat[key] = value
+    for key, value in flat.items():
+        if key in refused:
+            raise command.UserError(f"{path}: {place} has {key}, but {refused[key]}")
+        _check_share(path, f"{place}, {key}", value)
+    return flat
+
+
+def _check_share(path: pathlib.Path, place: str, value: Any) -> None:
+    if isinstance(value, dict):
+        share = value.get("share", -1)
+        is_share = set(value) == {"share"} and isinstance(share, int | float) and 0 <= share <= 1
+        if not (is_share and place.endswith("steps")):
+            raise command.UserError(f"{path}: {place} is {value}: give a value, or {{ share = 0.01 }} of the steps")
+
+
+def _arm(
+    path: pathlib.Path, name: str, table: Any, base: ml_collections.ConfigDict, horizons: tuple[float, ...]
+) -> Arm:
+    if not NAME.fullmatch(name):
+        raise command.UserError(f"{path}: the arm {name!r} needs a name of letters, digits, _ and -, for a folder")
+    if not isinstance(table, dict):
+        raise command.UserError(f"{path}: arms.{name} is {table!r}: give a table of keys, [arms.{name}]")
+    if "horizons" in table:
+        horizons = _horizons(path, f"horizons of arms.{name}", table["horizons"])
+    flat = _flatten(path, f"arms.{name}", {key: table[key] for key in table if key != "horizons"}, OWN | COMMON)
+    keys, choices = {}, {}
+    for key, value in flat.items():
+        if _is_choice(base, key, value):
+            if not value:
+                raise command.UserError(f"{path}: arms.{name} chooses {key} from no values: list one or more")
+            for item in value:
+                _check_share(path, f"arms.{name}, {key}", item)
+            choices[key] = value
+        else:
+            keys[key] = value
+    return Arm(name, keys, choices, horizons)
+
+
+def _is_choice(base: ml_collections.ConfigDict, key: str, value: Any) -> bool:
+    """Returns whether a list is a choice: a list where the key has a single value, or a list of lists."""
+    if not isinstance(value, list):
+        return False
+    current: Any = base
+    for part in key.split("."):
+        current = current.get(part) if isinstance(current, ml_collections.ConfigDict) else None
+    return not isinstance(current, tuple) or (bool(value) and all(isinstance(item, list) for item in value))
+
+
+def _tuning(path: pathlib.Path, table: Mapping[str, Any] | None, arms: Sequence[Arm]) -> tuple[float, tuple[int, ...]]:
+    """Returns (horizon, seeds) of the trials; (0, ()) if nothing is to be chosen."""
+    if not arms:
+        return 0.0, ()
+    if table is None:
+        raise command.UserError(
+            f"{path}: arms.{arms[0].name} has a choice, {next(iter(arms[0].choices))}, and there is no table [tuning]: "
+            "add one with horizon and seeds"
+        )
+    _check_table(path, "tuning", table, {"horizon": float, "seeds": list}, required=("horizon", "seeds"))
+    if not 0 < table["horizon"] < float("inf"):
+        raise command.UserError(f"{path}: tuning.horizon is {table['horizon']}: give FLOPs above 0, such as 2e14")
+    return float(table["horizon"]), _seeds(path, "tuning.seeds", table["seeds"])
+
+
+def _levers(
+    path: pathlib.Path,
+    table: Mapping[str, Any] | None,
+    arms: Mapping[str, Arm],
+    seeds: tuple[int, ...],
+    largest: float,
+) -> tuple[str, dict[str, tuple[str, ...]], tuple[int, ...]]:
+    """Returns (arm, lever -> keys, seeds) of the runs that leave one lever out."""
+    if table is None:
+        return "", {}, ()
+    kinds = {"arm": str, "levers": dict, "seeds": list}
+    _check_table(path, "leave_out", table, kinds, required=("arm", "levers"))
+    own_seeds = _seeds(path, "leave_out.seeds", table.get("seeds", seeds))
+    if not set(own_seeds) <= set(seeds):
+        raise command.UserError(f"{path}: leave_out.seeds is {list(own_seeds)}: give some of seeds, {list(seeds)}")
+    _check_known(path, "arms", table["arm"], arms)
+    arm, levers = arms[table["arm"]], {}
+    if largest not in arm.horizons:
+        raise command.UserError(
+            f"{path}: leave_out.arm is {arm.name}, which has no run at the largest horizon of the file, {largest:.4g}: "
+            f"add it to the horizons of arms.{arm.name}"
+        )
+    for name, keys in table["levers"].items():
+        place = f"leave_out.levers.{name}"
+        if not isinstance(keys, list) or not keys or not NAME.fullmatch(name):
+            raise command.UserError(f"{path}: {place} is {keys!r}: give a list of keys of arms.{arm.name}")
+        for key in keys:
+            _check_known(path, f"arms.{arm.name}, of which {place} takes keys,", key, {**arm.keys, **arm.choices})
+        levers[name] = tuple(keys)
+    return arm.name, levers, own_seeds
