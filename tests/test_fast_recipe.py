@@ -1,9 +1,11 @@
 """The values of configs/fast.py, for each size, and that runs can be made of them."""
 
+from conftest import ROOT
 import pytest
 
 from bert_tpu.data import row_limits
 from bert_tpu.pretrain import pretraining
+from bert_tpu.recipes import experiment_file
 from configs import bert, fast
 
 PEAKS = {128: 2e-3, 256: 1.414e-3, 512: 1e-3, 768: 8.165e-4}  # 2e-3 x sqrt(128 / width)
@@ -37,3 +39,22 @@ def test_only_the_recipe_differs_from_the_original():
     sizes = original.model.to_dict() | {"dropout": 0.0, "attention_dropout": 0.0}
     assert changed.model.to_dict() == sizes
     assert pretraining.make_job(changed).flops.keys() == {128, 512}
+
+
+@pytest.mark.parametrize("name", ["micro", "mini", "long"])
+def test_the_registered_files_judge_this_recipe_and_no_other(name):
+    """The arm `fast` has the values of configs/fast.py, among its choices where it has choices, but for batch_size."""
+    plan = experiment_file.read(ROOT / f"docs/recipe_{name}.toml")
+    arm, own = plan.arms["fast"], fast.get_config(plan.config.partition(":")[2])
+    made = plan.make_config(arm.keys | next(arm.trials()), own.num_steps)
+    for section in ("model", "data", "optim", "ramp", "distill"):
+        for key, value in own[section].items():
+            dotted = f"{section}.{key}"
+            if dotted in arm.choices:
+                assert value in arm.choices[dotted]
+            elif dotted not in (*plan.keys, "optim.rate_width", "data.packed_rows"):
+                assert made[section][key] == value, dotted
+    assert own.optim.learning_rate == 2e-3
+    assert own.optim.rate_width == own.model.hidden_size == 128  # at this width the rate is the config's
+    # Half the examples of a batch share as many rows.
+    assert own.batch_size / own.data.packed_rows == made.batch_size / made.data.packed_rows
