@@ -28,7 +28,7 @@ def draw(
     import matplotlib
 
     matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     lengths = [length for length in collected.lengths_of(results) if length != collected.MEAN]
     figure, axes = pyplot.subplots(
@@ -43,6 +43,9 @@ def draw(
             if arm in plan.references and points and len(points[0]) >= gain.CURVES["power"][1]:
                 _draw_fit(axis, points, plan.horizons[-1], style["color"])
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))  # more labels would overlap
+        axis.xaxis.set_major_formatter(lambda flops, _: f"{flops:.0e}".replace("e+", "e"))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.set_xlabel("FLOPs of a run")
         axis.set_ylabel(f"held-out MLM loss at {length} tokens, nats")
         axis.grid(which="both", linewidth=0.4)
