@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bert_tpu.model import matmul
+
 LARGEST = 70.0  # nats; exp of it, times the vocabulary, is far below the largest float32
 CPU_PIECE = 2048  # rows of the table whose logits fit in a CPU's cache
 
@@ -75,6 +77,19 @@ def times_vector(x_VN: jax.Array, vector_N: jax.Array) -> jax.Array:
     )  # fmt: skip
 
 
+def as_bits(x: jax.Array) -> jax.Array:
+    """Returns bfloat16 as integers of the same bits, for the outputs of a scan; other types as they are.
+
+    XLA:CPU converts a whole stack of bfloat16 to float32 and back whenever a scan writes one piece of it.
+    """
+    return jax.lax.bitcast_convert_type(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
+
+
+def from_bits(bits: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """Returns the array of type `dtype` that `as_bits` was given."""
+    return jax.lax.bitcast_convert_type(bits, dtype) if bits.dtype == jnp.uint16 else bits
+
+
 def piece_rows(V: int, rows: int | None) -> int:
     """Returns the rows of a piece of a table of V: all if `rows` is None or does not divide V."""
     return rows if rows and V % rows == 0 else V
@@ -101,15 +116,16 @@ def _in_pieces(
         top_N = jnp.maximum(top_N, jnp.max(z_PN, axis=0))
         sum_N += jnp.sum(e_PN, axis=0)
         e_PN = e_PN.astype(h_ND.dtype)
-        pull_ND += jnp.einsum("PN,PD->ND", e_PN, table_PD, preferred_element_type=jnp.float32)
-        return (sum_N, label_N, top_N, pull_ND), e_PN
+        pull_ND += matmul.over_rows(e_PN, table_PD)
+        return (sum_N, label_N, top_N, pull_ND), as_bits(e_PN)
 
     zero_N = jnp.zeros_like(near_N)
     pieces = table_VD.reshape(-1, rows, D), bias_V.reshape(-1, rows), jnp.arange(0, V, rows)
     start = zero_N, zero_N, zero_N - jnp.inf, jnp.zeros(h_ND.shape, jnp.float32)
     (sum_N, label_N, top_N, pull_ND), e_VN = jax.lax.scan(piece, start, pieces, unroll=rows == V)
     hits_N = (label_N >= top_N).astype(jnp.float32)
-    return (jnp.log(sum_N) - label_N, hits_N), Residuals(h_ND, labels_N, label_ND, e_VN.reshape(V, -1), sum_N, pull_ND)
+    e_VN = from_bits(e_VN.reshape(V, -1), h_ND.dtype)
+    return (jnp.log(sum_N) - label_N, hits_N), Residuals(h_ND, labels_N, label_ND, e_VN, sum_N, pull_ND)
 
 
 def _backward(

@@ -49,6 +49,13 @@ def einsum(spec: str, x: jax.Array, y: jax.Array, dtype: jax.typing.DTypeLike | 
     return jnp.einsum(spec, x, y, preferred_element_type=dtype)
 
 
+def over_rows(x_ND: jax.Array, y_NF: jax.Array) -> jax.Array:
+    """Returns x^T y, float32 [D, F]."""
+    if _is_wide(x_ND):
+        return _sum_over_rows(x_ND, y_NF)
+    return jnp.einsum("ND,NF->DF", x_ND, y_NF, preferred_element_type=jnp.float32)
+
+
 @jax.custom_vjp
 def matmul(x: jax.Array, kernel_DF: jax.Array) -> jax.Array:
     """Returns x kernel, [..., D] -> [..., F]."""

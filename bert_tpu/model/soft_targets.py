@@ -103,14 +103,16 @@ def _in_pieces(
         is_label_PN = jax.lax.broadcasted_iota(jnp.int32, z_PN.shape, 0) == labels_N - first
         label_N += jnp.sum(jnp.where(is_label_PN, z_PN, 0.0), axis=0)
         top_N = jnp.maximum(top_N, jnp.max(z_PN, axis=0))
-        return (sum_N, soft_sum_N, teacher_sum_N, cross_N, label_N, top_N), (e_PN.astype(dtype), r_PN.astype(dtype))
+        stored = tuple(cross_entropy.as_bits(x_PN.astype(dtype)) for x_PN in (e_PN, r_PN))
+        return (sum_N, soft_sum_N, teacher_sum_N, cross_N, label_N, top_N), stored
 
     zero_N = jnp.zeros(labels_N.shape, jnp.float32)
     pieces = _pieces(student, rows), _pieces(teacher, rows), jnp.arange(0, V, rows)
-    sums, (e_VN, r_VN) = jax.lax.scan(piece, (*[zero_N] * 5, zero_N - jnp.inf), pieces, unroll=rows == V)
+    sums, stored = jax.lax.scan(piece, (*[zero_N] * 5, zero_N - jnp.inf), pieces, unroll=rows == V)
+    e_VN, r_VN = (cross_entropy.from_bits(x.reshape(V, -1), dtype) for x in stored)
     sum_N, soft_sum_N, teacher_sum_N, cross_N, label_N, top_N = sums
     distances_N = T**2 * (cross_N / teacher_sum_N + jnp.log(soft_sum_N) - jnp.log(teacher_sum_N))
-    residuals = Residuals(student, labels_N, e_VN.reshape(V, -1), r_VN.reshape(V, -1), sum_N, soft_sum_N, teacher_sum_N)
+    residuals = Residuals(student, labels_N, e_VN, r_VN, sum_N, soft_sum_N, teacher_sum_N)
     return (jnp.log(sum_N) - label_N, (label_N >= top_N).astype(jnp.float32), distances_N), residuals
 
 
