@@ -1,4 +1,4 @@
-"""The loss of a bfloat16 step on CPUs, in pieces of the table: float64's values, and no pass over all for each piece."""
+"""The loss of a bfloat16 step on CPUs, in pieces of the table: values of float64, no pass over all at each piece."""
 
 import re
 
