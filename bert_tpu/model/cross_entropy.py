@@ -60,7 +60,7 @@ def by_platform(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def times_vector(x_VN: jax.Array, vector_N: jax.Array) -> jax.Array:
-    """Returns x vector, float32 [V]. The vector has the type of x.
+    """Returns x vector, float32 [V]. The vector is rounded to the type of x.
 
     It is one of eight columns of a product. A TPU takes ten times as long for a reduction. A CPU takes twenty times as
     long if the product has the columns first, and up to ten times as long for one column of bfloat16.
@@ -69,7 +69,7 @@ def times_vector(x_VN: jax.Array, vector_N: jax.Array) -> jax.Array:
     def product(x_VN: jax.Array, vector_NK: jax.Array, spec: str) -> jax.Array:
         return jnp.einsum(spec, x_VN, vector_NK, preferred_element_type=jnp.float32)
 
-    vector_NK = jnp.where(jnp.arange(8) == 0, vector_N[:, None], jnp.zeros((), vector_N.dtype))
+    vector_NK = jnp.where(jnp.arange(8) == 0, vector_N[:, None], 0.0).astype(x_VN.dtype)
     return jax.lax.platform_dependent(
         x_VN, vector_NK,
         cpu=lambda x, vector: product(x, vector, "VN,NK->VK")[:, 0],
@@ -117,7 +117,7 @@ def _in_pieces(
         sum_N += jnp.sum(e_PN, axis=0)
         e_PN = e_PN.astype(h_ND.dtype)
         pull_ND += matmul.over_rows(e_PN, table_PD)
-        return (sum_N, label_N, top_N, pull_ND), as_bits(e_PN)
+        return (sum_N, label_N, top_N, pull_ND), as_bits(e_PN) if rows < V else e_PN
 
     zero_N = jnp.zeros_like(near_N)
     pieces = table_VD.reshape(-1, rows, D), bias_V.reshape(-1, rows), jnp.arange(0, V, rows)
@@ -140,9 +140,9 @@ def _backward(
     # The product has the label's row with e = 1, and 1 - sum must be left of it: nearly nothing if the model is sure.
     # So the subtracted row is rounded as the product's rows are; h g would be off by more than the remainder.
     dtable_VD = dtable_VD.at[residuals.labels_N].add(-scaled_ND.astype(jnp.float32) * residuals.sum_N[:, None])
-    scale_N = scale_N.astype(dtype)
     dbias_V = times_vector(residuals.e_VN, scale_N)
-    dbias_V = dbias_V.at[residuals.labels_N].add(-scale_N.astype(jnp.float32) * residuals.sum_N)  # as above
+    rounded_N = scale_N.astype(dtype).astype(jnp.float32)
+    dbias_V = dbias_V.at[residuals.labels_N].add(-rounded_N * residuals.sum_N)  # as above
     return dh_ND.astype(dtype), dtable_VD, dbias_V, None
 
 

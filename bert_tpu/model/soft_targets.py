@@ -103,7 +103,9 @@ def _in_pieces(
         is_label_PN = jax.lax.broadcasted_iota(jnp.int32, z_PN.shape, 0) == labels_N - first
         label_N += jnp.sum(jnp.where(is_label_PN, z_PN, 0.0), axis=0)
         top_N = jnp.maximum(top_N, jnp.max(z_PN, axis=0))
-        stored = tuple(cross_entropy.as_bits(x_PN.astype(dtype)) for x_PN in (e_PN, r_PN))
+        stored = e_PN.astype(dtype), r_PN.astype(dtype)
+        if rows < V:
+            stored = cross_entropy.as_bits(stored[0]), cross_entropy.as_bits(stored[1])
         return (sum_N, soft_sum_N, teacher_sum_N, cross_N, label_N, top_N), stored
 
     zero_N = jnp.zeros(labels_N.shape, jnp.float32)
@@ -133,7 +135,7 @@ def _gradient_in_pieces(
     rows = cross_entropy.piece_rows(V, rows)
     scale_N, soft_scale_N = g_N / residuals.sum_N, T * soft_g_N / residuals.soft_sum_N
     teacher_scale_N = T * soft_g_N / residuals.teacher_sum_N
-    one_N = jnp.ones(len(h_ND), dtype)
+    one_N = jnp.ones(len(h_ND), jnp.float32)
 
     def piece(dh_ND: jax.Array, of_piece: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         table_PD, e_PN, r_PN, first = of_piece

@@ -75,7 +75,7 @@ def test_json_has_the_agreed_keys_and_no_more(planned):
             "step_ms_scheduled", "step_ms_high", "uncosted",
         }  # fmt: skip
         assert length["fits"] is True
-        assert 0 < length["links_exposed_ms"] <= length["links_ms"]
+        assert 0 < length["links_exposed_ms"] <= length["links_ms"] * (1 + 1e-9)  # sums in another order
         assert length["step_ms_low"] <= length["step_ms_scheduled"] <= length["step_ms_high"]
         assert all(type(runs) is int and runs > 0 for runs in length["uncosted"].values())
 
