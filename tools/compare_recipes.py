@@ -13,6 +13,7 @@ import sys
 from bert_tpu.core import command
 
 with command.imports():
+    from bert_tpu.core import storage
     from bert_tpu.hardware import host_memory
     from bert_tpu.recipes import comparison, experiment_file
     from bert_tpu.training import orbax_setup
@@ -23,19 +24,19 @@ def main() -> None:
     command.quiet_tensorflow()
     parser = command.Parser(description=__doc__)
     parser.add_argument("file", type=pathlib.Path, metavar="FILE", help="a TOML file that says what to compare")
-    parser.add_argument("--out", required=True, type=pathlib.Path, help="directory of the results")
+    parser.add_argument("--out", required=True, help="directory of the results")
     parser.add_argument("--dry-run", action="store_true", help="check the file and print the runs, without training")
     args = parser.parse_args()
-    if "://" in str(args.out) or ":/" in str(args.out):
+    if storage.is_bucket(args.out):
         parser.error(f"--out {args.out} is in a bucket, which has no locks for several starts: give a local directory")
     orbax_setup.quiet()
-    plan = experiment_file.read(args.file)
+    plan, out = experiment_file.read(args.file), pathlib.Path(args.out)
     if args.dry_run:
-        print(comparison.outline(plan, args.out))
+        print(comparison.outline(plan, out))
         return
     host_memory.keep_freed_memory()
-    code = comparison.compare(plan, args.out)
-    print((args.out / comparison.TABLES).read_text(), end="")
+    code = comparison.compare(plan, out)
+    print((out / comparison.TABLES).read_text(), end="")
     sys.exit(code)
 
 

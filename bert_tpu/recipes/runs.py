@@ -72,7 +72,7 @@ def most_steps(work_of: Callable[[int], float], budget: float, more_than: int = 
     """Returns the largest number of steps whose work is at most `budget`; `more_than` if one step more has too much.
 
     work_of: number of steps -> FLOPs. Shares of long steps depend on that number, but it never falls
-    more_than: a number of steps that is too small, whatever its work
+    more_than: a lower bound; the run must have more steps than this
     """
     low, below, high = more_than, 0.0, more_than + FIRST_GUESS
     while (above := work_of(high)) <= budget:  # bracket: work_of(low) <= budget < work_of(high)

@@ -201,13 +201,13 @@ def _factor(value: float) -> str:
     if math.isinf(value):
         return "no compute is enough"
     if not value:
-        return "less than can be said"  # the first line does not fall, and the loss is above it
+        return "too small to tell"  # the first line does not fall, and the loss is above it
     return "none" if math.isnan(value) else f"{value:.2f}"
 
 
 def _interval(interval: gain.Interval) -> str:
     if math.isnan(interval.low) or math.isnan(interval.high):
-        return "cannot be said"
+        return "unknown"
     return f"{interval.low:.2f} .. {interval.high:.2f}" if math.isfinite(interval.high) else f"above {interval.low:.2f}"
 
 
