@@ -79,7 +79,7 @@ def _runs(task: str, models: list[str], seeds: int, workdir: pathlib.Path, chang
     folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
     for side, model in zip("AB", models, strict=True):
         words = [*changes, f"--config.init_from={model}", sweep.seeds_flag(seeds)]
-        labelled_task = finetuning.check(config.load_changed(name, words))
+        labelled_task = finetuning.check(config.load_changed(name, words, config.TUNING))
         if not labelled_task.eval_splits:
             raise command.UserError(f"{task} has no labelled split except train to be judged on: check --config.data")
         yield Run(name, workdir / folder / side, words, labelled_task)

@@ -47,7 +47,7 @@ def main() -> None:
     if args.verify:
         print(f"{args.dir}: {corpus_stats.verify(lock)} shards and the tokenizer match corpus.json, {lock.sha256}")
         return
-    cfg = config.load(args.config)
+    cfg = config.load(args.config, config.PRETRAINING)
     stats = corpus_stats.describe(lock, cfg.data.seq_lens, slots=PACKED.packed_examples)
     print("\n".join(lines(lock, stats, cfg, args.config)))
     if args.out:

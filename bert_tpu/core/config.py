@@ -8,10 +8,9 @@ import inspect
 import math
 import operator
 import pathlib
-import pkgutil
 import runpy
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -35,18 +34,36 @@ ADDED: dict[str, Any] = {
 }  # fmt: skip
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+class Kind(NamedTuple):
+    """The configs of one kind of training.
+
+    names: of those that come with the package
+    key: which these configs have, and those of other kinds have not
+    command: which trains with them
+    """
+
+    names: tuple[str, ...]
+    key: str
+    command: str
+
+
+PRETRAINING = Kind(("bert", "fast", "mlm", "demo"), "seed", "pretrain")
+TUNING = Kind(("glue", "squad", "ner", "pairs"), "reader", "finetune")
+KINDS = PRETRAINING, TUNING
+
+
+def parse(parser: argparse.ArgumentParser, kind: Kind, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The parser's arguments, and two more: `config_name`, the value of --config, and `config`, the ConfigDict.
 
-    Each --config.KEY=VALUE changes the config. Raises UserError for a wrong file, variant, key or value.
+    Each --config.KEY=VALUE changes the config. Raises UserError for a wrong file, kind, variant, key or value.
     """
     changes, rest = split_argv(sys.argv[1:] if argv is None else argv)
     parser.add_argument(
         "--config", required=True, metavar="NAME[:VARIANT]",
-        help=f"{', '.join(names())}, or a file; {FLAG}KEY=VALUE or {FLAG}SECTION.KEY=VALUE changes a key of it",
+        help=f"{', '.join(kind.names)}, or a file; {FLAG}KEY=VALUE or {FLAG}SECTION.KEY=VALUE changes a key of it",
     )  # fmt: skip
     args = parser.parse_args(rest)
-    args.config_name, args.config = args.config, load_changed(args.config, changes)
+    args.config_name, args.config = args.config, load_changed(args.config, changes, kind)
     return args
 
 
@@ -70,21 +87,24 @@ def refuse_changes(changes: Iterable[str], reasons: Mapping[str, str]) -> None:
             raise command.UserError(f"{word}: {reasons[key]}")
 
 
-def load_changed(name: str, changes: Iterable[str]) -> ml_collections.ConfigDict:
+def load_changed(name: str, changes: Iterable[str], kind: Kind | None = None) -> ml_collections.ConfigDict:
     """The config `name`, as `load` takes it, changed by each --config.KEY=VALUE. Raises UserError as `parse` does."""
-    cfg = load(name)
+    cfg = load(name, kind)
     for word in changes:
         _change(cfg, word)
     return cfg
 
 
-def load(name: str) -> ml_collections.ConfigDict:
+def load(name: str, kind: Kind | None = None) -> ml_collections.ConfigDict:
     """The config that `get_config` of a file returns; called with VARIANT if `name` ends with :VARIANT.
 
+    Raises UserError if the file is not a config or is one of another kind.
+
     name: NAME[:VARIANT] of a config that comes with the package (see `names`), or FILE[:VARIANT]
+    kind: which the config must be of; None for any
     """
     stem, _, variant = name.partition(":")
-    path = _find(stem)
+    path = _find(stem, kind)
     try:
         get_config = runpy.run_path(str(path))["get_config"]
     except (SyntaxError, KeyError) as error:
@@ -96,20 +116,32 @@ def load(name: str) -> ml_collections.ConfigDict:
         raise command.UserError(
             f"{path} imports {error.name}, which is not installed{own}; correct the file"
         ) from error
-    if variant and not inspect.signature(get_config).parameters:
+    parameters = inspect.signature(get_config).parameters.values()
+    if variant and not parameters:
         raise command.UserError(f"{stem} has no variants: give --config {stem}")
+    if not variant and any(
+        p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters
+    ):
+        raise command.UserError(f"{stem} needs a variant, the argument of its get_config: give --config {stem}:VARIANT")
     try:
-        return get_config(*[variant] if variant else []).lock()
+        cfg = get_config(*[variant] if variant else []).lock()
     except ValueError as error:
         raise command.UserError(error) from error
+    others = [other for other in KINDS if other.key in cfg]
+    if kind and others and kind not in others:
+        raise command.UserError(
+            f"config {name} is for bert-tpu {others[0].command}: give one of {', '.join(kind.names)}, or a file like "
+            "theirs"
+        )
+    return cfg
 
 
 def names() -> list[str]:
     """Names of the configs that come with the package."""
-    return [module.name for module in pkgutil.iter_modules(configs.__path__)]
+    return [name for kind in KINDS for name in kind.names]
 
 
-def _find(stem: str) -> pathlib.Path:
+def _find(stem: str, kind: Kind | None) -> pathlib.Path:
     """Path of the config file that is given by its name or path. Raises UserError if there is none."""
     if stem in names():
         return pathlib.Path(configs.__path__[0]) / f"{stem}.py"
@@ -119,8 +151,9 @@ def _find(stem: str) -> pathlib.Path:
     if path.suffix == ".py" and path.stem in names() and path.parent.name == "configs":
         # A path of the repository, typed elsewhere.
         raise command.UserError(f"no config file {stem}: write --config {path.stem}, which is this package's config")
-    near = difflib.get_close_matches(path.stem, names(), n=1)
-    hint = f"did you mean {near[0]}?" if near else f"give a file, or one of {', '.join(names())}"
+    known = kind.names if kind else names()
+    near = difflib.get_close_matches(path.stem, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"give a file, or one of {', '.join(known)}"
     raise command.UserError(f"no config {stem}: {hint}")
 
 

@@ -263,6 +263,6 @@ def open_data(
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses as config.parse does. Sizes that are None in the config are set to those of the model in `init_from`."""
-    args = config.parse(parser, argv)
+    args = config.parse(parser, config.PRETRAINING, argv)
     args.config = pretrained.with_sizes(args.config)
     return args

@@ -63,7 +63,7 @@ def read(path: str | os.PathLike) -> Experiment:
     except tomllib.TOMLDecodeError as error:
         raise command.UserError(f"{path} is not valid TOML: {error}; correct the file") from None
     _check_table(path, "the file", content, TOP, required=("config", "seeds", "horizons", "arms"))
-    base = config.load(content["config"])
+    base = config.load(content["config"], config.PRETRAINING)
     keys = _flatten(path, "keys", content.get("keys", {}), OWN)
     if not content["arms"]:
         raise command.UserError(f"{path} has no arms: add a table [arms.NAME] for each recipe")

@@ -1,5 +1,6 @@
 """Mistakes on the command line, in a config or in its data print one sentence with the fix, and no traceback."""
 
+import pkgutil
 import re
 import shutil
 import sys
@@ -7,6 +8,7 @@ import sys
 from helpers import small_bert, tiny_runs
 import pytest
 
+from bert_tpu import configs
 from bert_tpu.core import command, config
 from bert_tpu.corpus import store
 from bert_tpu.distributed import mesh
@@ -76,11 +78,16 @@ def test_a_mistake_in_a_key_or_value_is_named(fault, tmp_path, words, sentence):
         ([CONFIG], "error: the following arguments are required: --workdir"),
         (
             ["--workdir=w", "--config=none.py"],
-            "error: no config none.py: give a file, or one of bert, demo, fast, glue, mlm, ner, pairs, squad, tuning",
+            "error: no config none.py: give a file, or one of bert, fast, mlm, demo",
         ),
         (["--workdir=w", "--config=configs"], "error: no config configs: "),
         (["--workdir=w", "--config=configs/bert.py:huge"], "no variant 'huge': choose from micro, mini,"),
         (["--workdir=w", "--config=configs/demo.py:huge"], "configs/demo.py has no variants"),
+        (
+            ["--workdir=w", "--config=glue:rte"],
+            "config glue:rte is for bert-tpu finetune: give one of bert, fast, mlm,",
+        ),
+        (["--workdir=w", "--config=configs/tuning.py"], "configs/tuning.py needs a variant, the argument of its"),
         (
             ["--workdir=w", "--config=README.md"],
             "README.md is not a config, which is a Python file with a function get_config",
@@ -95,10 +102,18 @@ def test_a_file_that_is_not_a_config_is_named(fault, words, sentence):
     assert sentence in fault(words)
 
 
+def test_each_config_of_the_package_is_of_one_kind():
+    files = {module.name for module in pkgutil.iter_modules(configs.__path__)} - {"tuning"}  # the base of four others
+    assert sorted(config.names()) == sorted(files)
+    for kind in config.KINDS:
+        for name in kind.names:
+            assert [other for other in config.KINDS if other.key in config.load(name, kind)] == [kind]
+
+
 def test_values_are_read_as_the_type_that_they_replace():
     words = ["seed=7", "optim.learning_rate=3e-4", "model.remat=True", "data.dir=a=b", "data.seq_lens=128"]
     lists = ["data.max_predictions=[20,76]", "num_steps=1_000"]
-    args = config.parse(command.Parser(), [CONFIG, *(f"--config.{word}" for word in words + lists)])
+    args = config.parse(command.Parser(), config.PRETRAINING, [CONFIG, *(f"--config.{word}" for word in words + lists)])
     cfg = args.config
     assert (cfg.seed, cfg.optim.learning_rate, cfg.model.remat, cfg.data.dir) == (7, 3e-4, True, "a=b")
     assert (cfg.data.seq_lens, cfg.data.max_predictions, cfg.num_steps) == ((128,), (20, 76), 1000)

@@ -93,7 +93,7 @@ def test_the_arguments_are_a_config_and_a_workdir_in_the_bucket(container, monke
     monkeypatch.chdir(ROOT)
     parser = command.Parser()
     parser.add_argument("--workdir")
-    args = config.parse(parser, container["args"])
+    args = config.parse(parser, config.PRETRAINING, container["args"])
     assert args.workdir.startswith("gs://")
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert args.config.data.dir in mounts

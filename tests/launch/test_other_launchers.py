@@ -102,7 +102,7 @@ def check_command(words, monkeypatch, *, python):
     monkeypatch.chdir(ROOT)
     parser = command.Parser()
     parser.add_argument("--workdir")
-    args = config.parse(parser, words[6:])
+    args = config.parse(parser, config.PRETRAINING, words[6:])
     assert args.workdir.startswith("gs://")
     assert args.config.compile_cache.startswith("gs://")
     return args.config
