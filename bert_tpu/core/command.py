@@ -54,7 +54,10 @@ class Parser(argparse.ArgumentParser):
             defaults["prog"] = prog
             if "description" in options:
                 own = re.compile(r"^bert-tpu [\w-]+", re.MULTILINE)
-                options["description"] = own.sub(prog, options["description"])
+                paragraphs = options["description"].split("\n\n")
+                options["description"] = "\n\n".join(
+                    own.sub(prog, text) if text.startswith(COMMAND_LINES) else text for text in paragraphs
+                )
         super().__init__(**defaults | options)
 
     def parse_known_args(  # type: ignore[override]  # typeshed declares three overloads

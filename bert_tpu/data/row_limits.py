@@ -26,7 +26,7 @@ def pairs_warning(spec: batch_spec.BatchSpec) -> str:
         return ""
     return (
         f"data.nsp_share {spec.nsp_share:g} of {spec.num_steps:,} steps gives no step with pairs: the pooler and the "
-        "NSP head stay as they were in the beginning, and NSP accuracies say nothing"
+        "NSP head are not trained, only decayed, and NSP accuracies say nothing"
     )
 
 

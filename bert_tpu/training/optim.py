@@ -84,7 +84,7 @@ def make(
         "bert_adamw": (scale_by_bert_adam(b1, b2, eps), decay),
         "adamw": (optax.scale_by_adam(b1, b2, eps), decay),
         # The trust ratio is for decayed parameters; norms and biases take Adam's step (the authors' exclude list).
-        "lamb": (optax.scale_by_adam(b1, b2, eps), decay, optax.masked(scale_by_trust_ratio(), is_decayed)),
+        "lamb": (optax.scale_by_adam(b1, b2, eps), decay, optax.masked(scale_by_trust_ratio(weight_decay), is_decayed)),
         "muon": (muon.scale_by_muon(optax.scale_by_adam(b1, b2, eps)), decay),
     }
     if name not in rules:
@@ -235,12 +235,20 @@ def scale_by_bert_adam(b1: float, b2: float, eps: float) -> optax.GradientTransf
     return optax.GradientTransformation(init, update)
 
 
-def scale_by_trust_ratio() -> optax.GradientTransformation:
-    """Returns LAMB's layer-wise factor |p| / |update|, one for each matrix of a stack; 1 if either norm is zero."""
+def scale_by_trust_ratio(weight_decay: float) -> optax.GradientTransformation:
+    """Returns LAMB's layer-wise factor |p| / |update|, one for each matrix of a stack.
+
+    It is 1 for a matrix that has had no gradient, such as NSP's before the first pairs. There the update is the decay
+    alone, and the factor would make the step rate x p: the matrix would soon be 0.
+
+    weight_decay: with which the decay was added to the updates
+    """
 
     def scale(update: jax.Array, p: jax.Array) -> jax.Array:
         p_length, length = (jnp.sqrt(jnp.sum(x * x, axis=(-2, -1), keepdims=True)) for x in (p, update))
-        return update * jnp.where((p_length == 0) | (length == 0), 1.0, p_length / jnp.where(length == 0, 1.0, length))
+        is_decay_alone = jnp.all(update == weight_decay * p, axis=(-2, -1), keepdims=True)
+        has_no_factor = is_decay_alone | (p_length == 0) | (length == 0)
+        return update * jnp.where(has_no_factor, 1.0, p_length / jnp.where(length == 0, 1.0, length))
 
     return optax.stateless(lambda updates, params: jax.tree.map(scale, updates, params))
 

@@ -101,6 +101,21 @@ def test_lamb_scales_each_matrix_to_its_own_norm():
     )
 
 
+@pytest.mark.parametrize("weight_decay", [0.01, 0.0])
+def test_lamb_only_decays_a_matrix_that_has_had_no_gradient(weight_decay):
+    """NSP's parameters have none before the first pairs. A trust ratio would take a share `rate` of them each step."""
+    params, g = tree(0), tree(1, 0.1)
+    kernel = max(jax.tree_util.tree_leaves_with_path(g), key=lambda leaf: leaf[1].size)[0]
+    g = jax.tree_util.tree_map_with_path(lambda path, x: 0 * x if path == kernel else x, g)
+    keys = {"schedule": "constant", "warmup_steps": 0, "clip_norm": 0.0, "weight_decay": weight_decay}
+    moved = steps(params, [g] * 10, name="lamb", **keys)
+    for (path, new), old in zip(jax.tree_util.tree_leaves_with_path(moved), jax.tree.leaves(params), strict=True):
+        if path == kernel:
+            np.testing.assert_allclose(new, old * (1 - 1e-3 * weight_decay) ** 10, rtol=1e-6)
+        else:
+            assert np.all(new != old)
+
+
 def test_the_rate_falls_by_one_hundredth_where_warm_up_ends():
     """The original decays from step 0 on and warm-up only overrides it: 1.0e-4 -> 0.99e-4 at step 10,000."""
     rate = optim.make_schedule("bert_linear", learning_rate=1e-4, warmup_steps=10_000, num_steps=1_000_000)
