@@ -113,10 +113,18 @@ def test_batches_can_be_shown(flow):
     assert "[MASK](" in output
 
 
-def test_curves_are_drawn(flow):
+def test_curves_are_drawn(flow, tmp_path):
     curve = flow / "new" / "curve.png"
     run("tools.plot_metrics", "--workdir", flow / "run", "--corpus", flow / "corpus", "--out", curve)
     assert curve.read_bytes().startswith(b"\x89PNG")
+    lines = [json.loads(line) for line in (flow / "run" / "metrics.jsonl").read_text().splitlines()]
+    for pairs_from in (20, 1000):  # as with data.nsp_share, and without NSP
+        for line in lines:
+            if line["step"] < pairs_from:
+                line.pop("nsp_accuracy", None)
+        (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        output, _ = run("tools.plot_metrics", "--workdir", tmp_path, "--out", tmp_path / f"{pairs_from}.png")
+        assert f": {len(lines)} lines of " in output
 
 
 def test_files_of_another_run_are_refused(flow, tmp_path):
@@ -133,7 +141,7 @@ def test_files_of_another_run_are_refused(flow, tmp_path):
     assert not (tmp_path / "curve.png").exists()
     args = ("--config", "configs/glue.py:rte", f"--config.data.dir={flow / 'corpus'}")
     _, errors = run("tools.show_batches", *args, code=1)
-    assert errors.startswith("error: config has no key epochs: its keys are ")
+    assert errors.startswith("error: config configs/glue.py:rte is for bert-tpu finetune: ")
 
 
 def test_a_run_has_its_report(flow):

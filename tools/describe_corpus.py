@@ -21,7 +21,6 @@ with command.imports():
     from bert_tpu.pretrain import pretraining
     from bert_tpu.tokenizer import vocab
 
-PACKED = fast.get_config().data
 TOP = 20  # pieces printed
 SOURCES = 10  # sources printed
 
@@ -48,7 +47,7 @@ def main() -> None:
         print(f"{args.dir}: {corpus_stats.verify(lock)} shards and the tokenizer match corpus.json, {lock.sha256}")
         return
     cfg = config.load(args.config, config.PRETRAINING)
-    stats = corpus_stats.describe(lock, cfg.data.seq_lens, slots=PACKED.packed_examples)
+    stats = corpus_stats.describe(lock, cfg.data.seq_lens, slots=_packed(cfg).packed_examples)
     print("\n".join(lines(lock, stats, cfg, args.config)))
     if args.out:
         draw(lock, stats, args.out)
@@ -106,13 +105,22 @@ def lines(
     steps, epochs = {n: spec.before(cfg.num_steps, n) for n in cfg.data.seq_lens}, stats.epochs(spec)
     yield f"\n{'rows of':24}{'examples an epoch':>20}{'padding':>10}   the schedule of {name}"
     for n, rows in stats.rows.items():
-        yield (f"  {n:<22}{rows.sum():>20,}{1 - stats.real[n]:>10.1%}   {steps[n]:,} steps of {batch_ramp.words(cfg)}: "
-               f"{epochs[n]:,.1f} epochs")  # fmt: skip
-    packed_a_step = PACKED.packed_rows * stats.packed_examples
-    yield (f"  {f'{n}, packed':<22}{stats.packed_epoch:>20,}{1 - stats.packed_real:>10.1%}   {PACKED.packed_rows} rows "
-           f"of --config fast, up to {PACKED.packed_examples} examples in each, "
-           f"have {packed_a_step:,.0f} a step")  # fmt: skip
+        schedule = f"{steps[n]:,} steps of {batch_ramp.words(cfg)}: {epochs[n]:,.1f} epochs"
+        line = f"  {n:<22}{rows.sum():>20,}{1 - stats.real[n]:>10.1%}"
+        yield line if spec.is_packed(n) else f"{line}   {schedule}"
+    packed_rows = _packed(cfg).packed_rows
+    a_step = f"{packed_rows} rows with {packed_rows * stats.packed_examples:,.0f} examples"
+    yield (
+        f"  {f'{n}, packed':<22}{stats.packed_epoch:>20,}{1 - stats.packed_real:>10.1%}   "
+        + (f"{steps[n]:,} steps of {a_step}: {epochs[n]:,.1f} epochs" if spec.is_packed(n)
+           else f"a step of --config fast has {a_step}")
+    )  # fmt: skip
     yield f"  in an epoch, no part of the text is shown {_more(stats.spread())} often than another"
+
+
+def _packed(cfg: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """Returns the section `data` with the packed rows that are described: the config's, else those of fast."""
+    return cfg.data if cfg.data.packed_rows else fast.get_config().data
 
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99, 1.0)

@@ -21,15 +21,21 @@ def read(directory: str) -> Curves:
     """Reads the lines of metrics.jsonl. Raises UserError if there are none, or if they are not a pretraining's."""
     path = pathlib.Path(directory) / "metrics.jsonl"
     curves: Curves = {}
-    needed = {"step": int, "kind": str, "seq_len": int} | {name: float for name, _ in PANELS}
+    names = set()
+    needed = {"step": int, "kind": str, "seq_len": int}
     for number, line in enumerate(jsonl.read(path), 1):
-        if json_files.misfit(line, needed):
+        # A line lacks the accuracy of NSP where no row was a pair.
+        figures = {name: float for name, _ in PANELS if isinstance(line, dict) and name in line}
+        if json_files.misfit(line, needed | figures):
             raise command.UserError(
                 f"{path}, line {number:,}, is not a pretraining's: use bert-tpu report for another run"
             )
+        names |= figures.keys()
         curves.setdefault((line["kind"], line["seq_len"]), []).append(line)
     if not curves:
         raise command.UserError(f"{path} has no lines: give the --workdir of a run that has logged some")
+    if not names:
+        raise command.UserError(f"{path} has no losses of a pretraining: use bert-tpu report for another run")
     return curves
 
 
@@ -44,6 +50,8 @@ def entropy(directory: str, of_run: str) -> float:
 def draw(curves: Curves, out: str, entropy: float | None = None) -> None:
     """Writes a PNG of MLM loss and NSP accuracy over steps: lines are training means, dots are evaluations.
 
+    A run without NSP has one panel.
+
     curves: as `read` returns them.
     out: the file.
     entropy: the corpus' unigram entropy in nats, drawn as a dashed line.
@@ -53,9 +61,16 @@ def draw(curves: Curves, out: str, entropy: float | None = None) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for axis, (name, title) in zip(axes, PANELS, strict=True):
-        for (kind, seq_len), points in sorted(curves.items(), reverse=True):
+    panels = [panel for panel in PANELS if any(panel[0] in line for lines in curves.values() for line in lines)]
+    figure, grid = pyplot.subplots(
+        1, len(panels), figsize=(5 * len(panels), 3.6), layout="constrained", squeeze=False, sharex=True
+    )
+    axes = grid[0]
+    for axis, (name, title) in zip(axes, panels, strict=True):
+        for (kind, seq_len), lines in sorted(curves.items(), reverse=True):
+            points = [line for line in lines if name in line]
+            if not points:
+                continue
             color = "tab:blue" if seq_len == min(n for _, n in curves) else "tab:orange"
             style: dict[str, Any] = (
                 {"linewidth": 1.2, "marker": "." if len(points) == 1 else None}

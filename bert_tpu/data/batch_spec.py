@@ -108,10 +108,6 @@ class BatchSpec(NamedTuple):
         numbers = [(stage.rows(seq_len), stage.numbers(seq_len)) for stage in self.stages()]
         return sum(rows * (min(end, batches.stop) - min(end, batches.start)) for rows, batches in numbers)
 
-    def examples_before(self, step: int, seq_len: int) -> int:
-        """Returns the same in examples, of which batch_size are counted for a full packed batch."""
-        return self.rows_before(step, seq_len) * self.batch_size // self.rows(seq_len)
-
     def without_ramp(self) -> "BatchSpec":
         """Returns the spec of full batches alone."""
         return self._replace(ramp=batch_ramp.Ramp(), stage=None)
@@ -178,16 +174,18 @@ class BatchSpec(NamedTuple):
         """Returns the prediction slots of a row. A packed row has more, since each of its examples rounds up."""
         return self.max_predictions[self.seq_lens.index(seq_len)] + self.is_packed(seq_len) * self.packed_examples
 
-    def check_division(self, devices: int, parts: Mapping[int, int]) -> None:
+    def check_division(self, devices: int, parts: Mapping[int, int], first_step: int = 0) -> None:
         """Raises UserError unless each device gets the same number of rows in each part of a batch.
 
         parts: sequence length -> number of parts
+        first_step: stages of a ramp that are over at this step do not count
         """
         unpacked = [parts[n] for n in self.seq_lens if n in parts and not self.is_packed(n)]
-        check_rows("batch_size", self.batch_size, devices, math.lcm(*unpacked))
+        if unpacked:
+            check_rows("batch_size", self.batch_size, devices, math.lcm(*unpacked))
         if self.packed_rows and self.seq_lens[-1] in parts:
             check_rows("data.packed_rows", self.packed_rows, devices, parts[self.seq_lens[-1]])
-        for of in self.stages():
+        for of in self.stages(first_step):
             lens = [n for n in parts if of.stage_rows < self.batch_size and of.numbers(n)]
             unpacked = [parts[n] for n in lens if not self.is_packed(n)]
             if unpacked:

@@ -32,10 +32,14 @@ class Description(NamedTuple):
     packed_epoch: int  # examples in an epoch of such rows
 
     def epochs(self, spec: batch_spec.BatchSpec) -> dict[int, float]:
-        """Returns the epochs by length of a run with these batches, packed rows counted as if they were not."""
-        single = {n: spec.examples_before(spec.first_nsp_step, n) for n in self.rows}
-        pairs = {n: spec.examples_before(spec.num_steps, n) - single[n] for n in self.rows}
-        return {n: pairs[n] / int(self.rows[n].sum()) + single[n] / self.single_rows[n] for n in self.rows}
+        """Returns the epochs by length of a run with these batches."""
+        return {n: self._epochs(spec, n) for n in self.rows}
+
+    def _epochs(self, spec: batch_spec.BatchSpec, n: int) -> float:
+        rows, single = (spec.rows_before(step, n) for step in (spec.num_steps, spec.first_nsp_step))
+        if spec.is_packed(n):
+            return rows * self.packed_examples / self.packed_epoch
+        return (rows - single) / int(self.rows[n].sum()) + single / self.single_rows[n]
 
     def spread(self) -> float:
         """Returns how much more often one group's text is shown than another's: the largest share of all lengths."""

@@ -83,8 +83,11 @@ class TaskBatches:
             numbers = _grid(order, row, self.packed_rows, self.slots)[host * host_rows : (host + 1) * host_rows]
             yield self.seq_len, lay_out(self._rows, numbers, self.seq_len)
 
-    def check_division(self, devices: int, parts: Mapping[int, int]) -> None:
-        """Raises UserError unless each device gets the same number of rows in each of `parts[seq_len]` parts."""
+    def check_division(self, devices: int, parts: Mapping[int, int], first_step: int = 0) -> None:
+        """Raises UserError unless each device gets the same number of rows in each of `parts[seq_len]` parts.
+
+        first_step: has no effect, since all batches have as many rows
+        """
         batch_spec.check_rows("packed rows", self.packed_rows, devices, parts[self.seq_len])
 
     def evaluation_batches(

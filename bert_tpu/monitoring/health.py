@@ -223,14 +223,18 @@ def _input_share(lines: Iterable[Line], facts: Facts) -> float:
     ]  # fmt: skip
     if not late:
         return 0.0
-    times = [time for line in late if (time := _relative_time(line)) is not None]
+    times = [time for line in late if (time := _seconds(line)) is not None]
     weights = times if len(times) == len(late) else None
     return float(np.average([line["input_wait"] for line in late], weights=weights))
 
 
-def _relative_time(line: Line) -> float | None:
-    """Time of a training line's steps, in units of (seconds / batch size); None if the line does not say."""
-    steps, rate = line.get("steps"), line.get("examples_per_sec")
-    if not (_is_number(steps) and _is_number(rate)):
+def _seconds(line: Line) -> float | None:
+    """Time of a training line's steps; None if the line does not say.
+
+    Lines of earlier releases do not have the examples of a step. There they count as 1, so that the times of a run with
+    one batch size are right but for a factor.
+    """
+    steps, rate, examples = line.get("steps"), line.get("examples_per_sec"), line.get("examples", 1.0)
+    if not (_is_number(steps) and _is_number(rate) and _is_number(examples)):
         return None
-    return steps / rate if min(steps, rate) > 0 else None
+    return steps * examples / rate if min(steps, rate, examples) > 0 else None

@@ -62,6 +62,8 @@ class Log:
         self.batch_size, self.rows, self.objectives, self.writes = batch_size, rows, objectives, writes
         self.learning_rate, self.work, self.batch_share = learning_rate, work, batch_share
         self.peak_s, self.update_s = peak_s, update_s
+        # Sequence length -> examples of a full batch, where they are not batch_size: in packed rows.
+        self.examples: dict[int, float] = {}
         self._sums: dict[int, Totals] = {int(seq_len): dict(sums) for seq_len, sums in unlogged.items()}
         for sums in self._sums.values():
             sums.pop("recomputed", None)  # earlier releases counted steps that were computed twice
@@ -109,7 +111,8 @@ class Log:
         values = means(total, self.objectives)
         seconds, values["steps"] = values.pop("seconds"), total["seconds"][1]
         share = values.pop("batch_share", 1.0)  # earlier releases did not count it, and had full batches only
-        rate, tokens = self.batch_size * share / seconds, self.rows(seq_len) * share * seq_len / seconds
+        values["examples"] = self.examples.get(seq_len, self.batch_size) * share
+        rate, tokens = values["examples"] / seconds, self.rows(seq_len) * share * seq_len / seconds
         values["learning_rate"] = float(self.learning_rate(step - 1))
         self._write("train", step, values | {"examples_per_sec": rate, "tokens_per_sec": tokens}, seq_len=seq_len)
         text = f"{_short(seq_len, values)}  {rate:,.0f} seq/s"

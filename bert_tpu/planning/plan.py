@@ -191,7 +191,7 @@ def plan_lengths(
     compiler.use_cpu_only()
     with compiler.hide_stderr():
         mesh = compiler.make_mesh(topology)
-        pretraining.make_batch_spec(cfg).check_division(topology.devices, job.accumulate)
+        pretraining.make_batch_spec(cfg).check_division(topology.devices, {n: job.accumulate[n] for n in lens})
         title = f"batch {cfg.batch_size} on {topology.name}"
         programs = compiler.compile_all(job, mesh, lens, title, compiler_answers(cfg))
     return {n: plan_length(topology, programs[n], job.flops[n]) for n in lens}

@@ -187,7 +187,9 @@ def _open_data(
             content = {"step": finished, "seeds": list(seeds), "epochs": epochs, "lengths": lengths}
             storage.write_text(directory / FILE, json.dumps(content, indent=1) + "\n")
 
-    return trainer.Data(batches_from, evaluate)
+    per_row = corpus_batches.examples_per_row(share, spec)
+    examples = {spec.seq_lens[-1]: per_row * spec.packed_rows * len(seeds)} if per_row else {}
+    return trainer.Data(batches_from, evaluate, examples=examples)
 
 
 def _epochs(table: "corpus_batches.ChunkTable | packing.RowPlan", spec: batch_spec.BatchSpec, seq_len: int) -> float:

@@ -49,10 +49,11 @@ class Schedule(Protocol):
     def used_lens(self) -> tuple[int, ...]:
         """Returns the sequence lengths, in tokens, that have at least one step; the short one is first."""
 
-    def check_division(self, devices: int, parts: Mapping[int, int]) -> None:
+    def check_division(self, devices: int, parts: Mapping[int, int], first_step: int = 0) -> None:
         """Raises UserError unless each device gets the same number of rows in each part of a batch.
 
         parts: sequence length -> number of parts
+        first_step: batches of earlier steps do not count
         """
 
 

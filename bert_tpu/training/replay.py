@@ -69,13 +69,15 @@ def _whole(
         for first in range(0, rows, size)
     ]
     grads, sums = jax.device_get(jax.tree.map(lambda *leaves: sum(leaves), *parts))
-    return {name: total / count if count else math.nan for name, (total, count) in sums.items()}, grads
+    return {name: total / count for name, (total, count) in sums.items() if count}, grads
 
 
 def _print_rows(job: jobs.Job, params: jobs.Params, batch: jobs.Batch) -> None:
+    names = [name for name, count in job.counts(batch).items() if count]  # without NSP where the rows are no pairs
+
     def losses_of(row: jobs.Batch, fixed: tuple[Any, ...]) -> dict[str, jax.Array]:
         sums = job.step_loss(*fixed)(params, jax.tree.map(lambda x: x[None], row), None)
-        return {name: sums[name][0] / jnp.maximum(sums[name][1], 1) for name in job.counts(batch)}
+        return {name: sums[name][0] / jnp.maximum(sums[name][1], 1) for name in names}
 
     by_row = jax.jit(lambda rows, fixed: jax.lax.map(lambda row: losses_of(row, fixed), rows))
     losses = jax.device_get(by_row(batch, _load_fixed(job)))

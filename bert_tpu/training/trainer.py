@@ -1,6 +1,6 @@
 """A run of any training here, from its claim on a workdir to its exit code."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 import concurrent.futures
 import contextlib
 import functools
@@ -43,6 +43,8 @@ class Data(NamedTuple):
     batches_from: hooks.BatchesFrom
     evaluate: Callable[[train_step.Programs, Mesh, jobs.State, log.Log, int], None]  # the int: finished steps
     note: str = ""  # printed before the first step
+    # Sequence length -> examples of a full batch, the mean of the corpus; the schedule's batch_size for other lengths.
+    examples: Mapping[int, float] = {}
 
 
 class Training(NamedTuple):
@@ -80,7 +82,8 @@ def run(
     writes = group.index == 0
     compile_cache.use(cfg.compile_cache)
     mesh = meshes.make(hosts.devices())
-    training.schedule.check_division(mesh.size, training.job.accumulate)
+    resumed = max(checkpoint.kept_steps(directory), default=0)
+    training.schedule.check_division(mesh.size, training.job.accumulate, resumed)
     with (
         device_memory.explain_shortage(_memory_advice(cfg)),
         watchdogs.Watchdog(**cfg.watchdog, group=group) as watchdog,
@@ -94,6 +97,8 @@ def run(
             workdir.write_tokenizer(directory, training.vocabulary)
         state, meta = restore_or_init(training.job, mesh, checkpoints, training.first_params)
         first_step = int(state.step)
+        if first_step < resumed:  # the newest checkpoint was not sound
+            training.schedule.check_division(mesh.size, training.job.accumulate, first_step)
         if writes:
             versions.record(directory, first_step, workdir.recorded_keys(cfg.to_dict()))
         clock = hours.Hours(directory, writes=writes, units=_power_units(mesh), age_s=age_s)
@@ -229,4 +234,5 @@ def _prepare(
         data = training.open_data(mesh.size, group)
         if data.note:
             run_log.say(data.note)
+        run_log.examples.update(data.examples)
         return compiling.result(), data

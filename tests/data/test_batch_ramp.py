@@ -149,6 +149,7 @@ def test_each_size_divides_over_devices_parts_and_hosts(placed_lock):
         SMALL._replace(batch_size=96, packed_rows=48).check_division(4, {128: 3, 512: 1})
     with pytest.raises(command.UserError, match=r"which ramp.rows 8 makes 4 does not divide over 8 devices x 1 parts"):
         SMALL.check_division(8, {128: 1, 512: 1})
+    SMALL.check_division(8, {128: 1, 512: 1}, first_step=SMALL.ramp.steps)  # such as a start on other devices
     with pytest.raises(command.UserError, match=r"the ramp's \[8, 16, 32, 4, 8, 16\] rows do not divide over 8 hosts"):
         host_share.load(placed_lock, "train", **SMALL.row_counts(), process_count=8)
 

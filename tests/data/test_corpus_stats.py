@@ -8,7 +8,7 @@ import pytest
 
 from bert_tpu.core import command, config
 from bert_tpu.corpus import store
-from bert_tpu.data import chunks, corpus_batches, corpus_stats, host_share, packing
+from bert_tpu.data import batch_spec, chunks, corpus_batches, corpus_stats, host_share, packing
 from bert_tpu.pretrain import pretraining
 from tools import describe_corpus
 
@@ -68,6 +68,12 @@ def test_packed_rows_are_those_of_the_plan(lock, described):
     assert described.packed_examples == pytest.approx(examples / len(plan.rows), rel=0.02)
     most = (plan.budgets + packing.SPECIAL).sum() / (len(plan.rows) * LENS[-1])  # if every example fills its budget
     assert 0.97 * most < described.packed_real <= most + 0.02
+    # One packed row a step, all of them long but the first: as many steps as an epoch has rows.
+    spec = batch_spec.BatchSpec(
+        dir="", packed_examples=SLOTS, seed=0, batch_size=1, num_steps=2 * len(plan.rows), seq_lens=LENS, max_predictions=(5, 20), long_every=2,
+        schedule="phased", short_prob=0.1, mask_rate=0.15, whole_word=False, packed_rows=1,
+    )  # fmt: skip
+    assert described.epochs(spec)[LENS[-1]] == pytest.approx(1, rel=0.02)
 
 
 def test_the_description_is_for_a_person(lock, tmp_path):

@@ -69,7 +69,7 @@ class Schedule:
     def used_lens(self):
         return (SEQ_LEN,)
 
-    def check_division(self, devices, parts):
+    def check_division(self, devices, parts, first_step=0):
         pass
 
 

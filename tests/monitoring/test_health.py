@@ -88,6 +88,18 @@ def test_the_share_of_waiting_is_of_all_the_time_whatever_the_lengths():
     assert finding.sentence.startswith("13% of a step's time is waiting for input")
 
 
+def test_the_share_of_waiting_is_of_all_the_time_in_a_ramp_too():
+    """10 steps of 256 examples in 100 s, of which 20% are waited, and 10 of 1,024 in 300 s, 5%: 35 of 400 s."""
+    sizes = [(10, 0.2, 256, 25.6), (20, 0.05, 1024, 34.1333)]
+    lines = [
+        {"step": step, "kind": "train", "seq_len": 128, "input_wait": wait, "steps": 10, "examples": examples,
+         "examples_per_sec": rate} for step, wait, examples, rate in sizes
+    ]  # fmt: skip
+    assert names(lines) == []
+    del lines[0]["examples"], lines[1]["examples"]  # a line of an earlier release does not say
+    assert names(lines) == ["input"]
+
+
 def test_the_fit_returns_the_curve_that_the_points_are_on():
     steps = np.arange(1, 30) * 1e4
     curve = power_law.fit(steps, 1.5 + 40 * steps**-0.25)

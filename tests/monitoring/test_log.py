@@ -44,7 +44,7 @@ def test_means_weigh_predictions_not_steps(tmp_path):
     assert line == {
         "step": 4, "kind": "train", "seq_len": 16, "loss": 2.4, "mlm_loss": 0.4, "nsp_loss": 2.0,
         "mlm_accuracy": 0.25, "nsp_accuracy": 0.75, "input_wait": 0.2, "learning_rate": 0.03,
-        "examples_per_sec": 16.0, "tokens_per_sec": 256.0, "steps": 4,
+        "examples": 8, "examples_per_sec": 16.0, "tokens_per_sec": 256.0, "steps": 4,
     }  # fmt: skip
 
 

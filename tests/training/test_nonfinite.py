@@ -26,8 +26,12 @@ def options(corpus_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sound(options, tmp_path_factory):
-    """The config keys and the workdir of a finished run of six steps, in float32, with checkpoints 3 and 6."""
+    """The config keys and the workdir of a finished run of six steps, in float32, with checkpoints 3 and 6.
+
+    Its rows are pairs from step 4 on.
+    """
     keys = options | {"num_steps": 6, "log.every_steps": 1, "model.dtype": "float32", "checkpoint.every_steps": 3}
+    keys |= {"data.nsp_share": 0.34}
     directory = tmp_path_factory.mktemp("sound")
     assert pretraining.run(tiny_runs.configured(keys), directory) == 0
     return keys, directory
@@ -98,14 +102,17 @@ def test_replay_of_a_sound_step_is_the_step_that_was(sound):
     stdout = replayed(keys, directory, 3)
     assert f"parameters of {directory / 'checkpoints' / '3'}\n" in stdout
     (line,) = [line for line in tiny_runs.metrics(directory) if line["step"] == 4]
-    for name in ("mlm_loss", "nsp_loss", "mlm_accuracy"):
+    assert "nsp" not in stdout  # no row is a pair
+    for name in ("mlm_loss", "mlm_accuracy"):
         values = re.findall(rf"^  {name} +(\S+)$", stdout, re.MULTILINE)
         assert [float(value) for value in values] == [pytest.approx(line[name], rel=1e-4)] * 2
     norms = [float(value) for value in re.findall(r"gradient norm +(\S+)", stdout)]
     assert norms == [pytest.approx(line["grad_norm"], rel=1e-4)] * 2
     assert "all" in stdout
     assert "0 of 8 not finite" in stdout
-    assert "which lack the 1 update before" in replayed(keys, directory, 4)
+    stdout = replayed(keys, directory, 4)
+    assert "which lack the 1 update before" in stdout
+    assert re.search(r"^  nsp_loss +0\.\d+$", stdout, re.MULTILINE)
     with pytest.raises(command.UserError, match="no checkpoint at or before step 2: its"):
         nonfinite.params_of(directory, 2)
 
