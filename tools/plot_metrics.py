@@ -21,7 +21,7 @@ def read(directory: str) -> Curves:
     """Reads the lines of metrics.jsonl. Raises UserError if there are none, or if they are not a pretraining's."""
     path = pathlib.Path(directory) / "metrics.jsonl"
     curves: Curves = {}
-    names = set()
+    names: set[str] = set()
     needed = {"step": int, "kind": str, "seq_len": int}
     for number, line in enumerate(jsonl.read(path), 1):
         # A line lacks the accuracy of NSP where no row was a pair.

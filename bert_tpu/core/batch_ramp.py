@@ -65,6 +65,10 @@ class BatchSizes(NamedTuple):
         """Returns the first step that has at least this share of the run's examples before it."""
         return bisect.bisect_left(range(self.num_steps), share, key=self.progress)
 
+    def first_of_last(self, share: float) -> int:
+        """Returns the first of the run's last steps that have this share of its examples; num_steps if none has."""
+        return self.step_at(1 - share) if self.ramp.rows else self.num_steps - round(share * self.num_steps)
+
 
 def read(cfg: Mapping[str, Any] | ml_collections.ConfigDict) -> Ramp:
     """Returns the ramp of a config, or of a run's config.json, both of which may lack the section `ramp`."""

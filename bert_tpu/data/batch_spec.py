@@ -75,9 +75,7 @@ class BatchSpec(NamedTuple):
     @property
     def first_nsp_step(self) -> int:
         """The first step whose rows are pairs with a label; num_steps if there is none."""
-        if self.ramp.rows:
-            return self.batch_sizes.step_at(1 - self.nsp_share)
-        return self.num_steps - round(self.nsp_share * self.num_steps)
+        return self.batch_sizes.first_of_last(self.nsp_share)
 
     def stages(self, first_step: int = 0) -> "Iterator[BatchSpec]":
         """Yields the spec of each stage that is not over at `first_step`, from there on."""

@@ -1,6 +1,7 @@
 """Finds the largest batch whose training step fits in the HBM of a TPU slice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import functools
 import math
 
 import ml_collections
@@ -14,26 +15,51 @@ from bert_tpu.pretrain import pretraining
 def find(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> tuple[int, str]:
     """The largest batch_size, to 2%, whose step fits at every length, and a sentence with the limit.
 
-    The compiler decides. It compiles the longest rows alone, because the memory of a step grows with its tokens. The
-    search comes from above: the compiler refuses a program, and says how much memory it lacks, long before it has
-    generated the machine code of one that fits.
+    The compiler decides. It compiles the length alone that needs most memory by `row_bytes`, and the other one once, at
+    the batch that was found. The search comes from above: the compiler refuses a program, and says how much memory it
+    lacks, long before it has generated the machine code of one that fits.
     """
     cfg = batch_ramp.without(cfg)  # its steps are smaller
-    longest = max(plan.check(cfg, topology).steps)
+    lens = plan.check(cfg, topology).steps
     compiler.use_cpu_only()
-    accumulate = pretraining.make_job(cfg).accumulate
-    unit = topology.devices * math.lcm(*accumulate.values())
+    parts = pretraining.make_job(cfg).accumulate
+    unit = unit_of(cfg, topology.devices, parts)
     with compiler.hide_stderr():
         mesh = compiler.make_mesh(topology)
 
-        def compile_batch(batch: int) -> compiler.Program:
-            cfg.batch_size = batch
+        def compile_batch(batch: int, n: int) -> compiler.Program:
+            sized = resized(cfg, batch)
             title, answers = f"batch {batch:,} on {topology.name}", plan.compiler_answers(cfg)
-            return compiler.compile_all(pretraining.make_job(cfg), mesh, (longest,), title, answers)[longest]
+            return compiler.compile_all(pretraining.make_job(sized), mesh, (n,), title, answers)[n]
 
-        row = row_bytes(cfg.model, longest, pretraining.make_batch_spec(cfg).predictions(longest))
-        room = topology.chip.usable_gib * chips.GIB * topology.chips * accumulate[longest]
-        return search(compile_batch, unit, max(1, int(2 * room / row / unit)) * unit)
+        spec = pretraining.make_batch_spec(cfg)
+        needs = {n: spec.rows(n) * row_bytes(cfg.model, n, spec.predictions(n)) / parts[n] for n in lens}
+        heaviest, *others = sorted(needs, key=needs.__getitem__, reverse=True)
+        room = topology.chip.usable_gib * chips.GIB * topology.chips
+        first = max(1, int(2 * room * cfg.batch_size / needs[heaviest] / unit)) * unit
+        batch, sentence = search(functools.partial(compile_batch, n=heaviest), unit, first)
+        for n in others:
+            if batch and not compile_batch(batch, n).fits:
+                batch, sentence = search(functools.partial(compile_batch, n=n), unit, batch)
+    return batch, sentence
+
+
+def resized(cfg: ml_collections.ConfigDict, batch: int) -> ml_collections.ConfigDict:
+    """Returns a copy of the config with this batch_size and, in proportion, as many packed rows."""
+    copy = cfg.copy_and_resolve_references().unlock()
+    copy.data.packed_rows = cfg.data.packed_rows * batch // cfg.batch_size
+    copy.batch_size = batch
+    return copy
+
+
+def unit_of(cfg: ml_collections.ConfigDict, devices: int, parts: Mapping[int, int]) -> int:
+    """Returns the number that a batch_size must be a multiple of, so that all rows divide over devices and parts.
+
+    cfg: has the proportion of packed rows to batch_size
+    parts: sequence length -> number of parts of a batch
+    """
+    common = math.gcd(cfg.batch_size, cfg.data.packed_rows) or 1
+    return devices * math.lcm(*parts.values()) * (cfg.batch_size // common if cfg.data.packed_rows else 1)
 
 
 def row_bytes(model: ml_collections.ConfigDict, L: int, M: int) -> float:
@@ -52,7 +78,7 @@ def row_bytes(model: ml_collections.ConfigDict, L: int, M: int) -> float:
 
 
 def search(compile_batch: Callable[[int], compiler.Program], unit: int, first: int) -> tuple[int, str]:
-    """The largest batch that fits, and a sentence with the limit.
+    """The largest batch that fits, and a sentence with the limit, in examples.
 
     compile_batch: batch -> Program
     unit: every batch is a multiple of it
@@ -68,8 +94,8 @@ def search(compile_batch: Callable[[int], compiler.Program], unit: int, first: i
         else:
             refused = batch
         batch = _guess(points, program.limit_bytes, unit, fitting, refused)
-    needed = f"{refused:,} rows would need {points[refused] / chips.GIB:.2f} GiB of a device's HBM"
-    return fitting, needed if fitting else f"not even one row a device fits: {needed}"
+    needed = f"{refused:,} examples would need {points[refused] / chips.GIB:.2f} GiB of a device's HBM"
+    return fitting, needed if fitting else f"not even the smallest batch fits: {needed}"
 
 
 def _guess(points: dict[int, int], limit: int, unit: int, fitting: int, refused: int | None) -> int:

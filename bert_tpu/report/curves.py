@@ -63,8 +63,10 @@ def pretraining_charts(runs: Sequence[runs_.Run]) -> list[Chart]:
     tasks = dict.fromkeys(metric.task for metric in of_runs.values())
     total = f"nats, {' and '.join(tasks)} together" if len(tasks) > 1 else "nats"
     of_metrics = [(metric.name, metric.label, metric.unit) for metric in of_runs.values()]
+    # Steps without pairs have no loss of NSP, and evaluations have one, so that their sums cannot be compared.
+    sums = [] if any(run.evidence.first_nsp_step for run in runs) else [("loss", "Loss", total)]
     charts = []
-    for name, title, unit in (("loss", "Loss", total), *of_metrics, *STEPS):
+    for name, title, unit in (*sums, *of_metrics, *STEPS):
         lines = [line for i, run in enumerate(runs) for line in _lines_of_run(run, i, name, lens, len(runs) > 1)]
         levels, note = _levels(runs, of_runs[name], lens) if name in of_runs else ([], "")
         is_share = of_runs[name].is_share if name in of_runs else name in SHARES

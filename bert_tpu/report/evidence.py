@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from bert_tpu.core import command, jsonl
+from bert_tpu.core import batch_ramp, command, jsonl
 from bert_tpu.corpus import store
 from bert_tpu.hardware import energy
 from bert_tpu.monitoring import health, hours, metrics, versions
@@ -39,6 +39,7 @@ class Evidence(NamedTuple):
     versions: list[dict[str, Any]]  # the entries of versions.read
     lock: store.Lock | None  # None if data.dir no longer has the same corpus
     metrics: tuple[Metric, ...] = metrics.BEFORE  # of a pretraining's objective
+    first_nsp_step: int = 0  # of a pretraining: the steps before it, counted from 0, had no pairs
 
 
 def read(directory: str | os.PathLike, config: dict[str, Any], step: int | None = None) -> Evidence:
@@ -67,7 +68,16 @@ def read(directory: str | os.PathLike, config: dict[str, Any], step: int | None 
         versions=[entry for entry in versions.read(folder) if step is None or entry["step"] < max(step, 1)],
         lock=_lock(config),
         metrics=names,
+        first_nsp_step=_first_nsp_step(config),
     )
+
+
+def _first_nsp_step(config: dict[str, Any]) -> int:
+    share = config.get("data", {}).get("nsp_share", 1.0)  # runs before 2026-12 have no such key
+    if share == 1:
+        return 0
+    sizes = batch_ramp.BatchSizes(batch_ramp.read(config), config["batch_size"], config["num_steps"])
+    return sizes.first_of_last(share)
 
 
 def _has_later_checkpoint(folder: epath.Path, step: int) -> bool:

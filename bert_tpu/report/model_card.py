@@ -59,7 +59,7 @@ def pretrained(
     limits = card_sections.LIMITS.format(positions=section["max_positions"])
     kept: dict[str, Any] = {FACTS: facts}
     tags, heads = ["bert", "masked-lm", "next-sentence-prediction"], "masked language model, next sentence prediction"
-    has_pairs = run.config.get("data", {}).get("nsp_share", 1.0) > 0
+    has_pairs = facts["step"] is None or facts["step"] > run.first_nsp_step
     if not has_pairs or not any(metric.task == "NSP" for metric in run.metrics):
         tags, heads = tags[:-1], f"{heads} (not trained)"
     data = huggingface_hub.ModelCardData(

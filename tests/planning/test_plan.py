@@ -12,7 +12,7 @@ from helpers import tiny_runs, warm_processes
 from helpers.compiled_programs import needs_libtpu
 import pytest
 
-from bert_tpu.core import command
+from bert_tpu.core import command, config
 from bert_tpu.hardware import chips
 from bert_tpu.model import flops, transformer
 from bert_tpu.planning import compiler, cost, largest_batch, plan
@@ -264,7 +264,19 @@ def test_the_largest_batch_is_found_in_few_compiles(row, first, jump):
     assert compiled(batch).fits
     assert not compiled(batch + max(unit, batch // 50)).fits
     assert len(tried) <= 12
-    assert "rows would need" in sentence
+    assert "examples would need" in sentence
+
+
+@pytest.mark.parametrize("packed_rows", [0, 128, 240, 96])
+def test_packed_rows_grow_with_the_batch_that_is_tried(packed_rows):
+    cfg = config.load_changed("fast:medium", [f"--config.data.packed_rows={packed_rows}", "--config.accumulate_long=4"])
+    parts = pretraining.make_job(cfg).accumulate
+    unit = largest_batch.unit_of(cfg, 16, parts)
+    for batch in (unit, 7 * unit):
+        spec = pretraining.make_batch_spec(largest_batch.resized(cfg, batch))
+        spec.check_division(16, parts)
+        assert spec.batch_size == batch
+        assert spec.rows(512) * cfg.batch_size == batch * (packed_rows or cfg.batch_size)
 
 
 @needs_libtpu

@@ -74,11 +74,11 @@ def fault(tool, monkeypatch, capsys, *args):
     return ended.value.code
 
 
-@pytest.mark.parametrize(("nsp_share", "trained"), [(0.1, True), (0.0, False)])
-def test_heads_of_pairs_that_a_run_without_pairs_never_trained_are_said_so(run, nsp_share, trained):
+@pytest.mark.parametrize(("nsp_share", "step", "trained"), [(0.1, 100, True), (0.1, 90, False), (0.0, 100, False)])
+def test_heads_of_pairs_that_no_step_before_the_checkpoint_trained_are_said_so(run, nsp_share, step, trained):
     config = json.loads((run / "config.json").read_text()) | {"data": {"nsp_share": nsp_share, "dir": "corpus"}}
-    measured = evidence.read(run, config)
-    text = model_card.pretrained("m", small_bert.SECTION, measured, model_card.export_facts({}, "7", None))
+    measured = evidence.read(run, config | {"num_steps": 100, "batch_size": 8})
+    text = model_card.pretrained("m", small_bert.SECTION, measured, model_card.export_facts({}, str(step), None))
     assert ("- next-sentence-prediction" in text, "next sentence prediction (not trained)" in text) == (
         trained,
         not trained,

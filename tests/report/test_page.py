@@ -341,6 +341,13 @@ def test_colours_are_lengths_in_one_run_and_runs_in_several(tmp_path):
     }  # fmt: skip
 
 
+def test_sums_of_losses_are_drawn_only_if_all_steps_have_the_same_parts(tmp_path):
+    part = write(tmp_path / "part", config=CONFIG | {"data": {"dir": "gone", "nsp_share": 0.1}})
+    for directory, is_drawn in ((write(tmp_path / "all"), True), (part, False)):
+        titles = [chart.title for chart in curves.pretraining_charts([run.read(directory)])]
+        assert ("Loss" in titles, "MLM loss" in titles) == (is_drawn, True)
+
+
 def test_long_lines_are_means_and_the_last_of_many_evaluations_has_a_marker(tmp_path):
     many = [line for step in range(1, 1201) for line in ({**training(step, 32), "loss": step}, evaluation(step, 32))]
     many[4]["loss"] = float("nan")
