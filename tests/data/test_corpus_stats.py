@@ -70,8 +70,9 @@ def test_packed_rows_are_those_of_the_plan(lock, described):
     assert 0.97 * most < described.packed_real <= most + 0.02
     # One packed row a step, all of them long but the first: as many steps as an epoch has rows.
     spec = batch_spec.BatchSpec(
-        dir="", packed_examples=SLOTS, seed=0, batch_size=1, num_steps=2 * len(plan.rows), seq_lens=LENS, max_predictions=(5, 20), long_every=2,
-        schedule="phased", short_prob=0.1, mask_rate=0.15, whole_word=False, packed_rows=1,
+        dir="", seed=0, batch_size=1, num_steps=2 * len(plan.rows), seq_lens=LENS, max_predictions=(5, 20),
+        schedule="phased", long_every=2, short_prob=0.1, mask_rate=0.15, whole_word=False, packed_rows=1,
+        packed_examples=SLOTS,
     )  # fmt: skip
     assert described.epochs(spec)[LENS[-1]] == pytest.approx(1, rel=0.02)
 
