@@ -3,7 +3,7 @@
 bert-tpu bench-tpu [--topology v5e:4x4 ...] [--lengths 128 512] [--config.x.y=z]
 
 The config is bert:medium, batch 256, unless --config names another. The figures are M cycles executed (loop
-bodies times trips) of one core on v3, and of a chip (a megacore) elsewhere. Then come the collectives' bytes, and
+bodies times trips) of one core on v3, and of a whole chip elsewhere. Then come the collectives' bytes, and
 ESTIMATES of time: on the links, the part that the device waits, and the step by the compiler's schedule. The last
 column has the instructions for which the compiler has no figure.
 

@@ -34,6 +34,7 @@ def main() -> None:
     if args.dry_run:
         print(comparison.outline(plan, out))
         return
+    command.require("the plot", "matplotlib", extra="report")
     host_memory.keep_freed_memory()
     code = comparison.compare(plan, out)
     print((out / comparison.TABLES).read_text(), end="")

@@ -101,6 +101,12 @@ def lines(
     top = np.argsort(-stats.pieces, kind="stable")[:TOP]
     yield "  " + "  ".join(f"{pieces[i]} {stats.pieces[i] / total:.2%}" for i in top)
 
+    yield from _schedule(stats, cfg, name)
+    yield f"  in an epoch, no part of the text is shown {_more(stats.spread())} often than another"
+
+
+def _schedule(stats: corpus_stats.Description, cfg: ml_collections.ConfigDict, name: str) -> Iterator[str]:
+    """Yields a line for each length of rows, and one for packed rows, with the steps and epochs of the config."""
     spec = pretraining.make_batch_spec(cfg)
     steps, epochs = {n: spec.before(cfg.num_steps, n) for n in cfg.data.seq_lens}, stats.epochs(spec)
     yield f"\n{'rows of':24}{'examples an epoch':>20}{'padding':>10}   the schedule of {name}"
@@ -115,7 +121,6 @@ def lines(
         + (f"{steps[n]:,} steps of {a_step}: {epochs[n]:,.1f} epochs" if spec.is_packed(n)
            else f"a step of --config fast has {a_step}")
     )  # fmt: skip
-    yield f"  in an epoch, no part of the text is shown {_more(stats.spread())} often than another"
 
 
 def _packed(cfg: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

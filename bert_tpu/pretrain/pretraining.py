@@ -257,11 +257,9 @@ def open_data(
                 run_log.say(f"warning: {finding.sentence}")
 
     parts = parts_of_lengths(cfg, spec).get(spec.seq_lens[-1], 1)
-    batches_from = functools.partial(corpus_batches.train, share, spec)
-    if not examples_per_row:
-        return trainer.Data(batches_from, evaluate)
-    examples = {spec.seq_lens[-1]: examples_per_row * spec.packed_rows}
-    return trainer.Data(batches_from, evaluate, packing.note(examples_per_row, spec, devices * parts), examples)
+    note = packing.note(examples_per_row, spec, devices * parts) if examples_per_row else ""
+    examples = {spec.seq_lens[-1]: examples_per_row * spec.packed_rows} if examples_per_row else {}
+    return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, note, examples)
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -82,7 +82,7 @@ def run(
     writes = group.index == 0
     compile_cache.use(cfg.compile_cache)
     mesh = meshes.make(hosts.devices())
-    resumed = max(checkpoint.kept_steps(directory), default=0)
+    resumed = max(checkpoint.kept_steps(directory), default=0)  # `_prepare` checks the step that is restored
     training.schedule.check_division(mesh.size, training.job.accumulate, resumed)
     with (
         device_memory.explain_shortage(_memory_advice(cfg)),
@@ -97,8 +97,6 @@ def run(
             workdir.write_tokenizer(directory, training.vocabulary)
         state, meta = restore_or_init(training.job, mesh, checkpoints, training.first_params)
         first_step = int(state.step)
-        if first_step < resumed:  # the newest checkpoint was not sound
-            training.schedule.check_division(mesh.size, training.job.accumulate, first_step)
         if writes:
             versions.record(directory, first_step, workdir.recorded_keys(cfg.to_dict()))
         clock = hours.Hours(directory, writes=writes, units=_power_units(mesh), age_s=age_s)
@@ -219,6 +217,7 @@ def _prepare(
     group: hosts.Hosts,
 ) -> tuple[train_step.Programs, Data]:
     """Compiles the programs and opens the data at the same time."""
+    training.schedule.check_division(mesh.size, training.job.accumulate, first_step)
     lens = ", ".join(map(str, training.schedule.used_lens()))
     run_log.say(
         f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {training.size:,} parameters, step {first_step:,} of "
