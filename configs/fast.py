@@ -15,7 +15,11 @@ NARROW = 128  # hidden size up to which a model gets fewer masks
 
 
 def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
-    """Returns the config of one of bert.VARIANTS."""
+    """Returns the config of one of bert.VARIANTS, or of bert.LIKE.
+
+    The masks are those of the variant. Where LIKE or another model.hidden_size makes a model of a width up to NARROW,
+    set data.mask_rate=0.2 and data.max_predictions=26,102 too.
+    """
     cfg = bert.get_config(variant)
     cfg.num_steps = 333_000
     # The original has one rate, 1e-4, for all sizes. Where the width is d, this one is 2e-3 x sqrt(128 / d). Deep

@@ -51,8 +51,12 @@ def table(name: str, run_plan: plan.Plan) -> str:
         _line("", *(f"{stage.seq_len} tokens, ramp {stage.batch_size}" for stage in run_plan.ramp),
               *(f"{n} tokens" for n in lengths)),
     ]  # fmt: skip
-    cells = [_cells(topology, stage.length, stage.batch_size) for stage in run_plan.ramp]
-    cells += [_cells(topology, length_plan, run_plan.batch_size) for length_plan in lengths.values()]
+    full, packed = run_plan.batch_size, run_plan.packed_rows
+    cells = [
+        _cells(topology, stage.length, packed.get(stage.seq_len, full) * stage.batch_size // full)
+        for stage in run_plan.ramp
+    ]
+    cells += [_cells(topology, length_plan, packed.get(n, full)) for n, length_plan in lengths.items()]
     labels = list(dict.fromkeys(label for column in cells for label in column))
     body = [_line(label, *(column.get(label, "-") for column in cells)) for label in labels]
     return "\n".join([*head, *body, "", *_uncosted(lengths), *_totals(run_plan)])
@@ -62,8 +66,8 @@ def _line(label: str, *values: str) -> str:
     return f"{label:<{LABEL}}" + "".join(f"{value:>22}" for value in values)
 
 
-def _cells(topology: chips.Slice, length_plan: plan.LengthPlan, batch_size: int) -> dict[str, str]:
-    """Returns label -> text of one length's column."""
+def _cells(topology: chips.Slice, length_plan: plan.LengthPlan, rows: int) -> dict[str, str]:
+    """Returns label -> text of one length's column. rows: of a step"""
     program, times, chip, gib = length_plan.program, length_plan.times, topology.chip, 1 / chips.GIB
     spare = (program.limit_bytes - program.used_bytes) * gib
     unit = "core" if chip.devices > 1 else "chip"
@@ -97,7 +101,7 @@ def _cells(topology: chips.Slice, length_plan: plan.LengthPlan, batch_size: int)
         "  ESTIMATE, all at once .. one by one": f"{times.low * 1e3:.2f} .. {times.high * 1e3:.2f}",
         "  ESTIMATE by the compiler's schedule": f"{times.scheduled * 1e3:.2f}",
         "    if reduce-scatters use one direction": f"{times.scheduled_one_way * 1e3:.2f}",
-        "examples/s, ESTIMATE": f"{batch_size / times.high:,.0f} .. {batch_size / times.low:,.0f}",
+        "rows/s, ESTIMATE": f"{rows / times.high:,.0f} .. {rows / times.low:,.0f}",
     }
 
 

@@ -4,7 +4,7 @@ All times, and all figures computed from them, are ESTIMATES: nothing has run. `
 """
 
 import collections
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 import pathlib
 import time
 from typing import NamedTuple
@@ -91,6 +91,7 @@ class Plan(NamedTuple):
     pue: float
     kgco2e_per_kwh: float
     ramp: tuple[StagePlan, ...] = ()  # the steps with smaller batches
+    packed_rows: Mapping[int, int] = {}  # sequence length -> rows of a full batch, where examples share rows
 
     @property
     def hours(self) -> tuple[float, float] | None:
@@ -162,10 +163,10 @@ def make(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> Plan:
     inputs = check(cfg, topology)
     ramp = _plan_ramp(cfg, topology, inputs.ramp)
     lengths = plan_lengths(cfg, topology, inputs.job, inputs.steps)
-    spent = time.monotonic() - begun
+    spent, spec = time.monotonic() - begun, pretraining.make_batch_spec(cfg)
     return Plan(
         topology, lengths, inputs.steps, cfg.batch_size, spent, inputs.price, cfg.plan.pue, cfg.plan.kgco2e_per_kwh,
-        ramp,
+        ramp, {n: spec.rows(n) for n in lengths if spec.is_packed(n)},
     )  # fmt: skip
 
 

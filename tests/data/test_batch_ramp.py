@@ -150,6 +150,7 @@ def test_each_size_divides_over_devices_parts_and_hosts(placed_lock):
     with pytest.raises(command.UserError, match=r"which ramp.rows 8 makes 4 does not divide over 8 devices x 1 parts"):
         SMALL.check_division(8, {128: 1, 512: 1})
     SMALL.check_division(8, {128: 1, 512: 1}, first_step=SMALL.ramp.steps)  # such as a start on other devices
+    SMALL.without_ramp()._replace(batch_size=8, packed_rows=4).check_division(8, {128: 1})  # a plan of one length
     with pytest.raises(command.UserError, match=r"the ramp's \[8, 16, 32, 4, 8, 16\] rows do not divide over 8 hosts"):
         host_share.load(placed_lock, "train", **SMALL.row_counts(), process_count=8)
 
