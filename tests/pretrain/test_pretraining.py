@@ -186,6 +186,16 @@ def test_terminal_shows_only_messages_of_the_run(options, tmp_path):
     assert len(matches[3]) == 4
 
 
+def test_examples_of_packed_rows_are_counted_not_batch_size(options):
+    """The mean of the corpus is that of 40 steps."""
+    cfg = configured(options, **{"data.packed_rows": 4, "data.long_every": 2, "eval.num_batches": 0, "num_steps": 80})
+    spec = pretraining.make_batch_spec(cfg)
+    data = pretraining.open_data(cfg, pretraining.open_corpus(cfg), spec, devices=1)
+    counts = [batch["attention_mask"].max(axis=1).sum() for n, batch in data.batches_from(0) if n == 32]
+    assert data.examples == {32: pytest.approx(np.mean(counts), rel=0.05)}
+    assert abs(data.examples[32] - cfg.batch_size) > 0.1 * cfg.batch_size
+
+
 def test_lines_have_the_documented_keys_at_the_right_steps(whole):
     means = ("loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy")
     keys = {
@@ -198,6 +208,7 @@ def test_lines_have_the_documented_keys_at_the_right_steps(whole):
             "grad_norm",
             "skipped",
             "steps",
+            "examples",
             *SPEEDS,
         },  # no mfu on a CPU
         "eval": {"step", "kind", "seq_len", *means},
