@@ -99,8 +99,12 @@ class Job:
 
     def load_fixed(self) -> tuple[Any, ...]:
         """Returns the arrays with `fixed_shapes`, on the host."""
-        seeds = np.asarray(self.seed, np.int32)
-        return (seeds,) if self.fixed_loss is None else (seeds, self.fixed_loss.load())
+        return (self.seed_array,) if self.fixed_loss is None else (self.seed_array, self.fixed_loss.load())
+
+    @property
+    def seed_array(self) -> np.ndarray:
+        """The seed or seeds as int32, an argument of the compiled functions."""
+        return np.asarray(self.seed, np.int32)
 
     def step_loss(self, *fixed: Any) -> Callable[[Params, Batch, Draw | None], Sums]:
         """Returns the loss of a step. fixed: the arrays of `fixed_loss`, if there is one."""

@@ -11,7 +11,6 @@ from etils import epath
 import jax
 from jax.sharding import Mesh, NamedSharding
 import ml_collections
-import numpy as np
 
 from bert_tpu.distributed import hosts, signals
 from bert_tpu.distributed import mesh as meshes
@@ -193,7 +192,7 @@ def restore_or_init(
     shardings = jax.tree.map(lambda x: x.sharding, abstract)
     params = first_params(abstract.params) if first_params else None
     new_state = jax.jit(functools.partial(jobs.new_state, job), out_shardings=shardings, donate_argnums=0)
-    return new_state(params, np.asarray(job.seed, np.int32)), {"unlogged": {}}
+    return new_state(params, job.seed_array), {"unlogged": {}}
 
 
 def abstract_state(job: jobs.Job, mesh: Mesh) -> jobs.State:
