@@ -5,7 +5,7 @@
 # to overwrite a newer checkpoint, and a host refuses to start a second run.
 
 HEALTHY_S=600     # after this many seconds a run does not count as a failed start
-MAX_FAILURES=3    # in a row
+MAX_FAILURES=3    # in a row; also of ends with the same error in a row, however long the runs were
 MAX_NO_ANSWERS=10 # checks in a row in which Google Cloud or a host gave no answer
 MAX_WAITS=300     # checks in a row of a pod that is neither ready nor gone, and tries to get one in a full zone
 
@@ -25,6 +25,7 @@ watch() {
   # REPLACING: watch deleted the pod and creates a new one. RUN_SEEN: watch has started the run or seen it alive.
   # LAST_NOTE: the last printed line, which is not repeated. The others count checks or failures in a row.
   WATCHING=yes REPLACING="" RUN_SEEN="" LAST_NOTE="" NO_ANSWERS=0 WAITS=0 PARTIAL_RUNS=0 FAILURES=0
+  LAST_ERROR="" SAME_ERRORS=0
   while :; do
     watch_once
     # The pause doubles with each failure, up to sixteen times its length.
@@ -185,7 +186,13 @@ handle_dead_run() {
     [ "${RUN_SECONDS[$i]}" -le "$longest" ] || longest=${RUN_SECONDS[$i]}
   done
   [ "$longest" -lt "$HEALTHY_S" ] || FAILURES=0
-  count_failure "the run ended after $(clock "$longest"): $(lines_of failed)$(lines_of lost)"
+  # A run that continues from one checkpoint to one fault says the same each time: it has the number of the step.
+  local error
+  error=$(lines_of failed)
+  [ -n "$error" ] && [ "$error" = "$LAST_ERROR" ] || SAME_ERRORS=0
+  LAST_ERROR=$error SAME_ERRORS=$((SAME_ERRORS + 1))
+  [ "$SAME_ERRORS" -lt "$MAX_FAILURES" ] || FAILURES=$((MAX_FAILURES - 1))
+  count_failure "the run ended after $(clock "$longest"): $error$(lines_of lost)"
 }
 
 # Starts the run, after the setup of a new pod and the doctor.

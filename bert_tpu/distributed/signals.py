@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a start-up ends at once; a run that trains saves a checkpoint first.
+"""SIGTERM, SIGHUP and Ctrl-C: a start-up ends at once; a run that trains saves a checkpoint first.
 
 The walk of a SIGTERM (a preemption, or `launch/tpu_pod.sh stop`) through the code:
 
@@ -13,8 +13,8 @@ The walk of a SIGTERM (a preemption, or `launch/tpu_pod.sh stop`) through the co
 6. training/trainer.py waits until the checkpoint is complete on disk, prints "stopped; step N is saved ...", and
    returns `exit_code()`: 143 on every host. The same command goes on from there.
 
-Ctrl-C (SIGINT) goes the same way, with exit code 130. A second SIGTERM changes nothing. A second Ctrl-C ends the
-process at once, without a checkpoint.
+Ctrl-C (SIGINT) goes the same way, with exit code 130, and SIGHUP, which a closed terminal sends, with 129. A second
+SIGTERM changes nothing. A second Ctrl-C ends the process at once, without a checkpoint.
 """
 
 import os
@@ -30,7 +30,7 @@ TWICE_S = 1.0  # a second Ctrl-C sooner than this counts as the first one
 
 
 class StopSignals:
-    """Context that handles SIGTERM and Ctrl-C. Until `let_loop_save` they end the process at once.
+    """Context that handles SIGTERM, SIGHUP and Ctrl-C. Until `let_loop_save` they end the process at once.
 
     `signal`: the number of the signal that came, or None. Where another host got one, the loop sets it.
     """
@@ -41,10 +41,12 @@ class StopSignals:
         self._loop_saves, self._group, self._noted_s = False, group, 0.0
 
     def __enter__(self) -> "StopSignals":
-        """Replaces the handlers of both signals."""
-        self._handlers_before: dict[int, Any] = {
-            number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        """Replaces the handlers of the signals. An ignored SIGHUP stays ignored: nohup keeps the run alive."""
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        self._terminals = [number for number in (1, 2) if os.isatty(number)]
+        self._handlers_before: dict[int, Any] = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +59,12 @@ class StopSignals:
         self._loop_saves = True
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            self._leave_terminal()
         if not self._loop_saves:
+            # Or a second signal would wait for the lock of `leave`, which this thread has.
+            for other in self._handlers_before:
+                signal.signal(other, signal.SIG_IGN)
             if self._group is not None and self._group.count > 1:
                 self._group.leave(f"it got {signal.Signals(number).name} before the first step", 128 + number)
             print("\nstopped before the first step", file=sys.stderr, flush=True)
@@ -71,10 +78,17 @@ class StopSignals:
             return
         self.signal, self._noted_s = number, now_s
 
+    def _leave_terminal(self) -> None:
+        """Sends what is printed from now on nowhere: writing to a closed terminal fails, and would end the run."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in self._terminals:
+            os.dup2(nowhere, number)
+        os.close(nowhere)
+
     def is_requested(self) -> bool:
         """Returns whether a signal has come."""
         return self.signal is not None
 
     def exit_code(self) -> int:
-        """Returns 128 + the signal's number, as a shell does: 143 for SIGTERM, 130 for Ctrl-C; 0 without a signal."""
+        """Returns 128 + the signal's number, as a shell does, such as 143 for SIGTERM; 0 without a signal."""
         return 0 if self.signal is None else 128 + self.signal

@@ -7,7 +7,8 @@ Four hosts write one checkpoint together. All call `save` after the same step, a
 memory before training goes on. In the background, each host writes the rows of the matrices that its devices store;
 host 0 also writes the small arrays, which every device has whole. They write to STEP.orbax-checkpoint-tmp. When all
 hosts have reported that their files are complete, host 0 writes SHA256SUMS and renames the directory to STEP. So a
-directory with the name of a step is complete, whichever host was killed. At a restart host 0 picks the newest step
+directory with the name of a step is complete, whichever host was killed. A bucket renames nothing: there the files are
+written to STEP, and an object commit_success.txt says that they are complete. At a restart host 0 picks the newest step
 whose sums are right, and all hosts restore that one.
 """
 
@@ -117,7 +118,7 @@ class Checkpoints:
         self._manager.close()
 
     def _failed(self, fault: Exception) -> command.UserError:
-        newest = max(self._on_disk(), default=None)
+        newest = max(set(self._on_disk()) - {self._saving}, default=None)
         rest = "no earlier one exists" if newest is None else f"{self.directory / str(newest)} is whole"
         return command.UserError(
             f"cannot save the checkpoint of step {self._saving} ({orbax_setup.reason(fault)}); {rest}: fix that, "
@@ -125,7 +126,7 @@ class Checkpoints:
         )
 
     def _on_disk(self) -> list[int]:
-        return [int(path.name) for path in self.directory.iterdir() if path.name.isdigit()]
+        return _complete_steps(self.directory)
 
     def restore(self, state: jobs.State) -> tuple[jobs.State, dict[str, Any]] | None:
         """Returns (State, meta) of the newest sound checkpoint; None if there is no checkpoint.
@@ -135,6 +136,8 @@ class Checkpoints:
         Reports newer checkpoints that are damaged, and renames them, so that their steps can be saved again. Raises
         UserError, and renames nothing, if no checkpoint is sound or the newest sound one cannot be read.
         """
+        # Orbax deletes half-written checkpoints in the background. In a bucket they have the name of a step.
+        self._manager._maybe_await_cleanup_tmp_directory()
         step = self._group.first(self._newest_sound)
         self._manager.reload()  # without those that _newest_sound renamed
         if step is None:
@@ -147,23 +150,36 @@ class Checkpoints:
         try:
             items = self._manager.restore(step, args=args)
         except Exception as fault:
-            raise self._unreadable(orbax_setup.reason(fault)) from fault
+            if "RESOURCE_EXHAUSTED" in str(fault):
+                raise  # device_memory.explain_shortage says what helps
+            raise self._unread(self.directory / str(step), fault) from fault
         return jobs.State(jax.device_put(np.int32(step), state.step.sharding), items.params, items.opt), items.meta
 
     def _newest_sound(self) -> int | None:
-        """Returns the newest step whose files have the right sums. One host calls it, so that all restore the same."""
+        """Returns the newest step whose files have the right sums. One host calls it, so that all restore the same.
+
+        Raises UserError if a file cannot be read: a disk or a network that fails for a moment is no damage.
+        """
         unsound: dict[epath.Path, str] = {}
         for path in (self.directory / str(step) for step in sorted(self._on_disk(), reverse=True)):
             try:
                 checksums.check(path, ITEMS)
-            except (ValueError, OSError) as fault:
+            except (ValueError, FileNotFoundError) as fault:
                 unsound[path] = orbax_setup.reason(fault)
                 continue
+            except OSError as fault:
+                raise self._unread(path, fault) from fault
             _rename_unsound(unsound)
             return int(path.name)
         if unsound:
             raise self._unreadable(next(iter(unsound.values())))
         return None
+
+    def _unread(self, path: epath.Path, fault: Exception) -> command.UserError:
+        return command.UserError(
+            f"{path} could not be read ({orbax_setup.reason(fault)}); nothing was changed: look after the disk or the "
+            "network, and run the same command again"
+        )
 
     def _unreadable(self, reason: str) -> command.UserError:
         return command.UserError(
@@ -181,8 +197,14 @@ def _rename_unsound(unsound: dict[epath.Path, str]) -> None:
 
 
 def kept_steps(directory: epath.Path | str) -> list[int]:
-    """Returns the steps of a workdir's checkpoints, sorted; none are read."""
-    return sorted(int(path.name) for path in epath.Path(directory).glob("checkpoints/[0-9]*") if path.name.isdigit())
+    """Returns the steps of a workdir's complete checkpoints, sorted; none are read."""
+    folder = epath.Path(directory) / "checkpoints"
+    return sorted(_complete_steps(folder)) if folder.exists() else []
+
+
+def _complete_steps(directory: epath.Path) -> list[int]:
+    folders = (path for path in directory.iterdir() if path.name.isdigit())
+    return [int(path.name) for path in folders if ocp.utils.is_checkpoint_finalized(path)]
 
 
 def find(path: epath.Path | str, step: int | None = None) -> epath.Path:
@@ -200,14 +222,14 @@ def find(path: epath.Path | str, step: int | None = None) -> epath.Path:
         candidates = [path]
     else:
         folders = [folder for folder in (path / "checkpoints", path) if folder.is_dir()]
-        candidates = [step for folder in folders for step in folder.iterdir() if step.name.isdigit()]
+        candidates = [folder / str(step) for folder in folders for step in _complete_steps(folder)]
         candidates.sort(key=lambda step: int(step.name), reverse=True)
     for checkpoint in candidates:
         try:
             if (checkpoint / checksums.FILE).exists() or checkpoint != path:  # an imported model has no sums
                 checksums.check(checkpoint, ("params",))
             return checkpoint
-        except (ValueError, OSError) as fault:
+        except (ValueError, FileNotFoundError) as fault:
             print(
                 f"warning: {checkpoint} cannot be read ({orbax_setup.reason(fault)}); an older one is tried",
                 file=sys.stderr,

@@ -137,7 +137,7 @@ def params_of(directory: epath.Path | str, step: int) -> tuple[epath.Path, int]:
     taken, as for any other step. Raises UserError if there is none.
     """
     directory = epath.Path(directory)
-    steps = [int(path.name) for path in (directory / "checkpoints").glob("*") if path.name.isdigit()]
+    steps = checkpoint.kept_steps(directory)
     if record := read(directory):
         skipped = [entry["step"] for entry in record["steps"]]
         if step in skipped and max(steps, default=0) <= skipped[-1] + 1:

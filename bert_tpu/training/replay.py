@@ -1,6 +1,6 @@
 """Computes one step of a run again, on this machine's CPU, and prints which of its values are not finite."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import math
 from typing import Any
 
@@ -41,7 +41,7 @@ def report(
         norm = math.sqrt(sum(float(np.vdot(g, g)) for g in jax.tree.leaves(jax.tree.map(np.float64, grads))))
         print(f"  gradient norm  {norm:.6g}")
         print(f"  gradient: {_soundness(readable(grads))}")
-        _print_rows(job, params, batch)
+        _print_rows(job, params, batch, [part for part in job.counts(batch) if part in sums])
 
 
 def _whole(
@@ -72,8 +72,8 @@ def _whole(
     return {name: total / count for name, (total, count) in sums.items() if count}, grads
 
 
-def _print_rows(job: jobs.Job, params: jobs.Params, batch: jobs.Batch) -> None:
-    names = [name for name, count in job.counts(batch).items() if count]  # without NSP where the rows are no pairs
+def _print_rows(job: jobs.Job, params: jobs.Params, batch: jobs.Batch, names: Collection[str]) -> None:
+    """Prints the losses of the worst rows. names: of the losses, without NSP where the rows are no pairs"""
 
     def losses_of(row: jobs.Batch, fixed: tuple[Any, ...]) -> dict[str, jax.Array]:
         sums = job.step_loss(*fixed)(params, jax.tree.map(lambda x: x[None], row), None)

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import time
 
+from conftest import ROOT
 from helpers.fake_cloud import ENV, RUN_ARGS, wait_for
 import pytest
 
@@ -93,6 +95,22 @@ def test_if_one_host_dies_the_others_are_stopped_and_all_start_again(cloud):
     assert watching.returncode == 0, err
     assert "only 3 of 4 hosts still run" in err
     assert len(starts(cloud)) == 2
+
+
+@pytest.mark.parametrize(("errors", "gives_up_after"), [(["a", "a", "a", "a"], 3), (["a", "b", "a", "b", "a", "a"], 0)])
+def test_runs_that_end_with_the_same_error_again_and_again_end_the_watch(errors, gives_up_after):
+    """A run that lived for 20 minutes is no failed start, but one that stops at the same step each time is hopeless."""
+    script = f"""
+        set -euo pipefail
+        say() {{ echo "$*"; }}; fail() {{ echo "gives up: $*"; exit 1; }}; clock() {{ echo "$1 s"; }}
+        count_hosts() {{ COUNT=0; }}
+        . {ROOT}/launch/watch.sh
+        HOSTS=2 NAME=bert FAILURES=0 LAST_ERROR="" SAME_ERRORS=0 RUN_STATE=(failed failed) RUN_SECONDS=(1200 1200)
+        for error in {" ".join(errors)}; do RUN_LINE=("$error" "$error"); handle_dead_run; done
+    """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert done.stdout.count("the run ended after 1200 s: ") == (gives_up_after or len(errors)), done.stderr
+    assert ("gives up: this was failure 3 in a row" in done.stdout) == bool(gives_up_after)
 
 
 def test_a_full_zone_is_waited_for_and_a_quota_is_not(cloud):

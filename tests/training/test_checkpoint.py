@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.training import checkpoint, orbax_setup
+from bert_tpu.training import checkpoint, checksums, orbax_setup
 
 
 def like():
@@ -109,6 +109,19 @@ def test_nothing_readable_is_refused_and_left_in_place(directory):
         with pytest.raises(command.UserError, match=r"no checkpoint in .* can be read \(the newest: .* is damaged"):
             restored(directory)
     assert steps(directory) == [10, 20]
+
+
+def test_a_disk_that_fails_for_a_moment_is_no_damage(directory, monkeypatch):
+    """A file that could not be read once would cost the steps since the checkpoint before."""
+
+    def fail(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checksums, "_sha256", fail)
+        with pytest.raises(command.UserError, match=r"/20 could not be read \(.*Input/output.*\); nothing was changed"):
+            restored(directory)
+    assert restored(directory) == (20, 20)
 
 
 def test_a_half_written_checkpoint_is_deleted(directory):
