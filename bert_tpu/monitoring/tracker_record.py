@@ -1,6 +1,7 @@
 """The record of what each tracker has of a run, and the names of a line's values in trackers."""
 
 from collections.abc import Mapping
+import hashlib
 import json
 import os
 import threading
@@ -32,11 +33,20 @@ def values(line: Line) -> dict[str, float]:
 class Record:
     """W/trackers.json: the run of each tracker, and the last line that it took."""
 
-    def __init__(self, workdir: str | os.PathLike):
-        """Reads the file if there is one."""
+    def __init__(self, workdir: str | os.PathLike, config: Mapping[str, Any], first_step: int):
+        """Reads the file if there is one. A run that begins again with another config gets new records.
+
+        config: dotted keys of the run's config, with values
+        first_step: the step that this start resumes from
+        """
         self._path, self._lock, self._is_changed = epath.Path(workdir) / FILE, threading.Lock(), False
         self._within_s = BUCKET_S if storage.is_bucket(workdir) else WRITE_S
-        self._content = json_files.read_if_any(self._path, SHAPE)
+        self._config = hashlib.sha256(json.dumps(dict(config), sort_keys=True, default=str).encode()).hexdigest()
+        self._content = {
+            name: entry
+            for name, entry in json_files.read_if_any(self._path, SHAPE).items()
+            if first_step or entry.get("config", self._config) == self._config
+        }
         self._written_s = 0.0
 
     def run_id(self, name: str) -> str:
@@ -51,7 +61,8 @@ class Record:
     def open(self, name: str, run_id: str) -> None:
         """Notes a tracker's run."""
         with self._lock:
-            self._content[name] = {"step": -1, "tags": []} | self._content.get(name, {}) | {"id": run_id}
+            new = {"step": -1, "tags": [], "config": self._config}
+            self._content[name] = new | self._content.get(name, {}) | {"id": run_id}
             self._is_changed = True
         self.write(within_s=0)
 

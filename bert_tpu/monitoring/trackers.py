@@ -54,7 +54,7 @@ class Trackers:
         lines: all lines up to `first_step`, the step that this start resumes from
         """
         self._notes: list[str] = []
-        self._record = tracker_record.Record(workdir)
+        self._record = tracker_record.Record(workdir, config, first_step)
         self._sinks: list[Sink] = []
         if TENSORBOARD in names:
             self._sinks.append(Events(workdir, first_step, self._notes))

@@ -123,13 +123,16 @@ def bound_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> Callable[..., Any]:
 def jit_evaluate(job: jobs.Job, mesh: Mesh) -> jax.stages.Wrapped:
     """Returns the jitted function (params, batch) -> sums, without dropout; params are placed as in `shardings`.
 
-    Several trainings have sums each, of the same batch: [trainings].
+    A batch is computed in the parts of a step with rows of the same length, since it needs the same memory. Several
+    trainings have sums each, of the same batch: [trainings].
     """
     specs = _specs(job, mesh)
 
     def sums(params: jobs.Params, batch: jobs.Batch) -> jobs.Sums:
-        whole = collectives.gather_params(params, specs, job.dtype)
-        return jax.lax.psum(job.loss(whole, dict(batch), None), meshes.AXIS)
+        whole, rows = collectives.gather_params(params, specs, job.dtype), dict(batch)
+        key = jax.random.key(0)  # without use: nothing is drawn
+        summed = _accumulated(lambda params, rows, _: job.loss(params, rows, None), whole, rows, key, _parts(job, rows))
+        return jax.lax.psum(summed, meshes.AXIS)
 
     return _jit_with_params(job, mesh, meshes.map_shards(mesh, sums, (specs, meshes.ROWS), meshes.WHOLE))
 
@@ -156,12 +159,22 @@ def _jit_with_params(job: jobs.Job, mesh: Mesh, function: Callable[..., Any]) ->
     )  # fmt: skip
 
 
-def _accumulated(
-    grad: Callable[..., Any], params: jobs.Params, batch: jobs.Batch, key: jax.Array, parts: int
-) -> tuple[jobs.Params, jobs.Sums]:
-    """Returns gradients and sums over this device's rows of a batch, computed in `parts` parts, one after the other.
+def _parts(job: jobs.Job, batch: jobs.Batch) -> int:
+    """Returns the parts in which a step computes rows of this shape; 1 if the rows here do not divide over them."""
+    row = {name: x.shape[1:] for name, x in batch.items()}
+    for n, shapes in job.shapes.items():
+        if {name: shape[1:] for name, shape in shapes.items()} == row:
+            parts = job.accumulate[n]
+            return parts if len(next(iter(batch.values()))) % parts == 0 else 1
+    return 1
 
-    grad: function (params, rows, jobs.Draw) -> (gradients, sums)
+
+def _accumulated(
+    function: Callable[..., Any], params: jobs.Params, batch: jobs.Batch, key: jax.Array, parts: int
+) -> Any:
+    """Returns the sum of `function` over this device's rows of a batch, in `parts` parts, one after the other.
+
+    function: (params, rows, jobs.Draw) -> pytree of arrays, such as gradients and sums
     params: whole on this device
     batch: this device's rows
     key: of the step
@@ -169,15 +182,15 @@ def _accumulated(
     rows = jax.tree.leaves(batch)[0].shape[0]
     first_row = jax.lax.axis_index(meshes.AXIS) * rows
     if parts == 1:
-        return grad(params, batch, jobs.Draw(key, first_row))
+        return function(params, batch, jobs.Draw(key, first_row))
     batch = jax.tree.map(lambda x: x.reshape(parts, rows // parts, *x.shape[1:]), batch)
     first_rows = first_row + jnp.arange(0, rows, rows // parts)
 
     def add(total: Any, part: tuple[jax.Array, jobs.Batch]) -> tuple[Any, None]:
         first_row, rows = part
-        return jax.tree.map(jnp.add, total, grad(params, rows, jobs.Draw(key, first_row))), None
+        return jax.tree.map(jnp.add, total, function(params, rows, jobs.Draw(key, first_row))), None
 
-    shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], batch), jobs.Draw(key, first_row))
+    shapes = jax.eval_shape(function, params, jax.tree.map(lambda x: x[0], batch), jobs.Draw(key, first_row))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     return jax.lax.scan(add, zeros, (first_rows, batch))[0]
 

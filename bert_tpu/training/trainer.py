@@ -137,7 +137,9 @@ def _finish(services: hooks.Services, step: int, num_steps: int) -> None:
 def _memory_advice(cfg: ml_collections.ConfigDict) -> str:
     """Returns what to do if a device's memory is too small."""
     fewer = "train fewer of config.seeds at once, " if "seeds" in cfg else ""
-    return f"compute a batch in more parts (config.accumulate is {cfg.accumulate}), {fewer}or lower config.batch_size"
+    long = f", config.accumulate_long {cfg.accumulate_long} for the longer rows" if "accumulate_long" in cfg else ""
+    parts = f"config.accumulate is {cfg.accumulate}{long}"
+    return f"compute a batch in more parts ({parts}), {fewer}or lower config.batch_size"
 
 
 def _power_units(mesh: Mesh) -> dict[str, int]:

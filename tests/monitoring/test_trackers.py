@@ -105,6 +105,20 @@ def test_a_resumed_run_continues_its_record_and_sends_no_line_twice(stub, tmp_pa
     assert values(got) == expected(tmp_path / "run")
 
 
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_run_that_begins_again_with_another_config_has_a_record_of_its_own(stub, tmp_path, seed):
+    """It was killed before its first checkpoint; until then a workdir takes any config."""
+    run_log = new_log(tmp_path / "run")
+    take(run_log, *range(1, 7))
+    run_log._trackers.close(False)
+    again = new_log(tmp_path / "run", config={"seed": seed, "data.seq_lens": (16, 32)})
+    take(again, *range(1, 9))
+    again.close()
+    got = read(stub)
+    assert len({entry["run"] for entry in got if "run" in entry}) == (1 if seed == 3 else 2)
+    assert values(got)[-len(expected(tmp_path / "run")) :] == expected(tmp_path / "run")
+
+
 def test_a_tracker_that_is_added_later_gets_the_whole_run(stub, tmp_path):
     first = new_log(tmp_path / "run", to=())
     take(first, *range(1, 5))

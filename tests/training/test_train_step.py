@@ -255,3 +255,17 @@ def test_the_memory_of_a_step_is_planned_as_its_arrays_take_it():
     memory, state = compiler._memory(program, job.state_shapes), job.state_shapes
     for part, tree in ((memory.params, state.params), (memory.opt, state.opt)):
         assert part == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def test_an_evaluation_has_the_parts_of_a_step_and_needs_as_little_memory():
+    """A batch that fits a device only in parts is evaluated, too."""
+    on, sizes, results = mesh.make(jax.devices()[:1]), [], []
+    for changes in ({}, {"accumulate_long": 8}):
+        job = pretraining.make_job(config(**changes))
+        state = jax.jit(lambda job=job: jobs.new_state(job), out_shardings=train_step.shardings(job, on))()
+        evaluate = train_step.jit_evaluate(job, on)
+        program = train_step.compile_function(evaluate, job.state_shapes.params, job.shapes[64])
+        sizes.append(program.memory_analysis().temp_size_in_bytes)
+        results.append(jax.device_get(program(state.params, mesh.put_batch(batch(job.shapes[64], 0), on))))
+    jax.tree.map(lambda ours, whole: np.testing.assert_allclose(ours, whole, rtol=1e-5), *results)
+    assert sizes[1] < 0.4 * sizes[0]
