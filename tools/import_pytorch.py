@@ -19,7 +19,7 @@ with command.imports():
     from bert_tpu.huggingface import hf, new_vocabulary, pretrained, spare_rows
     from bert_tpu.model import param_layout
     from bert_tpu.tokenizer import vocab
-    from bert_tpu.training import checkpoint, orbax_setup
+    from bert_tpu.training import orbax_setup, saved_params
 
 SEED = 0  # for the heads that the model lacks
 
@@ -55,7 +55,7 @@ def main() -> None:
         config = json.dumps({"model": model.model}, indent=1, sort_keys=True)
         (folder / "config.json").write_text(config + "\n")
         spare_rows.write(folder, model.spare)
-        checkpoint.save_params(folder, param_layout.pack(hf.complete(model, SEED)))
+        saved_params.save_params(folder, param_layout.pack(hf.complete(model, SEED)))
     if model.absent:
         print(f"{args.model} has no {', no '.join(model.absent)}: initialized from seed {SEED}")
     print(f"tokenizer: {vocab.describe(model.vocab)}")

@@ -19,7 +19,7 @@ from bert_tpu.huggingface import architectures, hf, pretrained, sentence_transfo
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.report import evidence, model_card
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, workdir
+from bert_tpu.training import saved_params, workdir
 
 TOLERANCE = 1e-4  # of a float32 logit; a trained 6-layer encoder differed by 1.2e-5
 ROWS = 4  # of random pieces
@@ -70,7 +70,7 @@ def export(
             run = evidence.read(directory, config, _step(tuned.checkpoint))
             done = _export_finetuned(tuned, run, vocabulary, folder, name)
         else:
-            path = checkpoint.find(directory, step)
+            path = saved_params.find(directory, step)
             run = evidence.read(directory, config, _step(path))
             done = _export_pretrained(path, run, vocabulary, folder, name)
         if pool:
@@ -87,7 +87,7 @@ def _export_pretrained(
 ) -> Export:
     section = workdir.model_section(run.config) | {"dtype": "float32"}
     params = param_layout.unpack(
-        checkpoint.load_params(path, pretrained.shapes_on_device(section)), section["vocab_size"]
+        saved_params.load_params(path, pretrained.shapes_on_device(section)), section["vocab_size"]
     )
     spare = spare_rows.read(path)  # of an imported model; a run has none
     hf.save(folder, params, section, vocabulary, spare=spare)

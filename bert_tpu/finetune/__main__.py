@@ -26,7 +26,7 @@ def main() -> None:
         parser = command.Parser(description=__doc__)
         parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, scores and predictions")
         args = config.parse(parser, config.TUNING)
-        code = finetuning.run(args.config, storage.absolute(args.workdir), group, hours.process_age_s())
+        code = finetuning.run(args.config, storage.absolute(args.workdir), group, hours.process_began_s())
     sys.exit(code)
 
 

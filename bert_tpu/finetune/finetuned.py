@@ -13,7 +13,7 @@ from bert_tpu.finetune import heads
 from bert_tpu.huggingface import pretrained
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.monitoring import scores_file
-from bert_tpu.training import checkpoint, workdir
+from bert_tpu.training import saved_params, workdir
 
 Scores = dict[str, dict[str, float]]  # split -> metric -> score
 
@@ -45,12 +45,12 @@ def load(directory: Path | str, config: dict[str, Any], seed: int | None = None,
         raise command.UserError(f"{directory} has no seed {seed}: give one of {', '.join(map(str, seeds))}")
     section = workdir.model_section(config) | {"dtype": "float32"}
     model = heads.Model(transformer.Bert(**section, parent=None), task["head"], len(task["labels"]))
-    path = checkpoint.find(directory, step)
+    path = saved_params.find(directory, step)
     scores = _scores(Path(directory), path)
     seed, reason = choose_seed(seeds, scores) if seed is None else (seed, "as asked for")
     shapes = jax.eval_shape(lambda: param_layout.pack(heads.init(model, jax.random.key(0))))
     of_seeds = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(seeds), *x.shape), x.dtype), shapes)
-    stacked = checkpoint.load_params(path, pretrained.on_device(of_seeds))
+    stacked = saved_params.load_params(path, pretrained.on_device(of_seeds))
     params = jax.tree.map(lambda x: np.asarray(x[seeds.index(seed)]), stacked)
     return Finetuned(model, section, params, tuple(task["labels"]), path, seed, reason, scores.get(str(seed), {}))
 

@@ -195,8 +195,11 @@ def _first_params(setup: Setup, group: hosts.Hosts, template: jobs.Params) -> jo
 
 
 def run(
-    cfg: ml_collections.ConfigDict, directory: epath.Path, group: hosts.Hosts | None = None, age_s: float = 0.0
+    cfg: ml_collections.ConfigDict,
+    directory: epath.Path,
+    group: hosts.Hosts | None = None,
+    began_s: float | None = None,
 ) -> int:
     """Fine-tunes as `cfg` says, in the workdir `directory`. Arguments and exit code are those of trainer.run."""
     setup = load(cfg)
-    return trainer.run(setup.cfg, training(setup, directory, group), directory, group, free=LOCAL, age_s=age_s)
+    return trainer.run(setup.cfg, training(setup, directory, group), directory, group, free=LOCAL, began_s=began_s)

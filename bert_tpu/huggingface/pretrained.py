@@ -14,7 +14,7 @@ from bert_tpu.core import command, downloads, json_files, numerals, storage
 from bert_tpu.huggingface import hf
 from bert_tpu.model import param_layout
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, jobs, nonfinite, workdir
+from bert_tpu.training import jobs, nonfinite, saved_params, workdir
 
 # Keys of the `model` section that give the weights their meaning. The others only say how to compute or train them.
 MEANING = (
@@ -61,7 +61,7 @@ def load(path: Path | str) -> hf.Pretrained:
         return hf.load(path)
     origin = load_origin(path)
     section = origin.section | {"dtype": "float32"}
-    packed = checkpoint.load_params(checkpoint.find(path), shapes_on_device(section))
+    packed = saved_params.load_params(saved_params.find(path), shapes_on_device(section))
     return hf.Pretrained(param_layout.unpack(packed, section["vocab_size"]), section, origin.vocabulary, ())
 
 
@@ -203,6 +203,6 @@ def shapes_on_device(section: Mapping[str, Any]) -> jobs.Params:
 
 
 def on_device(shapes: jobs.Params) -> jobs.Params:
-    """Returns a tree of shapes with the sharding "whole on one local device", for checkpoint.load_params."""
+    """Returns a tree of shapes with the sharding "whole on one local device", for saved_params.load_params."""
     whole = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)

@@ -14,24 +14,27 @@ FILE = "hours.json"
 WRITE_S = 10  # a bucket takes an object about once a second
 PHASES = ("start", "compile", "input", "step", "evaluation", "checkpoint")
 SHAPE = {"starts": int, "lost_steps": int, "seconds": {str: float}}
+KEPT_SAVES = 8  # of which the times are kept; a restart may have to go back by more than one
 
 
 class Hours:
     """The clock of one start. It is always in one phase, and adds to the times of earlier starts."""
 
-    def __init__(self, directory: str | os.PathLike, *, writes: bool, units: dict[str, int], age_s: float = 0.0):
-        """Begins in phase "start", `age_s` seconds ago.
+    def __init__(
+        self, directory: str | os.PathLike, *, writes: bool, units: dict[str, int], began_s: float | None = None
+    ):
+        """Begins in phase "start", at `began_s` of time.monotonic; None: now.
 
         writes: True in the one process that writes W/hours.json
         units: {kind: number of units that compute}, as energy.count_units returns; "unit_seconds" adds up their time
         """
         self._path, self._writes = epath.Path(directory) / FILE, writes
-        self._phase, self._since_s = "start", time.monotonic() - age_s
+        self._phase, self._since_s = "start", time.monotonic() if began_s is None else began_s
         self._units = units
         self._totals: dict[str, Any] = {
             "starts": 0, "lost_steps": 0, "seconds": dict.fromkeys((*PHASES, "lost"), 0.0), "unit_seconds": {},
         }  # fmt: skip
-        self._saved: dict[str, float] = {}
+        self._saves: dict[int, dict[str, float]] = {}  # step of a checkpoint -> the times up to then
         self._written_s: float = -WRITE_S
 
     def resume(self, first_step: int) -> None:
@@ -39,14 +42,23 @@ class Hours:
         if self._path.exists():
             content = json_files.read(self._path, SHAPE | {"unsaved": {"step": int, "seconds": {str: float}}})
             unsaved = content.pop("unsaved")
-            self._totals |= content | {"seconds": self._totals["seconds"] | content["seconds"]}
+            saves = {int(step): seconds for step, seconds in unsaved.get("saves", {}).items() if step.isdecimal()}
+            now = content["seconds"]
+            self._totals |= content | {"seconds": self._totals["seconds"] | now}
             if unsaved["step"] > first_step:
                 self._totals["lost_steps"] += unsaved["step"] - first_step
-                for phase, seconds in unsaved["seconds"].items():
+                # Earlier releases kept the times of the newest save alone, which may not have been completed.
+                lost = (
+                    {phase: s - saves[first_step].get(phase, 0.0) for phase, s in now.items()}
+                    if first_step in saves
+                    else unsaved["seconds"]
+                )
+                for phase, seconds in lost.items():
                     self._totals["seconds"][phase] -= seconds
                     self._totals["seconds"]["lost"] += seconds
+            self._saves = {step: seconds for step, seconds in saves.items() if step < first_step}
         self._totals["starts"] += 1
-        self.mark_saved()
+        self.mark_saved(first_step)
 
     def enter(self, phase: str) -> None:
         """Begins `phase`, one of PHASES except "input": `add_input_wait` takes its seconds from "step"."""
@@ -62,10 +74,11 @@ class Hours:
         self._totals["seconds"]["step"] -= seconds
         self._totals["seconds"]["input"] += seconds
 
-    def mark_saved(self) -> None:
-        """Notes that a checkpoint has all steps up to now."""
+    def mark_saved(self, step: int) -> None:
+        """Notes that a checkpoint of `step`, the last finished one, is saved or will be."""
         self.enter(self._phase)
-        self._saved = dict(self._totals["seconds"])
+        self._saves[step] = dict(self._totals["seconds"])
+        self._saves = dict(sorted(self._saves.items())[-KEPT_SAVES:])
 
     def write(self, step: int, within_s: float = 0) -> None:
         """Writes W/hours.json, unless it was written less than `within_s` seconds ago. step: the last finished step."""
@@ -73,8 +86,9 @@ class Hours:
         if not self._writes or self._since_s - self._written_s < within_s:
             return
         self._written_s = self._since_s
-        since = {phase: seconds - self._saved[phase] for phase, seconds in self._totals["seconds"].items()}
-        content = self._totals | {"unsaved": {"step": step, "seconds": since}}
+        saved = self._saves[max(self._saves)]
+        since = {phase: seconds - saved[phase] for phase, seconds in self._totals["seconds"].items()}
+        content = self._totals | {"unsaved": {"step": step, "seconds": since, "saves": self._saves}}
         storage.write_text(self._path, json.dumps(content, indent=1) + "\n")
 
     def summary(self) -> str:
@@ -103,6 +117,11 @@ def in_hours(seconds: float) -> str:
     """`seconds` as hours with two decimals; below 0.1 hours with two significant digits."""
     hours = seconds / 3600
     return f"{hours:,.2f}" if hours >= 0.1 else f"{hours:.2g}"
+
+
+def process_began_s() -> float:
+    """The moment when this process began, in seconds of time.monotonic."""
+    return time.monotonic() - process_age_s()
 
 
 def process_age_s() -> float:

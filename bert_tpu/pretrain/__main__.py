@@ -18,7 +18,7 @@ with command.imports():
     from bert_tpu.model import param_layout
     from bert_tpu.monitoring import hours
     from bert_tpu.pretrain import pretraining
-    from bert_tpu.training import checkpoint, nonfinite, orbax_setup, replay, trainer, workdir
+    from bert_tpu.training import nonfinite, orbax_setup, replay, saved_params, trainer, workdir
 
 
 def replay_step(cfg: ml_collections.ConfigDict, directory: epath.Path, step: int) -> None:
@@ -37,7 +37,7 @@ def replay_step(cfg: ml_collections.ConfigDict, directory: epath.Path, step: int
     jobs["in float32"] = pretraining.make_job(cfg)
     path, missing = nonfinite.params_of(directory, step)
     params = jax.device_get(
-        checkpoint.load_params(
+        saved_params.load_params(
             path, trainer.abstract_state(pretraining.make_job(cfg), mesh.make(jax.devices()[:1])).params
         )
     )
@@ -65,7 +65,7 @@ def main() -> None:
             jax.config.update("jax_platforms", "cpu")
             replay_step(args.config, storage.absolute(args.workdir), args.replay)
             return
-        code = pretraining.run(args.config, storage.absolute(args.workdir), group, hours.process_age_s())
+        code = pretraining.run(args.config, storage.absolute(args.workdir), group, hours.process_began_s())
     sys.exit(code)
 
 

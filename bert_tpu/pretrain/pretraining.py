@@ -116,11 +116,12 @@ def make_batch_spec(cfg: ml_collections.ConfigDict) -> batch_spec.BatchSpec:
 
 
 def run(
-    cfg: ml_collections.ConfigDict, directory: epath.Path, group: hosts.Hosts | None = None, age_s: float = 0.0
-) -> int:
+    cfg: ml_collections.ConfigDict, directory: epath.Path, group: hosts.Hosts | None = None,
+    began_s: float | None = None,
+) -> int:  # fmt: skip
     """Trains `cfg` in the workdir `directory`; returns the exit code. Arguments are those of trainer.run."""
     workdir.check_format(directory)
-    return trainer.run(cfg, training(cfg, group), directory, group, free=LOCAL, age_s=age_s)
+    return trainer.run(cfg, training(cfg, group), directory, group, free=LOCAL, began_s=began_s)
 
 
 def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -> trainer.Training:

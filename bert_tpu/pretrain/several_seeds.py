@@ -26,7 +26,7 @@ from bert_tpu.model import param_layout
 from bert_tpu.monitoring import log, versions
 from bert_tpu.pretrain import distillation, pretraining
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, jobs, loop, train_step, trainer, workdir
+from bert_tpu.training import jobs, loop, saved_params, train_step, trainer, workdir
 
 if TYPE_CHECKING:  # it imports TensorFlow
     from bert_tpu.data import corpus_batches
@@ -229,7 +229,7 @@ def save_models(
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*front, *x.shape), x.dtype, sharding=x.sharding), one)
     params = jax.tree.map(
         lambda x, leaf: np.reshape(x, (len(seeds), *leaf.shape)),
-        jax.device_get(checkpoint.load_params(directory, like)),
+        jax.device_get(saved_params.load_params(directory, like)),
         one,
     )
     heldout, stored = read(directory), workdir.read_config(directory)
@@ -237,7 +237,7 @@ def save_models(
     for place, seed in enumerate(seeds):
         folder = directory / f"seed-{seed}"
         workdir.write_tokenizer(folder, vocabulary)
-        checkpoint.save_params(folder, jax.tree.map(operator.itemgetter(place), params))
+        saved_params.save_params(folder, jax.tree.map(operator.itemgetter(place), params))
         storage.write_text(folder / "config.json", json.dumps(stored | {"seed": seed}, indent=1, sort_keys=True) + "\n")
         lines = [
             {"step": heldout["step"], "kind": "eval", "seq_len": int(n)}

@@ -1,6 +1,7 @@
 """The work of a run around its steps: log, evaluation, checkpoint, stopping and giving up."""
 
 from collections.abc import Callable, Iterator
+import contextlib
 from typing import Any, NamedTuple, NoReturn
 
 from etils import epath
@@ -48,7 +49,8 @@ def make(services: Services, evaluate: Callable[[int, jobs.State], None], batche
         services.run_log.step(finished, seq_len, sums, seconds, input_s)
         services.clock.add_input_wait(input_s)
         if finished % services.run_log.every_steps == 0:
-            services.clock.write(finished, within_s=hours.WRITE_S)
+            with contextlib.suppress(OSError):  # the next write has these hours, too
+                services.clock.write(finished, within_s=hours.WRITE_S)
 
     def report_and_evaluate(finished: int, state: jobs.State) -> None:
         if warning := services.skipped.report(services.advice):
@@ -64,7 +66,7 @@ def make(services: Services, evaluate: Callable[[int, jobs.State], None], batche
             _give_up(services, finished, state, batches_from)
         meta = {"unlogged": services.run_log.unlogged(), "unreported_skips": services.skipped.unreported}
         services.checkpoints.save(state, services.facts | meta)
-        services.clock.mark_saved()
+        services.clock.mark_saved(finished)
         services.clock.write(finished)
 
     def should_stop(begun: int) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bert_tpu.core import command, hashing, json_files, numerals, storage
 from bert_tpu.distributed import hosts
-from bert_tpu.training import checkpoint, jobs
+from bert_tpu.training import jobs, saved_params
 
 FILE, FOLDER = "nonfinite.json", "nonfinite"
 LEAST = 0.01  # share of skipped steps from which on a run warns
@@ -101,7 +101,7 @@ def give_up(
     steps = []
     for (step, _), (seq_len, rows) in zip(skipped.steps, batches, strict=False):
         steps.append({"step": step, "seq_len": seq_len, "sha256": hashing.batch_sha256(_global_batch(rows, group))})
-    checkpoint.save_params(epath.Path(directory) / FOLDER, state.params)
+    saved_params.save_params(epath.Path(directory) / FOLDER, state.params)
     first, last = steps[0]["step"], steps[-1]["step"]
     if group.index == 0:
         content = facts | {"steps": steps}
@@ -137,7 +137,7 @@ def params_of(directory: epath.Path | str, step: int) -> tuple[epath.Path, int]:
     taken, as for any other step. Raises UserError if there is none.
     """
     directory = epath.Path(directory)
-    steps = checkpoint.kept_steps(directory)
+    steps = saved_params.kept_steps(directory)
     if record := read(directory):
         skipped = [entry["step"] for entry in record["steps"]]
         if step in skipped and max(steps, default=0) <= skipped[-1] + 1:

@@ -18,7 +18,18 @@ from bert_tpu.distributed import watchdog as watchdogs
 from bert_tpu.hardware import device_memory, energy
 from bert_tpu.monitoring import hours, log, trackers, versions
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, compile_cache, hooks, jobs, loop, nonfinite, optim, train_step, workdir
+from bert_tpu.training import (
+    checkpoint,
+    compile_cache,
+    hooks,
+    jobs,
+    loop,
+    nonfinite,
+    optim,
+    saved_params,
+    train_step,
+    workdir,
+)
 
 # Keys of the config's sections that every run has, and the least of their values.
 SECTIONS = {
@@ -65,7 +76,7 @@ class Training(NamedTuple):
 
 def run(
     cfg: ml_collections.ConfigDict, training: Training, directory: epath.Path, group: hosts.Hosts | None = None,
-    *, free: Collection[str] = (), age_s: float = 0.0,
+    *, free: Collection[str] = (), began_s: float | None = None,
 ) -> int:  # fmt: skip
     """Trains in `directory`, from its newest checkpoint if it has one; returns the exit code (distributed.signals).
 
@@ -74,14 +85,14 @@ def run(
     directory: the workdir
     group: the hosts that all call this; None: this process alone
     free: keys of the config that may differ between hosts
-    age_s: seconds since this process began
+    began_s: moment when this process began, by time.monotonic; None: now
     """
     trackers.check(cfg.log.to)
     group = group or hosts.Hosts()
     writes = group.index == 0
     compile_cache.use(cfg.compile_cache)
     mesh = meshes.make(hosts.devices())
-    resumed = max(checkpoint.kept_steps(directory), default=0)  # `_prepare` checks the step that is restored
+    resumed = max(saved_params.kept_steps(directory), default=0)  # `_prepare` checks the step that is restored
     training.schedule.check_division(mesh.size, training.job.accumulate, resumed)
     with (
         device_memory.explain_shortage(_memory_advice(cfg)),
@@ -98,7 +109,7 @@ def run(
         first_step = int(state.step)
         if writes:
             versions.record(directory, first_step, workdir.recorded_keys(cfg.to_dict()))
-        clock = hours.Hours(directory, writes=writes, units=_power_units(mesh), age_s=age_s)
+        clock = hours.Hours(directory, writes=writes, units=_power_units(mesh), began_s=began_s)
         with _open_log(cfg, training, mesh, directory, first_step, meta["unlogged"], writes) as (run_log, profile):
             if first_step >= cfg.num_steps:
                 run_log.say(f"{directory} has all {cfg.num_steps:,} steps already")
@@ -106,6 +117,7 @@ def run(
             clock.resume(first_step)
             watchdog.enter_phase(first_step, "compile")
             clock.enter("compile")
+            clock.write(first_step)
             programs, data = _prepare(cfg, training, mesh, first_step, run_log, group)
             stop_signals.let_loop_save()
             skipped = nonfinite.SkippedSteps(**cfg.nonfinite, unreported=meta.get("unreported_skips"))

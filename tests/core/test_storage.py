@@ -10,7 +10,7 @@ import pytest
 from bert_tpu.core import command, storage
 from bert_tpu.monitoring import hours, log
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, checksums, nonfinite, workdir
+from bert_tpu.training import checksums, nonfinite, saved_params, workdir
 
 RUN = "gs://bucket/run"
 
@@ -105,7 +105,7 @@ def test_checkpoints_in_a_bucket_are_checked(bucket):
         (folder / "params" / "array").write_text("numbers" * step)
         sums = "".join(f"{digest}  {name}\n" for name, digest in checksums.sums(folder, ("params",)).items())
         (folder / "SHA256SUMS").write_text(sums)
-    assert str(checkpoint.find(RUN)) == f"{RUN}/checkpoints/20"
+    assert str(saved_params.find(RUN)) == f"{RUN}/checkpoints/20"
     (bucket / "checkpoints" / "20" / "params" / "array").write_text("nonsense")
-    assert str(checkpoint.find(RUN)) == f"{RUN}/checkpoints/10"
+    assert str(saved_params.find(RUN)) == f"{RUN}/checkpoints/10"
     assert nonfinite.params_of(RUN, 15) == (bucket / "checkpoints" / "10", 5)

@@ -13,7 +13,7 @@ from bert_tpu.core import command
 from bert_tpu.export import pytorch
 from bert_tpu.huggingface import config_json, hf
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checkpoint, workdir
+from bert_tpu.training import saved_params, workdir
 from tools import export_pytorch, import_pytorch
 
 FILES = {
@@ -138,8 +138,8 @@ def test_export_without_pytorch_says_so(run, tmp_path, monkeypatch, capsys):
 
 def test_import_inverts_export_bit_for_bit(exported, run, tmp_path, monkeypatch, capsys):
     call(import_pytorch, monkeypatch, "--model", exported, "--out", tmp_path / "imported")
-    imported = checkpoint.load_params(tmp_path / "imported")
-    jax.tree.map(np.testing.assert_array_equal, imported, checkpoint.load_params(run))
+    imported = saved_params.load_params(tmp_path / "imported")
+    jax.tree.map(np.testing.assert_array_equal, imported, saved_params.load_params(run))
     assert workdir.read_config(tmp_path / "imported")["model"] == small_bert.SECTION | config_json.HERE
     assert vocab.load(tmp_path / "imported" / "tokenizer") == small_bert.VOCAB
     assert "initialized" not in capsys.readouterr().out
@@ -155,7 +155,7 @@ def test_imported_encoder_gets_the_same_fresh_heads_each_time(exported, tmp_path
     for out in ("one", "two"):
         call(import_pytorch, monkeypatch, "--model", tmp_path / "encoder", "--out", tmp_path / out)
         assert "has no pooler, no mlm, no nsp: initialized from seed 0" in capsys.readouterr().out
-    one, two = (checkpoint.load_params(tmp_path / out) for out in ("one", "two"))
+    one, two = (saved_params.load_params(tmp_path / out) for out in ("one", "two"))
     jax.tree.map(np.testing.assert_array_equal, one, two)
     np.testing.assert_array_equal(one["layers"]["up"]["kernel"][1], small_bert.params()["layer_1"]["up"]["kernel"])
     call(export_pytorch, monkeypatch, "--workdir", tmp_path / "one", "--out", tmp_path / "whole")

@@ -8,6 +8,7 @@ import pathlib
 import random
 import shutil
 import tempfile
+import time
 
 from helpers import bias_benchmarks, small_bert
 
@@ -95,7 +96,7 @@ def _make_run(path):
     ]
     lines.append({"step": 7, "kind": "eval", "seq_len": 16} | losses)
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    clock = hours.Hours(path, writes=True, units={"TPU v4": 16}, age_s=3600.0)
+    clock = hours.Hours(path, writes=True, units={"TPU v4": 16}, began_s=time.monotonic() - 3600)
     clock.resume(0)
     clock.write(7)
     versions.record(path, 0)

@@ -18,7 +18,7 @@ from bert_tpu.huggingface import pretrained
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.pretrain import pretraining
 from bert_tpu.tokenizer import normalization, vocab
-from bert_tpu.training import checkpoint, orbax_setup, train_step, trainer
+from bert_tpu.training import checkpoint, orbax_setup, saved_params, train_step, trainer
 from tools import import_pytorch
 
 KINDS = ("hugging_face", "import", "workdir", "workdir/checkpoints/7", "workdir/checkpoints", "workdir/nonfinite")
@@ -41,7 +41,7 @@ def models(tmp_path_factory):
     small_bert.save(root / "hugging_face")
     imported(root / "hugging_face", root / "import")
     run = small_bert.workdir(root / "workdir")
-    checkpoint.save_params(run / "nonfinite", param_layout.pack(small_bert.params()))
+    saved_params.save_params(run / "nonfinite", param_layout.pack(small_bert.params()))
     return root
 
 

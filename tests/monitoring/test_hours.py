@@ -21,7 +21,8 @@ def now(monkeypatch):
 
 
 def start(directory, first_step, age_s=0.0):
-    clock = hours.Hours(directory, writes=True, units={"cpu": 2}, age_s=age_s)
+    began_s = hours.time.monotonic() - age_s
+    clock = hours.Hours(directory, writes=True, units={"cpu": 2}, began_s=began_s)
     clock.resume(first_step)
     return clock
 
@@ -31,7 +32,7 @@ def content(directory):
 
 
 def test_phases_add_up_to_the_time_since_the_process_began(tmp_path, now):
-    clock = hours.Hours(tmp_path, writes=True, units={"cpu": 2}, age_s=5.0)
+    clock = hours.Hours(tmp_path, writes=True, units={"cpu": 2}, began_s=995.0)
     now(3)
     clock.resume(0)
     now(2)
@@ -52,13 +53,13 @@ def test_a_stop_after_a_save_loses_nothing_and_a_crash_loses_the_time_since_then
     clock = start(tmp_path, 0)
     clock.enter("step")
     now(100)
-    clock.mark_saved()
+    clock.mark_saved(10)
     clock.write(10)
 
     clock = start(tmp_path, 10)
     clock.enter("step")
     now(40)
-    clock.mark_saved()  # step 14
+    clock.mark_saved(14)
     now(30)
     clock.enter("evaluation")
     now(5)
@@ -77,6 +78,26 @@ def test_a_stop_after_a_save_loses_nothing_and_a_crash_loses_the_time_since_then
     assert clock.summary().endswith("in 3 starts: step 81.5%, lost 17.5%, start 1.0% (3 steps done twice)")
 
 
+def test_a_save_that_did_not_complete_is_lost_time(tmp_path, now):
+    """The save of step 20 began and failed, so the run goes on from step 10."""
+    clock = start(tmp_path, 0)
+    clock.enter("step")
+    for step in (10, 20):
+        now(100)
+        clock.mark_saved(step)
+    now(1)
+    clock.write(21)
+    clock = start(tmp_path, 10)
+    clock.enter("step")
+    now(50)
+    clock.write(15)
+    written = content(tmp_path)
+    assert (written["lost_steps"], written["seconds"]["lost"], written["seconds"]["step"]) == (11, 101, 150)
+    clock = start(tmp_path, 10)  # and once more from there
+    clock.write(10)
+    assert (content(tmp_path)["lost_steps"], content(tmp_path)["seconds"]["lost"]) == (16, 151)
+
+
 def test_writes_are_as_rare_as_asked(tmp_path, now):
     clock = start(tmp_path, 0)
     clock.write(1, within_s=10)
@@ -92,7 +113,7 @@ def test_unit_seconds_count_every_phase_of_every_start_and_lost_steps(tmp_path, 
     clock = start(tmp_path, 0, age_s=4.0)
     now(6)
     clock.write(3)  # and dies with three steps unsaved
-    clock = hours.Hours(tmp_path, writes=True, units={"TPU v4": 16}, age_s=1.0)
+    clock = hours.Hours(tmp_path, writes=True, units={"TPU v4": 16}, began_s=hours.time.monotonic() - 1)
     clock.resume(0)
     now(2)
     clock.write(1)

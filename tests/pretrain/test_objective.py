@@ -15,7 +15,7 @@ from bert_tpu.monitoring import health, metrics
 from bert_tpu.pretrain import mlm, mlm_nsp, pretraining
 from bert_tpu.report import card_sections, curves, model_card, page
 from bert_tpu.report import run as runs
-from bert_tpu.training import checkpoint
+from bert_tpu.training import saved_params
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_reports_of_mlm_alone_show_its_metrics_and_no_others(mlm_run):
 
 def test_mlm_alone_leaves_the_nsp_head_without_a_gradient(mlm_run):
     """Its bias is 0 in the beginning, and weight decay does not touch it."""
-    params = checkpoint.load_params(mlm_run)
+    params = saved_params.load_params(mlm_run)
     assert not np.any(params["nsp"]["bias"])
     assert np.any(params["mlm"]["bias"])
 

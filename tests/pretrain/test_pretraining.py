@@ -23,7 +23,7 @@ from bert_tpu.distributed import hosts, mesh
 from bert_tpu.monitoring import health, hours, log, versions
 from bert_tpu.pretrain import mlm_nsp, pretraining
 from bert_tpu.report import run
-from bert_tpu.training import checkpoint, loop, train_step, trainer, workdir
+from bert_tpu.training import checkpoint, loop, saved_params, train_step, trainer, workdir
 
 SPEEDS = ("input_wait", "examples_per_sec", "tokens_per_sec")
 
@@ -284,7 +284,7 @@ def test_evaluation_is_on_a_fixed_set(options, cfg, whole):
     share = host_share.load(lock, "heldout", batch_size=cfg.batch_size)
     evaluate = train_step.jit_evaluate(job, devices)
     programs = train_step.Programs(step={}, evaluate={16: evaluate, 32: evaluate})
-    params = checkpoint.load_params(whole)
+    params = saved_params.load_params(whole)
     for _ in range(2):
         batches = corpus_batches.heldout(share, pretraining.make_batch_spec(other), cfg.eval.num_batches)
         sums = loop.evaluate(programs, devices, params, batches)

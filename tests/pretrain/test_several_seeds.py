@@ -12,7 +12,7 @@ from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import pretrained
 from bert_tpu.pretrain import pretraining, several_seeds
 from bert_tpu.report import evidence
-from bert_tpu.training import checkpoint, jobs, train_step, trainer, workdir
+from bert_tpu.training import jobs, saved_params, train_step, trainer, workdir
 
 SEEDS = 3, 8
 SHORT = {
@@ -60,8 +60,8 @@ def test_a_seed_among_several_ends_where_it_ends_alone(cfg, alone, together):
     assert heldout["seeds"] == list(SEEDS)
     for name in ("mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy"):
         assert heldout["lengths"]["16"][name][1] == pytest.approx(line[name], rel=1e-5)
-    one = checkpoint.load_params(alone)
-    many = checkpoint.load_params(together)
+    one = saved_params.load_params(alone)
+    many = saved_params.load_params(together)
     jax.tree.map(lambda x, own: np.testing.assert_allclose(x[1], own, atol=2e-6), many, one)
     first, second = heldout["lengths"]["16"]["mlm_loss"]
     assert abs(first - second) > 1e-4

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+import time
 
 from conftest import ROOT
 from helpers import optional, small_bert
@@ -39,7 +40,7 @@ def run(tmp_path_factory):
     config |= {"plan": {"pue": 1.5, "kgco2e_per_kwh": 0.5, "price": {}}, "num_steps": 9, "batch_size": 4}
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES) + '{"step": 8, "ki')
-    clock = hours.Hours(directory, writes=True, units={"TPU v4": 16}, age_s=3600.0)
+    clock = hours.Hours(directory, writes=True, units={"TPU v4": 16}, began_s=time.monotonic() - 3600)
     clock.resume(0)
     clock.write(7)
     versions.record(directory, 0)

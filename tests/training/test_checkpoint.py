@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.training import checkpoint, checksums, orbax_setup
+from bert_tpu.training import checkpoint, checksums, orbax_setup, saved_params
 
 
 def like():
@@ -212,7 +212,7 @@ import pathlib, resource, sys
 sys.path.insert(0, sys.argv[3])
 import saved_states
 from bert_tpu.core import command
-from bert_tpu.training import checkpoint, orbax_setup
+from bert_tpu.training import checkpoint, orbax_setup, saved_params
 def main():
     orbax_setup.quiet()
     directory, params_alone = pathlib.Path(sys.argv[1]), sys.argv[2] == "params"
@@ -220,7 +220,7 @@ def main():
     state = saved_states.state(30)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, resource.RLIM_INFINITY))
     if params_alone:
-        checkpoint.save_params(directory / "alone", state.params)
+        saved_params.save_params(directory / "alone", state.params)
     checkpoints.save(state, {})
     checkpoints.close()
 command.run(main)
@@ -245,21 +245,21 @@ def test_sums_are_what_sha256sum_checks(directory):
 @pytest.mark.parametrize("place", ["", "20", "workdir"])
 def test_parameters_load_from_a_step_its_folder_or_a_workdir(directory, place):
     path = directory.parent if place == "workdir" else directory / place
-    jax.tree.map(np.testing.assert_array_equal, checkpoint.load_params(path), jax.device_get(state(20).params))
+    jax.tree.map(np.testing.assert_array_equal, saved_params.load_params(path), jax.device_get(state(20).params))
 
 
 def test_parameters_of_other_shapes_are_named(directory):
     wider = {"table": jax.ShapeDtypeStruct((50, 48), np.float32, sharding=WHOLE), "bias": like().params["bias"]}
     with pytest.raises(command.UserError, match=r"another model's: table is \(50, 40\) there and \(50, 48\) in this"):
-        checkpoint.load_params(directory, wider)
+        saved_params.load_params(directory, wider)
     more = like().params | {"new": like().params["bias"]}
     with pytest.raises(command.UserError, match=r"new is absent there and \(1,\) in this config"):
-        checkpoint.load_params(directory, more)
+        saved_params.load_params(directory, more)
 
 
 def test_parameters_come_from_the_newest_sound_checkpoint(directory, capsys):
     flip(largest(directory / "20" / "params"))
-    jax.tree.map(np.testing.assert_array_equal, checkpoint.load_params(directory), jax.device_get(state(10).params))
+    jax.tree.map(np.testing.assert_array_equal, saved_params.load_params(directory), jax.device_get(state(10).params))
     assert re.search(
         r"warning: .*/20 cannot be read \(params/.* is damaged\); an older one is tried\n", capsys.readouterr().err
     )
@@ -270,18 +270,18 @@ def test_no_sound_parameters_are_refused(directory, capsys):
     for step in directory.iterdir():
         flip(largest(step / "params"))
     with pytest.raises(command.UserError, match=r"no checkpoint of .* is sound"):
-        checkpoint.load_params(directory)
+        saved_params.load_params(directory)
     with pytest.raises(command.UserError, match="20 is sound"):
-        checkpoint.load_params(directory / "20")
+        saved_params.load_params(directory / "20")
     assert "is damaged" in capsys.readouterr().err
 
 
 def test_parameters_alone_make_a_checkpoint(tmp_path):
     params = jax.device_get(state(3).params)
-    checkpoint.save_params(tmp_path, params)
-    jax.tree.map(np.testing.assert_array_equal, checkpoint.load_params(tmp_path, like().params), params)
+    saved_params.save_params(tmp_path, params)
+    jax.tree.map(np.testing.assert_array_equal, saved_params.load_params(tmp_path, like().params), params)
 
 
 def test_place_without_a_checkpoint_is_named(tmp_path):
     with pytest.raises(command.UserError, match=r"no checkpoint in .*bert-tpu import"):
-        checkpoint.load_params(tmp_path / "none")
+        saved_params.load_params(tmp_path / "none")

@@ -10,7 +10,7 @@ from bert_tpu.core import config
 from bert_tpu.distributed import mesh
 from bert_tpu.finetune import finetuning
 from bert_tpu.pretrain import pretraining
-from bert_tpu.training import checkpoint, jobs, train_step
+from bert_tpu.training import jobs, saved_params, train_step
 
 SHORT = {
     "num_steps": 6, "log.every_steps": 1, "data.seq_lens": (16,), "data.max_predictions": (3,), "eval.num_batches": 0,
@@ -18,7 +18,7 @@ SHORT = {
 
 
 def number_after(directory, step):
-    return float(checkpoint.load_params(directory / "checkpoints" / str(step))["bias"])
+    return float(saved_params.load_params(directory / "checkpoints" / str(step))["bias"])
 
 
 def test_parameters_move_by_the_logged_rates_where_every_fourth_step_is_skipped(tmp_path):

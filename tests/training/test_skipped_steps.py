@@ -6,7 +6,7 @@ import pytest
 from bert_tpu.core import command
 from bert_tpu.distributed import hosts
 from bert_tpu.report import evidence
-from bert_tpu.training import checkpoint, nonfinite, optim, workdir
+from bert_tpu.training import nonfinite, optim, saved_params, workdir
 
 
 def warnings(text):
@@ -14,7 +14,7 @@ def warnings(text):
 
 
 def number(path):
-    return float(checkpoint.load_params(path)["bias"])
+    return float(saved_params.load_params(path)["bias"])
 
 
 @pytest.mark.parametrize("eval_batches", [0, 1])

@@ -49,6 +49,12 @@ def test_a_run_in_a_bucket_writes_only_there_and_goes_on_from_there(tmp_path, co
         (newest / f"opt/d{number}").write_bytes(b"0")
     assert "cannot be read" not in train(folder, options, cwd)
     assert (newest / "commit_success.txt").exists()
+    # A workdir that was copied from a disk has no such object. Orbax would delete its checkpoints.
+    for step in newest.parent.glob("[0-9]*"):
+        (step / "commit_success.txt").unlink(missing_ok=True)
+    train(folder, options, cwd)
+    assert newest.exists()
+    assert (newest / "commit_success.txt").exists()
     assert sorted(path.name for path in newest.parent.iterdir() if "unreadable" in path.name) == [
         f"{newest.name}.unreadable"
     ]
