@@ -74,6 +74,7 @@ class Log:
         # Each line rewrites a bucket's whole object, which may be written once a second.
         self._flush_s = BUCKET_S if storage.is_bucket(workdir) else 0
         self._lines: list[str] = []
+        self._has_warned = False  # of a file that cannot be written
         self._flushed_s = 0.0
         if writes:
             jsonl.drop_after(self._path, first_step)
@@ -134,6 +135,16 @@ class Log:
             jsonl.append(self._path, self._lines)
         self._lines, self._flushed_s = [], time.monotonic()
 
+    def _try_to_flush(self) -> None:
+        """Writes the lines, or keeps them and warns once: training goes on, and a checkpoint waits for them."""
+        try:
+            self.flush()
+        except OSError as fault:
+            self._flushed_s = time.monotonic()
+            if not self._has_warned:
+                self._has_warned = True
+                self.say(f"warning: {self._path} cannot be written ({fault.strerror}); its lines are kept for later")
+
     def evaluation(self, step: int, totals: Mapping[int, Sums]) -> None:
         """Writes one line for each length of an evaluation. totals: sequence length -> sums."""
         for seq_len, sums in sorted(totals.items()):
@@ -192,7 +203,7 @@ class Log:
         self._lines.append(json.dumps(line) + "\n")
         self._last_step = step
         if time.monotonic() - self._flushed_s >= self._flush_s:
-            self.flush()
+            self._try_to_flush()
         if self._trackers:
             self._trackers.write(line)
             self._print_notes()

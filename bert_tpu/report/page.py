@@ -71,6 +71,8 @@ def _sentence(run: runs_.Run) -> str:
             text = f"Finished: step {run.step:,}{total}."
         case "diverged":
             text = f"Diverged: it gave up at step {run.gave_up['steps'][-1]['step'] + 1:,}{total}."
+        case _ if run.num_steps and run.step >= run.num_steps:
+            text = f"Not finished: step {run.step:,}{total} is done, but not saved. The same command goes on."
         case _:
             text = f"Not finished: step {run.step:,}{total} is the last one logged."
     remark = run.facts and health.remark(run.evidence.lines, run.facts, run.num_steps or run.step)

@@ -55,7 +55,8 @@ class Run(NamedTuple):
         """One of "finished", "diverged" and "unfinished"; the workdir does not say if an unfinished run is running."""
         if self.gave_up:
             return "diverged"
-        return "finished" if self.num_steps is not None and self.step >= self.num_steps else "unfinished"
+        ends = [self.step] if self.checkpoint is None or self.scores else [self.step, self.checkpoint]
+        return "finished" if self.num_steps is not None and min(ends) >= self.num_steps else "unfinished"
 
 
 def read(directory: str | os.PathLike) -> Run:

@@ -1,6 +1,7 @@
 """The log: means of sums, lines that a restart neither loses nor doubles, and a live line on a terminal."""
 
 import contextlib
+import errno
 import json
 import os
 import pty
@@ -10,7 +11,7 @@ import termios
 
 import pytest
 
-from bert_tpu.core import progress
+from bert_tpu.core import jsonl, progress
 from bert_tpu.monitoring import log
 
 
@@ -46,6 +47,22 @@ def test_means_weigh_predictions_not_steps(tmp_path):
         "mlm_accuracy": 0.25, "nsp_accuracy": 0.75, "input_wait": 0.2, "learning_rate": 0.03,
         "examples": 8, "examples_per_sec": 16.0, "tokens_per_sec": 256.0, "steps": 4,
     }  # fmt: skip
+
+
+def test_a_disk_that_fails_for_a_moment_ends_no_run_and_loses_no_line(tmp_path, capsys, monkeypatch):
+    log = new_log(tmp_path, num_steps=16)
+    take(log, 1, 2, 3, 4)
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jsonl, "append", fail)
+        take(log, 5, 6, 7, 8, 9, 10, 11, 12)
+    assert [line["step"] for line in lines(tmp_path)] == [4]
+    take(log, 13, 14, 15, 16)
+    assert [line["step"] for line in lines(tmp_path)] == [4, 8, 12, 16]
+    assert capsys.readouterr().err.count("metrics.jsonl cannot be written (Input/output error)") == 1
 
 
 def test_skipped_steps_are_counted_and_a_line_may_have_nothing_else(tmp_path, capsys):

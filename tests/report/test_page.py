@@ -341,6 +341,15 @@ def test_colours_are_lengths_in_one_run_and_runs_in_several(tmp_path):
     }  # fmt: skip
 
 
+def test_a_run_without_its_last_checkpoint_is_not_finished(tmp_path):
+    directory = write(tmp_path)
+    for step, state in ((2000, "unfinished"), (STEPS, "finished")):
+        (directory / "checkpoints" / str(step)).mkdir(parents=True)
+        assert run.read(directory).state == state
+        words = "is done, but not saved. The same command goes on."
+        assert (words in " ".join(Tree(rendered(directory)).words().split())) == (state == "unfinished")
+
+
 def test_sums_of_losses_are_drawn_only_if_all_steps_have_the_same_parts(tmp_path):
     part = write(tmp_path / "part", config=CONFIG | {"data": {"dir": "gone", "nsp_share": 0.1}})
     for directory, is_drawn in ((write(tmp_path / "all"), True), (part, False)):
