@@ -41,6 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.rows != "mean" and not args.tokenizer:
         parser.error("--rows says how another vocabulary starts, and there is no --tokenizer")
+    storage.check_orbax_can_write(args.out, "--out")
     orbax_setup.quiet()
     with storage.atomic_directory(args.out) as folder:
         model = pretrained.load(args.model)

@@ -52,8 +52,9 @@ def main() -> None:
 def read(source: str) -> list[str]:
     """Returns the lines of a file, or of stdin if `source` is "-". Raises UserError for a line that is not UTF-8."""
     raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    lines = raw.removeprefix(b"\xef\xbb\xbf").splitlines()
-    if not lines:
+    # Lines as bert-tpu embed and other programs count them: bytes.splitlines would split at a carriage return, too.
+    lines = [line.rstrip(b"\r") for line in raw.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")]
+    if not any(lines):
         raise command.UserError(f"{'stdin' if source == '-' else source} is empty: give a sentence on each line")
     texts = []
     for number, line in enumerate(lines, start=1):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import fnmatch
 import json
 import os
 from pathlib import Path
@@ -23,6 +24,30 @@ def absolute(path: str | os.PathLike) -> epath.Path:
     """The path that does not depend on the working directory. epath alone would take a bucket for a local folder."""
     whole = epath.Path(path)
     return whole if is_bucket(whole) else whole.absolute()
+
+
+def named(folder: str | os.PathLike, pattern: str) -> list[epath.Path]:
+    """Returns the paths in `folder` whose names match a pattern such as unit-*.json; [] if there is no such folder.
+
+    epath's own glob reads a [ in the name of the folder as a part of the pattern, and then finds nothing.
+    """
+    if is_bucket(folder):  # where listing fails if nothing has a name in the folder yet
+        return list(epath.Path(folder).glob(pattern))
+    try:
+        return [path for path in epath.Path(folder).iterdir() if fnmatch.fnmatchcase(path.name, pattern)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def check_orbax_can_write(path: str | os.PathLike, option: str) -> None:
+    """Raises UserError for a path with a [, in which Orbax looks for its own files by a pattern and misses them.
+
+    option: which the user gave the path with
+    """
+    if "[" in os.fspath(path):
+        raise command.UserError(
+            f"{option} {path} has a [ in it, where no checkpoint could be written: give another path"
+        )
 
 
 def mtime_ns(path: str | os.PathLike) -> int:

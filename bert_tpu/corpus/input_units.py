@@ -105,7 +105,7 @@ def fault_path(out: str | os.PathLike, number: int) -> epath.Path:
 
 def fault_paths(work: Work) -> list[epath.Path]:
     """Returns the paths of all faults, in the order of the units."""
-    return sorted(epath.Path(work.out).glob("unit-*.fault"))
+    return sorted(storage.named(work.out, "unit-*.fault"))
 
 
 def write_record(number: int, work: Work, counts: UnitCounts) -> None:
@@ -120,5 +120,5 @@ def read_record(number: int, work: Work) -> UnitCounts:
 
 def unfinished(units: list[Unit], work: Work) -> list[Unit]:
     """Returns the units without a record."""
-    names = {path.name for path in epath.Path(work.out).glob(FILES)}
+    names = {path.name for path in storage.named(work.out, FILES)}
     return [unit for unit in units if record_path(work.out, unit.number).name not in names]

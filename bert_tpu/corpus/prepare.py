@@ -193,7 +193,7 @@ def _begin(
 
     Raises UserError if `out` is not empty, unless its plan is the same.
     """
-    for partial in out.glob("*.partial"):
+    for partial in storage.named(out, "*.partial"):
         partial.unlink()
     fingerprint = plan | {"mtimes_ns": [source.mtime_ns for source in inputs]}
     path, commits = out / store.PLAN, plans.commits(inputs)
@@ -215,5 +215,6 @@ def _begin(
 
 def _tidy(out: epath.Path) -> None:
     """Removes the files that only an unfinished corpus needs; a killed run may have left some."""
-    for path in (*out.glob(worker.FILES), *out.glob(input_units.FILES), out / store.PLAN, out / worker.PASSAGES):
+    unfinished = [*storage.named(out, worker.FILES), *storage.named(out, input_units.FILES)]
+    for path in (*unfinished, out / store.PLAN, out / worker.PASSAGES):
         path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from bert_tpu.core import command, numerals
+from bert_tpu.core import command, numerals, storage
 from bert_tpu.tokenizer import vocab
 
 CONFIG = "bert_config.json"
@@ -87,7 +87,7 @@ def check_case(directory: epath.Path, vocabulary: vocab.Vocab) -> None:
 
 
 def _prefixes(directory: epath.Path) -> list[str]:
-    return sorted(path.name.removesuffix(".index") for path in directory.glob("*ckpt*.index"))
+    return sorted(path.name.removesuffix(".index") for path in storage.named(directory, "*ckpt*.index"))
 
 
 def _choose(directory: epath.Path) -> epath.Path:

@@ -12,7 +12,7 @@ from etils import epath
 import jax
 import safetensors.numpy
 
-from bert_tpu.core import command, downloads
+from bert_tpu.core import command, downloads, storage
 from bert_tpu.huggingface import (
     architectures,
     config_json,
@@ -141,7 +141,7 @@ def missing(path: epath.Path, wanted: str) -> str:
     """Returns the message for a `path` that is not a directory, perhaps as it is a model's name on the Hub."""
     if path.exists():
         return f"{path} is a file: give {wanted}"
-    if path.parent.is_dir() and any(path.parent.glob(f"{glob.escape(path.name)}*.index")):
+    if path.parent.is_dir() and storage.named(path.parent, f"{glob.escape(path.name)}*.index"):
         return f"{path} is the beginning of the names of a TensorFlow checkpoint: give its folder, {path.parent}"
     is_name = HUB_NAME.fullmatch(str(path))
     return f"there is no {path}: give {wanted}" + (
@@ -187,8 +187,9 @@ def _check_folder(directory: epath.Path) -> None:
 
 def config_below(directory: epath.Path) -> epath.Path | None:
     """Returns the first directory below with a config, as in a cache of the Hub or Google's zip; None without one."""
-    names = (f"{depth}/{name}" for depth in ("*", "*/*") for name in ("config.json", google.CONFIG))
-    found = (path.parent for name in names for path in directory.glob(name))
+    below = [path for path in storage.named(directory, "*") if path.is_dir()]
+    below += [path for folder in below for path in storage.named(folder, "*") if path.is_dir()]
+    found = (path for path in below if any((path / name).exists() for name in ("config.json", google.CONFIG)))
     return next(iter(sorted(path for path in found if "Pooling" not in path.name)), None)
 
 

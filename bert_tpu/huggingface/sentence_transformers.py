@@ -4,19 +4,21 @@
 the files with which they are equal to those of bert-tpu embed.
 """
 
+from collections.abc import Mapping
 import json
 from pathlib import Path
 from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import command, downloads
+from bert_tpu.core import command, downloads, storage
 
 MODULES = "modules.json"
 # Keys of 1_Pooling/config.json, without their prefix -> our pools.
 PREFIX, POOLS = "pooling_mode_", {"cls_token": "cls", "mean_tokens": "mean"}
 KNOWN = ("Transformer", "Pooling", "Normalize")
 SETTINGS, PROMPTS = "sentence_bert_config.json", "config_sentence_transformers.json"
+TOKENIZER = "tokenizer_config.json"
 
 
 MODES = {pool: mode for mode, pool in POOLS.items()}  # our pools -> keys of 1_Pooling/config.json, without their prefix
@@ -64,7 +66,7 @@ def notes(directory: Path | str, pool: str, *, max_positions: int) -> list[str]:
     max_positions: tokens to which texts are cut here
     Raises UserError for a file that is not JSON. `directory` may be the one with the encoder, below the model's.
     """
-    encoder = epath.Path(directory)
+    encoder = storage.absolute(directory)
     folder = encoder if (encoder / MODULES).exists() else encoder.parent
     if not (folder / MODULES).exists():
         return []
@@ -72,33 +74,42 @@ def notes(directory: Path | str, pool: str, *, max_positions: int) -> list[str]:
     kinds = {str(module.get("type", "")).rpartition(".")[2]: str(module.get("path", "")) for module in modules}
     if folder / kinds.get("Transformer", "") != encoder:
         return []
-    remarks = _of_text(folder, encoder, max_positions)
+    path = folder / kinds.get("Pooling", "") / "config.json"
+    pooling = _read(path, dict) if "Pooling" in kinds and path.exists() else {}
+    remarks = _of_text(folder, encoder, max_positions, pooling)
     if pool != "tokens":
-        remarks += _of_pooling(folder, kinds, pool)
+        remarks += _of_pooling(pooling, kinds, pool)
     return [f"{directory} as sentence-transformers uses it {remark}" for remark in remarks]
 
 
-def _of_text(folder: epath.Path, encoder: epath.Path, max_positions: int) -> list[str]:
-    """How sentence-transformers changes texts before the encoder."""
+def _of_text(folder: epath.Path, encoder: epath.Path, max_positions: int, pooling: Mapping[str, Any]) -> list[str]:
+    """How sentence-transformers changes texts before the encoder. pooling: the config of the layer after it"""
     remarks = []
     settings = _read(encoder / SETTINGS, dict) if (encoder / SETTINGS).exists() else {}
-    longest = settings.get("max_seq_length")
+    longest, source = settings.get("max_seq_length"), SETTINGS
+    if longest is None and (encoder / TOKENIZER).exists():  # release 6 writes it nowhere else
+        longest, source = _read(encoder / TOKENIZER, dict).get("model_max_length"), TOKENIZER
     if isinstance(longest, int) and longest < max_positions:
-        remarks.append(f"cuts texts to {longest:,} tokens ({SETTINGS}), and here they are cut to {max_positions:,}")
+        remarks.append(f"cuts texts to {longest:,} tokens ({source}), and here they are cut to {max_positions:,}")
     config = _read(folder / PROMPTS, dict) if (folder / PROMPTS).exists() else {}
     prompts, name = config.get("prompts"), config.get("default_prompt_name")
     if name is not None and isinstance(prompts, dict) and (prompt := prompts.get(name)):
-        remarks.append(f"puts {prompt!r} before each text ({PROMPTS}), which is not done here: put it into the input")
+        remarks.append(
+            f"puts {prompt!r} before each text ({PROMPTS}), which is not done here: put it into the input"
+            if pooling.get("include_prompt", True)
+            else f"puts {prompt!r} before each text ({PROMPTS}) and leaves its tokens out of the vector, which is not "
+            "done here"
+        )
     return remarks
 
 
-def _of_pooling(folder: epath.Path, kinds: dict[str, str], pool: str) -> list[str]:
+def _of_pooling(pooling: Mapping[str, Any], kinds: Mapping[str, str], pool: str) -> list[str]:
     """How sentence-transformers makes another vector of the encoder's."""
     remarks = []
-    if "Pooling" in kinds and (folder / kinds["Pooling"] / "config.json").exists():
-        config = _read(folder / kinds["Pooling"] / "config.json", dict)
-        modes = [key.removeprefix(PREFIX) for key, value in config.items() if key.startswith(PREFIX) and value is True]
-        modes = modes or [str(config.get("pooling_mode", "mean_tokens"))]
+    if pooling:
+        modes = [key.removeprefix(PREFIX) for key, value in pooling.items() if key.startswith(PREFIX) and value is True]
+        named = pooling.get("pooling_mode", "mean_tokens")
+        modes = modes or ([str(mode) for mode in named] if isinstance(named, list) else [str(named)])
         pools = [POOLS.get(mode, POOLS.get(f"{mode}_token", POOLS.get(f"{mode}_tokens", mode))) for mode in modes]
         if pools != [pool]:
             known = pools[0] in POOLS.values() and len(pools) == 1

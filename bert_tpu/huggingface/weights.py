@@ -76,7 +76,7 @@ def find(directory: epath.Path) -> epath.Path:
             downloads.check(directory / name)
             return directory / name
     for pattern, (kind, remedy) in FOREIGN.items():
-        if found := sorted(path.name for path in directory.glob(pattern)):
+        if found := sorted(path.name for path in storage.named(directory, pattern)):
             raise command.UserError(
                 f"{directory} has no {SAFETENSORS}, only {found[0]}, {kind}: {remedy.format(folder=directory)}"
             )

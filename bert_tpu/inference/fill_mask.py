@@ -50,8 +50,22 @@ def ready(pretrained: hf.Pretrained, directory: str | Path) -> Model:
     return Model(transformer.Bert(**pretrained.model), params, tokenizer, vocab.ids(pretrained.vocab))
 
 
+def check_text(text: str) -> None:
+    """Raises UserError for a text with bytes that are not UTF-8, which Python reads as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise command.UserError(
+            f"the text is not UTF-8 from character {error.start + 1} on: write it in UTF-8"
+        ) from None
+
+
 def encode(filler: Model, text: str) -> list[int]:
-    """Returns the ids of `text` with [CLS] and [SEP]. "[MASK]" in it is the model's mask, even of another name."""
+    """Returns the ids of `text` with [CLS] and [SEP]. "[MASK]" in it is the model's mask, even of another name.
+
+    Raises UserError for a text that is not UTF-8.
+    """
+    check_text(text)
     text = text.replace("[MASK]", filler.tokenizer.id_to_token(filler.ids.mask) or "[MASK]")
     return [filler.ids.cls, *filler.tokenizer.encode(text, add_special_tokens=False).ids, filler.ids.sep]
 

@@ -48,7 +48,8 @@ def load(path: str | Path) -> Scorer:
 
 
 def encode(scorer: Scorer, text: str) -> Sentence:
-    """Returns the pieces of a text and their words. Raises UserError if it is longer than the model."""
+    """Returns the pieces of a text and their words. Raises UserError if it is longer than the model, or not UTF-8."""
+    fill_mask.check_text(text)
     encoding = scorer.tokenizer.encode(text, add_special_tokens=False)
     ids, longest = scorer.filler.ids, scorer.filler.bert.max_positions
     if len(encoding.ids) > longest - 2:

@@ -11,9 +11,7 @@ import os
 import time
 from typing import Any, Protocol
 
-from etils import epath
-
-from bert_tpu.core import command
+from bert_tpu.core import command, storage
 from bert_tpu.monitoring import tracker_record, tracker_thread
 from bert_tpu.monitoring.tracker_record import Line
 
@@ -97,7 +95,7 @@ class Events:
         """Tells TensorBoard to forget what a killed run wrote after `first_step`. notes: gets a sentence of a fault."""
         self._workdir, self._notes, self._lost = workdir, notes, 0
         self._writer: Any = None
-        if any(epath.Path(workdir).glob("events.out.tfevents.*")):
+        if storage.named(workdir, "events.out.tfevents.*"):
             try:
                 self._forget_after(first_step)
             except Exception as fault:  # each kind of store raises its own

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from bert_tpu.core import batch_ramp, command, jsonl
+from bert_tpu.core import batch_ramp, command, jsonl, storage
 from bert_tpu.corpus import store
 from bert_tpu.hardware import energy
 from bert_tpu.monitoring import health, hours, metrics, versions
@@ -81,7 +81,7 @@ def _first_nsp_step(config: dict[str, Any]) -> int:
 
 
 def _has_later_checkpoint(folder: epath.Path, step: int) -> bool:
-    return any(path.name.isdigit() and int(path.name) > step for path in (folder / "checkpoints").glob("*"))
+    return any(path.name.isdigit() and int(path.name) > step for path in storage.named(folder / "checkpoints", "*"))
 
 
 def _skips(lines: list[dict[str, Any]], config: dict[str, Any]) -> Skips | None:

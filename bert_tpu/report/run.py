@@ -79,7 +79,9 @@ def read(directory: str | os.PathLike) -> Run:
         scores=scores_file.read(path),
         gave_up=_read_gave_up(path, records.lines),
         hashes=_hashes(path, config, records.versions),
-        checkpoint=max((int(p.name) for p in path.glob("checkpoints/*") if p.name.isdigit()), default=None),
+        checkpoint=max(
+            (int(p.name) for p in storage.named(path / "checkpoints", "*") if p.name.isdigit()), default=None
+        ),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from bert_tpu.core import command, downloads
+from bert_tpu.core import command, downloads, storage
 from bert_tpu.tokenizer import settings, tokenizer_json, vocab_txt
 
 NEEDED = "a BERT WordPiece tokenizer is needed"
@@ -70,7 +70,7 @@ def read(path: epath.Path) -> Files:
 def _instead(path: epath.Path) -> str:
     """Says which other files of a tokenizer a folder has; "" for none."""
     for pattern, kind in INSTEAD.items():
-        if found := sorted(each.name for each in path.glob(pattern)):
+        if found := sorted(each.name for each in storage.named(path, pattern)):
             return f", but {found[0]}, {kind}"
     return ""
 

@@ -7,7 +7,12 @@ import tokenizers
 from tokenizers import normalizers
 
 GOOGLE, TRANSFORMERS, KEEP = "google", "transformers", "keep"  # values of Rules.clean
-CASED = r"[\p{Cased}&&[^\p{Case_Ignorable}]]"
+# Two patterns, without the intersections and escapes that JavaScript's regular expressions lack: transformers.js before
+# 4.3 would refuse the tokenizer. The first is Unicode's Cc and Cf, and U+FFFD, without tab and the two line ends.
+DROPPED = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\\p{Cf}\ufffd]"
+CASED = r"[^\P{Cased}\p{Case_Ignorable}]"
+# The same two as earlier releases wrote them.
+FORMER_DROPPED, FORMER_CASED = r"[[\p{Cc}\p{Cf}\x{FFFD}]&&[^\t\n\r]]", r"[\p{Cased}&&[^\p{Case_Ignorable}]]"
 
 
 class Rules(NamedTuple):
@@ -38,13 +43,16 @@ def normalizer(lower: bool, rules: Rules = GOOGLE_RULES) -> normalizers.Normaliz
         strip_accents=rules.strip_accents,
         lowercase=lower,
     )
-    if rules.clean != GOOGLE:
-        return bert
+    return bert if rules.clean != GOOGLE else _cleaned_by_google(bert, lower, DROPPED, CASED)
+
+
+def _cleaned_by_google(bert: normalizers.Normalizer, lower: bool, dropped: str, cased: str) -> normalizers.Normalizer:
+    """Returns `bert` after Google's cleaning. dropped, cased: patterns of a character"""
     # BertNormalizer's own clean_text also drops private-use characters; Google's does not.
-    steps = [normalizers.Replace(tokenizers.Regex(r"[[\p{Cc}\p{Cf}\x{FFFD}]&&[^\t\n\r]]"), ""), bert]
+    steps = [normalizers.Replace(tokenizers.Regex(dropped), ""), bert]
     if lower:
         # Python's str.lower writes a final sigma at the end of a Greek word. Rust lowers char by char and does not.
-        final = rf"(?<={CASED}\p{{Case_Ignorable}}*)Σ(?!\p{{Case_Ignorable}}*{CASED})"
+        final = rf"(?<={cased}\p{{Case_Ignorable}}*)Σ(?!\p{{Case_Ignorable}}*{cased})"
         steps.insert(1, normalizers.Replace(tokenizers.Regex(final), "ς"))
     return normalizers.Sequence(steps)
 
@@ -52,7 +60,9 @@ def normalizer(lower: bool, rules: Rules = GOOGLE_RULES) -> normalizers.Normaliz
 def parse(state: Any) -> tuple[bool, Rules] | None:
     """(case, rules) of the `normalizer` of a tokenizer.json, with the default of max_chars; None if not BERT's."""
     for lower in (True, False):
-        if state == json.loads(normalizer(lower).__getstate__()):
+        bert = normalizer(lower, GOOGLE_RULES._replace(clean=KEEP))
+        former = _cleaned_by_google(bert, lower, FORMER_DROPPED, FORMER_CASED)
+        if state in (json.loads(form.__getstate__()) for form in (normalizer(lower), former)):
             return lower, GOOGLE_RULES
     if isinstance(state, dict) and state.get("type") == "Sequence" and len(state.get("normalizers") or ()) == 1:
         (state,) = state["normalizers"]

@@ -26,8 +26,10 @@ def special(files: folder_files.Files) -> tuple[dict[str, added_tokens.Token], l
         further = [_token(value, config_path, typed=True) for value in _listed(extra, config_path)]
     for key, value in files.special_map.items():
         if key in ("additional_special_tokens", "extra_special_tokens"):
-            tokens = [_token(each, map_path, typed=key[:5] == "addit") for each in _listed(value or [], map_path)]
-            if "added_tokens_decoder" not in files.config and (not extra or key == "extra_special_tokens"):
+            is_used = "added_tokens_decoder" not in files.config  # else transformers takes them from there
+            typed = is_used and key == "additional_special_tokens"  # transformers 4 writes no types
+            tokens = [_token(each, map_path, typed=typed) for each in _listed(value or [], map_path)]
+            if is_used and (not extra or key == "extra_special_tokens"):
                 further += tokens
         elif not key.endswith("_token"):
             raise command.UserError(f"{map_path} has {key}={value!r:.80}, which does not name a token; remove it")

@@ -171,12 +171,18 @@ def save(vocab: Vocab, directory: str | Path, *, max_length: int = 512) -> None:
     )
     (path / "tokenizer.json").write_text(full.to_str(pretty=True), encoding="utf-8")
     config = special_tokens_map(vocab) | {
+        # For those who load the tokenizer by its class, BertTokenizer, which does not read them in tokenizer.json.
         "do_lower_case": vocab.lower,
+        "strip_accents": vocab.rules.strip_accents,
+        "tokenize_chinese_chars": vocab.rules.chinese,
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         # With "BertTokenizer", transformers 5 would ignore the rules in tokenizer.json and rebuild others.
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
+    further = [token.content for token in vocab.added if token.special and token.content not in vocab.specials]
+    if further:
+        config["additional_special_tokens"] = further
     (path / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 

@@ -95,7 +95,8 @@ class Checkpoints:
     def _write_sums(self) -> None:
         # Orbax calls this on the process that commits, when all files are written and before the directory is renamed.
         # In a bucket, which cannot rename, the directory has its final name already.
-        path = next(self.directory.glob(f"{self._saving}.orbax-checkpoint-tmp*"), self.directory / str(self._saving))
+        partial = storage.named(self.directory, f"{self._saving}.orbax-checkpoint-tmp*")
+        path = partial[0] if partial else self.directory / str(self._saving)
         checksums.write(path, ITEMS)
 
     def check(self) -> None:

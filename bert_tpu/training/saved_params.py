@@ -15,7 +15,7 @@ COMMITTED = "commit_success.txt"  # Orbax's object in a bucket, where a checkpoi
 
 def complete_steps(directory: epath.Path) -> list[int]:
     """Returns the steps whose checkpoints in `directory`, a workdir's `checkpoints`, were written to their end."""
-    folders = [path for path in directory.iterdir() if path.name.isdigit()]
+    folders = [path for path in storage.named(directory, "[0-9]*") if path.name.isdigit()]
     if storage.is_bucket(directory):
         folders = [path for path in folders if any((path / name).exists() for name in (COMMITTED, checksums.FILE))]
     return [int(path.name) for path in folders]
@@ -34,8 +34,7 @@ def commit_copies(directory: epath.Path) -> None:
 
 def kept_steps(directory: epath.Path | str) -> list[int]:
     """Returns the steps of a workdir's complete checkpoints, sorted; none are read."""
-    folder = epath.Path(directory) / "checkpoints"
-    return sorted(complete_steps(folder)) if folder.exists() else []
+    return sorted(complete_steps(epath.Path(directory) / "checkpoints"))
 
 
 def find(path: epath.Path | str, step: int | None = None) -> epath.Path:

@@ -51,6 +51,7 @@ def claim(
     if it has a checkpoint of another config or format. Without a checkpoint there is nothing to protect, and a
     mistaken config may be fixed.
     """
+    storage.check_orbax_can_write(directory, "--workdir")
     group, directory = group or hosts.Hosts(), epath.Path(directory)
     facts = {key: value for key, value in flatten(config).items() if key not in free}
     group.agree(facts | {"workdir": str(directory)} | versions.current())
@@ -81,8 +82,9 @@ def _check_ours(directory: epath.Path, path: epath.Path) -> None:
         if "model_type" in _read(path):
             raise command.UserError(f"{directory} holds a Hugging Face model: give another --workdir")
         return
-    # Not iterdir, which fails if a bucket has nothing of that name yet.
-    strange = sorted(entry.name for entry in directory.glob("*") if not entry.name.startswith((".", path.name)))
+    strange = sorted(
+        entry.name for entry in storage.named(directory, "*") if not entry.name.startswith((".", path.name))
+    )
     if strange:
         raise command.UserError(f"{directory} holds {strange[0]} and no run: give a --workdir that is new or empty")
 
@@ -116,7 +118,7 @@ def check_format(directory: epath.Path | str) -> None:
 
 
 def _has_checkpoint(directory: epath.Path) -> bool:
-    return any(directory.glob("checkpoints/[0-9]*"))
+    return any(storage.named(directory / "checkpoints", "[0-9]*"))
 
 
 def write_tokenizer(directory: epath.Path | str, vocabulary: vocab.Vocab) -> None:

@@ -73,6 +73,16 @@ def test_a_bucket_is_claimed_and_remembers_its_config(bucket):
         workdir.claim(bucket, {"seed": 2}).__enter__()
 
 
+def test_a_folder_with_a_bracket_is_read_and_no_checkpoint_is_written_there(tmp_path):
+    folder = tmp_path / "bert[1]"
+    (folder / "checkpoints" / "10").mkdir(parents=True)
+    assert saved_params.kept_steps(folder) == [10]
+    assert [path.name for path in storage.named(folder, "check*")] == ["checkpoints"]
+    assert storage.named(tmp_path / "none", "*") == []
+    with pytest.raises(command.UserError, match=r"--workdir .*bert\[1\] has a \[ in it"):
+        workdir.claim(folder, {"seed": 1}).__enter__()
+
+
 def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
     workdir.write_tokenizer(bucket, vocab.load(tokenizer_dir))
     assert (bucket / "tokenizer" / "vocab.txt").read_text() == (tokenizer_dir / "vocab.txt").read_text()

@@ -68,6 +68,19 @@ def test_what_is_not_done_to_texts_and_vectors_is_named(tmp_path):
     assert notes(model, "tokens") == [cut, prompted]
 
 
+def test_the_cut_is_read_where_release_6_writes_it_and_a_prompt_may_not_be_pooled(tmp_path, monkeypatch):
+    model = write(tmp_path / "model", include_prompt=False, **MEAN)
+    (model / "sentence_bert_config.json").write_text("{}")
+    (model / "tokenizer_config.json").write_text('{"model_max_length": 16}')
+    prompts = {"prompts": {"query": "query: "}, "default_prompt_name": "query"}
+    (model / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    cut, prompted, _ = notes(model, "mean")
+    assert "cuts texts to 16 tokens (tokenizer_config.json)" in cut
+    assert prompted.endswith("leaves its tokens out of the vector, which is not done here")
+    monkeypatch.chdir(model)
+    assert len(notes(".", "mean")) == 3
+
+
 @pytest.mark.parametrize("read", [hf.load, pretrained.load, embed.load, fill_mask.load])
 def test_lower_casing_that_the_tokenizer_does_not_is_named_wherever_the_model_is_read(tmp_path, capsys, read):
     model = tmp_path / "model"

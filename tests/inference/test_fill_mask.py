@@ -71,6 +71,7 @@ def test_texts_of_up_to_32_tokens_share_one_program(filler):
         ("the [mask]", 5, "in capitals"),
         ("[MASK]" + " the" * 46, 5, "49 tokens .* takes 48: shorten it"),
         ("[MASK]", 0, "top_k 0: give 1 to"),
+        ("caf\udce9 [MASK]", 5, "not UTF-8 from character 4 on"),
         ("[MASK]", 1000, "top_k 1000: give 1 to"),
     ],
 )

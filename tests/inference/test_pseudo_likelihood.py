@@ -84,6 +84,11 @@ def test_the_command_writes_and_prints_both_scores(directory, tmp_path, monkeypa
     assert [line["words"] for line in lines] == [7, 8, 1, 7, 2]
     tokens = sum(line["tokens"] for line in lines)
     assert f"original {np.exp(-sum(original) / tokens):,.4g}, within_word_l2r" in capsys.readouterr().out
+    # A carriage return ends no line by itself, as for bert-tpu embed.
+    (tmp_path / "lines").write_bytes(b"the cat\rthe cat\r\nthe cat\r\n")
+    run(monkeypatch, "--model", directory, "--input", tmp_path / "lines", "--out", tmp_path / "y.jsonl")
+    assert len((tmp_path / "y.jsonl").read_text().splitlines()) == 2
+    capsys.readouterr()
     run(monkeypatch, "--model", directory, *SENTENCES[:2])
     assert f"{original[1]:15.3f}" in capsys.readouterr().out
 

@@ -79,6 +79,46 @@ def test_a_folder_that_transformers_saves_is_read_and_saved_again(tmp_path):
     )
 
 
+def test_an_export_keeps_the_role_of_special_tokens_and_the_switches_for_those_who_load_it_by_its_class(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    foreign_tokenizers.write(tmp_path / "a", BERT)
+    made = transformers.BertTokenizer({piece: i for i, piece in enumerate(PIECES)}, strip_accents=False)
+    made.add_special_tokens({"extra_special_tokens": ["[ENT]"]})
+    made.save_pretrained(tmp_path / "a")
+    vocab.save(vocab.load(tmp_path / "a"), tmp_path / "b")
+    original, saved, by_class = (
+        transformers.AutoTokenizer.from_pretrained(tmp_path / "a"),
+        transformers.AutoTokenizer.from_pretrained(tmp_path / "b"),
+        transformers.BertTokenizer.from_pretrained(tmp_path / "b"),
+    )
+    assert set(saved.all_special_tokens) == set(original.all_special_tokens) > {"[ENT]"}
+    assert vocab.load(tmp_path / "b") == vocab.load(tmp_path / "a")
+    for tokenizer in (saved, by_class):
+        assert tokenizer("ÄÖ [ENT] é")["input_ids"] == original("ÄÖ [ENT] é")["input_ids"]
+
+
+def test_special_tokens_as_transformers_4_writes_them_are_read(tmp_path):
+    """It writes them twice: with ids in added_tokens_decoder, and without a type in special_tokens_map.json."""
+    transformers = pytest.importorskip("transformers")
+    token = {"content": "[ENT]", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+    standard = dict(zip(("pad", "unk", "cls", "sep", "mask"), foreign_tokenizers.BERTS, strict=True))
+    names = {f"{name}_token": text for name, text in standard.items()}
+    decoder = {str(PIECES.index(text)): token | {"content": text, "special": True} for text in standard.values()} | {
+        str(len(PIECES)): token | {"special": True}
+    }
+    config = names | {
+        "tokenizer_class": "BertTokenizer", "do_lower_case": True, "added_tokens_decoder": decoder,
+        "additional_special_tokens": ["[ENT]"],
+    }  # fmt: skip
+    files = {
+        "vocab.txt": PIECES, "tokenizer_config.json": config,
+        "special_tokens_map.json": names | {"additional_special_tokens": [token]},
+    }  # fmt: skip
+    foreign_tokenizers.write(tmp_path / "a", BERT | files)
+    assert transformers.AutoTokenizer.from_pretrained(tmp_path / "a").convert_tokens_to_ids("[ENT]") == len(PIECES)
+    foreign_tokenizers.assert_same_ids(tmp_path / "a", ["[ENT]"])
+
+
 def test_typed_special_pieces_are_words_in_a_corpus_and_added_tokens_are_found(tmp_path):
     files = {"vocab.txt": PIECES, "added_tokens.json": {"[ENT]": len(PIECES)}, "tokenizer_config.json": {}}
     files["special_tokens_map.json"] = {"mask_token": {"content": "[MASK]", "lstrip": True, "normalized": True}}

@@ -135,6 +135,23 @@ def test_transformers_loads_a_saved_tokenizer_with_our_rules(tmp_path):
     assert again("un [MASK]", "low")["input_ids"] == pair["input_ids"]
 
 
+@pytest.mark.parametrize("lower", [True, False])
+def test_the_cleaning_of_earlier_releases_is_read_as_googles_and_is_not_written_any_more(tmp_path, lower):
+    """JavaScript has neither its && nor its \\x{FFFD}, so transformers.js before 4.3 refused it."""
+    vocab.save(vocab.Vocab(PIECES, lower), tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    steps = content["normalizer"]["normalizers"]
+    patterns = [step["pattern"]["Regex"] for step in steps if "pattern" in step]
+    assert len(patterns) == 1 + lower
+    assert not [pattern for pattern in patterns if "&&" in pattern or r"\x" in pattern]
+    steps[0]["pattern"]["Regex"] = r"[[\p{Cc}\p{Cf}\x{FFFD}]&&[^\t\n\r]]"
+    if lower:
+        cased = r"[\p{Cased}&&[^\p{Case_Ignorable}]]"
+        steps[1]["pattern"]["Regex"] = rf"(?<={cased}\p{{Case_Ignorable}}*)Σ(?!\p{{Case_Ignorable}}*{cased})"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert vocab.load(tmp_path) == vocab.Vocab(PIECES, lower)
+
+
 def test_case_of_a_bare_vocab_txt_follows_from_its_letters(tmp_path):
     path = tmp_path / "vocab.txt"
     for extra, lower in (("a\nb\n中\n", True), ("a\nB\n", False)):
