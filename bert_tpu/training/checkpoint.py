@@ -161,7 +161,7 @@ class Checkpoints:
     def _newest_sound(self) -> int | None:
         """Returns the newest step whose files have the right sums. One host calls it, so that all restore the same.
 
-        Raises UserError if a file cannot be read: a disk or a network that fails for a moment is no damage.
+        Raises UserError if a file cannot be read: a disk or a network may fail for a moment.
         """
         unsound: dict[epath.Path, str] = {}
         for path in (self.directory / str(step) for step in sorted(self._on_disk(), reverse=True)):

@@ -10,7 +10,7 @@ import numpy as np
 
 from bert_tpu.distributed import hosts, signals
 from bert_tpu.distributed import watchdog as watchdogs
-from bert_tpu.monitoring import hours, log
+from bert_tpu.monitoring import hours, log, profiles
 from bert_tpu.training import checkpoint, jobs, loop, nonfinite
 
 # Step -> iterator of (sequence length, this host's rows) from that step on.
@@ -30,7 +30,7 @@ class Services(NamedTuple):
     clock: hours.Hours
     skipped: nonfinite.SkippedSteps
     run_log: log.Log
-    profile: log.Profile
+    profile: profiles.Profile
 
 
 def make(services: Services, evaluate: Callable[[int, jobs.State], None], batches_from: BatchesFrom) -> loop.Hooks:

@@ -73,7 +73,7 @@ def _whole(
 
 
 def _print_rows(job: jobs.Job, params: jobs.Params, batch: jobs.Batch, names: Collection[str]) -> None:
-    """Prints the losses of the worst rows. names: of the losses, without NSP where the rows are no pairs"""
+    """Prints the losses of the worst rows. names: of the losses, without NSP's if no row is a pair"""
 
     def losses_of(row: jobs.Batch, fixed: tuple[Any, ...]) -> dict[str, jax.Array]:
         sums = job.step_loss(*fixed)(params, jax.tree.map(lambda x: x[None], row), None)

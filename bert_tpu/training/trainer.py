@@ -16,7 +16,7 @@ from bert_tpu.distributed import hosts, signals
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.distributed import watchdog as watchdogs
 from bert_tpu.hardware import device_memory, energy
-from bert_tpu.monitoring import hours, log, trackers, versions
+from bert_tpu.monitoring import hours, log, profiles, trackers, versions
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import (
     checkpoint,
@@ -169,7 +169,7 @@ def _open_log(
     first_step: int,
     unlogged: dict[str, jobs.HostSums],
     writes: bool,
-) -> Iterator[tuple[log.Log, log.Profile]]:
+) -> Iterator[tuple[log.Log, profiles.Profile]]:
     """Yields the run's Log and Profile, open while the context lasts. The last four arguments are as in log.Log."""
     job, schedule, peak = training.job, training.schedule, meshes.peak_flops(mesh)
     run_log = log.Log(
@@ -181,7 +181,7 @@ def _open_log(
         update_s=job.update_flops / peak if peak else 0.0,
         unlogged=unlogged, config=workdir.flatten(cfg.to_dict()), writes=writes,
     )  # fmt: skip
-    profile = log.Profile(**cfg.profile, directory=directory / "profile")
+    profile = profiles.Profile(**cfg.profile, directory=directory / "profile")
     with contextlib.closing(run_log), contextlib.closing(profile):
         yield run_log, profile
 
