@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     import onnx
 
 INPUTS = "input_ids", "attention_mask", "token_type_ids"  # int64 [batch, sequence], as transformers has them
-# Name of the output in the class of transformers -> name that transformers.js looks for.
+# Name of the output in the class of transformers -> name that transformers.js looks for. For vectors it takes the
+# logits as such where there is no last_hidden_state.
 OUTPUTS = {
-    "BertForPreTraining": {"prediction_logits": "logits", "seq_relationship_logits": "seq_relationship_logits"},
+    "BertForPreTraining": {
+        "prediction_logits": "logits", "seq_relationship_logits": "seq_relationship_logits",
+        "last_hidden_state": "last_hidden_state",
+    },
     "BertForQuestionAnswering": {"start_logits": "start_logits", "end_logits": "end_logits"},
 } | {cls.name: {"logits": "logits"} for head, cls in architectures.FINETUNED.items() if head != "span"}
 PACKAGES = "onnx", "onnxruntime", "onnxscript", "torch", "transformers"
@@ -56,10 +60,10 @@ def read_config(directory: str | Path) -> tuple[str, int]:
 
 
 def export(directory: str | Path) -> tuple["onnx.ModelProto", float]:
-    """Returns (the graph, the largest difference between a logit of onnxruntime and of PyTorch).
+    """Returns (the graph, the largest difference between an output of onnxruntime and of PyTorch).
 
     The graph takes any number of rows and any length up to the model's positions. Tied weights are one initializer.
-    Raises UserError if a logit differs by more than pytorch.TOLERANCE.
+    Raises UserError if an output differs by more than pytorch.TOLERANCE.
     """
     import torch
     import transformers
@@ -74,7 +78,7 @@ def export(directory: str | Path) -> tuple["onnx.ModelProto", float]:
         raise command.UserError(f"{directory} has no sound weights ({error}): export it again") from None
 
     class Outputs(torch.nn.Module):
-        """A model that returns only its logits, as a tuple."""
+        """A model that returns the arrays of OUTPUTS, as a tuple."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -83,8 +87,12 @@ def export(directory: str | Path) -> tuple["onnx.ModelProto", float]:
         def forward(
             self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
         ) -> tuple[torch.Tensor, ...]:
-            outputs = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-            return tuple(outputs[key] for key in OUTPUTS[name])
+            outputs = self.bert(
+                input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids,
+                output_hidden_states=True,
+            )  # fmt: skip
+            arrays = {**outputs, "last_hidden_state": outputs.hidden_states[-1]}
+            return tuple(arrays[key] for key in OUTPUTS[name])
 
     batch = _batch(loaded.config)
     tensors = tuple(torch.from_numpy(batch[key]) for key in INPUTS)

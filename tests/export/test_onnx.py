@@ -95,6 +95,17 @@ def test_logits_are_pytorch_s_at_any_length(model, costs, batch, expected, form,
         np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max())
 
 
+def test_vectors_are_the_encoder_s(model, costs, batch):
+    """Without them transformers.js would take the logits for vectors."""
+    del costs
+    encoder = transformers.BertModel.from_pretrained(model).eval()
+    with torch.no_grad():
+        theirs = encoder(**{key: torch.from_numpy(value) for key, value in batch.items()}).last_hidden_state.numpy()
+    (ours,) = onnx_graph.session(model / "onnx" / "model.onnx").run(["last_hidden_state"], batch)
+    real = batch["attention_mask"] > 0
+    np.testing.assert_allclose(ours[real], theirs[real], atol=1e-5 * np.abs(theirs).max())
+
+
 def test_int8_is_off_by_its_rounding_alone(model, costs, batch, expected):
     del costs
     for ours, theirs in zip(logits(model, "int8", batch), expected, strict=True):
