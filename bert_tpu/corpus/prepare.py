@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 import safetensors.numpy
 
-from bert_tpu.core import command, locks, storage
+from bert_tpu.core import command, locks, processors, storage
 from bert_tpu.corpus import (
     assemble,
     beam,
@@ -122,7 +122,7 @@ def _part_writer(workers: int | None, runner: str, beam_options: list[str]) -> W
         return functools.partial(beam.write, runner=runner, words=beam_options)
     if beam_options:
         raise command.UserError(f"{' '.join(beam_options)} after -- is for Beam; name a --runner")
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = processors.available() if workers is None else workers
     if workers < 1:
         raise command.UserError(f"--workers {workers} is less than 1; try 1")
     return functools.partial(pool.write, workers=workers)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 import importlib.metadata
 import json
-import os
 from pathlib import Path
 import platform
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import ml_collections
 import numpy as np
 
-from bert_tpu.core import command, json_files, storage
+from bert_tpu.core import command, json_files, processors, storage
 from bert_tpu.corpus import store
 from bert_tpu.export import onnx_benchmark, onnx_graph, onnx_quantize
 from bert_tpu.finetune import finetuning
@@ -65,7 +64,7 @@ def write(directory: str | Path, run: str | Path | None = None, rows: int = 256)
             entry["scores"] = judge.score(session, entry["form"]) if judge else {}
         costs = {
             "class": name, "difference_from_pytorch": difference, "tokens": tokens, "judged_on": judge and judge.data,
-            "files": files, "machine": platform.machine(), "threads": len(os.sched_getaffinity(0)),
+            "files": files, "machine": platform.machine(), "threads": processors.available(),
             "versions": _versions(),
         }  # fmt: skip
         (out / COSTS).write_text(json.dumps(costs, indent=1) + "\n", encoding="utf-8")

@@ -23,7 +23,8 @@ INPUTS = "input_ids", "attention_mask", "token_type_ids"  # int64 [batch, sequen
 # logits as such where there is no last_hidden_state.
 OUTPUTS = {
     "BertForPreTraining": {
-        "prediction_logits": "logits", "seq_relationship_logits": "seq_relationship_logits",
+        "prediction_logits": "logits",
+        "seq_relationship_logits": "seq_relationship_logits",
         "last_hidden_state": "last_hidden_state",
     },
     "BertForQuestionAnswering": {"start_logits": "start_logits", "end_logits": "end_logits"},

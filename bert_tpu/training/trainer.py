@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import concurrent.futures
 import contextlib
 import functools
-import os
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -12,6 +11,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 import ml_collections
 
+from bert_tpu.core import processors
 from bert_tpu.distributed import hosts, signals
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.distributed import watchdog as watchdogs
@@ -156,7 +156,7 @@ def _memory_advice(cfg: ml_collections.ConfigDict) -> str:
 
 def _power_units(mesh: Mesh) -> dict[str, int]:
     """Returns the number of each kind of unit that draws power: chips, or CPU threads of all hosts."""
-    threads = (os.cpu_count() or 1) * jax.process_count()
+    threads = processors.available() * jax.process_count()
     return energy.count_units(mesh.devices.flat[0].device_kind, mesh.size, threads)
 
 

@@ -118,7 +118,7 @@ def check_format(directory: epath.Path | str) -> None:
 
 
 def _has_checkpoint(directory: epath.Path) -> bool:
-    return any(storage.named(directory / "checkpoints", "[0-9]*"))
+    return any(path.name.isdigit() for path in storage.named(directory / "checkpoints", "[0-9]*"))
 
 
 def write_tokenizer(directory: epath.Path | str, vocabulary: vocab.Vocab) -> None:
