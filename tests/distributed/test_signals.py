@@ -92,10 +92,9 @@ with signals.StopSignals() as stop_signals:
     for is_ignored in (False, True):
         with tempfile.TemporaryDirectory() as folder:
             terminal, other_end = pty.openpty()
-            ignore = (lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) if is_ignored else None
-            process = subprocess.Popen(
-                [sys.executable, "-c", code, folder], cwd=ROOT, stdout=other_end, stderr=other_end, preexec_fn=ignore
-            )
+            command = ("trap '' HUP; " if is_ignored else "") + 'exec "$@"'
+            words = ["bash", "-c", command, "bash", sys.executable, "-c", code, folder]
+            process = subprocess.Popen(words, cwd=ROOT, stdout=other_end, stderr=other_end)
             os.close(other_end)
             while not os.path.exists(f"{folder}/ready"):
                 time.sleep(0.01)
