@@ -14,7 +14,7 @@ from bert_tpu.core import command
 
 with command.imports():
     from bert_tpu.core import progress
-    from bert_tpu.corpus import language_notes, preview, worker
+    from bert_tpu.corpus import clean, language_notes, preview, worker
     from bert_tpu.readers import decoding, parquet, sources, wiki_markup
     from bert_tpu.tokenizer import encoding, normalization, vocab, wordpiece
 
@@ -89,7 +89,7 @@ def lines(
         for i, document in enumerate(sources.documents(shares, counts, text_format=text_format, column=column)):
             progress.goto(bar, counts.read_bytes)
             if i % every == 0 or shares[document.source].share != sources.WHOLE:
-                yield from document.plain().split("\n")
+                yield from clean.normalize(document.plain(), "NFC").split("\n")
 
 
 def sampled(inputs: list[sources.Source]) -> int:

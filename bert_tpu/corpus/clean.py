@@ -81,7 +81,7 @@ def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cle
     """
     changes = []
     if normal_form != "none":
-        normal = _normalize(text, cast(Literal["NFC", "NFKC"], normal_form))
+        normal = normalize(text, cast(Literal["NFC", "NFKC"], normal_form))
         if normal != text:
             text = normal
             changes.append("normalized")
@@ -95,7 +95,7 @@ def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cle
     return Cleaned(text, tuple(changes))
 
 
-def _normalize(text: str, form: Literal["NFC", "NFKC"]) -> str:
+def normalize(text: str, form: Literal["NFC", "NFKC"]) -> str:
     """Returns the text in a normal form, cut into pieces: Python takes quadratic time for a run of combining marks."""
     if text.isascii():
         return text
@@ -120,13 +120,18 @@ def _cut(text: str, stop: int) -> int:
 
 
 def _book(text: str) -> str:
+    """Returns the text between the marks of Project Gutenberg: of each book, if there are several."""
     if "GUTENBERG" not in text:
         return text
-    if opens := OPENS.search(text):
-        text = text[opens.end() :]
-    if closes := CLOSES.search(text):
-        text = text[: closes.start()]
-    return text.strip("\n")
+    opens = OPENS.search(text)
+    start: int | None = opens.end() if opens else 0
+    books = []
+    while start is not None:
+        closes = CLOSES.search(text, start)
+        books.append(text[start : closes.start() if closes else None].strip("\n"))
+        opens = OPENS.search(text, closes.end()) if closes else None
+        start = opens.end() if opens else None
+    return "\n".join(books)
 
 
 def detect_language(text: str) -> tuple[str, float]:

@@ -44,7 +44,8 @@ def match(entries: Sequence[Entry], paths: Sequence[str]) -> list[int | None]:
 
     Raises UserError for an entry that no source has. With shares, raises it for a source without an entry.
     """
-    of_path = [next((i for i, e in enumerate(entries) if fnmatch.fnmatch(path, e.pattern)), None) for path in paths]
+    matched = [_matched(entry.pattern, paths) for entry in entries]
+    of_path = [next((i for i, own in enumerate(matched) if path in own), None) for path in paths]
     for i, entry in enumerate(entries):
         if i not in of_path:
             raise command.UserError(
@@ -54,6 +55,14 @@ def match(entries: Sequence[Entry], paths: Sequence[str]) -> list[int | None]:
     if _has_shares(entries) and None in of_path:
         raise command.UserError(f"--mix: {paths[of_path.index(None)]} has no share; set one for every source")
     return of_path
+
+
+def _matched(pattern: str, paths: Sequence[str]) -> set[str]:
+    """Returns the paths that a pattern means: the file of that name if there is one, as for --input."""
+    if pattern in paths:
+        return {pattern}
+    found = {path for path in paths if fnmatch.fnmatch(path, pattern)}
+    return found or {path for path in paths if fnmatch.fnmatch(path, pattern.replace("[", "[[]"))}
 
 
 def epochs(entries: Sequence[Entry], paths: Sequence[str], tokens: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ def form(head: bytes, path: str) -> str:
     _refuse_literals(text, path)
     if end_marks.end_documents(text):
         return "endoftext"
-    if wikitext.FORM.search(head.decode(errors="replace")):
+    if wikitext.is_form(head.decode(errors="replace")):
         return "wikitext"
     if (text and TABLE.search(name)) or _is_table(text, len(head) == HEAD_BYTES):
         plain = ", or as plain text (column 2 by cut -f 2 OLD > NEW)" if "\t" in text.partition("\n")[0] else ""

@@ -214,15 +214,22 @@ class Decoder:
         repaired[self._path] = repaired.get(self._path, 0) + count
 
 
-def lines(file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_BYTES) -> Iterator[tuple[int, str]]:
-    """The lines of a file with their numbers, from 1; a line of more than `limit` bytes comes in pieces."""
+def lines(
+    file: io.BufferedReader, path: str, counts: Counts, limit: int = LINE_BYTES, *, keeps_returns: bool = False
+) -> Iterator[tuple[int, str]]:
+    """The lines of a file with their numbers, from 1; a line of more than `limit` bytes comes in pieces.
+
+    keeps_returns: whether a carriage return within a line ends no line; the numbers count ends of lines without it
+    """
     number, rest, decoder = 1, b"", Decoder(path, counts)
     while line := rest + file.readline(limit - len(rest)):
         if line.startswith(codecs.BOM_UTF8):  # not only in line 1: files with marks may have been joined
             line = line[len(codecs.BOM_UTF8) :]
         ended = line.endswith(b"\n")
         line, rest = (line, b"") if ended or len(line) < limit else _cut(line)
-        yield number, decoder.decode(line, number).rstrip("\r\n")
+        text = decoder.decode(line, number).rstrip("\r\n")
+        # A carriage return ends a line, too, where a text from an old Mac was joined to others. In JSON it is space.
+        yield from ((number, part) for part in ([text] if keeps_returns else text.split("\r")))
         number += ended
 
 

@@ -46,7 +46,7 @@ def _end_of_text(file: io.BufferedReader, path: str, counts: Counts) -> Iterator
 
 def records(file: io.BufferedReader, path: str, counts: Counts) -> Iterator[tuple[int, dict[str, Any]]]:
     """The JSON objects of a file, one a line, with the numbers of the lines. Raises UserError for anything else."""
-    for number, line in decoding.lines(file, path, counts, RECORD_BYTES):
+    for number, line in decoding.lines(file, path, counts, RECORD_BYTES, keeps_returns=True):
         if not line.strip():
             continue
         try:

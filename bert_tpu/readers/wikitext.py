@@ -14,10 +14,19 @@ from bert_tpu.readers import decoding
 from bert_tpu.readers.decoding import Counts
 
 FORM = re.compile(r"^ (?:= )+[^=\n].* (?:= ?)+\r?$", re.MULTILINE)  # a heading; wikis' own have no spaces around them
+MARKS = (" @-@ ", " @,@ ", " @.@ ", "<unk>", " = = ")
 HEADING = re.compile(r"\s*((?:= )+)[^=\n].* =\s*")
 IN_JSON = re.compile(rb'": *" = [^"=\n]+ = (?:\\n)?"')  # a title in JSON lines
 JOINED = re.compile(r" *@([-,.])@ *")
 PEEKED, PEEKED_BYTES = 1000, 1 << 20  # rows of a table that show whether they are lines of such a file
+
+
+def is_form(text: str) -> bool:
+    """Returns whether the beginning of a file is of this form: it has a heading, and a mark of the form besides.
+
+    A displayed equation, ` = a + b = `, looks like a title.
+    """
+    return FORM.search(text) is not None and any(mark in text for mark in MARKS)
 
 
 def lines(texts: Iterable[str]) -> Iterator[str | None]:

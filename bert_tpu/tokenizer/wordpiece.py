@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
+import itertools
 
 from tokenizers import pre_tokenizers, trainers
 
@@ -21,6 +22,7 @@ def train(
     *,
     lower: bool = True,
     alphabet_size: int = 1000,
+    coverage: float = 0.9995,
     min_count: int = 2,
 ) -> vocab.Vocab:
     """A vocabulary of exactly `vocab_size` pieces; ids 0-103 are as in Google's vocabularies.
@@ -29,6 +31,8 @@ def train(
     vocab_size: pieces, at most vocab.MAX_PIECES
     lower: text is lower-cased
     alphabet_size: the most frequent letters that get a piece; all others become [UNK]
+    coverage: more letters get a piece, the most frequent ones, until they make this share of the text. The default is
+        that of SentencePiece for scripts of many signs
     min_count: occurrences that a pair of pieces needs to be merged
 
     Raises NoTextError for lines without text, UserError if the text cannot fill the vocabulary. It does so before it
@@ -39,7 +43,7 @@ def train(
             f"vocab_size {vocab_size:,} is too large, as ids are stored in 16 bits; "
             f"ask for at most {vocab.MAX_PIECES:,}"
         )
-    alphabet = _alphabet(_countable(read_lines(), lower), lower, alphabet_size)
+    alphabet = _alphabet(_countable(read_lines(), lower), lower, alphabet_size, coverage)
     if not alphabet:
         raise NoTextError("the input has no text; name files with text")
     # The library numbers continuing letters in the order of a randomly seeded hash map, and breaks ties between merges
@@ -78,8 +82,8 @@ def _countable(lines: Iterable[str], lower: bool) -> Iterator[str]:
             yield line
 
 
-def _alphabet(lines: Iterable[str], lower: bool, size: int) -> list[str]:
-    """The `size` most frequent letters after normalization, sorted."""
+def _alphabet(lines: Iterable[str], lower: bool, size: int, coverage: float) -> list[str]:
+    """The `size` most frequent letters after normalization, or as many as make a share `coverage` of all, sorted."""
     raw: collections.Counter[str] = collections.Counter()
     for line in lines:
         raw.update(line)
@@ -89,7 +93,9 @@ def _alphabet(lines: Iterable[str], lower: bool, size: int) -> list[str]:
         for normal in rule.normalize_str(letter):
             letters[normal] += 0 if normal.isspace() else count
     ranked = sorted((-count, letter) for letter, count in letters.items() if count)
-    return sorted(letter for _, letter in ranked[:size])
+    reached = itertools.accumulate(-count for count, _ in ranked)
+    covering = next((n for n, total in enumerate(reached, 1) if total >= coverage * letters.total()), 0)
+    return sorted(letter for _, letter in ranked[: max(size, covering)])
 
 
 def _continues(letter: str) -> bool:

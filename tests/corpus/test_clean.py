@@ -31,6 +31,11 @@ def test_the_licence_around_a_gutenberg_book_is_removed(start, end):
     assert cleaned(text, keep_licence=True) == (text, ())
 
 
+def test_of_several_books_all_stay():
+    books = [f"{HEAD}{START}\n\nBook {n}.\nIt went on.\n\n{END}\nLicence {n}.\n" for n in range(3)]
+    assert cleaned("".join(books)).text == "\n".join(f"Book {n}.\nIt went on." for n in range(3))
+
+
 def test_a_piece_of_a_book_loses_its_part_of_the_licence():
     assert cleaned(f"{HEAD}{START}\nIt began.").text == "It began."
     assert cleaned(f"It ended.\n{END}\nLicence").text == "It ended."

@@ -19,6 +19,11 @@ def test_epochs_are_those_of_the_first_entry_that_matches():
     assert epochs("a/wiki_00=0", "a/*=3") == [0, 3, 1]
 
 
+def test_a_name_with_brackets_is_that_file_as_for_input():
+    for paths, matched in ((["a [1].txt", "a 1.txt"], [0, None]), (["a [1].txt"], [0]), (["a 1.txt"], [0])):
+        assert mix.match(mix.parse(["a [1].txt=3"]), paths) == matched
+
+
 def test_shares_are_of_the_tokens_that_are_read():
     result = epochs("*wiki*=50%", "*book*=50%")
     assert result == [1, 1, 4]

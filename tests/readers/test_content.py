@@ -53,6 +53,34 @@ def test_zstd_that_was_cut_short_or_damaged_is_named(tmp_path, keep):
     assert "damaged" in complaint(path)
 
 
+@pytest.mark.parametrize("name", ["xz", "bzip2"])
+def test_a_later_stream_that_is_damaged_or_something_else_is_named(tmp_path, name):
+    """Python's own openers take it for the end of the file, and lose the streams after it without a word."""
+    pack, path = PACKED[name], tmp_path / "a.txt"
+    parts = [pack("".join(f"{n} {i}\n\n" for i in range(1000)).encode()) for n in range(3)]
+    path.write_bytes(b"".join(parts))
+    assert len(read(path)[0]) == 3000
+    for place in (0, 4, len(parts[1]) // 2):
+        damaged = bytearray(parts[1])
+        damaged[place] ^= 1
+        path.write_bytes(parts[0] + damaged + parts[2])
+        assert "damaged or cut short" in complaint(path)
+    for other in (gzip.compress(b"text"), b"text\n"):
+        path.write_bytes(parts[0] + other)
+        assert "damaged or cut short" in complaint(path)
+    if name == "xz":  # its streams may have zeros behind them
+        path.write_bytes(parts[0] + bytes(8) + parts[1] + bytes(4))
+        assert len(read(path)[0]) == 2000
+
+
+def test_lines_of_an_old_mac_behind_others_are_lines(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"Title\n" + b"\r\r".join(b"Text %d." % i for i in range(50)) + b"\rMore.")
+    documents, _ = read(tmp_path / "a.txt")
+    assert documents == ["Title\nText 0.", *(f"Text {i}." for i in range(1, 49)), "Text 49.\nMore."]
+    (tmp_path / "b.jsonl").write_bytes(b'{"text":\r"One."}\n{"text": "Two."}\r\n')
+    assert read(tmp_path / "b.jsonl")[0] == ["One.", "Two."]
+
+
 def test_zstd_without_its_library_is_refused_with_the_command(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_bytes(zstd.compress(PLAIN.encode()))
     monkeypatch.setitem(sys.modules, "backports.zstd", None)

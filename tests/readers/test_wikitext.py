@@ -28,6 +28,12 @@ def test_lines_between_two_titles_are_an_article(tmp_path, end):
     assert (counts.forms, counts.unknown_words) == ({"wikitext": 1}, 1)
 
 
+def test_a_displayed_equation_is_no_title(tmp_path):
+    (tmp_path / "a.txt").write_text("One text.\n\nAn equation:\n = a + b = \nfollows.\n\nAnother text.\n")
+    documents, counts = read(tmp_path / "a.txt")
+    assert (len(documents), counts.forms) == (3, {"text": 1})
+
+
 def test_so_they_are_as_rows_and_other_rows_stay_documents(tmp_path):
     def written(texts):
         parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "a.parquet")

@@ -306,8 +306,16 @@ def test_a_trained_vocabulary_has_berts_layout_and_encodes_its_text(tmp_path, lo
     assert vocab.load(tmp_path) == vocabulary
 
 
+def test_a_script_of_many_signs_gets_them_all_but_the_rarest():
+    signs = [chr(0x4E00 + i) for i in range(3000)]
+    text = ["".join(signs)] * 20 + ["𠀀"]  # the last one is once among 60,001
+    vocabulary = wordpiece.train(lambda: text, 104 + 2999)  # 0.9995 of the text; the library's own limit is 1,000
+    assert len(set(signs) & set(vocabulary.pieces)) == 2999
+    assert "𠀀" not in vocabulary.pieces
+
+
 def test_rare_letters_beyond_the_alphabet_become_unknown():
-    vocabulary = wordpiece.train(lambda: ["abab baba", "ab 中 q"], 109, alphabet_size=2)
+    vocabulary = wordpiece.train(lambda: ["abab baba", "ab 中 q"], 109, alphabet_size=2, coverage=0.0)
     assert vocabulary.pieces[104:108] == ("a", "b", "##a", "##b")
 
 
