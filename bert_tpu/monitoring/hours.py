@@ -40,7 +40,10 @@ class Hours:
     def resume(self, first_step: int) -> None:
         """Adds the earlier starts from W/hours.json. Their time after `first_step`, the restored step, is lost."""
         if self._path.exists():
-            content = json_files.read(self._path, SHAPE | {"unsaved": {"step": int, "seconds": {str: float}}})
+            shape: dict[str, Any] = {"step": int, "seconds": {str: float}}
+            content = json_files.read(self._path, SHAPE | {"unsaved": shape})
+            if "saves" in content["unsaved"]:  # not in those of earlier releases
+                content = json_files.read(self._path, SHAPE | {"unsaved": shape | {"saves": {str: {str: float}}}})
             unsaved = content.pop("unsaved")
             saves = {int(step): seconds for step, seconds in unsaved.get("saves", {}).items() if step.isdecimal()}
             now = content["seconds"]
