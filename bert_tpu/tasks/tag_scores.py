@@ -20,9 +20,10 @@ def entity_counts(
 def word_counts(truth: Sequence[Sequence[str]], predictions: Sequence[Sequence[str | None]]) -> np.ndarray:
     """Returns words of each sentence that are right, predicted and real, for each tag: float64 [N, tags, 3].
 
-    The tags are all that occur in `truth` and `predictions`, O first. None predicts nothing.
+    The tags are O, which is first even if no word has it, and all that occur in `truth` and `predictions`. None
+    predicts nothing.
     """
-    names = {tag for tags in (*truth, *predictions) for tag in tags if tag is not None}
+    names = {tag for tags in (*truth, *predictions) for tag in tags if tag is not None} | {tag_schemes.OUTSIDE}
     places = {tag: i for i, tag in enumerate(sorted(names, key=lambda tag: (tag != tag_schemes.OUTSIDE, tag)))}
     counts = np.zeros((len(truth), len(places), 3))
     for row, tags, guesses in zip(counts, truth, predictions, strict=True):

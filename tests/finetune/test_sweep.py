@@ -194,6 +194,18 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     assert numbers[1] <= numbers[0] <= numbers[2]
 
 
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_two_equal_models_differ_in_one_comparison_of_twenty(seeds):
+    """Only seeds vary. 600 comparisons have 30 +- 5.3 such by chance."""
+    rng = np.random.default_rng(0)
+    outside = 0
+    for _ in range(600):
+        scores = np.repeat(rng.standard_normal((1, 2 * seeds)), 1000, axis=0)
+        low, high = metrics.interval(compare._of_pairs(scores))
+        outside += not low <= 0 <= high
+    assert 12 <= outside <= 48
+
+
 def test_the_interval_of_a_difference_has_rows_and_seeds_in_it():
     rng = np.random.default_rng(0)
     rows, seeds = rng.normal(0, 0.03, (4000, 1)), rng.normal(0, 0.04, 400)
@@ -202,5 +214,5 @@ def test_the_interval_of_a_difference_has_rows_and_seeds_in_it():
     assert spread.mean() == pytest.approx(1 + seeds.mean(), abs=0.002)
     assert spread.std() == pytest.approx((0.03**2 + seeds.var() / 400) ** 0.5, rel=0.05)
     few = compare._of_pairs(np.concatenate([np.zeros((4000, 3)), np.tile([-1.0, 0.0, 1.0], (4000, 1))], axis=1))
-    assert few.std() == pytest.approx((1 / 3) ** 0.5, rel=0.05)  # the sample's variance, 1, over 3
-    assert metrics.interval(few)[0] < -0.9
+    # The sample's standard error is the root of 1 / 3, and Student's t of two degrees of freedom 4.303.
+    assert metrics.interval(few) == pytest.approx((-2.484, 2.484), rel=0.15)

@@ -89,3 +89,10 @@ def test_draws_are_sums_over_as_many_sentences():
     assert (drawn[..., 1] - drawn[..., 0] == 20).all()
     assert (drawn == tag_scores.draws(counts, resamples=130)).all()
     assert drawn.mean(0) == pytest.approx(counts.sum(0), rel=0.15)
+
+
+def test_a_split_without_o_keeps_all_of_its_tags():
+    truth, guess = [["DET", "N", "V"]], [["DET", "DET", "DET"]]
+    scores = tag_scores.word_scores(tag_scores.word_counts(truth, guess).sum(0), has_outside=True)
+    for name in ("f1", "precision", "recall", "accuracy"):
+        assert scores[name] == pytest.approx(1 / 3)
