@@ -18,7 +18,7 @@ from bert_tpu.core import command, json_files, storage
 from bert_tpu.export import pytorch
 from bert_tpu.huggingface import upload
 from bert_tpu.report import model_card
-from bert_tpu.training import checksums, saved_params
+from bert_tpu.training import checkpoint_steps, checksums
 
 FILE = "pushed.json"
 SHAPE = {str: {str: {"commit": str, "source": str}}}  # repository -> branch -> its commit, and what was exported
@@ -35,7 +35,7 @@ def sound_steps(workdir: str | Path) -> tuple[list[int], list[str]]:
     Raises UserError if none is sound.
     """
     steps, complaints = [], []
-    for step in saved_params.kept_steps(workdir):
+    for step in checkpoint_steps.of_workdir(workdir):
         path = epath.Path(workdir) / "checkpoints" / str(step)
         try:
             checksums.check(path, ("params",))

@@ -20,13 +20,18 @@ def explain_shortage(advice: str) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
+        if not is_shortage(error):
             raise
         needed, available = needed_and_available(str(error))
         figures = ""
         if needed is not None and available is not None:
             figures = f": a program needs {needed / chips.GIB:.2f} GiB of {available / chips.GIB:.2f}"
         raise command.UserError(f"a device's memory is too small{figures}; {advice}") from None
+
+
+def is_shortage(error: Exception) -> bool:
+    """Returns whether XLA raised `error` because a device has too little memory."""
+    return isinstance(error, jax.errors.JaxRuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED")
 
 
 def needed_and_available(message: str) -> tuple[int, int] | tuple[None, None]:

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from bert_tpu.core import batch_ramp, command, jsonl, storage
+from bert_tpu.core import batch_ramp, command, jsonl
 from bert_tpu.corpus import store
 from bert_tpu.hardware import energy
 from bert_tpu.monitoring import health, hours, metrics, versions
 from bert_tpu.monitoring.metrics import Metric
+from bert_tpu.training import checkpoint_steps
 
 
 class Skips(NamedTuple):
@@ -81,7 +82,7 @@ def _first_nsp_step(config: dict[str, Any]) -> int:
 
 
 def _has_later_checkpoint(folder: epath.Path, step: int) -> bool:
-    return any(path.name.isdigit() and int(path.name) > step for path in storage.named(folder / "checkpoints", "*"))
+    return max(checkpoint_steps.of_workdir(folder), default=0) > step
 
 
 def _skips(lines: list[dict[str, Any]], config: dict[str, Any]) -> Skips | None:

@@ -10,7 +10,7 @@ import numpy as np
 from bert_tpu.core import command, jsonl, numerals, storage
 from bert_tpu.monitoring import health, scores_file, versions
 from bert_tpu.report import evidence
-from bert_tpu.training import nonfinite, optim, workdir
+from bert_tpu.training import checkpoint_steps, nonfinite, optim, workdir
 
 CHECKS = 100  # evaluations at which the health checks are repeated; a longer run's are thinned to as many
 
@@ -79,9 +79,7 @@ def read(directory: str | os.PathLike) -> Run:
         scores=scores_file.read(path),
         gave_up=_read_gave_up(path, records.lines),
         hashes=_hashes(path, config, records.versions),
-        checkpoint=max(
-            (int(p.name) for p in storage.named(path / "checkpoints", "*") if p.name.isdigit()), default=None
-        ),
+        checkpoint=max(checkpoint_steps.of_workdir(path), default=None),
     )
 
 

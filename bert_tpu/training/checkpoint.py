@@ -23,7 +23,8 @@ import orbax.checkpoint as ocp
 
 from bert_tpu.core import command, storage
 from bert_tpu.distributed import hosts
-from bert_tpu.training import checksums, jobs, orbax_setup, saved_params
+from bert_tpu.hardware import device_memory
+from bert_tpu.training import checkpoint_steps, checksums, jobs, orbax_setup
 
 ITEMS = ("params", "opt", "meta")
 
@@ -53,7 +54,7 @@ class Checkpoints:
         self.directory = storage.absolute(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         if self._group.index == 0:
-            saved_params.commit_copies(self.directory)
+            checkpoint_steps.commit_copies(self.directory)
         self._saving: int | None = None  # the last step that Orbax was asked to save
         self._may_fail = False  # whether that save may still fail
         self._manager = ocp.CheckpointManager(
@@ -129,7 +130,7 @@ class Checkpoints:
         )
 
     def _on_disk(self) -> list[int]:
-        return saved_params.complete_steps(self.directory)
+        return checkpoint_steps.complete(self.directory)
 
     def restore(self, state: jobs.State) -> tuple[jobs.State, dict[str, Any]] | None:
         """Returns (State, meta) of the newest sound checkpoint; None if there is no checkpoint.
@@ -153,8 +154,8 @@ class Checkpoints:
         try:
             items = self._manager.restore(step, args=args)
         except Exception as fault:
-            if "RESOURCE_EXHAUSTED" in str(fault):
-                raise  # device_memory.explain_shortage says what helps
+            if device_memory.is_shortage(fault):
+                raise  # explain_shortage says what helps
             raise self._unread(self.directory / str(step), fault) from fault
         return jobs.State(jax.device_put(np.int32(step), state.step.sharding), items.params, items.opt), items.meta
 

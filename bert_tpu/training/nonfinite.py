@@ -13,7 +13,7 @@ import numpy as np
 
 from bert_tpu.core import command, hashing, json_files, numerals, storage
 from bert_tpu.distributed import hosts
-from bert_tpu.training import jobs, saved_params
+from bert_tpu.training import checkpoint_steps, jobs, saved_params
 
 FILE, FOLDER = "nonfinite.json", "nonfinite"
 LEAST = 0.01  # share of skipped steps from which on a run warns
@@ -137,7 +137,7 @@ def params_of(directory: epath.Path | str, step: int) -> tuple[epath.Path, int]:
     taken, as for any other step. Raises UserError if there is none.
     """
     directory = epath.Path(directory)
-    steps = saved_params.kept_steps(directory)
+    steps = checkpoint_steps.of_workdir(directory)
     if record := read(directory):
         skipped = [entry["step"] for entry in record["steps"]]
         if step in skipped and max(steps, default=0) <= skipped[-1] + 1:

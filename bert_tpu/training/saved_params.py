@@ -1,4 +1,4 @@
-"""Finds the complete checkpoints of a workdir, and reads and writes parameters alone."""
+"""Reads and writes the parameters of a checkpoint without its optimizer."""
 
 import sys
 from typing import Any
@@ -8,33 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from bert_tpu.core import command, storage
-from bert_tpu.training import checksums, jobs, orbax_setup
-
-COMMITTED = "commit_success.txt"  # Orbax's object in a bucket, where a checkpoint has its name before it is complete
-
-
-def complete_steps(directory: epath.Path) -> list[int]:
-    """Returns the steps whose checkpoints in `directory`, a workdir's `checkpoints`, were written to their end."""
-    folders = [path for path in storage.named(directory, "[0-9]*") if path.name.isdigit()]
-    if storage.is_bucket(directory):
-        folders = [path for path in folders if any((path / name).exists() for name in (COMMITTED, checksums.FILE))]
-    return [int(path.name) for path in folders]
-
-
-def commit_copies(directory: epath.Path) -> None:
-    """Marks complete checkpoints in a bucket that have no COMMITTED, such as copies from a disk, or Orbax deletes them.
-
-    directory: a workdir's `checkpoints`
-    """
-    if storage.is_bucket(directory):
-        for path in (directory / str(step) for step in complete_steps(directory)):
-            if not (path / COMMITTED).exists():
-                (path / COMMITTED).write_text("")
-
-
-def kept_steps(directory: epath.Path | str) -> list[int]:
-    """Returns the steps of a workdir's complete checkpoints, sorted; none are read."""
-    return sorted(complete_steps(epath.Path(directory) / "checkpoints"))
+from bert_tpu.training import checkpoint_steps, checksums, jobs, orbax_setup
 
 
 def find(path: epath.Path | str, step: int | None = None) -> epath.Path:
@@ -45,14 +19,14 @@ def find(path: epath.Path | str, step: int | None = None) -> epath.Path:
     """
     path = storage.absolute(path)
     if step is not None:
-        if step not in (others := kept_steps(path)):
+        if step not in (others := checkpoint_steps.of_workdir(path)):
             raise command.UserError(f"{path} has no checkpoint of step {step}: it has those of {others or 'none'}")
         path = path / "checkpoints" / str(step)
     if (path / "params").exists():
         candidates = [path]
     else:
         folders = [folder for folder in (path / "checkpoints", path) if folder.is_dir()]
-        candidates = [folder / str(step) for folder in folders for step in complete_steps(folder)]
+        candidates = [folder / str(step) for folder in folders for step in checkpoint_steps.complete(folder)]
         candidates.sort(key=lambda step: int(step.name), reverse=True)
     for checkpoint in candidates:
         try:

@@ -20,13 +20,13 @@ from bert_tpu.monitoring import hours, log, profiles, trackers, versions
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import (
     checkpoint,
+    checkpoint_steps,
     compile_cache,
     hooks,
     jobs,
     loop,
     nonfinite,
     optim,
-    saved_params,
     train_step,
     workdir,
 )
@@ -92,7 +92,7 @@ def run(
     writes = group.index == 0
     compile_cache.use(cfg.compile_cache)
     mesh = meshes.make(hosts.devices())
-    resumed = max(saved_params.kept_steps(directory), default=0)  # `_prepare` checks the step that is restored
+    resumed = max(checkpoint_steps.of_workdir(directory), default=0)  # `_prepare` checks the step that is restored
     training.schedule.check_division(mesh.size, training.job.accumulate, resumed)
     with (
         device_memory.explain_shortage(_memory_advice(cfg)),

@@ -15,6 +15,7 @@ from bert_tpu.core import config as configs
 from bert_tpu.distributed import hosts
 from bert_tpu.monitoring import versions
 from bert_tpu.tokenizer import vocab
+from bert_tpu.training import checkpoint_steps
 
 # The format says what checkpoints rely on. 1: the order of batches up to release 0.1, and an optimizer state that
 # counts the steps of the rate. 2: today's order, and a rate that is a function of the state's step. A workdir without
@@ -69,7 +70,7 @@ def _claim_alone(directory: epath.Path, config: dict[str, Any]) -> Iterator[None
             raise command.UserError(f"another run is using {directory}: stop it or give another --workdir")
         path = directory / "config.json"
         _check_ours(directory, path)
-        if path.exists() and _has_checkpoint(directory):
+        if path.exists() and checkpoint_steps.of_workdir(directory):
             check(directory, config)
         storage.write_text(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
         storage.write_text(directory / FORMAT_FILE, json.dumps({"format": FORMAT}) + "\n")
@@ -102,7 +103,7 @@ def check_format(directory: epath.Path | str) -> None:
     """
     directory = epath.Path(directory)
     number = json_files.read_if_any(directory / FORMAT_FILE, {"format": int}).get("format", 1)
-    if number == FORMAT or not _has_checkpoint(directory):
+    if number == FORMAT or not checkpoint_steps.of_workdir(directory):
         return
     commits = [entry["commit"] for entry in versions.read(directory) if entry.get("commit")]
     release = f"that release (commit {commits[-1]})" if commits else "that release"
@@ -115,10 +116,6 @@ def check_format(directory: epath.Path | str) -> None:
         f"{directory} was begun by {age} release, whose order of batches and optimizer state differ from this one's: "
         f"finish it with {release}, or start {start}"
     )
-
-
-def _has_checkpoint(directory: epath.Path) -> bool:
-    return any(path.name.isdigit() for path in storage.named(directory / "checkpoints", "[0-9]*"))
 
 
 def write_tokenizer(directory: epath.Path | str, vocabulary: vocab.Vocab) -> None:

@@ -10,7 +10,7 @@ import pytest
 from bert_tpu.core import command, storage
 from bert_tpu.monitoring import hours, log
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import checksums, nonfinite, saved_params, workdir
+from bert_tpu.training import checkpoint_steps, checksums, nonfinite, saved_params, workdir
 
 RUN = "gs://bucket/run"
 
@@ -76,7 +76,7 @@ def test_a_bucket_is_claimed_and_remembers_its_config(bucket):
 def test_a_folder_with_a_bracket_is_read_and_no_checkpoint_is_written_there(tmp_path):
     folder = tmp_path / "bert[1]"
     (folder / "checkpoints" / "10").mkdir(parents=True)
-    assert saved_params.kept_steps(folder) == [10]
+    assert checkpoint_steps.of_workdir(folder) == [10]
     assert [path.name for path in storage.named(folder, "check*")] == ["checkpoints"]
     assert storage.named(tmp_path / "none", "*") == []
     with pytest.raises(command.UserError, match=r"--workdir .*bert\[1\] has a \[ in it"):
