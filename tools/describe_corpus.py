@@ -114,13 +114,12 @@ def _schedule(stats: corpus_stats.Description, cfg: ml_collections.ConfigDict, n
         schedule = f"{steps[n]:,} steps of {batch_ramp.words(cfg)}: {epochs[n]:,.1f} epochs"
         line = f"  {n:<22}{rows.sum():>20,}{1 - stats.real[n]:>10.1%}"
         yield line if spec.is_packed(n) else f"{line}   {schedule}"
-    packed_rows = _packed(cfg).packed_rows
+    longest, packed_rows = cfg.data.seq_lens[-1], _packed(cfg).packed_rows
     a_step = f"{packed_rows} rows with {packed_rows * stats.packed_examples:,.0f} examples"
-    yield (
-        f"  {f'{n}, packed':<22}{stats.packed_epoch:>20,}{1 - stats.packed_real:>10.1%}   "
-        + (f"{steps[n]:,} steps of {a_step}: {epochs[n]:,.1f} epochs" if spec.is_packed(n)
-           else f"a step of --config fast has {a_step}")
-    )  # fmt: skip
+    schedule = f"a step of --config fast has {a_step}"
+    if spec.is_packed(longest):
+        schedule = f"{steps[longest]:,} steps of {a_step}: {epochs[longest]:,.1f} epochs"
+    yield f"  {f'{longest}, packed':<22}{stats.packed_epoch:>20,}{1 - stats.packed_real:>10.1%}   {schedule}"
 
 
 def _packed(cfg: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -111,6 +111,14 @@ def without(cfg: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     return copy
 
 
+def resized(cfg: ml_collections.ConfigDict, batch_size: int) -> ml_collections.ConfigDict:
+    """Returns a copy of a config whose batches all have `batch_size` rows, and as many packed rows in proportion."""
+    copy = without(cfg)
+    copy.data.packed_rows = cfg.data.packed_rows * batch_size // cfg.batch_size
+    copy.batch_size = batch_size
+    return copy
+
+
 def rules(ramp: Ramp, batch_size: int, num_steps: int) -> Iterator[tuple[bool, str]]:
     """Yields (whether it is kept, what is wrong if not) for each rule of a ramp."""
     rows, steps = ramp

@@ -116,15 +116,16 @@ def load(name: str, kind: Kind | None = None) -> ml_collections.ConfigDict:
         raise command.UserError(
             f"{path} imports {error.name}, which is not installed{own}; correct the file"
         ) from error
-    parameters = inspect.signature(get_config).parameters.values()
-    if variant and not parameters:
-        raise command.UserError(f"{stem} has no variants: give --config {stem}")
-    if not variant and any(
-        p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters
-    ):
-        raise command.UserError(f"{stem} needs a variant, the argument of its get_config: give --config {stem}:VARIANT")
+    arguments = [variant] if variant else []
     try:
-        cfg = get_config(*[variant] if variant else []).lock()
+        inspect.signature(get_config).bind(*arguments)
+    except TypeError:
+        raise command.UserError(
+            f"{stem} has no variants: give --config {stem}" if variant
+            else f"{stem} needs a variant, the argument of its get_config: give --config {stem}:VARIANT"
+        ) from None  # fmt: skip
+    try:
+        cfg = get_config(*arguments).lock()
     except ValueError as error:
         raise command.UserError(error) from error
     others = [other for other in KINDS if other.key in cfg]

@@ -20,12 +20,12 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 def append(path: str | os.PathLike, texts: Iterable[str]) -> None:
     """Appends `texts` to the file, all or none. Each is a line and its line end."""
-    size = 0 if storage.is_bucket(path) or not os.path.exists(path) else os.path.getsize(path)
+    size = os.path.getsize(path) if os.path.exists(path) else 0
     try:
         with epath.Path(path).open("a") as file:
             file.write("".join(texts))
     except OSError:
-        if not storage.is_bucket(path) and os.path.exists(path):  # a bucket writes objects whole
+        if os.path.exists(path):  # not in a bucket, which writes objects whole
             os.truncate(path, size)
         raise
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import json_files, numerals, storage
+from bert_tpu.core import command, json_files, numerals, storage
 
 FILE = "hours.json"
 WRITE_S = 10  # a bucket takes an object about once a second
@@ -40,12 +40,12 @@ class Hours:
     def resume(self, first_step: int) -> None:
         """Adds the earlier starts from W/hours.json. Their time after `first_step`, the restored step, is lost."""
         if self._path.exists():
-            shape: dict[str, Any] = {"step": int, "seconds": {str: float}}
-            content = json_files.read(self._path, SHAPE | {"unsaved": shape})
-            if "saves" in content["unsaved"]:  # not in those of earlier releases
-                content = json_files.read(self._path, SHAPE | {"unsaved": shape | {"saves": {str: {str: float}}}})
+            content = json_files.read(self._path, SHAPE | {"unsaved": {"step": int, "seconds": {str: float}}})
             unsaved = content.pop("unsaved")
-            saves = {int(step): seconds for step, seconds in unsaved.get("saves", {}).items() if step.isdecimal()}
+            saves = unsaved.get("saves", {})  # not in files of earlier releases
+            if json_files.misfit(saves, {str: {str: float}}):
+                raise command.UserError(f"{self._path} is damaged (unsaved.saves): restore it or delete it")
+            saves = {int(step): seconds for step, seconds in saves.items() if step.isdecimal()}
             now = content["seconds"]
             self._totals |= content | {"seconds": self._totals["seconds"] | now}
             if unsaved["step"] > first_step:

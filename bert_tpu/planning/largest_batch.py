@@ -28,7 +28,7 @@ def find(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> tuple[int, st
         mesh = compiler.make_mesh(topology)
 
         def compile_batch(batch: int, n: int) -> compiler.Program:
-            sized = resized(cfg, batch)
+            sized = batch_ramp.resized(cfg, batch)
             title, answers = f"batch {batch:,} on {topology.name}", plan.compiler_answers(cfg)
             return compiler.compile_all(pretraining.make_job(sized), mesh, (n,), title, answers)[n]
 
@@ -42,14 +42,6 @@ def find(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> tuple[int, st
             if batch and not compile_batch(batch, n).fits:
                 batch, sentence = search(functools.partial(compile_batch, n=n), unit, batch)
     return batch, sentence
-
-
-def resized(cfg: ml_collections.ConfigDict, batch: int) -> ml_collections.ConfigDict:
-    """Returns a copy of the config with this batch_size and, in proportion, as many packed rows."""
-    copy = cfg.copy_and_resolve_references().unlock()
-    copy.data.packed_rows = cfg.data.packed_rows * batch // cfg.batch_size
-    copy.batch_size = batch
-    return copy
 
 
 def unit_of(cfg: ml_collections.ConfigDict, devices: int, parts: Mapping[int, int]) -> int:

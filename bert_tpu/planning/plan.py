@@ -176,9 +176,7 @@ def _plan_ramp(
     """Plans the steps of a ramp, each as in a run whose full batches are as small. ramp: as in Inputs"""
     plans = []
     for batch_size in dict.fromkeys(rows for rows, _ in ramp):
-        stage_cfg = batch_ramp.without(cfg)
-        stage_cfg.data.packed_rows = cfg.data.packed_rows * batch_size // cfg.batch_size
-        stage_cfg.batch_size = batch_size
+        stage_cfg = batch_ramp.resized(cfg, batch_size)
         lens = [n for rows, n in ramp if rows == batch_size]
         lengths = plan_lengths(stage_cfg, topology, pretraining.make_job(stage_cfg), lens)
         plans += [StagePlan(batch_size, n, ramp[batch_size, n], length) for n, length in lengths.items()]

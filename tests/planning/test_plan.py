@@ -12,7 +12,7 @@ from helpers import tiny_runs, warm_processes
 from helpers.compiled_programs import needs_libtpu
 import pytest
 
-from bert_tpu.core import command, config
+from bert_tpu.core import batch_ramp, command, config
 from bert_tpu.hardware import chips
 from bert_tpu.model import flops, transformer
 from bert_tpu.planning import compiler, cost, largest_batch, plan
@@ -273,7 +273,7 @@ def test_packed_rows_grow_with_the_batch_that_is_tried(packed_rows):
     parts = pretraining.make_job(cfg).accumulate
     unit = largest_batch.unit_of(cfg, 16, parts)
     for batch in (unit, 7 * unit):
-        spec = pretraining.make_batch_spec(largest_batch.resized(cfg, batch))
+        spec = pretraining.make_batch_spec(batch_ramp.resized(cfg, batch))
         spec.check_division(16, parts)
         assert spec.batch_size == batch
         assert spec.rows(512) * cfg.batch_size == batch * (packed_rows or cfg.batch_size)
