@@ -1,7 +1,7 @@
-"""Pretrains one config with several seeds in one program. Recipes are compared by the held-out losses at the end.
+"""Pretrains one config with several seeds in one program, and evaluates each seed at the end, to compare recipes.
 
-Each seed has the first parameters, batches and dropout that it has when it is trained alone. The held-out rows come
-from another config, the reference. So recipes with other lengths, masks or batch sizes are evaluated on equal rows.
+A seed gets the same first parameters, batches and dropout as if it were trained alone. The held-out rows are those of a
+reference config. So all recipes are evaluated on the same rows, whatever their own lengths, masks and batch sizes are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def training(
 
     cfg: of each training; its `seed` must be the first of `seeds`
     seeds: different whole numbers
-    reference: the config that decides the held-out rows; `heldout_facts` lists which of its keys do
+    reference: the config of the held-out rows; `heldout_facts` lists the keys that decide them
     directory: the workdir, which gets FILE at the end: sequence length -> metric -> value of each seed
 
     Raises UserError if the corpora differ, or if the model has too few positions for the held-out rows.
@@ -222,7 +222,7 @@ def save_models(
 ) -> None:
     """Writes the last parameters of each seed to DIRECTORY/seed-N, which serves as init_from and for an export.
 
-    The folder also gets the seed's config, versions and held-out metrics, because the model's card shows them.
+    It also writes the seed's config, versions and held-out metrics, which the model's card shows.
     """
     one = pretrained.shapes_on_device(cfg.model.to_dict())
     front = (len(seeds),) if len(seeds) > 1 else ()

@@ -39,8 +39,7 @@ def unpack(raw: io.BufferedReader, packing: str, path: str) -> io.BufferedReader
 class _Streams(io.RawIOBase):
     """The content of a file of one or more compressed streams.
 
-    lzma.open and bz2.open take whatever is wrong at the beginning of a later stream for the end of the file, and give
-    the streams before it as the whole.
+    If a later stream begins with an error, lzma.open and bz2.open report the end of the file and drop the rest.
     """
 
     def __init__(self, raw: io.BufferedReader, make: Callable[[], Any], is_padded: bool = False):

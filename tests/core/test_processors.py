@@ -16,6 +16,6 @@ def test_only_the_processors_of_this_process_count():
 
 
 def test_a_system_that_does_not_say_gives_all(monkeypatch):
-    """As on macOS."""
+    """Python on macOS has no sched_getaffinity."""
     monkeypatch.delattr(os, "sched_getaffinity")
     assert processors.available() == os.cpu_count()
