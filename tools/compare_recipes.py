@@ -1,10 +1,11 @@
 """Trains recipes at several budgets of compute and prints how much compute each saves.
 
-bert-tpu compare-recipes recipes.toml --out DIR [--dry-run]
+bert-tpu compare-recipes recipes.toml --out DIR [--results FILE ...] [--dry-run]
 
 The file names the arms (keys of a config), the horizons in FLOPs and the seeds; docs/tuning_recipes.md shows one. Every
 run starts from scratch and has its own full schedule. DIR gets results.jsonl, results.md, results.png and a workdir for
 each run. The same command goes on after it was stopped or killed.
+With the results.jsonl of another machine, its runs count as finished.
 """
 
 import pathlib
@@ -13,9 +14,9 @@ import sys
 from bert_tpu.core import command
 
 with command.imports():
-    from bert_tpu.core import storage
+    from bert_tpu.core import numerals, storage
     from bert_tpu.hardware import host_memory
-    from bert_tpu.recipes import comparison, experiment_file
+    from bert_tpu.recipes import comparison, elsewhere, experiment_file
     from bert_tpu.training import orbax_setup
 
 
@@ -25,12 +26,19 @@ def main() -> None:
     parser = command.Parser(description=__doc__)
     parser.add_argument("file", type=pathlib.Path, metavar="FILE", help="a TOML file that says what to compare")
     parser.add_argument("--out", required=True, help="directory of the results")
+    parser.add_argument(
+        "--results", nargs="+", default=[], type=pathlib.Path, metavar="FILE",
+        help="results.jsonl of other machines, whose runs count as finished",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="check the file and print the runs, without training")
     args = parser.parse_args()
     if storage.is_bucket(args.out):
         parser.error(f"--out {args.out} is in a bucket, which has no locks for several starts: give a local directory")
     orbax_setup.quiet()
     plan, out = experiment_file.read(args.file), pathlib.Path(args.out)
+    if args.results:
+        number = elsewhere.take_over(args.results, out)
+        print(f"{number:,} {numerals.inflect(number, '[result|results]')} taken over into {out}", file=sys.stderr)
     if args.dry_run:
         print(comparison.outline(plan, out))
         return

@@ -18,7 +18,7 @@ from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.recipes import comparison, experiment_file, runs, starts, tables
+from bert_tpu.recipes import comparison, elsewhere, experiment_file, runs, starts, tables
 from bert_tpu.training import trainer
 
 H1, H2 = 2e8, 5e8
@@ -166,6 +166,30 @@ def test_a_finished_comparison_trains_nothing_and_a_changed_arm_only_itself(text
         comparison.compare(plan_of(text.replace("share = 0.2", "share = 0.3"), tmp_path), out)
     kept = [line for line in lines_of(out) if line["arm"] == "tuned"]
     assert kept == [line for line in before if line["arm"] == "tuned"]
+
+
+def test_results_of_another_machine_count_as_finished(text, out, tmp_path, monkeypatch):
+    lines = (out / comparison.RESULTS).read_text().splitlines(keepends=True)
+    (tmp_path / "first.jsonl").write_text("".join(lines[::2]))  # which divides seeds that trained together
+    (tmp_path / "second.jsonl").write_text("".join(lines[1::2]))
+    files, together = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"], tmp_path / "all"
+    taken = elsewhere.take_over(files[:1], together) + elsewhere.take_over(files, together)
+    assert taken == len(runs.finished(out))
+    monkeypatch.setattr(runs, "train", None)
+    assert comparison.compare(plan_of(text, tmp_path), tmp_path / "all") == 0
+    for name in (comparison.RESULTS, comparison.TABLES):
+        assert (tmp_path / "all" / name).read_text() == (out / name).read_text()
+
+
+@pytest.mark.parametrize("bad", ["{", "[]", '{"identity": "a"}'])
+def test_a_file_that_has_no_results_is_refused(out, tmp_path, bad):
+    first = (out / comparison.RESULTS).read_text().splitlines()[0]
+    (tmp_path / "edited.jsonl").write_text(f"{first}\n{bad}\n")
+    with pytest.raises(command.UserError, match=r"edited\.jsonl, line 2: .* is missing or of another type"):
+        elsewhere.take_over([tmp_path / "edited.jsonl"], tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+    with pytest.raises(command.UserError, match="there is no file"):
+        elsewhere.take_over([tmp_path / "absent.jsonl"], tmp_path / "all")
 
 
 def test_a_run_starts_from_the_weights_of_a_model_and_is_bound_to_them(text, out, tmp_path):

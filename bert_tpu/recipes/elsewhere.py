@@ -1,0 +1,52 @@
+"""Takes over results of runs that were trained in another OUT, as on another machine or a disk that is gone."""
+
+from collections.abc import Iterable
+import json
+import pathlib
+from typing import Any
+
+from bert_tpu.core import command, json_files, storage
+from bert_tpu.recipes import runs
+
+# Of a line of results.jsonl: all that the tables and the estimate of the time left read.
+SHAPE = {
+    "identity": str, "seed": int, "flops": float, "seconds": float, "step_seconds": float, "at_once": int,
+    "epochs": float, "code": str, "skipped_steps": int, "lengths": {str: dict}, "workdir": str,
+}  # fmt: skip
+
+
+def take_over(files: Iterable[pathlib.Path], out: pathlib.Path) -> int:
+    """Writes the runs of some results.jsonl that `out` lacks as finished ones; returns how many lines it took.
+
+    They have no weights. Raises UserError for a file that is missing or has a line of another kind.
+    """
+    lines = [line for file in files for line in _read(file)]
+    found = runs.finished(out)
+    by_folder: dict[str, dict[str, runs.Result]] = {}
+    for line in lines:
+        if line["identity"] not in found:
+            by_folder.setdefault(pathlib.PurePosixPath(line["workdir"]).name, {})[line["identity"]] = line
+    for name, new in by_folder.items():
+        path = out / runs.FOLDER / name / runs.RESULT
+        path.parent.mkdir(parents=True, exist_ok=True)
+        earlier = {identity: line for identity, line in found.items() if line["workdir"] == f"{runs.FOLDER}/{name}"}
+        storage.write_text(path, json.dumps({"results": list((earlier | new).values())}, indent=1) + "\n")
+    return sum(map(len, by_folder.values()))
+
+
+def _read(file: pathlib.Path) -> list[dict[str, Any]]:
+    if not file.is_file():
+        raise command.UserError(f"there is no file {file}: give the results.jsonl of another --out")
+    lines = []
+    for number, text in enumerate(file.read_bytes().decode(errors="replace").splitlines(), 1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if place := json_files.misfit(line, SHAPE):
+            raise command.UserError(
+                f"{file}, line {number:,}: {place} is missing or of another type: give a results.jsonl as "
+                "compare-recipes wrote it"
+            )
+        lines.append(line)
+    return lines
