@@ -3,9 +3,9 @@
 bert-tpu glue --model MODEL --data GLUE --workdir W [--tasks all | --tasks cola rte] [--seeds 3] [--grid]
 
 Each task is one fine-tuning of all seeds at once, in W/TASK. A finished fine-tuning is not repeated.
---config.KEY=VALUE changes a key of the config for all tasks. The scores are in W/scores.json and W/scores.md, the
-predictions of the best seeds for GLUE's server in W/submission. W/submission.zip has all eleven files as soon as they
-are complete.
+--config.KEY=VALUE changes a key of the config for all tasks. Each model needs its own W. The scores are in
+W/scores.json and W/scores.md, the predictions of the best seeds for GLUE's server in W/submission. W/submission.zip has
+all eleven files as soon as they are complete.
 """
 
 import json
@@ -21,6 +21,7 @@ with command.imports():
     from bert_tpu.finetune import evaluation, finetuned, finetuning, sweep
     from bert_tpu.monitoring import scores_file
     from bert_tpu.tasks import glue_submission, glue_table
+    from bert_tpu.training import workdir
 
 
 def main() -> None:
@@ -50,6 +51,7 @@ def main() -> None:
     elsewhere = {"seeds": "give --seeds N", "init_from": "give --model", "data.dir": "give --data"}
     varied = ("batch_size", "optim.learning_rate", "epochs") if args.grid else ()
     config.refuse_changes(changes, elsewhere | dict.fromkeys(varied, "--grid varies it"))
+    _check_model(args.workdir, args.model)
     runs = {}
     for task in tasks:
         words = [f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}"]
@@ -69,6 +71,15 @@ def main() -> None:
         print(f"{args.workdir / 'submission.zip'} is ready for GLUE's server")
     except command.UserError as error:
         print(f"no submission.zip: {error}", file=sys.stderr)
+
+
+def _check_model(directory: pathlib.Path, model: str) -> None:
+    """Raises UserError if the table in `directory` has scores of another model, so that no table mixes two."""
+    results = json_files.read_if_any(directory / scores_file.FILE, {str: {"workdir": str}})
+    for task, entry in results.items():
+        other = workdir.read_config(directory / entry["workdir"])["init_from"]
+        if other != model and pathlib.Path(other).resolve() != pathlib.Path(model).resolve():
+            raise command.UserError(f"{directory} has the scores of {other} in {task}: give another --workdir")
 
 
 def _data(source: str, task: str) -> str:

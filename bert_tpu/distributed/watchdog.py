@@ -1,5 +1,6 @@
 """The watchdog: a run that makes no progress reports where it is and ends, instead of wasting chips in silence."""
 
+from collections.abc import Callable
 import faulthandler
 import sys
 import threading
@@ -9,7 +10,7 @@ from typing import Any
 from bert_tpu.core import command
 from bert_tpu.distributed import hosts
 
-PATIENCE = 5  # compiling, evaluating and saving may take this many times longer than a step
+PATIENCE = 5  # compiling, saving and a batch of an evaluation may take this many times longer than a step
 TICK_S = 0.25
 
 
@@ -37,6 +38,15 @@ class Watchdog:
         self._group.set_position(step, phase)
         self._patience = 1 if phase in ("input", "step") else PATIENCE
         self._since_s, self._reports = time.monotonic(), 0
+
+    def watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Returns `function`, each call of which is progress: a phase may take as long as its batches need."""
+
+        def call(*args: Any) -> Any:
+            self._since_s, self._reports = time.monotonic(), 0
+            return function(*args)
+
+        return call
 
     def __enter__(self) -> "Watchdog":
         """Starts to watch."""

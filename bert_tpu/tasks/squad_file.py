@@ -60,7 +60,8 @@ def read(path: str | Path, version: str, misplaced: str = "refuse") -> File:
     """Returns the paragraphs of a file in the format of https://rajpurkar.github.io/SQuAD-explorer, or `squad_records`.
 
     An answer without text does not count, wherever it is: converters write it for unanswerable questions. The official
-    scripts do not count it either.
+    script of 2.0 drops its text too, but takes its question for one with an answer in the scores of `HasAns` and
+    `NoAns`. That of 1.1 keeps it as an answer that an empty prediction equals.
 
     Raises UserError if two questions have the same id, if an answer is not at its place in the context, or if the
     version is "1.1" and a question has no answer.

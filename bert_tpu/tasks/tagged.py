@@ -24,6 +24,7 @@ class Sentences(NamedTuple):
     numbers: list[list[int]]  # of each word
     note: str = ""  # which columns or keys were read
     skipped: int = 0  # lines without a word
+    left_out: int = 0  # rows without a sentence
 
     def places(self) -> dict[str, tag_schemes.Seen]:
         """Returns how often each tag occurs, and where first."""
@@ -53,7 +54,7 @@ def from_files(folder: str, names: dict[str, str], word: str, tag: str) -> dict[
         rows = _rows(path, word, tag, may_lack_tags=split == "test")
         if rows:
             numbers = [[row] * len(sentence) for row, sentence in zip(rows.rows, rows.words, strict=True)]
-            splits[split] = Sentences(rows.words, rows.tags, f"{path} row", numbers, rows.note)
+            splits[split] = Sentences(rows.words, rows.tags, f"{path} row", numbers, rows.note, left_out=rows.left_out)
             continue
         table = conll.read(path, tabular.text(path))
         if not table.sentences:
@@ -90,6 +91,7 @@ def from_tfds(dataset: str, names: dict[str, str], word: str, tag: str) -> dict[
             [tags[i] for i in kept] if is_tagged else None,
             f"{dataset} {name} sentence",
             [[i] * len(words[i]) for i in kept],
+            left_out=len(words) - len(kept),
         )
     return splits
 

@@ -19,6 +19,7 @@ class Read(NamedTuple):
     words: list[list[str]]
     tags: list[list[str]] | None
     rows: list[int]  # from 1: number of each sentence's line, or its place in the list
+    left_out: int  # rows without words, or with conll.DOCUMENT in the place of a sentence
     note: str
 
 
@@ -82,7 +83,7 @@ def _read(
             tags.append(labels)
             rows.append(row)
     note = f"words under {word!r}" + (f", tags under {tag!r}" if tag else "")
-    return Read(words, tags if tag else None, rows, note)
+    return Read(words, tags if tag else None, rows, len(records) - len(rows), note)
 
 
 def _records(path: str | Path, content: str) -> list[tuple[int, dict[str, Any]]]:

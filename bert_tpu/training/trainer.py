@@ -118,7 +118,7 @@ def run(
             watchdog.enter_phase(first_step, "compile")
             clock.enter("compile")
             clock.write(first_step)
-            programs, data = _prepare(cfg, training, mesh, first_step, run_log, group)
+            programs, data = _prepare(cfg, training, mesh, first_step, run_log, group, watchdog)
             stop_signals.let_loop_save()
             skipped = nonfinite.SkippedSteps(**cfg.nonfinite, unreported=meta.get("unreported_skips"))
             services = hooks.Services(
@@ -228,6 +228,7 @@ def _prepare(
     first_step: int,
     run_log: log.Log,
     group: hosts.Hosts,
+    watchdog: watchdogs.Watchdog,
 ) -> tuple[train_step.Programs, Data]:
     """Compiles the programs and opens the data at the same time."""
     training.schedule.check_division(mesh.size, training.job.accumulate, first_step)
@@ -247,4 +248,6 @@ def _prepare(
         if data.note:
             run_log.say(data.note)
         run_log.examples.update(data.examples)
-        return compiling.result(), data
+        programs = compiling.result()
+    watched = {n: watchdog.watched(function) for n, function in programs.evaluate.items()}
+    return programs._replace(evaluate=watched), data

@@ -37,6 +37,19 @@ def test_limits_out_of_order_are_refused():
         watchdog.Watchdog(silent_s=30, stacks_s=10, exit_s=5, group=hosts.Hosts())
 
 
+def test_an_evaluation_may_take_as_long_as_its_batches_need(monkeypatch):
+    ended = []
+    monkeypatch.setattr(hosts.Hosts, "leave", lambda _, sentence: ended.append(sentence))
+    with watchdog.Watchdog(silent_s=30, stacks_s=0, exit_s=0.2, group=hosts.Hosts()) as dog:
+        dog.enter_phase(1, "evaluation")
+        slow = dog.watched(lambda x: time.sleep(x) or x)
+        assert [slow(0.4) for _ in range(5)] == [0.4] * 5  # 2 s, of which a phase without progress may take 1
+        assert not ended
+        time.sleep(1.6)
+    assert ended
+    assert ended[0].endswith("at step 1 (evaluation)")
+
+
 NO_PROGRESS = """
 import sys, time
 from bert_tpu.distributed import hosts, watchdog

@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 import re
+import shutil
 import sys
 
 from helpers import glue_files, small_bert, tiny_finetunings, warm_processes
@@ -83,6 +84,13 @@ def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
     for change in ("--config.epochs=2", "--config.num_steps=5000", "--config.num_steps=0"):
         with pytest.raises(pytest.fail.Exception, match="done already"):
             again([*words, change], monkeypatch)
+
+
+def test_no_table_mixes_two_models(done, tmp_path, monkeypatch):
+    _, words, _ = done
+    other = str(shutil.copytree(words[1], tmp_path / "other"))
+    with pytest.raises(command.UserError, match=rf"has the scores of {re.escape(words[1])} in sst2: give another"):
+        again(["--model", other, *words[2:], "--tasks", "rte"], monkeypatch)
 
 
 def test_a_fault_of_a_run_ends_the_sweep_with_its_code(inputs, done, tmp_path, capfd):
