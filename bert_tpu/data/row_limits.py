@@ -1,7 +1,12 @@
-"""Compares the rows of a run with its prediction slots and with the positions of its model."""
+"""Compares the rows of a run with its prediction slots, its text's sentences, and the positions of its model."""
+
+import numpy as np
 
 from bert_tpu.core import command
 from bert_tpu.data import batch_spec
+
+SPECIAL = 3  # tokens of a row that are not text: [CLS] and two [SEP]; a single segment leaves their places free, too
+MOST_UNSEEN = 0.05  # share of tokens that long sentences may hide; 0.004 in English Wikipedia and novels at 128 tokens
 
 
 def slots_warning(spec: batch_spec.BatchSpec) -> str:
@@ -28,6 +33,22 @@ def pairs_warning(spec: batch_spec.BatchSpec) -> str:
         f"data.nsp_share {spec.nsp_share:g} of {spec.num_steps:,} steps gives no step with pairs: the pooler and the "
         "NSP head are not trained, only decayed, and NSP accuracies say nothing"
     )
+
+
+def long_sentences_warnings(sentence_start: np.ndarray, seq_len: int) -> list[str]:
+    """Returns a warning if an epoch lacks many tokens, because their sentences are longer than a row; else [].
+
+    sentence_start: [S + 1], in tokens (chunks.Text)
+    """
+    lengths = np.diff(sentence_start)
+    share = np.maximum(lengths - (seq_len - SPECIAL), 0).sum() / max(1, lengths.sum())
+    if share < MOST_UNSEEN:
+        return []
+    return [
+        f"warning: rows of {seq_len} do not show {share:.0%} of the tokens in an epoch, and nearly the same ones in "
+        "each, because their sentences are longer than a row: end each sentence of the text with a mark or a line end, "
+        "and prepare it again"
+    ]
 
 
 def check_positions(spec: batch_spec.BatchSpec, positions: int) -> None:

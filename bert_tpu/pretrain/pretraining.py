@@ -210,9 +210,7 @@ def open_data(
 ) -> trainer.Data:  # fmt: skip
     """The batches of a run, and its evaluation.
 
-    cfg: the run's config
-    lock: its corpus
-    spec: of its batches
+    cfg, lock, spec: of the run, its corpus and its batches
     devices: number of JAX devices, of all hosts
     group: the hosts, which all call this; None: this process alone
     """
@@ -258,9 +256,10 @@ def open_data(
                 run_log.say(f"warning: {finding.sentence}")
 
     parts = parts_of_lengths(cfg, spec).get(spec.seq_lens[-1], 1)
-    note = packing.note(examples_per_row, spec, devices * parts) if examples_per_row else ""
+    notes = [packing.note(examples_per_row, spec, devices * parts)] if examples_per_row else []
+    notes += row_limits.long_sentences_warnings(share.text.sentence_start, spec.used_lens()[0])
     examples = {spec.seq_lens[-1]: examples_per_row * spec.packed_rows} if examples_per_row else {}
-    return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, note, examples)
+    return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, "\n".join(notes), examples)
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -4,6 +4,7 @@ The corpus is `placed_lock`: a token's id is its place, so that a row can be tra
 """
 
 import collections
+import itertools
 
 from conftest import FIRST_PLACED
 from helpers.placed_rows import BATCH, SEQ_LEN, SPEC, Row, document_of
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from bert_tpu.core import command, hashing
-from bert_tpu.data import batch_spec, corpus_batches, host_share, packing, row_limits
+from bert_tpu.corpus import store
+from bert_tpu.data import batch_spec, chunks, corpus_batches, host_share, nsp_pairs, packing, row_limits
 
 STEPS = 40
 
@@ -147,3 +149,25 @@ def test_a_run_without_pairs_is_warned_that_their_heads_are_not_trained():
     for share, steps in ((0.0, 1000), (0.01, 20)):  # a share may round to no step
         warning = row_limits.pairs_warning(SPEC._replace(nsp_share=share, num_steps=steps))
         assert f"{share:g} of {steps:,} steps" in warning
+
+
+def test_the_tokens_that_long_sentences_hide_are_those_that_no_row_shows(share):
+    """Sentences of 400 tokens, of which a row with one segment shows 125. Two batches are an epoch of them."""
+    lengths = np.full(2 * BATCH, 400)
+    tokens = np.arange(lengths.sum()) + FIRST_PLACED
+    ones, origins = np.ones(len(lengths), np.uint32), np.arange(len(lengths), dtype=np.uint32)
+    text = chunks.make_text(store.Shard(tokens.astype(np.uint16), lengths.astype(np.uint32), ones, origins))
+    ends = np.array([0, len(lengths)])
+    long = share._replace(
+        num_groups=1, first_group=0, text=text, document_start=ends, other_texts=nsp_pairs.other_texts(origins, ends)
+    )
+    spec = SPEC._replace(num_steps=100, seq_lens=(SEQ_LEN,), max_predictions=(20,), short_prob=0.0, nsp_share=0.1)
+    seen = set()
+    for _, batch in itertools.islice(corpus_batches.train(long, spec, 0), 2):
+        for r in range(BATCH):
+            seen |= set(single_of(batch, r).tolist())
+    hidden = 1 - len(seen) / len(tokens)
+    assert 0.6 < hidden < 0.7
+    [warning] = row_limits.long_sentences_warnings(text.sentence_start, SEQ_LEN)
+    assert f"rows of {SEQ_LEN} do not show {hidden:.0%} of the tokens in an epoch" in warning
+    assert row_limits.long_sentences_warnings(np.arange(0, 10_000, 100), SEQ_LEN) == []
