@@ -36,6 +36,9 @@ def main() -> None:
     parser.add_argument("--vocab_size", type=int, required=True, help="number of pieces, special ones included")
     parser.add_argument("--out", required=True, help="directory of the tokenizer")
     parser.add_argument("--cased", action="store_true", help="keep case and accents")
+    parser.add_argument(
+        "--normal_form", choices=clean.FORMS, default="NFC", help="Unicode normal form, as of prepare (default: NFC)"
+    )
     parser.add_argument("--format", choices=sources.FORMATS, default="auto", help=sources.HELP)
     parser.add_argument("--column", default="text", metavar="NAME", help=sources.COLUMN_HELP)
     args = parser.parse_args()
@@ -57,8 +60,9 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)  # an error is better before the work than after it
     try:
         vocabulary = wordpiece.train(
-            lambda: lines(inputs, args.format, args.column, *next(passes)), args.vocab_size, lower=not args.cased
-        )
+            lambda: lines(inputs, args.format, args.column, args.normal_form, *next(passes)), args.vocab_size,
+            lower=not args.cased,
+        )  # fmt: skip
     except wordpiece.NoTextError:
         problem = decoding.no_text([source.path for source in inputs], decoding.add([counts["letters"]]))
         if any(map(str.split, texts)):
@@ -67,19 +71,21 @@ def main() -> None:
     vocab.save(vocabulary, out)
     if (every := sampled(inputs)) > 1:
         print(f"a sample was used, one document in {every:,}: the input has more than {SAMPLE_BYTES >> 30} GiB")
-    for sentence in decoding.report(decoding.add([counts["letters"]])):
+    sums = decoding.add([counts["letters"]]) | {"options": {"normal_form": args.normal_form}}
+    for sentence in decoding.report(sums):
         print(sentence)
     print(f"{args.out}: {vocab.describe(vocabulary)}")
 
 
 def lines(
-    inputs: list[sources.Source], text_format: str, column: str, name: str, counts: sources.Counts
+    inputs: list[sources.Source], text_format: str, column: str, normal_form: str, name: str, counts: sources.Counts
 ) -> Iterator[str]:
     """Yields the paragraphs of a sample of documents that has about SAMPLE_BYTES on disk.
 
     inputs: the files to read.
     text_format: of sources.FORMATS.
     column: the key or column that holds the text.
+    normal_form: of clean.FORMS.
     name: the title of the progress bar.
     counts: is updated with the bytes read and the invalid sequences.
     """
@@ -89,7 +95,7 @@ def lines(
         for i, document in enumerate(sources.documents(shares, counts, text_format=text_format, column=column)):
             progress.goto(bar, counts.read_bytes)
             if i % every == 0 or shares[document.source].share != sources.WHOLE:
-                yield from clean.normalize(document.plain(), "NFC").split("\n")
+                yield from clean.normal(document.plain(), normal_form).split("\n")
 
 
 def sampled(inputs: list[sources.Source]) -> int:

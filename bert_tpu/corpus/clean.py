@@ -80,11 +80,9 @@ def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cle
     language: ISO 639 code; a document in another language becomes empty. "" keeps all languages.
     """
     changes = []
-    if normal_form != "none":
-        normal = normalize(text, cast(Literal["NFC", "NFKC"], normal_form))
-        if normal != text:
-            text = normal
-            changes.append("normalized")
+    if (normal_text := normal(text, normal_form)) != text:
+        text = normal_text
+        changes.append("normalized")
     if not keep_licence:
         book = _book(text)
         if book != text:
@@ -93,6 +91,11 @@ def clean(text: str, normal_form: str, keep_licence: bool, language: str) -> Cle
     if language and text.strip() and detect_language(text)[0] != language:
         return Cleaned("", (*changes, "other_language"))
     return Cleaned(text, tuple(changes))
+
+
+def normal(text: str, normal_form: str) -> str:
+    """Returns the text in one of FORMS."""
+    return text if normal_form == "none" else normalize(text, cast(Literal["NFC", "NFKC"], normal_form))
 
 
 def normalize(text: str, form: Literal["NFC", "NFKC"]) -> str:

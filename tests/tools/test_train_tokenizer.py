@@ -38,7 +38,9 @@ def test_a_sample_is_of_all_files_and_of_all_their_parts(tmp_path, monkeypatch):
             monkeypatch.setenv(key, value)
         hub_requests.files.cache_clear()
         found = sources.find([f"hf://datasets/{fake_hub.NAME}/*"])
-        lines = [line.split()[:2] for line in train_tokenizer.lines(found, "auto", "text", "words", sources.Counts())]
+        lines = [
+            line.split()[:2] for line in train_tokenizer.lines(found, "auto", "text", "NFC", "words", sources.Counts())
+        ]
         hub_requests.files.cache_clear()
     for name, raw in files.items():
         rows = [int(row) for number, row in lines if number == name[0]]
@@ -47,6 +49,22 @@ def test_a_sample_is_of_all_files_and_of_all_their_parts(tmp_path, monkeypatch):
         assert max(rows) > ROWS * 0.7
         assert len(set(rows)) == len(rows)
         assert name == "5.txt" or server.sent[name] < len(raw) * 0.75
+
+
+@pytest.mark.parametrize(
+    ("form", "pieces", "is_advised"), [("NFC", {"ﬁ"}, True), ("NFKC", {"f", "i"}, False), ("none", {"ﬁ"}, True)]
+)
+def test_the_vocabulary_is_of_the_text_as_prepare_will_write_it(
+    tmp_path, monkeypatch, capsys, form, pieces, is_advised
+):
+    (tmp_path / "a.txt").write_text("\ufb01 abac abdc adbc acdb\n" * 9, encoding="utf-8")
+    options = ["--input", str(tmp_path / "a.txt"), "--vocab_size", "120", "--out", str(tmp_path / "T"), "--cased"]
+    monkeypatch.setattr(sys, "argv", ["train-tokenizer", *options, "--normal_form", form])
+    train_tokenizer.main()
+    found = (tmp_path / "T" / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    assert {piece.removeprefix("##") for piece in found if piece and not piece.startswith("[")} >= pieces
+    assert ("\ufb01" in found) == ("\ufb01" in pieces)
+    assert ("--normal_form NFKC" in capsys.readouterr().out) == is_advised
 
 
 @pytest.mark.parametrize(
