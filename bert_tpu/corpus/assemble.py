@@ -7,6 +7,7 @@ import functools
 import itertools
 import os
 from pathlib import Path
+import sys
 import tempfile
 from typing import Any, NamedTuple
 
@@ -68,8 +69,11 @@ def assemble(
     documents = _documents(out, parts)
     fate = _fates(out, parts, documents, options)
     kept_tokens = _sums(documents.source, documents.tokens * (fate == 0), len(paths))
-    epochs = mix.epochs(mix.parse(options.mix), paths, kept_tokens)
+    epochs = mix.epochs(entries := mix.parse(options.mix), paths, kept_tokens)
     copies = _copies(documents, fate, epochs[documents.source], options.heldout)
+    wanted = np.where((fate == 0) & (copies["heldout"] == 0), epochs[documents.source], 0) * documents.tokens
+    for sentence in mix.misses(entries, paths, documents.source, wanted, copies["train"] * documents.tokens):
+        print(f"warning: {sentence}", file=sys.stderr)
     deals = {split: _deal(out, parts, documents, times) for split, times in copies.items()}
     shards, unknown = _write(out, parts, documents, deals, encoder.unknown)
     total = copies["train"] + copies["heldout"]

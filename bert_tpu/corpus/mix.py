@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.core import command, hashing
+from bert_tpu.core import command, hashing, numerals
+
+MOST_MISSED = 0.05  # of the tokens that an entry asks for; more is worth a warning
 
 
 class Entry(NamedTuple):
@@ -99,3 +101,25 @@ def copies(hashes: np.ndarray, epochs: np.ndarray) -> np.ndarray:
     """
     chance = (hashes * hashing.FACTOR) / 2.0**64  # multiplied, because the hash itself already decides on the split
     return np.floor(epochs).astype(np.int64) + (chance < epochs - np.floor(epochs))
+
+
+def misses(
+    entries: Sequence[Entry], paths: Sequence[str], source: np.ndarray, wanted: np.ndarray, got: np.ndarray
+) -> list[str]:
+    """Returns a warning for each entry whose part of an epoch has another size, as with a few large documents.
+
+    entries, paths: as for `epochs`.
+    source: of each document, int [D].
+    wanted, got: training tokens of each document, all copies together, [D].
+    """
+    of_path = np.array([-1 if i is None else i for i in match(entries, paths)], np.int64)
+    found = []
+    for i, entry in enumerate(entries):
+        own = (of_path[source] == i) & (wanted > 0)
+        aim, tokens = wanted[own].sum(), int(got[own].sum())
+        if abs(tokens - aim) > MOST_MISSED * aim:
+            found.append(
+                f"--mix {entry.pattern!r}: {tokens:,} training tokens in the place of {round(aim):,}, because "
+                f"{numerals.count(int(own.sum()), 'document')} must be taken whole: a whole number of epochs is exact"
+            )
+    return found

@@ -1,10 +1,14 @@
 """Sources are read as often as --mix says."""
 
+import re
+
+from helpers import prepare_runs
 import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.corpus import mix
+from bert_tpu.corpus import mix, prepare
+from bert_tpu.tokenizer import vocab
 
 PATHS = ["a/wiki_00", "a/wiki_01", "b/book.txt"]
 
@@ -63,3 +67,28 @@ def test_a_fraction_of_an_epoch_takes_that_fraction_of_the_documents():
     # Documents with low hashes are in the evaluation split; they must not all have the same number of copies.
     low = hashes < 2**63
     assert times[low].mean() == pytest.approx(1.25, abs=0.03)
+
+
+def test_a_source_whose_documents_do_not_divide_is_named():
+    source, epochs = np.array([0, 1, *[2] * 3]), np.array([0.5, 0.5, *[2.5] * 3])
+    tokens, entries = np.array([200, 200, 20, 30, 50]), mix.parse(["*wiki*=0.5", "*book*=2.5"])
+    exact, few = np.array([100, 100, 50, 75, 125]), np.array([95, 105, 60, 90, 150])
+    assert mix.misses(entries, PATHS, source, epochs * tokens, exact) == []
+    assert mix.misses(entries, PATHS, source, epochs * tokens, few) == [
+        "--mix '*book*': 300 training tokens in the place of 250, because 3 documents must be taken whole: a whole "
+        "number of epochs is exact"
+    ]
+    assert len(mix.misses(entries, PATHS, source, epochs * tokens, 0 * exact)) == 2
+
+
+def test_prepare_names_it(tmp_path, capsys):
+    vocab.save(prepare_runs.VOCABULARY, tmp_path / "T")
+    for name in "aZ":
+        (tmp_path / f"{name}.txt").write_text(
+            "\n\n".join(map(prepare_runs.document, range(100 * ord(name), 100 * ord(name) + 40)))
+        )
+    inputs = [str(tmp_path / "*.txt")]
+    prepare.prepare(inputs, tmp_path / "T", tmp_path / "out", mix=("*a.txt=0.02", "*Z.txt=2"), heldout=0.1, workers=1)
+    [warning] = [line for line in capsys.readouterr().err.splitlines() if "--mix" in line]
+    assert warning.startswith("warning: --mix '*a.txt': ")
+    assert re.search(r"because 3\d documents must be taken whole", warning)  # of 40, some are held out
