@@ -30,7 +30,10 @@ def main() -> None:
         "--results", nargs="+", default=[], type=pathlib.Path, metavar="FILE",
         help="results.jsonl of other machines, whose runs count as finished",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="check the file and print the runs, without training")
+    parser.add_argument(
+        "--dry-run", action="store_true",
+        help="check the file and print the runs, without training; --results are taken over",
+    )  # fmt: skip
     args = parser.parse_args()
     if storage.is_bucket(args.out):
         parser.error(f"--out {args.out} is in a bucket, which has no locks for several starts: give a local directory")

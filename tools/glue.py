@@ -21,7 +21,6 @@ with command.imports():
     from bert_tpu.finetune import evaluation, finetuned, finetuning, sweep
     from bert_tpu.monitoring import scores_file
     from bert_tpu.tasks import glue_submission, glue_table
-    from bert_tpu.training import workdir
 
 
 def main() -> None:
@@ -74,12 +73,19 @@ def main() -> None:
 
 
 def _check_model(directory: pathlib.Path, model: str) -> None:
-    """Raises UserError if the table in `directory` has scores of another model, so that no table mixes two."""
+    """Raises UserError if the table in `directory` has scores of another model, so that no table mixes two.
+
+    A model is known by its path. Tasks whose folder was deleted, and those of older releases, tell no model.
+    """
     results = json_files.read_if_any(directory / scores_file.FILE, {str: {"workdir": str}})
     for task, entry in results.items():
-        other = workdir.read_config(directory / entry["workdir"])["init_from"]
-        if other != model and pathlib.Path(other).resolve() != pathlib.Path(model).resolve():
+        if (other := entry.get("model", model)) not in (model, _resolved(model)):
             raise command.UserError(f"{directory} has the scores of {other} in {task}: give another --workdir")
+
+
+def _resolved(model: str) -> str:
+    """Returns the whole path of a local model, and the name of another one as it is."""
+    return str(pathlib.Path(model).resolve()) if pathlib.Path(model).exists() else model
 
 
 def _data(source: str, task: str) -> str:
@@ -95,7 +101,8 @@ def _write(directory: pathlib.Path, task: str, result: sweep.Result) -> str:
     path = directory / scores_file.FILE
     results = json_files.read_if_any(path, {str: {"summary": scores_file.SUMMARY}})
     results[task] = {
-        "workdir": str(result.workdir.relative_to(directory)), "batch_size": result.config["batch_size"],
+        "workdir": str(result.workdir.relative_to(directory)), "model": _resolved(result.config["init_from"]),
+        "batch_size": result.config["batch_size"],
         "learning_rate": result.config["optim"]["learning_rate"], "epochs": result.config["epochs"],
         "seeds": result.seeds, "summary": result.summary,
     }  # fmt: skip

@@ -118,8 +118,9 @@ def misses(
         own = (of_path[source] == i) & (wanted > 0)
         aim, tokens = wanted[own].sum(), int(got[own].sum())
         if abs(tokens - aim) > MOST_MISSED * aim:
+            number = numerals.count(int(own.sum()), "document or piece", "documents or pieces")
             found.append(
-                f"--mix {entry.pattern!r}: {tokens:,} training tokens in the place of {round(aim):,}, because "
-                f"{numerals.count(int(own.sum()), 'document')} must be taken whole: a whole number of epochs is exact"
+                f"--mix {entry.pattern!r}: {tokens:,} training tokens in the place of {round(aim):,}, because {number} "
+                "must be taken whole: a whole number of epochs is exact"
             )
     return found

@@ -5,7 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-from bert_tpu.core import command, json_files, storage
+from bert_tpu.core import command, json_files, locks, storage
 from bert_tpu.recipes import runs
 
 # Of a line of results.jsonl: all that the tables and the estimate of the time left read.
@@ -21,16 +21,18 @@ def take_over(files: Iterable[pathlib.Path], out: pathlib.Path) -> int:
     They have no weights. Raises UserError for a file that is missing or has a line of another kind.
     """
     lines = [line for file in files for line in _read(file)]
-    found = runs.finished(out)
-    by_folder: dict[str, dict[str, runs.Result]] = {}
-    for line in lines:
-        if line["identity"] not in found:
-            by_folder.setdefault(pathlib.PurePosixPath(line["workdir"]).name, {})[line["identity"]] = line
-    for name, new in by_folder.items():
-        path = out / runs.FOLDER / name / runs.RESULT
-        path.parent.mkdir(parents=True, exist_ok=True)
-        earlier = {identity: line for identity, line in found.items() if line["workdir"] == f"{runs.FOLDER}/{name}"}
-        storage.write_text(path, json.dumps({"results": list((earlier | new).values())}, indent=1) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    with locks.hold(out / ".taking", wait=True):  # other starts may take over others of the same seeds
+        found = runs.finished(out)
+        by_folder: dict[str, dict[str, runs.Result]] = {}
+        for line in {line["identity"]: line for line in lines}.values():
+            if line["identity"] not in found:
+                by_folder.setdefault(pathlib.PurePosixPath(line["workdir"]).name, {})[line["identity"]] = line
+        for name, new in by_folder.items():
+            path = out / runs.FOLDER / name / runs.RESULT
+            path.parent.mkdir(parents=True, exist_ok=True)
+            earlier = {identity: line for identity, line in found.items() if line["workdir"] == f"{runs.FOLDER}/{name}"}
+            storage.write_text(path, json.dumps({"results": list((earlier | new).values())}, indent=1) + "\n")
     return sum(map(len, by_folder.values()))
 
 
@@ -43,7 +45,10 @@ def _read(file: pathlib.Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             line = None
-        if place := json_files.misfit(line, SHAPE):
+        place = json_files.misfit(line, SHAPE)
+        if not place and not all(runs.MLM_LOSS in values for values in line["lengths"].values()):
+            place = runs.MLM_LOSS
+        if place:
             raise command.UserError(
                 f"{file}, line {number:,}: {place} is missing or of another type: give a results.jsonl as "
                 "compare-recipes wrote it"

@@ -51,7 +51,7 @@ def notes(
         read += [f"{numerals.count(part.skipped, 'line')} of comments or the like left out"] if part.skipped else []
         if part.left_out:
             predicted = ", also in its predictions" if split != "train" else ""
-            read.append(f"{numerals.count(part.left_out, 'row')} without words left out{predicted}")
+            read.append(f"{numerals.count(part.left_out, 'row')} without a sentence left out{predicted}")
         yield f"{split}: {_contents(part, scheme)}" + (f" ({'; '.join(read)})" if read else "")
         yield from _odd_words(split, part)
         yield from _unseen(split, part, scheme, train)

@@ -153,5 +153,10 @@ def evaluate(
     totals: dict[int, jobs.Sums] = {}
     for seq_len, batch in batches:
         sums = programs.evaluate[seq_len](params, meshes.put_batch(batch, mesh))
-        totals[seq_len] = jax.tree.map(jnp.add, totals[seq_len], sums) if seq_len in totals else sums
+        if seq_len in totals:
+            jax.block_until_ready(
+                totals[seq_len]
+            )  # no more than two batches are under way: each call tells of progress
+            sums = jax.tree.map(jnp.add, totals[seq_len], sums)
+        totals[seq_len] = sums
     return jax.device_get(totals)

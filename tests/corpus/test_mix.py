@@ -75,8 +75,8 @@ def test_a_source_whose_documents_do_not_divide_is_named():
     exact, few = np.array([100, 100, 50, 75, 125]), np.array([95, 105, 60, 90, 150])
     assert mix.misses(entries, PATHS, source, epochs * tokens, exact) == []
     assert mix.misses(entries, PATHS, source, epochs * tokens, few) == [
-        "--mix '*book*': 300 training tokens in the place of 250, because 3 documents must be taken whole: a whole "
-        "number of epochs is exact"
+        "--mix '*book*': 300 training tokens in the place of 250, because 3 documents or pieces must be taken whole: a "
+        "whole number of epochs is exact"
     ]
     assert len(mix.misses(entries, PATHS, source, epochs * tokens, 0 * exact)) == 2
 
@@ -91,4 +91,4 @@ def test_prepare_names_it(tmp_path, capsys):
     prepare.prepare(inputs, tmp_path / "T", tmp_path / "out", mix=("*a.txt=0.02", "*Z.txt=2"), heldout=0.1, workers=1)
     [warning] = [line for line in capsys.readouterr().err.splitlines() if "--mix" in line]
     assert warning.startswith("warning: --mix '*a.txt': ")
-    assert re.search(r"because 3\d documents must be taken whole", warning)  # of 40, some are held out
+    assert re.search(r"because 3\d documents or pieces must be taken whole", warning)  # of 40, some are held out

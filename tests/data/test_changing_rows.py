@@ -151,23 +151,29 @@ def test_a_run_without_pairs_is_warned_that_their_heads_are_not_trained():
         assert f"{share:g} of {steps:,} steps" in warning
 
 
-def test_the_tokens_that_long_sentences_hide_are_those_that_no_row_shows(share):
-    """Sentences of 400 tokens, of which a row with one segment shows 125. Two batches are an epoch of them."""
-    lengths = np.full(2 * BATCH, 400)
+@pytest.mark.parametrize(
+    ("sentence", "per_document", "hidden"), [(400, 1, 0.69), (110, 10, 0.43), (80, 10, 0.22), (25, 20, 0.0)]
+)
+def test_the_share_that_long_sentences_hide_is_that_of_the_tokens_in_no_row(share, sentence, per_document, hidden):
+    """Rows have one segment of up to 125 tokens. Of sentences of 25 tokens, 5 fill one."""
+    documents = 32
+    lengths = np.full(documents * per_document, sentence)
     tokens = np.arange(lengths.sum()) + FIRST_PLACED
-    ones, origins = np.ones(len(lengths), np.uint32), np.arange(len(lengths), dtype=np.uint32)
-    text = chunks.make_text(store.Shard(tokens.astype(np.uint16), lengths.astype(np.uint32), ones, origins))
-    ends = np.array([0, len(lengths)])
-    long = share._replace(
-        num_groups=1, first_group=0, text=text, document_start=ends, other_texts=nsp_pairs.other_texts(origins, ends)
-    )
-    spec = SPEC._replace(num_steps=100, seq_lens=(SEQ_LEN,), max_predictions=(20,), short_prob=0.0, nsp_share=0.1)
+    sizes, origins = np.full(documents, per_document, np.uint32), np.arange(documents, dtype=np.uint32)
+    text = chunks.make_text(store.Shard(tokens.astype(np.uint16), lengths.astype(np.uint32), sizes, origins))
+    ends = np.array([0, documents])
+    others = nsp_pairs.other_texts(origins, ends)
+    long = share._replace(num_groups=1, first_group=0, text=text, document_start=ends, other_texts=others)
+    spec = SPEC._replace(num_steps=1000, seq_lens=(SEQ_LEN,), max_predictions=(20,), short_prob=0.0, nsp_share=0.1)
+    rows = int(corpus_batches.epoch_table(long, spec, SEQ_LEN).sizes.chunks.sum())
     seen = set()
-    for _, batch in itertools.islice(corpus_batches.train(long, spec, 0), 2):
+    for _, batch in itertools.islice(corpus_batches.train(long, spec, 0), rows // BATCH):
         for r in range(BATCH):
             seen |= set(single_of(batch, r).tolist())
-    hidden = 1 - len(seen) / len(tokens)
-    assert 0.6 < hidden < 0.7
-    [warning] = row_limits.long_sentences_warnings(text.sentence_start, SEQ_LEN)
-    assert f"rows of {SEQ_LEN} do not show {hidden:.0%} of the tokens in an epoch" in warning
-    assert row_limits.long_sentences_warnings(np.arange(0, 10_000, 100), SEQ_LEN) == []
+    assert rows % BATCH == 0
+    assert 1 - len(seen) / len(tokens) == pytest.approx(hidden, abs=0.01)
+    assert row_limits.hidden_share(text, SEQ_LEN) == pytest.approx(hidden, abs=0.01)
+    warnings = "".join(row_limits.long_sentences_warnings(text, SEQ_LEN))
+    assert (f"rows of {SEQ_LEN} do not show {row_limits.hidden_share(text, SEQ_LEN):.0%}" in warnings) == (
+        hidden > 0.25
+    )

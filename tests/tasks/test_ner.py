@@ -307,8 +307,8 @@ def test_rows_without_words_are_counted_since_predictions_lack_them(tmp_path):
     empty, document = ({"tokens": words, "ner_tags": ["O"] * len(words)} for words in ([], ["-DOCSTART-"]))
     write(tmp_path, {"a": "\n".join(map(json.dumps, [document, *ROWS])), "b": json.dumps([empty, *ROWS, empty])})
     notes = "\n".join(load(tmp_path, train="a", validation="b").notes)
-    assert "1 row without words left out)" in notes
-    assert "2 rows without words left out, also in its predictions)" in notes
+    assert "1 row without a sentence left out)" in notes
+    assert "2 rows without a sentence left out, also in its predictions)" in notes
 
 
 def test_parquet_has_lists_and_the_names_of_classes(tmp_path):
