@@ -75,7 +75,7 @@ def main() -> None:
 def _check_model(directory: pathlib.Path, model: str) -> None:
     """Raises UserError if the table in `directory` has scores of another model, so that no table mixes two.
 
-    A model is known by its path. Tasks whose folder was deleted, and those of older releases, tell no model.
+    A model is known by its path. Tasks of older releases tell no model.
     """
     results = json_files.read_if_any(directory / scores_file.FILE, {str: {"workdir": str}})
     for task, entry in results.items():

@@ -37,16 +37,19 @@ class Watchdog:
         """Notes progress: the run enters `phase` of `step`. "input" and "step" have the strictest limits."""
         self._group.set_position(step, phase)
         self._patience = 1 if phase in ("input", "step") else PATIENCE
-        self._since_s, self._reports = time.monotonic(), 0
+        self._start_to_wait()
 
     def watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Returns `function`, each call of which is progress: a phase may take as long as its batches need."""
 
         def call(*args: Any) -> Any:
-            self._since_s, self._reports = time.monotonic(), 0
+            self._start_to_wait()
             return function(*args)
 
         return call
+
+    def _start_to_wait(self) -> None:
+        self._since_s, self._reports = time.monotonic(), 0
 
     def __enter__(self) -> "Watchdog":
         """Starts to watch."""

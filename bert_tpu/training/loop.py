@@ -154,9 +154,7 @@ def evaluate(
     for seq_len, batch in batches:
         sums = programs.evaluate[seq_len](params, meshes.put_batch(batch, mesh))
         if seq_len in totals:
-            jax.block_until_ready(
-                totals[seq_len]
-            )  # no more than two batches are under way: each call tells of progress
+            jax.block_until_ready(totals[seq_len])  # so that two batches at most are under way: a call is progress
             sums = jax.tree.map(jnp.add, totals[seq_len], sums)
         totals[seq_len] = sums
     return jax.device_get(totals)
