@@ -1,7 +1,7 @@
 """Assembles parts into shards: removes duplicates, repeats sources as --mix says, and deals documents to shards."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import functools
 import itertools
@@ -15,7 +15,7 @@ from etils import epath
 import numpy as np
 
 from bert_tpu.core import progress, storage
-from bert_tpu.corpus import dealing, duplicates, mix, selection, store, worker
+from bert_tpu.corpus import dealing, document_table, duplicates, mix, selection, store, worker
 from bert_tpu.tokenizer import encoding
 
 EQUAL, SIMILAR = 1, 2
@@ -34,25 +34,17 @@ class Assembled(NamedTuple):
     samples: dict[str, list[str]]  # beginnings of documents left out by reason
 
 
-class Documents(NamedTuple):
-    """The documents of all parts in their order; [D] each."""
-
-    part: np.ndarray  # number of the part
-    row: np.ndarray  # of the document in its part
-    source: np.ndarray
-    hash: np.ndarray  # of its tokens
-    is_piece: np.ndarray  # of a document that was cut when it was read
-    origin: np.ndarray  # number of its text; pieces and copies of a text have the same
-    sentences: np.ndarray
-    tokens: np.ndarray
-
-
 class Deal(NamedTuple):
-    """A split's documents and pieces of documents, and the shard of each."""
+    """A split's documents and pieces of documents, and the shard of each.
+
+    shard: of each item, [N]
+    part_bounds: place of each part's first item, and N, [parts + 1]
+    """
 
     items: dealing.Items
     shard: np.ndarray
     shards: int
+    part_bounds: np.ndarray
 
 
 def assemble(
@@ -66,21 +58,21 @@ def assemble(
     paths: of the sources.
     encoder: decodes samples.
     """
-    documents = _documents(out, parts)
+    documents = document_table.read(out, parts)
     fate = _fates(out, parts, documents, options)
     kept_tokens = _sums(documents.source, documents.tokens * (fate == 0), len(paths))
-    epochs = mix.epochs(entries := mix.parse(options.mix), paths, kept_tokens)
+    epochs = mix.epochs(mix.parse(options.mix), paths, kept_tokens)
     copies = _copies(documents, fate, epochs[documents.source], options.heldout)
-    wanted = np.where((fate == 0) & (copies["heldout"] == 0), epochs[documents.source], 0) * documents.tokens
-    for sentence in mix.misses(entries, paths, documents.source, wanted, copies["train"] * documents.tokens):
-        print(f"warning: {sentence}", file=sys.stderr)
+    _warn_of_misses(documents, fate, epochs, copies, options.mix, paths)
     deals = {split: _deal(out, parts, documents, times) for split, times in copies.items()}
     shards, unknown = _write(out, parts, documents, deals, encoder.unknown)
     total = copies["train"] + copies["heldout"]
     return Assembled(
         shards=shards,
         unknown=unknown,
-        texts={split: len(np.unique(documents.origin[times > 0])) for split, times in copies.items()},
+        texts={
+            split: int(np.count_nonzero(np.bincount(documents.origin[times > 0]))) for split, times in copies.items()
+        },
         counts={name: int((fate == reason).sum()) for reason, name in REASONS.items()},
         by_source=[
             {"documents": int(count), "tokens": int(tokens), "epochs": float(times)}
@@ -95,38 +87,9 @@ def assemble(
     )
 
 
-def _documents(out: epath.Path, parts: list[str]) -> Documents:
-    """Reads all parts except their tokens."""
-    columns = []
-    with progress.bar(len(parts), "documents", unit="part") as bar:
-        for i, part in enumerate(parts):
-            lengths, sentences, number, source, hashes, piece = worker.load(
-                out, part, "sentences", "documents", "origins", "source", "hash", "piece"
-            )
-            tokens = selection.tokens_per_document(lengths, sentences)
-            # The documents of a unit are numbered: unit and number identify a text, whole or in pieces.
-            text = number.astype(np.int64) | worker.unit_of(part) << 32
-            row = np.arange(len(hashes))
-            columns.append([np.full(len(hashes), i), row, source, hashes, piece, text, sentences, tokens])
-            bar.update()
-    columns = columns or [[np.empty(0, np.int64)] * 8]
-    part_number, row, source, hashes, piece, text, sentences, tokens = map(np.concatenate, zip(*columns, strict=True))
-    # With --duplicates keep, equal texts need one origin, too: they are equal if the hashes of their first pieces are.
-    _, first, of_text = np.unique(text, return_index=True, return_inverse=True)
-    _, origin = np.unique(hashes[first][of_text], return_inverse=True)
-    return Documents(
-        part=part_number,
-        row=row,
-        source=source.astype(np.int64),
-        hash=hashes,
-        is_piece=piece != 0,
-        origin=origin,
-        sentences=sentences.astype(np.int64),
-        tokens=tokens.astype(np.int64),
-    )
-
-
-def _fates(out: epath.Path, parts: list[str], documents: Documents, options: worker.Options) -> np.ndarray:
+def _fates(
+    out: epath.Path, parts: list[str], documents: document_table.Documents, options: worker.Options
+) -> np.ndarray:
     """Returns 0 for each document that is kept and the reason, EQUAL or SIMILAR, for each that is not; uint8 [D]."""
     fate = np.zeros(len(documents.part), np.uint8)
     if options.duplicates != "keep":
@@ -142,7 +105,9 @@ def _fates(out: epath.Path, parts: list[str], documents: Documents, options: wor
     return fate
 
 
-def _copies(documents: Documents, fate: np.ndarray, epochs: np.ndarray, heldout: float) -> dict[str, np.ndarray]:
+def _copies(
+    documents: document_table.Documents, fate: np.ndarray, epochs: np.ndarray, heldout: float
+) -> dict[str, np.ndarray]:
     """Returns how often each document comes in each split, [D] by split.
 
     documents: all.
@@ -157,7 +122,26 @@ def _copies(documents: Documents, fate: np.ndarray, epochs: np.ndarray, heldout:
     return {split: times * (is_heldout == (split == "heldout")) for split in store.SPLITS}
 
 
-def _deal(out: epath.Path, parts: list[str], documents: Documents, copies: np.ndarray) -> Deal:
+def _warn_of_misses(
+    documents: document_table.Documents,
+    fate: np.ndarray,
+    epochs: np.ndarray,
+    copies: dict[str, np.ndarray],
+    words: Sequence[str],
+    paths: list[str],
+) -> None:
+    """Prints a warning for each of the `words` of --mix whose part of an epoch has another size.
+
+    epochs: of each source
+    The other arguments are those of `_copies`, and its result.
+    """
+    wanted = np.where((fate == 0) & (copies["heldout"] == 0), epochs[documents.source], 0) * documents.tokens
+    got = copies["train"] * documents.tokens
+    for sentence in mix.misses(mix.parse(words), paths, documents.source, wanted, got):
+        print(f"warning: {sentence}", file=sys.stderr)
+
+
+def _deal(out: epath.Path, parts: list[str], documents: document_table.Documents, copies: np.ndarray) -> Deal:
     @functools.lru_cache(maxsize=1)  # large documents of one part follow each other
     def load_part(part: int) -> tuple[np.ndarray, ...]:
         return worker.load(out, parts[part], "sentences", "documents")
@@ -169,11 +153,12 @@ def _deal(out: epath.Path, parts: list[str], documents: Documents, copies: np.nd
         return of_sentences[start : start + int(of_documents[row])]
 
     items = dealing.cut(documents.tokens, documents.sentences, copies, lengths)
-    return Deal(items, *dealing.deal(items, documents.origin))
+    part_bounds = np.searchsorted(documents.part[items.document], np.arange(len(parts) + 1))
+    return Deal(items, *dealing.deal(items, documents.origin), part_bounds)
 
 
 def _samples(
-    out: epath.Path, parts: list[str], documents: Documents, fate: np.ndarray, encoder: encoding.Encoder
+    out: epath.Path, parts: list[str], documents: document_table.Documents, fate: np.ndarray, encoder: encoding.Encoder
 ) -> dict[str, list[str]]:
     """Returns the beginnings of the first documents that are left out, by reason."""
     samples: dict[str, list[str]] = {}
@@ -185,7 +170,7 @@ def _samples(
 
 
 def _write(
-    out: epath.Path, parts: list[str], documents: Documents, deals: dict[str, Deal], unknown_id: int
+    out: epath.Path, parts: list[str], documents: document_table.Documents, deals: dict[str, Deal], unknown_id: int
 ) -> tuple[dict[str, list[dict[str, Any]]], dict[str, int]]:
     """Writes the shards to `out`; returns their ShardInfos and the number of [UNK], both by split.
 
@@ -210,10 +195,16 @@ def _write(
 
 
 def _append(
-    folder: Path, split: str, deal: Deal, documents: Documents, part: int, shard: store.Shard, unknown_id: int
+    folder: Path,
+    split: str,
+    deal: Deal,
+    documents: document_table.Documents,
+    part: int,
+    shard: store.Shard,
+    unknown_id: int,
 ) -> int:
     """Appends a part's documents (`shard`) to the files of a split's shards in `folder`; returns its [UNK]s."""
-    first, last = np.searchsorted(documents.part[deal.items.document], (part, part + 1))
+    first, last = deal.part_bounds[part : part + 2]
     items = dealing.Items(*(column[first:last] for column in deal.items))
     order = np.argsort(deal.shard[first:last], kind="stable")
     start = (np.cumsum(shard.documents, dtype=np.int64) - shard.documents)[documents.row[items.document]] + items.first
@@ -231,7 +222,7 @@ def _append(
 
 
 def _write_shard(
-    out: epath.Path, folder: Path, split: str, deal: Deal, documents: Documents, number: int
+    out: epath.Path, folder: Path, split: str, deal: Deal, documents: document_table.Documents, number: int
 ) -> store.ShardInfo:
     """Writes a shard to `out` from the files of its tokens and sentences in `folder`, and removes these."""
     of_shard = deal.shard == number

@@ -94,13 +94,13 @@ def _has_shares(entries: Sequence[Entry]) -> bool:
 
 
 def copies(hashes: np.ndarray, epochs: np.ndarray) -> np.ndarray:
-    """Returns how often each document comes, int64 [D]. Its hash decides whether it is in the fraction of an epoch.
+    """Returns how often each document comes, int32 [D]. Its hash decides whether it is in the fraction of an epoch.
 
     hashes: of the documents' tokens, uint64 [D].
     epochs: of each document's source, float [D].
     """
     chance = (hashes * hashing.FACTOR) / 2.0**64  # multiplied, because the hash itself already decides on the split
-    return np.floor(epochs).astype(np.int64) + (chance < epochs - np.floor(epochs))
+    return np.floor(epochs).astype(np.int32) + (chance < epochs - np.floor(epochs))
 
 
 def misses(
