@@ -104,6 +104,14 @@ def pack(lengths: np.ndarray, capacity: int, slots: int) -> np.ndarray:
     return np.concatenate(blocks)
 
 
+def examples_of_steps(examples_per_row: float, spec: batch_spec.BatchSpec) -> dict[int, float]:
+    """Returns the mean number of examples of a step with packed rows, by sequence length; {} without such steps.
+
+    examples_per_row: mean of the corpus, 0 without packed rows
+    """
+    return {spec.seq_lens[-1]: examples_per_row * spec.packed_rows} if examples_per_row else {}
+
+
 def note(examples_per_row: float, spec: batch_spec.BatchSpec, devices: int) -> str:
     """Returns a sentence: the examples in a step's packed rows, and the packed_rows nearest to `batch_size` examples.
 

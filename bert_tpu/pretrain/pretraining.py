@@ -258,7 +258,7 @@ def open_data(
     parts = parts_of_lengths(cfg, spec).get(spec.seq_lens[-1], 1)
     notes = [packing.note(examples_per_row, spec, devices * parts)] if examples_per_row else []
     notes += row_limits.long_sentences_warnings(share.text, spec.used_lens()[0])
-    examples = {spec.seq_lens[-1]: examples_per_row * spec.packed_rows} if examples_per_row else {}
+    examples = packing.examples_of_steps(examples_per_row, spec)
     return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, "\n".join(notes), examples)
 
 

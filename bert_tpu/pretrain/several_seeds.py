@@ -187,8 +187,8 @@ def _open_data(
             content = {"step": finished, "seeds": list(seeds), "epochs": epochs, "lengths": lengths}
             storage.write_text(directory / FILE, json.dumps(content, indent=1) + "\n")
 
-    per_row = corpus_batches.examples_per_row(share, spec)
-    examples = {spec.seq_lens[-1]: per_row * spec.packed_rows * len(seeds)} if per_row else {}
+    of_one = packing.examples_of_steps(corpus_batches.examples_per_row(share, spec), spec)
+    examples = {n: count * len(seeds) for n, count in of_one.items()}
     return trainer.Data(batches_from, evaluate, examples=examples)
 
 

@@ -5,7 +5,7 @@ import json
 import pathlib
 from typing import Any
 
-from bert_tpu.core import command, json_files, locks, storage
+from bert_tpu.core import command, json_files, locks
 from bert_tpu.recipes import runs
 
 # Of a line of results.jsonl: all that the tables and the estimate of the time left read.
@@ -29,10 +29,8 @@ def take_over(files: Iterable[pathlib.Path], out: pathlib.Path) -> int:
             if line["identity"] not in found:
                 by_folder.setdefault(pathlib.PurePosixPath(line["workdir"]).name, {})[line["identity"]] = line
         for name, new in by_folder.items():
-            path = out / runs.FOLDER / name / runs.RESULT
-            path.parent.mkdir(parents=True, exist_ok=True)
             earlier = {identity: line for identity, line in found.items() if line["workdir"] == f"{runs.FOLDER}/{name}"}
-            storage.write_text(path, json.dumps({"results": list((earlier | new).values())}, indent=1) + "\n")
+            runs.write_results(out / runs.FOLDER / name, (earlier | new).values())
     return sum(map(len, by_folder.values()))
 
 

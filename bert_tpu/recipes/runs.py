@@ -5,9 +5,10 @@ result belongs to the keys that decide what the run learns, to its seed and to t
 a changed file gets new runs where they differ, and keeps the others.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import json
+import os
 import pathlib
 import shutil
 from typing import Any, NamedTuple
@@ -169,6 +170,13 @@ def finished(out: pathlib.Path) -> dict[str, Result]:
     return results
 
 
+def write_results(directory: str | os.PathLike, results: Iterable[Result]) -> None:
+    """Writes RESULT of a run's seeds to its workdir: from now on it is finished."""
+    path = epath.Path(directory) / RESULT
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_text(path, json.dumps({"results": list(results)}, indent=1) + "\n")
+
+
 def groups(run: Run, at_once: int, results: Mapping[str, Result]) -> Iterator[tuple[int, ...]]:
     """Yields the seeds without a result, in groups that train in one program."""
     seeds = list(run.identities)
@@ -205,7 +213,7 @@ def train(run: Run, seeds: Sequence[int], out: pathlib.Path, reference: ml_colle
     if run.kind == FULL:
         several_seeds.save_models(directory, cfg, training.vocabulary, seeds)
     results = [_result(run, seed, place, directory, heldout) for place, seed in enumerate(seeds)]
-    storage.write_text(directory / RESULT, json.dumps({"results": results}, indent=1) + "\n")
+    write_results(directory, results)
     shutil.rmtree(directory / "checkpoints", ignore_errors=True)
     return 0
 

@@ -99,7 +99,11 @@ class Job:
 
     def load_fixed(self) -> tuple[Any, ...]:
         """Returns the arrays with `fixed_shapes`, on the host."""
-        return (self.seed_array,) if self.fixed_loss is None else (self.seed_array, self.fixed_loss.load())
+        return self.seed_array, *self.load_loss_arrays()
+
+    def load_loss_arrays(self) -> tuple[Any, ...]:
+        """Returns what `step_loss` takes: the arrays of `fixed_loss`, on the host, if there is one."""
+        return () if self.fixed_loss is None else (self.fixed_loss.load(),)
 
     @property
     def seed_array(self) -> np.ndarray:

@@ -50,7 +50,7 @@ def _whole(
     """Returns (means of the whole batch, its gradient), computed part by part as in the step."""
     assert isinstance(job.seed, int)  # --replay is for pretraining, which has one seed
     key, counts = jax.random.fold_in(jax.random.key(job.seed), step), job.counts(batch)
-    fixed = _load_fixed(job)
+    fixed = job.load_loss_arrays()
 
     @jax.jit
     def grad(
@@ -80,18 +80,13 @@ def _print_rows(job: jobs.Job, params: jobs.Params, batch: jobs.Batch, names: Co
         return {name: sums[name][0] / jnp.maximum(sums[name][1], 1) for name in names}
 
     by_row = jax.jit(lambda rows, fixed: jax.lax.map(lambda row: losses_of(row, fixed), rows))
-    losses = jax.device_get(by_row(batch, _load_fixed(job)))
+    losses = jax.device_get(by_row(batch, job.load_loss_arrays()))
     total = np.sum([*losses.values()], axis=0)
     bad = np.flatnonzero(~np.isfinite(total))
     print(f"  rows: {len(bad)} of {len(total)} not finite{f', the first is row {bad[0]}' if len(bad) else ''}")
     worst = np.argsort(-np.where(np.isfinite(total), total, np.inf), kind="stable")[:WORST]
     for row in worst:
         print(f"    row {row:<5} " + "  ".join(f"{name} {values[row]:.4f}" for name, values in sorted(losses.items())))
-
-
-def _load_fixed(job: jobs.Job) -> tuple[Any, ...]:
-    """Returns the arrays of a job's fixed_loss, if it has one."""
-    return () if job.fixed_loss is None else (job.fixed_loss.load(),)
 
 
 def _soundness(tree: Any) -> str:
