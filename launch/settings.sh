@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Reads the env file: KEY=VALUE lines that are matched and assigned, never executed. tpu_pod.sh sources this file.
+# Reads the env file: KEY=VALUE lines, also with `export` in front, that are matched and assigned, never executed. tpu_pod.sh sources this file.
 
 SETTINGS="PROJECT ZONE NAME ACCELERATOR RUNTIME CAPACITY CREATE BUCKET CORPUS NETWORK SUBNETWORK SERVICE_ACCOUNT"
 REQUIRED="PROJECT ZONE NAME ACCELERATOR BUCKET"
@@ -79,6 +79,7 @@ read_settings() {
     line=${line%$'\r'}
     ((number > 1)) || line=${line#$'\xef\xbb\xbf'} # the byte order mark that editors of Windows put in front
     [[ $line =~ ^[[:space:]]*(#.*)?$ ]] && continue
+    [[ $line =~ ^[[:space:]]*export[[:space:]]+(.*)$ ]] && line=${BASH_REMATCH[1]}
     [[ $line =~ $pair ]] || fail "$file line $number: $(printf %q "${line:0:40}") is not a NAME=VALUE line"
     key=${BASH_REMATCH[1]} value=${BASH_REMATCH[2]}
     [[ $value =~ ^([^#]*[^#[:space:]])[[:space:]]+#.*$ ]] && value=${BASH_REMATCH[1]}

@@ -16,6 +16,7 @@ from bert_tpu.core import command
 with command.imports():
     from etils import epath
 
+    from bert_tpu.core import numerals
     from bert_tpu.corpus import clean, lockfile, prepare, store, worker
     from bert_tpu.huggingface import sentence_transformers
     from bert_tpu.readers import sources
@@ -110,9 +111,10 @@ def main() -> None:
     seconds = time.perf_counter() - start
     for split in store.SPLITS:
         part = lock.content[split]
+        documents = numerals.inflect(part["documents"], "[document|documents]")
         print(
-            f"{split:8}{part['documents']:>12,} documents of {part['texts']:,} texts {part['sentences']:>13,} "
-            f"sentences {part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
+            f"{split:8}{part['documents']:>12,} {documents} of {numerals.count(part['texts'], 'text')} "
+            f"{part['sentences']:>13,} sentences {part['tokens']:>15,} tokens  [UNK] {part['unknown_share']:.3%}"
         )
     print(lockfile.sentence_summary(lock.content))
     for sentence in lockfile.reading_report(lock.content):

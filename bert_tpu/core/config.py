@@ -168,7 +168,8 @@ def _change(cfg: ml_collections.ConfigDict, word: str) -> None:
         section, name = section[part], f"{name}.{part}"
         if not isinstance(section, ml_collections.ConfigDict):
             raise command.UserError(f"{word}: {name} is a value, not a section; write --{name}=VALUE")
-    _check_key(last, section, name)
+    others = [other for other, value in cfg.items() if isinstance(value, ml_collections.ConfigDict) and last in value]
+    _check_key(last, section, name, [f"config.{other}.{last}" for other in others])
     kind = type(section[last])
     if section[last] is None:
         raise command.UserError(f"{word}: this config takes {name}.{last} from the model in init_from; leave it out")
@@ -181,12 +182,13 @@ def _change(cfg: ml_collections.ConfigDict, word: str) -> None:
         raise command.UserError(f"{word}: give {form}") from None
 
 
-def _check_key(key: str, keys: Collection[str], name: str) -> None:
+def _check_key(key: str, keys: Collection[str], name: str, meant: Sequence[str] = ()) -> None:
+    """Raises UserError if `key` is not among the `keys` of a section. meant: keys of others that may be meant"""
     if reason := REMOVED.get(f"{name}.{key}".removeprefix("config.")):
         raise command.UserError(f"{name}.{key} is gone: {reason}; leave that key out")
     if key not in keys:
-        near = difflib.get_close_matches(key, keys, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"its keys are {', '.join(sorted(keys))}"
+        near = meant or difflib.get_close_matches(key, keys, n=1)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"its keys are {', '.join(sorted(keys))}"
         raise command.UserError(f"{name} has no key {key}: {hint}")
 
 

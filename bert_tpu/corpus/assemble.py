@@ -15,7 +15,7 @@ from etils import epath
 import numpy as np
 
 from bert_tpu.core import progress, storage
-from bert_tpu.corpus import dealing, document_table, duplicates, mix, selection, store, worker
+from bert_tpu.corpus import dealing, document_table, duplicates, heldout, mix, selection, store, worker
 from bert_tpu.tokenizer import encoding
 
 EQUAL, SIMILAR = 1, 2
@@ -29,6 +29,7 @@ class Assembled(NamedTuple):
     shards: dict[str, list[dict[str, Any]]]  # ShardInfos by split
     unknown: dict[str, int]  # number of [UNK] by split
     texts: dict[str, int]  # number of different origins by split
+    heldout_bounds: tuple[float, float] | None  # any --heldout between them gives each split two documents or more
     counts: dict[str, int]  # documents left out by reason
     by_source: list[dict[str, Any]]  # documents and tokens of each source in the shards, and its epochs
     samples: dict[str, list[str]]  # beginnings of documents left out by reason
@@ -73,6 +74,7 @@ def assemble(
         texts={
             split: int(np.count_nonzero(np.bincount(documents.origin[times > 0]))) for split, times in copies.items()
         },
+        heldout_bounds=heldout.bounds(documents.hash[(total > 0) & ~documents.is_piece]),
         counts={name: int((fate == reason).sum()) for reason, name in REASONS.items()},
         by_source=[
             {"documents": int(count), "tokens": int(tokens), "epochs": float(times)}

@@ -5,6 +5,7 @@ Text that is stored as words, a word a line or in a list, is also read as senten
 
 import collections
 from collections.abc import Iterator
+import contextlib
 import csv
 import io
 import itertools
@@ -65,7 +66,7 @@ def find(directory: str | os.PathLike) -> Files:
 
 
 def texts(path: Path) -> Iterator[str]:
-    """Yields every text of a file: its lines or fields, or the strings in its JSON or Parquet.
+    """Yields every text of a file: its lines or fields, or the strings in its JSON or Parquet, and UTF-8 bytes there.
 
     Raises UserError, with the line where there is one, if the file is damaged, not of its format or not UTF-8.
     """
@@ -176,6 +177,9 @@ def _strings(value: Any) -> Iterator[str]:
     match value:
         case str():
             yield value.encode(errors="surrogatepass").decode(errors="replace")
+        case bytes():  # of Parquet: text as binary, or a picture
+            with contextlib.suppress(UnicodeDecodeError):
+                yield value.decode()
         case dict():
             for member in value.values():
                 yield from _strings(member)

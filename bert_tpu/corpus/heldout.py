@@ -1,8 +1,10 @@
-"""Refuses a --heldout that gives a split less than one document. This takes seconds; the work may take hours."""
+"""Checks that --heldout gives each split documents. It takes seconds, and the work after it may take hours."""
 
 from collections.abc import Sequence
 import contextlib
 import math
+
+import numpy as np
 
 from bert_tpu.core import command, storage
 from bert_tpu.corpus import worker
@@ -36,6 +38,15 @@ def check(files: Sequence[sources.Source], options: worker.Options) -> None:
         f"--heldout {options.heldout} of {count} documents is less than one document for {split}; try "
         f"--heldout {min(5 / count, 0.5):.2g}, or more documents"
     )
+
+
+def bounds(hashes: np.ndarray) -> tuple[float, float] | None:
+    """Returns bounds of --heldout between which two documents or more are held out and two are not; None without any.
+
+    hashes: uint64, of the documents that may be held out. Those below --heldout x 2**64 are
+    """
+    shares = np.unique(hashes) / 2.0**64
+    return (float(shares[1]), float(shares[-2])) if len(shares) > 3 else None
 
 
 def _count(files: Sequence[sources.Source], options: worker.Options, needed: int) -> int | None:

@@ -53,7 +53,7 @@ def write(
         sums = {k: sum(s[k] for s in shards) for k in ("documents", "sentences", "tokens")}
         share = assembled.unknown.get(split, 0) / max(sums["tokens"], 1)
         content[split] = sums | {"texts": assembled.texts[split], "shards": shards, "unknown_share": share}
-    _check_splits(content, out)
+    _check_splits(content, assembled.heldout_bounds, out)
     content["sha256"] = store.digest(content)
     lock = store.Lock(out, content)
     content["train"] |= _statistics(lock)
@@ -61,8 +61,8 @@ def write(
     return lock
 
 
-def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
-    """Raises UserError if a split has no document."""
+def _check_splits(content: dict[str, Any], bounds: tuple[float, float] | None, out: epath.Path) -> None:
+    """Raises UserError if a split has no document. bounds: those of --heldout that give each split two documents"""
     train, heldout = (content[split]["texts"] for split in store.SPLITS)  # `documents` has pieces and copies too
     share = content["options"]["heldout"]
     if not train + heldout:
@@ -76,16 +76,21 @@ def _check_splits(content: dict[str, Any], out: epath.Path) -> None:
             raise command.UserError(f"{lost[0][0]}; delete {out}, and {lost[0][1]}")
         raise command.UserError(f"{problem}; delete {out} and try {needed}")
     if not train or not heldout:
-        better = min(5 / train, 0.5) if train else share / 2
+        wish = min(5 / train, 0.5) if train else share / 2
         left_out = f"; left out: {_left_out(content)}" if _left_out(content) else ""
-        helps = train + heldout > 1 and (heldout or better > share)
-        advice = f"--heldout {better:.2g}, or more documents" if helps else "more documents"
+        advice = f"--heldout {_share_between(*bounds, wish)}, or more documents" if bounds else "more documents"
         if not heldout and content["cut_documents"] >= train > 1:
             advice = f"documents below {sources.DOCUMENT_CHARS:,} characters: longer ones are cut and never held out"
         raise command.UserError(
             f"--heldout {share} puts all documents ({train + heldout}{left_out}) into one split; delete {out} and try "
             f"{advice}"
         )
+
+
+def _share_between(low: float, high: float, wish: float) -> str:
+    """Returns a share above `low` and at most `high` with few digits: `wish` if it is there, else their middle."""
+    choices = (f"{share:.{digits}g}" for digits in range(2, 18) for share in (wish, (low + high) / 2))
+    return next(text for text in choices if low < float(text) <= high)
 
 
 def cleaning_summary(content: dict[str, Any]) -> str:

@@ -57,7 +57,8 @@ def join(text: str) -> str:
 def are_paragraphs(texts: Sequence[str]) -> bool:
     """Returns whether texts are the paragraphs of one wrapped text. Texts of at most two lines each do not show it."""
     breaks = [text.count("\n") for text in texts]
-    if sum(count > 1 for count in breaks) * 5 < sum(count > 0 for count in breaks):
+    several = sum(count > 1 for count in breaks)
+    if not several or several * 5 < sum(count > 0 for count in breaks):
         return False
     text = "\n\n".join(texts)
     return join(text) is not text

@@ -228,7 +228,10 @@ def _csv_rows(path: str, content: str, notes: list[str]) -> Iterator[tuple[int, 
             raise command.UserError(
                 f"{path} line {line + 1} begins a row with a quote that is never closed; close or double it"
             ) from None
-        raise command.UserError(f"{path} line {rows.line_num} is not CSV ({error}); correct it") from None
+        begin = f", in the row that begins in line {line + 1}" if rows.line_num > line + 1 else ""
+        raise command.UserError(
+            f"{path} line {rows.line_num} is not CSV ({error}){begin}; correct its quotes"
+        ) from None
     if count:
         notes.append(
             f"{path}: {numerals.count(count, 'row')} with line breaks within quotes, the first from line "

@@ -125,7 +125,7 @@ def _split(content: str) -> list[Line]:
     """Returns the columns of each line; none of a blank one, and of one between documents."""
     lines = list(tabular.lines(content))
     if DOCUMENT in content:
-        lines = [(number, "" if DOCUMENT in line else line) for number, line in lines]
+        lines = [(number, "" if DOCUMENT in line.split() else line) for number, line in lines]
     rows = [(number, _cells(line)) for number, line in lines]
     if "\t" in content:
         with_spaces = [any(" " in cell for cell in cells) for _, cells in rows if _is_word(cells) and len(cells) > 1]

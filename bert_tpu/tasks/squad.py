@@ -14,8 +14,6 @@ from bert_tpu.tasks.squad_spans import Span
 from bert_tpu.tasks.task import Task
 from bert_tpu.tokenizer import vocab
 
-SHORTEST, LONGEST = 8, 512  # max_length; BERT has 512 positions
-
 
 class Split(NamedTuple):
     """An encoded split."""
@@ -127,8 +125,9 @@ def _check(version: str, max_length: int, **counts: int) -> None:
         raise command.UserError(
             f"version {version!r} is not one of {', '.join(squad_file.VERSIONS)}: give --config.data.version=2.0"
         )
-    if not SHORTEST <= max_length <= LONGEST:
-        raise command.UserError(f"max_length {max_length}: give {SHORTEST} to {LONGEST} tokens")
+    shortest, longest = squad_windows.SHORTEST, squad_windows.LONGEST
+    if not shortest <= max_length <= longest:
+        raise command.UserError(f"max_length {max_length}: give {shortest} to {longest} tokens")
     for name, count in counts.items():
         if count < 1:
             raise command.UserError(f"{name} {count}: give 1 or more")

@@ -44,7 +44,8 @@ def notes(
         yield f"{split}: {numerals.count(file.placeholders, 'answer')} without text left out"
     if file.misplaced:
         rest = "their questions are left out" if split == "train" else "scores compare their texts alone"
-        yield f"{split}: {file.misplaced:,} answers are not at their answer_start; {rest}"
+        fault = numerals.inflect(file.misplaced, "[answer is not at its|answers are not at their] answer_start")
+        yield f"{split}: {file.misplaced:,} {fault}; {rest}"
     if empty := sum(not question.text.strip() for question in questions):
         yield f"{split}: {numerals.count(empty, 'question')} without text"
     found = np.zeros(len(questions), bool)

@@ -29,6 +29,9 @@ class Windows(NamedTuple):
         return self.offsets[first + shift, 0], self.offsets[last + shift, 1]
 
 
+SHORTEST, LONGEST = 8, 512  # max_length; BERT has 512 positions
+
+
 class _Row(NamedTuple):
     ids: np.ndarray
     context_place: int
@@ -63,6 +66,7 @@ def make(
     dtype = vocab.id_dtype(vocabulary)
     sep = np.array([special.sep], dtype)
     rows, offsets, num_tokens, number, cut_questions = [], [], 0, 0, 0
+    tightest = (max_length, "")  # room, and the question that leaves it
     for paragraph in paragraphs:
         texts = [paragraph.context, *(q.text for q in paragraph.questions)]
         context, *encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
@@ -70,7 +74,9 @@ def make(
         for question, encoding in zip(paragraph.questions, encodings, strict=True):
             head = np.array([special.cls, *encoding.ids[:max_query_length], special.sep], dtype)
             where, room = f"{path}: question {question.id}", max_length - len(head) - 1
-            _check_room(where, room, max_length=max_length, doc_stride=doc_stride)
+            tightest = min(tightest, (room, where), key=lambda pair: pair[0])
+            if room < doc_stride:
+                continue
             answer = _answer(where, question, places)
             for start, stop in cut(len(ids), room, doc_stride):
                 row = np.concatenate([head, ids[start:stop], sep])
@@ -82,6 +88,7 @@ def make(
             cut_questions += len(encoding.ids) > max_query_length
         offsets.append(places)
         num_tokens += len(places)
+    _check_room(*tightest, max_length=max_length, doc_stride=doc_stride)
     return _join(rows, offsets)._replace(cut_questions=cut_questions)
 
 
@@ -139,16 +146,21 @@ def _answer(where: str, question: squad_file.Question, offsets: np.ndarray) -> t
     return first, last
 
 
-def _check_room(where: str, room: int, *, max_length: int, doc_stride: int) -> None:
-    if room < 1:
-        raise command.UserError(
-            f"{where} leaves no token of max_length {max_length} to its context: "
-            "set max_query_length lower or max_length higher"
-        )
-    if room < doc_stride:
-        most = max_length - 3 - doc_stride  # [CLS] question [SEP] context [SEP]
-        raise command.UserError(
-            f"{where} leaves {room} tokens of max_length {max_length} to its context, and windows doc_stride "
-            f"{doc_stride} apart would leave some out: set doc_stride to at most {room}"
-            + (f" or max_query_length to at most {most}" if most > 0 else "")
-        )
+def _check_room(room: int, where: str, *, max_length: int, doc_stride: int) -> None:
+    """Raises UserError, with the flags that help all questions, if the tightest one leaves less than `doc_stride`.
+
+    room: tokens that it leaves to its context
+    where: file and name of the question
+    """
+    if room >= doc_stride:
+        return
+    flags = {
+        "doc_stride": room,
+        "max_query_length": max_length - 3 - doc_stride,  # [CLS] question [SEP] context [SEP]
+    }
+    choices = [f"--config.data.{name}={value}" for name, value in flags.items() if value > 0]
+    choices += [f"--config.max_length={longer}"] if (longer := max_length - room + doc_stride) <= LONGEST else []
+    raise command.UserError(
+        f"{where} leaves {max(room, 0)} tokens of max_length {max_length} to its context, and windows doc_stride "
+        f"{doc_stride} apart would leave some out: give {' or '.join(choices)}"
+    )

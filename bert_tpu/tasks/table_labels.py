@@ -105,13 +105,20 @@ def _is_unlabelled(table: tabular.Columns, texts: list[str], train: list[str], h
         missing = [_number(text) == NO_LABEL for text in texts]
         if any(missing) and (NO_LABEL in map(_number, set(train)) if head == "classify" else not all(missing)):
             return False  # -1 is a class, or a number like any other
-    if any(missing) and not all(missing):
-        row = missing.index(True)
-        raise command.UserError(
-            f"{table.place(row)} has no label ({texts[row]!r}), as {sum(missing):,} of {len(texts):,} rows; label "
-            "them, take them out, give that class another name, or take the column out to predict only"
-        )
+    if not all(missing):
+        _check_labelled(table, texts, missing, ", take the column out to predict only")
     return all(missing)
+
+
+def _check_labelled(table: tabular.Columns, texts: list[str], missing: list[bool], advice: str = "") -> None:
+    """Raises UserError for the first missing label. advice: one more thing that a user may do"""
+    if any(missing):
+        row = missing.index(True)
+        mark, rename = (f" ({texts[row]!r})", ", give that class another name") if texts[row] else ("", "")
+        raise command.UserError(
+            f"{table.place(row)} has no label{mark}, as {sum(missing):,} of {len(texts):,} rows; label "
+            f"them{rename}{advice}, or take them out"
+        )
 
 
 def is_missing(text: str) -> bool:
@@ -151,17 +158,9 @@ def _check_kinds(table: tabular.Columns, label: str, texts: list[str]) -> None:
     raise command.UserError(f"{table.path} mixes kinds of labels, {places}; write all as text")
 
 
-def _check_missing(table: tabular.Columns, texts: list[str], train: list[str]) -> None:
-    if rows := [i for i, missing in enumerate(_missing(texts, train)) if missing]:
-        raise command.UserError(
-            f"{table.place(rows[0])} has no label ({texts[rows[0]]!r}), as {len(rows):,} of {len(texts):,} rows; take "
-            "them out, or give that class another name"
-        )
-
-
 def _classes(table: tabular.Columns, label: str, texts: list[str], notes: list[str]) -> dict[Key, str]:
     """Returns the classes of train, key -> name, in the order of their characters, or numbers."""
-    _check_missing(table, texts, texts)
+    _check_labelled(table, texts, _missing(texts, texts))
     counts = collections.Counter(texts)
     if broken := [name for name in counts if set(name) & set("\t\r\n")]:
         raise command.UserError(f"{table.path} has a label with a tab or line break, {broken[0]!r}; fix it")
@@ -254,7 +253,7 @@ def _check_first(table: tabular.Columns, keys: set[Key], classes: set[Key]) -> N
 
 def _numbers(table: tabular.Columns, texts: list[str]) -> np.ndarray:
     """Returns each row's number, float32. Raises UserError for one that is not finite in float32."""
-    _check_missing(table, texts, [])
+    _check_labelled(table, texts, _missing(texts, []))
     largest = float(np.finfo(np.float32).max)
     for row, text in enumerate(texts):
         if not NUMBER.fullmatch(text) or abs(float(text)) > largest:

@@ -47,6 +47,7 @@ CONFIG = f"--config={tiny_runs.FILE}"
     [
         (["--config.optm.x=1"], "config has no key optm: did you mean optim?"),
         (["--config.optim.learning_rat=1"], "config.optim has no key learning_rat: did you mean learning_rate?"),
+        (["--config.learning_rate=1"], "config has no key learning_rate: did you mean config.optim.learning_rate?"),
         (["--config.xyz=1"], "config has no key xyz: its keys are accumulate, accumulate_long, batch_size,"),
         (["--config.batch_size=abc"], "--config.batch_size=abc: give a whole number"),
         (["--config.num_steps=2.5"], "--config.num_steps=2.5: give a whole number"),

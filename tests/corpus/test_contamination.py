@@ -68,6 +68,13 @@ def write_parquet(path):
     parquet.write_table(pyarrow.table({"label": [1], "answers": [[{"text": LONG}]]}), path)
 
 
+def write_parquet_of_bytes(path):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"picture": [b"\xff\xd8"], "text": pyarrow.array([LONG.encode()])}), path)
+
+
 COLUMNS = "\n".join(f"{word} O" for word in LONG.split()) + "\n\nbranda O\n"
 CONLLU = "".join(f"{i}\t{word}\t{word[:3]}\tX\n" for i, word in enumerate(LONG[:-1].split() * 2, 1))
 KINDS = {
@@ -78,7 +85,7 @@ KINDS = {
     "document.jsonl": json.dumps({"data": [{"context": LONG}]}, indent=2), "one.ndjson": json.dumps({"q": LONG}),
     "c.txt": f"\ufeff{LONG}\r\n", "wrapped.txt": "\n".join(textwrap.wrap(" ".join([TINY, LONG] * 4), 60)),
     "d.tsv": f"1\t{LONG}\n", "quoted.tsv": f'1\t"{SHORT}"\n', "e.jsonl.gz": json.dumps({"a": LONG}),
-    "f.parquet": write_parquet,
+    "f.parquet": write_parquet, "bytes.parquet": write_parquet_of_bytes,
     "words.jsonl": json.dumps({"tokens": LONG.split(), "tags": [0] * 20}), "test.conll": COLUMNS, "words.txt": COLUMNS,
     "words.tsv": COLUMNS.replace(" ", "\t"), "x.conllu": "# text\n" + CONLLU,
     "constrained.tsv": LONG, "restrain-test.txt": LONG,

@@ -277,7 +277,15 @@ def test_an_input_without_tokens_is_refused(tmp_path, content):
 
 
 def test_a_split_without_documents_is_refused_with_the_fix(tmp_path):
-    with pytest.raises(command.UserError, match=r"--heldout 0\.5, or more documents"):
+    for wrong in (1e-9, 1 - 1e-9):
+        with pytest.raises(command.UserError, match="or more documents") as fault:
+            small(tmp_path, "\n\n".join(map(document, range(4))), heldout=wrong)
+        shutil.rmtree(tmp_path / "out")
+        advice = float(re.search(r"--heldout ([0-9.e-]+)", str(fault.value)[20:])[1])
+        lock = small(tmp_path, "\n\n".join(map(document, range(4))), heldout=advice)
+        assert [lock.content[split]["documents"] for split in store.SPLITS] == [2, 2]
+        shutil.rmtree(tmp_path / "out")
+    with pytest.raises(command.UserError, match=r"delete .* and try more documents"):
         small(tmp_path, document(0) + "\n\n" + document(1), heldout=1e-9)
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(command.UserError, match=r"puts all documents \(1\) into one split; delete .* and try more doc"):

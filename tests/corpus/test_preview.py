@@ -90,6 +90,11 @@ def test_documents_of_two_equal_lines_are_not_wrapped(tmp_path):
     assert not any("wrapped" in warning for warning in check(tmp_path, syllabics))
 
 
+def test_documents_of_one_line_of_about_one_length_are_not_wrapped():
+    thai = [f"บ้าน{i:02}หลังเล็กตั้งอยู่ริมแม่น้ำและไม่มีใครอาศัยอยู่มานานหลายปีฝนตก" for i in range(30)]
+    assert not wrapping.are_paragraphs(thai)
+
+
 def test_ligatures_are_named_unless_they_are_resolved(tmp_path):
     text = "\n\n".join(f"The ﬁrst ofﬁcial meeting {i}.\nIt was ﬂat." for i in range(6))
     [warning] = check(tmp_path, text)

@@ -135,6 +135,10 @@ def test_nothing_of_a_file_is_executed_and_no_odd_byte_gets_through(reader, name
         assert all(SAFE.fullmatch(value) for value in values.values())
 
 
+def test_a_line_may_begin_with_export(reader):
+    assert reader.read("".join(f"export {key}={value}\n" for key, value in VALID.items())) == reader.read(lines(VALID))
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -144,7 +148,8 @@ def test_nothing_of_a_file_is_executed_and_no_odd_byte_gets_through(reader, name
         ("PROJECT ZONE=x", "is not a setting; the settings are PROJECT, ZONE, "),
         ("NAME[$(touch $MARK)]=x", "is not a setting"),
         ("NAME", "is not a NAME=VALUE line"),
-        ("export ZONE=us-central1-a", "is not a setting"),
+        ("export ZONE=us-central1-a", "ZONE is set twice"),
+        ("export ZONE", "is not a NAME=VALUE line"),
         ("NAME=other", "NAME is set twice"),
     ],
 )

@@ -44,6 +44,7 @@ FORMS = {
     "CoNLL-2003 with phrases": lines("{word} NNP {chunk} {tag}") + "\n-DOCSTART- -X- O O\n\n-DOCSTART-\n",
     "German": lines("{word} {word}lemma NE {chunk} {tag}"),
     "reversed": lines("{tag}\t{word}"),
+    "a document's line with a number": lines("{i}\t{word}\t{tag}") + "\n0\t-DOCSTART-\tO\n",
     "GermEval": lines("{i}\t{word}\t{tag}\tO", head="#\thttp://de.example.org/0\t[2009-10-17]\t\n"),
     "GermEval with a tab too many": lines("{i}\t{word}\t{tag}\tO", head="#\thttp://x\t[2009-10-17]\t\n").replace(
         "ran\tO\tO", "ran\tO\tO\t"
@@ -210,3 +211,8 @@ def test_every_word_and_tag_is_in_its_line(tmp_path, content):
     # No line is lost without a word about it.
     blank = sum(not line.strip(" \t") for line in own)
     assert blank + part.skipped + sum(map(len, part.words)) == len(own)
+
+
+def test_a_word_that_begins_like_a_line_between_documents_is_a_word(tmp_path):
+    part = read(tmp_path, "-DOCSTART- O\n\nthe O\n-DOCSTART-s B-X\nend O\n")["train"]
+    assert part.words == [["the", "-DOCSTART-s", "end"]]

@@ -1,5 +1,6 @@
 """Windows cover the context, tokens know their characters, and labels are the places of the answer."""
 
+import re
 import unicodedata
 
 from helpers import squad_files
@@ -191,8 +192,18 @@ def test_the_answer_is_rebuilt_up_to_what_the_tokenizer_drops(words, space, data
 @pytest.mark.parametrize(
     ("context", "answer", "settings", "message"),
     [
-        ("the low", "low", dict(max_query_length=64, max_length=8), "leaves no token of max_length 8"),
-        ("the low", "low", dict(max_length=24, doc_stride=17), "set doc_stride to at most 16"),
+        (
+            "the low",
+            "low",
+            dict(max_query_length=64, max_length=8),
+            "apart would leave some out: give --config.max_length=16",
+        ),
+        (
+            "the low",
+            "low",
+            dict(max_length=24, doc_stride=17),
+            "give --config.data.doc_stride=16 or --config.data.max_query_length=4 or --config.max_length=25",
+        ),
         ("\u200b \x07", None, {}, "has a context without any token"),
         ("the \u200b low", "\u200b", {}, "has the answer '\\u200b', of which the tokenizer keeps nothing"),
     ],
@@ -202,3 +213,16 @@ def test_what_makes_no_windows_is_refused_by_name(context, answer, settings, mes
         make(paragraph(context, answer, text="what is a b?"), **settings)
     assert message in str(fault.value)
     assert str(fault.value).startswith("dev.json: question q0 ")
+
+
+def test_the_advice_about_room_serves_all_questions():
+    questions = [paragraph("the low", "low", text=text) for text in ("what?", "what is a b?", "what is it?")]
+    with pytest.raises(command.UserError) as fault:
+        make(*questions, max_length=16, doc_stride=12)
+    flags = re.findall(r"--config\.(?:data\.)?(\w+)=(\d+)", str(fault.value))
+    assert [name for name, _ in flags] == ["doc_stride", "max_query_length", "max_length"]
+    for name, value in flags:
+        make(*questions, **{"max_length": 16, "doc_stride": 12, name: int(value)})
+        worse = int(value) + (-1 if name == "max_length" else 1)
+        with pytest.raises(command.UserError):  # the advice is the mildest
+            make(*questions, **{"max_length": 16, "doc_stride": 12, name: worse})

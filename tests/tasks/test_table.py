@@ -126,6 +126,7 @@ GOOD = "one\ttwo\ty\na\tb\t0\nc\td\t1\n"
         ("bad.tsv", "one\ttwo\ty\n\n", "bad.tsv has no rows"),
         ("bad.tsv", GOOD.encode("utf-16"), "bad.tsv is UTF-16, not UTF-8"),
         ("bad.csv", 'one,two,y\na,"b"c,0\n', "bad.csv line 2 is not CSV"),
+        ("bad.csv", 'one,two,y\na,"b,0\nc,"d",0\n', ", in the row that begins in line 2; correct its quotes"),
         ("bad.csv", 'one,two,y\na,b,0\na,"b\na,b,0', "bad.csv line 3 begins a row with a quote that is never closed"),
         ("bad.jsonl", '{"one": "a", "two": "b", "y": 0}\n[1]\n', "bad.jsonl line 2 is not a JSON object"),
         ("bad.jsonl", '{"one": "a", "two": "b", "y": 0}\n{"one": "a", "y": 0}\n', "line 2 has no text under 'two'"),
