@@ -181,16 +181,33 @@ class BatchSpec(NamedTuple):
         unpacked = [parts[n] for n in self.seq_lens if n in parts and not self.is_packed(n)]
         if unpacked:
             check_rows("batch_size", self.batch_size, devices, math.lcm(*unpacked))
-        if self.packed_rows and self.seq_lens[-1] in parts:
-            check_rows("data.packed_rows", self.packed_rows, devices, parts[self.seq_lens[-1]])
         for of in self.stages(first_step):
             lens = [n for n in parts if of.stage_rows < self.batch_size and of.numbers(n)]
             unpacked = [parts[n] for n in lens if not self.is_packed(n)]
             if unpacked:
                 check_rows("ramp.rows", of.stage_rows, devices, math.lcm(*unpacked))
-            for n in filter(self.is_packed, lens):
-                name = f"the {self.packed_rows} data.packed_rows, which ramp.rows {of.stage_rows} makes"
-                check_rows(name, of.rows(n), devices, parts[n])
+        for of in (self.without_ramp(), *self.stages(first_step)):
+            for n in parts:
+                if self.is_packed(n) and of.numbers(n) and of.rows(n) % (devices * parts[n]):
+                    fewer = f", of which ramp.rows {of.stage_rows} makes {of.rows(n)}," if of.stage else ""
+                    raise command.UserError(
+                        f"data.packed_rows {self.packed_rows}{fewer} does not divide over {devices} devices x "
+                        f"{parts[n]} parts of accumulation; {self._packed_advice(devices * parts[n])}"
+                    )
+
+    def packed_multiple(self, divisor: int) -> int:
+        """Returns m: with a multiple of m as packed_rows, each step has packed rows that divide by `divisor`."""
+        whole = self.batch_size * divisor
+        of_stages = (whole // math.gcd(whole, of.stage_rows) for of in self.stages() if of.numbers(self.seq_lens[-1]))
+        return math.lcm(divisor, *of_stages)
+
+    def _packed_advice(self, divisor: int) -> str:
+        """Returns which packed_rows divide by `divisor` in all stages of a ramp, or which ramp.rows do if any."""
+        multiple, whole = self.packed_multiple(divisor), self.batch_size * divisor
+        advice = f"try data.packed_rows={max(round(self.packed_rows / multiple), 1) * multiple}"
+        step = whole // math.gcd(whole, self.packed_rows)
+        helps = self.packed_rows % divisor == 0 and step < self.batch_size
+        return f"{advice}, or multiples of {step} as ramp.rows" if helps else advice
 
 
 def check_rows(name: str, rows: int, devices: int, parts: int) -> None:
@@ -236,9 +253,8 @@ def check(spec: BatchSpec) -> BatchSpec:
             raise command.UserError(f"config: {complaint}")
     for of in spec.stages():
         if spec.packed_rows * of.stage_rows % spec.batch_size and of.numbers(lens[-1]):
-            step = spec.batch_size // math.gcd(spec.batch_size, spec.packed_rows)
             raise command.UserError(
                 f"config: data.packed_rows {spec.packed_rows} shrink with the batch, and at ramp.rows {of.stage_rows} "
-                f"of batch_size {spec.batch_size} they are not a whole number: set multiples of {step} as ramp.rows"
+                f"of batch_size {spec.batch_size} they are not a whole number; {spec._packed_advice(1)}"
             )
     return spec

@@ -112,16 +112,17 @@ def examples_of_steps(examples_per_row: float, spec: batch_spec.BatchSpec) -> di
     return {spec.seq_lens[-1]: examples_per_row * spec.packed_rows} if examples_per_row else {}
 
 
-def note(examples_per_row: float, spec: batch_spec.BatchSpec, devices: int) -> str:
+def note(examples_per_row: float, spec: batch_spec.BatchSpec, divisor: int) -> str:
     """Returns a sentence: the examples in a step's packed rows, and the packed_rows nearest to `batch_size` examples.
 
     examples_per_row: mean of the corpus
     spec: settings of the batches
-    devices: the advised number of rows is a multiple of it
+    divisor: of the rows of a step: devices x parts of accumulation
     """
     examples = spec.packed_rows * examples_per_row
     sentence = f"{spec.packed_rows} packed rows hold about {examples:.0f} examples a step"
-    fitting = max(round(spec.batch_size / examples_per_row / devices), 1) * devices
+    multiple = spec.packed_multiple(divisor)
+    fitting = max(round(spec.batch_size / examples_per_row / multiple), 1) * multiple
     if fitting == spec.packed_rows:
         return f"{sentence}, batch_size {spec.batch_size}"
     is_far = max(fitting, spec.packed_rows) >= 2 * min(fitting, spec.packed_rows)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.data import batch_spec, chunks
+from bert_tpu.data import batch_spec, chunks, packing
 
 SPECIAL = 3  # tokens of a row that are not text: [CLS] and two [SEP]; a single segment leaves their places free, too
 SAMPLE = 10_000  # documents that tell how much of a text is hidden; they are in random order
@@ -56,6 +56,16 @@ def long_sentences_warnings(text: chunks.Text, seq_len: int) -> list[str]:
         "each, because sentences are long for them: end each sentence of the text with a mark or a line end, and "
         "prepare it again"
     ]
+
+
+def notes(text: chunks.Text, spec: batch_spec.BatchSpec, examples_per_row: float, divisor: int) -> str:
+    """Returns sentences about the rows that a run makes of its text; "" without any.
+
+    examples_per_row: mean of the packed rows, 0 without any
+    divisor: as in packing.note
+    """
+    lines = [packing.note(examples_per_row, spec, divisor)] if examples_per_row else []
+    return "\n".join([*lines, *long_sentences_warnings(text, spec.used_lens()[0])])
 
 
 def check_positions(spec: batch_spec.BatchSpec, positions: int) -> None:

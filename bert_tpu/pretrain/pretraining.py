@@ -256,10 +256,9 @@ def open_data(
                 run_log.say(f"warning: {finding.sentence}")
 
     parts = parts_of_lengths(cfg, spec).get(spec.seq_lens[-1], 1)
-    notes = [packing.note(examples_per_row, spec, devices * parts)] if examples_per_row else []
-    notes += row_limits.long_sentences_warnings(share.text, spec.used_lens()[0])
+    notes = row_limits.notes(share.text, spec, examples_per_row, devices * parts)
     examples = packing.examples_of_steps(examples_per_row, spec)
-    return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, "\n".join(notes), examples)
+    return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, notes, examples)
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

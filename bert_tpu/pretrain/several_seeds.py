@@ -20,7 +20,7 @@ import numpy as np
 
 from bert_tpu.core import command, json_files, storage
 from bert_tpu.corpus import store
-from bert_tpu.data import batch_spec, packing
+from bert_tpu.data import batch_spec, packing, row_limits
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import param_layout
 from bert_tpu.monitoring import log, versions
@@ -86,7 +86,7 @@ def training(
         compile_programs=lambda mesh, first_step: train_step.compile_programs(
             job, mesh, train_step.jit_evaluate(evaluated, mesh), evaluated.shapes, spec.sizes(first_step)
         ),
-        open_data=lambda *_: _open_data(cfg, lock, seeds, reference, directory),
+        open_data=lambda devices, _: _open_data(cfg, lock, seeds, reference, directory, devices),
     )
 
 
@@ -167,6 +167,7 @@ def _open_data(
     seeds: Sequence[int],
     reference: ml_collections.ConfigDict,
     directory: epath.Path,
+    devices: int,
 ) -> trainer.Data:
     from bert_tpu.data import corpus_batches, host_share
 
@@ -187,9 +188,12 @@ def _open_data(
             content = {"step": finished, "seeds": list(seeds), "epochs": epochs, "lengths": lengths}
             storage.write_text(directory / FILE, json.dumps(content, indent=1) + "\n")
 
-    of_one = packing.examples_of_steps(corpus_batches.examples_per_row(share, spec), spec)
+    examples_per_row = corpus_batches.examples_per_row(share, spec)
+    parts = pretraining.parts_of_lengths(cfg, spec).get(spec.seq_lens[-1], 1)
+    notes = row_limits.notes(share.text, spec, examples_per_row, devices * parts)
+    of_one = packing.examples_of_steps(examples_per_row, spec)
     examples = {n: count * len(seeds) for n, count in of_one.items()}
-    return trainer.Data(batches_from, evaluate, examples=examples)
+    return trainer.Data(batches_from, evaluate, notes, examples)
 
 
 def _epochs(table: "corpus_batches.ChunkTable | packing.RowPlan", spec: batch_spec.BatchSpec, seq_len: int) -> float:

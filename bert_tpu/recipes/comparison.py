@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import json
+import math
 import pathlib
 import sys
 import time
@@ -51,9 +52,22 @@ class Known(NamedTuple):
         """The arms whose choices are not made yet."""
         return {run.arm for run in self.trials if not collected.lines_of(run, self.results)}
 
+    @property
+    def diverged_arms(self) -> set[str]:
+        """The arms whose trials are all finished, and none with a finite loss: they have nothing to choose."""
+        losses: dict[str, list[float | None]] = {}
+        for run in self.trials:
+            losses.setdefault(run.arm, []).append(collected.mean_loss(run, self.results))
+        return {arm for arm, of_arm in losses.items() if all(loss == math.inf for loss in of_arm)}
+
     def pending(self, at_once: int) -> list[tuple[runs.Run, tuple[int, ...]]]:
         """Returns (run, seeds that train together) of all that is not finished, in the order of running."""
-        return [(run, seeds) for run in self.every for seeds in runs.groups(run, at_once, self.results)]
+        return [
+            (run, seeds)
+            for run in self.every
+            if run.kind == runs.TRIAL or run.arm not in self.diverged_arms
+            for seeds in runs.groups(run, at_once, self.results)
+        ]
 
 
 def _look(plan: experiment.Experiment, judge: Mapping[str, Any], out: pathlib.Path) -> Known:
@@ -91,6 +105,11 @@ def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
         is_waiting = place is None
         if len(runs.finished(out)) > known.seen:
             known = _report(plan, judge, out)
+    if arms := sorted(known.diverged_arms):
+        raise command.UserError(
+            f"{plan.path}: no trial of {' and '.join(arms)} has a finite loss, so the other runs have no "
+            "choice to take: give other values"
+        )
     return 0
 
 
@@ -178,7 +197,8 @@ def _report(plan: experiment.Experiment, judge: Mapping[str, Any], out: pathlib.
     """Writes the results so far, as lines, as tables and as a plot. An arm that is not chosen yet has only trials."""
     with locks.hold(out / ".report", wait=True):  # so that no other start's older results replace these
         known = _look(plan, judge, out)
-        finals = [run for run in known.finals if run.arm not in known.open_arms]
+        undecided = known.open_arms | known.diverged_arms
+        finals = [run for run in known.finals if run.arm not in undecided]
         lines = [
             known.results[identity] | {"arm": run.arm, "kind": run.kind, "label": run.label, "horizon": run.horizon}
             for run in [*known.trials, *finals]

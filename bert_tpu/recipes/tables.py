@@ -17,16 +17,19 @@ def page(
 ) -> str:
     """Returns all tables. Runs that are not finished are missing in them.
 
-    trials, finals: runs as planned
+    trials, finals: runs as planned, those of arms whose choices are made
     chosen: keys of each arm
     results: by identity
     """
     every = [*trials, *finals]
     identities = {identity for run in every for identity in run.identities.values()}
     done = sum(identity in results for identity in identities)
+    decided = {run.arm for run in finals}
+    open_arms = [arm for arm in plan.arms if arm not in decided]
+    rest = f" The runs at the horizons of {', '.join(open_arms)} follow when its choices are made." if open_arms else ""
     full = [run for run in finals if run.kind == runs.FULL]
     parts = [
-        [f"{done} of {len(identities)} runs are finished ({plan.path.name}, --config {plan.config})."],
+        [f"{done} of {len(identities)} runs are finished ({plan.path.name}, --config {plan.config}).{rest}"],
         list(_spread(plan, full, results)),
         list(_trials(plan, trials, chosen, results)),
         list(_losses(full, results)),
@@ -73,17 +76,19 @@ def _trials(
         + ("" if len(set(numbers.values())) == 1 else " **The arms have different numbers of trials.**")
     )
     yield ""
-    rows = []
-    for run in trials:
-        loss = collected.mean_loss(run, results)
-        best = min(
-            (collected.mean_loss(other, results) or math.inf for other in trials if other.arm == run.arm), default=None
-        )
-        rows.append([run.arm, run.label, "" if loss is None else f"{loss:.4f}", "best" if loss == best else ""])
-    yield from cells.table(["arm", "trial", "MLM loss", ""], rows)
+    rows: list[list[str]] = []
+    notes: list[str] = []
     for arm in plan.arms.values():
-        if all(collected.lines_of(run, results) for run in trials if run.arm == arm.name):
-            yield from _edges(arm, chosen[arm.name])
+        own = [run for run in trials if run.arm == arm.name]
+        losses = [collected.mean_loss(run, results) for run in own]
+        best = min((loss for loss in losses if loss is not None and loss < math.inf), default=None)
+        for run, loss in zip(own, losses, strict=True):
+            shown, mark = ("", "") if loss is None else (f"{loss:.4f}", "best" if loss == best else "")
+            rows.append([run.arm, run.label, shown, mark])
+        if None not in losses and best is not None:
+            notes += _edges(arm, chosen[arm.name])
+    yield from cells.table(["arm", "trial", "MLM loss", ""], rows)
+    yield from notes
 
 
 def _edges(arm: experiment.Arm, chosen: Mapping[str, object]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """A ramp of the batch size: each row still comes once an epoch, and the schedule counts examples."""
 
 import collections
+import re
 
 from helpers import placed_rows
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from bert_tpu.core import batch_ramp, command, hashing
-from bert_tpu.data import batch_spec, corpus_batches, host_share, sampler
+from bert_tpu.data import batch_spec, corpus_batches, host_share, packing, sampler
 
 STEPS, RAMP = 1_000_000, batch_ramp.Ramp((256, 512), 60_000)
 LARGE = placed_rows.SPEC._replace(batch_size=1024, num_steps=STEPS, ramp=RAMP)
@@ -134,7 +135,7 @@ def test_the_evaluation_set_is_that_of_a_run_without_a_ramp(placed_lock):
         (((8, 16), 1), "it has a whole number from 2, one for each of ramp.rows, to below num_steps 30"),
         (((8, 16), 30), "to below num_steps 30"),
         (((8,), 5.0), "a whole number from 1"),
-        (((7,), 5), "set multiples of 2 as ramp.rows"),
+        (((7,), 5), "or multiples of 2 as ramp.rows"),
     ],
 )
 def test_a_wrong_ramp_is_refused_in_one_sentence(ramp, sentence):
@@ -147,12 +148,30 @@ def test_each_size_divides_over_devices_parts_and_hosts(placed_lock):
     SMALL.check_division(4, {128: 2, 512: 1})
     with pytest.raises(command.UserError, match=r"ramp.rows 8 does not divide over 4 devices x 3 parts .*; try 12"):
         SMALL._replace(batch_size=96, packed_rows=48).check_division(4, {128: 3, 512: 1})
-    with pytest.raises(command.UserError, match=r"which ramp.rows 8 makes 4 does not divide over 8 devices x 1 parts"):
+    with pytest.raises(
+        command.UserError, match=r"of which ramp.rows 8 makes 4, does not divide over 8 devices x 1 parts"
+    ):
         SMALL.check_division(8, {128: 1, 512: 1})
     SMALL.check_division(8, {128: 1, 512: 1}, first_step=SMALL.ramp.steps)  # such as a start on other devices
     SMALL.without_ramp()._replace(batch_size=8, packed_rows=4).check_division(8, {128: 1})  # a plan of one length
     with pytest.raises(command.UserError, match=r"the ramp's \[8, 16, 32, 4, 8, 16\] rows do not divide over 8 hosts"):
         host_share.load(placed_lock, "train", **SMALL.row_counts(), process_count=8)
+
+
+@pytest.mark.parametrize(("rows", "ramp", "devices"), [(128, 64, 64), (32, 16, 8), (100, 128, 16), (7, 200, 1)])
+def test_the_advice_about_packed_rows_in_a_ramp_can_be_followed(rows, ramp, devices):
+    def checked(rows, ramp):
+        spec = SMALL._replace(batch_size=256, packed_rows=rows, ramp=batch_ramp.Ramp((ramp,), 5))
+        batch_spec.check(spec).check_division(devices, {512: 1})
+
+    with pytest.raises(command.UserError) as fault:
+        checked(rows, ramp)
+    if multiple := re.search(r"multiples of (\d+) as ramp.rows", str(fault.value)):
+        checked(rows, int(multiple[1]))
+    checked(int(re.search(r"try data.packed_rows=(\d+)", str(fault.value))[1]), ramp)
+    spec = SMALL._replace(batch_size=256, packed_rows=rows, ramp=batch_ramp.Ramp((ramp,), 5))
+    packed_rows = int(re.search(r"packed_rows=(\d+) comes", packing.note(3.0, spec, devices))[1])
+    checked(packed_rows, ramp)
 
 
 def test_the_ramp_may_be_a_share_of_the_steps():

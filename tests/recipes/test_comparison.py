@@ -135,6 +135,30 @@ def test_the_trial_with_the_least_mean_loss_is_taken_and_one_that_diverged_never
     assert comparison.choose(plan, trials, lone)["tuned"]["optim.learning_rate"] == 3e-3  # not before all are finished
 
 
+def test_an_arm_of_which_every_trial_diverged_has_no_other_runs(text, tmp_path, monkeypatch):
+    plan, trained = plan_of(text, tmp_path), []
+
+    def diverge(run, seeds, out, _):
+        trained.append((run.arm, run.kind))
+        line = {"arm": run.arm, "lengths": {"16": {"mlm_loss": None if run.arm == "tuned" else 5.0}}}
+        fixed = {
+            "flops": run.flops, "seconds": 1.0, "step_seconds": 1.0, "at_once": 2, "epochs": 1.0, "code": "",
+            "skipped_steps": 0, "workdir": "runs",
+        }  # fmt: skip
+        lines = [line | fixed | {"identity": run.identities[seed], "seed": seed} for seed in seeds]
+        runs.write_results(out / runs.FOLDER / run.folder(seeds), lines)
+        return 0
+
+    monkeypatch.setattr(runs, "train", diverge)
+    with pytest.raises(command.UserError, match="no trial of tuned has a finite loss"):
+        comparison.compare(plan, tmp_path / "out")
+    assert trained == [("tuned", "trial"), ("original", "horizon"), ("original", "horizon")]
+    page = (tmp_path / "out" / comparison.TABLES).read_text()
+    assert "6 of 6 runs are finished" in page
+    assert "The runs at the horizons of tuned follow when its choices are made" in page
+    assert "| inf |  |" in page  # and not best
+
+
 def test_a_stopped_run_ends_as_it_would_have_ended_alone(text, out, tmp_path):
     plan, stopped = plan_of(text, tmp_path), lines_of(out)[2]
     reference = plan.reference()
