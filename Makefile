@@ -64,7 +64,7 @@ $(VENV)/libtpu: $(VENV)/ready pyproject.toml
 
 test: $(VENV)/ready $(VENV)/libtpu
 	@# Four workers on two cores, since tests of pods and of watching wait.
-	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	PYTHONPATH=$(VENV)/libtpu $(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=15 --durations-min=5
 
 # An environment of its own, for a Python beside that of `test`. PyTorch is left out: for most Pythons it is gigabytes.
 # These are the parts in which Python itself does the work (text, XML, paths, numbers, options, processes), and two that
