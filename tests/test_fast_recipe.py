@@ -41,7 +41,9 @@ def test_only_the_recipe_differs_from_the_original():
     assert pretraining.make_job(changed).flops.keys() == {128, 512}
 
 
-@pytest.mark.parametrize("name", ["micro", "mini", "long", "micro_original", "mini_original", "taught"])
+@pytest.mark.parametrize(
+    "name", ["micro", "mini", "long", "micro_original", "mini_original", "taught", "direct_micro", "direct_mini"]
+)
 def test_the_registered_files_judge_this_recipe_and_no_other(name):
     """The arm `fast` has the values of configs/fast.py, but for batch_size and the rows that go with it."""
     plan = experiment_file.read(ROOT / f"docs/recipe_{name}.toml")

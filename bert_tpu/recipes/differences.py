@@ -1,4 +1,4 @@
-"""Tables of differences between losses at equal compute, with intervals over paired seeds."""
+"""Tables of differences between losses, with intervals over paired seeds."""
 
 from collections.abc import Callable, Iterator, Sequence
 import math
@@ -7,6 +7,7 @@ import numpy as np
 
 from bert_tpu.recipes import cells, collected, experiment, gain, runs
 
+HEAD = ["arm", "reference", "FLOPs", "reference's FLOPs", "rows", "MLM loss", "difference", "95% by t"]
 EQUAL = 0.01  # numbers of steps, and of token slots, that differ by this share count as equal
 
 
@@ -29,42 +30,62 @@ def _difference(
 def at_equal_compute(
     plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results
 ) -> Iterator[str]:
-    """Yields a table of each arm's loss less that of each reference at its horizon. full: runs at the horizons"""
-    yield from _table(plan, full, results, "equal compute", lambda base, run: base.horizon == run.horizon)
+    """Yields a table of each arm's loss less that of each reference at its horizon, and at larger ones.
+
+    It bounds the gain without a curve: if an arm is better than a reference that spent N times its compute, the gain is
+    above N. full: runs at the horizons
+    """
+    rows = [
+        [*row, _bound(base, run, results, length)]
+        for base, run, length, row in _pairs(plan, full, results, lambda base, run: base.horizon >= run.horizon)
+    ]
+    if rows:
+        yield (
+            "Differences at equal compute, and to references that spent more: below 0 an arm is better than its "
+            "reference. `gain` follows without a curve, if the reference's loss falls with compute."
+        )
+        yield ""
+        yield from cells.table([*HEAD, "gain"], rows)
+
+
+def _bound(base: runs.Run, run: runs.Run, results: collected.Results, length: str) -> str:
+    """Returns what the difference of two runs says about the gain, "" if its interval has 0 in it."""
+    more = collected.losses(run, results, length) - collected.losses(base, results, length)
+    if not np.isfinite(more).all():
+        return ""
+    low, high, _ = gain.mean_interval(more)
+    ratio = base.flops / run.flops
+    return f"above {ratio:.2f}" if high < 0 else f"below {ratio:.2f}" if low > 0 else ""
 
 
 def at_equal_steps(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
-    """Yields the same where runs at different horizons have equal steps, as with a teacher, whose forward counts."""
+    """Yields a table of runs at different horizons with equal steps, as with a teacher, whose forward counts."""
 
     def are_equal(base: runs.Run, run: runs.Run) -> bool:
         shares = run.cfg.num_steps / base.cfg.num_steps, run.token_slots / base.token_slots
         return base.horizon != run.horizon and all(abs(share - 1) <= EQUAL for share in shares)
 
-    yield from _table(plan, full, results, "equal steps", are_equal)
-
-
-def _table(
-    plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results, title: str,
-    are_equal: Callable[[runs.Run, runs.Run], bool],
-) -> Iterator[str]:  # fmt: skip
-    """Yields a table for pairs of runs. are_equal: tells of a reference's run and another arm's if they are a pair"""
-    found = [run for run in full if collected.lines_of(run, results)]
-    rows = [
-        [
-            run.arm, reference, f"{run.horizon:.3g}", f"{base.horizon:.3g}", cells.label(length),
-            *_difference(base, run, results, length, range(len(plan.seeds))),
-        ]
-        for reference in plan.references
-        for run in found
-        for base in found
-        if base.arm == reference != run.arm and are_equal(base, run)
-        for length in collected.lengths_of(results)
-    ]  # fmt: skip
+    rows = [row for *_, row in _pairs(plan, full, results, are_equal)]
     if rows:
-        yield f"Differences at {title}: below 0 an arm is better than its reference."
+        yield "Differences at equal steps: below 0 an arm is better than its reference."
         yield ""
-        head = ["arm", "reference", "FLOPs", "reference's FLOPs", "rows", "MLM loss", "difference", "95% by t"]
-        yield from cells.table(head, rows)
+        yield from cells.table(HEAD, rows)
+
+
+def _pairs(
+    plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results,
+    are_paired: Callable[[runs.Run, runs.Run], bool],
+) -> Iterator[tuple[runs.Run, runs.Run, str, list[str]]]:  # fmt: skip
+    """Yields (run of a reference, run of another arm, length, cells under HEAD). are_paired: of the two runs"""
+    found = [run for run in full if collected.lines_of(run, results)]
+    for reference in plan.references:
+        for run in found:
+            for base in found:
+                if base.arm == reference != run.arm and are_paired(base, run):
+                    for length in collected.lengths_of(results):
+                        more = _difference(base, run, results, length, range(len(plan.seeds)))
+                        place = [f"{run.horizon:.3g}", f"{base.horizon:.3g}", cells.label(length)]
+                        yield base, run, length, [run.arm, reference, *place, *more]
 
 
 def levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:

@@ -7,6 +7,8 @@ import numpy as np
 
 from bert_tpu.recipes import cells, collected, differences, experiment, gain, runs
 
+APART, APART_TIMES = 0.03, 8  # nats, and times that of the largest horizon: a deviation of seeds that no noise explains
+
 
 def page(
     plan: experiment.Experiment,
@@ -157,6 +159,8 @@ def _fits(plan: experiment.Experiment, full: Sequence[runs.Run], results: collec
     for reference in plan.references:
         for length in collected.lengths_of(results):
             points = collected.reference_points(reference, full, results, length)
+            if points and length == collected.lengths_of(results)[0]:
+                yield from _plateau(reference, *points)
             if points and len(points[0]) >= gain.CURVES["power"][1]:
                 law = gain.fit_means(*points)
                 number = len(points[1])
@@ -174,6 +178,20 @@ def _fits(plan: experiment.Experiment, full: Sequence[runs.Run], results: collec
                     f"{points[0][-1]:.3g}) ^ -{law.exponent:.3f}; its largest residual is "
                     f"{max(law.residuals):.4f} nats.{doubt if missed else ''}"
                 )
+
+
+def _plateau(reference: str, compute_H: np.ndarray, losses_SH: np.ndarray) -> Iterator[str]:
+    """Yields a warning if the seeds of a horizon lie far apart: some have left a plateau there, and others have not."""
+    if len(losses_SH) < 2:
+        return
+    deviations = losses_SH.std(0, ddof=1)
+    for compute, deviation in zip(compute_H, deviations, strict=True):
+        if deviation > max(APART, APART_TIMES * deviations[-1]):
+            yield (
+                f"**The seeds of {reference} at {compute:.3g} FLOPs have a deviation of {deviation:.3f} nats, and "
+                f"{deviations[-1]:.3f} at {compute_H[-1]:.3g}: some have left a plateau there and others have not. No "
+                "curve through these losses can be trusted; take the gain of the differences above.**"
+            )
 
 
 def _gain_rows(
@@ -211,7 +229,7 @@ def _factor(value: float) -> str:
 
 
 def _interval(interval: gain.Interval) -> str:
-    if math.isnan(interval.low) or math.isnan(interval.high):
+    if math.isnan(interval.low) or math.isnan(interval.high) or (interval.low == 0 and math.isinf(interval.high)):
         return "unknown"
     return f"{interval.low:.2f} .. {interval.high:.2f}" if math.isfinite(interval.high) else f"above {interval.low:.2f}"
 

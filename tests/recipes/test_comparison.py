@@ -12,6 +12,7 @@ from helpers import small_bert, tiny_runs
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from bert_tpu.core import command, locks
 from bert_tpu.distributed import hosts, mesh
@@ -324,6 +325,31 @@ def test_runs_of_equal_steps_and_text_at_different_horizons_are_compared(text, t
     _, _, equal_steps = page.partition("Differences at equal steps")
     rows = [line for line in equal_steps.split("\n\n")[1].splitlines() if "original" in line]
     assert [row.split(" | ")[:2] for row in rows] == [["| deep", "original"]]  # the wide one has seen twice the text
+
+
+@pytest.mark.parametrize(("loss", "bound"), [(6.4, "above"), (6.6, "below"), (6.5, "")])
+def test_an_arm_is_compared_with_references_that_spent_more(text, tmp_path, loss, bound):
+    plan = plan_of(text, tmp_path)
+    finals = sorted(planned(plan), key=lambda run: (run.arm, run.horizon))
+    results = invented(finals, [7.0, 6.5, loss, 6.0])
+    for run, size in zip(finals, (0.01, 0.01, 0.02, 0.02), strict=True):  # or the differences would have no spread
+        results[run.identities[1]]["lengths"]["16"]["mlm_loss"] += size
+    page = tables.page(plan, [], finals, comparison.choose(plan, [], {}), results)
+    base, run = finals[1], finals[2]
+    assert (base.arm, base.horizon, run.arm, run.horizon) == ("original", H2, "tuned", H1)
+    [row] = [line for line in page.splitlines() if line.startswith("| tuned | original | 2e+08 | 5e+08 | 16 tokens")]
+    assert row.endswith(f"| {bound} {base.flops / run.flops:.2f} |" if bound else "|  |")
+    low, high = stats.t.interval(0.95, 1, loss - 6.5 + 0.005, stats.sem([loss - 6.5, loss - 6.5 + 0.01]))
+    assert f"| {low:+.4f} .. {high:+.4f} |" in row
+
+
+def test_seeds_far_apart_at_a_horizon_are_named(text, tmp_path):
+    plan = plan_of(text, tmp_path)
+    finals = sorted(planned(plan), key=lambda run: (run.arm, run.horizon))
+    results, chosen = invented(finals, [7.0, 6.5, 6.8, 6.4]), comparison.choose(plan, [], {})
+    assert "plateau" not in tables.page(plan, [], finals, chosen, results)
+    results[finals[0].identities[1]]["lengths"]["16"]["mlm_loss"] = 6.7
+    assert "FLOPs have a deviation of 0.212 nats, and 0.007 at" in tables.page(plan, [], finals, chosen, results)
 
 
 def test_results_of_an_older_file_with_other_lengths_are_left_alone(text, out, tmp_path):
