@@ -8,6 +8,7 @@ each run. The same command goes on after it was stopped or killed.
 With the results.jsonl of another machine, its runs count as finished.
 """
 
+import argparse
 import pathlib
 import sys
 
@@ -16,7 +17,7 @@ from bert_tpu.core import command
 with command.imports():
     from bert_tpu.core import numerals, storage
     from bert_tpu.hardware import host_memory
-    from bert_tpu.recipes import comparison, elsewhere, experiment_file
+    from bert_tpu.recipes import comparison, doubts, elsewhere, experiment_file
     from bert_tpu.training import orbax_setup
 
 
@@ -38,18 +39,30 @@ def main() -> None:
     if storage.is_bucket(args.out):
         parser.error(f"--out {args.out} is in a bucket, which has no locks for several starts: give a local directory")
     orbax_setup.quiet()
+    try:
+        sys.exit(_compare(args))
+    except command.UserError as error:
+        raise command.UserError(doubts.as_keys(str(error))) from None
+
+
+def _compare(args: argparse.Namespace) -> int:
+    """Runs the command; returns the exit code."""
     plan, out = experiment_file.read(args.file), pathlib.Path(args.out)
     if args.results:
         number = elsewhere.take_over(args.results, out)
-        print(f"{number:,} {numerals.inflect(number, '[result|results]')} taken over into {out}", file=sys.stderr)
+        own = comparison.count_finished(plan, out)
+        whose = f"{own:,} there {numerals.inflect(own, '[is|are]')} of {args.file}"
+        print(f"{numerals.count(number, 'result')} taken over into {out}; {whose}", file=sys.stderr)
+        if not own:
+            print("warning: results count for the same corpus, held-out rows and keys alone", file=sys.stderr)
     if args.dry_run:
         print(comparison.outline(plan, out))
-        return
+        return 0
     command.require("the plot", "matplotlib", extra="report")
     host_memory.keep_freed_memory()
     code = comparison.compare(plan, out)
     print((out / comparison.TABLES).read_text(), end="")
-    sys.exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -13,7 +13,17 @@ import numpy as np
 import tensorflow as tf
 
 from bert_tpu.core import command, joined
-from bert_tpu.data import batch_spec, chunks, host_share, masking, nsp_pairs, packed_batches, packing, sampler
+from bert_tpu.data import (
+    batch_spec,
+    chunks,
+    host_share,
+    masking,
+    nsp_pairs,
+    packed_batches,
+    packing,
+    row_limits,
+    sampler,
+)
 
 HELDOUT_SEED = 2**31 - 1
 HELDOUT_MASK_RATE = 0.15
@@ -206,6 +216,18 @@ def heldout(
         # Op by op: so few batches take less time than building a graph for them.
         for n in tf.range(num_batches, dtype=tf.int64):
             yield seq_len, {name: array.numpy() for name, array in batch(n).items()}
+
+
+def little_heldout_warnings(share: host_share.HostShare, spec: batch_spec.BatchSpec, num_batches: int) -> list[str]:
+    """Returns a warning for each length of which `heldout` takes the same few rows again and again.
+
+    share: a host's part of the held-out text; the others have as much
+    """
+    spec = spec.without_ramp()
+    hosts = spec.batch_size // len(share.rows)
+    rows = {n: int(epoch_table(share, spec, n).epoch_rows.sum()) * hosts for n in spec.used_lens()}
+    found = (row_limits.little_heldout_warning(count, n, num_batches * spec.rows(n)) for n, count in rows.items())
+    return [sentence for sentence in found if sentence]
 
 
 def label_counts(batches: Iterable[tuple[int, Batch]]) -> list[list[int]]:

@@ -7,6 +7,7 @@ from bert_tpu.data import batch_spec, chunks, packing
 
 SPECIAL = 3  # tokens of a row that are not text: [CLS] and two [SEP]; a single segment leaves their places free, too
 SAMPLE = 10_000  # documents that tell how much of a text is hidden; they are in random order
+LEAST_HELDOUT = 256  # rows of the held-out text
 MOST_HIDDEN = 0.25  # share of the tokens; of English Wikipedia and novels rows of 128 hide 0.15, rows of 512 0.04
 
 
@@ -53,9 +54,28 @@ def long_sentences_warnings(text: chunks.Text, seq_len: int) -> list[str]:
         return []
     return [
         f"warning: rows of {seq_len} do not show {share:.0%} of the tokens in an epoch, and nearly the same ones in "
-        "each, because sentences are long for them: end each sentence of the text with a mark or a line end, and "
-        "prepare it again"
+        f"each, because sentences have {_mean_sentence(text):.0f} tokens: give longer data.seq_lens, or, if the text's "
+        "sentences are shorter, end each with a mark or a line end and prepare it again"
     ]
+
+
+def _mean_sentence(text: chunks.Text) -> float:
+    return float(text.sentence_start[-1]) / max(1, len(text.sentence_start) - 1)
+
+
+def little_heldout_warning(rows: int, seq_len: int, taken: int) -> str:
+    """Returns a warning if the held-out text makes few rows, and an evaluation takes them again and again, else "".
+
+    rows: that the text makes
+    taken: rows of an evaluation
+    """
+    if rows >= LEAST_HELDOUT or taken < 2 * rows:
+        return ""
+    return (
+        f"the held-out text makes {rows:,} rows of {seq_len} tokens, and an evaluation takes {taken:,}: each comes "
+        f"about {taken / max(rows, 1):.0f} times, with other masks, and the losses tell of little text; prepare the "
+        "corpus with a larger --heldout"
+    )
 
 
 def notes(text: chunks.Text, spec: batch_spec.BatchSpec, examples_per_row: float, divisor: int) -> str:

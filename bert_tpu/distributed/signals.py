@@ -67,7 +67,7 @@ class StopSignals:
                 signal.signal(other, signal.SIG_IGN)
             if self._group is not None and self._group.count > 1:
                 self._group.leave(f"it got {signal.Signals(number).name} before the first step", 128 + number)
-            print("\nstopped before the first step", file=sys.stderr, flush=True)
+            print("\nstopped before the first step; the same command goes on", file=sys.stderr, flush=True)
             os._exit(128 + number)  # an exception would have to wait for the threads that compile
         now_s = time.monotonic()
         if self.signal == number == signal.SIGINT:

@@ -29,7 +29,7 @@ class Loss(Protocol):
 
 
 class Objective(NamedTuple):
-    """A training objective. Each is one file in this folder and a name in `pretraining.find_objective`."""
+    """A training objective. Each is one file in this folder and a name in `objectives.find`."""
 
     losses: tuple[str, ...]  # the sums whose means add up to the loss
     metrics: tuple[metrics.Metric, ...]  # in the order of reports; each has a sum of its name

@@ -21,7 +21,7 @@ from bert_tpu.distributed import collectives, hosts
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
 from bert_tpu.monitoring import health, log
-from bert_tpu.pretrain import distillation, mlm, mlm_nsp, objective, samples
+from bert_tpu.pretrain import distillation, mlm_nsp, objectives, samples
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
 
@@ -62,7 +62,7 @@ def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | Non
     config.check_choice(cfg, "exchange", collectives.FORMS)
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
-    target = find_objective(cfg)
+    target = objectives.find(cfg)
     update_flops = flops.muon(bert) if cfg.optim.name == "muon" else 0  # those of the other rules are negligible
     job = jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
@@ -97,17 +97,6 @@ def parts_of_lengths(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec)
     return {n: parts[n] for n in spec.used_lens()}
 
 
-def find_objective(cfg: ml_collections.ConfigDict) -> objective.Objective:
-    """The objective that the config's key `objective` names; MLM + NSP if it has no such key."""
-    name = cfg.get("objective", "mlm_nsp")
-    match name:
-        case "mlm_nsp":
-            return mlm_nsp.OBJECTIVE
-        case "mlm":
-            return mlm.OBJECTIVE
-    raise command.UserError(f"config.objective is {name!r}: give mlm_nsp or mlm")
-
-
 def make_batch_spec(cfg: ml_collections.ConfigDict) -> batch_spec.BatchSpec:
     """Returns the checked spec of a config's batches."""
     scalars = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
@@ -134,14 +123,12 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
         teacher.check_vocabulary(vocabulary, lock.directory)
         facts[distillation.SECTION] = cfg.distill.to_dict() | teacher.facts
     if group is None or group.index == 0:
-        has_nsp = find_objective(cfg) is mlm_nsp.OBJECTIVE
-        warnings = [lock.pair_warning, row_limits.pairs_warning(spec)] if has_nsp else []
-        for warning in filter(None, [*warnings, row_limits.slots_warning(spec), distillation.idle_warning(cfg)]):
+        for warning in warnings(cfg, spec, lock):
             print(f"warning: {warning}", file=sys.stderr)
     return trainer.Training(
         job=job,
         schedule=spec,
-        objectives=find_objective(cfg).losses,
+        objectives=objectives.find(cfg).losses,
         facts=facts,
         vocabulary=vocabulary,
         size=sum(x.size for x in jax.tree.leaves(param_layout.shapes(cfg.model))),
@@ -152,6 +139,12 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
         warmup=optimizer.warmup,
         advice=ADVICE,
     )
+
+
+def warnings(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec, lock: store.Lock) -> list[str]:
+    """Returns sentences about a config that can hardly be meant so, before any text is read."""
+    pairs = [lock.pair_warning, row_limits.pairs_warning(spec)] if objectives.find(cfg) is mlm_nsp.OBJECTIVE else []
+    return list(filter(None, [*pairs, row_limits.slots_warning(spec), distillation.idle_warning(cfg)]))
 
 
 def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
@@ -219,10 +212,11 @@ def open_data(
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     share = host_share.load(lock, "train", **spec.row_counts(), **host)
     heldout: list[tuple[int, jobs.Batch]] = []
-    chosen = None
+    chosen, little = None, []
     if cfg.eval.num_batches:
         heldout_share = host_share.load(lock, "heldout", **spec.without_ramp().row_counts(), **host)
         heldout = list(corpus_batches.heldout(heldout_share, spec, cfg.eval.num_batches))
+        little = corpus_batches.little_heldout_warnings(heldout_share, spec, cfg.eval.num_batches)
         [rows, *_] = samples.shapes(spec, devices, host["process_count"])["input_ids"]
         chosen = samples.choose_rows(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
 
@@ -238,7 +232,7 @@ def open_data(
         warmup_steps=make_optimizer(cfg).warmup.steps,
         commoner=commoner,
         first_nsp_step=spec.first_nsp_step,
-        metrics=find_objective(cfg).metrics,
+        metrics=objectives.find(cfg).metrics,
     )
     warned: set[str] = set()
 
@@ -256,9 +250,14 @@ def open_data(
                 run_log.say(f"warning: {finding.sentence}")
 
     parts = parts_of_lengths(cfg, spec).get(spec.seq_lens[-1], 1)
-    notes = row_limits.notes(share.text, spec, examples_per_row, devices * parts)
+    notes = [
+        *(f"warning: {sentence}" for sentence in little),
+        row_limits.notes(share.text, spec, examples_per_row, devices * parts),
+    ]
     examples = packing.examples_of_steps(examples_per_row, spec)
-    return trainer.Data(functools.partial(corpus_batches.train, share, spec), evaluate, notes, examples)
+    return trainer.Data(
+        functools.partial(corpus_batches.train, share, spec), evaluate, "\n".join(filter(None, notes)), examples
+    )
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -108,6 +108,15 @@ def heldout_facts(reference: ml_collections.ConfigDict) -> dict[str, Any]:
     return rows | batches | {"objective": reference.get("objective", "mlm_nsp")}
 
 
+def heldout_warnings(reference: ml_collections.ConfigDict) -> list[str]:
+    """Returns a warning for each length of which the reference's evaluation takes the same few rows again and again."""
+    from bert_tpu.data import corpus_batches, host_share
+
+    rows = pretraining.make_batch_spec(reference)
+    share = host_share.load(pretraining.open_corpus(reference), "heldout", **rows.without_ramp().row_counts())
+    return corpus_batches.little_heldout_warnings(share, rows, reference.eval.num_batches)
+
+
 def stacked(job: jobs.Job, seeds: Sequence[int]) -> jobs.Job:
     """Returns the Job that trains `job` with each of `seeds` at once; `job` itself for one seed, which is faster alone.
 

@@ -20,7 +20,7 @@ def label(length: str) -> str:
 def mean_and_deviation(values: np.ndarray) -> str:
     """Returns the mean of some seeds' losses with the standard deviation of one."""
     if not np.isfinite(values).all():
-        return f"not finite for {int(np.sum(~np.isfinite(values)))} of {len(values)}"
+        return f"diverged for {int(np.sum(~np.isfinite(values)))} of {len(values)}"
     return f"{np.mean(values):.4f}" + (f" ({np.std(values, ddof=1):.4f})" if len(values) > 1 else "")
 
 

@@ -1,7 +1,6 @@
 """The results of runs, put together by run, length and seed, for tables and plots."""
 
 from collections.abc import Mapping, Sequence
-import math
 
 import numpy as np
 
@@ -24,13 +23,10 @@ def mean_loss(run: runs.Run, results: Results) -> float | None:
 
 
 def losses(run: runs.Run, results: Results, length: str) -> np.ndarray:
-    """Returns the held-out MLM losses of a length, or of MEAN, [seeds]; infinity where one is not finite."""
-
-    def of(line: runs.Result) -> float:
-        value = runs.loss(line) if length == MEAN else line["lengths"][length][runs.MLM_LOSS]
-        return math.inf if value is None else value
-
-    return np.array([of(line) for line in lines_of(run, results)])
+    """Returns the held-out MLM losses of a length, or of MEAN, [seeds]; infinity where one has diverged."""
+    return np.array(
+        [runs.loss(line) if length == MEAN else runs.loss_at(line, length) for line in lines_of(run, results)]
+    )
 
 
 def lengths_of(results: Results) -> list[str]:

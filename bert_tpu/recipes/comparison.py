@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from bert_tpu.core import command, locks, numerals, storage
 from bert_tpu.pretrain import pretraining
-from bert_tpu.recipes import cells, collected, experiment, plot, runs, starts, tables
+from bert_tpu.recipes import cells, collected, doubts, experiment, plot, runs, starts, tables
 
 RESULTS, TABLES, PLOT = "results.jsonl", "results.md", "results.png"
 WAIT_S = 5  # between looks for a free run
@@ -82,13 +82,19 @@ def _judge(plan: experiment.Experiment) -> dict[str, Any]:
     """Returns what all runs are evaluated on. Raises UserError if that is nothing."""
     reference = plan.reference()
     if not reference.eval.num_batches:
-        raise command.UserError(f"{plan.path}: eval.num_batches is 0, and recipes are compared by their held-out loss")
+        raise command.UserError(
+            f"{plan.path}: eval.num_batches is 0, and recipes are compared by their held-out loss: give 1 or more, and "
+            "a corpus with two held-out texts or more"
+        )
     return runs.facts(reference, pretraining.open_corpus(reference))
 
 
 def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
     judge, is_waiting = _judge(plan), False
-    known = _report(plan, judge, out)
+    notes = doubts.of_runs(plan, _look(plan, judge, out).every)
+    for sentence in notes:
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+    known = _report(plan, judge, notes, out)
     while pending := known.pending(plan.at_once):
         open_arms = known.open_arms
         ready = [(run, seeds) for run, seeds in pending if run.kind == runs.TRIAL or run.arm not in open_arms]
@@ -104,7 +110,7 @@ def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
             time.sleep(WAIT_S)
         is_waiting = place is None
         if len(runs.finished(out)) > known.seen:
-            known = _report(plan, judge, out)
+            known = _report(plan, judge, notes, out)
     if arms := sorted(known.diverged_arms):
         raise command.UserError(
             f"{plan.path}: no trial of {' and '.join(arms)} has a finite loss, so the other runs have no "
@@ -193,8 +199,11 @@ def _seconds_left(pending: Sequence[tuple[runs.Run, tuple[int, ...]]], results: 
     return left / flops * step_s + len(pending) * (whole_s - step_s) / starts_so_far if results else 0.0
 
 
-def _report(plan: experiment.Experiment, judge: Mapping[str, Any], out: pathlib.Path) -> Known:
-    """Writes the results so far, as lines, as tables and as a plot. An arm that is not chosen yet has only trials."""
+def _report(plan: experiment.Experiment, judge: Mapping[str, Any], notes: Sequence[str], out: pathlib.Path) -> Known:
+    """Writes the results so far, as lines, as tables and as a plot. An arm that is not chosen yet has only trials.
+
+    notes: sentences of `doubts` for the page
+    """
     with locks.hold(out / ".report", wait=True):  # so that no other start's older results replace these
         known = _look(plan, judge, out)
         undecided = known.open_arms | known.diverged_arms
@@ -206,9 +215,15 @@ def _report(plan: experiment.Experiment, judge: Mapping[str, Any], out: pathlib.
             if identity in known.results
         ]
         storage.write_text(out / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
-        storage.write_text(out / TABLES, tables.page(plan, known.trials, finals, known.chosen, known.results))
+        page = tables.page(plan, known.trials, finals, known.chosen, known.results)
+        storage.write_text(out / TABLES, page + "".join(f"\nWarning: {sentence}.\n" for sentence in notes))
         plot.draw(plan, finals, known.results, out / PLOT)
     return known
+
+
+def count_finished(plan: experiment.Experiment, out: pathlib.Path) -> int:
+    """Returns how many runs of `plan` have a result in `out`, each seed by itself. Errors are those of `outline`."""
+    return len(_look(plan, _judge(plan), out).results)
 
 
 def outline(plan: experiment.Experiment, out: pathlib.Path) -> str:
@@ -222,5 +237,6 @@ def outline(plan: experiment.Experiment, out: pathlib.Path) -> str:
         for run in known.every
     ]  # fmt: skip
     total = sum(run.flops * len(run.identities) for run in known.every)
+    warnings = [f"warning: {sentence}" for sentence in doubts.of_runs(plan, known.every)]
     head = ["run", "seeds", "steps", "FLOPs of a seed", "token slots", "finished"]
-    return "\n".join([*cells.table(head, rows), "", f"{total:.4g} FLOPs in all"])
+    return "\n".join([*cells.table(head, rows), "", f"{total:.4g} FLOPs in all", *warnings])

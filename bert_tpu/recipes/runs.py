@@ -8,6 +8,7 @@ a changed file gets new runs where they differ, and keeps the others.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -27,6 +28,7 @@ from bert_tpu.training import jobs, trainer, workdir
 RESULT, FOLDER = "result.json", "runs"
 TRIAL, FULL, LEAVE_OUT = "trial", "horizon", "leave_out"  # kinds of runs
 MLM_LOSS, NSP_ACCURACY = "mlm_loss", "nsp_accuracy"
+DIVERGED = 20.0  # nats: as much as of a uniform guess among e^20 pieces, which no vocabulary has
 MOST_STEPS, FIRST_GUESS = 2**31 - 1, 1 << 20  # a ramp, as a share, needs more than a few steps
 
 Result = dict[str, Any]  # a line of results.jsonl
@@ -240,6 +242,12 @@ def _result(run: Run, seed: int, place: int, directory: epath.Path, heldout: Map
 
 
 def loss(result: Result) -> float:
-    """Returns the mean held-out MLM loss over the lengths, in nats; infinity if one is not finite."""
-    losses = [values[MLM_LOSS] for values in result["lengths"].values()]
-    return sum(losses) / len(losses) if None not in losses else float("inf")
+    """Returns the mean held-out MLM loss over the lengths, in nats; infinity if one has diverged."""
+    losses = [loss_at(result, length) for length in result["lengths"]]
+    return sum(losses) / len(losses)
+
+
+def loss_at(result: Result, length: str) -> float:
+    """Returns the held-out MLM loss of a length, in nats; infinity if it is not finite or above DIVERGED."""
+    value = result["lengths"][length][MLM_LOSS]
+    return math.inf if value is None or value > DIVERGED else float(value)

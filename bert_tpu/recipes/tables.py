@@ -7,6 +7,7 @@ import numpy as np
 
 from bert_tpu.recipes import cells, collected, differences, experiment, gain, runs
 
+FAR = 100  # factor of the compute beyond a reference's horizons
 APART, APART_TIMES = 0.03, 8  # nats, and times that of the largest horizon: a deviation of seeds that no noise explains
 
 
@@ -28,7 +29,13 @@ def page(
     done = sum(identity in results for identity in identities)
     decided = {run.arm for run in finals}
     open_arms = [arm for arm in plan.arms if arm not in decided]
-    rest = f" The runs at the horizons of {', '.join(open_arms)} follow when its choices are made." if open_arms else ""
+    lost = [arm for arm in open_arms if _diverged([run for run in trials if run.arm == arm], results)]
+    rest = "".join(
+        f" {arm}: no trial has a finite loss, so it has no runs at the horizons."
+        if arm in lost
+        else f" {arm}: its runs at the horizons follow when its choices are made."
+        for arm in open_arms
+    )
     full = [run for run in finals if run.kind == runs.FULL]
     parts = [
         [f"{done} of {len(identities)} runs are finished ({plan.path.name}, --config {plan.config}).{rest}"],
@@ -42,6 +49,10 @@ def page(
         list(_notes(every, results)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _diverged(trials: Sequence[runs.Run], results: collected.Results) -> bool:
+    return bool(trials) and all(collected.mean_loss(run, results) == math.inf for run in trials)
 
 
 def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
@@ -202,17 +213,8 @@ def _gain_rows(
         return
     for curve in gain.CURVES:
         if not np.isfinite(values).all():
-            yield [
-                run.arm,
-                reference,
-                f"{run.horizon:.3g}",
-                cells.label(length),
-                curve,
-                "none: a loss is not finite",
-                "",
-                "",
-                "",
-            ]
+            row = [run.arm, reference, f"{run.horizon:.3g}", cells.label(length), curve]
+            yield [*row, "none: a run diverged", "", "", ""]
         elif found := gain.gain(curve, *points, run.flops, values):
             yield [
                 run.arm, reference, f"{run.horizon:.3g}", cells.label(length), curve, f"{_factor(found.value)}",
@@ -237,6 +239,8 @@ def _interval(interval: gain.Interval) -> str:
 def _beyond(factor: float) -> str:
     if factor in (0.0, 1.0) or not math.isfinite(factor):
         return ""
+    if not 1 / FAR < factor < FAR:
+        return f"extrapolated more than {FAR} times"
     return f"extrapolated x {factor:.2f}" if factor > 1 else f"extrapolated / {1 / factor:.2f}"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import concurrent.futures
 import contextlib
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -11,7 +12,7 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 import ml_collections
 
-from bert_tpu.core import processors
+from bert_tpu.core import numerals, processors
 from bert_tpu.distributed import hosts, signals
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.distributed import watchdog as watchdogs
@@ -32,6 +33,7 @@ from bert_tpu.training import (
 )
 
 # Keys of the config's sections that every run has, and the least of their values.
+MINUTE_S = 60.0  # a run that compiles says so this often
 SECTIONS = {
     "checkpoint": ("every_steps", "keep_last", "keep_every"),
     "log": ("every_steps", "to"),
@@ -248,6 +250,10 @@ def _prepare(
         if data.note:
             run_log.say(data.note)
         run_log.examples.update(data.examples)
+        for minutes in itertools.count(1):
+            if concurrent.futures.wait([compiling], timeout=MINUTE_S).done:
+                break
+            run_log.say(f"still compiling, after {numerals.count(minutes, 'minute')}")
         programs = compiling.result()
     watched = {n: watchdog.watched(function) for n, function in programs.evaluate.items()}
     return programs._replace(evaluate=watched), data

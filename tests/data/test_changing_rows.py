@@ -177,3 +177,14 @@ def test_the_share_that_long_sentences_hide_is_that_of_the_tokens_in_no_row(shar
     assert (f"rows of {SEQ_LEN} do not show {row_limits.hidden_share(text, SEQ_LEN):.0%}" in warnings) == (
         hidden > 0.25
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "taken", "warns"), [(29, 2048, True), (29, 57, False), (255, 510, True), (256, 9999, False)]
+)
+def test_few_held_out_rows_that_come_again_and_again_are_named(rows, taken, warns):
+    sentence = row_limits.little_heldout_warning(rows, 128, taken)
+    assert (
+        f"makes {rows} rows of 128 tokens, and an evaluation takes {taken:,}: each comes about" in sentence
+    ) == warns
+    assert bool(sentence) == warns

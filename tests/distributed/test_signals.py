@@ -25,7 +25,7 @@ def test_a_start_up_ends_at_once(monkeypatch, capsys, number, code):
     with signals.StopSignals():
         send(number)
         assert exit_codes == [code]
-    assert capsys.readouterr().err == "\nstopped before the first step\n"
+    assert capsys.readouterr().err == "\nstopped before the first step; the same command goes on\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])

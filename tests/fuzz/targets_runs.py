@@ -11,7 +11,7 @@ import ml_collections
 
 from bert_tpu.core import config, json_files, jsonl
 from bert_tpu.monitoring import health, hours, scores_file, versions
-from bert_tpu.pretrain import pretraining
+from bert_tpu.pretrain import objectives, pretraining
 from bert_tpu.training import workdir
 from fuzz import damaged
 from fuzz.target import Target
@@ -96,7 +96,7 @@ def _check_config(drawn):
     """A config that is accepted makes a Job, and is the same after it was written to config.json."""
     cfg = _load(drawn)
     pretraining.make_job(cfg)
-    pretraining.find_objective(cfg)
+    objectives.find(cfg)
     again = ml_collections.ConfigDict(json.loads(json.dumps(cfg.to_dict())))
     assert workdir.identity(cfg.to_dict()) == workdir.identity(again.to_dict())
 

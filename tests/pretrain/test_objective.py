@@ -12,7 +12,7 @@ import pytest
 from bert_tpu.core import command, config
 from bert_tpu.model import param_layout, transformer
 from bert_tpu.monitoring import health, metrics
-from bert_tpu.pretrain import mlm, mlm_nsp, pretraining
+from bert_tpu.pretrain import mlm, mlm_nsp, objectives, pretraining
 from bert_tpu.report import card_sections, curves, model_card, page
 from bert_tpu.report import run as runs
 from bert_tpu.training import saved_params
@@ -73,12 +73,12 @@ def test_both_objectives_have_the_same_mlm_sums():
 
 
 def test_a_config_selects_its_objective_and_a_wrong_name_is_refused():
-    assert pretraining.find_objective(config.load("configs/bert.py:micro")) is mlm_nsp.OBJECTIVE
+    assert objectives.find(config.load("configs/bert.py:micro")) is mlm_nsp.OBJECTIVE
     cfg = config.load("configs/mlm.py:micro")
-    assert pretraining.find_objective(cfg) is mlm.OBJECTIVE
+    assert objectives.find(cfg) is mlm.OBJECTIVE
     cfg.objective = "rtd"
     with pytest.raises(command.UserError, match=r"config.objective is 'rtd': give mlm_nsp or mlm"):
-        pretraining.find_objective(cfg)
+        objectives.find(cfg)
 
 
 def altered(corpus_dir, directory, **train):

@@ -153,7 +153,7 @@ def test_sigterm_while_it_compiles_ends_it_at_once(options, tmp_path):
     assert process.wait() == 143
     assert time.monotonic() - sent_s < 5
     with process.stderr as output:
-        assert output.read() == "\nstopped before the first step\n"
+        assert output.read() == "\nstopped before the first step; the same command goes on\n"
     assert steps(tmp_path) == []
 
 

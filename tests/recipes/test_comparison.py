@@ -15,11 +15,12 @@ import pytest
 from scipy import stats
 
 from bert_tpu.core import command, locks
+from bert_tpu.data import row_limits
 from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.recipes import comparison, elsewhere, experiment_file, runs, starts, tables
+from bert_tpu.recipes import comparison, doubts, elsewhere, experiment_file, runs, starts, tables
 from bert_tpu.training import trainer
 
 H1, H2 = 2e8, 5e8
@@ -156,7 +157,7 @@ def test_an_arm_of_which_every_trial_diverged_has_no_other_runs(text, tmp_path, 
     assert trained == [("tuned", "trial"), ("original", "horizon"), ("original", "horizon")]
     page = (tmp_path / "out" / comparison.TABLES).read_text()
     assert "6 of 6 runs are finished" in page
-    assert "The runs at the horizons of tuned follow when its choices are made" in page
+    assert "tuned: no trial has a finite loss, so it has no runs at the horizons" in page
     assert "| inf |  |" in page  # and not best
 
 
@@ -343,6 +344,30 @@ def test_an_arm_is_compared_with_references_that_spent_more(text, tmp_path, loss
     assert f"| {low:+.4f} .. {high:+.4f} |" in row
 
 
+def test_keys_and_text_that_can_hardly_be_meant_so_are_named_before_the_runs(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(row_limits, "LEAST_HELDOUT", 1 << 30)
+    text = change(text, "optim.warmup_steps = { share = 0.1 }", "optim.warmup_steps = 900\ndata.mask_rate = 0.5")
+    text = change(text, "eval.num_batches = 2", "eval.num_batches = 20000")
+    outline = comparison.outline(plan_of(text, tmp_path), tmp_path)
+    _, *warnings = outline.split("warning: ")
+    assert any(
+        re.search(r"the held-out text makes [\d,]+ rows of 16 tokens, and an evaluation takes", x) for x in warnings
+    )
+    assert any(x.startswith("tuned, 5e+08 FLOPs: optim.warmup_steps is 900") for x in warnings)
+    assert any("give data.max_predictions = 8" in x for x in warnings)
+    assert "--config" not in outline
+    assert doubts.as_keys("give --config.a.b=1,2 --config.c=x; or none") == "give a.b = [1,2] c = x; or none"
+
+
+def test_a_loss_that_no_vocabulary_has_counts_as_diverged(text, tmp_path):
+    plan = plan_of(text, tmp_path)
+    finals = sorted(planned(plan), key=lambda run: (run.arm, run.horizon))
+    results, chosen = invented(finals, [7.0, 6.5, 73.0, 6.4]), comparison.choose(plan, [], {})
+    page = tables.page(plan, [], finals, chosen, results)
+    assert "| tuned | original | 2e+08 | 16 tokens | line | none: a run diverged |" in page
+    assert "diverged for 2 of 2" in page
+
+
 def test_seeds_far_apart_at_a_horizon_are_named(text, tmp_path):
     plan = plan_of(text, tmp_path)
     finals = sorted(planned(plan), key=lambda run: (run.arm, run.horizon))
@@ -411,7 +436,7 @@ def test_a_lever_that_is_left_out_is_compared_with_the_same_seeds(text, out, tmp
         results[left_out.identities[1]] = own | {"lengths": {"16": {"mlm_loss": loss}}}
         page = tables.page(plan, [], [*finals, left_out], chosen, results)
         assert f" | {shown} | " in page[page.index("| rows | ") :]
-    assert "not finite for 1 of 1" in page
+    assert "diverged for 1 of 1" in page
 
 
 def test_a_start_takes_the_runs_that_no_other_has_and_waits_for_theirs(text, out, tmp_path, monkeypatch, capsys):
@@ -453,7 +478,8 @@ def test_starts_of_another_file_are_refused(text, tmp_path):
 def test_the_example_of_the_page_is_complete(corpus_dir, tmp_path):
     page = (ROOT / "docs/tuning_recipes.md").read_text()
     [example] = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    here = change(example, 'data.dir = "corpus"', f'data.dir = "{corpus_dir}"\nmodel.vocab_size = 400')
+    here = change(example, 'data.dir = "corpus"', f'data.dir = "{corpus_dir}"')
+    here = change(here, "model.vocab_size = 30522", "model.vocab_size = 400")
     outline = comparison.outline(plan_of(here, tmp_path), tmp_path)
     assert outline.count("| fast, trial ") == outline.count("| original, trial ") == 3
     assert "| fast without dropout, 1.8e+15 FLOPs | 1 |" in outline
