@@ -70,6 +70,7 @@ class Cloud:
             "uv", f'#!/bin/sh\necho "$@" >>{folder}/uv.log\n[ $1 = pip ] || {{ for d; do :; done; {copy}; }}\n'
         )
         self.env = ENV
+        self.settle_s = 0.3  # before the first look at a new run
         self.play()
         self.write("doctor.json", REPORT)
         self.state(
@@ -120,7 +121,7 @@ class Cloud:
         (self.folder / "tpu_pod.env").write_text("".join(f"{key}={value}\n" for key, value in self.env.items()))
         env = {
             "PATH": path or f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.folder), "STUB_DIR": str(self.folder),
-            "TPU_POD_POLL_S": "0.25", "TPU_POD_SETTLE_S": "0.3", "PYTHON": sys.executable,
+            "TPU_POD_POLL_S": "0.25", "TPU_POD_SETTLE_S": str(self.settle_s), "PYTHON": sys.executable,
         }  # fmt: skip
         command, *rest = args
         return subprocess.Popen(

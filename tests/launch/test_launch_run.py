@@ -58,6 +58,7 @@ def test_a_run_that_one_host_refuses_is_stopped_on_the_others(cloud):
 def test_a_run_that_ends_at_once_prints_its_error(cloud):
     cloud.up()
     cloud.play(steps=3, exit_codes=[1])
+    cloud.settle_s = 3  # a busy machine takes more than 0.3 s to end the run
     output = cloud.do("run", *RUN_ARGS, code=1)
     assert "worker 0  failed (code 1)" in output
     assert "error: the config has a fault" in output
