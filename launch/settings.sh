@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2034
-# Reads the env file: KEY=VALUE lines, also with `export` in front, that are matched and assigned, never executed. tpu_pod.sh sources this file.
+# Reads the env file: KEY=VALUE lines, also with `export` in front. They are matched and assigned, never executed.
+# tpu_pod.sh sources this file.
 
 SETTINGS="PROJECT ZONE NAME ACCELERATOR RUNTIME CAPACITY CREATE BUCKET CORPUS NETWORK SUBNETWORK SERVICE_ACCOUNT"
 REQUIRED="PROJECT ZONE NAME ACCELERATOR BUCKET"

@@ -62,9 +62,9 @@ def assemble(
     documents = document_table.read(out, parts)
     fate = _fates(out, parts, documents, options)
     kept_tokens = _sums(documents.source, documents.tokens * (fate == 0), len(paths))
-    epochs = mix.epochs(mix.parse(options.mix), paths, kept_tokens)
+    epochs = mix.epochs(entries := mix.parse(options.mix), paths, kept_tokens)
     copies = _copies(documents, fate, epochs[documents.source], options.heldout)
-    _warn_of_misses(documents, fate, epochs, copies, options.mix, paths)
+    _warn_of_misses(documents, fate, epochs, copies, entries, paths)
     deals = {split: _deal(out, parts, documents, times) for split, times in copies.items()}
     shards, unknown = _write(out, parts, documents, deals, encoder.unknown)
     total = copies["train"] + copies["heldout"]
@@ -129,17 +129,17 @@ def _warn_of_misses(
     fate: np.ndarray,
     epochs: np.ndarray,
     copies: dict[str, np.ndarray],
-    words: Sequence[str],
+    entries: Sequence[mix.Entry],
     paths: list[str],
 ) -> None:
-    """Prints a warning for each of the `words` of --mix whose part of an epoch has another size.
+    """Prints a warning for each of the `entries` of --mix whose part of an epoch has another size.
 
     epochs: of each source
     The other arguments are those of `_copies`, and its result.
     """
     wanted = np.where((fate == 0) & (copies["heldout"] == 0), epochs[documents.source], 0) * documents.tokens
     got = copies["train"] * documents.tokens
-    for sentence in mix.misses(mix.parse(words), paths, documents.source, wanted, got):
+    for sentence in mix.misses(entries, paths, documents.source, wanted, got):
         print(f"warning: {sentence}", file=sys.stderr)
 
 

@@ -219,9 +219,9 @@ def heldout(
 
 
 def little_heldout_warnings(share: host_share.HostShare, spec: batch_spec.BatchSpec, num_batches: int) -> list[str]:
-    """Returns a warning for each length of which `heldout` takes the same few rows again and again.
+    """Returns a warning for each length whose few rows `heldout` repeats.
 
-    share: a host's part of the held-out text; the others have as much
+    share: a host's part of the held-out text. All hosts have equal parts
     """
     spec = spec.without_ramp()
     hosts = spec.batch_size // len(share.rows)

@@ -109,7 +109,7 @@ def heldout_facts(reference: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def heldout_warnings(reference: ml_collections.ConfigDict) -> list[str]:
-    """Returns a warning for each length of which the reference's evaluation takes the same few rows again and again."""
+    """Returns a warning for each length whose few rows the reference's evaluation repeats."""
     from bert_tpu.data import corpus_batches, host_share
 
     rows = pretraining.make_batch_spec(reference)

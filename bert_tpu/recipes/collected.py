@@ -1,6 +1,7 @@
 """The results of runs, put together by run, length and seed, for tables and plots."""
 
 from collections.abc import Mapping, Sequence
+import math
 
 import numpy as np
 
@@ -22,8 +23,13 @@ def mean_loss(run: runs.Run, results: Results) -> float | None:
     return float(np.mean([runs.loss(line) for line in lines])) if lines else None
 
 
+def have_diverged(trials: Sequence[runs.Run], results: Results) -> bool:
+    """Returns whether an arm's trials are all finished, and none has a finite loss: it has nothing to choose."""
+    return bool(trials) and all(mean_loss(run, results) == math.inf for run in trials)
+
+
 def losses(run: runs.Run, results: Results, length: str) -> np.ndarray:
-    """Returns the held-out MLM losses of a length, or of MEAN, [seeds]; infinity where one has diverged."""
+    """Returns the held-out MLM losses of a length, or of MEAN, [seeds]; infinity for a seed that diverged."""
     return np.array(
         [runs.loss(line) if length == MEAN else runs.loss_at(line, length) for line in lines_of(run, results)]
     )

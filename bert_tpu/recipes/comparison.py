@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import json
-import math
 import pathlib
 import sys
 import time
@@ -54,18 +53,17 @@ class Known(NamedTuple):
 
     @property
     def diverged_arms(self) -> set[str]:
-        """The arms whose trials are all finished, and none with a finite loss: they have nothing to choose."""
-        losses: dict[str, list[float | None]] = {}
-        for run in self.trials:
-            losses.setdefault(run.arm, []).append(collected.mean_loss(run, self.results))
-        return {arm for arm, of_arm in losses.items() if all(loss == math.inf for loss in of_arm)}
+        """The arms that have nothing to choose, because no trial has a finite loss."""
+        by_arm = {arm: [run for run in self.trials if run.arm == arm] for arm in self.chosen}
+        return {arm for arm, trials in by_arm.items() if collected.have_diverged(trials, self.results)}
 
     def pending(self, at_once: int) -> list[tuple[runs.Run, tuple[int, ...]]]:
         """Returns (run, seeds that train together) of all that is not finished, in the order of running."""
+        diverged = self.diverged_arms
         return [
             (run, seeds)
             for run in self.every
-            if run.kind == runs.TRIAL or run.arm not in self.diverged_arms
+            if run.kind == runs.TRIAL or run.arm not in diverged
             for seeds in runs.groups(run, at_once, self.results)
         ]
 
@@ -83,8 +81,8 @@ def _judge(plan: experiment.Experiment) -> dict[str, Any]:
     reference = plan.reference()
     if not reference.eval.num_batches:
         raise command.UserError(
-            f"{plan.path}: eval.num_batches is 0, and recipes are compared by their held-out loss: give 1 or more, and "
-            "a corpus with two held-out texts or more"
+            f"{plan.path}: eval.num_batches is 0, and recipes are compared by their held-out loss: give 1 or more. The "
+            "corpus needs two held-out texts"
         )
     return runs.facts(reference, pretraining.open_corpus(reference))
 

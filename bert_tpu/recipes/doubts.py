@@ -1,8 +1,9 @@
-"""Sentences about keys and text that can hardly be meant so: before the runs, and again under their tables."""
+"""Warnings of unlikely keys and of short held-out text. They come before the runs, and again under the tables."""
 
 from collections.abc import Iterator, Sequence
 import re
 
+from bert_tpu.corpus import store
 from bert_tpu.pretrain import pretraining, several_seeds
 from bert_tpu.recipes import experiment, runs
 from bert_tpu.training import optim
@@ -11,11 +12,12 @@ FLAG = re.compile(r"--config\.([\w.]+)=([^\s;:]*[^\s;:,.])")
 
 
 def of_runs(plan: experiment.Experiment, every: Sequence[runs.Run]) -> list[str]:
-    """Returns a sentence for each doubt about the held-out text, and about the keys of some runs, which it names."""
+    """Returns warnings of short held-out text, and of unlikely keys with the runs that have them."""
     of_text = several_seeds.heldout_warnings(plan.reference())
+    lock = pretraining.open_corpus(plan.reference())  # that of all runs
     names: dict[str, list[str]] = {}
     for run in every:
-        for sentence in _of_run(run):
+        for sentence in _of_run(run, lock):
             names.setdefault(sentence, []).append(run.name)
     of_keys = [f"{'; '.join(dict.fromkeys(those))}: {sentence}" for sentence, those in names.items()]
     return [as_keys(sentence) for sentence in (*of_text, *of_keys)]
@@ -31,13 +33,8 @@ def as_keys(sentence: str) -> str:
     return FLAG.sub(line, sentence)
 
 
-def _of_run(run: runs.Run) -> Iterator[str]:
-    cfg = run.cfg
-    lock, spec, optimizer = (
-        pretraining.open_corpus(cfg),
-        pretraining.make_batch_spec(cfg),
-        pretraining.make_optimizer(cfg),
-    )
-    yield from pretraining.warnings(cfg, spec, lock)
+def _of_run(run: runs.Run, lock: store.Lock) -> Iterator[str]:
+    cfg, optimizer = run.cfg, pretraining.make_optimizer(run.cfg)
+    yield from pretraining.warnings(cfg, pretraining.make_batch_spec(cfg), lock)
     if sentence := optim.unreached_peak(optimizer.rate, optimizer.peak, optimizer.warmup, cfg.num_steps):
         yield sentence

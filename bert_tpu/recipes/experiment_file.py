@@ -6,7 +6,7 @@ horizons = [2e14, 6e14, 1.8e15]        # FLOPs of a run's matrix products; its s
 references = ["original"]              # arms that the others are compared with; the first arm if left out
 at_once = 1                            # seeds that train in one program; 1 if left out
 
-[keys]                                 # of all runs and of the held-out rows
+[keys]                                 # for every run, and for the held-out rows
 data.dir = "corpus"
 
 [arms.original]

@@ -29,7 +29,7 @@ def page(
     done = sum(identity in results for identity in identities)
     decided = {run.arm for run in finals}
     open_arms = [arm for arm in plan.arms if arm not in decided]
-    lost = [arm for arm in open_arms if _diverged([run for run in trials if run.arm == arm], results)]
+    lost = [arm for arm in open_arms if collected.have_diverged([run for run in trials if run.arm == arm], results)]
     rest = "".join(
         f" {arm}: no trial has a finite loss, so it has no runs at the horizons."
         if arm in lost
@@ -49,10 +49,6 @@ def page(
         list(_notes(every, results)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def _diverged(trials: Sequence[runs.Run], results: collected.Results) -> bool:
-    return bool(trials) and all(collected.mean_loss(run, results) == math.inf for run in trials)
 
 
 def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:

@@ -32,8 +32,8 @@ from bert_tpu.training import (
     workdir,
 )
 
-# Keys of the config's sections that every run has, and the least of their values.
 MINUTE_S = 60.0  # a run that compiles says so this often
+# Keys of the config's sections that every run has, and the least of their values.
 SECTIONS = {
     "checkpoint": ("every_steps", "keep_last", "keep_every"),
     "log": ("every_steps", "to"),
