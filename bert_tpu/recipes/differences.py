@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,20 +12,43 @@ HEAD = ["arm", "reference", "FLOPs", "reference's FLOPs", "rows", "MLM loss", "d
 EQUAL = 0.01  # numbers of steps, and of token slots, that differ by this share count as equal
 
 
-def _difference(
-    base: runs.Run, run: runs.Run, results: collected.Results, length: str, places: Sequence[int]
-) -> list[str]:
-    """Returns cells: the loss of `run`, by how much it is above that of `base`, and the interval over paired seeds.
+class Difference(NamedTuple):
+    """By how much a run's losses are above those of another run with the same seeds.
 
-    places: of the seeds of `run` among those of `base`
+    losses: of the run, [seeds]
+    mean, interval: of the difference; not a number if a seed diverged
     """
-    values = collected.losses(run, results, length)
-    more = values - collected.losses(base, results, length)[places]
+
+    losses: np.ndarray
+    mean: float
+    interval: gain.Interval
+
+    def as_cells(self) -> list[str]:
+        """Returns the loss, the difference and its interval as the last three cells under HEAD."""
+        if math.isnan(self.mean):
+            return [cells.mean_and_deviation(self.losses), "", ""]
+        low, high, _ = self.interval
+        bounds = "needs two seeds" if math.isnan(low) else f"{low:+.4f} .. {high:+.4f}"
+        return [cells.mean_and_deviation(self.losses), f"{self.mean:+.4f}", bounds]
+
+    def bound(self, ratio: float) -> str:
+        """Returns what the difference says about the gain in compute, "" if its interval has 0 in it.
+
+        ratio: of the other run's compute to that of the run
+        """
+        low, high, _ = self.interval
+        return f"above {ratio:.2f}" if high < 0 else f"below {ratio:.2f}" if low > 0 else ""
+
+
+def _difference(
+    base: runs.Run, run: runs.Run, results: collected.Results, length: str, places: Sequence[int] | None = None
+) -> Difference:
+    """Returns the difference of two runs. places: of the seeds of `run` among those of `base`, if it has fewer"""
+    losses, base_losses = collected.losses(run, results, length), collected.losses(base, results, length)
+    more = losses - (base_losses if places is None else base_losses[places])
     if not np.isfinite(more).all():
-        return [cells.mean_and_deviation(values), "", ""]
-    low, high, _ = gain.mean_interval(more)
-    bounds = "needs two seeds" if math.isnan(low) else f"{low:+.4f} .. {high:+.4f}"
-    return [cells.mean_and_deviation(values), f"{np.mean(more):+.4f}", bounds]
+        return Difference(losses, math.nan, gain.Interval(math.nan, math.nan))
+    return Difference(losses, float(np.mean(more)), gain.mean_interval(more))
 
 
 def at_equal_compute(
@@ -35,10 +59,7 @@ def at_equal_compute(
     It bounds the gain without a curve: if an arm is better than a reference that spent N times its compute, the gain is
     above N. full: runs at the horizons
     """
-    rows = [
-        [*row, _bound(base, run, results, length)]
-        for base, run, length, row in _pairs(plan, full, results, lambda base, run: base.horizon >= run.horizon)
-    ]
+    rows = list(_rows(plan, full, results, lambda base, run: base.horizon >= run.horizon))
     if rows:
         yield (
             "Differences at equal compute, and to references that spent more: below 0 an arm is better than its "
@@ -48,16 +69,6 @@ def at_equal_compute(
         yield from cells.table([*HEAD, "gain"], rows)
 
 
-def _bound(base: runs.Run, run: runs.Run, results: collected.Results, length: str) -> str:
-    """Returns what the difference of two runs says about the gain, "" if its interval has 0 in it."""
-    more = collected.losses(run, results, length) - collected.losses(base, results, length)
-    if not np.isfinite(more).all():
-        return ""
-    low, high, _ = gain.mean_interval(more)
-    ratio = base.flops / run.flops
-    return f"above {ratio:.2f}" if high < 0 else f"below {ratio:.2f}" if low > 0 else ""
-
-
 def at_equal_steps(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     """Yields a table of runs at different horizons with equal steps, as with a teacher, whose forward counts."""
 
@@ -65,27 +76,27 @@ def at_equal_steps(plan: experiment.Experiment, full: Sequence[runs.Run], result
         shares = run.cfg.num_steps / base.cfg.num_steps, run.token_slots / base.token_slots
         return base.horizon != run.horizon and all(abs(share - 1) <= EQUAL for share in shares)
 
-    rows = [row for *_, row in _pairs(plan, full, results, are_equal)]
+    rows = [row[:-1] for row in _rows(plan, full, results, are_equal)]
     if rows:
         yield "Differences at equal steps: below 0 an arm is better than its reference."
         yield ""
         yield from cells.table(HEAD, rows)
 
 
-def _pairs(
+def _rows(
     plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results,
     are_paired: Callable[[runs.Run, runs.Run], bool],
-) -> Iterator[tuple[runs.Run, runs.Run, str, list[str]]]:  # fmt: skip
-    """Yields (run of a reference, run of another arm, length, cells under HEAD). are_paired: of the two runs"""
+) -> Iterator[list[str]]:  # fmt: skip
+    """Yields the cells under HEAD and "gain". are_paired: of a reference's run and another arm's"""
     found = [run for run in full if collected.lines_of(run, results)]
     for reference in plan.references:
         for run in found:
             for base in found:
                 if base.arm == reference != run.arm and are_paired(base, run):
                     for length in collected.lengths_of(results):
-                        more = _difference(base, run, results, length, range(len(plan.seeds)))
+                        more = _difference(base, run, results, length)
                         place = [f"{run.horizon:.3g}", f"{base.horizon:.3g}", cells.label(length)]
-                        yield base, run, length, [run.arm, reference, *place, *more]
+                        yield [run.arm, reference, *place, *more.as_cells(), more.bound(base.flops / run.flops)]
 
 
 def levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
@@ -103,7 +114,7 @@ def levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: col
             continue
         for length in collected.lengths_of(results):
             more = _difference(base[0], run, results, length, places)
-            rows.append([run.label, f"{run.flops / base[0].flops:.3f}", cells.label(length), *more])
+            rows.append([run.label, f"{run.flops / base[0].flops:.3f}", cells.label(length), *more.as_cells()])
     if rows:
         yield (
             f"{plan.leave_out_arm} at {plan.horizons[-1]:.3g} FLOPs with one lever left out; a higher loss means "
