@@ -15,9 +15,9 @@ import sys
 from bert_tpu.core import command
 
 with command.imports():
-    from bert_tpu.core import numerals, storage
+    from bert_tpu.core import storage
     from bert_tpu.hardware import host_memory
-    from bert_tpu.recipes import comparison, doubts, elsewhere, experiment_file
+    from bert_tpu.recipes import comparison, doubts, experiment_file
     from bert_tpu.training import orbax_setup
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument(
         "--dry-run", action="store_true",
-        help="check the file and print the runs, without training; --results are taken over",
+        help="check the file and print the runs, without training; nothing is written",
     )  # fmt: skip
     args = parser.parse_args()
     if storage.is_bucket(args.out):
@@ -48,19 +48,12 @@ def main() -> None:
 def _compare(args: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     plan, out = experiment_file.read(args.file), pathlib.Path(args.out)
-    if args.results:
-        number = elsewhere.take_over(args.results, out)
-        own = comparison.count_finished(plan, out)
-        whose = f"{own:,} there {numerals.inflect(own, '[is|are]')} of {args.file}"
-        print(f"{numerals.count(number, 'result')} taken over into {out}; {whose}", file=sys.stderr)
-        if not own:
-            print("warning: results count for the same corpus, held-out rows and keys alone", file=sys.stderr)
     if args.dry_run:
-        print(comparison.outline(plan, out))
+        print(comparison.outline(plan, out, args.results))
         return 0
     command.require("the plot", "matplotlib", extra="report")
     host_memory.keep_freed_memory()
-    code = comparison.compare(plan, out)
+    code = comparison.compare(plan, out, args.results)
     print((out / comparison.TABLES).read_text(), end="")
     return code
 

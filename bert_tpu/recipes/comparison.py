@@ -1,97 +1,41 @@
 """Runs an experiment from its file to its tables, and goes on where an earlier start ended."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import json
 import pathlib
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from bert_tpu.core import command, locks, numerals, storage
-from bert_tpu.pretrain import pretraining
-from bert_tpu.recipes import cells, collected, doubts, experiment, plot, runs, starts, tables
+from bert_tpu.recipes import cells, doubts, elsewhere, experiment, plot, progress, runs, starts, tables
 
 RESULTS, TABLES, PLOT = "results.jsonl", "results.md", "results.png"
 WAIT_S = 5  # between looks for a free run
 
 
-def compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
+def compare(plan: experiment.Experiment, out: pathlib.Path, files: Sequence[pathlib.Path] = ()) -> int:
     """Trains all runs of `plan` that are not finished in `out`; returns 0, or the exit code of a run that was stopped.
 
     After each run it writes RESULTS (a line for each run and seed), TABLES and PLOT. `out` may have results of another
     version of the file: those of runs with the same keys count, the others are left alone. Other starts with the same
     file may work in `out` at the same time. Each returns when all runs are finished.
+
+    files: results.jsonl of other machines, whose runs count as finished
     """
     out.mkdir(parents=True, exist_ok=True)
     with starts.join(out, plan.path.read_text(encoding="utf-8")):
-        return _compare(plan, out)
+        taken = elsewhere.take_over(files, out) if files else None
+        return _compare(plan, out, taken)
 
 
-class Known(NamedTuple):
-    """The plan and the results at one moment.
-
-    chosen: arm -> its keys with the choices made
-    results: of the planned runs, by identity
-    seen: results in OUT, those of other files too
-    """
-
-    trials: list[runs.Run]
-    chosen: dict[str, dict[str, Any]]
-    finals: list[runs.Run]
-    results: dict[str, runs.Result]
-    seen: int
-
-    @property
-    def every(self) -> list[runs.Run]:
-        """All runs, in the order of running."""
-        return [*self.trials, *self.finals]
-
-    @property
-    def open_arms(self) -> set[str]:
-        """The arms whose choices are not made yet."""
-        return {run.arm for run in self.trials if not collected.lines_of(run, self.results)}
-
-    @property
-    def diverged_arms(self) -> set[str]:
-        """The arms that have nothing to choose, because no trial has a finite loss."""
-        by_arm = {arm: [run for run in self.trials if run.arm == arm] for arm in self.chosen}
-        return {arm for arm, trials in by_arm.items() if collected.have_diverged(trials, self.results)}
-
-    def pending(self, at_once: int) -> list[tuple[runs.Run, tuple[int, ...]]]:
-        """Returns (run, seeds that train together) of all that is not finished, in the order of running."""
-        diverged = self.diverged_arms
-        return [
-            (run, seeds)
-            for run in self.every
-            if run.kind == runs.TRIAL or run.arm not in diverged
-            for seeds in runs.groups(run, at_once, self.results)
-        ]
-
-
-def _look(plan: experiment.Experiment, judge: Mapping[str, Any], out: pathlib.Path) -> Known:
-    trials, found = list(make_trials(plan, judge)), runs.finished(out)
-    chosen = choose(plan, trials, found)
-    finals = list(make_finals(plan, chosen, judge))
-    planned = {identity for run in [*trials, *finals] for identity in run.identities.values()}
-    return Known(trials, chosen, finals, {key: found[key] for key in found.keys() & planned}, len(found))
-
-
-def _judge(plan: experiment.Experiment) -> dict[str, Any]:
-    """Returns what all runs are evaluated on. Raises UserError if that is nothing."""
-    reference = plan.reference()
-    if not reference.eval.num_batches:
-        raise command.UserError(
-            f"{plan.path}: eval.num_batches is 0, and recipes are compared by their held-out loss: give 1 or more. The "
-            "corpus needs two held-out texts"
-        )
-    return runs.facts(reference, pretraining.open_corpus(reference))
-
-
-def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
-    judge, is_waiting = _judge(plan), False
-    notes = doubts.of_runs(plan, _look(plan, judge, out).every)
-    for sentence in notes:
-        print(f"warning: {sentence}", file=sys.stderr, flush=True)
+def _compare(plan: experiment.Experiment, out: pathlib.Path, taken: int | None) -> int:
+    """Trains as `compare` says. taken: results that were taken over; None if there were no files of them"""
+    judge, is_waiting = progress.judge(plan), False
+    known = progress.look(plan, judge, runs.finished(out))
+    notes = doubts.of_runs(plan, known.every)
+    for sentence in [*_of_other_machines(plan, known, out, taken), *(f"warning: {sentence}" for sentence in notes)]:
+        print(sentence, file=sys.stderr, flush=True)
     known = _report(plan, judge, notes, out)
     while pending := known.pending(plan.at_once):
         open_arms = known.open_arms
@@ -117,60 +61,21 @@ def _compare(plan: experiment.Experiment, out: pathlib.Path) -> int:
     return 0
 
 
-def make_trials(plan: experiment.Experiment, judge: Mapping[str, object]) -> Iterator[runs.Run]:
-    """Yields the trials of each arm with a choice, one for each combination. Arguments as in runs.make_run."""
-    for arm in plan.arms.values():
-        for number, choice in enumerate(arm.trials(), 1):
-            if arm.choices:
-                yield runs.make_run(
-                    plan, arm.name, runs.TRIAL, arm.keys | choice, label=f"{number} ({text(choice)})",
-                    horizon=plan.tuning_horizon, seeds=plan.tuning_seeds, judge=judge,
-                )  # fmt: skip
-
-
-def text(choice: Mapping[str, object]) -> str:
-    """Returns a choice in words."""
-    return ", ".join(f"{key}={value}" for key, value in choice.items())
-
-
-def choose(
-    plan: experiment.Experiment, trials: Sequence[runs.Run], results: Mapping[str, runs.Result]
-) -> dict[str, dict[str, object]]:
-    """Returns the keys of each arm with its choices made: the combination with the least mean loss over the seeds.
-
-    While trials are missing, the first combination stands for the best: the steps of a run hardly depend on it.
-    """
-    chosen = {}
-    for arm in plan.arms.values():
-        own = [run for run in trials if run.arm == arm.name]
-        losses = [collected.mean_loss(run, results) for run in own]
-        best = losses.index(min(losses)) if losses and None not in losses else 0  # type: ignore[type-var]
-        chosen[arm.name] = arm.keys | list(arm.trials())[best]
-    return chosen
-
-
-def make_finals(
-    plan: experiment.Experiment, chosen: Mapping[str, dict[str, object]], judge: Mapping[str, object]
-) -> Iterator[runs.Run]:
-    """Yields the runs at the horizons, in the order of running, and then those that leave a lever out.
-
-    The first reference at the largest horizon comes first, because its spread says what can be shown at all.
-    """
-    pairs = [(horizon, arm.name) for arm in plan.arms.values() for horizon in arm.horizons]
-    pairs.sort(key=lambda pair: pair[0])
-    pairs.sort(key=lambda pair: pair != (plan.horizons[-1], plan.references[0]))
-    for horizon, arm in pairs:
-        yield runs.make_run(plan, arm, runs.FULL, chosen[arm], horizon=horizon, seeds=plan.seeds, judge=judge)
-    for lever, keys in plan.levers.items():
-        rest = {key: value for key, value in chosen[plan.leave_out_arm].items() if key not in keys}
-        yield runs.make_run(
-            plan, plan.leave_out_arm, runs.LEAVE_OUT, rest, label=lever, horizon=plan.horizons[-1],
-            seeds=plan.leave_out_seeds, judge=judge,
-        )  # fmt: skip
+def _of_other_machines(
+    plan: experiment.Experiment, known: progress.Progress, out: pathlib.Path, taken: int | None
+) -> list[str]:
+    """Returns sentences about results of other machines. taken: as in `_compare`"""
+    if taken is None:
+        return []
+    own = len(known.results)
+    count = numerals.inflect(own, f"{own:,} of the results there [belongs|belong]")
+    said = f"took over {numerals.count(taken, 'result')} into {out}; {count} to runs of {plan.path}"
+    doubt = "warning: a result belongs to a run if corpus, held-out rows and keys are all the same"
+    return [said] if own else [said, doubt]
 
 
 def _say(
-    run: runs.Run, seeds: Sequence[int], known: Known, pending: Sequence[tuple[runs.Run, tuple[int, ...]]], *,
+    run: runs.Run, seeds: Sequence[int], known: progress.Progress, pending: Sequence[progress.Part], *,
     others: int,
 ) -> None:  # fmt: skip
     """Prints which run begins, and how long all of them will take at the speed so far.
@@ -187,7 +92,7 @@ def _say(
     )  # fmt: skip
 
 
-def _seconds_left(pending: Sequence[tuple[runs.Run, tuple[int, ...]]], results: Mapping[str, runs.Result]) -> float:
+def _seconds_left(pending: Sequence[progress.Part], results: Mapping[str, runs.Result]) -> float:
     """Returns the seconds of the pending runs: of their steps by FLOPs, and of their starts by number."""
     flops, step_s, whole_s = (
         sum(line[key] for line in results.values()) for key in ("flops", "step_seconds", "seconds")
@@ -197,36 +102,35 @@ def _seconds_left(pending: Sequence[tuple[runs.Run, tuple[int, ...]]], results: 
     return left / flops * step_s + len(pending) * (whole_s - step_s) / starts_so_far if results else 0.0
 
 
-def _report(plan: experiment.Experiment, judge: Mapping[str, Any], notes: Sequence[str], out: pathlib.Path) -> Known:
+def _report(
+    plan: experiment.Experiment, judge: Mapping[str, Any], notes: Sequence[str], out: pathlib.Path
+) -> progress.Progress:
     """Writes the results so far, as lines, as tables and as a plot. An arm that is not chosen yet has only trials.
 
     notes: sentences of `doubts` for the page
     """
     with locks.hold(out / ".report", wait=True):  # so that no other start's older results replace these
-        known = _look(plan, judge, out)
-        undecided = known.open_arms | known.diverged_arms
-        finals = [run for run in known.finals if run.arm not in undecided]
+        known = progress.look(plan, judge, runs.finished(out))
         lines = [
             known.results[identity] | {"arm": run.arm, "kind": run.kind, "label": run.label, "horizon": run.horizon}
-            for run in [*known.trials, *finals]
+            for run in [*known.trials, *known.decided]
             for identity in run.identities.values()
             if identity in known.results
         ]
         storage.write_text(out / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
-        page = tables.page(plan, known.trials, finals, known.chosen, known.results)
+        page = tables.page(plan, known)
         storage.write_text(out / TABLES, page + "".join(f"\nWarning: {sentence}.\n" for sentence in notes))
-        plot.draw(plan, finals, known.results, out / PLOT)
+        plot.draw(plan, known.decided, known.results, out / PLOT)
     return known
 
 
-def count_finished(plan: experiment.Experiment, out: pathlib.Path) -> int:
-    """Returns how many runs of `plan` have a result in `out`, each seed by itself. Errors are those of `outline`."""
-    return len(_look(plan, _judge(plan), out).results)
+def outline(plan: experiment.Experiment, out: pathlib.Path, files: Sequence[pathlib.Path] = ()) -> str:
+    """Returns a table of all runs, without training. Raises UserError for anything wrong in the file.
 
-
-def outline(plan: experiment.Experiment, out: pathlib.Path) -> str:
-    """Returns a table of all runs, without training. Raises UserError for anything wrong in the file."""
-    known = _look(plan, _judge(plan), out)
+    files: as in `compare`; nothing is written
+    """
+    found = elsewhere.read(files) | runs.finished(out)
+    known = progress.look(plan, progress.judge(plan), found)
     rows = [
         [
             run.name, str(len(run.identities)), f"{run.cfg.num_steps:,}", f"{run.flops:.4g}",
@@ -234,7 +138,7 @@ def outline(plan: experiment.Experiment, out: pathlib.Path) -> str:
         ]
         for run in known.every
     ]  # fmt: skip
-    total = sum(run.flops * len(run.identities) for run in known.every)
+    total = sum(known.flops.values())
     warnings = [f"warning: {sentence}" for sentence in doubts.of_runs(plan, known.every)]
     head = ["run", "seeds", "steps", "FLOPs of a seed", "token slots", "finished"]
     return "\n".join([*cells.table(head, rows), "", f"{total:.4g} FLOPs in all", *warnings])

@@ -26,8 +26,9 @@ class Difference(NamedTuple):
     def as_cells(self) -> list[str]:
         """Returns the loss, the difference and its interval as the last three cells under HEAD."""
         if math.isnan(self.mean):
-            return [cells.mean_and_deviation(self.losses), "", ""]
-        low, high, _ = self.interval
+            is_own = not np.isfinite(self.losses).all()
+            return [cells.mean_and_deviation(self.losses), "" if is_own else "none: the other run diverged", ""]
+        low, high = self.interval
         bounds = "needs two seeds" if math.isnan(low) else f"{low:+.4f} .. {high:+.4f}"
         return [cells.mean_and_deviation(self.losses), f"{self.mean:+.4f}", bounds]
 
@@ -36,7 +37,7 @@ class Difference(NamedTuple):
 
         ratio: of the other run's compute to that of the run
         """
-        low, high, _ = self.interval
+        low, high = self.interval
         return f"above {ratio:.2f}" if high < 0 else f"below {ratio:.2f}" if low > 0 else ""
 
 
@@ -45,9 +46,10 @@ def _difference(
 ) -> Difference:
     """Returns the difference of two runs. places: of the seeds of `run` among those of `base`, if it has fewer"""
     losses, base_losses = collected.losses(run, results, length), collected.losses(base, results, length)
-    more = losses - (base_losses if places is None else base_losses[places])
-    if not np.isfinite(more).all():
+    base_losses = base_losses if places is None else base_losses[places]
+    if not (np.isfinite(losses).all() and np.isfinite(base_losses).all()):
         return Difference(losses, math.nan, gain.Interval(math.nan, math.nan))
+    more = losses - base_losses
     return Difference(losses, float(np.mean(more)), gain.mean_interval(more))
 
 
@@ -101,10 +103,11 @@ def _rows(
 
 def levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     """Yields a table of the runs that leave a lever out. finals: runs at the horizons, and these"""
-    base = [
-        run for run in finals if (run.arm, run.kind, run.horizon) == (plan.leave_out_arm, runs.FULL, plan.horizons[-1])
-    ]
-    rows, places = [], [plan.seeds.index(seed) for seed in plan.leave_out_seeds]
+    if not plan.leave_out:
+        return
+    arm = plan.leave_out.arm
+    base = [run for run in finals if (run.arm, run.kind, run.horizon) == (arm, runs.FULL, plan.horizons[-1])]
+    rows, places = [], [plan.seeds.index(seed) for seed in plan.leave_out.seeds]
     for run in finals:
         if (
             run.kind != runs.LEAVE_OUT
@@ -117,8 +120,7 @@ def levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: col
             rows.append([run.label, f"{run.flops / base[0].flops:.3f}", cells.label(length), *more.as_cells()])
     if rows:
         yield (
-            f"{plan.leave_out_arm} at {plan.horizons[-1]:.3g} FLOPs with one lever left out; a higher loss means "
-            "that the lever helps."
+            f"{arm} at {plan.horizons[-1]:.3g} FLOPs with one lever left out; a higher loss means that the lever helps."
         )
         yield ""
         yield from cells.table(

@@ -1,6 +1,7 @@
 """Warnings of unlikely keys and of short held-out text. They come before the runs, and again under the tables."""
 
 from collections.abc import Iterator, Sequence
+import json
 import re
 
 from bert_tpu.corpus import store
@@ -9,6 +10,8 @@ from bert_tpu.recipes import experiment, runs
 from bert_tpu.training import optim
 
 FLAG = re.compile(r"--config\.([\w.]+)=([^\s;:]*[^\s;:,.])")
+CONFIG = re.compile(r"--config[ =]([\w.:/-]*\w)")
+BARE = re.compile(r"-?[\d.]+(e-?\d+)?|true|false")  # as TOML has it without quotes
 
 
 def of_runs(plan: experiment.Experiment, every: Sequence[runs.Run]) -> list[str]:
@@ -28,9 +31,13 @@ def as_keys(sentence: str) -> str:
 
     def line(flag: re.Match[str]) -> str:
         key, value = flag.groups()
-        return f"{key} = [{value}]" if "," in value else f"{key} = {value}"
+        return f"{key} = [{', '.join(map(_toml, value.split(',')))}]" if "," in value else f"{key} = {_toml(value)}"
 
-    return FLAG.sub(line, sentence)
+    return CONFIG.sub(r'config = "\1"', FLAG.sub(line, sentence))
+
+
+def _toml(value: str) -> str:
+    return value if BARE.fullmatch(value) else json.dumps(value)
 
 
 def _of_run(run: runs.Run, lock: store.Lock) -> Iterator[str]:

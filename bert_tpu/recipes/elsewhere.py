@@ -15,17 +15,25 @@ SHAPE = {
 }  # fmt: skip
 
 
+def read(files: Iterable[pathlib.Path]) -> dict[str, runs.Result]:
+    """Returns the results in some results.jsonl, by identity.
+
+    Raises UserError for a file that is missing or has a line of another kind.
+    """
+    return {line["identity"]: line for file in files for line in _read(file)}
+
+
 def take_over(files: Iterable[pathlib.Path], out: pathlib.Path) -> int:
     """Writes the runs of some results.jsonl that `out` lacks as finished ones; returns how many lines it took.
 
-    They have no weights. Raises UserError for a file that is missing or has a line of another kind.
+    They have no weights. Errors are those of `read`.
     """
-    lines = [line for file in files for line in _read(file)]
+    results = read(files)
     out.mkdir(parents=True, exist_ok=True)
     with locks.hold(out / ".taking", wait=True):  # other starts may take over others of the same seeds
         found = runs.finished(out)
         by_folder: dict[str, dict[str, runs.Result]] = {}
-        for line in {line["identity"]: line for line in lines}.values():
+        for line in results.values():
             if line["identity"] not in found:
                 by_folder.setdefault(pathlib.PurePosixPath(line["workdir"]).name, {})[line["identity"]] = line
         for name, new in by_folder.items():

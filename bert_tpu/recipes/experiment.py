@@ -10,7 +10,7 @@ import ml_collections
 from bert_tpu.core import command, config
 from bert_tpu.huggingface import pretrained
 
-Keys = Mapping[str, Any]  # dotted keys of a config, with values as in TOML; {"share": x} is a share of the steps
+Keys = Mapping[str, Any]  # dotted keys of a config, with values as in TOML
 SAVES, LINES = 20, 10  # checkpoints and lines of the log in a run, unless [keys] has others
 
 
@@ -28,6 +28,21 @@ class Arm(NamedTuple):
             yield dict(zip(self.choices, values, strict=True))
 
 
+class Tuning(NamedTuple):
+    """How the choices are made: by trials with this compute in FLOPs, and these seeds."""
+
+    horizon: float
+    seeds: tuple[int, ...]
+
+
+class LeaveOut(NamedTuple):
+    """The runs of an arm that leave a lever out each. levers: name -> keys that are as without the arm"""
+
+    arm: str
+    levers: dict[str, tuple[str, ...]]
+    seeds: tuple[int, ...]
+
+
 class Experiment(NamedTuple):
     """A checked file. Configs are made by `make_config`, which checks the values of keys."""
 
@@ -39,11 +54,8 @@ class Experiment(NamedTuple):
     at_once: int
     keys: dict[str, Any]
     arms: dict[str, Arm]
-    tuning_horizon: float
-    tuning_seeds: tuple[int, ...]
-    leave_out_arm: str
-    levers: dict[str, tuple[str, ...]]
-    leave_out_seeds: tuple[int, ...]
+    tuning: Tuning | None
+    leave_out: LeaveOut | None
 
     def make_config(self, keys: Keys, num_steps: int) -> ml_collections.ConfigDict:
         """Returns the config of a run with an arm's `keys`. Raises UserError for a wrong key or value."""
@@ -52,7 +64,7 @@ class Experiment(NamedTuple):
             "checkpoint.every_steps": max(1, num_steps // SAVES), "log.every_steps": max(1, num_steps // LINES),
         }  # fmt: skip
         changed = services | self.keys | dict(keys) | {"num_steps": num_steps, "eval.every_steps": num_steps}
-        words = [f"{config.FLAG}{key}={_text(value, num_steps)}" for key, value in changed.items()]
+        words = [f"{config.FLAG}{key}={_text(value)}" for key, value in changed.items()]
         try:
             return pretrained.with_sizes(config.load_changed(self.config, words))
         except command.UserError as error:
@@ -64,10 +76,8 @@ class Experiment(NamedTuple):
         return self.make_config({}, steps)
 
 
-def _text(value: Any, num_steps: int) -> str:
+def _text(value: Any) -> str:
     """Returns a value as the command line has it."""
-    if isinstance(value, dict):
-        return str(round(value["share"] * num_steps))
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

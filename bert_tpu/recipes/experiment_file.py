@@ -10,7 +10,8 @@ at_once = 1                            # seeds that train in one program; 1 if l
 data.dir = "corpus"
 
 [arms.original]
-optim.warmup_steps = { share = 0.01 }  # of a run's steps, rounded
+optim.warmup_steps = 0
+optim.warmup_share = 0.01              # of a run's steps
 
 [arms.tuned]
 optim.learning_rate = [1e-3, 2e-3]     # a choice, made once, at tuning.horizon
@@ -26,7 +27,7 @@ levers.rate = ["optim.learning_rate"]
 seeds = [0]                            # some of `seeds`; all if left out
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import difflib
 import os
 import pathlib
@@ -37,7 +38,7 @@ from typing import Any
 import ml_collections
 
 from bert_tpu.core import command, config
-from bert_tpu.recipes.experiment import Arm, Experiment
+from bert_tpu.recipes.experiment import Arm, Experiment, LeaveOut, Tuning
 
 # Keys that the comparison sets itself -> what to do instead.
 OWN = {
@@ -69,19 +70,24 @@ def read(path: str | os.PathLike) -> Experiment:
         raise command.UserError(f"{path} has no arms: add a table [arms.NAME] for each recipe")
     horizons = _horizons(path, "horizons", content["horizons"])
     arms = {name: _arm(path, name, table, base, horizons) for name, table in content["arms"].items()}
-    references = tuple(content.get("references") or [next(iter(arms))])
-    for name in references:
-        _check_known(path, "references", name, arms)
     at_once = content.get("at_once", 1)
     if at_once < 1:
         raise command.UserError(f"{path}: at_once is {at_once}: give 1 or more seeds that train in one program")
-    tuning_horizon, tuning_seeds = _tuning(path, content.get("tuning"), [arm for arm in arms.values() if arm.choices])
     seeds = _seeds(path, "seeds", content["seeds"])
-    left_out_arm, levers, left_out_seeds = _levers(path, content.get("leave_out"), arms, seeds, horizons[-1])
     return Experiment(
-        path, content["config"], seeds, horizons, references, at_once, keys, arms,
-        tuning_horizon, tuning_seeds, left_out_arm, levers, left_out_seeds,
+        path=path, config=content["config"], seeds=seeds, horizons=horizons,
+        references=_references(path, content.get("references") or [next(iter(arms))], arms), at_once=at_once,
+        keys=keys, arms=arms, tuning=_tuning(path, content.get("tuning"), arms.values()),
+        leave_out=_leave_out(path, content.get("leave_out"), arms, seeds, horizons[-1]),
     )  # fmt: skip
+
+
+def _references(path: pathlib.Path, names: Sequence[Any], arms: Collection[str]) -> tuple[str, ...]:
+    for name in names:
+        _check_known(path, f"references names {name}, and no arm has that name", name, arms)
+        if names.count(name) > 1:
+            raise command.UserError(f"{path}: references names {name} {names.count(name)} times: name each arm once")
+    return tuple(names)
 
 
 def _horizons(path: pathlib.Path, place: str, horizons: Any) -> tuple[float, ...]:
@@ -92,11 +98,12 @@ def _horizons(path: pathlib.Path, place: str, horizons: Any) -> tuple[float, ...
     return tuple(map(float, horizons))
 
 
-def _check_known(path: pathlib.Path, place: str, name: Any, known: Collection[str]) -> None:
+def _check_known(path: pathlib.Path, fault: str, name: Any, known: Collection[str]) -> None:
+    """Raises UserError with `fault` and a hint if a name is not one of `known`."""
     if not isinstance(name, str) or name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
-        raise command.UserError(f"{path}: {place} has no {name}: {hint}")
+        raise command.UserError(f"{path}: {fault}: {hint}")
 
 
 def _check_table(
@@ -105,7 +112,7 @@ def _check_table(
     """Raises UserError for the first key of a table that is unknown, missing or of another type."""
     names = {str: "text in quotes", list: "a list in [ ]", int: "a whole number", float: "a number", dict: "a table"}
     for key, value in table.items():
-        _check_known(path, place, key, kinds)
+        _check_known(path, f"{place} has an unknown key, {key}", key, kinds)
         kind = (int, float) if kinds[key] is float else kinds[key]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise command.UserError(f"{path}: {key} of {place} is {value!r}: give {names[kinds[key]]}")
@@ -125,24 +132,14 @@ def _flatten(path: pathlib.Path, place: str, table: Mapping[str, Any], refused: 
     """Returns a nested table as dotted keys. Raises UserError for those in `refused`, key -> what to do instead."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        if isinstance(value, dict) and set(value) != {"share"}:
+        if isinstance(value, dict):
             inner = {f"{key}.{name}": item for name, item in value.items()}
             flat |= _flatten(path, place, inner, refused)
         else:
             flat[key] = value
-    for key, value in flat.items():
-        if key in refused:
-            raise command.UserError(f"{path}: {place} has {key}, but {refused[key]}")
-        _check_share(path, f"{place}, {key}", value)
+    for key in flat.keys() & refused.keys():
+        raise command.UserError(f"{path}: {place} has {key}, but {refused[key]}")
     return flat
-
-
-def _check_share(path: pathlib.Path, place: str, value: Any) -> None:
-    if isinstance(value, dict):
-        share = value.get("share", -1)
-        is_share = set(value) == {"share"} and isinstance(share, int | float) and 0 <= share <= 1
-        if not (is_share and place.endswith("steps")):
-            raise command.UserError(f"{path}: {place} is {value}: give a value, or {{ share = 0.01 }} of the steps")
 
 
 def _arm(
@@ -160,8 +157,6 @@ def _arm(
         if _is_choice(base, key, value):
             if not value:
                 raise command.UserError(f"{path}: arms.{name} chooses {key} from no values: list one or more")
-            for item in value:
-                _check_share(path, f"arms.{name}, {key}", item)
             choices[key] = value
         else:
             keys[key] = value
@@ -178,37 +173,37 @@ def _is_choice(base: ml_collections.ConfigDict, key: str, value: Any) -> bool:
     return not isinstance(current, tuple) or (bool(value) and all(isinstance(item, list) for item in value))
 
 
-def _tuning(path: pathlib.Path, table: Mapping[str, Any] | None, arms: Sequence[Arm]) -> tuple[float, tuple[int, ...]]:
-    """Returns (horizon, seeds) of the trials; (0, ()) if nothing is to be chosen."""
-    if not arms:
-        return 0.0, ()
+def _tuning(path: pathlib.Path, table: Mapping[str, Any] | None, arms: Iterable[Arm]) -> Tuning | None:
+    choices = [(arm.name, key) for arm in arms for key in arm.choices]
     if table is None:
-        raise command.UserError(
-            f"{path}: arms.{arms[0].name} has a choice, {next(iter(arms[0].choices))}, and there is no table [tuning]: "
-            "add one with horizon and seeds"
-        )
+        if choices:
+            name, key = choices[0]
+            raise command.UserError(
+                f"{path}: arms.{name} has a choice, {key}, and there is no table [tuning]: add one with horizon and "
+                "seeds"
+            )
+        return None
     _check_table(path, "tuning", table, {"horizon": float, "seeds": list}, required=("horizon", "seeds"))
     if not 0 < table["horizon"] < float("inf"):
         raise command.UserError(f"{path}: tuning.horizon is {table['horizon']}: give FLOPs above 0, such as 2e14")
-    return float(table["horizon"]), _seeds(path, "tuning.seeds", table["seeds"])
+    return Tuning(float(table["horizon"]), _seeds(path, "tuning.seeds", table["seeds"]))
 
 
-def _levers(
+def _leave_out(
     path: pathlib.Path,
     table: Mapping[str, Any] | None,
     arms: Mapping[str, Arm],
     seeds: tuple[int, ...],
     largest: float,
-) -> tuple[str, dict[str, tuple[str, ...]], tuple[int, ...]]:
-    """Returns (arm, lever -> keys, seeds) of the runs that leave one lever out."""
+) -> LeaveOut | None:
     if table is None:
-        return "", {}, ()
+        return None
     kinds = {"arm": str, "levers": dict, "seeds": list}
     _check_table(path, "leave_out", table, kinds, required=("arm", "levers"))
     own_seeds = _seeds(path, "leave_out.seeds", table.get("seeds", seeds))
     if not set(own_seeds) <= set(seeds):
         raise command.UserError(f"{path}: leave_out.seeds is {list(own_seeds)}: give some of seeds, {list(seeds)}")
-    _check_known(path, "arms", table["arm"], arms)
+    _check_known(path, f"leave_out.arm is {table['arm']}, and no arm has that name", table["arm"], arms)
     arm, levers = arms[table["arm"]], {}
     if largest not in arm.horizons:
         raise command.UserError(
@@ -220,6 +215,7 @@ def _levers(
         if not isinstance(keys, list) or not keys or not NAME.fullmatch(name):
             raise command.UserError(f"{path}: {place} is {keys!r}: give a list of keys of arms.{arm.name}")
         for key in keys:
-            _check_known(path, f"arms.{arm.name}, of which {place} takes keys,", key, {**arm.keys, **arm.choices})
+            fault = f"{place} names {key}, which arms.{arm.name} does not set"
+            _check_known(path, fault, key, {**arm.keys, **arm.choices})
         levers[name] = tuple(keys)
-    return arm.name, levers, own_seeds
+    return LeaveOut(arm.name, levers, own_seeds)

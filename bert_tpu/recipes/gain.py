@@ -29,11 +29,10 @@ SHARE = 0.95
 
 
 class Interval(NamedTuple):
-    """The 95% bounds of a gain, and the number of distinct resamples of the seeds (0 for another kind)."""
+    """The 95% bounds of a mean or a gain."""
 
     low: float
     high: float
-    resamples: int = 0
 
 
 class Gain(NamedTuple):
@@ -200,7 +199,7 @@ def _redrawn(log_gains: Callable[[np.ndarray], np.ndarray], value: float, seeds:
     order = np.argsort(draws)
     heaped = np.cumsum(chances[order])
     edges = [draws[order][np.searchsorted(heaped, p - 1e-12)] for p in ((1 - SHARE) / 2, (1 + SHARE) / 2)]
-    return Interval(_exp(edges[0]), _exp(edges[1]), len(counts))
+    return Interval(_exp(edges[0]), _exp(edges[1]))
 
 
 def _student(log_gains: Callable[[np.ndarray], np.ndarray], value: float, seeds: int) -> Interval:

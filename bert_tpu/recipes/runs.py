@@ -5,7 +5,7 @@ result belongs to the keys that decide what the run learns, to its seed and to t
 a changed file gets new runs where they differ, and keeps the others.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 import functools
 import json
 import math
@@ -62,8 +62,8 @@ class Run(NamedTuple):
 
     def folder(self, seeds: Sequence[int]) -> str:
         """Returns the name of the workdir of these of its seeds."""
-        together = "-".join(self.identities[seed] for seed in seeds)
-        return f"{self.arm}-{self.horizon:.4g}-seed{'-'.join(map(str, seeds))}-{together[:8]}".replace("+", "")
+        places = "-".join(map(str, seeds))
+        return f"{self.arm}-{self.horizon:.4g}-seed{places}-{self.identities[seeds[0]][:8]}".replace("+", "")
 
 
 def work(cfg: ml_collections.ConfigDict) -> float:
@@ -125,7 +125,7 @@ def make_run(
         cfg = plan.make_config(keys, steps)
         several_seeds.judge(cfg, plan.reference(), seeds)
         several_seeds.check_tokenizers(cfg)
-        models = _weights(*_model_paths(cfg))
+        models = _known_hashes(*_model_paths(cfg))
     except command.UserError as error:
         raise command.UserError(f"{plan.path}, arm {arm}: {error}") from None
     spec = pretraining.make_batch_spec(cfg)
@@ -138,15 +138,14 @@ def make_run(
 def _ramp_steps(plan: experiment.Experiment, keys: experiment.Keys) -> int:
     """Returns the steps of a ramp that has a fixed number of them, and which a run must have more of; else 0."""
     steps = {**plan.keys, **keys}.get("ramp.steps", plan.reference().get("ramp", {}).get("steps", 0))
-    return steps if isinstance(steps, int) else 0
+    return steps if isinstance(steps, int) else 0  # the config refuses another type
 
 
 def _model_paths(cfg: ml_collections.ConfigDict) -> tuple[str, str]:
     return cfg.init_from, cfg.get(distillation.SECTION, {}).get("teacher", "")
 
 
-@functools.lru_cache
-def _weights(init_from: str, teacher: str) -> dict[str, str]:
+def _hash_models(init_from: str, teacher: str) -> dict[str, str]:
     """Returns the hashes of the models that a run starts or learns from. Paths alone do not identify them.
 
     Raises UserError if one cannot be read, or if the teacher has no MLM head.
@@ -156,6 +155,9 @@ def _weights(init_from: str, teacher: str) -> dict[str, str]:
     if teacher:
         distillation.check_head(starts["teacher_sha256"], teacher)
     return {name: pretrained.sha256(start.params) for name, start in starts.items()}
+
+
+_known_hashes = functools.cache(_hash_models)  # all runs of an arm have the same models
 
 
 def facts(reference: ml_collections.ConfigDict, lock: store.Lock) -> dict[str, Any]:
@@ -179,12 +181,12 @@ def write_results(directory: str | os.PathLike, results: Iterable[Result]) -> No
     storage.write_text(path, json.dumps({"results": list(results)}, indent=1) + "\n")
 
 
-def groups(run: Run, at_once: int, results: Mapping[str, Result]) -> Iterator[tuple[int, ...]]:
-    """Yields the seeds without a result, in groups that train in one program."""
+def groups(run: Run, at_once: int, done: Container[str]) -> Iterator[tuple[int, ...]]:
+    """Yields the seeds whose identity is not in `done`, in groups that train in one program."""
     seeds = list(run.identities)
     for first in range(0, len(seeds), at_once):
         group = seeds[first : first + at_once]
-        if missing := tuple(seed for seed in group if run.identities[seed] not in results):
+        if missing := tuple(seed for seed in group if run.identities[seed] not in done):
             yield missing
 
 
@@ -197,7 +199,7 @@ def train(run: Run, seeds: Sequence[int], out: pathlib.Path, reference: ml_colle
     cfg = run.cfg.copy_and_resolve_references()
     with cfg.unlocked():
         cfg.seed = seeds[0]
-    if _weights.__wrapped__(*_model_paths(cfg)) != run.models:
+    if _hash_models(*_model_paths(cfg)) != run.models:
         raise command.UserError(
             f"{run.name}: the model in init_from or distill.teacher has changed since this comparison began: give it a "
             "finished model, and start again"

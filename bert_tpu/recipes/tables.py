@@ -5,48 +5,38 @@ import math
 
 import numpy as np
 
-from bert_tpu.recipes import cells, collected, differences, experiment, gain, runs
+from bert_tpu.core import numerals
+from bert_tpu.recipes import cells, collected, differences, experiment, gain, progress, runs
 
+TOO_LARGE = 10_000  # from here on numbers have an exponent
 FAR = 100  # factor of the compute beyond a reference's horizons
-APART, APART_TIMES = 0.03, 8  # nats, and times that of the largest horizon: a deviation of seeds that no noise explains
+APART = 0.03  # nats: a deviation of seeds on the way off a plateau. After it docs/recipe.md has 0.001 to 0.017
 
 
-def page(
-    plan: experiment.Experiment,
-    trials: Sequence[runs.Run],
-    finals: Sequence[runs.Run],
-    chosen: Mapping[str, Mapping[str, object]],
-    results: collected.Results,
-) -> str:
-    """Returns all tables. Runs that are not finished are missing in them.
-
-    trials, finals: runs as planned, those of arms whose choices are made
-    chosen: keys of each arm
-    results: by identity
-    """
-    every = [*trials, *finals]
-    identities = {identity for run in every for identity in run.identities.values()}
-    done = sum(identity in results for identity in identities)
-    decided = {run.arm for run in finals}
-    open_arms = [arm for arm in plan.arms if arm not in decided]
-    lost = [arm for arm in open_arms if collected.have_diverged([run for run in trials if run.arm == arm], results)]
+def page(plan: experiment.Experiment, known: progress.Progress) -> str:
+    """Returns all tables. Runs that are not finished are missing in them."""
+    finals, results, lost = known.decided, known.results, known.diverged_arms
     rest = "".join(
         f" {arm}: no trial has a finite loss, so it has no runs at the horizons."
         if arm in lost
         else f" {arm}: its runs at the horizons follow when its choices are made."
-        for arm in open_arms
+        for arm in plan.arms
+        if arm in known.open_arms | lost
     )
     full = [run for run in finals if run.kind == runs.FULL]
+    every = [*known.trials, *finals]
+    identities = {identity for run in every for identity in run.identities.values()}
+    count = f"{len(identities & results.keys())} of {len(identities)} results are there, one for each run and seed"
     parts = [
-        [f"{done} of {len(identities)} runs are finished ({plan.path.name}, --config {plan.config}).{rest}"],
+        [f"{count} ({plan.path.name}, config {plan.config}).{rest}"],
         list(_spread(plan, full, results)),
-        list(_trials(plan, trials, chosen, results)),
+        list(_trials(plan, known)),
         list(_losses(full, results)),
         list(differences.at_equal_compute(plan, full, results)),
         list(differences.at_equal_steps(plan, full, results)),
         list(_gains(plan, full, results)),
         list(differences.levers(plan, finals, results)),
-        list(_notes(every, results)),
+        list(_notes(plan, every, results)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
@@ -58,6 +48,8 @@ def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: coll
     parts = []
     for length in collected.lengths_of(results):
         values = collected.losses(largest, results, length)
+        if not np.isfinite(values).all():
+            return
         parts.append(f"{np.mean(values):.4f} with a deviation of {np.std(values, ddof=1):.4f} ({cells.label(length)})")
     yield (
         f"Spread of {largest.arm} at {largest.horizon:.3g} FLOPs over {len(values)} seeds: MLM loss "
@@ -65,37 +57,31 @@ def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: coll
     )
 
 
-def _trials(
-    plan: experiment.Experiment,
-    trials: Sequence[runs.Run],
-    chosen: Mapping[str, Mapping[str, object]],
-    results: collected.Results,
-) -> Iterator[str]:
-    if not trials:
+def _trials(plan: experiment.Experiment, known: progress.Progress) -> Iterator[str]:
+    if not (plan.tuning and known.trials):
         return
-    numbers = {arm: max(1, sum(run.arm == arm for run in trials)) for arm in plan.arms}
+    numbers = {arm: max(1, sum(run.arm == arm for run in known.trials)) for arm in plan.arms}
     counts = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
-    shared = sorted(set(plan.tuning_seeds) & set(plan.seeds))
-    whose = (
-        f"of which {shared} also count at the horizons, so that the choice favours them" if shared else "of their own"
-    )
+    shared = sorted(set(plan.tuning.seeds) & set(plan.seeds))
+    whose = f", of which {shared} also count at the horizons, so that the choice favours them" if shared else ""
+    seeds = numerals.count(len(plan.tuning.seeds), "seed")
     yield (
-        f"Trials at {plan.tuning_horizon:.3g} FLOPs with {len(plan.tuning_seeds)} seeds {whose} ({counts}). The "
-        "least mean of the MLM losses over seeds and lengths is chosen."
+        f"Trials at {plan.tuning.horizon:.3g} FLOPs with {seeds}{whose} ({counts}). The combination with the lowest "
+        "MLM loss is chosen, as a mean over seeds and lengths."
         + ("" if len(set(numbers.values())) == 1 else " **The arms have different numbers of trials.**")
     )
     yield ""
     rows: list[list[str]] = []
     notes: list[str] = []
     for arm in plan.arms.values():
-        own = [run for run in trials if run.arm == arm.name]
-        losses = [collected.mean_loss(run, results) for run in own]
+        own = [run for run in known.trials if run.arm == arm.name]
+        losses = [collected.mean_loss(run, known.results) for run in own]
         best = min((loss for loss in losses if loss is not None and loss < math.inf), default=None)
         for run, loss in zip(own, losses, strict=True):
             shown, mark = ("", "") if loss is None else (f"{loss:.4f}", "best" if loss == best else "")
             rows.append([run.arm, run.label, shown, mark])
         if None not in losses and best is not None:
-            notes += _edges(arm, chosen[arm.name])
+            notes += _edges(arm, known.chosen[arm.name])
     yield from cells.table(["arm", "trial", "MLM loss", ""], rows)
     yield from notes
 
@@ -138,22 +124,19 @@ def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[st
 
 
 def _gains(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
-    rows, head = (
-        [],
-        ["arm", "reference", "horizon", "loss", "curve", "gain", "95% by t", "95% by seeds drawn again", ""],
-    )
+    rows: list[list[str]] = []
+    head = ["arm", "reference", "horizon", "loss", "curve", "gain", "95% by t", "95% by seeds drawn again", ""]
     for reference in plan.references:
         for length in collected.lengths_of(results):
             for run in full:
                 if run.arm != reference and (points := collected.reference_points(reference, full, results, length)):
                     rows += list(_gain_rows(run, reference, points, results, length))
     if rows:
-        drawn, _ = gain.resamples(len(plan.seeds))
         yield (
             "Gain: the compute that the reference needs for an arm's MLM loss, divided by the arm's. `power` is the "
             "fit loss = a + b x compute ^ -k; `line` is straight in log(compute), and careful beyond the reference's "
-            f"horizons. The seeds are paired. {len(plan.seeds)} seeds have {len(drawn)} distinct resamples; trust "
-            "the interval by t, because a few seeds drawn again give one that is too narrow."
+            "horizons. The seeds are paired. Trust the interval by t, because a few seeds drawn again give one that is "
+            "too narrow."
         )
         yield ""
         yield from cells.table(head, rows)
@@ -189,15 +172,13 @@ def _fits(plan: experiment.Experiment, full: Sequence[runs.Run], results: collec
 
 def _plateau(reference: str, compute_H: np.ndarray, losses_SH: np.ndarray) -> Iterator[str]:
     """Yields a warning if the seeds of a horizon lie far apart: some have left a plateau there, and others have not."""
-    if len(losses_SH) < 2:
-        return
-    deviations = losses_SH.std(0, ddof=1)
-    for compute, deviation in zip(compute_H, deviations, strict=True):
-        if deviation > max(APART, APART_TIMES * deviations[-1]):
+    deviations = losses_SH.std(0, ddof=1) if len(losses_SH) > 1 else []
+    for compute, deviation in zip(compute_H, deviations, strict=False):
+        if deviation > APART:
             yield (
-                f"**The seeds of {reference} at {compute:.3g} FLOPs have a deviation of {deviation:.3f} nats, and "
-                f"{deviations[-1]:.3f} at {compute_H[-1]:.3g}: some have left a plateau there and others have not. No "
-                "curve through these losses can be trusted; take the gain of the differences above.**"
+                f"**The seeds of {reference} at {compute:.3g} FLOPs have a deviation of {deviation:.3f} nats: some "
+                "have left a plateau there and others have not. No curve through these losses can be trusted; take the "
+                "gain of the differences above.**"
             )
 
 
@@ -214,7 +195,7 @@ def _gain_rows(
         elif found := gain.gain(curve, *points, run.flops, values):
             yield [
                 run.arm, reference, f"{run.horizon:.3g}", cells.label(length), curve, f"{_factor(found.value)}",
-                _interval(found.student), _interval(found.redrawn), _beyond(found.beyond),
+                _interval(found.student, len(values)), _interval(found.redrawn, len(values)), _beyond(found.beyond),
             ]  # fmt: skip
 
 
@@ -223,13 +204,21 @@ def _factor(value: float) -> str:
         return "no compute is enough"
     if not value:
         return "too small to tell"  # the first line does not fall, and the loss is above it
-    return "none" if math.isnan(value) else f"{value:.2f}"
+    return "none" if math.isnan(value) else _number(value)
 
 
-def _interval(interval: gain.Interval) -> str:
-    if math.isnan(interval.low) or math.isnan(interval.high) or (interval.low == 0 and math.isinf(interval.high)):
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < TOO_LARGE else f"{value:.3g}"
+
+
+def _interval(interval: gain.Interval, seeds: int) -> str:
+    if seeds < 2:
+        return "needs two seeds"
+    low, high = interval
+    # From 0, or to infinity, both bounds alike: no resample has a gain that is a number.
+    if math.isnan(low) or math.isnan(high) or math.isinf(low) or not high or (low == 0 and math.isinf(high)):
         return "unknown"
-    return f"{interval.low:.2f} .. {interval.high:.2f}" if math.isfinite(interval.high) else f"above {interval.low:.2f}"
+    return f"{_number(low)} .. {_number(high)}" if math.isfinite(high) else f"above {_number(low)}"
 
 
 def _beyond(factor: float) -> str:
@@ -240,7 +229,11 @@ def _beyond(factor: float) -> str:
     return f"extrapolated x {factor:.2f}" if factor > 1 else f"extrapolated / {1 / factor:.2f}"
 
 
-def _notes(every: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+def _notes(plan: experiment.Experiment, every: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    for run in every:
+        losses = collected.losses(run, results, collected.MEAN)
+        if run.arm in plan.references and run.kind == runs.FULL and not np.isfinite(losses).all():
+            yield f"{run.name}: a seed diverged, so the curves of {run.arm} have no point at this horizon."
     codes = {line["code"] for run in every for line in collected.lines_of(run, results)}
     if len(codes) > 1:
         yield f"The runs were trained by {len(codes)} versions of the code (versions.json in each workdir)."

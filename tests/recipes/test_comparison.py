@@ -20,7 +20,8 @@ from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.recipes import comparison, doubts, elsewhere, experiment_file, runs, starts, tables
+from bert_tpu.recipes import comparison, doubts, elsewhere, experiment_file, progress, runs, starts, tables
+from bert_tpu.tokenizer import vocab
 from bert_tpu.training import trainer
 
 H1, H2 = 2e8, 5e8
@@ -34,12 +35,14 @@ at_once = 2
 {keys}
 
 [arms.original]
-optim.warmup_steps = {{ share = 0.2 }}
+optim.warmup_steps = 0
+optim.warmup_share = 0.2
 
 [arms.tuned]
 batch_size = 16
 optim.learning_rate = [3e-3]
-optim.warmup_steps = {{ share = 0.1 }}
+optim.warmup_steps = 0
+optim.warmup_share = 0.1
 
 [tuning]
 horizon = {h1:g}
@@ -64,6 +67,17 @@ def plan_of(text, directory):
     path = directory / "recipes.toml"
     path.write_text(text)
     return experiment_file.read(path)
+
+
+def planned(plan):
+    """The runs of an experiment at its horizons, with the first choices, by arm and horizon."""
+    finals = progress.make_finals(plan, progress.choose(plan, [], {}), progress.judge(plan))
+    return sorted(finals, key=lambda run: (run.kind == runs.LEAVE_OUT, run.arm, run.horizon))
+
+
+def page_of(plan, finals, results):
+    """The tables of an experiment whose choices are made."""
+    return tables.page(plan, progress.Progress([], progress.choose(plan, [], {}), finals, results, len(results)))
 
 
 def lines_of(out):
@@ -114,7 +128,6 @@ def test_every_run_has_a_result_and_the_steps_that_its_horizon_allows(text, out,
         job, one_more = pretraining.make_job(cfg), plan.make_config(plan.arms[line["arm"]].keys, line["steps"] + 1)
         assert line["flops"] == line["steps"] * job.flops[16] <= line["horizon"] < runs.work(one_more)
         assert line["token_slots"] == line["steps"] * cfg.batch_size * 16
-        assert cfg.optim.warmup_steps == round((0.2 if line["arm"] == "original" else 0.1) * line["steps"])
         assert 0 < line["step_seconds"] < line["seconds"]
         assert (line["steps"] * cfg.batch_size) / line["epochs"] > 1000
     assert len({line["lengths"]["16"]["mlm_loss"] for line in lines}) == len(lines) - 2  # the best trial is run once
@@ -122,8 +135,7 @@ def test_every_run_has_a_result_and_the_steps_that_its_horizon_allows(text, out,
 
 def test_the_trial_with_the_least_mean_loss_is_taken_and_one_that_diverged_never(text, tmp_path):
     plan = plan_of(text.replace("[3e-3]", "[3e-3, 1e-3, 1e-2]\nmodel.dropout = [0.0, 0.2]"), tmp_path)
-    reference = plan.reference()
-    trials = list(comparison.make_trials(plan, runs.facts(reference, pretraining.open_corpus(reference))))
+    trials = list(progress.make_trials(plan, progress.judge(plan)))
     assert len(trials) == 6
     losses = iter([5.0, 6.0, 4.0, None, 4.9, 4.9, 4.8, 4.8, 3.0, 7.0, 4.7, 5.0])
     results = {
@@ -131,10 +143,10 @@ def test_the_trial_with_the_least_mean_loss_is_taken_and_one_that_diverged_never
         for run in trials
         for identity in run.identities.values()
     }
-    best = comparison.choose(plan, trials, results)["tuned"]
+    best = progress.choose(plan, trials, results)["tuned"]
     assert (best["optim.learning_rate"], best["model.dropout"], best["batch_size"]) == (1e-3, 0.2, 16)
     lone = {identity: result for identity, result in results.items() if identity != trials[3].identities[1]}
-    assert comparison.choose(plan, trials, lone)["tuned"]["optim.learning_rate"] == 3e-3  # not before all are finished
+    assert progress.choose(plan, trials, lone)["tuned"]["optim.learning_rate"] == 3e-3  # not before all are finished
 
 
 def test_an_arm_of_which_every_trial_diverged_has_no_other_runs(text, tmp_path, monkeypatch):
@@ -156,19 +168,16 @@ def test_an_arm_of_which_every_trial_diverged_has_no_other_runs(text, tmp_path, 
         comparison.compare(plan, tmp_path / "out")
     assert trained == [("tuned", "trial"), ("original", "horizon"), ("original", "horizon")]
     page = (tmp_path / "out" / comparison.TABLES).read_text()
-    assert "6 of 6 runs are finished" in page
+    assert "6 of 6 results are there, one for each run and seed" in page
     assert "tuned: no trial has a finite loss, so it has no runs at the horizons" in page
     assert "| inf |  |" in page  # and not best
 
 
 def test_a_stopped_run_ends_as_it_would_have_ended_alone(text, out, tmp_path):
     plan, stopped = plan_of(text, tmp_path), lines_of(out)[2]
-    reference = plan.reference()
-    judge = runs.facts(reference, pretraining.open_corpus(reference))
-    chosen = comparison.choose(plan, [], {})
-    again = next(run for run in comparison.make_finals(plan, chosen, judge) if run.horizon == H2)
+    again = next(run for run in planned(plan) if run.horizon == H2)
     assert (again.arm, stopped["arm"], stopped["horizon"]) == ("original", "original", H2)
-    assert runs.train(again, (0, 1), tmp_path, reference) == 0
+    assert runs.train(again, (0, 1), tmp_path, plan.reference()) == 0
     assert runs.finished(tmp_path)[stopped["identity"]]["lengths"] == stopped["lengths"]
 
 
@@ -189,22 +198,40 @@ def test_a_finished_comparison_trains_nothing_and_a_changed_arm_only_itself(text
     with pytest.raises(TrainedError, match=r"original, 5e\+08 FLOPs', \(7,\)"):
         comparison.compare(plan_of(text.replace("seeds = [0, 1]\nhor", "seeds = [0, 1, 7]\nhor"), tmp_path), out)
     with pytest.raises(TrainedError, match=r"original, 5e\+08 FLOPs', \(0, 1\)"):
-        comparison.compare(plan_of(text.replace("share = 0.2", "share = 0.3"), tmp_path), out)
+        comparison.compare(plan_of(change(text, "share = 0.2", "share = 0.3"), tmp_path), out)
     kept = [line for line in lines_of(out) if line["arm"] == "tuned"]
     assert kept == [line for line in before if line["arm"] == "tuned"]
 
 
-def test_results_of_another_machine_count_as_finished(text, out, tmp_path, monkeypatch):
+def test_results_of_another_machine_count_as_finished(text, out, tmp_path, monkeypatch, capsys):
     lines = (out / comparison.RESULTS).read_text().splitlines(keepends=True)
     (tmp_path / "first.jsonl").write_text("".join(lines[::2]))  # which divides seeds that trained together
     (tmp_path / "second.jsonl").write_text("".join(lines[1::2]))
-    files, together = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"], tmp_path / "all"
-    taken = elsewhere.take_over(files[:1], together) + elsewhere.take_over(files, together)
-    assert taken == len(runs.finished(out))
+    files = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
+    plan, together = plan_of(text, tmp_path), tmp_path / "all"
+    assert comparison.outline(plan, together, files) == comparison.outline(plan, out)
+    assert not together.exists()
+    elsewhere.take_over(files[:1], together)
     monkeypatch.setattr(runs, "train", None)
-    assert comparison.compare(plan_of(text, tmp_path), tmp_path / "all") == 0
+    assert comparison.compare(plan, together, files) == 0
+    own, first = len(runs.finished(out)), {json.loads(line)["identity"] for line in lines[::2]}
+    new = own - len(first)
+    said = f"took over {new} results into {together}; {own} of the results there belong to runs of {plan.path}"
+    assert said in capsys.readouterr().err
     for name in (comparison.RESULTS, comparison.TABLES):
-        assert (tmp_path / "all" / name).read_text() == (out / name).read_text()
+        assert (together / name).read_text() == (out / name).read_text()
+
+
+def test_results_of_other_keys_belong_to_no_run(text, out, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        return 7
+
+    monkeypatch.setattr(runs, "train", stop)
+    plan = plan_of(change(text, "[keys]", "[keys]\noptim.clip_norm = 0.5"), tmp_path)
+    assert comparison.compare(plan, tmp_path / "all", [out / comparison.RESULTS]) == 7
+    said = capsys.readouterr().err
+    assert "; 0 of the results there belong to runs of " in said
+    assert "warning: a result belongs to a run if corpus, held-out rows and keys are all the same" in said
 
 
 @pytest.mark.parametrize("bad", ["{", "[]", '{"identity": "a"}'])
@@ -220,19 +247,16 @@ def test_a_file_that_has_no_results_is_refused(out, tmp_path, bad):
 
 def test_a_run_starts_from_the_weights_of_a_model_and_is_bound_to_them(text, out, tmp_path):
     folder = next(out.glob("runs/original-*/seed-0")).parent
-    text = text.replace("[keys]", f"[keys]\ninit_from = {toml(str(tmp_path / 'model'))}")
-    identities = []
-    for seed in (0, 1):
-        shutil.rmtree(tmp_path / "model", ignore_errors=True)
-        shutil.copytree(folder / f"seed-{seed}", tmp_path / "model")
-        runs._weights.cache_clear()  # a process asks once
-        plan = plan_of(text, tmp_path)
-        reference = plan.reference()
-        facts = runs.facts(reference, pretraining.open_corpus(reference))
-        run = runs.make_run(plan, "original", runs.FULL, {}, horizon=H1, seeds=(0, 1), judge=facts)
-        identities.append(run.identities)
-    assert not set(identities[0].values()) & set(identities[1].values())
-    training = several_seeds.training(run.cfg, (0, 1), reference, tmp_path)
+    identities = {}
+    for place, seed in (("model", 0), ("moved", 0), ("other", 1)):
+        shutil.copytree(folder / f"seed-{seed}", tmp_path / place)
+        plan = plan_of(change(text, "[keys]", f"[keys]\ninit_from = {toml(str(tmp_path / place))}"), tmp_path)
+        run = next(run for run in planned(plan) if (run.arm, run.horizon) == ("original", H1))
+        identities[place] = set(run.identities.values())
+        if place == "model":
+            training = several_seeds.training(run.cfg, (0, 1), plan.reference(), tmp_path)
+    assert identities["model"] == identities["moved"]
+    assert not identities["model"] & identities["other"]
     like = trainer.abstract_state(training.job, mesh.make(jax.devices()[:1])).params
     word = training.first_params(like)["embeddings"]["word"]
     own = pretrained.load(tmp_path / "model").params["embeddings"]["word"]
@@ -242,7 +266,7 @@ def test_a_run_starts_from_the_weights_of_a_model_and_is_bound_to_them(text, out
 
 def test_tables_and_plot_show_losses_and_gains(out):
     page = (out / comparison.TABLES).read_text()
-    assert "8 of 8 runs are finished" in page  # a trial at the first horizon is also the arm's run there
+    assert "8 of 8 results are there" in page  # a trial at the first horizon is also the arm's run there
     assert page.index("Spread of original at 5e+08 FLOPs over 2 seeds") < page.index("| arm | trial |")
     ends = lines_of(out)
     losses = {
@@ -252,7 +276,6 @@ def test_tables_and_plot_show_losses_and_gains(out):
     difference = np.mean(losses["tuned"]) - np.mean(losses["original"])
     assert f"| tuned | original | 5e+08 | 5e+08 | 16 tokens | {np.mean(losses['tuned']):.4f} (" in page
     assert f" | {difference:+.4f} | " in page
-    assert re.search(r"\| tuned \| original \| 5e\+08 \| 16 tokens \| line \| [\d.]+ \|", page)
     assert (out / comparison.PLOT).read_bytes().startswith(b"\x89PNG")
     trials = {line["workdir"] for line in lines_of(out) if line["kind"] == "trial"}
     for line in lines_of(out):
@@ -282,31 +305,22 @@ def invented(every, losses):
 )
 def test_a_best_value_at_the_end_of_its_list_is_named(text, tmp_path, losses, note):
     plan = plan_of(text.replace("[3e-3]", "[1e-3, 3e-3, 1e-2]\nmodel.dropout = [0.0]"), tmp_path)
-    reference = plan.reference()
-    trials = list(comparison.make_trials(plan, runs.facts(reference, pretraining.open_corpus(reference))))
+    trials = list(progress.make_trials(plan, progress.judge(plan)))
     results = invented(trials, losses)
-    page = tables.page(plan, trials, [], comparison.choose(plan, trials, results), results)
+    known = progress.Progress(trials, progress.choose(plan, trials, results), [], results, len(results))
+    page = tables.page(plan, known)
     assert (note in page, "that was tried" in page) == (True, bool(note))
     del results[trials[0].identities[0]]
-    assert "that was tried" not in tables.page(plan, trials, [], comparison.choose(plan, trials, results), results)
+    assert "that was tried" not in tables.page(plan, known)
 
 
 @pytest.mark.parametrize(("losses", "doubted"), [((8.0, 7.9, 7.0), True), ((8.0, 7.0, 6.5), False)])
 def test_a_power_law_that_misses_the_losses_by_more_than_a_seed_is_doubted(text, tmp_path, losses, doubted):
     plan = plan_of(change(text, f"horizons = [{H1:g}, {H2:g}]", f"horizons = [{H1:g}, {H2:g}, 1.25e9]"), tmp_path)
-    reference, chosen = plan.reference(), comparison.choose(plan, [], {})
-    facts = runs.facts(reference, pretraining.open_corpus(reference))
-    finals = sorted(comparison.make_finals(plan, chosen, facts), key=lambda run: (run.arm, run.horizon))
-    page = tables.page(plan, [], finals, chosen, invented(finals, [*losses, 7.8, 7.4, 6.9]))
+    finals = planned(plan)
+    page = page_of(plan, finals, invented(finals, [*losses, 7.8, 7.4, 6.9]))
     assert ("do not trust it" in page) == doubted
     assert "Fit of original" in page
-
-
-def planned(plan):
-    """The runs of an experiment at its horizons, with the first choices."""
-    reference = plan.reference()
-    facts = runs.facts(reference, pretraining.open_corpus(reference))
-    return list(comparison.make_finals(plan, comparison.choose(plan, [], {}), facts))
 
 
 def test_runs_of_equal_steps_and_text_at_different_horizons_are_compared(text, tmp_path):
@@ -320,9 +334,9 @@ def test_runs_of_equal_steps_and_text_at_different_horizons_are_compared(text, t
     plan = plan_of(text, tmp_path)
     finals = planned(plan)
     assert [(run.arm, run.cfg.num_steps) for run in finals if run.arm in ("deep", "wide")] == [
-        ("wide", steps), ("deep", steps),
+        ("deep", steps), ("wide", steps),
     ]  # fmt: skip
-    page = tables.page(plan, [], finals, comparison.choose(plan, [], {}), invented(finals, range(len(finals), 0, -1)))
+    page = page_of(plan, finals, invented(finals, range(len(finals), 0, -1)))
     _, _, equal_steps = page.partition("Differences at equal steps")
     rows = [line for line in equal_steps.split("\n\n")[1].splitlines() if "original" in line]
     assert [row.split(" | ")[:2] for row in rows] == [["| deep", "original"]]  # the wide one has seen twice the text
@@ -331,11 +345,11 @@ def test_runs_of_equal_steps_and_text_at_different_horizons_are_compared(text, t
 @pytest.mark.parametrize(("loss", "bound"), [(6.4, "above"), (6.6, "below"), (6.5, "")])
 def test_an_arm_is_compared_with_references_that_spent_more(text, tmp_path, loss, bound):
     plan = plan_of(text, tmp_path)
-    finals = sorted(planned(plan), key=lambda run: (run.arm, run.horizon))
+    finals = planned(plan)
     results = invented(finals, [7.0, 6.5, loss, 6.0])
     for run, size in zip(finals, (0.01, 0.01, 0.02, 0.02), strict=True):  # or the differences would have no spread
         results[run.identities[1]]["lengths"]["16"]["mlm_loss"] += size
-    page = tables.page(plan, [], finals, comparison.choose(plan, [], {}), results)
+    page = page_of(plan, finals, results)
     base, run = finals[1], finals[2]
     assert (base.arm, base.horizon, run.arm, run.horizon) == ("original", H2, "tuned", H1)
     [row] = [line for line in page.splitlines() if line.startswith("| tuned | original | 2e+08 | 5e+08 | 16 tokens")]
@@ -346,7 +360,7 @@ def test_an_arm_is_compared_with_references_that_spent_more(text, tmp_path, loss
 
 def test_keys_and_text_that_can_hardly_be_meant_so_are_named_before_the_runs(text, tmp_path, monkeypatch):
     monkeypatch.setattr(row_limits, "LEAST_HELDOUT", 1 << 30)
-    text = change(text, "optim.warmup_steps = { share = 0.1 }", "optim.warmup_steps = 900\ndata.mask_rate = 0.5")
+    text = change(text, "warmup_steps = 0\noptim.warmup_share = 0.1", "warmup_steps = 900\ndata.mask_rate = 0.5")
     text = change(text, "eval.num_batches = 2", "eval.num_batches = 20000")
     outline = comparison.outline(plan_of(text, tmp_path), tmp_path)
     _, *warnings = outline.split("warning: ")
@@ -356,25 +370,68 @@ def test_keys_and_text_that_can_hardly_be_meant_so_are_named_before_the_runs(tex
     assert any(x.startswith("tuned, 5e+08 FLOPs: optim.warmup_steps is 900") for x in warnings)
     assert any("give data.max_predictions = 8" in x for x in warnings)
     assert "--config" not in outline
-    assert doubts.as_keys("give --config.a.b=1,2 --config.c=x; or none") == "give a.b = [1,2] c = x; or none"
+    said = doubts.as_keys("give --config.a=1,2e-3; --config.b=x.y, --config.c=false: or --config bert:like, which")
+    assert said == 'give a = [1, 2e-3]; b = "x.y", c = false: or config = "bert:like", which'
 
 
 def test_a_loss_that_no_vocabulary_has_counts_as_diverged(text, tmp_path):
     plan = plan_of(text, tmp_path)
-    finals = sorted(planned(plan), key=lambda run: (run.arm, run.horizon))
-    results, chosen = invented(finals, [7.0, 6.5, 73.0, 6.4]), comparison.choose(plan, [], {})
-    page = tables.page(plan, [], finals, chosen, results)
+    finals = planned(plan)
+    results = invented(finals, [7.0, 6.5, 73.0, 6.4])
+    page = page_of(plan, finals, results)
     assert "| tuned | original | 2e+08 | 16 tokens | line | none: a run diverged |" in page
     assert "diverged for 2 of 2" in page
 
 
-def test_seeds_far_apart_at_a_horizon_are_named(text, tmp_path):
+def gain_row(page, arm="tuned", horizon="2e+08"):
+    [row] = [x for x in page.splitlines() if x.startswith(f"| {arm} | original | {horizon} | 16 tokens | line |")]
+    return [cell.strip() for cell in row.split("|")[6:9]]
+
+
+def test_the_gain_of_an_arm_as_good_as_a_longer_run_is_the_ratio_of_their_compute(text, tmp_path):
     plan = plan_of(text, tmp_path)
-    finals = sorted(planned(plan), key=lambda run: (run.arm, run.horizon))
-    results, chosen = invented(finals, [7.0, 6.5, 6.8, 6.4]), comparison.choose(plan, [], {})
-    assert "plateau" not in tables.page(plan, [], finals, chosen, results)
-    results[finals[0].identities[1]]["lengths"]["16"]["mlm_loss"] = 6.7
-    assert "FLOPs have a deviation of 0.212 nats, and 0.007 at" in tables.page(plan, [], finals, chosen, results)
+    _, long, short, _ = finals = planned(plan)
+    ratio = f"{long.flops / short.flops:.2f}"
+    page = page_of(plan, finals, invented(finals, [7.0, 6.5, 6.5, 6.0]))
+    assert gain_row(page) == [ratio, f"{ratio} .. {ratio}", f"{ratio} .. {ratio}"]
+    plan = plan_of(change(text, "seeds = [0, 1]\nhor", "seeds = [0]\nhor"), tmp_path)
+    finals = planned(plan)
+    page = page_of(plan, finals, invented(finals, [7.0, 6.5, 6.5, 6.0]))
+    assert gain_row(page) == [ratio, "needs two seeds", "needs two seeds"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_seed_of_the_reference_that_diverged_is_named_and_no_table_has_infinity(text, tmp_path):
+    plan = plan_of(text, tmp_path)
+    finals = planned(plan)
+    results = invented(finals, [7.0, 6.5, 6.8, 6.4])
+    for run in finals[1::2]:  # of both arms at the second horizon
+        results[run.identities[1]]["lengths"]["16"]["mlm_loss"] = None
+    page = page_of(plan, finals, results)
+    assert "inf" not in page
+    assert "nan" not in page
+    assert "original, 5e+08 FLOPs: a seed diverged, so the curves of original have no point at this horizon" in page
+    assert "| tuned | original | 2e+08 | 5e+08 | 16 tokens | 6.8050 (0.0071) | none: the other run diverged |" in page
+
+
+def test_a_trial_that_is_also_a_run_at_a_horizon_counts_once(text, tmp_path):
+    plan = plan_of(text, tmp_path)
+    *_, last = comparison.outline(plan, tmp_path).split("\n\n")
+    assert last == f"{2 * sum(run.flops for run in planned(plan)):.4g} FLOPs in all"
+    known = progress.look(plan, progress.judge(plan), {})
+    parts = [identity for run, seeds in known.pending(1) for identity in map(run.identities.get, seeds)]
+    assert len(parts) == len(set(parts)) == 8
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_seeds_far_apart_at_a_horizon_are_named(text, tmp_path, place):
+    plan = plan_of(text, tmp_path)
+    finals = planned(plan)
+    results = invented(finals, [7.0, 6.5, 6.8, 6.4])
+    assert "plateau" not in page_of(plan, finals, results)
+    results[finals[place].identities[1]]["lengths"]["16"]["mlm_loss"] += 0.29
+    horizon = f"{finals[place].flops:.3g}"
+    assert f"at {horizon} FLOPs have a deviation of 0.212 nats: some have left" in page_of(plan, finals, results)
 
 
 def test_results_of_an_older_file_with_other_lengths_are_left_alone(text, out, tmp_path):
@@ -391,7 +448,7 @@ def test_results_of_an_older_file_with_other_lengths_are_left_alone(text, out, t
 def test_a_run_with_a_ramp_of_a_fixed_length_has_the_most_steps_too(text, tmp_path, ramp_steps, horizon):
     plan = plan_of(change(text, "batch_size = 16", f"ramp.rows = [2, 4]\nramp.steps = {ramp_steps}"), tmp_path)
     plan = plan._replace(arms=plan.arms | {"tuned": plan.arms["tuned"]._replace(horizons=(horizon,))})
-    keys = comparison.choose(plan, [], {})["tuned"]
+    keys = progress.choose(plan, [], {})["tuned"]
     run = next(run for run in planned(plan) if run.arm == "tuned")
     steps = run.cfg.num_steps
     assert runs.work(plan.make_config(keys, steps)) <= horizon < runs.work(plan.make_config(keys, steps + 1))
@@ -416,25 +473,27 @@ def test_a_model_that_changes_during_the_comparison_is_refused(text, out, tmp_pa
         runs.train(run, (0, 1), tmp_path, plan.reference())
 
 
-def test_a_model_with_another_tokenizer_is_refused_before_the_first_run(text, tmp_path):
-    hf.save(tmp_path / "model", small_bert.params(small_bert.SECTION), small_bert.SECTION, small_bert.VOCAB)
-    for key in ("init_from", "distill.teacher"):
-        plan = plan_of(change(text, "batch_size = 16", f"{key} = {toml(str(tmp_path / 'model'))}"), tmp_path)
-        with pytest.raises(command.UserError, match=r"arm tuned: .*model"):
-            comparison.outline(plan, tmp_path)
+@pytest.mark.parametrize("key", ["init_from", "distill.teacher"])
+def test_a_model_with_another_tokenizer_is_refused_before_the_first_run(text, tmp_path, key):
+    section = planned(plan_of(text, tmp_path))[0].cfg.model
+    more = [f"more{number}" for number in range(section.vocab_size - len(small_bert.PIECES))]
+    hf.save(
+        tmp_path / "model", small_bert.params(section), section, vocab.Vocab((*small_bert.PIECES, *more), lower=True)
+    )
+    plan = plan_of(change(text, "batch_size = 16", f"{key} = {toml(str(tmp_path / 'model'))}"), tmp_path)
+    with pytest.raises(command.UserError, match=r"arm tuned: .*tokenizer"):
+        comparison.outline(plan, tmp_path)
 
 
 def test_a_lever_that_is_left_out_is_compared_with_the_same_seeds(text, out, tmp_path):
     plan = plan_of(text + "[leave_out]\narm = 'tuned'\nseeds = [1]\nlevers.rows = ['batch_size']\n", tmp_path)
-    reference = plan.reference()
-    judge = runs.facts(reference, pretraining.open_corpus(reference))
-    results, chosen = runs.finished(out), comparison.choose(plan, [], {})
-    *finals, left_out = comparison.make_finals(plan, chosen, judge)
-    own = results[finals[-1].identities[1]]
+    results, finals = runs.finished(out), planned(plan)
+    *_, whole, left_out = finals
+    own = results[whole.identities[1]]
     for more, shown in ((0.25, "+0.2500"), (None, "")):
         loss = own["lengths"]["16"]["mlm_loss"] + more if more else None
         results[left_out.identities[1]] = own | {"lengths": {"16": {"mlm_loss": loss}}}
-        page = tables.page(plan, [], [*finals, left_out], chosen, results)
+        page = page_of(plan, finals, results)
         assert f" | {shown} | " in page[page.index("| rows | ") :]
     assert "diverged for 1 of 1" in page
 
@@ -466,13 +525,15 @@ def test_a_start_takes_the_runs_that_no_other_has_and_waits_for_theirs(text, out
     assert "; 1 other start is at work" in said
 
 
-def test_starts_of_another_file_are_refused(text, tmp_path):
-    plan, out = plan_of(text, tmp_path), tmp_path / "out"
+def test_a_start_of_another_file_is_refused_and_changes_nothing(text, out, tmp_path):
+    plan, finished, out = plan_of(text, tmp_path), out, tmp_path / "out"
     out.mkdir()
     with starts.join(out, plan.path.read_text()), starts.join(out, plan.path.read_text()):
-        other = plan_of(text.replace("share = 0.2", "share = 0.3"), tmp_path)
+        other = plan_of(change(text, "share = 0.2", "share = 0.3"), tmp_path)
+        before = sorted(out.rglob("*"))
         with pytest.raises(command.UserError, match=r"another comparison is using .*: stop it or give another --out"):
-            comparison.compare(other, out)
+            comparison.compare(other, out, [finished / comparison.RESULTS])
+        assert sorted(out.rglob("*")) == before
 
 
 def test_the_example_of_the_page_is_complete(corpus_dir, tmp_path):
@@ -493,7 +554,7 @@ def change(text, old, new):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("at_once", "atonce", "the file has no atonce: did you mean at_once?"),
+        ("at_once", "atonce", "the file has an unknown key, atonce: did you mean at_once?"),
         ("at_once = 2", "at_once = 0", "at_once is 0: give 1 or more"),
         ("seeds = [0, 1]\nhor", "seeds = [0, 0]\nhor", r"seeds is \[0, 0\]: give different whole numbers"),
         (f"horizons = [{H1:g}, {H2:g}]", "", "the file lacks horizons"),
@@ -507,24 +568,35 @@ def change(text, old, new):
         ("batch_size = 16", "batch_size = []", "arms.tuned chooses batch_size from no values"),
         ("batch_size = 16", "batch_size = 1.5", "arm tuned: .*batch_size=1.5: give a whole number"),
         ("batch_size = 16", "model.max_positions = 8", "arm tuned: config.model: max_positions 8 is less than"),
-        ("share = 0.1", "share = 2", "give a value, or { share = 0.01 }"),
-        (
-            "batch_size = 16",
-            "batch_size = { share = 0.5 }",
-            "batch_size is .*: give a value, or { share = ",
-        ),
-        ("[tuning]", "[tunings]", "the file has no tunings: did you mean tuning"),
+        ("share = 0.1", "share = 2", "arm tuned: .*warmup_share"),
+        ("batch_size = 16", "batch_size = { share = 0.5 }", "arm tuned: .*batch_size.share"),
+        ("batch_size = 16", "ramp.rows = [2, 4]\nramp.steps = 'x'", "arm tuned: .*ramp.steps=x: give a whole number"),
+        ("[tuning]", "[tunings]", "the file has an unknown key, tunings: did you mean tuning"),
         ("[tuning]\nhorizon = 2e+08\nseeds = [0, 1]", "", "has a choice, optim.learning_rate, and there is no table"),
         ("batch_size = 16", "horizons = [5e8, 2e8]", "horizons of arms.tuned is .*: give FLOPs in ascending order"),
-        ("at_once = 2", "references = [['original']]", "references has no .'original'."),
+        ("at_once = 2", "references = [['original']]", "references names .'original'., and no arm has that name"),
         (
             "[arms.tuned]",
             "[leave_out]\narm = 'tuned'\nlevers.x = ['batch_size']\n[arms.tuned]\nhorizons = [2e8]",
             "leave_out.arm is tuned, which has no run at the largest horizon",
         ),
-        ("at_once = 2", "references = ['origin']", "references has no origin: did you mean original"),
-        ("[tuning]", "[leave_out]\narm = 'tuned'\nlevers.x = ['model.dropout']\n[tuning]", "has no model.dropout"),
+        (
+            "at_once = 2",
+            "references = ['origin']",
+            "references names origin, and no arm has that name: did you mean original",
+        ),
+        (
+            "[tuning]",
+            "[leave_out]\narm = 'tuned'\nlevers.x = ['model.dropout']\n[tuning]",
+            "levers.x names model.dropout, which arms.tuned does not set",
+        ),
         ("[tuning]", "[leave_out]\narm = 'tuned'\nlevers.x = []\nseeds = [7]\n[tuning]", "seeds is .7.: give some of"),
+        ("at_once = 2", "references = ['tuned', 'tuned']", "references names tuned 2 times"),
+        (
+            "[3e-3]\noptim.warmup_steps = 0\noptim.warmup_share = 0.1\n\n[tuning]",
+            "3e-3\n[tuning]\nhorizn = 1",
+            "tuning has an unknown key, horizn: did you mean horizon",
+        ),
         ("at_once = 2", "at_once = ", "is not valid TOML"),
     ],
 )
@@ -533,7 +605,7 @@ def test_what_makes_no_sense_is_refused_before_a_run(text, tmp_path, old, new, m
         comparison.outline(plan_of(change(text, old, new), tmp_path), tmp_path)
 
 
-RAMP = {"ramp.rows": [2, 4], "ramp.steps": {"share": 0.3}}
+RAMP = {"ramp.rows": [2, 4], "ramp.share": 0.3}
 
 
 @pytest.mark.parametrize("schedule", [{"data.schedule": "phased"}, {"data.schedule": "mixed"}, RAMP])
