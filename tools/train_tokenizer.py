@@ -7,6 +7,7 @@ same vocabulary.
 """
 
 from collections.abc import Iterator
+import hashlib
 from pathlib import Path
 import sys
 
@@ -94,7 +95,7 @@ def lines(
     with progress.bar(sum(share.share_bytes for share in shares), name) as bar:
         for i, document in enumerate(sources.documents(shares, counts, text_format=text_format, column=column)):
             progress.goto(bar, counts.read_bytes)
-            if i % every == 0 or shares[document.source].share != sources.WHOLE:
+            if shares[document.source].share != sources.WHOLE or _is_chosen(i, every):
                 yield from clean.normal(document.plain(), normal_form).split("\n")
 
 
@@ -103,14 +104,28 @@ def sampled(inputs: list[sources.Source]) -> int:
     return sum(source.bytes for source in inputs) // SAMPLE_BYTES + 1
 
 
+def _is_chosen(number: int, every: int) -> bool:
+    """Returns whether a document is one of a sample of one in `every`.
+
+    By a hash of its number, because the documents may come in turn, as those of two languages.
+    """
+    digest = hashlib.blake2b(number.to_bytes(8, "little"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % every == 0
+
+
 def read_shares(source: sources.Source, number: int, every: int) -> list[sources.Source]:
     """Returns the parts of a source to read: RUNS of a Parquet file, whose other rows need not be read, else all of it.
+
+    A file with too few row groups is read whole: a row group is in one part, so that most parts would be empty.
 
     number: of the source, which decides where the parts begin.
     every: one byte in so many is to be read.
     """
     if every == 1 or not source.path.endswith(parquet.SUFFIX):
         return [source]
+    with sources.open_raw(source) as file:
+        if parquet.count_groups(file, source.path) < RUNS * every:
+            return [source]
     return [source._replace(share=(i, RUNS * every)) for i in range(number % every, RUNS * every, every)]
 
 

@@ -60,9 +60,11 @@ def assemble(
     encoder: decodes samples.
     """
     documents = document_table.read(out, parts)
-    fate = _fates(out, parts, documents, options)
+    entries = mix.parse(options.mix)
+    order = np.argsort(-mix.known_epochs(entries, paths)[documents.source], kind="stable")
+    fate = _fates(out, parts, documents, options, order)
     kept_tokens = _sums(documents.source, documents.tokens * (fate == 0), len(paths))
-    epochs = mix.epochs(entries := mix.parse(options.mix), paths, kept_tokens)
+    epochs = mix.epochs(entries, paths, kept_tokens)
     copies = _copies(documents, fate, epochs[documents.source], options.heldout)
     _warn_of_misses(documents, fate, epochs, copies, entries, paths)
     deals = {split: _deal(out, parts, documents, times) for split, times in copies.items()}
@@ -90,18 +92,23 @@ def assemble(
 
 
 def _fates(
-    out: epath.Path, parts: list[str], documents: document_table.Documents, options: worker.Options
-) -> np.ndarray:
-    """Returns 0 for each document that is kept and the reason, EQUAL or SIMILAR, for each that is not; uint8 [D]."""
+    out: epath.Path, parts: list[str], documents: document_table.Documents, options: worker.Options,
+    order: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Returns 0 for each document that is kept and the reason, EQUAL or SIMILAR, for each that is not; uint8 [D].
+
+    order: the numbers of all documents, [D]. Of equal or similar ones the first in it is kept.
+    """
     fate = np.zeros(len(documents.part), np.uint8)
     if options.duplicates != "keep":
-        fate[duplicates.equal(documents.hash)] = EQUAL
+        fate[duplicates.equal(documents.hash, order)] = EQUAL
     if options.duplicates == "near":
         similar = duplicates.similar(
             np.bincount(documents.part, minlength=len(parts)),
             lambda part, band: worker.load(out, parts[part], f"bands/{band}")[0],
             lambda part: worker.load(out, parts[part], "sketches")[0],
             options.similarity,
+            order,
         )
         fate[similar & (fate == 0)] = SIMILAR
     return fate

@@ -8,15 +8,17 @@ are about 16 tokens.
 from collections.abc import Callable, Iterable, Iterator
 import os
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 import numpy as np
 
 from bert_tpu.core import command, hashing, numerals
-from bert_tpu.corpus import benchmark_files, sentences, store
+from bert_tpu.corpus import benchmark_files, clean, sentences, store, wrapping
 
 RUN, SHORTEST = 16, 8  # tokens
 NAMED = 20  # files in a list
+BLANK_LINES = re.compile(r"\n\s*\n")
 
 
 class Passages(NamedTuple):
@@ -27,17 +29,18 @@ class Passages(NamedTuple):
 
 
 def gather(
-    paths: Iterable[Path], encode: Callable[[list[str]], list[bytes]], language: str = ""
+    paths: Iterable[Path], encode: Callable[[list[str]], list[bytes]], normal_form: str = "NFC", language: str = ""
 ) -> tuple[Passages, dict[Path, int]]:
     """Returns the passages of benchmark files, and how many each file has: runs and shorter sentences.
 
     encode: turns sentences into ids, each as the bytes of uint16.
+    normal_form: of clean.FORMS, as for the corpus: what it changes there must be the same here.
     language: for splitting sentences, as for the corpus.
     """
     runs, whole, counts = [], [], {}
     for path in paths:
-        texts = benchmark_files.texts(path)
-        codes = encode([sentence for text in texts for sentence in sentences.split(text, language)])
+        forms = (form for text in benchmark_files.texts(path) for form in _forms(clean.normal(text, normal_form)))
+        codes = encode([sentence for form in forms for sentence in sentences.split(form, language)])
         lengths = np.array([len(code) // 2 for code in codes], np.int64)
         tokens = np.frombuffer(b"".join(codes), np.uint16)
         runs.append(hashing.hash_windows(tokens, lengths, RUN)[0])
@@ -46,8 +49,20 @@ def gather(
     return Passages(*(np.unique(np.concatenate(hashes)) for hashes in (runs, whole))), counts
 
 
+def _forms(text: str) -> Iterator[str]:
+    """Yields a text as it is, and with the lines of each paragraph joined: a wrapped document of a corpus has it so."""
+    yield text
+    if "\n" in text:
+        yield "\n".join(" ".join(paragraph.split()) for paragraph in BLANK_LINES.split(text))
+        if (joined := wrapping.join(text)) is not text:  # without the hyphens at the ends of lines
+            yield joined
+
+
 def load(
-    directory: str | os.PathLike, encode: Callable[[list[str]], list[bytes]], language: str = ""
+    directory: str | os.PathLike,
+    encode: Callable[[list[str]], list[bytes]],
+    normal_form: str = "NFC",
+    language: str = "",
 ) -> tuple[Passages, list[str]]:
     """Returns the passages of the benchmarks in a folder, and lines that tell a person what was read.
 
@@ -55,7 +70,7 @@ def load(
     passage.
     """
     files = benchmark_files.find(directory)
-    passages, counts = gather(files.test, encode, language)
+    passages, counts = gather(files.test, encode, normal_form, language)
     if not any(counts.values()):
         raise command.UserError(
             f"--decontaminate {directory} holds no sentence of {SHORTEST} tokens or more: give files with the test "

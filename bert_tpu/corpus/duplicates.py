@@ -55,14 +55,15 @@ def bands(sketches: np.ndarray) -> np.ndarray:
     return np.stack([hashing.hash_runs(flat, starts + band * rows, rows) for band in range(BANDS)])
 
 
-def equal(token_hashes: np.ndarray) -> np.ndarray:
+def equal(token_hashes: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Returns for each document whether an earlier one has the same hash, bool [N].
 
-    token_hashes: of all documents in their order, uint64 [N].
+    token_hashes: of all documents, uint64 [N].
+    order: the numbers of all documents, [N]; of equal ones the first in it stays.
     """
-    _, first = np.unique(token_hashes, return_index=True)
+    _, first = np.unique(token_hashes[order], return_index=True)
     is_repeated = np.ones(len(token_hashes), bool)
-    is_repeated[first] = False
+    is_repeated[order[first]] = False
     return is_repeated
 
 
@@ -71,6 +72,7 @@ def similar(
     load_band: Callable[[int, int], np.ndarray],
     load_sketches: Callable[[int], np.ndarray],
     threshold: float,
+    order: np.ndarray,
 ) -> np.ndarray:
     """Returns for each document whether it is similar to an earlier one, directly or through other documents, bool [N].
 
@@ -78,10 +80,13 @@ def similar(
     load_band: (part, band) -> row `band` of the part's `bands`.
     load_sketches: part -> the part's `sketches`.
     threshold: estimated similarity from which on two documents are similar.
+    order: the numbers of all documents, [N]; of similar ones the first in it stays.
 
     Needs the memory of one band of all documents and of the sketches of 64 parts.
     """
     bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
     earlier = np.arange(bounds[-1])  # a tree: each document points to an earlier one that is similar, or to itself
 
     def root(document: int) -> int:
@@ -93,8 +98,8 @@ def similar(
     for band in range(BANDS):
         of_all = np.concatenate([np.empty(0, np.uint64), *(load_band(part, band) for part in range(len(sizes)))])
         for one, other in _similar_pairs(_candidates(of_all), bounds, load_sketches, threshold):
-            low, high = sorted((root(one), root(other)))
-            earlier[high] = low
+            first, later = sorted((root(one), root(other)), key=rank.__getitem__)
+            earlier[later] = first
     return earlier != np.arange(bounds[-1])
 
 

@@ -89,6 +89,15 @@ def epochs(entries: Sequence[Entry], paths: Sequence[str], tokens: np.ndarray) -
     return (needed / needed.min())[entry_of]
 
 
+def known_epochs(entries: Sequence[Entry], paths: Sequence[str]) -> np.ndarray:
+    """Returns how often each source is read as far as --mix alone says it, float [sources]; 1 for each with shares.
+
+    Of copies in several sources the one that is read most often must stay: a copy in a source that is read 0 times
+    would take the others with it. Arguments and errors are those of `epochs`.
+    """
+    return np.ones(len(paths)) if _has_shares(entries) else epochs(entries, paths, np.zeros(len(paths)))
+
+
 def _has_shares(entries: Sequence[Entry]) -> bool:
     return bool(entries) and entries[0].share is not None
 

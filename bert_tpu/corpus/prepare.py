@@ -108,7 +108,7 @@ def _passages(decontaminate: str, encoder: encoding.Encoder, options: worker.Opt
     """Returns the test text in the folder `decontaminate`, and prints what was read; None if that is ""."""
     if not decontaminate:
         return None
-    passages, lines = contamination.load(decontaminate, encoder.encode, options.language)
+    passages, lines = contamination.load(decontaminate, encoder.encode, options.normal_form, options.language)
     print("\n".join(lines), file=sys.stderr)
     return passages
 

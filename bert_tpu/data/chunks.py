@@ -3,7 +3,7 @@
 create_pretraining_data.py adds sentences until the target length is reached, and so does `cut`. Where a chunk is
 split, and whether its B is random, is drawn again in each epoch (sampler.py). Named departures: the original begins
 its next chunk with the sentences that a random B replaces, and here they are A of another row; and short targets are
-drawn once, by a chunk's first tokens. So the chunks are fixed, and a batch is a function of seed and step.
+drawn once, by a chunk's place. So the chunks are fixed, and a batch is a function of seed and step.
 """
 
 from typing import NamedTuple
@@ -37,9 +37,6 @@ def make_text(shard: store.Shard) -> Text:
     return Text(shard.tokens, _starts(shard.sentences), _starts(shard.documents), shard.origins)
 
 
-HASHED_TOKENS = 8  # tokens at a chunk's start whose hash decides whether its target is short
-
-
 def cut(text: Text, *, target: int, short_prob: float = 0.0) -> Chunks:
     """Cuts documents into chunks of at least `target` tokens; the last of a document may be shorter.
 
@@ -53,7 +50,7 @@ def cut(text: Text, *, target: int, short_prob: float = 0.0) -> Chunks:
     rounds = []
     while active.size:
         first = cursor[active]
-        aims = targets(text, first, target, short_prob)
+        aims = targets(text, active, first, target, short_prob)
         full = np.searchsorted(text.sentence_start, text.sentence_start[first] + aims, side="left")
         last = np.minimum(full, ends[active])
         rounds.append((first, last, active, aims))
@@ -64,19 +61,22 @@ def cut(text: Text, *, target: int, short_prob: float = 0.0) -> Chunks:
     return Chunks(*(column[order] for column in columns))
 
 
-def targets(text: Text, first: np.ndarray, most: int, short_prob: float) -> np.ndarray:
+def targets(text: Text, document: np.ndarray, first: np.ndarray, most: int, short_prob: float) -> np.ndarray:
     """Returns the target of each chunk in tokens, int64 [N]: `most`, or shorter, from 2 tokens up.
 
-    The chunk's first tokens decide, so that a target is the same for any number of hosts.
+    The document's origin and length and the chunk's place in it decide. So a target is the same on any number of
+    hosts, and documents that begin alike, as forms do, have draws of their own.
 
-    first: int64 [N], the first sentence of each chunk
+    document, first: int64 [N], the document and the first sentence of each chunk
     most: tokens of the usual target
     short_prob: share of chunks with a shorter one
     """
     if not short_prob:
         return np.full(len(first), most)
-    width = min(HASHED_TOKENS, len(text.tokens))
-    hashes = hashing.hash_runs(text.tokens, np.minimum(text.sentence_start[first], len(text.tokens) - width), width)
+    start, end = text.document_start[document], text.document_start[document + 1]
+    size = text.sentence_start[end] - text.sentence_start[start]  # which tells pieces of one origin apart
+    facts = np.stack([text.origins[document], size, first - start], axis=1).astype(np.uint64)
+    hashes = hashing.hash_runs(facts.ravel(), np.arange(len(facts)) * facts.shape[1], facts.shape[1])
     short = 2 + (hashes & np.uint64(0xFFFFFFFF)).astype(np.int64) % (most - 1)
     return np.where((hashes >> np.uint64(32)) < short_prob * 2.0**32, short, most)
 

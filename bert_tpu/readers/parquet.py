@@ -1,6 +1,7 @@
 """Parquet files as a text source: each value of one column is a document."""
 
 from collections.abc import Iterator
+import contextlib
 import itertools
 import os
 from typing import TYPE_CHECKING, BinaryIO
@@ -28,6 +29,20 @@ def texts(file: BinaryIO, path: str, column: str, share: tuple[int, int] = (0, 1
 
     Raises UserError that names the file, if it is damaged or encrypted, or has no such column of text.
     """
+    with _open(file, path) as table:
+        leaf = text_columns.leaf(table.schema_arrow, column, path)
+        for group in _groups(table, share):
+            yield from _group(table, leaf, group)
+
+
+def count_groups(file: BinaryIO, path: str) -> int:
+    """Returns the number of a file's row groups. Arguments and errors are those of `texts`."""
+    with _open(file, path) as table:
+        return table.metadata.num_row_groups
+
+
+@contextlib.contextmanager
+def _open(file: BinaryIO, path: str) -> Iterator["pyarrow.parquet.ParquetFile"]:
     command.require(path, "pyarrow", extra="corpus")
     if os.path.basename(path) == SUMMARY:
         raise command.UserError(f"{path} is only a summary of the files next to it; name those, as in 'DIR/*.parquet'")
@@ -38,9 +53,7 @@ def texts(file: BinaryIO, path: str, column: str, share: tuple[int, int] = (0, 1
             raise command.UserError(f"{path} is empty, and so not a Parquet file; fetch or make it again")
         options = {"pre_buffer": False, "buffer_size": BUFFER_BYTES, "page_checksum_verification": True}
         with parquet.ParquetFile(file, **options) as table:
-            leaf = text_columns.leaf(table.schema_arrow, column, path)
-            for group in _groups(table, share):
-                yield from _group(table, leaf, group)
+            yield table
 
 
 def _groups(table: "pyarrow.parquet.ParquetFile", share: tuple[int, int]) -> list[int]:

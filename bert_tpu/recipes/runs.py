@@ -162,7 +162,8 @@ _known_hashes = functools.cache(_hash_models)  # all runs of an arm have the sam
 
 def facts(reference: ml_collections.ConfigDict, lock: store.Lock) -> dict[str, Any]:
     """Returns what all runs are evaluated on, for `make_run`."""
-    return {"corpus": lock.sha256, "heldout": several_seeds.heldout_facts(reference)}
+    # A release with another format cuts the text into other chunks, those of the held-out rows too.
+    return {"corpus": lock.sha256, "heldout": several_seeds.heldout_facts(reference), "format": workdir.FORMAT}
 
 
 def finished(out: pathlib.Path) -> dict[str, Result]:

@@ -18,9 +18,10 @@ from bert_tpu.tokenizer import vocab
 from bert_tpu.training import checkpoint_steps
 
 # The format says what checkpoints rely on. 1: the order of batches up to release 0.1, and an optimizer state that
-# counts the steps of the rate. 2: today's order, and a rate that is a function of the state's step. A workdir without
-# FORMAT_FILE has format 1.
-FORMAT, FORMAT_FILE = 2, "format.json"
+# counts the steps of the rate. 2: the order of 0.2, and a rate that is a function of the state's step. 3: other chunks
+# have short targets in pretraining. A workdir without FORMAT_FILE has format 1.
+FORMAT, FORMAT_FILE = 3, "format.json"
+SAME_FOR_TASKS = 2  # and later ones: a fine-tuning has no chunks
 # Keys that change how a step is computed, not what: versions.json records them, because a change moves rounding.
 RECORDED = ("model.remat", "exchange", "accumulate", "accumulate_long")
 # Keys that may change between two starts of a run, because none alters what it learns. A hash identifies the corpus.
@@ -105,15 +106,19 @@ def check_format(directory: epath.Path | str) -> None:
     number = json_files.read_if_any(directory / FORMAT_FILE, {"format": int}).get("format", 1)
     if number == FORMAT or not checkpoint_steps.of_workdir(directory):
         return
+    is_task = "task" in read_config(directory)
+    if is_task and SAME_FOR_TASKS <= number < FORMAT:
+        return
     commits = [entry["commit"] for entry in versions.read(directory) if entry.get("commit")]
     release = f"that release (commit {commits[-1]})" if commits else "that release"
     start = "a new --workdir"
     # A fine-tuning cannot start from another fine-tuning, which may have several seeds.
-    if "task" not in read_config(directory):
-        start += f" with --config.init_from={directory} and a corpus that this release has prepared"
+    if not is_task:
+        start += f" with --config.init_from={directory}"
+        start += " and a corpus that this release has prepared" if number == 1 else ""
     age = "an earlier" if number < FORMAT else "a later"
     raise command.UserError(
-        f"{directory} was begun by {age} release, whose order of batches and optimizer state differ from this one's: "
+        f"{directory} was begun by {age} release, whose batches or optimizer state differ from this one's: "
         f"finish it with {release}, or start {start}"
     )
 

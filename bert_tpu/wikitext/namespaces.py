@@ -18,10 +18,10 @@ HIDDEN = words("""
 file|image|category|media|payl|imahen|datei|bild|fichier|fil|bestand|afbeelding|файл|изображение|archivo|imagen
 immagine|plik|grafika|ملف|صورة|图像|圖像|圖片|图片|文件|档案|檔案|ファイル|画像|зображення|tập tin|hình|paypay|fayl
 ficheiro|arquivo|imagem|پرونده|تصویر|fitxer|imatge|berkas|gambar|파일|그림|датотека|datoteka|slika|слика|bilde
-dosya|resim|сурт|tiedosto|kuva|soubor|obrázok|obrázek|fájl|kép|räsem|рәсем|fișier|fişier|imagine|fitxategi|irudi
-tóng-àn|fail|imej|קובץ|תמונה|dosiero|պատկեր|billede|картинка|tasvir|delwedd|выява|αρχείο|εικόνα|pilt|súbor|сурет
+dosya|resim|сурт|tiedosto|kuva|soubor|obrázok|obrázek|fájl|kép|räsem|рәсем|fișier|fişier|fitxategi|irudi
+tóng-àn|imej|קובץ|תמונה|dosiero|պատկեր|billede|картинка|tasvir|delwedd|выява|αρχείο|εικόνα|pilt|súbor|сурет
 swret|سۋرەت|فایل|vaizdas|imaxe|चित्र|فائل|şəkil|ფაილი|სურათი|படிமம்|চিত্র|ไฟล์|ภาพ|податотека|fasciculus|imago
-ficheru|archivu|imaxen|దస్త్రం|ఫైలు|బొమ్మ|attēls|lêer|beeld|ဖိုင်|പ്രമാണം|ചിത്രം|skeda|figura|faili|picha|wêne
+ficheru|archivu|imaxen|దస్త్రం|ఫైలు|బొమ్మ|attēls|lêer|beeld|ဖိုင်|പ്രമാണം|ചിത്രം|skeda|faili|picha|wêne
 پەڕگە|وێنە|íomhá|ਤਸਵੀਰ|ચિત્ર|ಚಿತ್ರ|ගොනුව|රූපය|ឯកសារ|រូបភាព|зураг|mynd|ofbyld|טעקע|בילד|دوتنه|انځور|عڪس|চিত্ৰ|ଫାଇଲ
 restr|skeudenn|fichièr|barkas|talaksan|larawan|ຮູບ|kategoriya|kategorie|catégorie|kategori|categorie|категория
 categoría|categoria|kategoria|تصنيف|分类|分類|カテゴリ|категорія|thể loại|kaarangay|رده|분류|категорија|kategorija
@@ -31,6 +31,9 @@ categoría|categoria|kategoria|تصنيف|分类|分類|カテゴリ|катег�
 ចំណាត់ថ្នាក់ក្រុម|ໝວດ|ангилал|flokkur|kategory|קאַטעגאָריע|קאטעגאריע|وېشنيزه|زمرو|শ্ৰেণী|শ্রেণী|ଶ୍ରେଣୀ|rummad
 kategorya
 """)
+# Names of files that are words of other languages, with which titles begin: [[Imagine: John Lennon]].
+WORDLIKE = words("fail|figura|imagine")
+FILE_NAME = re.compile(r"(?i)[^|#]*\.[a-z0-9]{2,4}\s*(?:[|#]|$)")
 # English names of the other namespaces, which every wiki knows. https://www.mediawiki.org/wiki/Help:Namespaces
 OTHERS = words("""
 talk|user|user talk|project|project talk|wikipedia|wikipedia talk|file talk|mediawiki|mediawiki talk|template
@@ -78,9 +81,10 @@ ENGLISH = {"-2": "Media", "6": "File", "14": "Category"}  # number of a namespac
 
 def is_hidden(target: str) -> bool:
     """Returns whether a link to `target` shows no words: a file, a category, or the page in another language."""
-    prefix, colon, _ = target.partition(":")
+    prefix, colon, rest = target.partition(":")
     prefix = prefix.strip(" _").replace("_", " ").lower()
-    return bool(colon) and (prefix in HIDDEN or prefix in LANGUAGES)
+    is_name = prefix in HIDDEN or prefix in LANGUAGES or (prefix in WORDLIKE and FILE_NAME.match(rest) is not None)
+    return bool(colon) and is_name
 
 
 def is_redirect(markup: str) -> bool:

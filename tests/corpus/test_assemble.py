@@ -108,6 +108,19 @@ def test_a_source_is_read_as_often_as_the_mix_says(tmp_path):
     assert epochs[1] == pytest.approx(tokens[0] / tokens[1], rel=0.1)
 
 
+@pytest.mark.parametrize("way", ["exact", "near"])
+@pytest.mark.parametrize(("mix", "least", "most"), [("*a.txt=0", 0, 0), ("*a.txt=0.5", 1, 19), ("*b.txt=2", 20, 20)])
+def test_of_copies_that_stays_which_is_read_most_often(tmp_path, way, mix, least, most):
+    texts = {"a.txt": OLD[:40], "b.txt": [*OLD[20:], *(document(i) for i in range(60, 80))]}
+    lock = prepared(tmp_path, texts, mix=(mix,), duplicates=way)
+    train, heldout = contents(lock, "train"), contents(lock, "heldout")
+    kept = [sum(d in train or d in heldout for d in map(ids, group)) for group in (OLD[:20], OLD[20:], texts["b.txt"])]
+    assert kept[1:] == [40, 60]
+    assert least <= kept[0] <= most
+    copies = 2 if mix == "*b.txt=2" else 1
+    assert all(train.count(d) == copies for d in map(ids, texts["b.txt"]) if d not in heldout)
+
+
 def test_killed_while_the_shards_are_made_it_ends_with_the_same_bytes(tmp_path):
     vocab.save(VOCABULARY, tmp_path / "tokenizer")
     (tmp_path / "text.txt").write_text("\n\n".join(document(i) for i in range(1200)))

@@ -4,12 +4,13 @@ import gzip
 import json
 import re
 import textwrap
+import unicodedata
 
 import numpy as np
 import pytest
 
 from bert_tpu.core import command
-from bert_tpu.corpus import contamination, sentences, store
+from bert_tpu.corpus import clean, contamination, sentences, store
 from bert_tpu.tokenizer import encoding, vocab, wordpiece
 
 WORDS = [f"{a}{b}" for a in ("bran", "stel", "lum", "ork", "tind") for b in ("da", "ko", "mi", "pur", "sel")]
@@ -102,6 +103,35 @@ def test_every_kind_of_file_is_read(tmp_path, encoder, name):
     passages, lines = contamination.load(tmp_path, encoder.encode)
     assert detected(passages, encoder, SHORT if name == "quoted.tsv" else LONG) == [True]
     assert lines[1].startswith(f"  passages: {name} ")
+
+
+CHINESE = "这是一个很长的句子，用来测试语料库里的标点符号，看看它们会不会被改变。"
+VIETNAMESE = "Tiếng Việt có rất nhiều dấu thanh và câu này đủ dài để tìm thấy nó trong văn bản lớn của chúng ta."
+MAIL = "\n".join(textwrap.wrap(" ".join([LONG, SHORT, LONG.capitalize(), SHORT.capitalize()] * 3), 60))
+
+
+@pytest.mark.parametrize(
+    ("text", "normal_form"),
+    [
+        (CHINESE, "NFC"), (CHINESE, "NFKC"), (unicodedata.normalize("NFD", VIETNAMESE), "NFC"),
+        (unicodedata.normalize("NFD", VIETNAMESE), "NFKC"), (VIETNAMESE, "none"), (MAIL, "NFC"),
+    ],
+)  # fmt: skip
+def test_text_that_prepare_changes_is_detected_in_its_new_form(tmp_path, text, normal_form):
+    letters = sorted({letter for letter in text if letter.isalpha()} | set("，。,."))
+    pieces = (*wordpiece.LAYOUT, *WORDS, *letters, *(f"##{letter}" for letter in letters))
+    encoder = encoding.Encoder(vocab.Vocab(pieces, lower=False))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"text": text}))
+    passages, _ = contamination.load(tmp_path, encoder.encode, normal_form)
+    of_corpus, _ = clean.to_sentences(text, normal_form, keep_licence=False, language="")
+    found = detected(passages, encoder, "\n".join(of_corpus))
+    assert found == [True] * len(found)
+
+
+def test_a_few_wrapped_lines_of_a_longer_document_are_detected(tmp_path, encoder):
+    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "\n".join(textwrap.wrap(LONG, 60))}))
+    passages, _ = contamination.load(tmp_path, encoder.encode)
+    assert detected(passages, encoder, LONG) == [True]
 
 
 def test_what_was_read_and_what_was_not_is_listed(tmp_path, encoder):

@@ -19,7 +19,7 @@ def jaccard(one, other):
     return len(runs[0] & runs[1]) / len(runs[0] | runs[1])
 
 
-def similar(rows, sizes, threshold):
+def similar(rows, sizes, threshold, order=None):
     """Calls duplicates.similar for rows that are spread over parts of these sizes."""
     sketches = []
     left = iter(rows)
@@ -28,8 +28,9 @@ def similar(rows, sizes, threshold):
         sketches.append(duplicates.sketches(part, duplicates.hashes(part)))
     bands = [duplicates.bands(of_part) for of_part in sketches]
     return duplicates.similar(
-        [len(of_part) for of_part in sketches], lambda part, band: bands[part][band], sketches.__getitem__, threshold
-    )
+        [len(of_part) for of_part in sketches], lambda part, band: bands[part][band], sketches.__getitem__, threshold,
+        np.arange(len(rows)) if order is None else order,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,15 @@ def test_the_answer_does_not_depend_on_the_parts(rows):
 def test_all_equal_documents_but_the_first_are_marked():
     rows = [np.arange(n % 3 + 1) for n in range(9)]
     hashes = duplicates.hashes(shard(rows))
-    assert duplicates.equal(hashes).tolist() == [False] * 3 + [True] * 6
+    assert duplicates.equal(hashes, np.arange(9)).tolist() == [False] * 3 + [True] * 6
+    assert duplicates.equal(hashes, np.arange(9)[::-1]).tolist() == [True] * 6 + [False] * 3
+
+
+def test_the_first_in_the_order_stays(rows):
+    order = np.argsort(np.arange(len(rows)) % 2 == 0, kind="stable")  # the copies, and then the originals
+    swapped = similar(rows, [50, 7, 63], 0.8, order)
+    assert not swapped[1::2].any()
+    np.testing.assert_array_equal(swapped[::2], similar(rows, [120], 0.8)[1::2])
 
 
 def test_documents_shorter_than_a_run_are_similar_only_when_equal():

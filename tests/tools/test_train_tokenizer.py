@@ -1,6 +1,7 @@
 """A vocabulary of much text is trained on a sample from all of it, of which a Parquet file fetches nothing else."""
 
 import io
+import json
 import sys
 
 from helpers import fake_hub
@@ -49,6 +50,32 @@ def test_a_sample_is_of_all_files_and_of_all_their_parts(tmp_path, monkeypatch):
         assert max(rows) > ROWS * 0.7
         assert len(set(rows)) == len(rows)
         assert name == "5.txt" or server.sent[name] < len(raw) * 0.75
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3, 30])
+def test_a_sample_has_documents_of_files_with_few_row_groups(tmp_path, monkeypatch, groups):
+    for number in range(6):
+        texts = [f"{number} {i} word" for i in range(ROWS)]
+        parquet.write_table(
+            pyarrow.table({"text": texts}), tmp_path / f"{number}.parquet", row_group_size=-(-ROWS // groups)
+        )
+    found = sources.find([f"{tmp_path}/*.parquet"])
+    monkeypatch.setattr(train_tokenizer, "SAMPLE_BYTES", sum(source.bytes for source in found) // 12)
+    lines = [line.split() for line in train_tokenizer.lines(found, "auto", "text", "NFC", "words", sources.Counts())]
+    for number in range(6):
+        assert sum(line[0] == str(number) for line in lines) == pytest.approx(ROWS / 13, rel=0.25)
+
+
+@pytest.mark.parametrize("turn", [2, 4, 5])
+def test_a_sample_of_documents_in_turn_has_all_kinds(tmp_path, monkeypatch, turn):
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{i % turn} word"}) + "\n" for i in range(ROWS)))
+    found = sources.find([str(path)])
+    monkeypatch.setattr(train_tokenizer, "SAMPLE_BYTES", path.stat().st_size // 3)
+    assert train_tokenizer.sampled(found) == 4
+    lines = [line.split() for line in train_tokenizer.lines(found, "auto", "text", "NFC", "words", sources.Counts())]
+    for kind in range(turn):
+        assert sum(line[0] == str(kind) for line in lines) == pytest.approx(ROWS / turn / 4, rel=0.25)
 
 
 @pytest.mark.parametrize(

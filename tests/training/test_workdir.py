@@ -126,25 +126,30 @@ def test_a_card_of_an_earlier_release_still_knows_its_run():
     assert not workdir.has_identity(changed("seed", 1), workdir.identity(CONFIG))
 
 
-@pytest.mark.parametrize(("file", "release"), [(None, "an earlier"), ('{"format": 1}', "an earlier"), ("3", "a later")])
+@pytest.mark.parametrize("number", [None, 1, 2, workdir.FORMAT + 1])
 @pytest.mark.parametrize("is_tuning", [False, True])
-def test_a_run_that_another_release_began_is_refused_with_what_to_do(directory, file, release, is_tuning):
+def test_a_run_that_another_release_began_is_refused_with_what_to_do(directory, number, is_tuning):
     config = CONFIG | ({"task": {"name": "rte"}} if is_tuning else {})
     (directory / "config.json").write_text(json.dumps(config))
     versions.record(directory, 0)
     commit = versions.read(directory)[-1]["commit"]
     (directory / workdir.FORMAT_FILE).unlink()
-    if file:
-        (directory / workdir.FORMAT_FILE).write_text(file.replace("3", '{"format": 3}'))
+    if number:
+        (directory / workdir.FORMAT_FILE).write_text(json.dumps({"format": number}))
+    if is_tuning and number == 2:
+        claim(directory, config)  # format 3 changed pretraining alone
+        return
     before = {path: path.read_bytes() for path in directory.iterdir() if path.is_file()}
     with pytest.raises(command.UserError) as refused:
         claim(directory, config)
     start = "a new --workdir"
     if not is_tuning:
-        start += f" with --config.init_from={directory} and a corpus that this release has prepared"
+        start += f" with --config.init_from={directory}"
+        start += " and a corpus that this release has prepared" if number in (None, 1) else ""
+    release = "a later" if number == workdir.FORMAT + 1 else "an earlier"
     assert str(refused.value) == (
-        f"{directory} was begun by {release} release, whose order of batches and optimizer state differ from this "
-        f"one's: finish it with that release (commit {commit}), or start {start}"
+        f"{directory} was begun by {release} release, whose batches or optimizer state differ from this one's: finish "
+        f"it with that release (commit {commit}), or start {start}"
     )
     assert {path: path.read_bytes() for path in directory.iterdir() if path.is_file()} == before
     assert workdir.read_config(directory) == json.loads(json.dumps(config))  # reading goes on

@@ -140,6 +140,7 @@ def test_where_markup_is_not_closed_it_goes_and_the_words_stay(markup, words):
         ("[[boat]]s [[Ann (poet)|]] [[Boston, Texas|]] [[Help:Foo (x)|]] [[|Foo]] [[作品（A）|]]",
          "boats Ann Boston Foo Foo 作品"),
         ("[[/sub/]] [[#Part]] [[A#b]] [[New_York]] [[A|''B'' C]]", "sub Part A#b New York B C"),
+        ("[[Imagine: John Lennon]] [[Fail: A|B]] [[Imagine:A.jpg]] [[imagine:A b.svg|C]]", "Imagine: John Lennon B"),
         ("[[:fr:Paris]] [[fr:Paris]] [[zh-min-nan:P]] [[:File:A.jpg]] [[wikt:b|boat]]", "fr:Paris File:A.jpg boat"),
         ("[[CSI: Miami]] [[Mission: Impossible]] [[WP:NPOV]]", "CSI: Miami Mission: Impossible WP:NPOV"),
         ("[[file : A.jpg|20px]]a [[ Image:B|c]] b [[media:C.ogg|hear]] [[Immagine:A]]", "a b"),
