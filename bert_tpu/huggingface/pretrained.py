@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -188,9 +189,14 @@ def place_params(params: jobs.Params, template: jobs.Params, group: Group) -> jo
     return jax.tree.map(put, jax.device_get(params), template)
 
 
-def sha256(params: jobs.Params) -> str:
-    """Returns the SHA-256 of the names and bytes of all leaves of `params`."""
+def sha256(params: jobs.Params, section: Mapping[str, Any] | None = None) -> str:
+    """Returns the SHA-256 of the names and bytes of all leaves of `params`.
+
+    section: the `model` section, whose keys in MEANING count, too. None: the run's config has these keys
+    """
     digest = hashlib.sha256()
+    if section:
+        digest.update(json.dumps([section[key] for key in MEANING]).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(leaf).data)

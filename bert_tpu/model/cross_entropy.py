@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from bert_tpu.model import matmul
 
 LARGEST = 70.0  # nats; exp of it, times the vocabulary, is far below the largest float32
+FILL = -1e9  # bias of a row that is no piece (param_layout.py): exp(it - anything) is exactly 0
 CPU_PIECE = 2048  # rows of the table whose logits fit in a CPU's cache
 
 

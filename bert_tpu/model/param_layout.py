@@ -2,7 +2,8 @@
 
 Each leaf of all layers is one array, because a TPU takes two thousand cycles for the smallest operation, and an update
 has several a leaf. The vocabulary has rows up to a multiple of ROWS, so that the table divides over devices into whole
-tiles. The added rows are zero and their bias is FILL, so that they have no probability, no gradient and no update.
+tiles. The added rows are zero and their bias is cross_entropy.FILL, so that they have no probability, no gradient and
+no update.
 """
 
 from collections.abc import Mapping
@@ -13,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bert_tpu.core import command
-from bert_tpu.model import transformer
+from bert_tpu.model import cross_entropy, transformer
 
 ROWS = 256  # 8 rows, a float32 tile, for each of 32 devices
-FILL = -1e9  # exp(it - anything) is exactly 0
 
 
 def shapes(section: Mapping[str, Any]) -> transformer.Params:
@@ -41,7 +41,9 @@ def pack(params: transformer.Params) -> transformer.Params:
     more = padded_size(len(word_VD)) - len(word_VD)
     packed["embeddings"] = packed["embeddings"] | {"word": jnp.pad(word_VD, ((0, more), (0, 0)))}
     if "mlm" in packed:
-        packed["mlm"] = packed["mlm"] | {"bias": jnp.pad(packed["mlm"]["bias"], (0, more), constant_values=FILL)}
+        packed["mlm"] = packed["mlm"] | {
+            "bias": jnp.pad(packed["mlm"]["bias"], (0, more), constant_values=cross_entropy.FILL)
+        }
     return packed
 
 
@@ -65,7 +67,7 @@ def trim(packed: transformer.Params, vocab_size: int) -> transformer.Params:
 
 def check(packed: transformer.Params, vocab_size: int) -> None:
     """Raises UserError unless packed parameters have `vocab_size` pieces."""
-    real = int(np.sum(~(np.asarray(packed["mlm"]["bias"]) <= FILL / 2)))  # counts a NaN as a piece
+    real = int(np.sum(~(np.asarray(packed["mlm"]["bias"]) <= cross_entropy.FILL / 2)))  # counts a NaN as a piece
     if real != vocab_size:
         raise command.UserError(
             f"the parameters have {real:,} pieces and the model {vocab_size:,}: set --config.model.vocab_size={real}"

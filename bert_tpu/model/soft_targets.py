@@ -138,10 +138,11 @@ def _gradient_in_pieces(
     one_N = jnp.ones(len(h_ND), jnp.float32)
 
     def piece(dh_ND: jax.Array, of_piece: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        table_PD, e_PN, r_PN, first = of_piece
+        (table_PD, bias_P), e_PN, r_PN, first = of_piece
         e_PN, r_PN = e_PN.astype(jnp.float32), r_PN.astype(jnp.float32)
         # exp underflows 87 nats below the true piece; its root would then be 0 instead of small.
         soft_PN = e_PN if T == 1 else jnp.exp(jnp.log(jnp.maximum(e_PN, jnp.finfo(jnp.float32).tiny)) / T)
+        soft_PN = jnp.where(bias_P[:, None] > cross_entropy.FILL / 2, soft_PN, 0.0)  # the added rows have none
         is_label_PN = jax.lax.broadcasted_iota(jnp.int32, e_PN.shape, 0) == residuals.labels_N - first
         dz_PN = e_PN * scale_N + soft_PN * soft_scale_N - r_PN * teacher_scale_N - jnp.where(is_label_PN, g_N, 0.0)
         dz_PN = dz_PN.astype(dtype)
@@ -149,7 +150,8 @@ def _gradient_in_pieces(
         dtable_PD = jnp.einsum("PN,ND->PD", dz_PN, h_ND, preferred_element_type=jnp.float32)
         return dh_ND, (dtable_PD, cross_entropy.times_vector(dz_PN, one_N))
 
-    arrays = table_VD.reshape(-1, rows, D), *(x.reshape(V // rows, rows, -1) for x in (residuals.e_VN, residuals.r_VN))
+    stored = (x.reshape(V // rows, rows, -1) for x in (residuals.e_VN, residuals.r_VN))
+    arrays = _pieces(student, rows), *stored
     dh_ND, (dtable_VD, dbias_V) = jax.lax.scan(
         piece, jnp.zeros(h_ND.shape, jnp.float32), (*arrays, jnp.arange(0, V, rows)), unroll=rows == V
     )

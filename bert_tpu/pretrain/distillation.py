@@ -85,9 +85,12 @@ class Teacher:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The hash of the encoder's and the MLM head's weights. It does not depend on their path or file format."""
+        """The hash of the encoder, the MLM head and what gives them their meaning, such as the number of heads.
+
+        It does not depend on their path or file format.
+        """
         params = {key: tree for key, tree in self._params.items() if key not in ("pooler", "nsp")}
-        return pretrained.sha256(params)
+        return pretrained.sha256(params, self.section)
 
     @property
     def facts(self) -> dict[str, Any]:

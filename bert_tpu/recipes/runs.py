@@ -148,13 +148,18 @@ def _model_paths(cfg: ml_collections.ConfigDict) -> tuple[str, str]:
 def _hash_models(init_from: str, teacher: str) -> dict[str, str]:
     """Returns the hashes of the models that a run starts or learns from. Paths alone do not identify them.
 
+    The config has the number of heads and the like of a model to start from, but not those of a teacher.
+
     Raises UserError if one cannot be read, or if the teacher has no MLM head.
     """
-    paths = {"init_from_sha256": init_from, "teacher_sha256": teacher}
-    starts = {name: pretrained.load(path) for name, path in paths.items() if path}
+    hashes = {}
+    if init_from:
+        hashes["init_from_sha256"] = pretrained.sha256(pretrained.load(init_from).params)
     if teacher:
-        distillation.check_head(starts["teacher_sha256"], teacher)
-    return {name: pretrained.sha256(start.params) for name, start in starts.items()}
+        start = pretrained.load(teacher)
+        distillation.check_head(start, teacher)
+        hashes["teacher_sha256"] = pretrained.sha256(start.params, pretrained.load_origin(teacher).section)
+    return hashes
 
 
 _known_hashes = functools.cache(_hash_models)  # all runs of an arm have the same models

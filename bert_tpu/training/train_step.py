@@ -17,20 +17,24 @@ from bert_tpu.training import jobs
 # The dimension of State's arrays that several trainings are stacked along, for jax.vmap. A batch has it after the rows.
 EACH = jobs.State(None, 0, 0)  # type: ignore[arg-type]  # axes in the place of arrays
 CUT_SIZE = 1 << 16  # elements: a smaller array costs less whole than the start of a collective
+# A fine-tuning's head is computed in float32. Rows that travel in the compute type would lose bits of it, on several
+# devices alone.
+WHOLE = "head"
 
 
 def shardings(job: jobs.Job, mesh: Mesh) -> jobs.State:
     """Returns a State of shardings: every matrix, in a stack or alone, is cut by rows over the devices.
 
-    Small matrices, and arrays that are not matrices, are whole on every device. So each device updates only
-    its share of the weights (Xu et al. 2020, arXiv:2004.13336).
+    Small matrices, a fine-tuning's head, and arrays that are not matrices are whole on every device. So each device
+    updates only its share of the weights (Xu et al. 2020, arXiv:2004.13336).
     """
 
-    def sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+    def sharding(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
+        cut = cut and jax.tree_util.DictKey(WHOLE) not in path
         return meshes.row_sharding(mesh, leaf.ndim - 2 + job.has_several_seeds) if cut else meshes.replicated(mesh)
 
-    return jax.tree.map(sharding, job.first.state_shapes)
+    return jax.tree_util.tree_map_with_path(sharding, job.first.state_shapes)
 
 
 def _specs(job: jobs.Job, mesh: Mesh) -> Any:

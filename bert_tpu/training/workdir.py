@@ -178,8 +178,13 @@ def _digest(facts: dict[str, Any]) -> str:
 
 
 def _decisive(config: dict[str, Any], free: tuple[str, ...] = FREE) -> dict[str, Any]:
-    """Returns the dotted keys, with values, that decide what a run learns. A key that is off may be missing there."""
-    return {key: value for key, value in configs.without_added(flatten(config)).items() if not key.startswith(free)}
+    """Returns the dotted keys, with values, that decide what a run learns. A key that is off may be missing there.
+
+    free: keys to leave out; a name with a dot at its end is a section
+    """
+    sections = tuple(name for name in free if name.endswith("."))
+    decisive = configs.without_added(flatten(config)).items()
+    return {key: value for key, value in decisive if key not in free and not key.startswith(sections)}
 
 
 def _compare(old_config: dict[str, Any], new_config: dict[str, Any], directory: epath.Path | str) -> None:

@@ -5,15 +5,17 @@ import functools
 from helpers import small_bert
 import jax
 import numpy as np
+import optax
 import pytest
 import torch
 import transformers
 
 from bert_tpu.data import token_rows
+from bert_tpu.distributed import collectives, mesh
 from bert_tpu.finetune import heads
 from bert_tpu.huggingface import tensor_names
 from bert_tpu.model import param_layout, transformer
-from bert_tpu.training import jobs
+from bert_tpu.training import jobs, train_step
 
 KINDS = {"classify": 3, "regress": 1, "span": 2, "tag": 5}
 B, L = 6, 24
@@ -188,3 +190,24 @@ def test_a_last_layer_at_first_tokens_alone_is_the_whole_one():
     np.testing.assert_allclose(alone, whole, atol=1e-6)
     largest = max(np.abs(g).max() for g in jax.tree.leaves(wanted))
     jax.tree.map(lambda g, w: np.testing.assert_allclose(g, w, atol=2e-6 * largest), gradients, wanted)
+
+
+def test_a_large_head_is_the_same_on_several_devices():
+    """With 150 classes it is large enough to be cut by rows, which travel in bfloat16."""
+    bert = transformer.Bert(**small_bert.SECTION | {"hidden_size": 512, "dtype": "bfloat16"}, parent=None)
+    model = heads.Model(bert, "classify", 150)
+    job = jobs.Job(
+        init=lambda key: param_layout.pack(heads.init(model, key)), loss=None, counts=None, tx=optax.identity(),
+        learning_rate=None, shapes={}, flops={}, seed=0, accumulate={}, dtype="bfloat16",
+    )  # fmt: skip
+    on = mesh.make(jax.devices()[:2])
+    placed = train_step.shardings(job, on).params
+    params = jax.jit(job.init, out_shardings=placed)(jax.random.key(0))
+    specs = jax.tree.map(lambda sharding: sharding.spec, placed)
+    gather = mesh.map_shards(on, lambda p: collectives.gather_params(p, specs, job.dtype), (specs,), mesh.WHOLE)
+    whole = jax.jit(gather)(params)
+    assert params["head"]["kernel"].size >= train_step.CUT_SIZE
+    np.testing.assert_array_equal(whole["head"]["kernel"], params["head"]["kernel"])
+    words, cut = whole["embeddings"]["word"], params["embeddings"]["word"]
+    np.testing.assert_array_equal(words, cut.astype("bfloat16").astype("float32"))
+    assert np.any(words != cut)

@@ -70,3 +70,16 @@ def test_the_gradient_in_bfloat16_is_near_and_its_own_teacher_gives_none():
     assert abs(value) < 1e-5
     for nothing, theirs in zip(gradients, expected, strict=True):
         assert np.abs(nothing).max() < 1e-6 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 10.0])
+def test_rows_that_are_no_piece_have_no_gradient(temperature):
+    rng, real = np.random.default_rng(2), 500
+    student, teacher = (
+        f._replace(bias_V=np.where(np.arange(512) < real, f.bias_V, cross_entropy.FILL).astype(np.float32))
+        for f in (factors(rng, WIDTH, 512), factors(rng, TEACHER_WIDTH, 512))
+    )
+    gradients = jax.grad(lambda f: jnp.sum(soft_targets.losses(f, np.arange(N), teacher, temperature)[2]))(student)
+    assert not np.any(gradients.table_VD[real:])
+    assert not np.any(gradients.bias_V[real:])
+    assert np.all(gradients.bias_V[:real])

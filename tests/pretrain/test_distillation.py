@@ -238,13 +238,17 @@ def test_a_replayed_step_has_its_teacher(short, teacher, finished, capsys):
             {"distill.teacher": "{other}"},
             r"distill.sha256 is '[0-9a-f]{64}' there and '[0-9a-f]{64}' here \(distill.teacher .*other; it was .*",
         ),
+        ({"distill.teacher": "{more_heads}"}, "distill.sha256 is "),
         ({"distill.weight": 0.25}, "distill.weight is 0.5 there and 0.25 here"),
         ({"distill.teacher": ""}, "distill.sha256 is '[0-9a-f]{64}' there and None here"),
     ],
 )
 def test_a_run_with_another_teacher_is_refused(short, teacher, finished, tmp_path, changes, complaint):
     hf.save(tmp_path / "other", small_bert.params(TEACHER, seed=1), TEACHER, small_bert.VOCAB)
-    changes = {key: str(value).format(other=tmp_path / "other") for key, value in changes.items()} | {
+    same = small_bert.params(TEACHER)
+    hf.save(tmp_path / "more_heads", same, {**TEACHER, "num_heads": 2 * TEACHER["num_heads"]}, small_bert.VOCAB)
+    places = {name: tmp_path / name for name in ("other", "more_heads")}
+    changes = {key: str(value).format(**places) for key, value in changes.items()} | {
         key: value for key, value in changes.items() if not isinstance(value, str)
     }
     with pytest.raises(command.UserError, match=f"another config: {complaint}"):
