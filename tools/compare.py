@@ -36,7 +36,8 @@ def main() -> None:
     if args.seeds < 2:
         raise command.UserError(f"--seeds {args.seeds}: give 2 or more, or the spread of seeds is unknown")
     config.refuse_changes(changes, {"seeds": "give --seeds N", "init_from": "name the two models without an option"})
-    runs = [list(_runs(task, args.models, args.seeds, args.workdir, changes)) for task in args.tasks]
+    models = [(model, sweep.start_sha256(model)) for model in args.models]
+    runs = [list(_runs(task, models, args.seeds, args.workdir, changes)) for task in args.tasks]
     print(f"A: {args.models[0]}\nB: {args.models[1]}\n")
     print("| task | split | score | A | B | B - A | 95% |\n| --- | --- | --- | --- | --- | --- | --- |")
     for task, pair in zip(args.tasks, runs, strict=True):
@@ -52,22 +53,26 @@ class Run(NamedTuple):
     workdir: pathlib.Path
     words: list[str]  # changes of the config
     task: Task  # as its files are now
+    start: str  # hash of the model, as it is now
 
     def done(self) -> sweep.Result:
         """Runs the fine-tuning, unless it is finished, and returns its result.
 
-        Raises UserError if the finished one was trained on other rows than the task has now.
+        Raises UserError if the finished one was trained on other rows, or from other weights, than there are now.
         """
         result = sweep.tune(self.name, self.workdir, self.words)
+        finetuning.check_start(self.start, result.config, self.workdir)
         finetuning.check_rows(self.task, result.config, self.workdir)
         return result
 
 
-def _runs(task: str, models: list[str], seeds: int, workdir: pathlib.Path, changes: list[str]) -> Iterator[Run]:
+def _runs(
+    task: str, models: list[tuple[str, str]], seeds: int, workdir: pathlib.Path, changes: list[str]
+) -> Iterator[Run]:
     """Yields the Runs of both models. Raises UserError for a wrong task, before any model trains.
 
     task: of GLUE, or a config file.
-    models: both models' directories.
+    models: both models' directories, with the hash of each.
     seeds: number of seeds.
     workdir: gets a folder for each Run.
     changes: words --config.KEY=VALUE.
@@ -77,12 +82,12 @@ def _runs(task: str, models: list[str], seeds: int, workdir: pathlib.Path, chang
     if stem not in config.names() and not pathlib.Path(stem).is_file():
         raise command.UserError(f"{task} is neither a config nor one of GLUE's tasks, {', '.join(glue.TASKS)}")
     folder = name.removeprefix("configs/").replace("/", "-").replace(":", "-").replace(".py", "")
-    for side, model in zip("AB", models, strict=True):
+    for side, (model, start) in zip("AB", models, strict=True):
         words = [*changes, f"--config.init_from={model}", sweep.seeds_flag(seeds)]
         labelled_task = finetuning.check(config.load_changed(name, words, config.TUNING))
         if not labelled_task.eval_splits:
             raise command.UserError(f"{task} has no labelled split except train to be judged on: check --config.data")
-        yield Run(name, workdir / folder / side, words, labelled_task)
+        yield Run(name, workdir / folder / side, words, labelled_task, start)
 
 
 def differences(name: str, tasks: list[Task], pair: list[sweep.Result]) -> Iterator[str]:

@@ -48,22 +48,22 @@ def main() -> None:
             f"there is no task {unknown[0]!r} in GLUE: give some of {', '.join(glue.TASKS)}, or all"
         )
     elsewhere = {"seeds": "give --seeds N", "init_from": "give --model", "data.dir": "give --data"}
-    varied = ("batch_size", "optim.learning_rate", "epochs") if args.grid else ()
+    varied = ("batch_size", "optim.learning_rate", "epochs", "num_steps") if args.grid else ()
     config.refuse_changes(changes, elsewhere | dict.fromkeys(varied, "--grid varies it"))
     _check_model(args.workdir, args.model)
     runs = {}
     for task in tasks:
         words = [f"--config.init_from={args.model}", f"--config.data.dir={_data(args.data, task)}"]
         runs[task] = f"glue:{task}", args.workdir / task, [*changes, *words, sweep.seeds_flag(args.seeds)]
-    for (
-        name,
-        directory,
-        words,
-    ) in runs.values():  # an error in the last task is named before the first one trains for hours
+    # An error in the last task is named before the first one trains for hours.
+    for name, directory, words in runs.values():
         if args.grid or not sweep.is_done(name, directory, words):
             finetuning.check(config.load_changed(name, words))
+    start = sweep.start_sha256(args.model)
     for task, run in runs.items():
-        table = _write(args.workdir, task, (sweep.search_grid if args.grid else sweep.tune)(*run))
+        result = (sweep.search_grid if args.grid else sweep.tune)(*run)
+        finetuning.check_start(start, result.config, result.workdir)
+        table = _write(args.workdir, task, result)
     print(table, end="")
     try:
         glue_submission.pack(args.workdir / "submission", args.workdir / "submission.zip")

@@ -18,6 +18,7 @@ with command.imports():
     from bert_tpu.bias import audit
     from bert_tpu.core import json_files, storage
     from bert_tpu.export import onnx_files
+    from bert_tpu.finetune import finetuning
     from bert_tpu.huggingface import hf
     from bert_tpu.monitoring import scores_file
     from bert_tpu.report import evidence, model_card
@@ -46,7 +47,7 @@ def main() -> None:
     model = hf.load(args.model)
     findings = model_card.LaterResults(
         bias=_bias(args.bias, model) if args.bias else "",
-        scores=tuple(_scores(path) for path in args.scores),
+        scores=tuple(_scores(path, finetuning.start_sha256(model)) for path in args.scores),
         plan=_plan(args.plan) if args.plan else {},
         onnx=onnx_files.read(args.model),
     )
@@ -75,11 +76,19 @@ def _bias(directory: str, model: hf.Pretrained) -> str:
     return _read(Path(directory) / "bias.md")
 
 
-def _scores(directory: str) -> tuple[str, dict[str, Any]]:
-    """Returns (task, content of scores.json) of a fine-tuning's workdir."""
+def _scores(directory: str, start: str) -> tuple[str, dict[str, Any]]:
+    """Returns (task, content of scores.json) of a fine-tuning's workdir.
+
+    start: hash of the model (finetuning.start_sha256). Raises UserError if the fine-tuning began with another one
+    """
     config = workdir.read_config(directory)
     if "task" not in config:
         raise command.UserError(f"{directory} is not a fine-tuning's workdir: give one written by bert-tpu finetune")
+    if config.get("start", {"sha256": start})["sha256"] != start:
+        raise command.UserError(
+            f"{directory} is a fine-tuning of {config['init_from']}, which has other weights than --model: give one "
+            "that started from --model"
+        )
     return config["task"]["name"], _json(Path(directory) / scores_file.FILE, scores_file.SHAPE)
 
 

@@ -21,7 +21,7 @@ with command.imports():
     import numpy as np
 
     from bert_tpu.core import storage
-    from bert_tpu.inference import pseudo_likelihood
+    from bert_tpu.inference import line_texts, pseudo_likelihood
     from bert_tpu.training import orbax_setup
 
 
@@ -50,14 +50,17 @@ def main() -> None:
 
 
 def read(source: str) -> list[str]:
-    """Returns the lines of a file, or of stdin if `source` is "-". Raises UserError for a line that is not UTF-8."""
+    """Returns the lines of a file, or of stdin if `source` is "-".
+
+    Raises UserError for a line that is not UTF-8, and for JSON and tables.
+    """
     raw = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     # Lines as bert-tpu embed and other programs count them: bytes.splitlines would split at a carriage return, too.
     lines = [line.rstrip(b"\r") for line in raw.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")]
     if not any(lines):
-        raise command.UserError(f"{'stdin' if source == '-' else source} is empty: give a sentence on each line")
+        raise command.UserError(f"{line_texts.name(source)} is empty: give a sentence on each line")
     texts = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(line_texts.checked(lines, source), start=1):
         try:
             texts.append(line.decode())
         except UnicodeDecodeError:

@@ -49,7 +49,8 @@ class Parser(argparse.ArgumentParser):
             begin with bert-tpu NAME begin with `prog` in the help.
         """
         spec = sys.modules["__main__"].__spec__
-        defaults: dict[str, Any] = {"formatter_class": _HelpFormatter}
+        # No abbreviations: --seed 7 would be --seeds 7, which are seven seeds.
+        defaults: dict[str, Any] = {"formatter_class": _HelpFormatter, "allow_abbrev": False}
         if prog := _name or (spec and f"python -m {spec.name.removesuffix('.__main__')}"):
             defaults["prog"] = prog
             if "description" in options:
@@ -76,7 +77,7 @@ class Parser(argparse.ArgumentParser):
         options = [option[2:] for option in self._option_string_actions if option.startswith("--")]
         typed = (word[2:].split("=")[0] for word in self._typed if word.startswith("--"))
         for name in typed:
-            if not any(option.startswith(name) for option in options):  # argparse accepts an option's first letters
+            if name not in options:
                 near = difflib.get_close_matches(name, options, n=1)
                 return f"did you mean --{near[0]} instead of --{name}?" if near else ""
         return ""

@@ -144,7 +144,8 @@ def training(setup: Setup, directory: epath.Path, group: hosts.Hosts | None = No
         job=job,
         schedule=setup.feed,
         objectives=heads.OBJECTIVES,
-        facts={"seeds": list(cfg.seeds), "task": task_facts, "bert": setup.base.model},
+        facts={"seeds": list(cfg.seeds), "task": task_facts, "bert": setup.base.model}
+        | {"start": {"sha256": start_sha256(setup.base)}},
         vocabulary=setup.base.vocab,
         size=sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: heads.init(setup.model, jax.random.key(0))))),
         first_params=functools.partial(_first_params, setup, group or hosts.Hosts()),
@@ -173,6 +174,22 @@ def hashes(read: task.Task) -> dict[str, str]:
             digest.update(np.ascontiguousarray(array).data)
         digests[split] = digest.hexdigest()
     return digests
+
+
+def start_sha256(base: hf.Pretrained) -> str:
+    """Returns the hash of the encoder that a fine-tuning starts from. The heads of a pretraining do not count."""
+    return pretrained.sha256({key: tree for key, tree in base.params.items() if key not in ("mlm", "nsp")})
+
+
+def check_start(sha256: str, run_config: dict[str, Any], directory: Path | str) -> None:
+    """Raises UserError if the run in `directory` started from another encoder than that with this `start_sha256`.
+
+    run_config: its config.json. A run of 0.2 has no hash there, and may have started from any
+    """
+    if run_config.get("start", {"sha256": sha256})["sha256"] != sha256:
+        raise command.UserError(
+            f"{directory} was trained from other weights than {run_config['init_from']} has now: give another --workdir"
+        )
 
 
 def check_rows(read: task.Task, run_config: dict[str, Any], directory: Path | str) -> None:

@@ -9,7 +9,11 @@ import subprocess
 import sys
 from typing import Any, NamedTuple
 
+import jax
+
 from bert_tpu.core import command, config, storage
+from bert_tpu.finetune import finetuning
+from bert_tpu.huggingface import pretrained
 from bert_tpu.monitoring import scores_file
 from bert_tpu.training import workdir
 
@@ -57,7 +61,8 @@ class Result(NamedTuple):
 
 
 def tune(name: str, directory: Path | str, words: Sequence[str]) -> Result:
-    """Fine-tunes, unless `directory` already has the result. It compares the config, not the files that it names.
+    """Fine-tunes, unless `directory` already has the result. It compares the config, not the files that it names: see
+    finetuning.check_rows and check_start.
 
     If the fine-tuning fails or is stopped, this process exits with its exit code. Raises UserError if nothing was
     scored.
@@ -76,6 +81,12 @@ def tune(name: str, directory: Path | str, words: Sequence[str]) -> Result:
             f"{directory} has no scores: the data have no labelled split except train; add one to config.data"
         )
     return Result(directory, workdir.read_config(directory), content["seeds"], content["summary"])
+
+
+def start_sha256(model: str) -> str:
+    """Returns finetuning.start_sha256 of a model. Takes no accelerator, because the fine-tunings need them all."""
+    jax.config.update("jax_platforms", "cpu")
+    return finetuning.start_sha256(pretrained.load(model))
 
 
 def seeds_flag(number: int) -> str:

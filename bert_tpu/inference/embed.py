@@ -22,6 +22,7 @@ import tqdm
 from bert_tpu.core import command, progress, storage
 from bert_tpu.data import length_buckets, token_rows
 from bert_tpu.huggingface import hf, pretrained
+from bert_tpu.inference import line_texts
 from bert_tpu.model import transformer
 from bert_tpu.tokenizer import encoding, vocab
 
@@ -99,7 +100,7 @@ def write(embedder: Embedder, source: str | Path, out: str | Path) -> Counts:
 
     X.npy: float32 [lines, D]. X.jsonl: a line each, {"vector": [D]}; for the pool "tokens"
     {"tokens": [L], "vectors": [L, D]}.
-    Raises UserError if the input has no line or if `out` cannot store the vectors.
+    Raises UserError if the input has no line, if it is JSON or a table, or if `out` cannot store the vectors.
     """
     write_lines = {".npy": _write_npy, ".jsonl": _write_jsonl}.get(Path(out).suffix)
     if write_lines is None:
@@ -111,9 +112,9 @@ def write(embedder: Embedder, source: str | Path, out: str | Path) -> Counts:
         file = stack.enter_context(storage.atomic_file(out))
         size = None if source == "-" else os.stat(source).st_size
         bar = stack.enter_context(progress.bar(size, "embed"))
-        counts = write_lines(file, embedder, _with_progress(lines(embedder, text), bar))
+        counts = write_lines(file, embedder, _with_progress(lines(embedder, line_texts.checked(text, source)), bar))
         if not counts.lines:
-            raise command.UserError(f"{'stdin' if source == '-' else source} is empty: give a text on each line")
+            raise command.UserError(f"{line_texts.name(source)} is empty: give a text on each line")
     return counts
 
 

@@ -15,6 +15,10 @@ from bert_tpu.tokenizer import vocab
 
 ADDRESS = re.compile(r"\s*(?:\w+://\S+|[^\s/]*/\S*\.\w{2,5})\s*")  # of a page or a file
 LONGEST = 300  # characters of an address
+LISTED = 10  # names of columns in a note
+SECOND_TEXT = re.compile(  # the name of a column that is probably the second text of a pair
+    r"(?i)text[_ ]?pair|(text|sentence|sent|question|query|premise|review)[_ ]?(2|b|two)|hypothesis|passage|context"
+)
 
 
 def load(
@@ -59,7 +63,7 @@ def load(
         notes += [
             note for side in sides if side for note in text_notes.notes(table.path, table.unit, table.lines, side)
         ]
-    notes += _doubts(text, *columns["train"])
+    notes += [*_unread(tables["train"], (*texts, label)), *_doubts(text, *columns["train"])]
     eval_splits = tuple(split for split in tables if split != "train" and split not in labels.unlabelled)
     if not eval_splits:
         notes.append("no labelled split except train, so nothing is scored")
@@ -87,6 +91,19 @@ def _check_names(names: tuple[str, ...]) -> None:
             f"data.text, data.text_pair and data.label name the columns {', '.join(map(repr, names))}; name different "
             "ones"
         )
+
+
+def _unread(table: tabular.Columns, wanted: tuple[str, ...]) -> list[str]:
+    """Returns a note of the columns that are not read, and a warning if one is probably the second text of pairs."""
+    rest = [name for name in table.header if name not in wanted] if table.has_names else []
+    notes = [f"columns not read: {', '.join(rest[:LISTED])}{', ...' if len(rest) > LISTED else ''}"] if rest else []
+    second = next((name for name in rest if SECOND_TEXT.fullmatch(name)), "")
+    if second and len(wanted) == 2:
+        notes.append(
+            f"warning: train has a column {second!r} and data.text_pair is empty, so that single texts are trained: "
+            f"for pairs give --config.data.text_pair={second}"
+        )
+    return notes
 
 
 def _doubts(text: str, texts: list[str], pairs: list[str] | None) -> list[str]:

@@ -28,7 +28,10 @@ RECORDED = ("model.remat", "exchange", "accumulate", "accumulate_long")
 SERVICES = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.")
 FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")
 # "bert." is the section of the model that a fine-tuning starts from; the fine-tuning's own key overrides this one.
-PATHS = {"corpus.sha256": "data.dir", "distill.sha256": "distill.teacher"}  # hash -> key of what it is of
+PATHS = {  # hash -> key of what it is of
+    "corpus.sha256": "data.dir", "distill.sha256": "distill.teacher", "start.sha256": "init_from",
+}  # fmt: skip
+LATER = ("start.sha256",)  # facts that a run of 0.2 has not recorded: it may go on without
 # A hash identifies the teacher, too.
 FREE = (*FREE_IN_1, *RECORDED, "bert.remat", "distill.teacher", *configs.REMOVED)
 
@@ -192,7 +195,7 @@ def _compare(old_config: dict[str, Any], new_config: dict[str, Any], directory: 
     for key in sorted(old.keys() | new.keys()):
         off = configs.ADDED.get(key)
         there, here = old.get(key, off), new.get(key, off)
-        if there != here:
+        if there != here and not (key in LATER and key not in old):
             paths = [flatten(config).get(PATHS[key]) for config in (old_config, new_config) if key in PATHS]
             whose = " ({0} {2}; it was {1})".format(PATHS[key], *paths) if paths else ""
             raise command.UserError(

@@ -68,7 +68,8 @@ def test_importing_the_package_changes_no_setting_of_the_importer(tmp_path):
         ("--wrkdir=W", "required: --workdir; did you mean --workdir instead of --wrkdir?"),
         ("--workdir W --sedes 3", "unrecognized arguments: --sedes 3; did you mean --seeds instead of --sedes?"),
         ("--workdir W --foo", "unrecognized arguments: --foo; --help lists the options"),
-        ("--workdir W --seed q", "argument --seeds: invalid int value: 'q'; --help lists the options"),
+        ("--workdir W --seeds q", "argument --seeds: invalid int value: 'q'; --help lists the options"),
+        ("--workdir W --seed 7", "unrecognized arguments: --seed 7; did you mean --seeds instead of --seed?"),
         ("", "required: --workdir; --help lists the options"),
     ],
 )

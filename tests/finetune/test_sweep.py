@@ -14,6 +14,7 @@ import pytest
 
 from bert_tpu.core import command, config
 from bert_tpu.finetune import finetuning, sweep
+from bert_tpu.huggingface import hf
 from bert_tpu.tasks import glue_submission, metrics
 from tools import compare
 
@@ -86,6 +87,24 @@ def test_what_is_finished_is_not_done_again(done, monkeypatch, capsys):
             again([*words, change], monkeypatch)
 
 
+def test_a_model_with_other_weights_at_the_same_path_is_not_taken_for_the_old_one(done, tmp_path, monkeypatch):
+    directory, words, _ = done
+    shutil.copytree(words[1], tmp_path / "before")
+    try:
+        hf.save(words[1], small_bert.params(small_bert.SHALLOW, seed=5), small_bert.SHALLOW, small_bert.VOCAB)
+        with pytest.raises(command.UserError, match=r"sst2 was trained from other weights than .* has now"):
+            again(words, monkeypatch)
+    finally:
+        shutil.rmtree(words[1])
+        shutil.copytree(tmp_path / "before", words[1])
+    again(words, monkeypatch)
+    path = directory / "sst2" / "config.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in stored.items() if key != "start"}))  # as in 0.2
+    again(words, monkeypatch)
+    path.write_text(json.dumps(stored))
+
+
 def test_no_table_mixes_two_models(done, tmp_path, monkeypatch):
     _, words, _ = done
     other = str(shutil.copytree(words[1], tmp_path / "other"))
@@ -125,6 +144,11 @@ def test_a_fault_of_any_task_is_named_before_the_first_one_trains(
             "glue",
             [*base, "--tasks", "sst2", "--grid", "--config.epochs=1"],
             "--config.epochs=1: --grid varies it",
+        ),
+        (
+            "glue",
+            [*base, "--tasks", "sst2", "--grid", "--config.num_steps=9"],
+            "--config.num_steps=9: --grid varies it",
         ),
         ("glue", [*base, "--tasks", "sst2", "--config.warmup=3"], "config.warmup is 3.0"),
         ("compare", [*pair, "--tasks", "sst2", "rtee"], "rtee is neither a config nor one of GLUE's tasks, cola,"),
@@ -183,14 +207,15 @@ def test_a_model_compared_with_itself_differs_by_nothing_and_with_a_better_one_b
     lines = list(compare.differences("own", [task, task], pair))
     assert [line.split(" | ")[1:3] for line in lines] == [["validation", "accuracy"], ["validation", "macro_f1"]]
     assert all(line.endswith("| +0.0000 | +0.0000 .. +0.0000 |") for line in lines)
-    assert compare.Run(name, tmp_path / "A", words, task).done() == pair[0]
+    start = sweep.start_sha256(str(places["init_from"]))
+    assert compare.Run(name, tmp_path / "A", words, task, start).done() == pair[0]
     with open(rows["validation"], "a") as file:
         file.write('\n{"text": "the cat sat on a mat.", "label": "no"}')
     now = finetuning.check(config.load_changed(name, words))
     with pytest.raises(
         command.UserError, match="A was trained on other data than is there now: give another --workdir"
     ):
-        compare.Run(name, tmp_path / "A", words, now).done()
+        compare.Run(name, tmp_path / "A", words, now, start).done()
     # Of outputs that are all right, B is better by what A lacks of 1.
     labels = task.splits["validation"].labels
     np.save(tmp_path / "B" / "predictions" / "validation.npy", np.tile(np.eye(3, dtype=np.float32)[labels], (3, 1, 1)))

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from bert_tpu.core import command
-from bert_tpu.inference import embed
+from bert_tpu.inference import embed, line_texts
 from tools import embed as tool
 
 WORDS = small_bert.WORDS.replace("##", "").split()
@@ -145,11 +145,33 @@ def test_command_reads_stdin_and_counts(directory, tmp_path, monkeypatch, capsys
     assert list(map(len, tokens[2:])) == [MOST, 11]
 
 
+JSON_LINES = b'{"id": 0, "text": "the cat"}\n{"id": 1, "text": "a dog"}\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "complaint"),
+    [
+        ("a.jsonl", b"the cat\n", "a.jsonl is JSON"), ("a.txt", JSON_LINES, "a.txt is JSON"),
+        ("-", JSON_LINES, "stdin is JSON"), ("a", b'[\n  {"text": "the cat"},\n  {"text": "x"}\n]\n', "a is JSON"),
+        ("b", b'[["the cat", 1], ["a dog", 0]]', "b is JSON"), ("c.txt", b'{\n  "texts": [\n "a"\n]}', "c.txt is JSON"),
+        ("a.csv", b"text,label\nthe cat,1\n", "a.csv is a table by its name"), ("A.TSV", b"x\ty\n", "is a table"),
+        ("texts", b"[MASK] the cat\n{x} is set\n[1] a note\n{\n", None),
+    ],
+)  # fmt: skip
+def test_json_and_tables_are_refused_and_lines_that_look_like_it_are_not(tmp_path, source, content, complaint):
+    if complaint is None:
+        assert list(line_texts.checked(content.splitlines(), source)) == content.splitlines()
+        return
+    with pytest.raises(command.UserError, match=complaint):
+        list(line_texts.checked(io.BytesIO(content), source))
+
+
 @pytest.mark.parametrize(
     ("content", "out", "more", "complaint"),
     [
         (b"", "x.npy", (), "text.txt is empty"),
         (b"the cat\n\xff\n", "x.npy", (), "line 2 is not UTF-8"),
+        (JSON_LINES, "x.npy", (), "text.txt is JSON, and a text on each line is wanted"),
         (b"the cat", "x.csv", (), "x.csv ends neither in .npy nor in .jsonl"),
         (b"the cat", "x.npy", ("--pool", "tokens"), "name a .jsonl"),
         (b"the cat", "x.npy", ("--layer", "3"), "has no layer 3: give 0, the embeddings, to 2, or -1 to -3"),

@@ -99,6 +99,7 @@ def test_the_command_writes_and_prints_both_scores(directory, tmp_path, monkeypa
         (b"the cat\n\n", "line 2 has no text to score"),
         (b"the cat\n" + b"cat " * 99, "line 2: 'cat cat"),
         (b"the \xff\n", "line 1 is not UTF-8"),
+        (b'{"text": "the cat"}\n', "lines is JSON, and a text on each line is wanted"),
         (b"", "is empty"),
     ],
 )

@@ -16,7 +16,8 @@ from bert_tpu.bias import audit
 from bert_tpu.core import command
 from bert_tpu.corpus import prepare
 from bert_tpu.export import pytorch
-from bert_tpu.huggingface import hf, upload
+from bert_tpu.finetune import finetuning
+from bert_tpu.huggingface import hf, pretrained, upload
 from bert_tpu.monitoring import health, hours, versions
 from bert_tpu.report import card_sections, evidence, model_card
 from bert_tpu.tokenizer import vocab
@@ -144,7 +145,9 @@ def test_its_code_runs(model, monkeypatch, capsys):
 def test_later_results_are_added_and_the_facts_of_the_export_stay(run, model, tmp_path, monkeypatch, capsys):
     tuned = tmp_path / "tuned"
     tuned.mkdir()
-    (tuned / "config.json").write_text(json.dumps({"task": {"name": "rte"}}))
+    start = finetuning.start_sha256(hf.load(model))
+    assert start == finetuning.start_sha256(pretrained.load(run))  # of the workdir that it came from
+    (tuned / "config.json").write_text(json.dumps({"task": {"name": "rte"}, "start": {"sha256": start}}))
     summary = {"mean": 0.615, "std": 0.02, "best": 0.64, "interval": [0.55, 0.66]}
     scores = {"step": 8, "seeds": {"0": {}, "1": {}, "2": {}}, "summary": {"validation": {"accuracy": summary}}}
     (tuned / "scores.json").write_text(json.dumps(scores))
@@ -190,12 +193,15 @@ def test_names_of_any_form_leave_the_metadata_valid(run):
         (["--bias", "nowhere"], "there is no nowhere/bias.json: write it"),
         (["--bias", "{run}/other"], "is the audit of another model"),
         (["--scores", "{run}"], "is not a fine-tuning's workdir"),
+        (["--scores", "{tuned}"], "is a fine-tuning of /models/base, which has other weights than --model"),
         (["--plan", "{run}/metrics.jsonl"], "of another kind"),
     ],
 )
-def test_files_of_another_kind_are_refused(run, model, monkeypatch, capsys, flags, words):
+def test_files_of_another_kind_are_refused(run, model, tmp_path, monkeypatch, capsys, flags, words):
+    other = {"task": {"name": "rte"}, "init_from": "/models/base", "start": {"sha256": "0" * 64}}
+    (tmp_path / "config.json").write_text(json.dumps(other))
     before = (model / "README.md").read_bytes()
-    flags = [flag.format(run=run) for flag in flags]
+    flags = [flag.format(run=run, tuned=tmp_path) for flag in flags]
     assert words in fault(model_card_tool, monkeypatch, capsys, "--model", model, "--workdir", run, *flags)
     assert (model / "README.md").read_bytes() == before
 

@@ -182,6 +182,20 @@ def test_a_column_that_is_probably_not_the_texts_is_said(tmp_path, rows, note):
     assert note in load(tmp_path, train="train.csv").notes[0]
 
 
+def test_columns_that_are_not_read_are_listed_and_a_second_text_is_warned_of(tmp_path):
+    rows = [("a b", "x y", "1", "q"), ("c d", "z", "0", "r")]
+    for second, is_warned in (("text_pair", True), ("Sentence2", True), ("hypothesis", True), ("source", False)):
+        spell(tmp_path / "train.csv", rows, ("one", second, "y", "id"))
+        notes = load(tmp_path, train="train.csv", text_pair="").notes
+        assert f"columns not read: {second}, id" in notes
+        warning = f"train has a column {second!r} and data.text_pair is empty"
+        assert any(warning in note for note in notes) == is_warned
+        if is_warned:
+            notes = load(tmp_path, train="train.csv", text_pair=second).notes
+            assert "columns not read: id" in notes
+            assert not any(warning in note for note in notes)
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(strategies.binary(), strategies.sampled_from([".tsv", ".csv", ".jsonl", ".json"]), strategies.booleans())
 def test_any_bytes_are_rows_or_a_complaint(tmp_path, raw, suffix, is_begun):
