@@ -83,10 +83,11 @@ def _cells(topology: chips.Slice, length_plan: plan.LengthPlan, rows: int) -> di
         "program, batch": memory.program + memory.rest,
     }  # fmt: skip
     counted, formula = flops * topology.devices, length_plan.formula_flops
-    more = f"{counted / formula - 1:+.1%}"
+    # The compiler counts what is in a loop once, as the parts of an accumulation.
+    as_counted = "-" if cost.loops else f"{counted / topology.chips / 1e9:.1f} ({counted / formula - 1:+.1%})"
     cells |= {f"  {label}": f"{size * gib:.3f}" for label, size in parts.items()} | {
         "GFLOP of a chip, model's products": f"{formula / topology.chips / 1e9:.1f}",
-        "  as the compiler counts, elementwise too": f"{counted / topology.chips / 1e9:.1f} ({more})",
+        "  as the compiler counts, elementwise too": as_counted,
         f"M cycles executed by a {unit}": f"{cost.cycles / 1e6:.2f}",
     }
     for kind, (runs, size, seconds) in sorted(length_plan.exchanges.items()):

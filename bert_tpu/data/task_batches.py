@@ -57,8 +57,12 @@ class TaskBatches:
         """Returns the one length of the rows."""
         return (self.seq_len,)
 
+    def mean_examples(self) -> float:
+        """Returns the examples of a step, as a mean over all steps: the last batch of an epoch may have fewer."""
+        return np.count_nonzero(self.order != EMPTY) / len(self.order)
+
     def batch_share(self, step: int) -> float:
-        """Returns 1: all batches are full."""
+        """Returns 1: all batches have the same rows, some of them empty."""
         del step
         return 1.0
 

@@ -109,6 +109,8 @@ def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batc
     steps = {"warmup_steps": warmup_steps(cfg), "warmup_share": 0.0, "num_steps": cfg.num_steps}
     optimizer = config.call(optim.make, cfg.optim, "optim", **steps, rate_width=0, hidden_size=0, batch_sizes=None)
     examples = 0 if model.head in heads.TOKEN_HEADS else feed.slots
+    update_flops = len(cfg.seeds) * flops.muon(model.bert) if cfg.optim.name == "muon" else 0
+    work = flops.tune(model.bert, feed.rows(feed.seq_len), feed.seq_len, examples) + update_flops
     return jobs.Job(
         init=lambda key: param_layout.pack(heads.init(model, key)),
         loss=functools.partial(heads.loss, model),
@@ -116,7 +118,8 @@ def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batc
         tx=optimizer.rule,
         learning_rate=optimizer.rate,
         shapes={feed.seq_len: feed.shapes()},
-        flops={feed.seq_len: flops.tune(model.bert, feed.rows(feed.seq_len), feed.seq_len, examples)},
+        flops={feed.seq_len: work},
+        update_flops=update_flops,
         seed=tuple(cfg.seeds),
         accumulate={cfg.max_length: cfg.accumulate},
         dtype=cfg.model.dtype,
@@ -158,6 +161,7 @@ def training(setup: Setup, directory: epath.Path, group: hosts.Hosts | None = No
             note=split_report.text(
                 setup.task, setup.base.vocab, max_length=cfg.max_length, positions=setup.base.model["max_positions"]
             ),
+            examples={setup.feed.seq_len: setup.feed.mean_examples()},
         ),
         peak=optim.Peak(cfg.optim.learning_rate),
         warmup=optim.WarmUp("warmup", cfg.warmup, warmup_steps(cfg)),

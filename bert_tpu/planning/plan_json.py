@@ -48,7 +48,8 @@ def _length_json(chip: chips.Chip, length: plans.LengthPlan) -> dict[str, Any]:
     if times is None or cost is None or program.flops is None:
         return content | dict.fromkeys(FIGURES)
     return content | {
-        "gflops": chip.devices * program.flops / 1e9,
+        # The compiler counts what is in a loop once, as the parts of an accumulation.
+        "gflops": None if cost.loops else chip.devices * program.flops / 1e9,
         "mcycles": cost.cycles / 1e6,
         "collective_mib": sum(size for _, size, _ in length.exchanges.values()) / 2**20,
         "links_ms": times.links * 1e3,

@@ -238,6 +238,10 @@ def _notes(plan: experiment.Experiment, every: Sequence[runs.Run], results: coll
     if len(codes) > 1:
         yield f"The runs were trained by {len(codes)} versions of the code (versions.json in each workdir)."
     for run in every:
-        lines = collected.lines_of(run, results)
-        if skipped := max((line["skipped_steps"] for line in lines), default=0):
-            yield f"{run.name}: {skipped:,} steps had no finite loss or gradient and changed nothing."
+        # Seeds that trained together have one number, of all of them.
+        by_workdir = {line["workdir"]: line["skipped_steps"] for line in collected.lines_of(run, results)}
+        if skipped := sum(by_workdir.values()):
+            yield (
+                f"{run.name}: {numerals.count(skipped, 'step')} of all seeds had no finite loss or gradient and "
+                "changed nothing."
+            )

@@ -45,6 +45,7 @@ def test_each_example_comes_once_an_epoch_in_an_order_that_depends_on_seed_and_e
             assert sorted(label for labels in batches for label in labels) == list(range(53))
             orders.add(tuple(frozenset(labels) for labels in batches))
     assert len(orders) == 6
+    assert make_batches(rows()).mean_examples() == sum(map(len, seen)) / STEPS == 2 * 3 * 53 / STEPS
 
 
 def test_orders_of_seeds_and_epochs_have_nothing_in_common():

@@ -15,6 +15,7 @@ from bert_tpu.distributed import hosts
 from bert_tpu.distributed import mesh as meshes
 from bert_tpu.finetune import finetuning, heads
 from bert_tpu.huggingface import hf, pretrained
+from bert_tpu.model import flops
 from bert_tpu.monitoring import versions
 from bert_tpu.training import checkpoint, train_step, trainer
 from configs import glue
@@ -139,6 +140,17 @@ def test_step_0_has_the_model_s_encoder_and_a_head_of_each_seed(keys):
         alone = heads.init_head(setup.model, jax.random.key(seed))
         np.testing.assert_array_equal(params["head"]["kernel"][seed], alone["kernel"])
     assert not np.allclose(*params["head"]["kernel"])
+
+
+def test_the_work_of_muon_counts_for_each_seed(keys):
+    jobs = {}
+    for name in ("adamw", "muon"):
+        setup = finetuning.load(configured(keys, **{"optim.name": name}))
+        jobs[name] = finetuning.make_job(setup.cfg, setup.model, setup.feed)
+    update = len(setup.cfg.seeds) * flops.muon(setup.model.bert)
+    assert jobs["muon"].update_flops == update > 0 == jobs["adamw"].update_flops
+    [n] = jobs["muon"].flops
+    assert jobs["muon"].flops[n] - jobs["adamw"].flops[n] == update
 
 
 def test_of_a_model_without_a_pooler_each_seed_draws_its_own(keys):

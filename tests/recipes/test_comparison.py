@@ -288,7 +288,7 @@ def invented(every, losses):
     return {
         identity: {
             "lengths": {"16": {"mlm_loss": loss + 0.01 * place}}, "code": "", "skipped_steps": 0, "seconds": 1.0,
-            "epochs": 1.0,
+            "epochs": 1.0, "workdir": f"runs/{run.name}",
         }
         for run, loss in zip(every, losses, strict=True)
         for place, identity in enumerate(run.identities.values())
@@ -432,6 +432,16 @@ def test_seeds_far_apart_at_a_horizon_are_named(text, tmp_path, place):
     results[finals[place].identities[1]]["lengths"]["16"]["mlm_loss"] += 0.29
     horizon = f"{finals[place].flops:.3g}"
     assert f"at {horizon} FLOPs have a deviation of 0.212 nats: some have left" in page_of(plan, finals, results)
+
+
+def test_skipped_steps_are_counted_once_for_seeds_that_trained_together(text, tmp_path):
+    plan = plan_of(change(text, "seeds = [0, 1]\nhor", "seeds = [0, 1, 2]\nhor"), tmp_path)
+    run, *_ = finals = planned(plan)
+    results = invented(finals, [7.0, 6.5, 6.8, 6.4])
+    for (seed, identity), (folder, skipped) in zip(run.identities.items(), (("a", 6), ("a", 6), ("b", 7)), strict=True):
+        assert seed in plan.seeds
+        results[identity] |= {"workdir": f"runs/{folder}", "skipped_steps": skipped}
+    assert f"{run.name}: 13 steps of all seeds had no finite loss" in page_of(plan, finals, results)
 
 
 def test_results_of_an_older_file_with_other_lengths_are_left_alone(text, out, tmp_path):
