@@ -20,12 +20,19 @@ def read(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 def append(path: str | os.PathLike, texts: Iterable[str]) -> None:
     """Appends `texts` to the file, all or none. Each is a line and its line end."""
-    size = os.path.getsize(path) if os.path.exists(path) else 0
-    try:
+    size, text = os.path.getsize(path) if os.path.exists(path) else 0, "".join(texts)
+
+    def write() -> None:
         with epath.Path(path).open("a") as file:
-            file.write("".join(texts))
+            file.write(text)
+
+    if storage.is_bucket(path):  # which writes objects whole
+        storage.in_bucket(path, write)
+        return
+    try:
+        write()
     except OSError:
-        if os.path.exists(path):  # not in a bucket, which writes objects whole
+        if os.path.exists(path):
             os.truncate(path, size)
         raise
 

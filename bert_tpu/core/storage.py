@@ -1,18 +1,22 @@
 """Paths that may be in a bucket (gs://bucket/run), and files and directories that are written whole or not at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
+import errno
 import fnmatch
 import json
 import os
 from pathlib import Path
 import secrets
 import tempfile
+import time
 from typing import Any, BinaryIO
 
 from etils import epath
 
 from bert_tpu.core import command
+
+PAUSES_S = (1, 4, 10)  # before another try to write to a bucket
 
 
 def is_bucket(path: str | os.PathLike) -> bool:
@@ -68,10 +72,30 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_bytes(path: str | os.PathLike, raw: bytes) -> None:
     """Writes `raw` to `path`, whole or not at all. A bucket writes every object whole."""
     if is_bucket(path):
-        epath.Path(path).write_bytes(raw)
+        in_bucket(path, lambda: epath.Path(path).write_bytes(raw))
         return
     with atomic_file(path) as partial:
         partial.write(raw)
+
+
+def in_bucket(path: str | os.PathLike, write: Callable[[], Any]) -> None:
+    """Calls `write`, which writes to `path` in a bucket, and again after each of PAUSES_S if the bucket refuses.
+
+    A bucket, or the network, may fail for a moment. Raises OSError if it goes on to fail: TensorFlow's client raises
+    errors of its own, which are none.
+    """
+    for pause_s in (*PAUSES_S, None):
+        try:
+            write()
+            return
+        except Exception as fault:
+            is_tensorflows = type(fault).__module__.startswith("tensorflow.")
+            if not (is_tensorflows or isinstance(fault, OSError)):
+                raise
+            if pause_s is None:
+                reason = " ".join(str(getattr(fault, "message", fault)).split())[:300]
+                raise OSError(errno.EIO, reason, os.fspath(path)) from fault
+            time.sleep(pause_s)
 
 
 @contextlib.contextmanager

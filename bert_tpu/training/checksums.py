@@ -6,6 +6,9 @@ import hashlib
 from etils import epath
 
 FILE = "SHA256SUMS"
+# Orbax writes these for each item. Without them no array can be read, whatever the sums of the other files say: another
+# start in a bucket may have deleted them while they were written.
+OF_ARRAYS, OF_JSON = ("_METADATA", "manifest.ocdbt"), ("metadata",)
 
 
 def sums(path: epath.Path, items: Collection[str]) -> dict[str, str]:
@@ -15,8 +18,10 @@ def sums(path: epath.Path, items: Collection[str]) -> dict[str, str]:
 
 
 def write(path: epath.Path, items: Collection[str]) -> None:
-    """Writes the sums of all files in the folders `items` to `path`/SHA256SUMS."""
-    (path / FILE).write_text("".join(f"{digest}  {name}\n" for name, digest in sums(path, items).items()))
+    """Writes the sums of all files in the folders `items` to `path`/SHA256SUMS. Raises ValueError if one is missing."""
+    found = sums(path, items)
+    _check_whole(found, items)
+    (path / FILE).write_text("".join(f"{digest}  {name}\n" for name, digest in found.items()))
 
 
 def check(path: epath.Path, items: tuple[str, ...]) -> None:
@@ -25,10 +30,18 @@ def check(path: epath.Path, items: tuple[str, ...]) -> None:
     expected = {name: digest for digest, name in lines if name.startswith(items)}
     if not expected:
         raise ValueError(f"{FILE} is empty")
+    _check_whole(expected, items)
     actual = sums(path, items)
     for name, digest in expected.items():
         if actual.get(name) != digest:
             raise ValueError(f"{name} is {'damaged' if name in actual else 'missing'}")
+
+
+def _check_whole(names: Collection[str], items: Collection[str]) -> None:
+    for item in items:
+        for file in OF_JSON if item == "meta" else OF_ARRAYS:
+            if f"{item}/{file}" not in names:
+                raise ValueError(f"{item}/{file} is missing")
 
 
 def _sha256(path: epath.Path) -> str:

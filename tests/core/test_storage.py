@@ -6,6 +6,7 @@ import types
 from etils import epath
 from etils.epath import backend
 import pytest
+import tensorflow as tf
 
 from bert_tpu.core import command, storage
 from bert_tpu.monitoring import hours, log
@@ -63,6 +64,55 @@ def test_paths_in_a_bucket_stay_as_they_are(tmp_path, monkeypatch):
     assert [storage.is_bucket(path) for path in (RUN, epath.Path(RUN), "run", tmp_path)] == [True, True, False, False]
 
 
+def new_log(bucket, **changes):
+    options = dict(
+        workdir=bucket, every_steps=1, to=(), first_step=0, num_steps=10, batch_size=8, rows=int,
+        batch_share=lambda _: 1.0, objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={},
+        config={}, writes=True,
+    )  # fmt: skip
+    return log.Log(**options | changes)
+
+
+class Refusing:
+    """A client that refuses the first calls, as TensorFlow does without a network."""
+
+    def __init__(self, times):
+        self.left = times
+
+    def __call__(self):
+        self.left -= 1
+        if self.left >= 0:
+            raise tf.errors.FailedPreconditionError(None, None, "Could not resolve hostname")
+
+
+def test_a_bucket_that_refuses_for_a_moment_is_asked_again_and_then_it_is_an_oserror(monkeypatch):
+    monkeypatch.setattr(storage, "PAUSES_S", (0, 0, 0))
+    storage.in_bucket(f"{RUN}/metrics.jsonl", Refusing(3))
+    with pytest.raises(OSError, match=r"Could not resolve hostname.*gs://bucket/run/metrics\.jsonl"):
+        storage.in_bucket(f"{RUN}/metrics.jsonl", Refusing(4))
+    with pytest.raises(ZeroDivisionError):  # a fault of the program
+        storage.in_bucket(RUN, lambda: 1 / 0)
+
+
+def test_lines_that_a_bucket_does_not_take_are_kept(bucket, monkeypatch, capsys):
+    monkeypatch.setattr(storage, "PAUSES_S", ())
+    monkeypatch.setattr(log, "BUCKET_S", 0)
+    bucket.mkdir(parents=True)
+    run_log = new_log(bucket)
+    refusing, opened = Refusing(2), InMemory.open
+
+    def open_or_refuse(self, path, mode):
+        if "a" in mode:
+            refusing()
+        return opened(self, path, mode)
+
+    monkeypatch.setattr(InMemory, "open", open_or_refuse)
+    for step in (1, 2, 3):
+        run_log.step(step, 16, {"mlm_loss": (1.0, 1.0)}, 0.5, 0.1)
+    assert capsys.readouterr().err.count("cannot be written (Could not resolve hostname); its lines are kept") == 1
+    assert [line["step"] for line in run_log.lines()] == [1, 2, 3]
+
+
 def test_a_bucket_is_claimed_and_remembers_its_config(bucket):
     with workdir.claim(bucket, {"seed": 1}):
         pass
@@ -91,12 +141,7 @@ def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
     clock.write(4)
     assert json.loads((bucket / "hours.json").read_text())["unsaved"]["step"] == 4
 
-    options = dict(
-        workdir=bucket, every_steps=1, to=(), first_step=0, num_steps=10, batch_size=8, rows=int,
-        batch_share=lambda _: 1.0, objectives=("mlm_loss",), learning_rate=float, work=float, peak_s={}, unlogged={},
-        config={}, writes=True,
-    )  # fmt: skip
-    writer = log.Log(**options)
+    writer = new_log(bucket)
     written = []
     for step in range(1, 6):
         writer.step(step, 16, {"mlm_loss": (1.0, 1.0)}, 0.5, 0.1)
@@ -104,7 +149,7 @@ def test_tokenizer_hours_and_lines_reach_the_bucket(bucket, tokenizer_dir):
     assert written == [1] * 5  # not one write a line: a bucket accepts an object about once a second
     writer.unlogged()
     assert (bucket / "metrics.jsonl").read_text().count("\n") == 5  # and all lines before a checkpoint
-    log.Log(**options | {"first_step": 3})
+    new_log(bucket, first_step=3)
     assert (bucket / "metrics.jsonl").read_text().count("\n") == 3
 
 
@@ -112,7 +157,8 @@ def test_checkpoints_in_a_bucket_are_checked(bucket):
     for step in (10, 20):
         folder = bucket / "checkpoints" / str(step)
         (folder / "params").mkdir(parents=True)
-        (folder / "params" / "array").write_text("numbers" * step)
+        for name in ("array", *checksums.OF_ARRAYS):
+            (folder / "params" / name).write_text("numbers" * step)
         sums = "".join(f"{digest}  {name}\n" for name, digest in checksums.sums(folder, ("params",)).items())
         (folder / "SHA256SUMS").write_text(sums)
     assert str(saved_params.find(RUN)) == f"{RUN}/checkpoints/20"

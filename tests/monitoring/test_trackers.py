@@ -199,6 +199,25 @@ def test_tensorboard_forgets_what_a_killed_run_wrote(tmp_path):
     assert [event.step for event in events.Tensors("train_16/loss")] == [2, 4, 6, 8]
 
 
+def test_tensorboards_events_reach_a_bucket_now_and_then(tmp_path, monkeypatch):
+    """TensorFlow uploads the whole file each time that it writes."""
+    from tensorboard.backend.event_processing import plugin_event_accumulator
+
+    monkeypatch.setattr(trackers.storage, "is_bucket", lambda path: True)
+    notes = []
+    events = trackers.Events(tmp_path, 0, notes)
+    sizes = []
+    for step in range(1, 101):
+        values = {f"value{number}": 1.0 * step for number in range(12)}
+        events.write({"step": step, "kind": "train", "seq_len": 16, "loss": 1.0 * step, **values})
+        sizes.append(sum(path.stat().st_size for path in tmp_path.iterdir()))
+    assert len(set(sizes)) <= 2  # of the first line alone
+    events.close(True, 0)
+    assert not notes
+    read = plugin_event_accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in read.Tensors("train_16/loss")] == list(range(1, 101))
+
+
 @pytest.mark.filterwarnings("ignore")  # of its libraries
 def test_real_mlflow_continues_its_run(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow")

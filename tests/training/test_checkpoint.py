@@ -10,6 +10,7 @@ import sys
 import time
 
 from conftest import ROOT
+from etils import epath
 from helpers.saved_states import HERE, WHOLE, open_checkpoints, state
 import jax
 import numpy as np
@@ -77,7 +78,16 @@ def flip(path):
     path.write_bytes(raw)
 
 
+def delete_and_sum(path):
+    """As another start in a bucket does, which deletes what is written while it opens the workdir."""
+    for name in ("params/manifest.ocdbt", "params/_METADATA"):
+        (path / name).unlink()
+    sums = path / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if (path / line.split()[1]).exists()))
+
+
 DAMAGES = {
+    "arrays that were deleted before they were summed": delete_and_sum,
     "one bit of the arrays": lambda path: flip(largest(path / "params")),
     "one bit of the optimizer": lambda path: flip(largest(path / "opt")),
     "truncated": lambda path: os.truncate(largest(path / "params"), 100),
@@ -240,6 +250,15 @@ def test_sums_are_what_sha256sum_checks(directory):
     named = {line.split("  ")[1] for line in (directory / "20" / "SHA256SUMS").read_text().splitlines()}
     items = [path for item in checkpoint.ITEMS for path in (directory / "20" / item).rglob("*")]
     assert named == {path.relative_to(directory / "20").as_posix() for path in items if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["params/manifest.ocdbt", "opt/_METADATA", "meta/metadata"])
+def test_a_save_whose_files_are_gone_is_not_completed(directory, name):
+    (directory / "20" / name).unlink()
+    (directory / "20" / checksums.FILE).unlink()
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        checksums.write(epath.Path(directory / "20"), checkpoint.ITEMS)
+    assert not (directory / "20" / checksums.FILE).exists()
 
 
 @pytest.mark.parametrize("place", ["", "20", "workdir"])
