@@ -144,7 +144,7 @@ clock() {
 
 status() {
   read_pod || fail "$(explain_error "$TMP/err")"
-  if [ "$STATE" = ABSENT ] && [ "$CREATE" = queued ]; then
+  if [ "$STATE" = ABSENT ]; then
     read_request || fail "$(explain_error "$TMP/err")"
     if [ "$REQUEST" != ABSENT ]; then
       echo "the request for $NAME is in Google Cloud's queue: $REQUEST; it costs nothing until there are chips"

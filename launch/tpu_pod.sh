@@ -86,11 +86,21 @@ create_pod() {
   fi
 }
 
-# Waits for the queued request. Returns 1, with the reason in $TMP/err, if it ends without a pod.
+# Waits for the queued request. Returns 1, with the reason in $TMP/err, if it ends without a pod. A network that fails
+# for a moment is waited for, too.
 await_request() {
-  local previous=""
+  local previous="" no_answers=0
   while :; do
-    read_request || return 1
+    if ! read_request; then
+      no_answers=$((no_answers + 1))
+      [ "$no_answers" -lt "$MAX_NO_ANSWERS" ] || fail "no answer $MAX_NO_ANSWERS times in a row" \
+        "($(explain_error "$TMP/err")). The request for $NAME waits in Google Cloud: it may become a pod, which costs" \
+        "money from then on. launch/tpu_pod.sh status prints its state, delete removes it"
+      say "$(explain_error "$TMP/err"); asking again"
+      sleep "$POLL_S"
+      continue
+    fi
+    no_answers=0
     [ "$REQUEST" = "$previous" ] || say "the request for $NAME: $REQUEST"
     previous=$REQUEST
     case $REQUEST in
@@ -110,8 +120,8 @@ create() {
     read_pod || fail "$(explain_error "$TMP/err")"
     [ "$STATE" = ABSENT ] ||
       fail "$NAME exists already ($STATE): launch/tpu_pod.sh status prints its state, delete deletes it"
-    [ "$CREATE" = direct ] || read_request || fail "$(explain_error "$TMP/err")"
-    [ "$CREATE" = direct ] || [ "$REQUEST" = ABSENT ] ||
+    read_request || fail "$(explain_error "$TMP/err")"
+    [ "$REQUEST" = ABSENT ] ||
       fail "a request for $NAME is in Google Cloud's queue already ($REQUEST): wait for it, or delete it first"
   fi
   pod="$NAME: $ACCELERATOR ($CHIPS chips on $HOSTS hosts), $CAPACITY, in $ZONE"
@@ -122,15 +132,21 @@ create() {
   say "$NAME is ready and costs money until launch/tpu_pod.sh delete; next: launch/tpu_pod.sh setup"
 }
 
-# Deletes the node and, if there is one, its request. Returns 1, with the reason in $TMP/err, if that fails.
+# Deletes the request and the node, whichever there are: CREATE may have changed since they were made. Returns 1, with
+# the reason in $TMP/err, if that fails.
 delete_pod() {
   if [ "$CREATE" = queued ]; then
-    # --force: together with its node.
-    cloud compute tpus queued-resources delete "$NAME" "${PLACE[@]}" --force --quiet 2>"$TMP/err" && return
+    delete_one queued-resources --force || return 1 # together with its node
+    [ -n "$DRY_RUN" ] || delete_one tpu-vm
   else
-    cloud compute tpus tpu-vm delete "$NAME" "${PLACE[@]}" --quiet 2>"$TMP/err" && return
+    delete_one tpu-vm || return 1
+    [ -n "$DRY_RUN" ] || delete_one queued-resources --force
   fi
-  grep -qiE 'not[_ ]found' "$TMP/err"
+}
+
+delete_one() {
+  cloud compute tpus "$1" delete "$NAME" "${PLACE[@]}" "${@:2}" --quiet 2>"$TMP/err" ||
+    grep -qiE 'not[_ ]found' "$TMP/err"
 }
 
 delete() {
@@ -138,10 +154,8 @@ delete() {
   if [ -z "$DRY_RUN" ]; then
     read_pod || fail "$(explain_error "$TMP/err")"
     state=$STATE
-    if [ "$CREATE" = queued ]; then
-      read_request || fail "$(explain_error "$TMP/err")"
-      [ "$state" != ABSENT ] || state=$REQUEST
-    fi
+    read_request || fail "$(explain_error "$TMP/err")"
+    [ "$state" != ABSENT ] || state=$REQUEST
     if [ "$state" = ABSENT ]; then
       say "there is no pod $NAME in $ZONE: nothing to delete, nothing costs money"
       return

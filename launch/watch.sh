@@ -7,7 +7,8 @@
 HEALTHY_S=600     # after this many seconds a run does not count as a failed start
 MAX_FAILURES=3    # in a row; also of ends with the same error in a row, however long the runs were
 MAX_NO_ANSWERS=10 # checks in a row in which Google Cloud or a host gave no answer
-MAX_WAITS=300     # checks in a row of a pod that is neither ready nor gone, and tries to get one in a full zone
+# Checks in a row of a pod that is neither ready nor gone, and tries to get one by CREATE=direct. Tests shorten it.
+MAX_WAITS=${TPU_POD_MAX_WAITS:-300}
 
 # Prints a message with the time.
 note() {
@@ -68,11 +69,16 @@ count_no_answer() {
     "cost money: see launch/tpu_pod.sh status, then watch again or delete it"
 }
 
+# Prints message $1, unless it is the last one again.
+note_once() {
+  [ "$1" = "$LAST_NOTE" ] || note "$1"
+  LAST_NOTE=$1
+}
+
 # Counts a check in which the pod had to be waited for, for reason $1. Exits after MAX_WAITS in a row.
 count_wait() {
   WAITS=$((WAITS + 1))
-  [ "$1" = "$LAST_NOTE" ] || note "$1"
-  LAST_NOTE=$1
+  note_once "$1"
   [ "$WAITS" -lt "$MAX_WAITS" ] ||
     fail "$1, and nothing has changed in $MAX_WAITS checks: delete the pod and create it again"
 }
@@ -87,19 +93,21 @@ count_failure() {
 
 # There is no node: its request is queued, Google Cloud has taken it, watch is replacing it, or somebody deleted it.
 handle_absent_pod() {
-  if [ "$CREATE" = queued ]; then
-    read_request || { count_no_answer "$(explain_error "$TMP/err")"; return; }
-    case $REQUEST in
-      ABSENT) ;;
-      FAILED | SUSPENDED | SUSPENDING)
-        note "Google Cloud has ended the request for $NAME ($REQUEST)"
-        replace_pod
-        return ;;
-      *)
-        count_wait "the request for $NAME: $REQUEST"
-        return ;;
-    esac
-  fi
+  read_request || { count_no_answer "$(explain_error "$TMP/err")"; return; }
+  case $REQUEST in
+    ABSENT) ;;
+    FAILED | SUSPENDED | SUSPENDING)
+      note "Google Cloud has ended the request for $NAME ($REQUEST)"
+      replace_pod
+      return ;;
+    ACCEPTED | WAITING_FOR_RESOURCES) # a full zone may have nothing for days
+      NO_ANSWERS=0
+      note_once "the request for $NAME: $REQUEST"
+      return ;;
+    *)
+      count_wait "the request for $NAME: $REQUEST"
+      return ;;
+  esac
   [ -n "$REPLACING" ] || fail "there is no pod $NAME, and watch did not delete it: nothing is running and nothing" \
     "costs money. Create one with launch/tpu_pod.sh create"
   replace_pod

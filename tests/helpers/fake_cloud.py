@@ -121,7 +121,8 @@ class Cloud:
         (self.folder / "tpu_pod.env").write_text("".join(f"{key}={value}\n" for key, value in self.env.items()))
         env = {
             "PATH": path or f"{self.bin}:{os.environ['PATH']}", "HOME": str(self.folder), "STUB_DIR": str(self.folder),
-            "TPU_POD_POLL_S": "0.25", "TPU_POD_SETTLE_S": str(self.settle_s), "PYTHON": sys.executable,
+            "TPU_POD_POLL_S": "0.25", "TPU_POD_MAX_WAITS": "8", "TPU_POD_SETTLE_S": str(self.settle_s),
+            "PYTHON": sys.executable,
         }  # fmt: skip
         command, *rest = args
         return subprocess.Popen(

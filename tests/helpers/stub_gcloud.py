@@ -132,11 +132,13 @@ def last_step():
 
 
 def describe_request(cloud, name, flags):
-    """Prints the request's state, and moves on to its next one."""
+    """Prints the request's state, and moves on to its next one. A state that begins with ERROR is a call that fails."""
     if not cloud["request"]:
         not_found("queuedResources", name, flags)
     assert flags["--format"] == "value(state.state)"
     states = cloud["request"]["states"]
+    if states[0].startswith("ERROR"):
+        refuse(states.pop(0))
     print(states[0])
     if states[0] == "ACTIVE" and not cloud["node"]:
         new_node(cloud)

@@ -169,6 +169,40 @@ def test_delete_takes_a_queued_request_along(cloud):
     assert cloud.state()["request"] is None
 
 
+@pytest.mark.parametrize(("made", "now"), [("direct", "queued"), ("queued", "direct")])
+def test_what_was_made_with_another_create_is_seen_and_deleted(cloud, made, now):
+    cloud.env = ENV | {"CREATE": made}
+    cloud.do("create")
+    cloud.env = ENV | {"CREATE": now}
+    assert "it costs money until you delete it" in cloud.do("status")
+    assert "exists already" in cloud.do("create", code=1)
+    assert "is deleted" in cloud.do("delete", "--yes")
+    assert (cloud.state()["node"], cloud.state()["request"]) == (None, None)
+
+
+@pytest.mark.parametrize("create", ["direct", "queued"])
+def test_a_waiting_request_is_seen_and_deleted_whatever_create_says(cloud, create):
+    cloud.state(request={"states": ["WAITING_FOR_RESOURCES"]})
+    cloud.env = ENV | {"CREATE": create}
+    assert "in Google Cloud's queue: WAITING_FOR_RESOURCES" in cloud.do("status")
+    assert "is in Google Cloud's queue already" in cloud.do("create", code=1)
+    assert "is deleted" in cloud.do("delete", "--yes")
+    assert cloud.state()["request"] is None
+
+
+NETWORK = "ERROR: gcloud crashed (ConnectionError): Network is unreachable"
+
+
+@pytest.mark.parametrize(("failures", "code"), [(9, 0), (10, 1)])
+def test_create_waits_while_the_network_is_away(cloud, failures, code):
+    cloud.env = ENV | {"CREATE": "queued"}
+    cloud.state(requests=["WAITING_FOR_RESOURCES", *[NETWORK] * failures, "ACTIVE"])
+    output = cloud.do("create", code=code)
+    assert output.count("asking again") == 9
+    assert ("bert is ready" in output) == (not code)
+    assert ("The request for bert waits in Google Cloud: it may become a pod" in output) == bool(code)
+
+
 def test_dry_run_prints_commands_and_runs_none(cloud):
     words = {"run": RUN_ARGS, "watch": RUN_ARGS}
     for create in ("direct", "queued"):

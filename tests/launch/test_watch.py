@@ -129,6 +129,15 @@ def test_a_full_zone_is_waited_for_and_a_quota_is_not(cloud):
     assert "iam-admin/quotas" in output
 
 
+def test_a_request_is_waited_for_as_long_as_the_zone_is_full(cloud):
+    cloud.env = ENV | {"CREATE": "queued"}
+    cloud.state(request={"states": [*["WAITING_FOR_RESOURCES"] * 10, "ACTIVE"]})
+    cloud.play(steps=1, step_s=0.01)
+    output = cloud.do("watch", "--no-doctor", *RUN_ARGS)
+    assert output.count("the request for bert: WAITING_FOR_RESOURCES") == 1
+    assert "the run has finished" in output
+
+
 def test_a_pod_deleted_by_hand_stays_deleted(cloud):
     for create in ("direct", "queued"):
         cloud.env = ENV | {"CREATE": create}
