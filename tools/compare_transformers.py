@@ -98,7 +98,7 @@ def _load(config: dict[str, Any], directory: pathlib.Path) -> finetuning.Setup:
 
 def _without_facts(config: dict[str, Any]) -> ml_collections.ConfigDict:
     """Returns the config of a workdir without the facts that a run adds to it."""
-    facts = ("task", "bert")
+    facts = ("task", "bert", "start")
     return ml_collections.ConfigDict(
         {k: tuple(v) if isinstance(v, list) else v for k, v in configs.current(config).items() if k not in facts}
     )

@@ -243,7 +243,7 @@ def test_hosts_that_start_from_other_weights_say_so(keys, tmp_path):
         tmp_path / "logs", words, hosts=2, devices=1, each=each.__getitem__, program="bert_tpu.finetune"
     ) as pod:
         assert pod.exit_codes() == [1, 1]
-    assert "differs: the SHA-256 of the weights in init_from is" in pod.stderr(0)
+    assert "differs: start.sha256 is" in pod.stderr(0)
 
 
 @pytest.mark.parametrize("step", ["", "checkpoints/7"])

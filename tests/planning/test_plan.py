@@ -81,9 +81,9 @@ def test_json_has_the_agreed_keys_and_no_more(planned):
 
 
 @needs_libtpu
-def test_the_compilers_flops_of_a_step_in_parts_are_not_shown(cache):
+def test_the_compilers_flops_of_a_step_in_parts_are_not_shown(tmp_path):
     """It counts a loop's body once."""
-    keys = TINY | {"compile_cache": cache, "accumulate": 2, "exchange": "reduce-scatter"}
+    keys = TINY | {"compile_cache": tmp_path, "accumulate": 2, "exchange": "reduce-scatter"}
     done = run("--topology=v5e:1x1", "--json", *flags(keys))
     assert done.returncode == 0, done.stderr
     assert [length["gflops"] for length in json.loads(done.stdout)["lengths"].values()] == [None, None]
