@@ -119,6 +119,11 @@ def _untyped(
         if first is None:
             raise command.UserError(f"{path} is empty; fetch or make it again")
         header = tuple(first)
+        if separator == "\t" and all(len(name) > 1 and name[0] == name[-1] == '"' for name in header):
+            raise command.UserError(
+                f"{path} has its cells in quotes, which TSV takes for text; save it as CSV, in R by write.csv(x, FILE, "
+                "row.names = FALSE)"
+            )
     column_names.check_unique(path, header, wanted)
     places = {name: header.index(name) for name in wanted if name in header}
     lines: list[int] = []

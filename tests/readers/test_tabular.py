@@ -85,6 +85,7 @@ def test_the_class_names_of_a_hugging_face_export_are_read(tmp_path):
         ("x.jsonl", '{"text": "a", "y": 0, "text": "b"}\n', "line 1 has two keys 'text'"),
         ("x.json", '[{"text": "a", "y": 0, "text": "b"}]\n', "an object with two keys 'text'"),
         ("x.csv", '\ufefftext;y\r\n"a;b";0\r\n', "is divided by ';' where .csv has ','; save it with ','$"),
+        ("x.tsv", '"text"\t"y"\n"he said \\"hi\\""\t"0"\n', "has its cells in quotes, .* in R by write.csv"),
         ("x.csv", "Titel;Wert\na;0\n", "is divided by ';'"),
         ("x.csv", "text\ty\na\t0\n", "is divided by tabs where .csv has ','; save it with ',', or name it .tsv"),
         ("x.tsv", '"text","y"\n"a",0\n', "is divided by ',' where .tsv has tabs; save it with tabs, or name it .csv"),
@@ -130,7 +131,7 @@ def test_odd_files_are_refused_with_the_remedy(tmp_path, name, content, complain
     [
         ("Text\ty", r"has no column 'text' but 'Text', 'y'; rename 'Text'"),
         (" text\ty", "rename ' text'"),
-        ('"text"\t"y"', "rename '\"text\"'"),
+        ('"text"\ty', "rename '\"text\"'"),
         ("sentence\ty", "rename a column"),
         ("b\t1", "looks like a row: add a line with the names"),
         ("x\tpos", "looks like a row: add a line with the names"),
