@@ -25,7 +25,7 @@ def checked(lines: Iterable[bytes], source: str | os.PathLike) -> Iterator[bytes
     rest = iter(lines)
     beginning = list(itertools.islice(rest, BEGINNING))
     texts = [line.strip().removeprefix(b"\xef\xbb\xbf") for line in beginning]
-    if texts and _is_json(texts):
+    if _is_json(texts):
         _refuse_json(name(source))
     yield from itertools.chain(beginning, rest)
 
@@ -41,15 +41,16 @@ def _check_name(path: str) -> None:
 
 
 def _is_json(texts: list[bytes]) -> bool:
-    """Returns whether the first lines are objects of JSON, or begin a JSON array or object over several lines."""
+    """Returns whether the first lines hold an object or array of JSON each, or begin one over several lines."""
     filled = [text for text in texts if text]
-    begins = bool(filled) and filled[0] in (b"{", b"[", b"[{") and len(filled) > 1 and filled[1][:1] in b'{["'
-    return begins or (bool(filled) and all(map(_is_object, filled)))
+    if len(filled) > 1 and filled[0] in (b"{", b"[", b"[{") and filled[1].startswith((b"{", b"[", b'"')):
+        return True
+    return bool(filled) and all(map(_is_whole, filled))
 
 
-def _is_object(text: bytes) -> bool:
+def _is_whole(text: bytes) -> bool:
     try:
-        return text[:1] in b"{[" and isinstance(json.loads(text), dict | list)
+        return isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):
         return False
 
