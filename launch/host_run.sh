@@ -2,7 +2,8 @@
 # The run on one host of the pod. WORKER is the number of the host; the files of the run are in ~/bert_tpu/run.
 #   start ADDRESS COUNT ARG...    start pretraining with ARG... as process WORKER of COUNT, detached; fails if a run
 #                                 is alive
-#   state                         print one line: state, exit code, seconds, checksum of ARG..., last line of the log
+#   state                         print one line: state, exit code, seconds, checksum of ARG..., commit of the code, last
+#                                 line of the log
 #   log [--no-follow]             print the log, as it grows until the run ends
 #   stop by-hand|by-watch         send SIGTERM: the run saves and ends
 set -euo pipefail
@@ -45,7 +46,8 @@ supervise() {
 }
 
 state() {
-  local name=idle code=- seconds=0 sum=- last="" until
+  local name=idle code=- seconds=0 sum=- commit last="" until
+  commit=$(cat "$root/code/COMMIT" 2>/dev/null) || commit=-
   if [ -f "$run/started" ]; then
     until=$(date +%s)
     exec 9>"$root/lock"
@@ -67,7 +69,7 @@ state() {
     sum=$(cksum <"$run/words" | cut -d' ' -f1)
     last=$(tail -n 1 "$run/log" | tr '\t\r' '  ' | cut -c 1-200)
   fi
-  printf '%s\t%s\t%s\t%s\t%s\n' "$name" "$code" "$seconds" "$sum" "$last"
+  printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$code" "$seconds" "$sum" "$commit" "$last"
 }
 
 log() {

@@ -37,12 +37,13 @@ setup() {
 read_runs() {
   local i
   run_on_hosts "bash $CODE/host_run.sh state"
-  RUN_STATE=() RUN_CODE=() RUN_SECONDS=() RUN_SUM=() RUN_LINE=()
+  RUN_STATE=() RUN_CODE=() RUN_SECONDS=() RUN_SUM=() RUN_COMMIT=() RUN_LINE=()
   [ -z "$DRY_RUN" ] || return 0
   for ((i = 0; i < HOSTS; i++)); do
-    RUN_STATE[i]=unknown RUN_CODE[i]=- RUN_SECONDS[i]=0 RUN_SUM[i]=- RUN_LINE[i]=""
+    RUN_STATE[i]=unknown RUN_CODE[i]=- RUN_SECONDS[i]=0 RUN_SUM[i]=- RUN_COMMIT[i]=- RUN_LINE[i]=""
     if [ "$(cat "$TMP/code.$i")" = 0 ]; then
-      IFS=$'\t' read -r "RUN_STATE[i]" "RUN_CODE[i]" "RUN_SECONDS[i]" "RUN_SUM[i]" "RUN_LINE[i]" <"$TMP/out.$i" || :
+      IFS=$'\t' read -r "RUN_STATE[i]" "RUN_CODE[i]" "RUN_SECONDS[i]" "RUN_SUM[i]" "RUN_COMMIT[i]" "RUN_LINE[i]" \
+        <"$TMP/out.$i" || :
     else
       [ "$(cat "$TMP/code.$i")" != 127 ] || RUN_STATE[i]=bare # a new host: it has no host_run.sh
       RUN_LINE[i]=$(host_error "$i" "$(cat "$TMP/code.$i")")
@@ -58,6 +59,18 @@ count_hosts() {
   for ((i = 0; i < ${#RUN_STATE[@]}; i++)); do
     [ "${RUN_STATE[$i]}" != "$1" ] || COUNT=$((COUNT + 1))
   done
+}
+
+# Prints the commit of the code on the hosts if it is not commit $1, that of the clone. Returns 1 if it is.
+other_commit() {
+  local commit
+  for commit in "${RUN_COMMIT[@]}"; do
+    case $commit in
+      "$1" | *[!0-9a-f]* | "") ;; # of a host that an earlier release has set up, nothing is known
+      *) echo "$commit"; return 0 ;;
+    esac
+  done
+  return 1
 }
 
 # Checks the arguments for pretraining and sets RUN_ARGS to them, with what the env file knows unless they set it:
@@ -104,12 +117,17 @@ stop_hosts() {
 }
 
 run() {
+  local head commit
   prepare_run_args "$@"
   require_ready
   read_runs || { print_runs; fail "not every host answers; nothing was started"; }
   count_hosts running
   [ "$COUNT" = 0 ] || fail "a run is alive on $COUNT of $HOSTS hosts already: see it with launch/tpu_pod.sh status," \
     "or save and end it with launch/tpu_pod.sh stop"
+  if [ -z "$DRY_RUN" ] && head=$(git -C "$REPO" rev-parse HEAD 2>/dev/null) && commit=$(other_commit "$head"); then
+    say "the hosts have commit ${commit:0:12} and this clone has ${head:0:12}: the run gets that of the hosts." \
+      "launch/tpu_pod.sh setup copies the clone's"
+  fi
   [ -n "$NO_DOCTOR" ] || doctor
   start_hosts || fail "the run did not start on every host, so it was stopped on the others; nothing is running"
   [ -n "$DRY_RUN" ] || sleep "$SETTLE_S"

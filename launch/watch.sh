@@ -141,6 +141,11 @@ handle_ready_pod() {
     return
   fi
   NO_ANSWERS=0
+  local commit
+  if commit=$(other_commit "$COMMIT"); then
+    fail "the hosts have commit ${commit:0:12} and this clone has ${COMMIT:0:12}, so the next preemption would change the" \
+      "code of the run: git checkout $commit, or stop the run and set the hosts up again, and then watch"
+  fi
   count_hosts running
   if [ "$COUNT" -gt 0 ]; then
     handle_live_run "$COUNT"

@@ -129,6 +129,18 @@ def test_a_full_zone_is_waited_for_and_a_quota_is_not(cloud):
     assert "iam-admin/quotas" in output
 
 
+def test_hosts_with_another_commit_than_the_clone_are_refused(cloud):
+    cloud.up()
+    for path in cloud.folder.glob("hosts/*/bert_tpu/code/COMMIT"):
+        path.write_text("0" * 40 + "\n")
+    output = cloud.do("watch", "--no-doctor", *RUN_ARGS, code=1)
+    assert f"the hosts have commit {'0' * 12} and this clone has" in output
+    assert f"git checkout {'0' * 40}, or stop the run and set the hosts up again" in output
+    assert not starts(cloud)
+    cloud.play(steps=1, step_s=0.01)
+    assert "the run gets that of the hosts" in cloud.do("run", "--no-doctor", *RUN_ARGS)
+
+
 def test_a_request_is_waited_for_as_long_as_the_zone_is_full(cloud):
     cloud.env = ENV | {"CREATE": "queued"}
     cloud.state(request={"states": [*["WAITING_FOR_RESOURCES"] * 10, "ACTIVE"]})
