@@ -84,7 +84,7 @@ def _scores(directory: str, start: str) -> tuple[str, dict[str, Any]]:
     config = workdir.read_config(directory)
     if "task" not in config:
         raise command.UserError(f"{directory} is not a fine-tuning's workdir: give one written by bert-tpu finetune")
-    if config.get("start", {"sha256": start})["sha256"] != start:
+    if not finetuning.is_start(start, config):
         raise command.UserError(
             f"{directory} is a fine-tuning of {config['init_from']}, which has other weights than --model: give one "
             "that started from --model"

@@ -109,7 +109,7 @@ def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batc
     steps = {"warmup_steps": warmup_steps(cfg), "warmup_share": 0.0, "num_steps": cfg.num_steps}
     optimizer = config.call(optim.make, cfg.optim, "optim", **steps, rate_width=0, hidden_size=0, batch_sizes=None)
     examples = 0 if model.head in heads.TOKEN_HEADS else feed.slots
-    update_flops = len(cfg.seeds) * flops.muon(model.bert) if cfg.optim.name == "muon" else 0
+    update_flops = len(cfg.seeds) * flops.update(model.bert, cfg.optim.name)
     work = flops.tune(model.bert, feed.rows(feed.seq_len), feed.seq_len, examples) + update_flops
     return jobs.Job(
         init=lambda key: param_layout.pack(heads.init(model, key)),
@@ -185,12 +185,17 @@ def start_sha256(base: hf.Pretrained) -> str:
     return pretrained.sha256({key: tree for key, tree in base.params.items() if key not in ("mlm", "nsp")})
 
 
-def check_start(sha256: str, run_config: dict[str, Any], directory: Path | str) -> None:
-    """Raises UserError if the run in `directory` started from another encoder than that with this `start_sha256`.
+def is_start(sha256: str, run_config: dict[str, Any]) -> bool:
+    """Returns whether a run with config.json `run_config` started from the encoder with this `start_sha256`.
 
-    run_config: its config.json. A run of 0.2 has no hash there, and may have started from any
+    A run of 0.2 has no hash there, and may have started from any.
     """
-    if run_config.get("start", {"sha256": sha256})["sha256"] != sha256:
+    return run_config.get("start", {"sha256": sha256})["sha256"] == sha256
+
+
+def check_start(sha256: str, run_config: dict[str, Any], directory: Path | str) -> None:
+    """Raises UserError unless the run in `directory` has this start. The other arguments are those of `is_start`."""
+    if not is_start(sha256, run_config):
         raise command.UserError(
             f"{directory} was trained from other weights than {run_config['init_from']} has now: give another --workdir"
         )

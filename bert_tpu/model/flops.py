@@ -56,6 +56,11 @@ def _layer(bert: transformer.Bert, seq_len: int) -> int:
     return seq_len * (4 * D * D + 2 * D * F) + 2 * seq_len * seq_len * D
 
 
+def update(bert: transformer.Bert, rule: str) -> int:
+    """Counts the FLOPs of an update by a rule of training/optim.py: those of all but Muon are negligible."""
+    return muon(bert) if rule == "muon" else 0
+
+
 def muon(bert: transformer.Bert) -> int:
     """Counts the FLOPs of Muon's iterations in one step, which do not depend on the batch.
 

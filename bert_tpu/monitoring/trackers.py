@@ -123,6 +123,7 @@ class Events:
         """Writes an event for each value."""
         import tensorflow as tf  # only where events are written: the import takes seconds
 
+        self._waiting += 1
         try:
             self._writer = self._writer or tf.summary.create_file_writer(
                 str(self._workdir), max_queue=OWN_EVENTS, flush_millis=OWN_MS
@@ -130,7 +131,6 @@ class Events:
             self._writer.set_as_default()  # the end of `with as_default()` would flush
             for name, value in tracker_record.values(line).items():
                 tf.summary.scalar(name, value, step=line["step"])
-            self._waiting += 1
             if time.monotonic() - self._flushed_s >= self._within_s:
                 self._flush()
         except tf.errors.OpError as fault:  # TensorFlow's counterpart of OSError

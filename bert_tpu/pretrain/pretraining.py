@@ -63,7 +63,7 @@ def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | Non
     sizes.check(bert, spec.seq_lens[-1])
     lens = spec.used_lens()
     target = objectives.find(cfg)
-    update_flops = flops.muon(bert) if cfg.optim.name == "muon" else 0  # those of the other rules are negligible
+    update_flops = flops.update(bert, cfg.optim.name)
     job = jobs.Job(
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
         loss=functools.partial(target.loss, bert),

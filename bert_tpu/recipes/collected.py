@@ -29,7 +29,7 @@ def have_diverged(trials: Sequence[runs.Run], results: Results) -> bool:
 
 
 def losses(run: runs.Run, results: Results, length: str) -> np.ndarray:
-    """Returns the held-out MLM losses of a length, or of MEAN, [seeds]; infinity for a seed that diverged."""
+    """Returns each seed's held-out MLM loss at a length, or their MEAN, [seeds]; infinity if the seed diverged."""
     return np.array(
         [runs.loss(line) if length == MEAN else runs.loss_at(line, length) for line in lines_of(run, results)]
     )

@@ -68,10 +68,11 @@ def _of_other_machines(
     if taken is None:
         return []
     own = len(known.results)
-    count = numerals.inflect(own, f"{own:,} of the results there [belongs|belong]")
-    said = f"took over {numerals.count(taken, 'result')} into {out}; {count} to runs of {plan.path}"
-    doubt = "warning: a result belongs to a run if corpus, held-out rows and keys are all the same"
-    return [said] if own else [said, doubt]
+    copied = (
+        f"copied {numerals.count(taken, 'result')} into {out}; it has {numerals.count(own, 'result')} of {plan.path}"
+    )
+    doubt = "warning: a result counts for a run if it has the same corpus, held-out rows and keys"
+    return [copied] if own else [copied, doubt]
 
 
 def _say(

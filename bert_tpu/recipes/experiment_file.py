@@ -137,7 +137,7 @@ def _flatten(path: pathlib.Path, place: str, table: Mapping[str, Any], refused: 
             flat |= _flatten(path, place, inner, refused)
         else:
             flat[key] = value
-    for key in flat.keys() & refused.keys():
+    for key in (key for key in flat if key in refused):  # the first one in the file
         raise command.UserError(f"{path}: {place} has {key}, but {refused[key]}")
     return flat
 

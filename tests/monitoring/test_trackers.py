@@ -199,6 +199,23 @@ def test_tensorboard_forgets_what_a_killed_run_wrote(tmp_path):
     assert [event.step for event in events.Tensors("train_16/loss")] == [2, 4, 6, 8]
 
 
+def test_tensorboards_events_that_cannot_be_written_are_named_once_and_counted(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    def refuse(*_, **__):
+        raise tf.errors.PermissionDeniedError(None, None, "no rights")
+
+    monkeypatch.setattr(tf.summary, "create_file_writer", refuse)
+    notes = []
+    events = trackers.Events(tmp_path, 0, notes)
+    for step in (1, 2, 3):
+        events.write({"step": step, "kind": "train", "seq_len": 16, "loss": 1.0})
+    events.close(True, 0)
+    first, last = notes
+    assert "TensorBoard's events cannot be written (no rights); training goes on" in first
+    assert "3 lines of metrics.jsonl are not in TensorBoard's events" in last
+
+
 def test_tensorboards_events_reach_a_bucket_now_and_then(tmp_path, monkeypatch):
     """TensorFlow uploads the whole file each time that it writes."""
     from tensorboard.backend.event_processing import plugin_event_accumulator

@@ -216,7 +216,7 @@ def test_results_of_another_machine_count_as_finished(text, out, tmp_path, monke
     assert comparison.compare(plan, together, files) == 0
     own, first = len(runs.finished(out)), {json.loads(line)["identity"] for line in lines[::2]}
     new = own - len(first)
-    said = f"took over {new} results into {together}; {own} of the results there belong to runs of {plan.path}"
+    said = f"copied {new} results into {together}; it has {own} results of {plan.path}"
     assert said in capsys.readouterr().err
     for name in (comparison.RESULTS, comparison.TABLES):
         assert (together / name).read_text() == (out / name).read_text()
@@ -230,8 +230,8 @@ def test_results_of_other_keys_belong_to_no_run(text, out, tmp_path, monkeypatch
     plan = plan_of(change(text, "[keys]", "[keys]\noptim.clip_norm = 0.5"), tmp_path)
     assert comparison.compare(plan, tmp_path / "all", [out / comparison.RESULTS]) == 7
     said = capsys.readouterr().err
-    assert "; 0 of the results there belong to runs of " in said
-    assert "warning: a result belongs to a run if corpus, held-out rows and keys are all the same" in said
+    assert f"; it has 0 results of {plan.path}" in said
+    assert "warning: a result counts for a run if it has the same corpus, held-out rows and keys" in said
 
 
 @pytest.mark.parametrize("bad", ["{", "[]", '{"identity": "a"}'])

@@ -79,7 +79,7 @@ def flip(path):
 
 
 def delete_and_sum(path):
-    """As another start in a bucket does, which deletes what is written while it opens the workdir."""
+    """Leaves what a second start in a bucket leaves: it deletes files that the first one is still writing."""
     for name in ("params/manifest.ocdbt", "params/_METADATA"):
         (path / name).unlink()
     sums = path / "SHA256SUMS"
