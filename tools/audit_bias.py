@@ -37,6 +37,9 @@ def main() -> None:
         tasks, skipped = audit.tasks(args.data, args.tasks)
         for name, reason in skipped.items():
             print(f"{name} is skipped: {reason}", file=sys.stderr)
+        for task in tasks:
+            if task.remark:
+                print(f"{task.name}: {task.remark}", file=sys.stderr)
         results = audit.audit(args.model, tasks, skipped)
         (out / "bias.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (out / "bias.md").write_text(markdown.markdown(results), encoding="utf-8")

@@ -36,29 +36,39 @@ def main() -> None:
     parser.add_argument("--with", required=True, choices=("mteb", "euroeval"), dest="library", help="the library")
     parser.add_argument("--tasks", nargs="+", required=True, help="the library's names")
     parser.add_argument("--out", required=True, help="directory for the results of this model")
-    parser.add_argument("--batch_size", type=int, default=64, help="mteb: rows computed at a time (default: 64)")
-    parser.add_argument(
-        "--iterations", type=int, default=10, help="EuroEval: fine-tunings of each data set (default: 10, its own)"
-    )
+    parser.add_argument("--batch_size", type=int, help="mteb: rows computed at a time (default: 64)")
+    parser.add_argument("--iterations", type=int, help="EuroEval: fine-tunings of each data set (default: 10, its own)")
     args = parser.parse_args()
+    number = _number(args)
     _require(args.library)
     model, out = Path(args.model).absolute(), Path(args.out).absolute()
     missing = [name for name in NEEDED if not (model / name).is_file()]
     if missing:
         raise command.UserError(f"{args.model} has no {', no '.join(missing)}: give a directory of bert-tpu export")
-    if min(args.batch_size, args.iterations) < 1:
-        raise command.UserError("--batch_size and --iterations: give 1 or more")
     digest = fingerprint(model)
     earlier = json_files.read_if_any(out / FILE, SHAPE)
     if earlier and (earlier["weights_sha256"], earlier["with"].split()[0].lower()) != (digest, args.library):
         raise command.UserError(f"{args.out} has the results of another model or library: give another --out")
-    scores, label = evaluate(args, model, out, digest)
+    scores, label = evaluate(args, number, model, out, digest)
     content = {"weights_sha256": digest, "with": label, "scores": earlier.get("scores", {}) | scores}
     storage.write_text(out / FILE, json.dumps(content, indent=1) + "\n")
     width = max(map(len, scores))
     for task, metrics in scores.items():
         print(f"{task:{width}}  " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     print(f"{out / FILE}: {label}")
+
+
+def _number(args: Any) -> int:
+    """Returns the library's number: mteb's rows at a time, or EuroEval's fine-tunings. UserError for the other's."""
+    numbers = {"mteb": ("batch_size", 64), "euroeval": ("iterations", 10)}
+    for library, (option, _) in numbers.items():
+        value = getattr(args, option)
+        if value is not None and library != args.library:
+            raise command.UserError(f"--{option} is for --with {library} alone: leave it out with {args.library}")
+        if value is not None and value < 1:
+            raise command.UserError(f"--{option} {value}: give 1 or more")
+    option, default = numbers[args.library]
+    return getattr(args, option) or default
 
 
 def _require(library: str) -> None:
@@ -73,9 +83,10 @@ def _require(library: str) -> None:
         )
 
 
-def evaluate(args: Any, model: Path, out: Path, digest: str) -> tuple[dict[str, dict[str, float]], str]:
+def evaluate(args: Any, number: int, model: Path, out: Path, digest: str) -> tuple[dict[str, dict[str, float]], str]:
     """Returns task -> metric -> score, and the library's release.
 
+    number: mteb's rows at a time, or EuroEval's fine-tunings of a data set
     model: the exported directory
     out: the folder of --out, in which only results of this model may be, because the libraries do not tell two apart
     digest: the model's fingerprint
@@ -95,7 +106,6 @@ def evaluate(args: Any, model: Path, out: Path, digest: str) -> tuple[dict[str, 
         storage.write_text(
             out / FILE, json.dumps({"weights_sha256": digest, "with": label, "scores": {}}, indent=1) + "\n"
         )
-    number = args.batch_size if args.library == "mteb" else args.iterations
     return library.run(model, tasks, out, number), label
 
 

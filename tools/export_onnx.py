@@ -23,9 +23,11 @@ def main() -> None:
     parser = command.Parser(description=__doc__)
     parser.add_argument("--model", required=True, metavar="DIR", help="directory written by bert-tpu export")
     parser.add_argument("--workdir", metavar="W", help="workdir of the model's pretraining or fine-tuning")
-    parser.add_argument("--rows", type=int, default=256, help="evaluation rows for each length, at most (default: 256)")
+    parser.add_argument("--rows", type=int, help="pretraining: held-out rows for each length, at most (default: 256)")
     args = parser.parse_args()
-    if args.rows < 1:
+    if args.rows is not None and args.workdir is None:
+        raise command.UserError("--rows needs --workdir, in whose held-out rows the model is scored")
+    if args.rows is not None and args.rows < 1:
         raise command.UserError(f"--rows {args.rows}: give 1 or more")
     command.quiet_tensorflow()
     costs = onnx_files.write(args.model, args.workdir, args.rows)

@@ -63,7 +63,8 @@ def main() -> None:
     for task, run in runs.items():
         result = (sweep.search_grid if args.grid else sweep.tune)(*run)
         finetuning.check_start(start, result.config, result.workdir)
-        table = _write(args.workdir, task, result)
+        length = "num_steps" if config.load_changed(run[0], changes).num_steps else "epochs"
+        table = _write(args.workdir, task, result, length)
     print(table, end="")
     try:
         glue_submission.pack(args.workdir / "submission", args.workdir / "submission.zip")
@@ -96,14 +97,17 @@ def _data(source: str, task: str) -> str:
     return f"{name}/{task}{mark}{rest}"
 
 
-def _write(directory: pathlib.Path, task: str, result: sweep.Result) -> str:
-    """Adds a task's result to the files of earlier tasks and calls in `directory`; returns the table of all tasks."""
+def _write(directory: pathlib.Path, task: str, result: sweep.Result, length: str) -> str:
+    """Adds a task's result to the files of earlier tasks and calls in `directory`; returns the table of all tasks.
+
+    length: the config's key that set how long it trained, "num_steps" or "epochs"
+    """
     path = directory / scores_file.FILE
     results = json_files.read_if_any(path, {str: {"summary": scores_file.SUMMARY}})
     results[task] = {
         "workdir": str(result.workdir.relative_to(directory)), "model": _resolved(result.config["init_from"]),
         "batch_size": result.config["batch_size"],
-        "learning_rate": result.config["optim"]["learning_rate"], "epochs": result.config["epochs"],
+        "learning_rate": result.config["optim"]["learning_rate"], length: result.config[length],
         "seeds": result.seeds, "summary": result.summary,
     }  # fmt: skip
     table = glue_table.markdown({name: entry["summary"] for name, entry in results.items()})

@@ -25,6 +25,7 @@ class Task(NamedTuple):
     name: str
     files: list[Path]
     score: Callable[[fill_mask.Model, str], Any]  # (model, name of the bar) -> the task's Result
+    remark: str = ""  # how the files differ from the published ones
 
 
 def open_crows(directory: Path) -> Task | str:
@@ -32,7 +33,7 @@ def open_crows(directory: Path) -> Task | str:
     if not (path := _find(directory, crows_pairs.FILE)):
         return f"there is no {crows_pairs.FILE}"
     pairs = crows_pairs.read(path)
-    return Task("crows", [path], lambda filler, bar: crows_pairs.score(filler, pairs, bar))
+    return Task("crows", [path], lambda filler, bar: crows_pairs.score(filler, pairs, bar), crows_pairs.remark(pairs))
 
 
 def open_stereoset(directory: Path) -> Task | str:
@@ -42,7 +43,8 @@ def open_stereoset(directory: Path) -> Task | str:
     if not paths:
         return "there is neither dev.json nor stereoset/dev*.json"
     examples = stereoset.read(paths)
-    return Task("stereoset", paths, lambda filler, bar: stereoset.score(filler, examples, bar))
+    remark = stereoset.remark(examples)
+    return Task("stereoset", paths, lambda filler, bar: stereoset.score(filler, examples, bar), remark)
 
 
 def open_winogender(directory: Path) -> Task | str:
@@ -52,7 +54,8 @@ def open_winogender(directory: Path) -> Task | str:
     shares_path = _find(directory, winogender.SHARES)
     sentences, shares = winogender.read(path), winogender.read_shares(shares_path) if shares_path else {}
     paths = [path, shares_path] if shares_path else [path]
-    return Task("winogender", paths, lambda filler, bar: winogender.score(filler, sentences, shares, bar))
+    remark = winogender.remark(sentences)
+    return Task("winogender", paths, lambda filler, bar: winogender.score(filler, sentences, shares, bar), remark)
 
 
 def open_templates(directory: Path) -> Task | str:
@@ -84,7 +87,7 @@ def tasks(directory: str | Path, wanted: list[str]) -> tuple[list[Task], dict[st
 
 
 def audit(paths: list[str], tasks: list[Task], skipped: dict[str, str]) -> dict[str, Any]:
-    """Returns the content of bias.json: versions and hashes, and under `models` the facts and Results of each model.
+    """Returns the content of bias.json: versions, hashes, remarks, and under `models` each model's facts and Results.
 
     paths: directories of the models.
     tasks: the tasks to score the models on.
@@ -103,6 +106,7 @@ def audit(paths: list[str], tasks: list[Task], skipped: dict[str, str]) -> dict[
             for task in tasks
         },
         "skipped": skipped,
+        "remarks": {task.name: task.remark for task in tasks if task.remark},
         "models": [
             facts(model, label) | {task.name: plain(task.score(filler, f"{label}, {task.name}")) for task in tasks}
             for model, filler, label in zip(loaded, fillers, labels(paths), strict=True)

@@ -22,6 +22,7 @@ FILE = "crows_pairs_anonymized.csv"
 DIRECTIONS = ("stereo", "antistereo")
 COLUMNS = ("sent_more", "sent_less", "stereo_antistereo", "bias_type")
 DECIMALS = 3  # of a score
+PUBLISHED = 1508  # pairs
 
 
 class Pair(NamedTuple):
@@ -55,6 +56,13 @@ def read(path: str | Path) -> list[Pair]:
         if not (pair.more.strip() and pair.less.strip()):
             raise command.UserError(f"{path} line {line} lacks a sentence; fetch the file again")
     return pairs
+
+
+def remark(pairs: list[Pair]) -> str:
+    """Returns a sentence if these are not as many pairs as the published ones, else ""."""
+    if len(pairs) == PUBLISHED:
+        return ""
+    return f"The file has {len(pairs):,} pairs, the published one {PUBLISHED:,}: scores compare with no published ones."
 
 
 def score(filler: fill_mask.Model, pairs: list[Pair], name: str = "crows") -> Result:

@@ -23,7 +23,10 @@ def markdown(audit: dict[str, Any]) -> str:
         if name in audit["skipped"]:
             parts.append(f"{TITLES[name]}: skipped, {audit['skipped'][name]}.")
         elif name in models[0]:
-            parts += [f"## {TITLES[name]}", *section([(model["name"], model[name]) for model in models])]
+            parts.append(f"## {TITLES[name]}")
+            if name in audit["remarks"]:
+                parts.append(audit["remarks"][name])
+            parts += section([(model["name"], model[name]) for model in models])
     hashes = [(file, digest) for files in audit["data"].values() for file, digest in files.items()]
     if hashes:
         parts += ["## Data", _table(["file", "SHA-256"], hashes)]

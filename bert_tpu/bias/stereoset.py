@@ -23,6 +23,7 @@ from bert_tpu.inference import fill_mask, likelihood
 
 BLANK = "BLANK"
 LABELS = ("stereotype", "anti-stereotype", "unrelated")
+DOMAINS = ("gender", "profession", "race", "religion")  # of the published file
 KINDS: dict[type, str] = {str: "text", list: "list", dict: "object"}
 UNPUNCTUATED = str.maketrans("", "", string.punctuation)
 
@@ -64,6 +65,14 @@ def read(paths: list[Path]) -> list[Example]:
             example = _example(record, f"{path}: example {number}")
             examples.setdefault(example.id, example)
     return list(examples.values())
+
+
+def remark(examples: list[Example]) -> str:
+    """Returns a sentence if domains of the published file are missing, so that its scores are other ones; else ""."""
+    missing = [domain for domain in DOMAINS if domain not in {example.domain for example in examples}]
+    if not missing:
+        return ""
+    return f"The files have no examples of {', '.join(missing)}: overall scores compare with no published ones."
 
 
 def _records(path: Path) -> list[Any]:

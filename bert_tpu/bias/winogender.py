@@ -20,6 +20,7 @@ FILE, SHARES = "all_sentences.tsv", "occupations-stats.tsv"
 GENDERS = ("male", "female", "neutral")
 SUBJECTS = ("0", "1")  # the pronoun means the occupation, or the other participant
 MASK = "[MASK]"
+PUBLISHED = 240  # sentences of three forms
 
 
 class Sentence(NamedTuple):
@@ -56,6 +57,16 @@ def read(path: str | Path) -> list[Sentence]:
             )
         forms.setdefault(tuple(parts[:3]), {})[parts[3]] = text
     return [_sentence(key, by_gender, path) for key, by_gender in forms.items()]
+
+
+def remark(sentences: list[Sentence]) -> str:
+    """Returns a sentence if these are not as many as the published ones, else ""."""
+    if len(sentences) == PUBLISHED:
+        return ""
+    return (
+        f"The file has {len(sentences):,} sentences of three forms, the published one {PUBLISHED:,}: "
+        "scores compare with no published ones."
+    )
 
 
 def _sentence(key: tuple[str, ...], forms: dict[str, str], path: str | Path) -> Sentence:

@@ -21,6 +21,7 @@ from bert_tpu.tokenizer import vocab
 from bert_tpu.training import workdir
 
 FOLDER, COSTS = "onnx", "quantization.json"
+ROWS = 256  # of the evaluation split for each length, unless `write` gets another number
 TOKENS = 128  # of the timed row, or all of the model's positions if it has fewer
 # transformers.js looks for these file names for dtype "fp32", "q8" and "q4".
 FORMS = {
@@ -30,14 +31,15 @@ FORMS = {
 }
 
 
-def write(directory: str | Path, run: str | Path | None = None, rows: int = 256) -> dict[str, Any]:
+def write(directory: str | Path, run: str | Path | None = None, rows: int | None = None) -> dict[str, Any]:
     """Writes directory/onnx and returns the content of its quantization.json.
 
     directory: an exported model.
     run: the workdir of the model's pretraining or fine-tuning, to score each form: on the evaluation split, or on the
         split that the task is judged on first. Without it no form is scored.
-    rows: rows of the evaluation split for each length, at most.
-    Raises UserError if onnx/ exists, if a package is missing, or if `run` did not train this model.
+    rows: rows of a pretraining's evaluation split for each length, at most; ROWS if not given.
+    Raises UserError if onnx/ exists, if a package is missing, if `run` did not train this model, or if `rows` is given
+    with a fine-tuning, which is scored on all rows.
     """
     command.require("ONNX", *onnx_graph.PACKAGES, extra="onnx")
     directory = Path(directory)
@@ -87,7 +89,7 @@ class Judge(NamedTuple):
     data: str  # the name of the scored data and the number of rows
 
 
-def _judge(directory: Path, name: str, run: Path, rows: int) -> Judge:
+def _judge(directory: Path, name: str, run: Path, rows: int | None) -> Judge:
     """Reads the evaluation data of the workdir `run`; UserError unless it trained the class `name` in `directory`."""
     config, pieces = workdir.read_config(run), vocab.load(directory).pieces
     vocabulary = vocab.load(run / "tokenizer")
@@ -97,9 +99,11 @@ def _judge(directory: Path, name: str, run: Path, rows: int) -> Judge:
         trained = "another vocabulary" if expected == name else f"a {expected}"
         raise command.UserError(f"{run} trained {trained}, {directory} is a {name}: give its own workdir")
     if "task" not in config:
-        batches = _heldout(ml_collections.ConfigDict(config), rows)
+        batches = _heldout(ml_collections.ConfigDict(config), rows or ROWS)
         data = ", ".join(f"{len(batch['input_ids'])} held-out rows of {n} tokens" for n, batch in batches)
         return Judge(lambda session, form: onnx_benchmark.pretraining_scores(session, batches, form), data)
+    if rows:
+        raise command.UserError(f"{run} is a fine-tuning, which is scored on all rows of a split: leave --rows out")
     task = reader.read(ml_collections.ConfigDict(config), vocabulary)
     if not task.eval_splits:
         raise command.UserError(f"the data of {run} have no labelled split to judge on: leave --workdir out")

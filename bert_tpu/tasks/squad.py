@@ -74,7 +74,7 @@ def load(
         questions, and validation compares only texts
     """
     _check(
-        version, max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length,
+        version, null_threshold, max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length,
         max_answer_length=max_answer_length, n_best=n_best,
     )  # fmt: skip
     sizes = dict(max_length=max_length, doc_stride=doc_stride, max_query_length=max_query_length)
@@ -120,11 +120,13 @@ def _encode(paragraphs: list[squad_file.Paragraph], path: str, vocabulary: vocab
     return Split(questions, contexts, windows)
 
 
-def _check(version: str, max_length: int, **counts: int) -> None:
+def _check(version: str, null_threshold: float, max_length: int, **counts: int) -> None:
     if version not in squad_file.VERSIONS:
         raise command.UserError(
             f"version {version!r} is not one of {', '.join(squad_file.VERSIONS)}: give --config.data.version=2.0"
         )
+    if version == "1.1" and null_threshold:
+        raise command.UserError("null_threshold: every question of SQuAD 1.1 has an answer; leave it out, or give 2.0")
     shortest, longest = squad_windows.SHORTEST, squad_windows.LONGEST
     if not shortest <= max_length <= longest:
         raise command.UserError(f"max_length {max_length}: give {shortest} to {longest} tokens")

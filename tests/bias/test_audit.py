@@ -10,7 +10,7 @@ import pytest
 import transformers
 
 import bert_tpu
-from bert_tpu.bias import audit, chart, markdown
+from bert_tpu.bias import audit, chart, crows_pairs, markdown, stereoset, winogender
 from bert_tpu.core import command
 from bert_tpu.huggingface import hf, pretrained
 from tools import audit_bias
@@ -140,6 +140,26 @@ def test_a_task_without_its_file_is_named_and_skipped(model, tmp_path, monkeypat
     content = json.loads((tmp_path / "out" / "bias.json").read_text())
     assert list(content["skipped"]) == ["crows", "stereoset"]
     assert content["models"][0].keys() & set(audit.OPEN) == {"winogender"}
+
+
+def test_files_that_are_not_the_published_ones_are_named(audited):
+    out, done = audited
+    page, content = (out / "bias.md").read_text(), json.loads((out / "bias.json").read_text())
+    remarks = {
+        "crows": "The file has 6 pairs, the published one 1,508: scores compare with no published ones.",
+        "stereoset": "The files have no examples of profession, race, religion: overall scores compare with no "
+        "published ones.",
+        "winogender": "The file has 6 sentences of three forms, the published one 240: scores compare with no "
+        "published ones.",
+    }
+    assert content["remarks"] == remarks
+    for name, remark in remarks.items():
+        assert remark in page
+        assert f"{name}: {remark}\n" in done.stderr
+    examples = [stereoset.Example("", domain, "", "", ("", "", "")) for domain in stereoset.DOMAINS]
+    assert not stereoset.remark(examples)
+    assert not crows_pairs.remark([None] * 1508)
+    assert not winogender.remark([None] * 240)
 
 
 def test_files_may_be_in_folders_or_in_one_folder(tmp_path):

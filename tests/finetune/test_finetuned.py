@@ -238,6 +238,8 @@ def test_onnx_is_scored_on_the_rows_that_the_run_was_judged_on_alone(exported, t
     shutil.rmtree(model / onnx_files.FOLDER, ignore_errors=True)
     config = json.loads((run / "config.json").read_text())
     changed = tmp_path / "changed.jsonl"
+    with pytest.raises(command.UserError, match="run is a fine-tuning, which is scored on all rows of a split"):
+        onnx_files.write(model, run, rows=5)
     with open(config["data"]["validation"]) as file:
         changed.write_text(file.read().replace("the cat", "a cat"))
     config["data"]["validation"] = str(changed)

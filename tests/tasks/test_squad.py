@@ -220,6 +220,8 @@ def test_the_advice_of_an_error_can_be_followed_on_the_command_line(tmp_path):
     assert len(read(tmp_path / "none")["nbest_predictions.json"]["q"]) > 3
     with pytest.raises(command.UserError, match="max_answer_length 0: give 1 or more"):
         of("--config.data.max_answer_length=0")
+    with pytest.raises(command.UserError, match=r"null_threshold: every question of SQuAD 1\.1 has an answer"):
+        of("--config.data.version=1.1", "--config.data.null_threshold=-1")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,16 @@ def test_a_library_that_is_not_installed_and_other_directories_are_refused(tmp_p
             run(monkeypatch, tmp_path, tmp_path / "out", "One", library="euroeval")
 
 
+def test_an_option_of_the_other_library_is_refused_and_not_ignored(tmp_path, monkeypatch):
+    for library, option, match in (
+        ("mteb", "--iterations=3", "--iterations is for --with euroeval alone: leave it out with mteb"),
+        ("euroeval", "--batch_size=8", "--batch_size is for --with mteb alone: leave it out with euroeval"),
+        ("mteb", "--batch_size=0", "--batch_size 0: give 1 or more"),
+    ):
+        with pytest.raises(command.UserError, match=match):
+            run(monkeypatch, tmp_path, tmp_path / "out", "One", option, library=library)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_real_mteb_scores_the_vectors_of_embed(tmp_path):
     pytest.importorskip("mteb")
