@@ -46,7 +46,7 @@ def test_the_table_is_that_of_the_runs(done):
     directory, _, ended = done
     entry = json.loads((directory / "scores.json").read_text())["sst2"]
     scored = json.loads((directory / "sst2" / "scores.json").read_text())
-    assert (entry["workdir"], entry["batch_size"], entry["epochs"]) == ("sst2", 8, 3.0)
+    assert (entry["workdir"], entry["batch_size"], entry["num_steps"]) == ("sst2", 8, 4)
     assert (entry["seeds"], entry["summary"]) == (scored["seeds"], scored["summary"])
     accuracy = scored["summary"]["validation"]["accuracy"]
     low, high = accuracy["interval"]
