@@ -111,20 +111,21 @@ def _in_process(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def write(cfg: ml_collections.ConfigDict, path: str) -> None:
-    """Writes the first rows of the corpus cfg.data.dir, of each length, as uint16."""
+    """Writes the first rows of the corpus cfg.data.dir, of each length."""
     from bert_tpu.corpus import store
     from bert_tpu.data import corpus_batches, host_share
 
     cfg.batch_size = ROWS
     spec = pretraining.make_batch_spec(cfg)
+    if spec.first_nsp_step:
+        raise command.UserError("the peer trains NSP in every step: give --config.data.nsp_share=1")
     share = host_share.load(store.read(cfg.data.dir), "train", batch_size=ROWS)
     arrays: dict[str, Any] = {"vocab_size": len(share.pieces)}
     for seq_len in spec.seq_lens:
         table = corpus_batches.epoch_table(share, spec, seq_len)
         count = STEPS if seq_len == spec.seq_lens[0] else LONG_ROWS // ROWS
         batches = [dict(batch) for batch in corpus_batches.stream(share, table, spec, seq_len, 0, count)]
-        for name in batches[0]:
-            arrays[f"{seq_len}/{name}"] = np.concatenate([np.asarray(b[name]) for b in batches]).astype(np.uint16)
+        arrays |= {f"{seq_len}/{name}": np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)
         if file.tell() > LARGEST_FILE:
@@ -144,8 +145,7 @@ def read(cfg: ml_collections.ConfigDict, path: str) -> dict[int, Rows]:
             rows.setdefault(int(seq_len), {})[name] = array.astype(np.int32)
     except (OSError, ValueError, KeyError) as error:
         raise command.UserError(f"cannot read batches from {path}: write them with --write ({error})") from error
-    missing = set(rows) ^ set(cfg.data.seq_lens)
-    if missing:
+    if set(rows) != set(cfg.data.seq_lens):
         raise command.UserError(
             f"{path} has rows of {', '.join(map(str, rows))} tokens, the config of {cfg.data.seq_lens}: write it again "
             "with this config"

@@ -43,6 +43,14 @@ def test_a_file_has_the_runs_own_rows(batches, corpus_dir):
     assert path.stat().st_size < 1e6
 
 
+def test_steps_without_next_sentences_are_refused(batches, tmp_path):
+    """Their label is -1, which the peer does not take."""
+    cfg = copy.deepcopy(batches[0])
+    cfg.data.nsp_share = 0.5
+    with pytest.raises(command.UserError, match=r"give --config\.data\.nsp_share=1"):
+        bench_gpu.write(cfg, str(tmp_path / "batches.npz"))
+
+
 def test_both_sides_have_the_same_loss(batches, tokenizer_dir, tmp_path):
     """transformers' weights, in our model, give the loss that the peer's function gives."""
     cfg, rows, _ = batches
