@@ -87,7 +87,7 @@ prepare_run_args() {
     option=""
   done
   [ -n "$workdir" ] || fail "--workdir is missing: write launch/tpu_pod.sh $COMMAND -- --config" \
-    "configs/bert.py:medium --workdir $BUCKET/runs/medium"
+    "configs/fast.py:medium --workdir $BUCKET/runs/medium"
   [[ $workdir == gs://* ]] ||
     fail "the workdir $workdir is on the hosts' disks, which are deleted with the pod: use one in the bucket, such as" \
       "--workdir $BUCKET/runs/medium"
