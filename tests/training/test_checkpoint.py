@@ -1,5 +1,6 @@
 """Checkpoints: complete or absent; the newest sound one is restored, none is overwritten, and only old ones go."""
 
+import contextlib
 import errno
 import os
 import re
@@ -176,26 +177,32 @@ def test_keep_last_counts_those_of_former_starts(directory):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """A function that stops files from growing past 2,000 bytes: to TensorStore that is like a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    """A context in which no file grows past 2,000 bytes: to TensorStore that is like a full disk."""
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # restored at the end
     orbax_setup.quiet()
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    @contextlib.contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)  # before pytest writes the result, perhaps to a file
+
+    return limited
 
 
 def test_full_disk_names_what_is_whole_and_loses_nothing(directory, full_disk):
     checkpoints = open_checkpoints(directory)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    full_disk()
-    checkpoints.save(state(30), {})
-    with pytest.raises(command.UserError) as failed:
-        checkpoints.wait()
+    with full_disk():
+        checkpoints.save(state(30), {})
+        with pytest.raises(command.UserError) as failed:
+            checkpoints.wait()
+        checkpoints.close()
     assert f"cannot save the checkpoint of step 30 ({os.strerror(errno.EFBIG)})" in str(failed.value)
     assert f"{directory / '20'} is whole" in str(failed.value)
-    checkpoints.close()
     assert steps(directory) == [10, 20]
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert restored(directory) == (20, 20)
     saved(directory, 30)
     assert restored(directory) == (30, 30)
@@ -204,11 +211,11 @@ def test_full_disk_names_what_is_whole_and_loses_nothing(directory, full_disk):
 def test_a_failed_save_is_reported_at_the_next_step_not_at_the_next_save(directory, full_disk):
     checkpoints = open_checkpoints(directory)
     checkpoints.check()  # nothing yet
-    full_disk()
-    checkpoints.save(state(30), {})
-    with pytest.raises(command.UserError, match="step 30"):
-        _look_often(checkpoints)
-    checkpoints.close()
+    with full_disk():
+        checkpoints.save(state(30), {})
+        with pytest.raises(command.UserError, match="step 30"):
+            _look_often(checkpoints)
+        checkpoints.close()
 
 
 def _look_often(checkpoints):
