@@ -217,7 +217,8 @@ def check(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> Inputs:
                 steps[n] = len(stage.numbers(n))
             elif numbers := stage.numbers(n):
                 ramp[stage.stage_rows, n] = len(numbers)
-    return Inputs(job, steps, price, ramp)
+    # A ramp may have all steps of a length, and a full batch that no run has need not fit.
+    return Inputs(job, {n: count for n, count in steps.items() if count}, price, ramp)
 
 
 def plan_length(topology: chips.Slice, program: compiler.Program, formula_flops: float) -> LengthPlan:

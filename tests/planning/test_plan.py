@@ -223,6 +223,8 @@ def test_a_plan_of_a_ramp_adds_up_its_steps():
     inputs = plan.check(cfg, chips.find("v5e:4x4"))
     assert inputs.steps == {16: 840_000, 32: 100_000}
     assert inputs.ramp == {(256, 16): 30_000, (512, 16): 30_000}
+    cfg.ramp.steps = 900_000  # all short steps: a full batch of them is never trained and need not fit
+    assert plan.check(cfg, chips.find("v5e:4x4")).steps == {32: 100_000}
     full = plan.LengthPlan(None, 0.0, TIMES, {})
     half = plan.LengthPlan(None, 0.0, plan.Times(*(x / 2 for x in TIMES)), {})
     run_plan = plan.Plan(
