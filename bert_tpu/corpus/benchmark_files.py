@@ -4,7 +4,7 @@ Text that is stored as words, a word a line or in a list, is also read as senten
 """
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import contextlib
 import csv
 import io
@@ -21,6 +21,9 @@ from bert_tpu.readers import archives, binary, content, decoding
 
 SUFFIXES = (".tsv", ".csv", ".json", ".jsonl", ".ndjson", ".txt", ".conll", ".conllu", ".parquet")
 WORD_LINES, WORD_COLUMNS = 20, 16  # lines at least, and columns at most, of a file with a word a line
+# The first column of CoNLL-U: a word, a range of words that are written as one, or a word that is not written.
+CONLLU_ID = re.compile(r"[0-9]+([-.][0-9]+)?")
+COMMENT = "# text = "  # of a sentence of CoNLL-U
 # Files that come with benchmarks and hold no test text.
 BESIDES = re.compile(
     r"(readme|licen[cs]e|notice|citation|changelog)\b.*|.*\.(md|rst|py|sh|cff|bib|lock)", re.IGNORECASE
@@ -91,23 +94,38 @@ def texts(path: Path) -> Iterator[str]:
                     if field.startswith('"') and field.endswith('"') and len(field) > 1:
                         yield field[1:-1].replace('""', '"')  # as spreadsheets write it
         case _:
-            yield from wrapping.join("\n".join(lines)).split("\n")
+            yield from wrapping.join("\n".join(line.removeprefix(COMMENT) for line in lines)).split("\n")
 
 
 def _word_lines(lines: list[str]) -> Iterator[str]:
     """Yields the text between blank lines of a file with a word and its tags a line, such as CoNLL's; else nothing."""
-    rows = [line.split() for line in lines if not line.startswith("#")]
+    kept = (line for line in lines if not line.startswith("#"))
+    rows = [line.split("\t") if line.count("\t") == 9 else line.split() for line in kept]  # CoNLL-U has spaces in words
     widths = collections.Counter(len(row) for row in rows if row)
     width, count = widths.most_common(1)[0] if widths else (0, 0)
     if count < max(WORD_LINES, 0.99 * widths.total()) or width > WORD_COLUMNS:
         return
-    columns = zip(*(row for row in rows if len(row) == width), strict=True)
-    # Most different cells are in the column of the words: tags repeat.
-    varied = [len({cell for cell in column if not cell.isdigit()}) for column in columns]
-    word = varied.index(max(varied))
+    whole = [row for row in rows if len(row) == width]
+    is_conllu = width == 10 and all(CONLLU_ID.fullmatch(row[0]) for row in whole)
+    # Elsewhere most different cells are in the column of the words: tags repeat.
+    varied = [len({cell for cell in column if not cell.isdigit()}) for column in zip(*whole, strict=True)]
+    word = 1 if is_conllu else varied.index(max(varied))
     for is_filled, group in itertools.groupby(rows, bool):
         if is_filled:
-            yield " ".join(row[word] for row in group if len(row) == width)
+            words = (row for row in group if len(row) == width)
+            yield " ".join(row[word] for row in (_written(words) if is_conllu else words))
+
+
+def _written(rows: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Yields the rows of a sentence of CoNLL-U whose words are written: 2-3, but neither its parts 2 and 3 nor 8.1."""
+    last = 0
+    for row in rows:
+        first, hyphen, end = row[0].partition("-")
+        if hyphen:
+            last = int(end)
+        elif "." in first or int(first) <= last:
+            continue
+        yield row
 
 
 def _suffix(path: Path) -> str:

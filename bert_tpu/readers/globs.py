@@ -2,8 +2,9 @@
 
 import glob
 import os
+import sys
 
-from bert_tpu.core import command
+from bert_tpu.core import command, numerals
 
 
 def find(pattern: str) -> list[str]:
@@ -25,6 +26,13 @@ def find(pattern: str) -> list[str]:
     if missing := [match for match in matches if not os.path.exists(match)]:
         raise command.UserError(f"{missing[0]} is a link to a file that does not exist; correct or delete it")
     if files := [os.path.normpath(match) for match in sorted(matches) if os.path.isfile(match)]:
+        folders = [match for match in sorted(matches) if os.path.isdir(match)]
+        if folders and "**" not in pattern:  # a data set in folders often has a README.md next to them
+            print(
+                f"warning: {pattern!r} also matches {numerals.count(len(folders), 'folder')} such as {folders[0]}, "
+                f"whose files are not read: {_below(pattern)!r} matches them",
+                file=sys.stderr,
+            )
         return files
     raise command.UserError(f"no file matches the input {pattern!r}; {_advice(pattern, matches)}")
 
@@ -35,6 +43,10 @@ def _advice(pattern: str, folders: list[str]) -> str:
         return "check it (for a directory give 'DIR/*')"
     for below in ("*", "**/*"):
         if any(os.path.isfile(p) for f in folders for p in glob.iglob(f"{glob.escape(f)}/{below}", recursive=True)):
-            wider = f"{pattern[:-1]}**/*" if pattern.endswith("/*") else f"{pattern.rstrip('/')}/{below}"
-            return f"only directories do: give {wider!r}"
+            return f"only directories do: give {_below(pattern, below)!r}"
     return "only directories do, and no file lies in them"
+
+
+def _below(pattern: str, below: str = "**/*") -> str:
+    """Returns the pattern of the files in the folders that `pattern` matches."""
+    return f"{pattern[:-1]}**/*" if pattern.endswith("/*") else f"{pattern.rstrip('/')}/{below}"

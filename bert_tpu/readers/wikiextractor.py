@@ -22,6 +22,7 @@ from bert_tpu.readers.decoding import Counts
 
 UNESCAPED = re.compile(r"&(?!#?\w{1,31};)|[<>]")
 TAGS = re.compile(rb"^\s*</?doc\b.*$", re.MULTILINE)
+CUT = re.compile(rb"(?:&#?\w{0,31}|</?(?:do?)?)\Z")  # an entity or a tag that goes on behind the end
 LINK = re.compile(r'<a href="[^">]*">|</a>')
 
 
@@ -30,7 +31,7 @@ class Unescape:
 
     def __init__(self, head: bytes = b""):
         """Begins a file. head: its beginning, from which the answer is known before the first line."""
-        self._is_escaped = not UNESCAPED.search(TAGS.sub(b"", head).decode(errors="replace"))
+        self._is_escaped = not UNESCAPED.search(TAGS.sub(b"", CUT.sub(b"", head)).decode(errors="replace"))
 
     def __call__(self, text: str) -> str:
         """The text as a reader of Wikipedia sees it."""

@@ -93,18 +93,23 @@ def without_extensions(markup: str) -> str:
         if closing is None or (name == "ref" and NESTED.search(markup, start, closing.start())):
             parts.append(" ")  # the tag alone goes
             continue
-        parts.append(_content(name, match[2], markup[start : closing.start()]))
+        parts.append(content(name, match[2], markup[start : closing.start()]))
         start = closing.end()
     return "".join([*parts, markup[start:]])
 
 
-def _content(name: str, attributes: str, content: str) -> str:
-    """Returns the prose of an extension tag, in markup."""
+def content(name: str, attributes: str, inside: str) -> str:
+    """Returns the prose of an element, in markup; all of it if `name` is no extension tag.
+
+    name: of its tag, in small letters
+    attributes: of the tag, as they are written
+    inside: the markup between its two tags
+    """
     if name == "nowiki" or (name in ("syntaxhighlight", "source") and "inline" in attributes):
-        return _literal(content)
+        return _literal(inside)
     if name in FORMULAS:
-        return _literal(formula(content)) or f"{GAP}{name}{GAP}"
-    return REMOVED
+        return _literal(formula(inside)) or f"{GAP}{name}{GAP}"
+    return REMOVED if name in NO_PROSE else inside
 
 
 def _literal(text: str) -> str:

@@ -7,12 +7,12 @@ that are frequent in one of the large ones. https://LANGUAGE.wikipedia.org/wiki/
 from collections.abc import Callable
 import re
 
-from bert_tpu.wikitext import template_words
+from bert_tpu.wikitext import tags, template_words
 from bert_tpu.wikitext.tags import BREAK, GAP
 
 Special = Callable[[list[str], dict[str, str]], str]  # the words of a template with these unnamed and named arguments
 
-FUNCTIONS = frozenset(("lc", "uc", "lcfirst", "ucfirst", "formatnum", "padleft", "nowrap", "#tag", "anchorencode"))
+FUNCTIONS = frozenset(("lc", "uc", "lcfirst", "ucfirst", "formatnum", "padleft", "nowrap", "anchorencode"))
 RANGES = {
     "-": "–", "–": "–", "to": " to ", "and": " and ", "or": " or ", "by": " by ", "x": " × ", "×": " × ",
     "+/-": " ± ", "&": " & ",
@@ -55,6 +55,8 @@ def text(parts: list[str]) -> str:
     before, colon, _ = plain.partition(":")
     if colon and before in FUNCTIONS:
         return name.partition(":")[2].strip()
+    if colon and before == "#tag":  # {{#tag:ref|...}} is <ref>...</ref>
+        return tags.content(plain.partition(":")[2].strip(), "", parts[1].strip() if len(parts) > 1 else "")
     words = _words(name, plain, parts[1:])
     if words is None:
         return f"{GAP}{NAME_CHARS.sub('', plain)[:40]}{GAP}"

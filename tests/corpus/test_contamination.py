@@ -78,6 +78,12 @@ def write_parquet_of_bytes(path):
 
 COLUMNS = "\n".join(f"{word} O" for word in LONG.split()) + "\n\nbranda O\n"
 CONLLU = "".join(f"{i}\t{word}\t{word[:3]}\tX\n" for i, word in enumerate(LONG[:-1].split() * 2, 1))
+# As UDPipe writes it: a column of positions has more different cells than the words; 1-2 is written, not 1 and 2.
+UNIVERSAL = "# text = Brandà is\n1-2\tBrandà is\t_\t_\t_\t_\t_\t_\t_\tTokenRange=0:2\n" + "".join(
+    f"{i}\t{word}\t_\tX\t_\t_\t{i - 1}\t_\t_\tTokenRange={i}:{i + 1}\n"
+    + "3.1\tunwritten\t_\t_\t_\t_\t_\t_\t_\t_\n" * (i == 3)
+    for i, word in enumerate(["a", "b", *LONG[:-1].split()], 1)
+)
 KINDS = {
     "a.csv": f'1,"{LONG}"\n', "A.CSV": f'1,"{"x" * 200_000}",{LONG}\n', "semicolons.csv": f"id;text\n1;{LONG}\n",
     "rows.csv": f'id,text\n1,"a\nb {LONG}\n\0"\n', "b.jsonl": json.dumps([LONG]) + "\n\n",
@@ -89,6 +95,7 @@ KINDS = {
     "f.parquet": write_parquet, "bytes.parquet": write_parquet_of_bytes,
     "words.jsonl": json.dumps({"tokens": LONG.split(), "tags": [0] * 20}), "test.conll": COLUMNS, "words.txt": COLUMNS,
     "words.tsv": COLUMNS.replace(" ", "\t"), "x.conllu": "# text\n" + CONLLU,
+    "universal.conllu": UNIVERSAL,
     "constrained.tsv": LONG, "restrain-test.txt": LONG,
 }  # fmt: skip
 

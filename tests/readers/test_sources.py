@@ -106,6 +106,19 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
             sources.find([str(tmp_path / pattern)])
 
 
+def test_folders_that_a_glob_matches_next_to_files_are_named(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "README.md").write_text("About.")
+    (tmp_path / "data" / "part-0.txt").write_text("Text.")
+    assert [source.path for source in sources.find([f"{tmp_path}/*"])] == [f"{tmp_path}/README.md"]
+    assert capsys.readouterr().err == (
+        f"warning: '{tmp_path}/*' also matches 1 folder such as {tmp_path}/data, whose files are not read: "
+        f"'{tmp_path}/**/*' matches them\n"
+    )
+    assert len(sources.find([f"{tmp_path}/**/*"])) == 2
+    assert not capsys.readouterr().err
+
+
 def test_a_name_with_the_letters_of_a_glob_is_a_file(tmp_path):
     (tmp_path / "a[1].txt").write_text("a")
     assert read(tmp_path / "a[1].txt")[0] == ["a"]

@@ -6,6 +6,8 @@ import json
 from helpers.text_sources import read
 import pytest
 
+from bert_tpu.readers import wikiextractor
+
 TEXT = 'Smith & Sons sold "3 < 5" for 5 > 3.\nIn HTML, "&amp;" means "&" & so on.'
 MORE = "A second article of R&B."
 
@@ -34,6 +36,14 @@ def test_text_is_unescaped_once_and_only_if_it_is_escaped(tmp_path, write, escap
     change = escape if escaped else str
     (tmp_path / "wiki_00").write_text(write(change(MORE), "AT&amp;T") + write(change(TEXT), 'A "B" C', 1))
     assert read(tmp_path / "wiki_00")[0] == [MORE, TEXT]
+
+
+@pytest.mark.parametrize("write", [extract, line])
+def test_no_cut_of_a_beginning_hides_that_a_file_is_escaped(write):
+    """The 64 KiB that are looked at may end within an entity or within a tag."""
+    file = (write(escape(MORE), "AT&amp;T") + write(escape(TEXT), "A", 1)).encode()
+    for end in range(len(file) + 1):
+        assert wikiextractor.Unescape(file[:end])("3 &lt; 5") == "3 < 5", file[:end][-20:]
 
 
 @pytest.mark.parametrize("write", [extract, line])
