@@ -99,7 +99,7 @@ def without_extensions(markup: str) -> str:
 
 
 def content(name: str, attributes: str, inside: str) -> str:
-    """Returns the prose of an element, in markup; all of it if `name` is no extension tag.
+    """Returns the prose of an element, in markup; all of it unless `name` is an extension tag.
 
     name: of its tag, in small letters
     attributes: of the tag, as they are written
