@@ -28,7 +28,7 @@ def main() -> None:
         "--model", action="append", required=True, help="a model's directory; repeat the option for several models"
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="folder of the benchmarks' files")
-    parser.add_argument("--out", required=True, help="new directory for the results")
+    parser.add_argument("--out", required=True, type=storage.local, help="new directory for the results")
     parser.add_argument("--tasks", nargs="+", choices=audit.OPEN, default=list(audit.OPEN), help="default: all")
     args = parser.parse_args()
     orbax_setup.quiet()

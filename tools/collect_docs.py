@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument(
         "--requirements", metavar="FILE", help="requirements.txt whose packages are read (default: those of bert_tpu)"
     )
-    parser.add_argument("--out", required=True, help="text file to write")
+    parser.add_argument("--out", required=True, type=storage.local, help="text file to write")
     args = parser.parse_args()
     size, count = collect(args.requirements, args.out)
     print(f"{args.out}: {size / 1e6:.1f} MB of text from {numerals.count(count, 'file')}")

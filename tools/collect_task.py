@@ -61,7 +61,7 @@ def collect(out: str) -> dict[str, int]:
 def main() -> None:
     """Collects and prints how much."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--out", required=True, help="directory to write to")
+    parser.add_argument("--out", required=True, type=storage.local, help="directory to write to")
     args = parser.parse_args()
     sizes = collect(args.out)
     print(

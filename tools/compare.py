@@ -18,7 +18,7 @@ with command.imports():
     import numpy as np
 
     from bert_tpu.configs import glue
-    from bert_tpu.core import config
+    from bert_tpu.core import config, storage
     from bert_tpu.finetune import evaluation, finetuning, heads, sweep
     from bert_tpu.tasks import metrics
     from bert_tpu.tasks.task import Task
@@ -29,7 +29,9 @@ def main() -> None:
     parser = command.Parser(description=__doc__)
     parser.add_argument("models", nargs=2, metavar="MODEL", help="a Hugging Face directory or a workdir")
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help="tasks of GLUE, or config files")
-    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="gets a folder for each task and model")
+    parser.add_argument(
+        "--workdir", required=True, type=storage.local_path, help="gets a folder for each task and model"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds for each model (default: 5)")
     changes, rest = config.split_argv(sys.argv[1:])
     args = parser.parse_args(rest)

@@ -26,7 +26,7 @@ def main() -> None:
     command.quiet_tensorflow()
     parser = command.Parser(description=__doc__)
     parser.add_argument("file", type=pathlib.Path, metavar="FILE", help="a TOML file that says what to compare")
-    parser.add_argument("--out", required=True, help="directory of the results")
+    parser.add_argument("--out", required=True, type=storage.local, help="directory of the results")
     parser.add_argument(
         "--results", nargs="+", default=[], type=pathlib.Path, metavar="FILE",
         help="results.jsonl of other machines, whose runs count as finished",
@@ -36,8 +36,6 @@ def main() -> None:
         help="check the file and print the runs, without training; nothing is written",
     )  # fmt: skip
     args = parser.parse_args()
-    if storage.is_bucket(args.out):
-        parser.error(f"--out {args.out} is in a bucket, which has no locks for several starts: give a local directory")
     orbax_setup.quiet()
     try:
         sys.exit(_compare(args))

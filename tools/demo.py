@@ -25,7 +25,7 @@ from typing import NamedTuple
 import zlib
 
 from bert_tpu.cli import contents
-from bert_tpu.core import command, numerals, progress
+from bert_tpu.core import command, numerals, progress, storage
 
 # Imported once, by the process that those of the commands are copies of: else each one imports for 2 to 5 s of a core.
 PRELOADED = [
@@ -53,7 +53,9 @@ class Stage(NamedTuple):
 def main() -> None:
     """Runs the commands one after another and says what to open."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
+    parser.add_argument(
+        "--out", type=storage.local_path, default=Path("demo"), help="folder to write to (default: demo)"
+    )
     parser.add_argument("--text", metavar="GLOB", help="text files of your own")
     parser.add_argument(
         "--task", type=Path, metavar="DIR",

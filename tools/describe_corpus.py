@@ -15,7 +15,7 @@ with command.imports():
     import numpy as np
 
     from bert_tpu.configs import fast
-    from bert_tpu.core import batch_ramp, config
+    from bert_tpu.core import batch_ramp, config, storage
     from bert_tpu.corpus import assemble, lockfile, store, worker
     from bert_tpu.data import corpus_stats
     from bert_tpu.pretrain import pretraining
@@ -29,7 +29,7 @@ def main() -> None:
     """Describes, or only verifies, one corpus."""
     parser = command.Parser(description=__doc__)
     parser.add_argument("dir", help="directory written by bert-tpu prepare, or its corpus.json")
-    parser.add_argument("--out", metavar="PNG", help="also draw the distributions")
+    parser.add_argument("--out", type=storage.local, metavar="PNG", help="also draw the distributions")
     parser.add_argument("--verify", action="store_true", help="only read every file and compare its hash")
     parser.add_argument(
         "--config",

@@ -15,6 +15,7 @@ import sys
 from bert_tpu.core import command, numerals
 
 with command.imports():
+    from bert_tpu.core import storage
     from bert_tpu.huggingface import sentence_transformers
     from bert_tpu.inference import embed
     from bert_tpu.training import orbax_setup
@@ -25,7 +26,7 @@ def main() -> None:
     parser = command.Parser(description=__doc__)
     parser.add_argument("--model", required=True, help="a Hugging Face directory, a workdir or an imported model")
     parser.add_argument("--input", required=True, help="UTF-8 file with a text on each line; - for stdin")
-    parser.add_argument("--out", required=True, help="X.npy or X.jsonl")
+    parser.add_argument("--out", required=True, type=storage.local, help="X.npy or X.jsonl")
     parser.add_argument(
         "--layer", type=int, default=-1, help="0: embeddings; n: output of layer n; -1: of the last (default)"
     )

@@ -9,6 +9,7 @@ with its head. If PyTorch and transformers are installed, nothing is written unl
 from bert_tpu.core import command
 
 with command.imports():
+    from bert_tpu.core import storage
     from bert_tpu.export import pytorch
     from bert_tpu.huggingface import sentence_transformers
     from bert_tpu.training import orbax_setup
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--workdir", required=True, help="workdir of a pretraining or fine-tuning, or an imported checkpoint"
     )
-    parser.add_argument("--out", required=True, help="directory to create")
+    parser.add_argument("--out", required=True, type=storage.local, help="directory to create")
     parser.add_argument("--seed", type=int, help="which seed of a fine-tuning (default: the best by the first score)")
     parser.add_argument("--step", type=int, help="which kept checkpoint (default: the newest)")
     parser.add_argument(

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="model to fine-tune: a Hugging Face directory or a workdir")
     parser.add_argument("--data", required=True, help="folder of the official TSV files, or tfds:glue")
     parser.add_argument(
-        "--workdir", required=True, type=pathlib.Path, help="gets a folder for each task, and the table"
+        "--workdir", required=True, type=storage.local_path, help="gets a folder for each task, and the table"
     )
     parser.add_argument(
         "--tasks", nargs="+", default=["all"], help=f"some of {', '.join(glue.TASKS)}, or all (default)"

@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--model", required=True, help="directory written by save_pretrained, or a download of google-research/bert"
     )
-    parser.add_argument("--out", required=True, help="directory to create")
+    parser.add_argument("--out", required=True, type=storage.local, help="directory to create")
     parser.add_argument("--tokenizer", help="another vocabulary: a vocab.txt or its directory (default: the model's)")
     parser.add_argument(
         "--rows",
@@ -53,7 +53,7 @@ def main() -> None:
                 + ("" if args.rows == "mean" else f"; rows={args.rows}: the others are drawn")
             )
         vocab.save(model.vocab, folder / "tokenizer")
-        config = json.dumps({"model": model.model}, indent=1, sort_keys=True)
+        config = json.dumps({"model": model.model, "absent": model.absent}, indent=1, sort_keys=True)
         (folder / "config.json").write_text(config + "\n")
         spare_rows.write(folder, model.spare)
         saved_params.save_params(folder, param_layout.pack(hf.complete(model, SEED)))

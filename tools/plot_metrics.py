@@ -9,7 +9,7 @@ from typing import Any
 from bert_tpu.core import command
 
 with command.imports():
-    from bert_tpu.core import json_files, jsonl
+    from bert_tpu.core import json_files, jsonl, storage
     from bert_tpu.corpus import store
     from bert_tpu.training import workdir
 
@@ -92,7 +92,7 @@ def main() -> None:
     """Reads and draws."""
     parser = command.Parser(description=__doc__)
     parser.add_argument("--workdir", required=True, help="workdir of the run")
-    parser.add_argument("--out", required=True, help="PNG file to write")
+    parser.add_argument("--out", required=True, type=storage.local, help="PNG file to write")
     parser.add_argument("--corpus", help="corpus of the run, to draw the unigram entropy")
     args = parser.parse_args()
     if not args.out.endswith(".png"):

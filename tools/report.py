@@ -20,7 +20,7 @@ def main() -> None:
     parser = command.Parser(description=__doc__)
     parser.add_argument("--workdir", required=True, help="workdir of the run")
     parser.add_argument("--compare", nargs="+", default=[], metavar="W2", help="workdirs of runs to compare it with")
-    parser.add_argument("--out", help="HTML file to write (default: W/report.html)")
+    parser.add_argument("--out", type=storage.local, help="HTML file to write (default: W/report.html)")
     args = parser.parse_args()
     page.check_installed()
     if not args.out and storage.is_bucket(args.workdir):

@@ -30,7 +30,9 @@ def main() -> None:
     parser = command.Parser(description=__doc__)
     parser.add_argument("--model", required=True, help="a Hugging Face directory, a workdir or an imported model")
     parser.add_argument("--input", help="UTF-8 file with a sentence on each line; - for stdin")
-    parser.add_argument("--out", help="X.jsonl: a line for each sentence, with both scores, its tokens and words")
+    parser.add_argument(
+        "--out", type=storage.local, help="X.jsonl: a line for each sentence, with both scores, its tokens and words"
+    )
     parser.add_argument("text", nargs="*", help="sentences to score, in place of --input and --out")
     args = parser.parse_args()
     if bool(args.text) == bool(args.input) or bool(args.input) != bool(args.out):

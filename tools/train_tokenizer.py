@@ -14,7 +14,7 @@ import sys
 from bert_tpu.core import command
 
 with command.imports():
-    from bert_tpu.core import progress
+    from bert_tpu.core import progress, storage
     from bert_tpu.corpus import clean, language_notes, preview, worker
     from bert_tpu.readers import decoding, parquet, sources, wiki_markup
     from bert_tpu.tokenizer import encoding, normalization, vocab, wordpiece
@@ -35,7 +35,7 @@ def main() -> None:
         "of more than 1 GiB on disk only a sample is used",
     )
     parser.add_argument("--vocab_size", type=int, required=True, help="number of pieces, special ones included")
-    parser.add_argument("--out", required=True, help="directory of the tokenizer")
+    parser.add_argument("--out", required=True, type=storage.local, help="directory of the tokenizer")
     parser.add_argument("--cased", action="store_true", help="keep case and accents")
     parser.add_argument(
         "--normal_form", choices=clean.FORMS, default="NFC", help="Unicode normal form, as of prepare (default: NFC)"

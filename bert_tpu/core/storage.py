@@ -24,6 +24,21 @@ def is_bucket(path: str | os.PathLike) -> bool:
     return "://" in os.fspath(path)
 
 
+def local(path: str | os.PathLike) -> str:
+    """Returns the path of a file or folder to write, and refuses a bucket's; also as the type of an option.
+
+    Raises UserError for a path in a bucket, which pathlib would take for a folder named "gs:".
+    """
+    if is_bucket(path):
+        raise command.UserError(f"{path} is in a bucket, where this cannot be written: give a local path, then copy it")
+    return os.fspath(path)
+
+
+def local_path(path: str) -> Path:
+    """Returns `local(path)` as a Path: the type of an option."""
+    return Path(local(path))
+
+
 def absolute(path: str | os.PathLike) -> epath.Path:
     """The path that does not depend on the working directory. epath alone would take a bucket for a local folder."""
     whole = epath.Path(path)
@@ -103,9 +118,9 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Gives a file to write; it replaces `path` once the block ends well and its bytes are on disk.
 
     If the block fails, `path` stays as it was. An OSError names `path`, which Python leaves out for a full disk. Raises
-    UserError if `path` is a directory.
+    UserError if `path` is a directory or in a bucket.
     """
-    path = Path(path).absolute()
+    path = Path(local(path)).absolute()
     if path.is_dir():
         raise command.UserError(f"{path} is a directory: give the name of a file in it")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,9 +143,9 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a new directory to fill; it becomes `path` once the block ends well, and is removed if the block fails.
 
-    Raises UserError, before any work, if `path` is a file or a directory that is not empty.
+    Raises UserError, before any work, if `path` is a file, a directory that is not empty, or in a bucket.
     """
-    path = Path(path).absolute()
+    path = Path(local(path)).absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise command.UserError(f"{path} exists and is not an empty directory: give another --out or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ class Export(NamedTuple):
 
     name: str
     checkpoint: epath.Path
-    note: str  # for a fine-tuned model: its seed, and why this one
+    note: str  # for a fine-tuned model: its seed, and why this one; for an imported encoder: its untrained heads
     comparison: Comparison | None  # None if PyTorch is not installed
     seed: int | None = None  # of a fine-tuned model
 
@@ -97,7 +97,8 @@ def _export_pretrained(
     facts = model_card.export_facts(run.config, path.name, comparison and comparison._asdict())
     text = model_card.pretrained(name, section, run, facts)
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return Export(cls, path, "", comparison)
+    drawn = ", ".join(run.config.get("absent", ()))  # heads that an imported encoder did not have
+    return Export(cls, path, f"drawn at random and not trained: {drawn}" if drawn else "", comparison)
 
 
 def _export_finetuned(

@@ -9,6 +9,7 @@ predictions in the task's own format.
 import functools
 import hashlib
 from pathlib import Path
+import sys
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -20,7 +21,7 @@ from bert_tpu.core import command, config
 from bert_tpu.data import task_batches
 from bert_tpu.distributed import collectives, hosts
 from bert_tpu.finetune import evaluation, heads
-from bert_tpu.huggingface import hf, pretrained
+from bert_tpu.huggingface import architectures, hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
 from bert_tpu.tasks import reader, split_report, task
 from bert_tpu.training import jobs, optim, train_step, trainer
@@ -215,6 +216,8 @@ def first_params(setup: Setup, seed: int) -> dict[str, Any]:
 
 def _first_params(setup: Setup, group: hosts.Hosts, template: jobs.Params) -> jobs.Params:
     """Parameters of all seeds at step 0, stacked, with the shardings of `template`."""
+    if "pooler" in setup.base.absent and architectures.FINETUNED[setup.task.head].has_pooler and group.index == 0:
+        print(f"{setup.cfg.init_from} has no pooler: drawn from each seed", file=sys.stderr)
     params = [param_layout.pack(first_params(setup, seed)) for seed in setup.cfg.seeds]
     stacked = jax.tree.map(lambda *leaves: np.stack(jax.device_get(leaves)), *params)
     return pretrained.place_params(stacked, template, group)

@@ -63,7 +63,11 @@ def load(path: Path | str) -> hf.Pretrained:
     origin = load_origin(path)
     section = origin.section | {"dtype": "float32"}
     packed = saved_params.load_params(saved_params.find(path), shapes_on_device(section))
-    return hf.Pretrained(param_layout.unpack(packed, section["vocab_size"]), section, origin.vocabulary, ())
+    params = param_layout.unpack(packed, section["vocab_size"])
+    # An imported model has drawn heads where the original had none. A run has trained all of its heads.
+    absent = tuple(json_files.read(_home(epath.Path(path)) / "config.json").get("absent", ()))
+    params = {name: tree for name, tree in params.items() if name not in absent}
+    return hf.Pretrained(params, section, origin.vocabulary, absent)
 
 
 def _home(path: epath.Path) -> epath.Path:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from etils import epath
 
 from bert_tpu.core import command, numerals
-from bert_tpu.readers import annotation_tools, column_names, typed_rows
+from bert_tpu.readers import annotation_tools, column_names, quote_notes, typed_rows
 
 SEPARATORS = {".tsv": "\t", ".csv": ","}
 # First bytes of files that are not tables -> what to do with them.
@@ -141,12 +141,7 @@ def _untyped(
         lines.append(line)
         for name, place in places.items():
             values[name].append(cells[place])
-    if separator == "\t" and (quoted := _quoted(lines, values)):
-        notes.append(
-            f"{path}: {numerals.count(len(quoted), 'row')} with a text in quotes with doubled quotes inside (line "
-            f"{quoted[0]:,} first)"
-            ", which TSV keeps as they are; save the file as CSV if a program quoted it"
-        )
+    notes.extend(quote_notes.notes(path, separator, lines, values))
     if separator == "\t" and '"' in content:
         hint += ", or save the file as CSV if its quotes hold tabs or line breaks together"
     columns = Columns(path, header, lines, values, torn, notes=tuple(notes), torn_hint=hint)
@@ -154,16 +149,6 @@ def _untyped(
         columns.whole()
         raise command.UserError(f"{path} has no rows; fetch or make it again")
     return columns._replace(has_names=not (probe and column_names.is_row(header, probe)))
-
-
-def _quoted(lines: list[int], values: dict[str, list[str]]) -> list[int]:
-    """Returns the lines of texts that a program has quoted as in CSV: "say ""hi"" now"."""
-    return sorted(
-        line
-        for column in values.values()
-        for line, cell in zip(lines, column, strict=True)
-        if cell[:1] == '"' == cell[-1:] and '""' in cell[1:-1] and '"' not in cell[1:-1].replace('""', "")
-    )
 
 
 def _typed(path: str, table: typed_rows.Table, wanted: tuple[str, ...], nullable: tuple[str, ...]) -> Columns:

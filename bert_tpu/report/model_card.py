@@ -62,8 +62,11 @@ def pretrained(
     has_pairs = facts["step"] is None or facts["step"] > run.first_nsp_step
     if not has_pairs or not any(metric.task == "NSP" for metric in run.metrics):
         tags, heads = tags[:-1], f"{heads} (not trained)"
+    pipeline_tag = "fill-mask"
+    if "mlm" in run.config.get("absent", ()):  # an imported encoder, whose heads are drawn at random
+        pipeline_tag, tags, heads = "feature-extraction", tags[:1], "none that is trained"
     data = huggingface_hub.ModelCardData(
-        library_name="transformers", pipeline_tag="fill-mask", model_name=f"BERT {size}",
+        library_name="transformers", pipeline_tag=pipeline_tag, model_name=f"BERT {size}",
         tags=tags, eval_results=_results(run, facts, later) or None,
         **kept,
     )  # fmt: skip

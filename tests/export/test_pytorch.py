@@ -11,7 +11,8 @@ import transformers
 
 from bert_tpu.core import command
 from bert_tpu.export import pytorch
-from bert_tpu.huggingface import config_json, hf
+from bert_tpu.huggingface import config_json, hf, pretrained
+from bert_tpu.inference import fill_mask
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import saved_params, workdir
 from tools import export_pytorch, import_pytorch
@@ -159,6 +160,13 @@ def test_imported_encoder_gets_the_same_fresh_heads_each_time(exported, tmp_path
     jax.tree.map(np.testing.assert_array_equal, one, two)
     np.testing.assert_array_equal(one["layers"]["up"]["kernel"][1], small_bert.params()["layer_1"]["up"]["kernel"])
     call(export_pytorch, monkeypatch, "--workdir", tmp_path / "one", "--out", tmp_path / "whole")
+    assert "(drawn at random and not trained: pooler, mlm, nsp)" in capsys.readouterr().out
+    card = (tmp_path / "whole" / "README.md").read_text()
+    assert "pipeline_tag: feature-extraction" in card
+    assert "none that is trained" in card
+    assert pretrained.load(tmp_path / "one").absent == ("pooler", "mlm", "nsp")
+    with pytest.raises(command.UserError, match="one has an encoder without an MLM head: it cannot fill a mask"):
+        fill_mask.ready(pretrained.load(tmp_path / "one"), tmp_path / "one")
 
 
 @pytest.mark.parametrize(

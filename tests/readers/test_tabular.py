@@ -155,7 +155,14 @@ def test_rows_of_several_lines_are_counted(tmp_path):
 def test_texts_that_a_program_has_quoted_are_counted(tmp_path):
     table = read(tmp_path, "x.tsv", 'text\ty\n"say ""hi"" now"\t0\n"Yes", she said: "no"\t0\n"b"\t1\n')
     (note,) = table.notes
-    assert "1 row with a text in quotes with doubled quotes inside (line 2 first)" in note
+    assert "1 row with a text in quotes (line 2 first), which TSV keeps as they are" in note
+    excel = 'text\ty\na\t0\n"b, c"\t0\n"d"\t0\n"e, f"\t1\n'  # it quotes cells with a comma
+    (note,) = read(tmp_path, "x.tsv", excel).notes
+    assert "2 rows with a text in quotes (line 3 first)" in note
+    assert not read(tmp_path, "x.tsv", excel + "g, h\t0\n").notes  # so these quotes are the authors'
+    (note,) = read(tmp_path, "x.csv", 'y,text\n0, "a b"\n1, c\n').notes
+    assert note.endswith("1 row with a space before a quote (line 2 first), so that the quotes are text; "
+                         "take out the spaces after the commas")  # fmt: skip
 
 
 def test_blank_lines_at_the_end_and_long_cells_are_harmless(tmp_path):
