@@ -214,10 +214,16 @@ def first_params(setup: Setup, seed: int) -> dict[str, Any]:
     return encoder | {"head": heads.init_head(setup.model, jax.random.key(seed))}
 
 
+def drawn_note(setup: Setup) -> str:
+    """Returns a line that says which part of the encoder the seeds draw, because the first model has none; or ""."""
+    is_drawn = "pooler" in setup.base.absent and architectures.FINETUNED[setup.task.head].has_pooler
+    return f"{setup.cfg.init_from} has no pooler: each seed draws its own" if is_drawn else ""
+
+
 def _first_params(setup: Setup, group: hosts.Hosts, template: jobs.Params) -> jobs.Params:
     """Parameters of all seeds at step 0, stacked, with the shardings of `template`."""
-    if "pooler" in setup.base.absent and architectures.FINETUNED[setup.task.head].has_pooler and group.index == 0:
-        print(f"{setup.cfg.init_from} has no pooler: drawn from each seed", file=sys.stderr)
+    if group.index == 0 and (note := drawn_note(setup)):
+        print(note, file=sys.stderr)
     params = [param_layout.pack(first_params(setup, seed)) for seed in setup.cfg.seeds]
     stacked = jax.tree.map(lambda *leaves: np.stack(jax.device_get(leaves)), *params)
     return pretrained.place_params(stacked, template, group)

@@ -156,7 +156,10 @@ def test_the_work_of_muon_counts_for_each_seed(keys):
 def test_of_a_model_without_a_pooler_each_seed_draws_its_own(keys):
     setup = finetuning.load(configured(keys))
     bare = {key: value for key, value in setup.base.params.items() if key != "pooler"}
+    assert not finetuning.drawn_note(setup)
     setup = setup._replace(base=setup.base._replace(params=bare, absent=("pooler",)))
+    assert finetuning.drawn_note(setup).endswith(" has no pooler: each seed draws its own")
+    assert not finetuning.drawn_note(setup._replace(task=setup.task._replace(head="span")))
     drawn = [finetuning.first_params(setup, seed) for seed in (0, 1, 0)]
     assert not np.allclose(drawn[0]["pooler"]["kernel"], drawn[1]["pooler"]["kernel"])
     jax.tree.map(np.testing.assert_array_equal, drawn[0], drawn[2])
