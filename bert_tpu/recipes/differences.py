@@ -38,7 +38,9 @@ class Difference(NamedTuple):
         ratio: of the other run's compute to that of the run
         """
         low, high = self.interval
-        return f"above {ratio:.2f}" if high < 0 else f"below {ratio:.2f}" if low > 0 else ""
+        # Rounded outwards: 1.4993 is no gain above 1.50.
+        down, up = math.floor(100 * ratio) / 100, math.ceil(100 * ratio) / 100
+        return f"above {down:.2f}" if high < 0 else f"below {up:.2f}" if low > 0 else ""
 
 
 def _difference(

@@ -42,6 +42,7 @@ class Run(NamedTuple):
     flops, token_slots: of one seed's steps together
     identities: seed -> hash of all that decides the result
     models: hashes of the models that it starts and learns from
+    setting: `config` and `keys` of the file, which say in results.jsonl what was trained
     """
 
     arm: str
@@ -53,6 +54,7 @@ class Run(NamedTuple):
     token_slots: int
     identities: dict[int, str]
     models: dict[str, str]
+    setting: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -132,7 +134,8 @@ def make_run(
     slots = sum(spec.rows_before(steps, n) * n for n in spec.used_lens())
     origins = dict(judge) | models | {"init_from": ""}  # which may move: its hash is in `models`
     identities = {seed: workdir.identity(cfg.to_dict() | {"seed": seed} | origins) for seed in seeds}
-    return Run(arm, kind, label, horizon, cfg, work(cfg), slots, identities, models)
+    setting = {"config": plan.config, "keys": {**plan.keys, **keys}}
+    return Run(arm, kind, label, horizon, cfg, work(cfg), slots, identities, models, setting)
 
 
 def _ramp_steps(plan: experiment.Experiment, keys: experiment.Keys) -> int:
@@ -245,7 +248,7 @@ def _result(run: Run, seed: int, place: int, directory: epath.Path, heldout: Map
             n: {name: values[name][place] for name in (MLM_LOSS, NSP_ACCURACY) if name in values}
             for n, values in heldout["lengths"].items()
         },
-        "workdir": f"{FOLDER}/{directory.name}",
+        "workdir": f"{FOLDER}/{directory.name}", **run.setting,
     }  # fmt: skip
 
 

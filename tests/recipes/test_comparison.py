@@ -128,6 +128,10 @@ def test_every_run_has_a_result_and_the_steps_that_its_horizon_allows(text, out,
         job, one_more = pretraining.make_job(cfg), plan.make_config(plan.arms[line["arm"]].keys, line["steps"] + 1)
         assert line["flops"] == line["steps"] * job.flops[16] <= line["horizon"] < runs.work(one_more)
         assert line["token_slots"] == line["steps"] * cfg.batch_size * 16
+        assert line["config"] == plan.config  # the line alone says what was trained
+        assert line["keys"].items() >= plan.keys.items()
+    rates = {line["arm"]: line["keys"].get("optim.learning_rate") for line in lines}
+    assert rates == {"original": None, "tuned": 3e-3}
         assert 0 < line["step_seconds"] < line["seconds"]
         assert (line["steps"] * cfg.batch_size) / line["epochs"] > 1000
     assert len({line["lengths"]["16"]["mlm_loss"] for line in lines}) == len(lines) - 2  # the best trial is run once
@@ -353,7 +357,12 @@ def test_an_arm_is_compared_with_references_that_spent_more(text, tmp_path, loss
     base, run = finals[1], finals[2]
     assert (base.arm, base.horizon, run.arm, run.horizon) == ("original", H2, "tuned", H1)
     [row] = [line for line in page.splitlines() if line.startswith("| tuned | original | 2e+08 | 5e+08 | 16 tokens")]
-    assert row.endswith(f"| {bound} {base.flops / run.flops:.2f} |" if bound else "|  |")
+    if not bound:
+        assert row.endswith("|  |")
+    else:  # rounded outwards
+        found, ratio = float(row.split()[-2]), base.flops / run.flops
+        assert row.endswith(f"| {bound} {found:.2f} |")
+        assert 0 <= (ratio - found if bound == "above" else found - ratio) < 0.01
     low, high = stats.t.interval(0.95, 1, loss - 6.5 + 0.005, stats.sem([loss - 6.5, loss - 6.5 + 0.01]))
     assert f"| {low:+.4f} .. {high:+.4f} |" in row
 
