@@ -12,6 +12,7 @@ from bert_tpu.distributed import hosts
 
 PATIENCE = 5  # compiling, saving and a batch of an evaluation may take this many times longer than a step
 TICK_S = 0.25
+STOPPED_S = 5.0  # the thread looks every TICK_S: after so long a pause the whole process was stopped
 
 
 class Watchdog:
@@ -61,7 +62,12 @@ class Watchdog:
         self._over.set()
 
     def _watch(self) -> None:
+        looked_s = time.monotonic()
         while not self._over.wait(TICK_S):
+            now_s = time.monotonic()
+            if (pause_s := now_s - looked_s) > STOPPED_S:  # by Ctrl-Z, or with its machine: no step took that long
+                self._since_s = min(now_s, self._since_s + pause_s)
+            looked_s = now_s
             if sentence := self._group.silent():
                 self._group.leave(sentence, for_others=sentence)
             waited_s = (time.monotonic() - self._since_s) / self._patience

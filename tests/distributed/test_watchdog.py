@@ -1,5 +1,6 @@
 """The watchdog: it reports where a run makes no progress, and ends it. It leaves a run that makes progress alone."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -74,6 +75,26 @@ def test_a_run_without_progress_prints_its_stacks_and_ends():
     assert any("reads_a_bucket_that_does_not_answer" in line for line in stacks)
     assert last == "error: nothing was finished for 3 s: at step 8 (input)"
     assert time.monotonic() - begun_s < 40
+
+
+STOPPED = """
+import os, signal, time
+from bert_tpu.distributed import hosts, watchdog
+with watchdog.Watchdog(silent_s=30, stacks_s=0, exit_s=2, group=hosts.Hosts()) as dog:
+    dog.enter_phase(1, "step")
+    print("stops", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(1)
+"""
+
+
+def test_a_run_that_was_stopped_goes_on_when_it_is_continued():
+    """Ctrl-Z and, after longer than the limit, fg."""
+    with subprocess.Popen([sys.executable, "-c", STOPPED], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "stops\n"
+        time.sleep(watchdog.STOPPED_S + 1)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(50) == 0
 
 
 @pytest.mark.parametrize("limits", [("0", "0"), ("2", "0"), ("1", "3")])
