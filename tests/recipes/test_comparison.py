@@ -129,7 +129,7 @@ def test_every_run_has_a_result_and_the_steps_that_its_horizon_allows(text, out,
         assert line["flops"] == line["steps"] * job.flops[16] <= line["horizon"] < runs.work(one_more)
         assert line["token_slots"] == line["steps"] * cfg.batch_size * 16
         assert line["config"] == plan.config  # the line alone says what was trained
-        assert line["keys"].items() >= plan.keys.items()
+        assert line["keys"].items() >= {**plan.keys, **plan.arms[line["arm"]].keys}.items()
         assert 0 < line["step_seconds"] < line["seconds"]
         assert (line["steps"] * cfg.batch_size) / line["epochs"] > 1000
     rates = {line["arm"]: line["keys"].get("optim.learning_rate") for line in lines}
