@@ -62,7 +62,10 @@ def remark(pairs: list[Pair]) -> str:
     """Returns a sentence if these are not as many pairs as the published ones, else ""."""
     if len(pairs) == PUBLISHED:
         return ""
-    return f"The file has {len(pairs):,} pairs, the published one {PUBLISHED:,}: scores compare with no published ones."
+    return (
+        f"The file has {len(pairs):,} pairs, the published one {PUBLISHED:,}: scores cannot be compared with published "
+        "ones."
+    )
 
 
 def score(filler: fill_mask.Model, pairs: list[Pair], name: str = "crows") -> Result:

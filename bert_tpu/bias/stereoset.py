@@ -72,7 +72,7 @@ def remark(examples: list[Example]) -> str:
     missing = [domain for domain in DOMAINS if domain not in {example.domain for example in examples}]
     if not missing:
         return ""
-    return f"The files have no examples of {', '.join(missing)}: overall scores compare with no published ones."
+    return f"The files have no examples of {', '.join(missing)}: overall scores cannot be compared with published ones."
 
 
 def _records(path: Path) -> list[Any]:

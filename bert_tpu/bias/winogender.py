@@ -65,7 +65,7 @@ def remark(sentences: list[Sentence]) -> str:
         return ""
     return (
         f"The file has {len(sentences):,} sentences of three forms, the published one {PUBLISHED:,}: "
-        "scores compare with no published ones."
+        "scores cannot be compared with published ones."
     )
 
 

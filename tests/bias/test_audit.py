@@ -146,10 +146,10 @@ def test_files_that_are_not_the_published_ones_are_named(audited):
     out, done = audited
     page, content = (out / "bias.md").read_text(), json.loads((out / "bias.json").read_text())
     remarks = {
-        "crows": "The file has 6 pairs, the published one 1,508: scores compare with no published ones.",
-        "stereoset": "The files have no examples of profession, race, religion: overall scores compare with no "
+        "crows": "The file has 6 pairs, the published one 1,508: scores cannot be compared with published ones.",
+        "stereoset": "The files have no examples of profession, race, religion: overall scores cannot be compared with "
         "published ones.",
-        "winogender": "The file has 6 sentences of three forms, the published one 240: scores compare with no "
+        "winogender": "The file has 6 sentences of three forms, the published one 240: scores cannot be compared with "
         "published ones.",
     }
     assert content["remarks"] == remarks
