@@ -83,6 +83,7 @@ def _close_templates(stack: list[_Open], top: list[str], count: int) -> None:
 
 def _link(parts: list[str]) -> str:
     """Returns the words that a link shows."""
+    parts = "|".join(parts).split("|")  # {{!}} is a bar here, which it is not in a template
     target = parts[0].strip()
     if "\n" in target:
         return "|".join(parts)

@@ -156,6 +156,7 @@ def test_where_markup_is_not_closed_it_goes_and_the_words_stay(markup, words):
         ("x {{a name {{within the name of another template}} of it|y}} {{[[z]]}} {{a>b}}z", "x z"),
         ("f{{#tag:ref|He was 5.|group=n}} {{#tag:math|x^2}} {{#tag:section||begin=b}}g {{#Tag: nowiki |''h''}}",
          "f x^2 g ''h''"),
+        ("see [[Foo{{!}}bar]], [[a|b {{!}} c]], {{nowrap|[[Foo (x){{!}}d]] {{!}} e}}", "see bar, b | c, d | e"),
         ("{{nowrap|n {{=}} 5}} {{math|E {{=}} mc<sup>2</sup>}} {{lang|de|A {{=}} B}}", "n = 5 E = mc2 A = B"),
         ("x {{{1|given}}} {{{y}}} {{#if:a|b}} {{{{{1}}}}}z", "x given z"),
         (r"<math>\alpha \le x_{1}^2</math> and <math>\frac{a}{b}</math> b <chem>H2O</chem>", "α ≤ x_1^2 and b H2O"),
