@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.bias import bootstrap
+from bert_tpu.bias import bootstrap, published
 from bert_tpu.core import command
 from bert_tpu.inference import fill_mask, likelihood
 from bert_tpu.readers import tabular
@@ -60,12 +60,7 @@ def read(path: str | Path) -> list[Pair]:
 
 def remark(pairs: list[Pair]) -> str:
     """Returns a sentence if these are not as many pairs as the published ones, else ""."""
-    if len(pairs) == PUBLISHED:
-        return ""
-    return (
-        f"The file has {len(pairs):,} pairs, the published one {PUBLISHED:,}: scores cannot be compared with published "
-        "ones."
-    )
+    return published.remark(len(pairs), "pairs", PUBLISHED)
 
 
 def score(filler: fill_mask.Model, pairs: list[Pair], name: str = "crows") -> Result:

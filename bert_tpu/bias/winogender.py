@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.bias import bootstrap
+from bert_tpu.bias import bootstrap, published
 from bert_tpu.core import command
 from bert_tpu.inference import fill_mask, likelihood
 from bert_tpu.readers import tabular
@@ -61,12 +61,7 @@ def read(path: str | Path) -> list[Sentence]:
 
 def remark(sentences: list[Sentence]) -> str:
     """Returns a sentence if these are not as many as the published ones, else ""."""
-    if len(sentences) == PUBLISHED:
-        return ""
-    return (
-        f"The file has {len(sentences):,} sentences of three forms, the published one {PUBLISHED:,}: "
-        "scores cannot be compared with published ones."
-    )
+    return published.remark(len(sentences), "sentences of three forms", PUBLISHED)
 
 
 def _sentence(key: tuple[str, ...], forms: dict[str, str], path: str | Path) -> Sentence:

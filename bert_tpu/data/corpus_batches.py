@@ -221,7 +221,7 @@ def heldout(
 def little_heldout_warnings(share: host_share.HostShare, spec: batch_spec.BatchSpec, num_batches: int) -> list[str]:
     """Returns a warning for each length whose few rows `heldout` repeats.
 
-    share: this host's part of the held-out text, which is as large as any other host's
+    share: this host's part of the held-out text. All hosts have parts of the same size
     """
     spec = spec.without_ramp()
     hosts = spec.batch_size // len(share.rows)

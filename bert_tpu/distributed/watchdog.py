@@ -70,7 +70,7 @@ class Watchdog:
             looked_s = now_s
             if sentence := self._group.silent():
                 self._group.leave(sentence, for_others=sentence)
-            waited_s = (time.monotonic() - self._since_s) / self._patience
+            waited_s = (now_s - self._since_s) / self._patience
             if waited_s > self._stacks_s * (self._reports + 1):
                 self._reports += 1
                 self._print_stacks()

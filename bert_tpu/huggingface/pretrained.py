@@ -39,6 +39,7 @@ class Origin(NamedTuple):
     section: dict[str, Any]  # the `model` section of a config
     vocabulary: vocab.Vocab
     tokenizer: epath.Path  # the folder of the vocabulary
+    absent: tuple[str, ...] = ()  # heads of an imported model that were drawn, because the original has none
 
 
 def load_origin(path: Path | str) -> Origin:
@@ -50,10 +51,11 @@ def load_origin(path: Path | str) -> Origin:
     if hf.is_directory_of(path):
         return Origin(*hf.load_config(path), path)
     home = _home(path)
-    section, tokenizer = _section(path, home), home / "tokenizer"
+    config, tokenizer = _config(path, home), home / "tokenizer"
+    section = workdir.model_section(config)
     vocabulary = vocab.load(tokenizer)
     hf.check_vocab(vocabulary, section, tokenizer)
-    return Origin(section, vocabulary, tokenizer)
+    return Origin(section, vocabulary, tokenizer, tuple(config.get("absent", ())))
 
 
 def load(path: Path | str) -> hf.Pretrained:
@@ -64,10 +66,8 @@ def load(path: Path | str) -> hf.Pretrained:
     section = origin.section | {"dtype": "float32"}
     packed = saved_params.load_params(saved_params.find(path), shapes_on_device(section))
     params = param_layout.unpack(packed, section["vocab_size"])
-    # An imported model has drawn heads where the original had none. A run has trained all of its heads.
-    absent = tuple(json_files.read(_home(epath.Path(path)) / "config.json").get("absent", ()))
-    params = {name: tree for name, tree in params.items() if name not in absent}
-    return hf.Pretrained(params, section, origin.vocabulary, absent)
+    params = {name: tree for name, tree in params.items() if name not in origin.absent}
+    return hf.Pretrained(params, section, origin.vocabulary, origin.absent)
 
 
 def _home(path: epath.Path) -> epath.Path:
@@ -83,8 +83,8 @@ def _home(path: epath.Path) -> epath.Path:
     return next((home for home in homes if (home / "config.json").exists()), path)
 
 
-def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
-    """Returns the `model` section of the config.json in `home`. Error messages name `path`."""
+def _config(path: epath.Path, home: epath.Path) -> dict[str, Any]:
+    """Returns the config.json in `home`, of a run or an imported model. Error messages name `path`."""
     if not (home / "config.json").exists():
         below = hf.config_below(path)
         instead = "the workdir where they were trained, a Hugging Face directory or an imported model"
@@ -106,7 +106,7 @@ def _section(path: epath.Path, home: epath.Path) -> dict[str, Any]:
         raise command.UserError(
             f"{path} has a config.json, but it is not a run's, and there are no weights: add model.safetensors"
         )
-    return workdir.model_section(config)
+    return config
 
 
 def check_same(

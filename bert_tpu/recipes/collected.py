@@ -29,7 +29,10 @@ def have_diverged(trials: Sequence[runs.Run], results: Results) -> bool:
 
 
 def losses(run: runs.Run, results: Results, length: str) -> np.ndarray:
-    """Returns each seed's held-out MLM loss at a length, or their MEAN, [seeds]; infinity if the seed diverged."""
+    """Returns the held-out MLM loss of each seed, [seeds]: infinity for a seed that diverged.
+
+    length: of the rows, or MEAN for the mean over all lengths
+    """
     return np.array(
         [runs.loss(line) if length == MEAN else runs.loss_at(line, length) for line in lines_of(run, results)]
     )

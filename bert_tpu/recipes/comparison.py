@@ -71,7 +71,7 @@ def _of_other_machines(
     copied = (
         f"copied {numerals.count(taken, 'result')} into {out}; it has {numerals.count(own, 'result')} of {plan.path}"
     )
-    doubt = "warning: a result counts for a run if it has the same corpus, held-out rows and keys"
+    doubt = "warning: a result is used only for a run with the same corpus, held-out rows and keys"
     return [copied] if own else [copied, doubt]
 
 

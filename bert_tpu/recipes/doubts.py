@@ -1,4 +1,4 @@
-"""Warnings about unlikely keys and a short held-out text. They are printed before the runs and under the tables."""
+"""Warns about unlikely keys and a short held-out text, before the runs and under the tables."""
 
 from collections.abc import Iterator, Sequence
 import json
@@ -15,7 +15,7 @@ BARE = re.compile(r"-?[\d.]+(e-?\d+)?|true|false")  # as TOML has it without quo
 
 
 def of_runs(plan: experiment.Experiment, every: Sequence[runs.Run]) -> list[str]:
-    """Returns warnings: about a short held-out text, and about unlikely keys, each with the names of its runs."""
+    """Returns the warnings about a short held-out text, and those about unlikely keys, which name their runs."""
     of_text = several_seeds.heldout_warnings(plan.reference())
     lock = pretraining.open_corpus(plan.reference())  # that of all runs
     names: dict[str, list[str]] = {}

@@ -126,7 +126,10 @@ def _check(version: str, null_threshold: float, max_length: int, **counts: int) 
             f"version {version!r} is not one of {', '.join(squad_file.VERSIONS)}: give --config.data.version=2.0"
         )
     if version == "1.1" and null_threshold:
-        raise command.UserError("null_threshold: every question of SQuAD 1.1 has an answer; leave it out, or give 2.0")
+        raise command.UserError(
+            "null_threshold: every question of SQuAD 1.1 has an answer; leave the key out, or give "
+            "--config.data.version=2.0"
+        )
     shortest, longest = squad_windows.SHORTEST, squad_windows.LONGEST
     if not shortest <= max_length <= longest:
         raise command.UserError(f"max_length {max_length}: give {shortest} to {longest} tokens")

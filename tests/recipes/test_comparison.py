@@ -235,7 +235,7 @@ def test_results_of_other_keys_belong_to_no_run(text, out, tmp_path, monkeypatch
     assert comparison.compare(plan, tmp_path / "all", [out / comparison.RESULTS]) == 7
     said = capsys.readouterr().err
     assert f"; it has 0 results of {plan.path}" in said
-    assert "warning: a result counts for a run if it has the same corpus, held-out rows and keys" in said
+    assert "warning: a result is used only for a run with the same corpus, held-out rows and keys" in said
 
 
 @pytest.mark.parametrize("bad", ["{", "[]", '{"identity": "a"}'])
