@@ -43,7 +43,7 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
             seed=0,
             batch_size=256,
             accumulate=1,  # compute a batch in this number of parts, to save memory
-            accumulate_long=0,  # and a batch of the longer rows in this one; 0: in the same
+            accumulate_long=0,  # parts of a batch of the longer rows; 0: accumulate
             # The first `steps` steps, or `share` of all, have in equal parts rows[0], rows[1], .. rows; (): no ramp.
             ramp=dict(rows=(), steps=0, share=0.0),
             exchange="all-to-all",  # of gradients; "reduce-scatter" and "all-reduce" do without new compiler options
@@ -73,11 +73,11 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
                 long_every=10,
                 short_prob=0.1,
                 mask_rate=0.15,
-                final_mask_rate=0.0,  # to which mask_rate goes in a straight line; 0: it stays. Evaluation: always 0.15
-                nsp_share=1.0,  # of the steps, the last ones, that have pairs; those before have single segments
+                final_mask_rate=0.0,  # mask_rate changes linearly to this; 0: it stays. Evaluation: always 0.15
+                nsp_share=1.0,  # share of the steps, at the end, with pairs; earlier rows are single segments
                 whole_word=False,
                 packed_rows=0,  # rows of a 512-token step whose examples share rows; 0: no sharing; see --config fast
-                packed_examples=16,  # in a row, at most
+                packed_examples=16,  # most examples in a row
             ),
             optim=dict(
                 name="bert_adamw",
@@ -85,7 +85,7 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
                 rate_width=0,  # hidden size that learning_rate is for; 0: it is for any; see optim.find_peak
                 schedule="bert_linear",
                 warmup_steps=10_000,
-                warmup_share=0.0,  # of num_steps, in the place of warmup_steps, which is then 0
+                warmup_share=0.0,  # of num_steps; set warmup_steps to 0 to use it
                 b1=0.9,
                 b2=0.999,
                 eps=1e-6,
@@ -94,10 +94,10 @@ def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
             ),
             distill=dict(
                 teacher="",  # BERT with the same tokenizer to learn from, in any form that init_from takes; "": none
-                weight=0.5,  # of the teacher's distribution; the true pieces have the rest
+                weight=0.5,  # of the teacher's distribution; the true pieces get 1 - weight
                 temperature=1.0,  # from 1 to 10
                 relations=0.0,  # weight of the last layer's relations (MiniLMv2); 0: none
-                relation_heads=0,  # which divides both widths; 0: as many as the student's heads
+                relation_heads=0,  # must divide both widths; 0: as many as the student's heads
             ),
             checkpoint=dict(every_steps=10_000, keep_last=3, keep_every=100_000),
             eval=dict(every_steps=10_000, num_batches=16),

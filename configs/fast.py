@@ -1,4 +1,4 @@
-"""Pretrains BERT by a recipe of today: a higher rate, no dropout, more masks at first, and less of NSP and long rows.
+"""Pretrains BERT by a recent recipe: a higher rate, no dropout, more masks at first, less NSP and fewer long rows.
 
 bert-tpu pretrain --config fast:medium --workdir W --config.data.dir=CORPUS
 

@@ -25,7 +25,7 @@ def test_each_lever_has_its_value(variant):
     assert (spec.mask_rate, spec.final_mask_rate) == ((0.2, 0.15) if width == 128 else (0.3, 0.15))
     assert not row_limits.slots_warning(spec)
     assert spec.first_nsp_step == pytest.approx(0.9 * cfg.num_steps, abs=1)
-    assert spec.before(cfg.num_steps, 512) == cfg.num_steps // 20
+    assert spec.steps_before(cfg.num_steps, 512) == cfg.num_steps // 20
     assert spec.is_packed(512)
 
 

@@ -60,7 +60,7 @@ def test_the_default_is_the_originals_run():
         "b2": 0.999, "eps": 1e-6, "weight_decay": 0.01, "clip_norm": 1.0, "rate_width": 0, "warmup_share": 0.0,
     }  # fmt: skip
     spec = pretraining.make_batch_spec(cfg)
-    assert [spec.before(1_000_000, n) for n in (128, 512)] == [900_000, 100_000]
+    assert [spec.steps_before(1_000_000, n) for n in (128, 512)] == [900_000, 100_000]
     assert (spec.seq_len(899_999), spec.seq_len(900_000)) == (128, 512)
 
 

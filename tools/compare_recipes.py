@@ -1,11 +1,11 @@
-"""Trains recipes at several budgets of compute and prints how much compute each saves.
+"""Trains recipes at several horizons of compute and prints how much compute each saves.
 
 bert-tpu compare-recipes recipes.toml --out DIR [--results FILE ...] [--dry-run]
 
 The file names the arms (keys of a config), the horizons in FLOPs and the seeds; docs/tuning_recipes.md shows one. Every
 run starts from scratch and has its own full schedule. DIR gets results.jsonl, results.md, results.png and a workdir for
 each run. The same command goes on after it was stopped or killed.
-With the results.jsonl of another machine, its runs count as finished.
+--results takes the results.jsonl of other machines; their runs count as finished.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from bert_tpu.core import command
 with command.imports():
     from bert_tpu.core import storage
     from bert_tpu.hardware import host_memory
-    from bert_tpu.recipes import comparison, doubts, experiment_file
+    from bert_tpu.recipes import comparison, config_warnings, experiment_file
     from bert_tpu.training import orbax_setup
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     try:
         sys.exit(_compare(args))
     except command.UserError as error:
-        raise command.UserError(doubts.as_keys(str(error))) from None
+        raise command.UserError(config_warnings.as_keys(str(error))) from None
 
 
 def _compare(args: argparse.Namespace) -> int:

@@ -2,8 +2,8 @@
 
 bert-tpu demo [--out DIR] [--text GLOB] [--task DIR] [--bias DIR]
 
-Each command is printed with its options, so that you can go on from there with your own. Without --text it is the
-English documentation of the installed packages, so that nothing is downloaded. Finished parts are kept: the same
+Each command is printed with its options, so that you can go on from there with your own. Without --text, the text is
+the English documentation of the installed packages, so that nothing is downloaded. Finished parts are kept: the same
 command continues a stopped demo. Parts whose packages are not installed are named and left out; the extra `demo` has
 these packages.
 """

@@ -108,10 +108,10 @@ def lines(
 def _schedule(stats: corpus_stats.Description, cfg: ml_collections.ConfigDict, name: str) -> Iterator[str]:
     """Yields a line for each length of rows, and one for packed rows, with the steps and epochs of the config."""
     spec = pretraining.make_batch_spec(cfg)
-    steps, epochs = {n: spec.before(cfg.num_steps, n) for n in cfg.data.seq_lens}, stats.epochs(spec)
+    steps, epochs = {n: spec.steps_before(cfg.num_steps, n) for n in cfg.data.seq_lens}, stats.epochs(spec)
     yield f"\n{'rows of':24}{'examples an epoch':>20}{'padding':>10}   the schedule of {name}"
     for n, rows in stats.rows.items():
-        schedule = f"{steps[n]:,} steps of {batch_ramp.words(cfg)}: {epochs[n]:,.1f} epochs"
+        schedule = f"{steps[n]:,} steps of {batch_ramp.describe(cfg)}: {epochs[n]:,.1f} epochs"
         line = f"  {n:<22}{rows.sum():>20,}{1 - stats.real[n]:>10.1%}"
         yield line if spec.is_packed(n) else f"{line}   {schedule}"
     longest, packed_rows = cfg.data.seq_lens[-1], _packed(cfg).packed_rows

@@ -34,10 +34,12 @@ def main() -> None:
     parser = command.Parser(description=__doc__)
     parser.add_argument("--model", required=True, help="directory written by bert-tpu export")
     parser.add_argument("--with", required=True, choices=("mteb", "euroeval"), dest="library", help="the library")
-    parser.add_argument("--tasks", nargs="+", required=True, help="the library's names")
+    parser.add_argument("--tasks", nargs="+", required=True, help="tasks, by the library's names for them")
     parser.add_argument("--out", required=True, type=storage.local, help="directory for the results of this model")
     parser.add_argument("--batch_size", type=int, help="mteb: rows computed at a time (default: 64)")
-    parser.add_argument("--iterations", type=int, help="EuroEval: fine-tunings of each data set (default: 10, its own)")
+    parser.add_argument(
+        "--iterations", type=int, help="EuroEval: fine-tunings of each data set (default: EuroEval's, 10)"
+    )
     args = parser.parse_args()
     number = _number(args)
     _require(args.library)

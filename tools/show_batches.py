@@ -88,7 +88,7 @@ def batches(cfg: ml_collections.ConfigDict, first: int, last: int, hosts: int) -
 def main() -> None:
     """Prints the batches of --steps."""
     parser = command.Parser(description=__doc__)
-    parser.add_argument("--steps", default="0:1", help="A:B for the steps from A to before B, or A (default: 0:1)")
+    parser.add_argument("--steps", default="0:1", help="A:B for the steps A to B - 1, or A for one step (default: 0:1)")
     parser.add_argument("--hosts", type=int, default=1, help="number of hosts to read as (default: 1)")
     parser.add_argument(
         "--rows", type=int, default=4, help="rows to print of each batch (default: 4); the hash is over all rows"

@@ -39,7 +39,7 @@ CONTENTS = {
     "Pretraining": (
         Entry("doctor", "bert_tpu.tools.doctor", "check this machine: chips, driver, packages, speed and one step"),
         Entry("plan", "bert_tpu.tools.plan", "estimate memory, hours, money and energy on absent TPUs"),
-        Entry("import", "bert_tpu.tools.import_pytorch", "convert a BERT of others, to continue it"),
+        Entry("import", "bert_tpu.tools.import_pytorch", "convert a BERT from elsewhere, to continue its training"),
         Entry("pretrain", "bert_tpu.pretrain", "pretrain a BERT, or continue one"),
         Entry(
             "compare-recipes",

@@ -65,7 +65,7 @@ class BatchSizes(NamedTuple):
         """Returns the first step that has at least this share of the run's examples before it."""
         return bisect.bisect_left(range(self.num_steps), share, key=self.progress)
 
-    def first_of_last(self, share: float) -> int:
+    def start_of_last(self, share: float) -> int:
         """Returns the first of the run's last steps that have this share of its examples; num_steps if none has."""
         return self.step_at(1 - share) if self.ramp.rows else self.num_steps - round(share * self.num_steps)
 
@@ -97,7 +97,7 @@ def make(rows: Any, steps: int, share: float = 0.0, *, num_steps: int) -> Ramp:
     return Ramp(tuple(rows) if isinstance(rows, (tuple, list)) else (rows,), steps or round(share * num_steps))
 
 
-def words(cfg: Mapping[str, Any] | ml_collections.ConfigDict) -> str:
+def describe(cfg: Mapping[str, Any] | ml_collections.ConfigDict) -> str:
     """Returns the batch sizes of a config in words, such as 1,024 or 256, 512 (the first 60,000 steps) and 1,024."""
     (rows, steps), full = read(cfg), f"{cfg['batch_size']:,}"
     return f"{', '.join(f'{n:,}' for n in rows)} (the first {steps:,} steps) and {full}" if rows else full

@@ -1,4 +1,4 @@
-"""Configs are checked at the door: read from a file and the command line, then passed on section by section."""
+"""Reads a config from a file and the command line, checks it, and passes each section to one function."""
 
 import argparse
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -38,8 +38,8 @@ class Kind(NamedTuple):
     """The configs of one kind of training.
 
     names: of those that come with the package
-    key: which these configs have, and those of other kinds have not
-    command: which trains with them
+    key: a key that only configs of this kind have
+    command: the command that trains with them
     """
 
     names: tuple[str, ...]
@@ -101,7 +101,7 @@ def load(name: str, kind: Kind | None = None) -> ml_collections.ConfigDict:
     Raises UserError if the file is not a config or is one of another kind.
 
     name: NAME[:VARIANT] of a config that comes with the package (see `names`), or FILE[:VARIANT]
-    kind: which the config must be of; None for any
+    kind: the kind that the config must be of; None for any
     """
     stem, _, variant = name.partition(":")
     path = _find(stem, kind)
@@ -172,7 +172,7 @@ def _change(cfg: ml_collections.ConfigDict, word: str) -> None:
     _check_key(last, section, name, [f"config.{other}.{last}" for other in others])
     kind = type(section[last])
     if section[last] is None:
-        raise command.UserError(f"{word}: this config takes {name}.{last} from the model in init_from; leave it out")
+        raise command.UserError(f"{word}: the model in init_from sets {name}.{last} here: leave this flag out")
     if kind is ml_collections.ConfigDict:
         raise command.UserError(f"{word}: {name}.{last} is a section; write --{name}.{last}.KEY=VALUE")
     read, form = config_values.reader(section[last])
@@ -220,8 +220,8 @@ def check_keys(section: Collection[str], name: str, keys: Collection[str], *, op
     """Raises UserError for the first key of `section` that is unknown or missing.
 
     name: of the section in messages, such as config.model
-    keys: which the section must have
-    optional: which it may have
+    keys: those that the section must have
+    optional: those that it may have
     """
     for key in section:
         _check_key(key, {*keys, *optional}, name)

@@ -1,4 +1,4 @@
-"""Tells what a download brought instead of the file: Git LFS's pointer, a web page, a server's error."""
+"""Recognizes a failed download: Git LFS's pointer, a web page, or a server's error instead of the file."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def check(path: str | os.PathLike) -> None:
 
 
 def exists(path: str | os.PathLike) -> bool:
-    """True if there is a file. Raises UserError for a link without its file: one that was left out is not meant."""
+    """True if there is a file. Raises UserError for a link whose target is missing: it was meant to be there."""
     if os.path.islink(path) and not os.path.exists(path):
         raise command.UserError(
             f"{path} is a link to a file that does not exist, as after an unfinished download or in a copy of links; "

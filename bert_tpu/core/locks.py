@@ -10,7 +10,7 @@ from bert_tpu.core import storage
 
 @contextlib.contextmanager
 def hold(path: str | os.PathLike, *, shared: bool = False, wait: bool = False) -> Iterator[bool]:
-    """Locks a file, which is created if missing, or a folder; gives whether it could.
+    """Locks a file, which is created if missing, or a folder; yields whether this process got the lock.
 
     A bucket has no locks: there the answer is always yes.
 

@@ -61,11 +61,11 @@ def named(folder: str | os.PathLike, pattern: str) -> list[epath.Path]:
 def check_orbax_can_write(path: str | os.PathLike, option: str) -> None:
     """Raises UserError for a path with a [, in which Orbax looks for its own files by a pattern and misses them.
 
-    option: which the user gave the path with
+    option: the option that set the path
     """
     if "[" in os.fspath(path):
         raise command.UserError(
-            f"{option} {path} has a [ in it, where no checkpoint could be written: give another path"
+            f"{option} {path} has a [, and Orbax cannot write checkpoints to such a path: give another one"
         )
 
 
@@ -96,8 +96,8 @@ def write_bytes(path: str | os.PathLike, raw: bytes) -> None:
 def in_bucket(path: str | os.PathLike, write: Callable[[], Any]) -> None:
     """Calls `write`, which writes to `path` in a bucket, and again after each of PAUSES_S if the bucket refuses.
 
-    A bucket, or the network, may fail for a moment. Raises OSError if it goes on to fail: TensorFlow's client raises
-    errors of its own, which are none.
+    A bucket, or the network, may fail for a moment. Raises OSError if the last try fails, also for
+    the errors of TensorFlow's client, which are not OSErrors.
     """
     for pause_s in (*PAUSES_S, None):
         try:
@@ -115,7 +115,7 @@ def in_bucket(path: str | os.PathLike, write: Callable[[], Any]) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Gives a file to write; it replaces `path` once the block ends well and its bytes are on disk.
+    """Yields a file to write; it replaces `path` once the block ends well and its bytes are on disk.
 
     If the block fails, `path` stays as it was. An OSError names `path`, which Python leaves out for a full disk. Raises
     UserError if `path` is a directory or in a bucket.
@@ -141,7 +141,7 @@ def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a new directory to fill; it becomes `path` once the block ends well, and is removed if the block fails.
+    """Yields a new directory to fill; it becomes `path` once the block ends well, and is removed if the block fails.
 
     Raises UserError, before any work, if `path` is a file, a directory that is not empty, or in a bucket.
     """

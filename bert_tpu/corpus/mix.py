@@ -129,7 +129,7 @@ def misses(
         if abs(tokens - aim) > MOST_MISSED * aim:
             number = numerals.count(int(own.sum()), "document or piece", "documents or pieces")
             found.append(
-                f"--mix {entry.pattern!r}: {tokens:,} training tokens in the place of {round(aim):,}, because {number} "
+                f"--mix {entry.pattern!r}: {tokens:,} training tokens instead of {round(aim):,}, because {number} "
                 "must be taken whole: a whole number of epochs is exact"
             )
     return found

@@ -51,7 +51,7 @@ class BatchSpec(NamedTuple):
             return self.seq_lens[0]
         return self.seq_lens[self._long_before(step + 1) > self._long_before(step)]
 
-    def before(self, step: int, seq_len: int) -> int:
+    def steps_before(self, step: int, seq_len: int) -> int:
         """Counts the steps 0 .. step - 1 that have `seq_len`."""
         if len(self.seq_lens) == 1:
             return step
@@ -75,7 +75,7 @@ class BatchSpec(NamedTuple):
     @property
     def first_nsp_step(self) -> int:
         """The first step whose rows are pairs with a label; num_steps if there is none."""
-        return self.batch_sizes.first_of_last(self.nsp_share)
+        return self.batch_sizes.start_of_last(self.nsp_share)
 
     def stages(self, first_step: int = 0) -> "Iterator[BatchSpec]":
         """Yields the spec of each stage that is not over at `first_step`, from there on."""
@@ -89,7 +89,7 @@ class BatchSpec(NamedTuple):
 
     def numbers(self, seq_len: int) -> range:
         """Returns the numbers of the stage's batches of `seq_len`, which count from the run's first one."""
-        return range(self.before(self.steps.start, seq_len), self.before(self.steps.stop, seq_len))
+        return range(self.steps_before(self.steps.start, seq_len), self.steps_before(self.steps.stop, seq_len))
 
     @property
     def batch_sizes(self) -> batch_ramp.BatchSizes:
@@ -102,7 +102,7 @@ class BatchSpec(NamedTuple):
 
     def rows_before(self, step: int, seq_len: int) -> int:
         """Returns the rows of `seq_len` tokens in the steps 0 .. step - 1."""
-        end = self.before(step, seq_len)
+        end = self.steps_before(step, seq_len)
         numbers = [(stage.rows(seq_len), stage.numbers(seq_len)) for stage in self.stages()]
         return sum(rows * (min(end, batches.stop) - min(end, batches.start)) for rows, batches in numbers)
 
@@ -113,20 +113,20 @@ class BatchSpec(NamedTuple):
     def sizes(self, first_step: int = 0) -> tuple[tuple[int, int], ...]:
         """Returns the sizes (sequence length, rows) of the batches from `first_step` on, those of short rows first."""
         stages = [*self.stages(first_step)]
-        return tuple(dict.fromkeys((n, of.rows(n)) for n in self.seq_lens for of in stages if of.numbers(n)))
+        return tuple(dict.fromkeys((n, stage.rows(n)) for n in self.seq_lens for stage in stages if stage.numbers(n)))
 
     @property
-    def stage_rows(self) -> int:
-        """Examples of a step of the stage."""
+    def examples_per_step(self) -> int:
+        """Examples of a step of the stage, or of a full batch without one."""
         return self.stage.batch_size if self.stage else self.batch_size
 
     def batch_share(self, step: int) -> float:
         """Returns the examples of `step`, counted from 0, as a share of a full batch."""
-        return next(self.stages(step)).stage_rows / self.batch_size
+        return next(self.stages(step)).examples_per_step / self.batch_size
 
     def used_lens(self) -> tuple[int, ...]:
         """Returns the lengths that have at least one step, short first."""
-        return tuple(n for n in self.seq_lens if self.before(self.num_steps, n))
+        return tuple(n for n in self.seq_lens if self.steps_before(self.num_steps, n))
 
     def shapes(self, seq_len: int) -> dict[str, tuple[int, ...]]:
         """Returns the shapes of a global batch by name; all int32. B batch  L tokens  M prediction slots."""
@@ -148,7 +148,7 @@ class BatchSpec(NamedTuple):
     def rows(self, seq_len: int) -> int:
         """Returns the rows of a global batch of the stage."""
         rows = self.packed_rows if self.is_packed(seq_len) else self.batch_size
-        return rows * self.stage_rows // self.batch_size
+        return rows * self.examples_per_step // self.batch_size
 
     def first_row(self, seq_len: int, *, since: int = 0) -> int:
         """Returns the number of the row that begins batch 0 of `seq_len`, if all batches had the stage's size.
@@ -158,7 +158,7 @@ class BatchSpec(NamedTuple):
         """
         first = self.stage.first if self.stage else since
         before = self.rows_before(first, seq_len) - self.rows_before(since, seq_len)
-        return before - self.before(first, seq_len) * self.rows(seq_len)
+        return before - self.steps_before(first, seq_len) * self.rows(seq_len)
 
     def row_counts(self) -> dict[str, Any]:
         """Returns the arguments of host_share.load that say how many rows a batch has."""
@@ -181,15 +181,17 @@ class BatchSpec(NamedTuple):
         unpacked = [parts[n] for n in self.seq_lens if n in parts and not self.is_packed(n)]
         if unpacked:
             check_rows("batch_size", self.batch_size, devices, math.lcm(*unpacked))
-        for of in self.stages(first_step):
-            lens = [n for n in parts if of.stage_rows < self.batch_size and of.numbers(n)]
+        for stage in self.stages(first_step):
+            lens = [n for n in parts if stage.examples_per_step < self.batch_size and stage.numbers(n)]
             unpacked = [parts[n] for n in lens if not self.is_packed(n)]
             if unpacked:
-                check_rows("ramp.rows", of.stage_rows, devices, math.lcm(*unpacked))
-        for of in (self.without_ramp(), *self.stages(first_step)):
+                check_rows("ramp.rows", stage.examples_per_step, devices, math.lcm(*unpacked))
+        for stage in (self.without_ramp(), *self.stages(first_step)):
             for n in parts:
-                if self.is_packed(n) and of.numbers(n) and of.rows(n) % (devices * parts[n]):
-                    fewer = f", of which ramp.rows {of.stage_rows} makes {of.rows(n)}," if of.stage else ""
+                if self.is_packed(n) and stage.numbers(n) and stage.rows(n) % (devices * parts[n]):
+                    fewer = (
+                        f", of which ramp.rows {stage.examples_per_step} makes {stage.rows(n)}," if stage.stage else ""
+                    )
                     raise command.UserError(
                         f"data.packed_rows {self.packed_rows}{fewer} does not divide over {devices} devices x "
                         f"{parts[n]} parts of accumulation; {self._packed_advice(devices * parts[n])}"
@@ -198,7 +200,11 @@ class BatchSpec(NamedTuple):
     def packed_multiple(self, divisor: int) -> int:
         """Returns m: with a multiple of m as packed_rows, each step has packed rows that divide by `divisor`."""
         whole = self.batch_size * divisor
-        of_stages = (whole // math.gcd(whole, of.stage_rows) for of in self.stages() if of.numbers(self.seq_lens[-1]))
+        of_stages = (
+            whole // math.gcd(whole, stage.examples_per_step)
+            for stage in self.stages()
+            if stage.numbers(self.seq_lens[-1])
+        )
         return math.lcm(divisor, *of_stages)
 
     def _packed_advice(self, divisor: int) -> str:
@@ -251,10 +257,11 @@ def check(spec: BatchSpec) -> BatchSpec:
     ):
         if not is_valid:
             raise command.UserError(f"config: {complaint}")
-    for of in spec.stages():
-        if spec.packed_rows * of.stage_rows % spec.batch_size and of.numbers(lens[-1]):
+    for stage in spec.stages():
+        if spec.packed_rows * stage.examples_per_step % spec.batch_size and stage.numbers(lens[-1]):
             raise command.UserError(
-                f"config: data.packed_rows {spec.packed_rows} shrink with the batch, and at ramp.rows {of.stage_rows} "
-                f"of batch_size {spec.batch_size} they are not a whole number; {spec._packed_advice(1)}"
+                f"config: data.packed_rows {spec.packed_rows} shrink with the batch, and at ramp.rows "
+                f"{stage.examples_per_step} of batch_size {spec.batch_size} they are not a whole number; "
+                f"{spec._packed_advice(1)}"
             )
     return spec

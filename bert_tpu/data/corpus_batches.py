@@ -27,9 +27,9 @@ from bert_tpu.data import (
 
 HELDOUT_SEED = 2**31 - 1
 HELDOUT_MASK_RATE = 0.15
-# TensorFlow takes 0.2 ms of the calling thread to hand over an array, so it hands over GROUP batches in one, as far as
-# these have no more than GROUP_BYTES.
-GROUP, GROUP_BYTES = 8, 1 << 24
+# TensorFlow takes 0.2 ms of the calling thread to hand over an array. So batches are handed over in blocks of BLOCK, or
+# of fewer if these would have more than BLOCK_BYTES.
+BLOCK, BLOCK_BYTES = 8, 1 << 24
 
 Batch = Mapping[str, np.ndarray]  # shapes as in BatchSpec.shapes, but with this host's rows
 
@@ -86,11 +86,11 @@ def _chunk_batch_function(
     columns = chunks.Chunks(*map(tf.constant, table.chunks))
     continuation = tf.constant([p.startswith("##") for p in share.pieces]) if spec.whole_word else None
 
-    # The pairs' first epoch begins with them.
+    # Epochs of pairs are counted from the first step with pairs.
     order = sampler.EpochOrder(share, spec, seq_len, table.epoch_rows, since=spec.first_nsp_step)
     single_order = sampler.EpochOrder(share, spec, seq_len, table.sizes.chunks)
     first_chunk, candidates = tf.constant(table.bounds[order.group]), share.candidates(order.group)
-    first_pair, last_pair = (spec.before(step, seq_len) for step in (spec.first_nsp_step, spec.num_steps))
+    pair_start, num_batches = (spec.steps_before(step, seq_len) for step in (spec.first_nsp_step, spec.num_steps))
 
     def chunk_of(number: tf.Tensor) -> chunks.Chunks:
         return chunks.Chunks(*(tf.gather(column, first_chunk + number) for column in columns))
@@ -106,10 +106,10 @@ def _chunk_batch_function(
     @tf.autograph.experimental.do_not_convert
     def batch(n: tf.Tensor) -> dict[str, tf.Tensor]:
         pair_draws, mask_draws = sampler.draws(spec, seq_len, len(share.pieces), n, order.rows)
-        if 0 < first_pair < last_pair:
-            pairs = tf.cond(n < first_pair, lambda: single(n, pair_draws), lambda: pair(n, pair_draws))
+        if 0 < pair_start < num_batches:
+            pairs = tf.cond(n < pair_start, lambda: single(n, pair_draws), lambda: pair(n, pair_draws))
         else:
-            pairs = (single if first_pair else pair)(n, pair_draws)
+            pairs = (single if pair_start else pair)(n, pair_draws)
         rows = nsp_pairs.lay_out(text.tokens, pairs, share.special, seq_len=seq_len)
         rate = masking.rate_of(spec, seq_len, n)
         masked = masking.mask(rows, mask_draws, rate=rate, mask_id=share.special.mask, is_continuation=continuation)
@@ -165,13 +165,13 @@ def stream(
 
     batches = numbers.map(join, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     rows, columns = batches.element_spec.shape
-    batches = batches.batch(max(1, min(GROUP, GROUP_BYTES // (4 * rows * columns))))
+    batches = batches.batch(max(1, min(BLOCK, BLOCK_BYTES // (4 * rows * columns))))
     # The thread that tunes a stream sleeps twice as long each time, up to a minute. Freeing a stream at its end may
     # wait for that thread: 8 to 22 s of runs that take a minute.
     options = tf.data.Options()
     options.autotune.enabled = False
-    groups = batches.prefetch(2).with_options(options).as_numpy_iterator()
-    return (joined.Joined(array, layout) for group in groups for array in group)
+    blocks = batches.prefetch(2).with_options(options).as_numpy_iterator()
+    return (joined.Joined(array, layout) for block in blocks for array in block)
 
 
 def train(share: host_share.HostShare, spec: batch_spec.BatchSpec, first_step: int) -> Iterator[tuple[int, Batch]]:
@@ -218,7 +218,7 @@ def heldout(
             yield seq_len, {name: array.numpy() for name, array in batch(n).items()}
 
 
-def little_heldout_warnings(share: host_share.HostShare, spec: batch_spec.BatchSpec, num_batches: int) -> list[str]:
+def short_heldout_warnings(share: host_share.HostShare, spec: batch_spec.BatchSpec, num_batches: int) -> list[str]:
     """Returns a warning for each length whose few rows `heldout` repeats.
 
     share: this host's part of the held-out text. All hosts have parts of the same size
@@ -226,7 +226,7 @@ def little_heldout_warnings(share: host_share.HostShare, spec: batch_spec.BatchS
     spec = spec.without_ramp()
     hosts = spec.batch_size // len(share.rows)
     rows = {n: int(epoch_table(share, spec, n).epoch_rows.sum()) * hosts for n in spec.used_lens()}
-    found = (row_limits.little_heldout_warning(count, n, num_batches * spec.rows(n)) for n, count in rows.items())
+    found = (row_limits.short_heldout_warning(count, n, num_batches * spec.rows(n)) for n, count in rows.items())
     return [sentence for sentence in found if sentence]
 
 
@@ -241,7 +241,7 @@ def _check_size(
 ) -> None:
     """Raises UserError if an epoch is smaller than a batch, since a row comes once an epoch."""
     epoch_rows = table.epoch_rows
-    if isinstance(table, ChunkTable) and spec.before(spec.first_nsp_step, seq_len):
+    if isinstance(table, ChunkTable) and spec.steps_before(spec.first_nsp_step, seq_len):
         epoch_rows = table.sizes.chunks
     least, rows = int(epoch_rows.min()), spec.rows(seq_len) // share.num_groups
     if least < rows:

@@ -83,11 +83,11 @@ def load(
     """
     common_rows = math.gcd(batch_size, packed_rows, *ramp_rows)  # groups feed whole rows of each kind of batch
     if common_rows % process_count:
-        keys = f"batch_size {batch_size} and data.packed_rows {packed_rows}"
-        if ramp_rows:
-            keys = f"batch_size {batch_size}, data.packed_rows {packed_rows} and the ramp's {list(ramp_rows)} rows"
+        ramp = ", ".join(map(str, ramp_rows))
+        settings = {"batch_size": batch_size, "data.packed_rows": packed_rows, "the ramp's rows": ramp}
+        keys = " and ".join(f"{key} {value}" for key, value in settings.items() if value)
         raise command.UserError(
-            f"{keys} do not divide over {process_count} hosts: set each to a multiple of {process_count}"
+            f"{process_count} hosts cannot share the rows of {keys}: set each to a multiple of {process_count}"
         )
     per_process = batch_size // process_count
     rows = range(process_index * per_process, (process_index + 1) * per_process)

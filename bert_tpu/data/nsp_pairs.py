@@ -88,7 +88,7 @@ def choose(
     draws: Draws,
     *,
     max_tokens: tf.Tensor | int,
-    more: tf.Tensor | None = None,
+    extra_documents: tf.Tensor | None = None,
 ) -> Pairs:
     """Makes a pair of each chunk.
 
@@ -98,15 +98,16 @@ def choose(
     candidates: documents for a random B
     draws: the rows' random numbers
     max_tokens: tokens of A and B together, the row's length less its three special tokens; one number or [B]
-    more: [B, N] in [0, 1), draws of N further documents. They make a random B as long as wanted where possible: it
-        comes from the first document that is long enough, or else from the longest, and begins early enough in it.
+    extra_documents: [B, N] in [0, 1), draws of N further documents. They make a random B as long as wanted where
+        possible: it comes from the first document that is long enough, or else from the longest, and begins early
+        enough in it.
     """
     starts = text.sentence_start
     middle = chunk.first + 1 + _below(visit.split, tf.maximum(chunk.last - chunk.first - 1, 1))
     a_first = tf.gather(starts, tf.where(visit.is_tail, middle, chunk.first))
     a_end = tf.gather(starts, tf.where(visit.is_tail, chunk.last, middle))
     wanted = chunk.target - (a_end - a_first)
-    other_first, other_end = _random_span(text, chunk.document, candidates, draws, wanted, more)
+    other_first, other_end = _random_span(text, chunk.document, candidates, draws, wanted, extra_documents)
     b_first = tf.where(visit.is_random, other_first, a_end)
     b_end = tf.where(visit.is_random, other_end, tf.gather(starts, chunk.last))
     pairs = Pairs(a_first, a_end - a_first, b_first, b_end - b_first, visit.is_random)
@@ -131,7 +132,7 @@ def _random_span(
     candidates: Candidates,
     draws: Draws,
     wanted: tf.Tensor,
-    more: tf.Tensor | None,
+    extra_documents: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns (first token, end) of about `wanted` tokens from a random sentence of another text's document, [B].
 
@@ -139,11 +140,13 @@ def _random_span(
     """
     texts, base, count = candidates
     own_first, own_count = (tf.gather(column, own)[:, None] for column in (texts.own_first, texts.own_count))
-    uniform = draws.other_document[:, None] if more is None else tf.concat([draws.other_document[:, None], more], 1)
+    uniform = draws.other_document[:, None]
+    if extra_documents is not None:
+        uniform = tf.concat([uniform, extra_documents], 1)
     place = _below(uniform, count[:, None] - own_count)
     place += tf.where(place >= own_first, own_count, 0)
     other = tf.gather(texts.order, base[:, None] + place)
-    if more is None:
+    if extra_documents is None:
         other = other[:, 0]
     else:
         bounds = (tf.gather(text.sentence_start, tf.gather(text.document_start, other + i)) for i in (1, 0))
@@ -151,7 +154,7 @@ def _random_span(
         other = tf.gather(other, tf.argmax(size, axis=1), batch_dims=1)  # the first of equal ones
     first, end = tf.gather(text.document_start, other), tf.gather(text.document_start, other + 1)
     start = first + _below(draws.other_sentence, end - first)
-    if more is not None:
+    if extra_documents is not None:
         latest = _reach(text.sentence_start, tf.gather(text.sentence_start, end) - wanted + 1) - 1
         start = tf.minimum(start, tf.maximum(first, latest))
     start_token = tf.gather(text.sentence_start, start)

@@ -34,7 +34,7 @@ def batch_function(
     group = np.repeat(order.group, E)
     first_row, first_chunk = tf.constant(plan.bounds[order.group]), tf.constant(plan.chunk_bounds[group])
     candidates = share.candidates(group)
-    first_pair = spec.before(spec.first_nsp_step, seq_len)
+    pair_start = spec.steps_before(spec.first_nsp_step, seq_len)
 
     @tf.autograph.experimental.do_not_convert
     def batch(n: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -49,12 +49,12 @@ def batch_function(
         )
         pair_draws, mask_draws = sampler.draws(spec, seq_len, len(share.pieces), n, order.rows)
         budget = tf.gather(budgets, number)
-        more = sampler.extra_document_draws(spec, seq_len, n, order.rows)
+        extra = sampler.extra_document_draws(spec, seq_len, n, order.rows)
         chunk = chunk._replace(target=budget)  # a random B takes the room of the text that it replaces
-        pair = nsp_pairs.choose(text, chunk, visit, candidates, pair_draws, max_tokens=budget, more=more)
-        if first_pair:
+        pair = nsp_pairs.choose(text, chunk, visit, candidates, pair_draws, max_tokens=budget, extra_documents=extra)
+        if pair_start:
             single = nsp_pairs.single(text, chunk, pair_draws, max_tokens=budget)
-            pair = nsp_pairs.Pairs(*(tf.where(n < first_pair, x, y) for x, y in zip(single, pair, strict=True)))
+            pair = nsp_pairs.Pairs(*(tf.where(n < pair_start, x, y) for x, y in zip(single, pair, strict=True)))
         pair = nsp_pairs.Pairs(*(tf.reshape(x, [-1, E]) for x in pair))
 
         rows = _lay_out(text.tokens, pair, is_used_BE, share.special, seq_len)

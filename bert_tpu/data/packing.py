@@ -1,9 +1,8 @@
 """Packs examples into shared rows, so that hardly any token is padding, and unpacks such rows.
 
-An example's length must be known before it is drawn, or rows could not be filled. Three named departures follow for
-packed rows: a chunk has a fixed budget of tokens; short targets are drawn once for the table; and a random B takes the
-room of the text that it replaces. (create_pretraining_data.py draws targets in the same way.) Such a B comes from a
-document that is long enough, if one of EXTRA_DOCUMENTS more draws is, and does not begin too near its end.
+An example's length must be known before it is drawn, or rows could not be filled. So packed rows depart from separate
+ones: a chunk has a fixed budget of tokens, and a random B takes the room of the text that it replaces. It comes from
+the first of 1 + EXTRA_DOCUMENTS drawn documents that is long enough, and does not begin too near its end.
 """
 
 from collections.abc import Mapping
@@ -133,7 +132,7 @@ def note(examples_per_row: float, spec: batch_spec.BatchSpec, divisor: int) -> s
 def unpack(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns a packed batch's examples in rows of their own, in the format of a batch that is not packed."""
     numbers, length = batch["attention_mask"], batch["input_ids"].shape[1]
-    # An example's label does not tell: it is -1 without NSP, as in an empty slot. Slots fill from the first on.
+    # The label cannot show which slots are used: without NSP it is -1, as in an empty one. The first slots fill first.
     rows, slots = np.nonzero(np.arange(batch["example_starts"].shape[1]) < numbers.max(axis=1, keepdims=True))
     starts = batch["example_starts"][rows, slots]
     columns = {"input_ids": length, "token_type_ids": length, "attention_mask": length}

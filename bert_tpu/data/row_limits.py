@@ -63,7 +63,7 @@ def _mean_sentence(text: chunks.Text) -> float:
     return float(text.sentence_start[-1]) / max(1, len(text.sentence_start) - 1)
 
 
-def little_heldout_warning(rows: int, seq_len: int, taken: int) -> str:
+def short_heldout_warning(rows: int, seq_len: int, taken: int) -> str:
     """Returns a warning if the held-out text is so short that an evaluation repeats rows, else "".
 
     rows: that the text makes

@@ -134,7 +134,7 @@ def draws(
 
 
 def extra_document_draws(spec: batch_spec.BatchSpec, seq_len: int, n: tf.Tensor, rows: range) -> tf.Tensor:
-    """Returns `more` of nsp_pairs.choose for packed examples, float64 [rows x E, EXTRA_DOCUMENTS] in [0, 1)."""
+    """Returns `extra_documents` of nsp_pairs.choose for packed examples, float64 [rows x E, N] in [0, 1)."""
     shape = (spec.rows(seq_len), spec.packed_examples, packing.EXTRA_DOCUMENTS)
     uniform = _uniform(spec, seq_len, n, "others", shape, tf.float64)[rows.start : rows.stop]
     return tf.reshape(uniform, [-1, packing.EXTRA_DOCUMENTS])

@@ -24,7 +24,7 @@ from bert_tpu.core import command
 BEAT_S = 0.5
 FAREWELL_S = 4 * BEAT_S  # host 0 has the store: it stays until the others have read why it leaves, or that all end
 AGAIN = "run the same command again on every host"
-ROOM = "bert_tpu"
+PREFIX = "bert_tpu"
 
 
 class Disagreement(command.UserError):
@@ -32,8 +32,9 @@ class Disagreement(command.UserError):
 
 
 class Hosts:
-    """Context of a run's hosts; this process is number `index` of `count`. A host that leaves it with a fault takes
-    the others along.
+    """The hosts of a run, as a context; this process is number `index` of `count`.
+
+    If one host leaves it with an exception, all others end, too.
     """
 
     def __init__(self, index: int = 0, count: int = 1) -> None:
@@ -133,14 +134,14 @@ class Hosts:
         if self.count == 1:
             return [value]
         self._calls += 1
-        room = f"gather{self._calls}"
-        self._set(f"{room}/{self.index}", value)
-        while len(values := self._read(room)) < self.count:
+        prefix = f"gather{self._calls}"
+        self._set(f"{prefix}/{self.index}", value)
+        while len(values := self._read(prefix)) < self.count:
             time.sleep(0.02)
         return [values[str(host)] for host in range(self.count)]
 
-    def first(self, function: Callable[[], Any]) -> Any:
-        """Returns on all hosts what `function()` (JSON) returns on host 0, the only one that calls it."""
+    def broadcast(self, function: Callable[[], Any]) -> Any:
+        """Calls `function` on host 0 alone, and returns its result (JSON) on all hosts."""
         return self.gather(function() if self.index == 0 else None)[0]
 
     def agree(self, facts: dict[str, Any]) -> None:
@@ -155,11 +156,11 @@ class Hosts:
                 if value != values[common]:
                     differences[host].append(f"{key} is {value} there and {values[common]} on host {common}")
         if differences:
-            odd_hosts = "; ".join(
+            sentences = "; ".join(
                 f"host {host} ({names[host]}) differs: {', '.join(differences[host][:3])}"
                 for host in sorted(differences)
             )
-            raise Disagreement(f"{odd_hosts}; start the same command, with the same files, on every host")
+            raise Disagreement(f"{sentences}; start the same command, with the same files, on every host")
 
     # Stopping together
 
@@ -239,12 +240,12 @@ class Hosts:
                 self._agree_on_last_step(value)
 
     def _set(self, key: str, value: Any) -> None:
-        self.store.key_value_set(f"{ROOM}/{key}", json.dumps(value), allow_overwrite=True)
+        self.store.key_value_set(f"{PREFIX}/{key}", json.dumps(value), allow_overwrite=True)
 
-    def _read(self, room: str) -> dict[str, Any]:
-        """Returns all values of a room of the store, by the rest of their keys."""
-        entries = self.store.key_value_dir_get(f"{ROOM}/{room}/")
-        return {key.removeprefix(f"{ROOM}/{room}/"): json.loads(value) for key, value in entries}
+    def _read(self, prefix: str) -> dict[str, Any]:
+        """Returns all values of the store whose keys have a prefix, by the rest of their keys."""
+        entries = self.store.key_value_dir_get(f"{PREFIX}/{prefix}/")
+        return {key.removeprefix(f"{PREFIX}/{prefix}/"): json.loads(value) for key, value in entries}
 
 
 def devices() -> list[jax.Device]:

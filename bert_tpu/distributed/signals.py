@@ -11,7 +11,7 @@ The walk of a SIGTERM (a preemption, or `launch/tpu_pod.sh stop`) through the co
    them has passed, and train up to it. So they stop after the same step, whichever host got the signal.
 5. The loop waits for that step to end, evaluates if an evaluation is due, and saves a checkpoint.
 6. training/trainer.py waits until the checkpoint is complete on disk, prints "stopped; step N is saved ...", and
-   returns `exit_code()`: 143 on every host. The same command goes on from there.
+   returns `exit_code()`: 143 on every host. (If the signal comes in the last step, only on the hosts that got it.)
 
 Ctrl-C (SIGINT) goes the same way, with exit code 130, and SIGHUP, which a closed terminal sends, with 129. A second
 SIGTERM changes nothing. A second Ctrl-C ends the process at once, without a checkpoint.

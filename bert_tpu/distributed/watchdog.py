@@ -22,8 +22,8 @@ class Watchdog:
         """Checks the limits. Raises UserError if exit_s is less than stacks_s.
 
         silent_s: seconds without a sign of life after which a host counts as dead and the run ends
-        stacks_s: seconds without progress after which, and again after each as many more, each host prints all its
-            threads' stacks and names the host that lags; 0: never
+        stacks_s: after so many seconds without progress, and each time as many more have passed, every host prints the
+            stacks of its threads and names the host that lags; 0: never
         exit_s: seconds without progress after which the process ends with exit code 1; 0: never
         group: the hosts of the run
         """

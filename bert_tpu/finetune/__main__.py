@@ -24,7 +24,10 @@ def main() -> None:
     host_memory.keep_freed_memory()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__)
-        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, scores and predictions")
+        parser.add_argument(
+            "--workdir", required=True, type=epath.Path,
+            help="directory of the run, which gets scores and predictions; a stopped run continues from it",
+        )  # fmt: skip
         args = config.parse(parser, config.TUNING)
         code = finetuning.run(args.config, storage.absolute(args.workdir), group, hours.process_began_s())
     sys.exit(code)

@@ -66,7 +66,7 @@ def evaluate(
     programs: train_step.Programs,
     mesh: jax.sharding.Mesh,
     state: jobs.State,
-    books: log.Log,
+    run_log: log.Log,
     finished: int,
 ) -> None:
     """Scores the labelled splits. After the last step also writes scores, and predictions for all splits but "train".
@@ -84,7 +84,7 @@ def evaluate(
         is_labelled = split in task.eval_splits
         if split == "train" or not (is_labelled or is_last):
             continue
-        with _bar(books, split, rows) if writes and not is_labelled else contextlib.nullcontext() as bar:
+        with _bar(run_log, split, rows) if writes and not is_labelled else contextlib.nullcontext() as bar:
             by_seed = outputs(
                 programs, mesh, state.params, feed, rows, of_tokens=task.head in heads.TOKEN_HEADS, bar=bar
             )  # fmt: skip
@@ -93,7 +93,7 @@ def evaluate(
             for seed, values in zip(cfg.seeds, by_seed, strict=True):
                 scores[seed][split] = task.score(split, values)
             majority[split] = majority_scores(task, split)
-            books.scores(finished, split, {seed: scores[seed][split] for seed in cfg.seeds}, majority[split])
+            run_log.scores(finished, split, {seed: scores[seed][split] for seed in cfg.seeds}, majority[split])
         if writes:
             _write(task, cfg.seeds, split, by_seed, folder)
         if writes and is_labelled:
@@ -106,9 +106,9 @@ def evaluate(
         storage.write_text(directory / scores_file.FILE, json.dumps(content, indent=1) + "\n")
 
 
-def _bar(books: log.Log, split: str, rows: token_rows.Rows) -> tqdm.tqdm:
+def _bar(run_log: log.Log, split: str, rows: token_rows.Rows) -> tqdm.tqdm:
     """Returns a progress bar for a split without scores, whose end no other line reports."""
-    books.say(f"predicting {split} ...")
+    run_log.say(f"predicting {split} ...")
     return progress.bar(len(rows.lengths), split, "row")
 
 
@@ -152,7 +152,7 @@ def summary(
     """
     summaries: dict[str, dict[str, dict[str, Any]]] = {}
     for split, names in next(iter(scores.values())).items():
-        summaries[split] = {name: _spread([of[split][name] for of in scores.values()]) for name in names}
+        summaries[split] = {name: _spread([by_split[split][name] for by_split in scores.values()]) for name in names}
         for name, drawn in draws.get(split, {}).items():
             summaries[split][name]["interval"] = metrics.interval(drawn.mean(axis=1))
     return summaries

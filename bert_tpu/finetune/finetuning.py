@@ -55,18 +55,18 @@ class Setup(NamedTuple):
 
 def load(cfg: ml_collections.ConfigDict) -> Setup:
     """Reads and checks all that `cfg` names. Raises UserError, as `check`, if something does not fit together."""
-    read, base = check(cfg), pretrained.load(cfg.init_from)
+    loaded, base = check(cfg), pretrained.load(cfg.init_from)
     cfg = cfg.copy_and_resolve_references()
-    epoch_steps = -(-len(read.splits["train"].lengths) // cfg.batch_size)
+    epoch_steps = -(-len(loaded.splits["train"].lengths) // cfg.batch_size)
     with cfg.unlocked():
         cfg.num_steps = cfg.num_steps or max(1, round(cfg.epochs * epoch_steps))
-    model = heads.Model(transformer.Bert(**base.model | dict(cfg.model), parent=None), read.head, len(read.labels))
+    model = heads.Model(transformer.Bert(**base.model | dict(cfg.model), parent=None), loaded.head, len(loaded.labels))
     sizes.check(model.bert, cfg.max_length)
     feed = task_batches.TaskBatches(
-        read.splits["train"], seeds=cfg.seeds, batch_size=cfg.batch_size, num_steps=cfg.num_steps,
+        loaded.splits["train"], seeds=cfg.seeds, batch_size=cfg.batch_size, num_steps=cfg.num_steps,
         seq_len=cfg.max_length, multiple=jax.device_count() * cfg.accumulate,
     )  # fmt: skip
-    return Setup(cfg, base, model, read, feed)
+    return Setup(cfg, base, model, loaded, feed)
 
 
 def check(cfg: ml_collections.ConfigDict) -> task.Task:
@@ -93,16 +93,16 @@ def check(cfg: ml_collections.ConfigDict) -> task.Task:
             f"config.max_length is {cfg.max_length}, but {cfg.init_from} has {positions} positions: give "
             f"--config.max_length={positions} or less"
         )
-    read = reader.read(cfg, origin.vocabulary)
-    if "train" not in read.splits:
-        raise command.UserError(f"the data of {read.name} have no rows to train on: check --config.data")
-    segments = 1 + max(int(rows.types.max(initial=0)) for rows in read.splits.values())
+    loaded = reader.read(cfg, origin.vocabulary)
+    if "train" not in loaded.splits:
+        raise command.UserError(f"the data of {loaded.name} have no rows to train on: check --config.data")
+    segments = 1 + max(int(rows.types.max(initial=0)) for rows in loaded.splits.values())
     if segments > origin.section["type_vocab_size"]:  # a type beyond the table would add 0 without an error
         raise command.UserError(
-            f"rows of {read.name} have {segments} segments, but {cfg.init_from} has only "
+            f"rows of {loaded.name} have {segments} segments, but {cfg.init_from} has only "
             f"{origin.section['type_vocab_size']} (type_vocab_size): give single texts or another model"
         )
-    return read
+    return loaded
 
 
 def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batches.TaskBatches) -> jobs.Job:
@@ -116,7 +116,7 @@ def make_job(cfg: ml_collections.ConfigDict, model: heads.Model, feed: task_batc
         init=lambda key: param_layout.pack(heads.init(model, key)),
         loss=functools.partial(heads.loss, model),
         counts=functools.partial(heads.counts, model),
-        tx=optimizer.rule,
+        rule=optimizer.rule,
         learning_rate=optimizer.rate,
         shapes={feed.seq_len: feed.shapes()},
         flops={feed.seq_len: work},
@@ -170,10 +170,10 @@ def training(setup: Setup, directory: epath.Path, group: hosts.Hosts | None = No
     )
 
 
-def hashes(read: task.Task) -> dict[str, str]:
+def hashes(loaded: task.Task) -> dict[str, str]:
     """SHA-256 of the rows of each split of a task."""
     digests = {}
-    for split, rows in read.splits.items():
+    for split, rows in loaded.splits.items():
         digest = hashlib.sha256()
         for array in rows[:4]:  # what trains; `lost` only informs
             digest.update(np.ascontiguousarray(array).data)
@@ -202,9 +202,9 @@ def check_start(sha256: str, run_config: dict[str, Any], directory: Path | str) 
         )
 
 
-def check_rows(read: task.Task, run_config: dict[str, Any], directory: Path | str) -> None:
+def check_rows(loaded: task.Task, run_config: dict[str, Any], directory: Path | str) -> None:
     """Raises UserError unless a task has the rows that the run in `directory`, with config.json `run_config`, used."""
-    if hashes(read) != run_config["task"]["sha256"]:
+    if hashes(loaded) != run_config["task"]["sha256"]:
         raise command.UserError(f"{directory} was trained on other data than is there now: give another --workdir")
 
 
@@ -237,4 +237,6 @@ def run(
 ) -> int:
     """Fine-tunes as `cfg` says, in the workdir `directory`. Arguments and exit code are those of trainer.run."""
     setup = load(cfg)
-    return trainer.run(setup.cfg, training(setup, directory, group), directory, group, free=LOCAL, began_s=began_s)
+    return trainer.run(
+        setup.cfg, training(setup, directory, group), directory, group, local_keys=LOCAL, began_s=began_s
+    )

@@ -21,7 +21,7 @@ def attend(
     k_BHKT: jax.Array,
     v_BHKT: jax.Array,
     mask_B1LT: jax.Array,
-    words: dropout.Words | None,
+    bits: dropout.Bits | None,
     rate: float,
 ) -> jax.Array:
     """Returns softmax(q k^T) v, [B, H, K, L].
@@ -35,10 +35,10 @@ def attend(
     q_BHKL: queries, already scaled
     k_BHKT, v_BHKT: keys and values
     mask_B1LT: bool, True where a token attends to another; L is 1 if all tokens of a row attend to the same
-    words: for dropout of the probabilities, or None
+    bits: for dropout of the probabilities, or None
     rate: of dropout
     """
-    return _softmax(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, 0.0 if words is None else rate)
+    return _softmax(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, bits, 0.0 if bits is None else rate)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -47,12 +47,12 @@ def _softmax(
     k_BHKT: jax.Array,
     v_BHKT: jax.Array,
     mask_B1LT: jax.Array,
-    words: dropout.Words | None,
+    bits: dropout.Bits | None,
     rate: float,
 ) -> jax.Array:
     s_BHLT = matmul.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32)
     p_BHLT = jax.nn.softmax(jnp.where(mask_B1LT, s_BHLT, MASKED_SCORE), axis=-1)
-    return matmul.einsum("BHLT,BHKT->BHKL", dropout.apply(p_BHLT.astype(q_BHKL.dtype), words, rate), v_BHKT)
+    return matmul.einsum("BHLT,BHKT->BHKL", dropout.apply(p_BHLT.astype(q_BHKL.dtype), bits, rate), v_BHKT)
 
 
 def _forward(
@@ -60,7 +60,7 @@ def _forward(
     k_BHKT: jax.Array,
     v_BHKT: jax.Array,
     mask_B1LT: jax.Array,
-    words: dropout.Words | None,
+    bits: dropout.Bits | None,
     rate: float,
 ) -> tuple[jax.Array, Residuals]:
     s_BHLT = matmul.einsum("BHKL,BHKT->BHLT", q_BHKL, k_BHKT, jnp.float32)
@@ -68,8 +68,8 @@ def _forward(
     e_BHLT = jnp.where(mask_B1LT, jnp.exp(s_BHLT - largest_BHL[..., None]), 0.0)
     # The sum is from 1 to T. It is NaN if a score is NaN or inf, and 0 if all are -inf; then 0 x inf is NaN below.
     scale_BHL = jnp.where(jnp.any(mask_B1LT, axis=-1), 1.0 / jnp.sum(e_BHLT, axis=-1), 0.0)
-    if rate and words is not None:
-        e_BHLT = jnp.where(dropout.keep_mask(words, rate), e_BHLT, -e_BHLT)
+    if rate and bits is not None:
+        e_BHLT = jnp.where(dropout.keep_mask(bits, rate), e_BHLT, -e_BHLT)
         scale_BHL /= 1.0 - rate
     e_BHLT = e_BHLT.astype(q_BHKL.dtype)
     o_BHKL = matmul.einsum("BHLT,BHKT->BHKL", jnp.maximum(e_BHLT, 0), v_BHKT, jnp.float32)

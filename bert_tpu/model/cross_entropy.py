@@ -1,6 +1,6 @@
 """Computes the cross entropy over the vocabulary without a matrix of its gradient.
 
-Letters: N rows  D width  V vocabulary  P a piece of the vocabulary
+Letters: N rows  D width  V vocabulary  R rows of a block of the vocabulary
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from bert_tpu.model import matmul
 
 LARGEST = 70.0  # nats; exp of it, times the vocabulary, is far below the largest float32
 FILL = -1e9  # bias of a row that is no piece (param_layout.py): exp(it - anything) is exactly 0
-CPU_PIECE = 2048  # rows of the table whose logits fit in a CPU's cache
+CPU_BLOCK = 2048  # rows of the table whose logits fit in a CPU's cache
 
 
 @jax.custom_vjp
@@ -47,16 +47,16 @@ class Residuals(NamedTuple):
 def _forward(
     h_ND: jax.Array, table_VD: jax.Array, bias_V: jax.Array, labels_N: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array], Residuals]:
-    return by_platform(_in_pieces, h_ND, table_VD.astype(h_ND.dtype), bias_V, labels_N)
+    return by_platform(_in_blocks, h_ND, table_VD.astype(h_ND.dtype), bias_V, labels_N)
 
 
 def by_platform(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls `function` with the rows of the table that it takes at once as `rows`: on a CPU a piece, else None, all.
+    """Calls `function` with the rows of the table that it takes at once as `rows`: on a CPU a block, else None, all.
 
     A TPU's compiler fuses the products and exp of the whole table into passes. A CPU's passes are separate, and 75 MB
     of logits would go through memory in each.
     """
-    cpu, default = (functools.partial(function, rows=rows) for rows in (CPU_PIECE, None))
+    cpu, default = (functools.partial(function, rows=rows) for rows in (CPU_BLOCK, None))
     return jax.lax.platform_dependent(*arguments, cpu=cpu, default=default)
 
 
@@ -81,7 +81,7 @@ def times_vector(x_VN: jax.Array, vector_N: jax.Array) -> jax.Array:
 def as_bits(x: jax.Array) -> jax.Array:
     """Returns bfloat16 as integers of the same bits, for the outputs of a scan; other types as they are.
 
-    XLA:CPU converts a whole stack of bfloat16 to float32 and back whenever a scan writes one piece of it.
+    XLA:CPU converts a whole stack of bfloat16 to float32 and back whenever a scan writes one block of it.
     """
     return jax.lax.bitcast_convert_type(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
 
@@ -91,39 +91,39 @@ def from_bits(bits: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits, dtype) if bits.dtype == jnp.uint16 else bits
 
 
-def piece_rows(V: int, rows: int | None) -> int:
-    """Returns the rows of a piece of a table of V: all if `rows` is None or does not divide V."""
+def block_rows(V: int, rows: int | None) -> int:
+    """Returns the rows of a block of a table of V: all if `rows` is None or does not divide V."""
     return rows if rows and V % rows == 0 else V
 
 
-def _in_pieces(
+def _in_blocks(
     h_ND: jax.Array, table_VD: jax.Array, bias_V: jax.Array, labels_N: jax.Array, rows: int | None
 ) -> tuple[tuple[jax.Array, jax.Array], Residuals]:
-    """Computes `tied` in pieces of `rows` rows of the table; all rows at once if that is None or does not divide V."""
+    """Computes `tied` in blocks of `rows` rows of the table; all rows at once if that is None or does not divide V."""
     V, D = table_VD.shape
-    rows = piece_rows(V, rows)
+    rows = block_rows(V, rows)
     label_ND = jnp.take(table_VD, labels_N, axis=0)
     near_N = jnp.sum(h_ND.astype(jnp.float32) * label_ND.astype(jnp.float32), axis=-1) + bias_V[labels_N]
 
-    def piece(
-        carry: tuple[jax.Array, jax.Array, jax.Array, jax.Array], table_piece: tuple[jax.Array, jax.Array, jax.Array]
+    def block(
+        carry: tuple[jax.Array, jax.Array, jax.Array, jax.Array], table_block: tuple[jax.Array, jax.Array, jax.Array]
     ) -> tuple[tuple[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]:
         sum_N, label_N, top_N, pull_ND = carry
-        table_PD, bias_P, first = table_piece
-        z_PN = jnp.einsum("PD,ND->PN", table_PD, h_ND, preferred_element_type=jnp.float32) + bias_P[:, None] - near_N
-        e_PN = jnp.exp(jnp.minimum(z_PN, LARGEST))
-        is_label_PN = jax.lax.broadcasted_iota(jnp.int32, z_PN.shape, 0) == labels_N - first
-        label_N += jnp.sum(jnp.where(is_label_PN, z_PN, 0.0), axis=0)
-        top_N = jnp.maximum(top_N, jnp.max(z_PN, axis=0))
-        sum_N += jnp.sum(e_PN, axis=0)
-        e_PN = e_PN.astype(h_ND.dtype)
-        pull_ND += matmul.over_rows(e_PN, table_PD)
-        return (sum_N, label_N, top_N, pull_ND), as_bits(e_PN) if rows < V else e_PN
+        table_RD, bias_R, first = table_block
+        z_RN = jnp.einsum("RD,ND->RN", table_RD, h_ND, preferred_element_type=jnp.float32) + bias_R[:, None] - near_N
+        e_RN = jnp.exp(jnp.minimum(z_RN, LARGEST))
+        is_label_RN = jax.lax.broadcasted_iota(jnp.int32, z_RN.shape, 0) == labels_N - first
+        label_N += jnp.sum(jnp.where(is_label_RN, z_RN, 0.0), axis=0)
+        top_N = jnp.maximum(top_N, jnp.max(z_RN, axis=0))
+        sum_N += jnp.sum(e_RN, axis=0)
+        e_RN = e_RN.astype(h_ND.dtype)
+        pull_ND += matmul.over_rows(e_RN, table_RD)
+        return (sum_N, label_N, top_N, pull_ND), as_bits(e_RN) if rows < V else e_RN
 
     zero_N = jnp.zeros_like(near_N)
-    pieces = table_VD.reshape(-1, rows, D), bias_V.reshape(-1, rows), jnp.arange(0, V, rows)
+    blocks = table_VD.reshape(-1, rows, D), bias_V.reshape(-1, rows), jnp.arange(0, V, rows)
     start = zero_N, zero_N, zero_N - jnp.inf, jnp.zeros(h_ND.shape, jnp.float32)
-    (sum_N, label_N, top_N, pull_ND), e_VN = jax.lax.scan(piece, start, pieces, unroll=rows == V)
+    (sum_N, label_N, top_N, pull_ND), e_VN = jax.lax.scan(block, start, blocks, unroll=rows == V)
     hits_N = (label_N >= top_N).astype(jnp.float32)
     e_VN = from_bits(e_VN.reshape(V, -1), h_ND.dtype)
     return (jnp.log(sum_N) - label_N, hits_N), Residuals(h_ND, labels_N, label_ND, e_VN, sum_N, pull_ND)

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 
 
-class Words(NamedTuple):
-    """Random words of a site's rows, [..., 1], and of its columns, [C]; uint32."""
+class Bits(NamedTuple):
+    """Random bits of a site's rows, [..., 1], and of its columns, [C]; uint32."""
 
     rows: jax.Array
     columns: jax.Array
 
 
-def words(seeds: jax.Array | None, shape: tuple[int, ...]) -> Words | None:
-    """Returns the words of a site of `shape`; None if `seeds` is None.
+def bits(seeds: jax.Array | None, shape: tuple[int, ...]) -> Bits | None:
+    """Returns the bits of a site of `shape`; None if `seeds` is None.
 
     seeds: uint32 [3], two drawn for the site in this step, and the number of the first row in the whole batch
     """
@@ -24,18 +24,18 @@ def words(seeds: jax.Array | None, shape: tuple[int, ...]) -> Words | None:
     for axis in range(1, len(shape) - 1):
         number = number * jnp.uint32(shape[axis]) + jax.lax.broadcasted_iota(jnp.uint32, number.shape, axis)
     columns = _mix(jax.lax.iota(jnp.uint32, shape[-1]) ^ seeds[1])
-    # The barrier keeps XLA from computing a row's word again for each of its elements.
-    return Words(*jax.lax.optimization_barrier((_mix(number ^ seeds[0]), columns)))
+    # The barrier keeps XLA from computing a row's bits again for each of its elements.
+    return Bits(*jax.lax.optimization_barrier((_mix(number ^ seeds[0]), columns)))
 
 
-def keep_mask(words: Words, rate: float) -> jax.Array:
+def keep_mask(bits: Bits, rate: float) -> jax.Array:
     """Returns booleans of the site's shape, false with probability `rate`.
 
-    A site's words are independent and uniform, so a sum of two is uniform and independent for any two places. One more
+    A site's bits are independent and uniform, so a sum of two is uniform and independent for any two places. One more
     round separates the places of a rectangle, whose four sums are tied. It costs a third of a full hash a place. XLA
     computes the mask again in the backward pass instead of storing it.
     """
-    x = words.rows + words.columns
+    x = bits.rows + bits.columns
     return (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D) >= jnp.uint32(rate * 2**32)
 
 
@@ -46,13 +46,13 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def apply(x: jax.Array, words: Words | None, rate: float) -> jax.Array:
-    """Returns `x` with a share `rate` of its elements zeroed and the rest scaled up; `x` itself if `words` is None."""
-    if words is None or rate == 0.0:
+def apply(x: jax.Array, bits: Bits | None, rate: float) -> jax.Array:
+    """Returns `x` with a share `rate` of its elements zeroed and the rest scaled up; `x` itself if `bits` is None."""
+    if bits is None or rate == 0.0:
         return x
-    return jnp.where(keep_mask(words, rate), x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), 0)
+    return jnp.where(keep_mask(bits, rate), x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), 0)
 
 
 def drop(x: jax.Array, seeds: jax.Array | None, rate: float) -> jax.Array:
-    """Calls `apply` with the words of `seeds` for a site of x's shape."""
-    return apply(x, words(seeds, x.shape), rate)
+    """Calls `apply` with the bits of `seeds` for a site of x's shape."""
+    return apply(x, bits(seeds, x.shape), rate)

@@ -44,17 +44,17 @@ class Embeddings(nn.Module):
 
         ids_BL, types_BL: pieces and segments
         positions_BL: None for 0 .. L - 1
-        seeds: uint32 [3] of dropout.words, or None for no dropout
+        seeds: uint32 [3] of dropout.bits, or None for no dropout
         """
         word_BLD, word_VD = embedding.look_up(self.word_VD, ids_BL)
         # A product with one-hot rows: the gradient of a gather from two rows would be a serial scatter on a TPU.
         type_BLS = jax.nn.one_hot(types_BL, self.type_vocab_size, dtype=self.dtype)
         type_BLD = jnp.einsum("BLS,SD->BLD", type_BLS, self.type_SD.astype(self.dtype))
-        position_LD = self.position_LD[: ids_BL.shape[1]].astype(self.dtype)
-        if positions_BL is not None:  # also a product, for the same reason
-            position_BLL = jax.nn.one_hot(positions_BL, len(position_LD), dtype=self.dtype)
-            position_LD = jnp.einsum("BLP,PD->BLD", position_BLL, position_LD)
-        x_BLD = self.norm(word_BLD.astype(self.dtype) + type_BLD + position_LD)
+        position = self.position_LD[: ids_BL.shape[1]].astype(self.dtype)  # [L, D]
+        if positions_BL is not None:  # also a product, for the same reason; P a position of the table
+            is_position_BLP = jax.nn.one_hot(positions_BL, len(position), dtype=self.dtype)
+            position = jnp.einsum("BLP,PD->BLD", is_position_BLP, position)
+        x_BLD = self.norm(word_BLD.astype(self.dtype) + type_BLD + position)
         return dropout.drop(x_BLD, seeds, self.dropout), word_VD
 
 
@@ -94,21 +94,21 @@ class Attention(nn.Module):
         x_BLD: the tokens that attend
         x_BTD: the tokens attended to
         mask_B1LT: the mask of attention.attend
-        seeds: uint32 [3] of dropout.words, or None for no dropout
+        seeds: uint32 [3] of dropout.bits, or None for no dropout
         """
         (B, L, D), T, K = x_BLD.shape, x_BTD.shape[1], x_BLD.shape[2] // self.num_heads
 
         def heads(name: str, x_BLD: jax.Array) -> jax.Array:
-            kernel_DE, bias_E = Dense(D, D, self.dtype, name=name).weights()
-            return matmul.to_heads(x_BLD, kernel_DE, bias_E, self.num_heads)
+            kernel_DA, bias_A = Dense(D, D, self.dtype, name=name).weights()
+            return matmul.to_heads(x_BLD, kernel_DA, bias_A, self.num_heads)
 
-        words = dropout.words(seeds, (B, self.num_heads, L, T))
+        bits = dropout.bits(seeds, (B, self.num_heads, L, T))
         q_BHKL, k_BHKT, v_BHKT = heads("query", x_BLD), heads("key", x_BTD), heads("value", x_BTD)
         self.sow(relations.SOWN, relations.NAME, (q_BHKL, k_BHKT, v_BHKT))  # kept only where it is asked for
         q_BHKL *= jnp.asarray(K**-0.5, self.dtype)  # a scaled kernel would not be gathered during products
-        o_BHKL = attention.attend(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, words, self.dropout)
-        kernel_ED, bias_D = Dense(D, D, self.dtype, name="output").weights()
-        return matmul.from_heads(o_BHKL, kernel_ED, bias_D)
+        o_BHKL = attention.attend(q_BHKL, k_BHKT, v_BHKT, mask_B1LT, bits, self.dropout)
+        kernel_AD, bias_D = Dense(D, D, self.dtype, name="output").weights()
+        return matmul.from_heads(o_BHKL, kernel_AD, bias_D)
 
 
 class Layer(nn.Module):
@@ -134,7 +134,7 @@ class Layer(nn.Module):
 
         x_BTD: the tokens
         mask_B1LT: the mask of attention.attend, for all tokens
-        seeds: uint32 [3, 3], three dropout sites of dropout.words, or None for no dropout
+        seeds: uint32 [3, 3], three dropout sites of dropout.bits, or None for no dropout
         places_BL: places of tokens, or None
         """
         x_BLD, D = x_BTD, x_BTD.shape[-1]

@@ -4,7 +4,7 @@ A bfloat16 step for CPUs computes its products by `_wide`. XLA:CPU has fast kern
 is float32, if the left one is summed over its last dimension. It computes any other product in float32, rounded before
 and after.
 
-Letters: those of transformer.py, and  N rows  E heads times their width
+Letters: those of transformer.py, and  N rows  A heads times their width
 """
 
 import math
@@ -23,23 +23,23 @@ def dense(x: jax.Array, kernel_DF: jax.Array, bias_F: jax.Array) -> jax.Array:
     return matmul(x, kernel_DF) + bias_F
 
 
-def to_heads(x_BLD: jax.Array, kernel_DE: jax.Array, bias_E: jax.Array, num_heads: int) -> jax.Array:
+def to_heads(x_BLD: jax.Array, kernel_DA: jax.Array, bias_A: jax.Array, num_heads: int) -> jax.Array:
     """Returns x kernel + bias split into heads, [B, L, D] -> [B, H, K, L]."""
     if _is_wide(x_BLD):
-        y_BLE = _wide_dense(x_BLD, kernel_DE, bias_E)
-        return y_BLE.reshape(*y_BLE.shape[:2], num_heads, -1).transpose(0, 2, 3, 1)
+        y_BLA = _wide_dense(x_BLD, kernel_DA, bias_A)
+        return y_BLA.reshape(*y_BLA.shape[:2], num_heads, -1).transpose(0, 2, 3, 1)
     # Tokens last: a head fills half a register's lanes, and the scores' products want tokens side by side. All heads
     # in one dimension, or XLA:TPU copies the kernels.
-    y_BEL = jnp.einsum("BLD,DE->BEL", x_BLD, kernel_DE) + bias_E[:, None]
-    return y_BEL.reshape(len(y_BEL), num_heads, -1, y_BEL.shape[2])
+    y_BAL = jnp.einsum("BLD,DA->BAL", x_BLD, kernel_DA) + bias_A[:, None]
+    return y_BAL.reshape(len(y_BAL), num_heads, -1, y_BAL.shape[2])
 
 
-def from_heads(x_BHKL: jax.Array, kernel_ED: jax.Array, bias_D: jax.Array) -> jax.Array:
+def from_heads(x_BHKL: jax.Array, kernel_AD: jax.Array, bias_D: jax.Array) -> jax.Array:
     """Joins the heads and returns x kernel + bias, [B, H, K, L] -> [B, L, D]."""
     B, H, K, L = x_BHKL.shape
     if _is_wide(x_BHKL):
-        return _wide_dense(x_BHKL.transpose(0, 3, 1, 2).reshape(B, L, H * K), kernel_ED, bias_D)
-    return jnp.einsum("BHKL,HKD->BLD", x_BHKL, kernel_ED.reshape(H, K, -1)) + bias_D
+        return _wide_dense(x_BHKL.transpose(0, 3, 1, 2).reshape(B, L, H * K), kernel_AD, bias_D)
+    return jnp.einsum("BHKL,HKD->BLD", x_BHKL, kernel_AD.reshape(H, K, -1)) + bias_D
 
 
 def einsum(spec: str, x: jax.Array, y: jax.Array, dtype: jax.typing.DTypeLike | None = None) -> jax.Array:

@@ -2,7 +2,7 @@
 
 Letters in names are dimensions:
   B batch  L tokens  T tokens attended to  M masked  D width  H heads  K head width
-  E all heads' width  F feed-forward  V vocabulary  S segment types  C classes
+  A all heads' width  E examples of a row  F feed-forward  V vocabulary  S segment types  C classes
 
 Parameters are float32; products run in the compute type; softmax, norm statistics and logits are float32.
 """
@@ -61,8 +61,8 @@ class Losses(NamedTuple):
     relation_distances_BL: jax.Array | None = None
 
 
-class Teacher(NamedTuple):
-    """A teacher's scores of the masked places, [B x M], and the temperature that both models are compared at.
+class TeacherOutputs(NamedTuple):
+    """A teacher's outputs for some rows, and the temperature at which both models are compared.
 
     vectors: of its last layer, to compare relations; None to compare none
     relation_heads: as in relations.distances
@@ -134,7 +134,7 @@ class Bert(nn.Module):
         masked_ids_BM: jax.Array,
         starts_BE: jax.Array | None = None,
         draw: Draw | None = None,
-        teacher: Teacher | None = None,
+        teacher: TeacherOutputs | None = None,
     ) -> Losses:
         """Returns the outputs that training needs, without a matrix of all logits' gradients.
 

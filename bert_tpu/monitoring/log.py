@@ -1,4 +1,4 @@
-"""Logs a run: lines in files and trackers, text on stderr, and a profiler's trace where asked for."""
+"""Logs a run: lines in metrics.jsonl, samples.jsonl and trackers, and text on stderr."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from bert_tpu.core import jsonl, progress, storage
+from bert_tpu.core import jsonl, numerals, progress, storage
 from bert_tpu.monitoring import health, metrics, trackers
 
 BUCKET_S = 30
@@ -220,7 +220,7 @@ class Log:
         begun_s, begun_work = self._begun or (time.monotonic(), self.work(step))
         done, rest = self.work(step) - begun_work, self.work(self.num_steps) - self.work(step)
         left_s = round((time.monotonic() - begun_s) * rest / done) if done else 0
-        return f"  {left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02} left" if left_s else ""
+        return f"  {numerals.duration(left_s)} left" if left_s else ""
 
     def close(self) -> None:
         """Writes the lines that wait in memory, and ends the trackers' records and the live line."""

@@ -152,7 +152,7 @@ def _collectives(
 ) -> list[Collective]:  # fmt: skip
     """The exchanges of an instruction with other devices. An asynchronous one counts at its end, with its result.
 
-    computation: which the instruction belongs to
+    computation: the computation of the instruction
     runs: executions of the instruction
     begins: key -> begin of the asynchronous collectives; those that end here are removed
     now: when the instruction runs

@@ -213,10 +213,10 @@ def check(cfg: ml_collections.ConfigDict, topology: chips.Slice) -> Inputs:
     ramp: dict[tuple[int, int], int] = {}
     for stage in spec.stages():
         for n in steps:
-            if stage.stage_rows == cfg.batch_size:
+            if stage.examples_per_step == cfg.batch_size:
                 steps[n] = len(stage.numbers(n))
             elif numbers := stage.numbers(n):
-                ramp[stage.stage_rows, n] = len(numbers)
+                ramp[stage.examples_per_step, n] = len(numbers)
     # A ramp may have all steps of a length, and a full batch that no run has need not fit.
     return Inputs(job, {n: count for n, count in steps.items() if count}, price, ramp)
 

@@ -55,7 +55,9 @@ def main() -> None:
     host_memory.keep_freed_memory()
     with rendezvous.connect() as group:
         parser = command.Parser(description=__doc__)
-        parser.add_argument("--workdir", required=True, type=epath.Path, help="for checkpoints, metrics and events")
+        parser.add_argument(
+            "--workdir", required=True, type=epath.Path, help="directory of the run; a stopped run continues from it"
+        )
         parser.add_argument(
             "--replay", type=int, metavar="STEP",
             help="compute one step (from 0) of the run in --workdir again, on this CPU, and show what is not finite",

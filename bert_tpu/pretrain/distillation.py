@@ -25,7 +25,7 @@ from bert_tpu.training import jobs
 
 SECTION = "distill"
 LATER = "relations", "relation_heads"  # keys that an earlier release's section lacks
-TEMPERATURES = 1, 10  # at more, exp over the temperature of logits that underflow would count; less has no use
+TEMPERATURES = 1, 10  # above 10, logits whose exp underflows would count; below 1 has no use
 MATRICES = ("kernel", "word", "position", "type")  # leaves that every product takes in the compute type
 PARTS = ("embeddings", "layers", "pooler", "mlm")  # `encode` asks for the pooler; the compiler drops it
 
@@ -144,8 +144,8 @@ class Teacher:
                 mutable=[relations.SOWN] if self.relations else [],
             )  # fmt: skip
             vectors = relations.of_last_layer(sown, self.bert.num_layers) if self.relations else None
-            scores: Any = transformer.Teacher(factors, self.temperature, vectors, self.heads(bert))
-            return target.loss(bert, params, rows, draw, scores)
+            outputs = transformer.TeacherOutputs(factors, self.temperature, vectors, self.heads(bert))
+            return target.loss(bert, params, rows, draw, outputs)
 
         return jobs.FixedLoss(
             loss=loss,
@@ -154,7 +154,7 @@ class Teacher:
         )
 
     def counts(self, target: objective.Objective, batch: jobs.Batch) -> dict[str, jax.Array]:
-        """Returns the counts that divide the sums of a step's loss. A smaller weight is a larger count."""
+        """Returns the counts that divide the sums of a step's loss. A term with weight w has its count divided by w."""
         counts = target.counts(batch)
         predictions = counts.pop(mlm.LOSS)
         weights = {mlm.LOSS: 1 - self.weight, metrics.DISTILL_LOSS: self.weight}

@@ -21,7 +21,7 @@ def counts(batch: jobs.Batch) -> dict[str, jax.Array]:
 
 def loss(
     bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None,
-    teacher: transformer.Teacher | None = None,
+    teacher: transformer.TeacherOutputs | None = None,
 ) -> jobs.Sums:  # fmt: skip
     """Cross entropies in nats and hits of the masked pieces, each as (sum, count). Arguments as in objective.Loss."""
     return sums(outputs(bert, params, batch, draw, teacher), batch)
@@ -29,7 +29,7 @@ def loss(
 
 def outputs(
     bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None,
-    teacher: transformer.Teacher | None = None,
+    teacher: transformer.TeacherOutputs | None = None,
 ) -> transformer.Losses:  # fmt: skip
     """Losses and hits of the masked pieces, logits of the pairs, and distances from the teacher."""
     apply = functools.partial(
@@ -41,24 +41,24 @@ def outputs(
     if teacher is None or teacher.vectors is None:
         return cast(transformer.Losses, apply())
     losses, sown = apply(mutable=[relations.SOWN])
-    heads = cast(transformer.Losses, losses)
+    of_rows = cast(transformer.Losses, losses)
     mask_B1LT = transformer.attention_mask(batch["attention_mask"], batch.get("example_starts"))
     vectors = relations.of_last_layer(sown, bert.num_layers), teacher.vectors
-    return heads._replace(relation_distances_BL=relations.distances(*vectors, mask_B1LT, teacher.relation_heads))
+    return of_rows._replace(relation_distances_BL=relations.distances(*vectors, mask_B1LT, teacher.relation_heads))
 
 
-def sums(heads: transformer.Losses, batch: jobs.Batch) -> jobs.Sums:
+def sums(losses: transformer.Losses, batch: jobs.Batch) -> jobs.Sums:
     """Sums over the masked pieces, and of relations over the tokens. Unused slots and padding have no weight."""
     weights = (batch["masked_ids"] > 0).astype(jnp.float32)
-    values = {LOSS: heads.mlm_BM, ACCURACY: heads.mlm_hits_BM}
-    if heads.teacher_distances_BM is not None:
-        values[metrics.DISTILL_LOSS] = heads.teacher_distances_BM
+    values = {LOSS: losses.mlm_BM, ACCURACY: losses.mlm_hits_BM}
+    if losses.teacher_distances_BM is not None:
+        values[metrics.DISTILL_LOSS] = losses.teacher_distances_BM
     count = jnp.sum(weights)
     of_places = {name: (jnp.sum(weights * values_BM), count) for name, values_BM in values.items()}
-    if heads.relation_distances_BL is None:
+    if losses.relation_distances_BL is None:
         return of_places
     is_token_BL = batch["attention_mask"] > 0
-    distance = jnp.sum(jnp.where(is_token_BL, heads.relation_distances_BL, 0.0))
+    distance = jnp.sum(jnp.where(is_token_BL, losses.relation_distances_BL, 0.0))
     return of_places | {metrics.RELATION_LOSS: (distance, jnp.sum(is_token_BL).astype(jnp.float32))}
 
 

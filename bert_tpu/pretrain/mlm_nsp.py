@@ -18,20 +18,20 @@ def counts(batch: jobs.Batch) -> dict[str, jax.Array]:
 
 def loss(
     bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None,
-    teacher: transformer.Teacher | None = None,
+    teacher: transformer.TeacherOutputs | None = None,
 ) -> jobs.Sums:  # fmt: skip
     """Cross entropies in nats and hits of both heads, each as (sum, count). Arguments as in objective.Loss.
 
     Examples that share a row have one label each; those with label -1, which are unused slots or single segments,
     have no weight.
     """
-    heads = mlm.outputs(bert, params, batch, draw, teacher)
+    outputs = mlm.outputs(bert, params, batch, draw, teacher)
     labels, weights = batch["next_sentence_label"], _weights(batch)
-    label_scores = jnp.take_along_axis(heads.nsp, labels[..., None], axis=-1, mode="clip")[..., 0]
-    losses = jax.nn.logsumexp(heads.nsp, axis=-1) - label_scores
-    hits = (label_scores >= jnp.max(heads.nsp, axis=-1)).astype(jnp.float32)
+    label_scores = jnp.take_along_axis(outputs.nsp, labels[..., None], axis=-1, mode="clip")[..., 0]
+    losses = jax.nn.logsumexp(outputs.nsp, axis=-1) - label_scores
+    hits = (label_scores >= jnp.max(outputs.nsp, axis=-1)).astype(jnp.float32)
     count = jnp.sum(weights)
-    return mlm.sums(heads, batch) | {
+    return mlm.sums(outputs, batch) | {
         NSP_LOSS: (jnp.sum(weights * losses), count),
         NSP_ACCURACY: (jnp.sum(weights * hits), count),
     }

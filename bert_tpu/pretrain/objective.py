@@ -15,7 +15,7 @@ class Loss(Protocol):
 
     def __call__(
         self, bert: transformer.Bert, params: jobs.Params, batch: jobs.Batch, draw: jobs.Draw | None,
-        teacher: transformer.Teacher | None = None,
+        teacher: transformer.TeacherOutputs | None = None,
     ) -> jobs.Sums:  # fmt: skip
         """Returns the sums of some rows of a batch.
 
@@ -31,7 +31,7 @@ class Loss(Protocol):
 class Objective(NamedTuple):
     """A training objective. Each is one file in this folder and a name in `objectives.find`."""
 
-    losses: tuple[str, ...]  # the sums whose means add up to the loss
+    losses: tuple[str, ...]  # sums whose means the log adds up as "loss"; a teacher's are not among them
     metrics: tuple[metrics.Metric, ...]  # in the order of reports; each has a sum of its name
     loss: Loss
     counts: Callable[[jobs.Batch], dict[str, jax.Array]]  # whole batch -> the count that divides each of `losses`

@@ -20,10 +20,10 @@ from bert_tpu.data import batch_spec, packing, row_limits
 from bert_tpu.distributed import collectives, hosts
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops, param_layout, sizes, transformer
-from bert_tpu.monitoring import health, log
-from bert_tpu.pretrain import distillation, mlm_nsp, objectives, samples
+from bert_tpu.monitoring import health
+from bert_tpu.pretrain import distillation, evaluation, mlm_nsp, objectives, samples
 from bert_tpu.tokenizer import vocab
-from bert_tpu.training import jobs, loop, optim, train_step, trainer, workdir
+from bert_tpu.training import jobs, optim, train_step, trainer, workdir
 
 SCALARS = ("seed", "batch_size", "accumulate", "exchange", "num_steps", "init_from", "compile_cache")
 OPTIONAL = ("objective", "accumulate_long", "ramp", distillation.SECTION)
@@ -68,7 +68,7 @@ def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | Non
         init=lambda key: param_layout.pack(transformer.init(bert, key)),
         loss=functools.partial(target.loss, bert),
         counts=target.counts,
-        tx=optimizer.rule,
+        rule=optimizer.rule,
         learning_rate=optimizer.rate,
         shapes={n: spec.shapes(n) for n in lens},
         flops={n: flops.train(bert, spec.rows(n), n, spec.predictions(n)) + update_flops for n in lens},
@@ -85,8 +85,8 @@ def make_job(cfg: ml_collections.ConfigDict, teacher: distillation.Teacher | Non
 
 def make_optimizer(cfg: ml_collections.ConfigDict) -> optim.Optimizer:
     """Returns the optimizer of a config. A config may lack `optim.warmup_share` and `optim.rate_width`."""
-    sizes = {"hidden_size": cfg.model.hidden_size, "batch_sizes": make_batch_spec(cfg).batch_sizes}
-    return config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps, **sizes)
+    of_run = {"hidden_size": cfg.model.hidden_size, "batch_sizes": make_batch_spec(cfg).batch_sizes}
+    return config.call(optim.make, cfg.optim, "optim", num_steps=cfg.num_steps, **of_run)
 
 
 def parts_of_lengths(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec) -> dict[int, int]:
@@ -99,9 +99,9 @@ def parts_of_lengths(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec)
 
 def make_batch_spec(cfg: ml_collections.ConfigDict) -> batch_spec.BatchSpec:
     """Returns the checked spec of a config's batches."""
-    scalars = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
-    stages = {"ramp": batch_ramp.read(cfg), "stage": None}
-    return batch_spec.check(config.call(batch_spec.BatchSpec, cfg.data, "data", **scalars, **stages))
+    of_run = {"seed": cfg.seed, "batch_size": cfg.batch_size, "num_steps": cfg.num_steps}
+    ramp = {"ramp": batch_ramp.read(cfg), "stage": None}
+    return batch_spec.check(config.call(batch_spec.BatchSpec, cfg.data, "data", **of_run, **ramp))
 
 
 def run(
@@ -110,7 +110,7 @@ def run(
 ) -> int:  # fmt: skip
     """Trains `cfg` in the workdir `directory`; returns the exit code. Arguments are those of trainer.run."""
     workdir.check_format(directory)
-    return trainer.run(cfg, training(cfg, group), directory, group, free=LOCAL, began_s=began_s)
+    return trainer.run(cfg, training(cfg, group), directory, group, local_keys=LOCAL, began_s=began_s)
 
 
 def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -> trainer.Training:
@@ -142,7 +142,7 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
 
 
 def warnings(cfg: ml_collections.ConfigDict, spec: batch_spec.BatchSpec, lock: store.Lock) -> list[str]:
-    """Returns sentences about a config that can hardly be meant so, before any text is read."""
+    """Returns warnings about keys that are probably mistakes, before any text is read."""
     pairs = [lock.pair_warning, row_limits.pairs_warning(spec)] if objectives.find(cfg) is mlm_nsp.OBJECTIVE else []
     return list(filter(None, [*pairs, row_limits.slots_warning(spec), distillation.idle_warning(cfg)]))
 
@@ -177,14 +177,14 @@ def _compile(
     cfg: ml_collections.ConfigDict, job: jobs.Job, spec: batch_spec.BatchSpec, mesh: Mesh, first_step: int
 ) -> train_step.Programs:
     """The programs of a run from `first_step` on. That of the samples is compiled at the same time as the others."""
-    sizes = spec.sizes(first_step)
+    batch_sizes = spec.sizes(first_step)
     if not cfg.eval.num_batches:
-        return train_step.compile_programs(job, mesh, sizes=sizes)
+        return train_step.compile_programs(job, mesh, sizes=batch_sizes)
     bert = config.call(transformer.Bert, cfg.model, "model", parent=None, name=None)
     shapes = samples.shapes(spec, mesh.size, jax.process_count())
     with concurrent.futures.ThreadPoolExecutor() as pool:
         compiling = pool.submit(samples.compile_program, job, bert, shapes, mesh)
-        return train_step.compile_programs(job, mesh, sizes=sizes)._replace(samples=compiling.result())
+        return train_step.compile_programs(job, mesh, sizes=batch_sizes)._replace(samples=compiling.result())
 
 
 def _init_from(cfg: ml_collections.ConfigDict, lock: store.Lock, group: hosts.Hosts, like: jobs.Params) -> jobs.Params:
@@ -211,15 +211,7 @@ def open_data(
 
     host = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     share = host_share.load(lock, "train", **spec.row_counts(), **host)
-    heldout: list[tuple[int, jobs.Batch]] = []
-    chosen, little = None, []
-    if cfg.eval.num_batches:
-        heldout_share = host_share.load(lock, "heldout", **spec.without_ramp().row_counts(), **host)
-        heldout = list(corpus_batches.heldout(heldout_share, spec, cfg.eval.num_batches))
-        little = corpus_batches.little_heldout_warnings(heldout_share, spec, cfg.eval.num_batches)
-        [rows, *_] = samples.shapes(spec, devices, host["process_count"])["input_ids"]
-        chosen = samples.choose_rows(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
-
+    heldout, notes = evaluation.load(cfg, lock, spec, host)
     # Printed figures are of the data of all hosts.
     by_host = (group or hosts.Hosts()).gather(
         [corpus_batches.examples_per_row(share, spec), corpus_batches.label_counts(heldout)]
@@ -234,29 +226,17 @@ def open_data(
         first_nsp_step=spec.first_nsp_step,
         metrics=objectives.find(cfg).metrics,
     )
-    warned: set[str] = set()
-
-    def evaluate(programs: train_step.Programs, mesh: Mesh, state: jobs.State, run_log: log.Log, finished: int) -> None:
-        run_log.evaluation(finished, loop.evaluate(programs, mesh, state.params, heldout))
-        if chosen is not None:
-            run_log.samples(finished, samples.predict(programs.samples, mesh, state.params, chosen, share.pieces))
-            run_log.write_facts(facts)
-        lines = run_log.lines()
-        if sentence := health.remark(lines, facts, cfg.num_steps):
-            run_log.remark(finished, sentence)
-        for finding in health.check(lines, facts):
-            if finding.name not in warned:
-                warned.add(finding.name)
-                run_log.say(f"warning: {finding.sentence}")
-
+    chosen = None
+    if heldout:
+        [rows, *_] = samples.shapes(spec, devices, host["process_count"])["input_ids"]
+        chosen = samples.choose_rows(heldout[0][1], share.pieces, share.special, rows // host["process_count"])
     parts = parts_of_lengths(cfg, spec).get(spec.seq_lens[-1], 1)
-    notes = [
-        *(f"warning: {sentence}" for sentence in little),
-        row_limits.notes(share.text, spec, examples_per_row, devices * parts),
-    ]
-    examples = packing.examples_of_steps(examples_per_row, spec)
+    notes.append(row_limits.notes(share.text, spec, examples_per_row, devices * parts))
     return trainer.Data(
-        functools.partial(corpus_batches.train, share, spec), evaluate, "\n".join(filter(None, notes)), examples
+        batches_from=functools.partial(corpus_batches.train, share, spec),
+        evaluate=evaluation.make(heldout, chosen, share.pieces, facts, cfg.num_steps),
+        note="\n".join(filter(None, notes)),
+        examples=packing.examples_of_steps(examples_per_row, spec),
     )
 
 

@@ -45,8 +45,8 @@ class Window(NamedTuple):
 
         A guess at a full stop, say, shows little of a model.
         """
-        others = sum(not piece.removeprefix("##").isalpha() for piece in self.truths)
-        return self.high - self.low - others * WINDOW // 2, len(self.places)
+        not_words = sum(not piece.removeprefix("##").isalpha() for piece in self.truths)
+        return self.high - self.low - not_words * WINDOW // 2, len(self.places)
 
 
 def shapes(spec: batch_spec.BatchSpec, devices: int, hosts: int) -> dict[str, tuple[int, ...]]:

@@ -4,7 +4,7 @@ A seed gets the same first parameters, batches and dropout as if it were trained
 reference config. So all recipes are evaluated on the same rows, whatever their own lengths, masks and batch sizes are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -76,7 +76,7 @@ def training(
     one, spec, lock = pretraining.training(cfg), pretraining.make_batch_spec(cfg), pretraining.open_corpus(cfg)
     if (theirs := pretraining.open_corpus(reference)).sha256 != lock.sha256:
         raise command.UserError(f"{cfg.data.dir} is another corpus than {theirs.directory}: give one data.dir for all")
-    evaluated, job = judge(cfg, reference, seeds), stacked(one.job, seeds)
+    evaluated, job = evaluation_job(cfg, reference, seeds), stacked(one.job, seeds)
     return one._replace(
         job=job,
         schedule=Schedule(spec, len(seeds)),
@@ -112,9 +112,9 @@ def heldout_warnings(reference: ml_collections.ConfigDict) -> list[str]:
     """Returns a warning for each length whose few rows the reference's evaluation repeats."""
     from bert_tpu.data import corpus_batches, host_share
 
-    rows = pretraining.make_batch_spec(reference)
-    share = host_share.load(pretraining.open_corpus(reference), "heldout", **rows.without_ramp().row_counts())
-    return corpus_batches.little_heldout_warnings(share, rows, reference.eval.num_batches)
+    spec = pretraining.make_batch_spec(reference)
+    share = host_share.load(pretraining.open_corpus(reference), "heldout", **spec.without_ramp().row_counts())
+    return corpus_batches.short_heldout_warnings(share, spec, reference.eval.num_batches)
 
 
 def stacked(job: jobs.Job, seeds: Sequence[int]) -> jobs.Job:
@@ -133,7 +133,9 @@ def stacked(job: jobs.Job, seeds: Sequence[int]) -> jobs.Job:
     return dataclasses.replace(job, seed=tuple(seeds), shapes=shapes, flops=flops, update_flops=update_flops)
 
 
-def judge(cfg: ml_collections.ConfigDict, reference: ml_collections.ConfigDict, seeds: Sequence[int]) -> jobs.Job:
+def evaluation_job(
+    cfg: ml_collections.ConfigDict, reference: ml_collections.ConfigDict, seeds: Sequence[int]
+) -> jobs.Job:
     """Returns the Job whose loss and shapes the evaluation has: the reference's, with the sizes of cfg's model.
 
     Raises UserError if the model has too few positions for the held-out rows.
@@ -180,10 +182,10 @@ def _open_data(
 ) -> trainer.Data:
     from bert_tpu.data import corpus_batches, host_share
 
-    spec, rows = pretraining.make_batch_spec(cfg), pretraining.make_batch_spec(reference)
+    spec, heldout_spec = pretraining.make_batch_spec(cfg), pretraining.make_batch_spec(reference)
     share = host_share.load(lock, "train", **spec.row_counts())
-    heldout_share = host_share.load(lock, "heldout", **rows.without_ramp().row_counts())
-    heldout = list(corpus_batches.heldout(heldout_share, rows, reference.eval.num_batches))
+    heldout_share = host_share.load(lock, "heldout", **heldout_spec.without_ramp().row_counts())
+    heldout = list(corpus_batches.heldout(heldout_share, heldout_spec, reference.eval.num_batches))
     epochs = sum(_epochs(corpus_batches.epoch_table(share, spec, n), spec, n) for n in spec.used_lens())
 
     def batches_from(step: int) -> Iterator[tuple[int, jobs.Batch]]:
@@ -245,17 +247,22 @@ def save_models(
         jax.device_get(saved_params.load_params(directory, like)),
         one,
     )
-    heldout, stored = read(directory), workdir.read_config(directory)
+    stored = workdir.read_config(directory)
     del stored["seeds"]
     for place, seed in enumerate(seeds):
         folder = directory / f"seed-{seed}"
         workdir.write_tokenizer(folder, vocabulary)
         saved_params.save_params(folder, jax.tree.map(operator.itemgetter(place), params))
         storage.write_text(folder / "config.json", json.dumps(stored | {"seed": seed}, indent=1, sort_keys=True) + "\n")
-        lines = [
-            {"step": heldout["step"], "kind": "eval", "seq_len": int(n)}
-            | {name: values[place] for name, values in by_name.items() if values[place] is not None}
-            for n, by_name in heldout["lengths"].items()
-        ]
+        lines = _heldout_lines(read(directory), place)
         storage.write_text(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         storage.write_text(folder / versions.FILE, (directory / versions.FILE).read_text())
+
+
+def _heldout_lines(heldout: Mapping[str, Any], place: int) -> list[dict[str, Any]]:
+    """Returns the lines of metrics.jsonl for the seed at `place`. heldout: as returned by `read`"""
+    return [
+        {"step": heldout["step"], "kind": "eval", "seq_len": int(n)}
+        | {name: values[place] for name, values in by_name.items() if values[place] is not None}
+        for n, by_name in heldout["lengths"].items()
+    ]

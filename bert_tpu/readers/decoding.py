@@ -45,7 +45,7 @@ class Counts:
     html_entities: int = 0  # in the text that was read, such as &nbsp;
     html_tags: int = 0  # such as <p>
     end_marks: int = 0  # such as <|endoftext|>, that are left in the text
-    unknown_words: int = 0  # <unk> in the place of a word, from an earlier tokenization
+    unknown_words: int = 0  # <unk> instead of a word, from an earlier tokenization
     colours: int = 0  # and bold type, as codes of a terminal
     escaped_breaks: int = 0  # line breaks that are spelled, as a backslash and an n
     garbled: int = 0  # places where UTF-8 was once decoded as CP1252, such as Ã¼ for ü

@@ -22,9 +22,3 @@ def mean_and_deviation(values: np.ndarray) -> str:
     if not np.isfinite(values).all():
         return f"diverged for {int(np.sum(~np.isfinite(values)))} of {len(values)}"
     return f"{np.mean(values):.4f}" + (f" ({np.std(values, ddof=1):.4f})" if len(values) > 1 else "")
-
-
-def duration(seconds: float) -> str:
-    """Returns seconds as h:mm:ss."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

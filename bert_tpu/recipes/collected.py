@@ -11,7 +11,7 @@ Results = Mapping[str, runs.Result]
 MEAN = "mean"  # in place of a length: the mean over the lengths
 
 
-def lines_of(run: runs.Run, results: Results) -> list[runs.Result]:
+def results_of(run: runs.Run, results: Results) -> list[runs.Result]:
     """Returns the results of all seeds of a run, in the order of its seeds; [] if one is missing."""
     lines = [results.get(identity) for identity in run.identities.values()]
     return [line for line in lines if line is not None] if None not in lines else []
@@ -19,7 +19,7 @@ def lines_of(run: runs.Run, results: Results) -> list[runs.Result]:
 
 def mean_loss(run: runs.Run, results: Results) -> float | None:
     """Returns the mean of runs.loss over the seeds of a run; None if one is missing."""
-    lines = lines_of(run, results)
+    lines = results_of(run, results)
     return float(np.mean([runs.loss(line) for line in lines])) if lines else None
 
 
@@ -34,7 +34,7 @@ def losses(run: runs.Run, results: Results, length: str) -> np.ndarray:
     length: of the rows, or MEAN for the mean over all lengths
     """
     return np.array(
-        [runs.loss(line) if length == MEAN else runs.loss_at(line, length) for line in lines_of(run, results)]
+        [runs.loss(line) if length == MEAN else runs.loss_at(line, length) for line in results_of(run, results)]
     )
 
 
@@ -51,7 +51,7 @@ def reference_points(
 
     None if fewer than two are finished.
     """
-    own = [run for run in sorted(full, key=lambda run: run.flops) if run.arm == arm and lines_of(run, results)]
+    own = [run for run in sorted(full, key=lambda run: run.flops) if run.arm == arm and results_of(run, results)]
     own = [run for run in own if np.isfinite(losses(run, results, length)).all()]
     if len(own) < 2:
         return None

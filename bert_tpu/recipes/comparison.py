@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from bert_tpu.core import command, locks, numerals, storage
-from bert_tpu.recipes import cells, doubts, elsewhere, experiment, plot, progress, runs, starts, tables
+from bert_tpu.recipes import cells, config_warnings, experiment, other_results, plot, progress, runs, tables, workers
 
 RESULTS, TABLES, PLOT = "results.jsonl", "results.md", "results.png"
 WAIT_S = 5  # between looks for a free run
@@ -24,25 +24,25 @@ def compare(plan: experiment.Experiment, out: pathlib.Path, files: Sequence[path
     files: results.jsonl of other machines, whose runs count as finished
     """
     out.mkdir(parents=True, exist_ok=True)
-    with starts.join(out, plan.path.read_text(encoding="utf-8")):
-        taken = elsewhere.take_over(files, out) if files else None
+    with workers.join(out, plan.path.read_text(encoding="utf-8")):
+        taken = other_results.take_over(files, out) if files else None
         return _compare(plan, out, taken)
 
 
 def _compare(plan: experiment.Experiment, out: pathlib.Path, taken: int | None) -> int:
     """Trains as `compare` says. taken: results that were taken over; None if there were no files of them"""
-    judge, is_waiting = progress.judge(plan), False
-    known = progress.look(plan, judge, runs.finished(out))
-    notes = doubts.of_runs(plan, known.every)
-    for sentence in [*_of_other_machines(plan, known, out, taken), *(f"warning: {sentence}" for sentence in notes)]:
+    heldout, is_waiting = progress.heldout_facts(plan), False
+    state = progress.read(plan, heldout, runs.finished(out))
+    notes = config_warnings.of_runs(plan, state.all_runs)
+    for sentence in [*_of_other_machines(plan, state, out, taken), *(f"warning: {sentence}" for sentence in notes)]:
         print(sentence, file=sys.stderr, flush=True)
-    known = _report(plan, judge, notes, out)
-    while pending := known.pending(plan.at_once):
-        open_arms = known.open_arms
+    state = _report(plan, heldout, notes, out)
+    while pending := state.pending(plan.at_once):
+        open_arms = state.open_arms
         ready = [(run, seeds) for run, seeds in pending if run.kind == runs.TRIAL or run.arm not in open_arms]
-        with starts.take([out / runs.FOLDER / run.folder(seeds) for run, seeds in ready], runs.RESULT) as place:
+        with workers.take([out / runs.FOLDER / run.folder(seeds) for run, seeds in ready], runs.RESULT) as place:
             if place is not None:
-                _say(*ready[place], known, pending, others=place)
+                _say(*ready[place], state, pending, others=place)
                 if code := runs.train(*ready[place], out, plan.reference()):
                     print("stopped; the same command goes on from there", file=sys.stderr)
                     return code
@@ -51,9 +51,9 @@ def _compare(plan: experiment.Experiment, out: pathlib.Path, taken: int | None) 
                 print("waiting for the runs of other starts of this comparison", file=sys.stderr, flush=True)
             time.sleep(WAIT_S)
         is_waiting = place is None
-        if len(runs.finished(out)) > known.seen:
-            known = _report(plan, judge, notes, out)
-    if arms := sorted(known.diverged_arms):
+        if len(runs.finished(out)) > state.seen:
+            state = _report(plan, heldout, notes, out)
+    if arms := sorted(state.diverged_arms):
         raise command.UserError(
             f"{plan.path}: no trial of {' and '.join(arms)} has a finite loss, so the other runs have no "
             "choice to take: give other values"
@@ -62,12 +62,12 @@ def _compare(plan: experiment.Experiment, out: pathlib.Path, taken: int | None) 
 
 
 def _of_other_machines(
-    plan: experiment.Experiment, known: progress.Progress, out: pathlib.Path, taken: int | None
+    plan: experiment.Experiment, state: progress.Progress, out: pathlib.Path, taken: int | None
 ) -> list[str]:
     """Returns sentences about results of other machines. taken: as in `_compare`"""
     if taken is None:
         return []
-    own = len(known.results)
+    own = len(state.results)
     copied = (
         f"copied {numerals.count(taken, 'result')} into {out}; it has {numerals.count(own, 'result')} of {plan.path}"
     )
@@ -76,20 +76,20 @@ def _of_other_machines(
 
 
 def _say(
-    run: runs.Run, seeds: Sequence[int], known: progress.Progress, pending: Sequence[progress.Part], *,
+    run: runs.Run, seeds: Sequence[int], state: progress.Progress, pending: Sequence[progress.Part], *,
     others: int,
 ) -> None:  # fmt: skip
     """Prints which run begins, and how long all of them will take at the speed so far.
 
     others: runs that other starts train now
     """
-    left_s = _seconds_left(pending, known.results) / (others + 1)
-    when = f"about {cells.duration(left_s)} left for all" if known.results else "the first run shows the speed"
+    left_s = _seconds_left(pending, state.results) / (others + 1)
+    when = f"about {numerals.duration(left_s)} left for all" if state.results else "the first run shows the speed"
     whose = f"; {others} other {numerals.inflect(others, '[start is|starts are]')} at work" if others else ""
     numbers = f"{numerals.inflect(len(seeds), '[seed|seeds]')} {', '.join(map(str, seeds))}"
     print(
-        f"run {known.every.index(run) + 1} of {len(known.every)}: {run.name}, {numbers}, {run.cfg.num_steps:,} steps; "
-        f"{when}{whose}", file=sys.stderr, flush=True,
+        f"run {state.all_runs.index(run) + 1} of {len(state.all_runs)}: {run.name}, {numbers}, "
+        f"{run.cfg.num_steps:,} steps; {when}{whose}", file=sys.stderr, flush=True,
     )  # fmt: skip
 
 
@@ -104,25 +104,25 @@ def _seconds_left(pending: Sequence[progress.Part], results: Mapping[str, runs.R
 
 
 def _report(
-    plan: experiment.Experiment, judge: Mapping[str, Any], notes: Sequence[str], out: pathlib.Path
+    plan: experiment.Experiment, heldout: Mapping[str, Any], notes: Sequence[str], out: pathlib.Path
 ) -> progress.Progress:
     """Writes the results so far, as lines, as tables and as a plot. An arm that is not chosen yet has only trials.
 
-    notes: sentences of `doubts` for the page
+    notes: sentences of `config_warnings` for the page
     """
     with locks.hold(out / ".report", wait=True):  # so that no other start's older results replace these
-        known = progress.look(plan, judge, runs.finished(out))
+        state = progress.read(plan, heldout, runs.finished(out))
         lines = [
-            known.results[identity] | {"arm": run.arm, "kind": run.kind, "label": run.label, "horizon": run.horizon}
-            for run in [*known.trials, *known.decided]
+            state.results[identity] | {"arm": run.arm, "kind": run.kind, "label": run.label, "horizon": run.horizon}
+            for run in [*state.trials, *state.decided]
             for identity in run.identities.values()
-            if identity in known.results
+            if identity in state.results
         ]
         storage.write_text(out / RESULTS, "".join(json.dumps(line) + "\n" for line in lines))
-        page = tables.page(plan, known)
+        page = tables.page(plan, state)
         storage.write_text(out / TABLES, page + "".join(f"\nWarning: {sentence}.\n" for sentence in notes))
-        plot.draw(plan, known.decided, known.results, out / PLOT)
-    return known
+        plot.draw(plan, state.decided, state.results, out / PLOT)
+    return state
 
 
 def outline(plan: experiment.Experiment, out: pathlib.Path, files: Sequence[pathlib.Path] = ()) -> str:
@@ -130,16 +130,16 @@ def outline(plan: experiment.Experiment, out: pathlib.Path, files: Sequence[path
 
     files: as in `compare`; nothing is written
     """
-    found = elsewhere.read(files) | runs.finished(out)
-    known = progress.look(plan, progress.judge(plan), found)
+    found = other_results.read(files) | runs.finished(out)
+    state = progress.read(plan, progress.heldout_facts(plan), found)
     rows = [
         [
             run.name, str(len(run.identities)), f"{run.cfg.num_steps:,}", f"{run.flops:.4g}",
-            f"{run.token_slots:.3g}", str(sum(identity in known.results for identity in run.identities.values())),
+            f"{run.token_slots:.3g}", str(sum(identity in state.results for identity in run.identities.values())),
         ]
-        for run in known.every
+        for run in state.all_runs
     ]  # fmt: skip
-    total = sum(known.flops.values())
-    warnings = [f"warning: {sentence}" for sentence in doubts.of_runs(plan, known.every)]
+    total = sum(state.flops.values())
+    warnings = [f"warning: {sentence}" for sentence in config_warnings.of_runs(plan, state.all_runs)]
     head = ["run", "seeds", "steps", "FLOPs of a seed", "token slots", "finished"]
     return "\n".join([*cells.table(head, rows), "", f"{total:.4g} FLOPs in all", *warnings])

@@ -51,8 +51,8 @@ def _difference(
     base_losses = base_losses if places is None else base_losses[places]
     if not (np.isfinite(losses).all() and np.isfinite(base_losses).all()):
         return Difference(losses, math.nan, gain.Interval(math.nan, math.nan))
-    more = losses - base_losses
-    return Difference(losses, float(np.mean(more)), gain.mean_interval(more))
+    excess_S = losses - base_losses
+    return Difference(losses, float(np.mean(excess_S)), gain.mean_interval(excess_S))
 
 
 def at_equal_compute(
@@ -92,15 +92,21 @@ def _rows(
     are_paired: Callable[[runs.Run, runs.Run], bool],
 ) -> Iterator[list[str]]:  # fmt: skip
     """Yields the cells under HEAD and "gain". are_paired: of a reference's run and another arm's"""
-    found = [run for run in full if collected.lines_of(run, results)]
+    found = [run for run in full if collected.results_of(run, results)]
     for reference in plan.references:
         for run in found:
             for base in found:
                 if base.arm == reference != run.arm and are_paired(base, run):
                     for length in collected.lengths_of(results):
-                        more = _difference(base, run, results, length)
+                        difference = _difference(base, run, results, length)
                         place = [f"{run.horizon:.3g}", f"{base.horizon:.3g}", cells.label(length)]
-                        yield [run.arm, reference, *place, *more.as_cells(), more.bound(base.flops / run.flops)]
+                        yield [
+                            run.arm,
+                            reference,
+                            *place,
+                            *difference.as_cells(),
+                            difference.bound(base.flops / run.flops),
+                        ]
 
 
 def levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
@@ -108,18 +114,18 @@ def levers(plan: experiment.Experiment, finals: Sequence[runs.Run], results: col
     if not plan.leave_out:
         return
     arm = plan.leave_out.arm
-    base = [run for run in finals if (run.arm, run.kind, run.horizon) == (arm, runs.FULL, plan.horizons[-1])]
+    base = [run for run in finals if (run.arm, run.kind, run.horizon) == (arm, runs.AT_HORIZON, plan.horizons[-1])]
     rows, places = [], [plan.seeds.index(seed) for seed in plan.leave_out.seeds]
     for run in finals:
         if (
             run.kind != runs.LEAVE_OUT
-            or not collected.lines_of(run, results)
-            or not collected.lines_of(base[0], results)
+            or not collected.results_of(run, results)
+            or not collected.results_of(base[0], results)
         ):
             continue
         for length in collected.lengths_of(results):
-            more = _difference(base[0], run, results, length, places)
-            rows.append([run.label, f"{run.flops / base[0].flops:.3f}", cells.label(length), *more.as_cells()])
+            difference = _difference(base[0], run, results, length, places)
+            rows.append([run.label, f"{run.flops / base[0].flops:.3f}", cells.label(length), *difference.as_cells()])
     if rows:
         yield (
             f"{arm} at {plan.horizons[-1]:.3g} FLOPs with one lever left out; a higher loss means that the lever helps."

@@ -21,7 +21,7 @@ horizons = [2e14, 6e14]                # of this arm; those of the file if left 
 horizon = 2e14
 seeds = [10]
 
-[leave_out]                            # runs of `arm` at the largest horizon, each with these keys as without the arm
+[leave_out]                            # ablations: `arm` at the largest horizon without the keys of a lever
 arm = "tuned"
 levers.rate = ["optim.learning_rate"]
 seeds = [0]                            # some of `seeds`; all if left out

@@ -9,7 +9,7 @@ known at a few horizons only. Two curves through them say what it needs in betwe
 "line": straight lines in log(compute) between neighbouring horizons; the outer ones go on. Losses flatten, so beyond
     the largest horizon this gain is the smaller one, and the careful one.
 
-Letters: R resamples  S seeds  H horizons  K exponents
+Letters: R resamples  S seeds  H horizons
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-LEAST_EXPONENT, MOST_EXPONENT = 0.02, 2.0
-GRID, REFINED = 93, 9  # exponents tried at first, and around the best one
-CLOSE = 1e-7  # distance of neighbouring exponents, as a share, at which the search ends
+from bert_tpu.monitoring import power_law
+
+EXPONENTS = (0.02, 2.0)  # the least and the most
 MOST_EXACT = 8  # seeds up to which all resamples are listed: 6,435 of them
 DRAWS = 10_000  # resamples of more seeds, drawn at random
-SHARE = 0.95
+CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
@@ -39,14 +39,14 @@ class Gain(NamedTuple):
     """A gain by one of CURVES.
 
     value: from the means over the seeds
-    redrawn: interval by drawing the seeds again. With 3 seeds it contains the truth in 3 of 4 cases only
-    student: interval by Student's t of the seeds' shares in log(gain); not a number with one seed
+    bootstrap: interval by a bootstrap over the seeds. With 3 seeds it contains the truth in 3 of 4 cases only
+    t: interval by Student's t of the seeds' shares in log(gain); not a number with one seed
     beyond: factor by which the reference's compute is beyond its horizons, below 1 before the first; 1: inside
     """
 
     value: float
-    redrawn: Interval
-    student: Interval
+    bootstrap: Interval
+    t: Interval
     beyond: float
 
 
@@ -57,47 +57,10 @@ def needed_by_power(log_compute_H: np.ndarray, losses_RH: np.ndarray, wanted_R: 
     losses_RH: losses there
     wanted_R: the loss to reach
     """
-    floor_R, drop_R, exponent_R = fit(log_compute_H - log_compute_H[-1], losses_RH)
+    floor_R, drop_R, exponent_R = power_law.fit_rows(log_compute_H - log_compute_H[-1], losses_RH, EXPONENTS)
     with np.errstate(divide="ignore", invalid="ignore"):
         above_R = np.where(wanted_R > floor_R, (wanted_R - floor_R) / drop_R, 0.0)
         return log_compute_H[-1] - np.log(above_R) / exponent_R
-
-
-def fit(log_compute_H: np.ndarray, losses_RH: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fits loss = floor + drop x compute ** -exponent by least squares, with a floor of 0 or more, in each row.
-
-    Tries exponents between LEAST_EXPONENT and MOST_EXPONENT, and then ever closer ones around the best: a grid alone
-    is wrong by a third of a gain beyond the horizons. The other two parameters are linear. Returns
-    (floor, drop, exponent), [R] each.
-    """
-    low, high = math.log(LEAST_EXPONENT), math.log(MOST_EXPONENT)
-    log_exponent_RK = np.tile(np.linspace(low, high, GRID), (len(losses_RH), 1))
-    step, rows_R = (high - low) / (GRID - 1), np.arange(len(losses_RH))
-    while True:
-        floor_RK, drop_RK, rest_RK = _fit_linear(log_compute_H, losses_RH, np.exp(log_exponent_RK))
-        best_R = np.argmin(rest_RK, axis=1)
-        log_exponent_R = log_exponent_RK[rows_R, best_R]
-        if step < CLOSE:
-            return floor_RK[rows_R, best_R], drop_RK[rows_R, best_R], np.exp(log_exponent_R)
-        near_K = np.linspace(-step, step, REFINED)
-        log_exponent_RK = np.clip(log_exponent_R[:, None] + near_K, low, high)
-        step = near_K[1] - near_K[0]
-
-
-def _fit_linear(
-    log_compute_H: np.ndarray, losses_RH: np.ndarray, exponents_RK: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the best floor and drop for each exponent, and their sum of squared residuals; [R, K] each."""
-    falling_RKH = np.exp(-exponents_RK[..., None] * log_compute_H)
-    centred_RKH = falling_RKH - falling_RKH.mean(-1, keepdims=True)
-    losses_R1H = losses_RH[:, None]
-    free_RK = (losses_R1H * centred_RKH).sum(-1) / (centred_RKH**2).sum(-1)
-    floor_RK = losses_R1H.mean(-1) - free_RK * falling_RKH.mean(-1)
-    through_0_RK = (losses_R1H * falling_RKH).sum(-1) / (falling_RKH**2).sum(-1)
-    drop_RK = np.where(floor_RK < 0, through_0_RK, free_RK)
-    floor_RK = np.maximum(floor_RK, 0.0)
-    rest_RKH = losses_R1H - floor_RK[..., None] - drop_RK[..., None] * falling_RKH
-    return floor_RK, drop_RK, (rest_RKH**2).sum(-1)
 
 
 class Law(NamedTuple):
@@ -119,7 +82,7 @@ class Law(NamedTuple):
 def fit_means(compute_H: np.ndarray, losses_SH: np.ndarray) -> Law:
     """Returns the power law of the means over the seeds."""
     share_H, mean_H = compute_H / compute_H[-1], losses_SH.mean(0)
-    ([floor], [drop], [exponent]) = fit(np.log(share_H), mean_H[None])
+    ([floor], [drop], [exponent]) = power_law.fit_rows(np.log(share_H), mean_H[None], EXPONENTS)
     law = Law(float(floor), float(drop), float(exponent))
     return law._replace(residuals=tuple(np.abs(law.at(share_H) - mean_H).tolist()))
 
@@ -184,7 +147,7 @@ def gain(
 
     (value,) = log_gains(np.ones((1, seeds)))
     beyond = max(value + np.log(spent) - log_compute_H[-1], 0) + min(value + np.log(spent) - log_compute_H[0], 0)
-    return Gain(_exp(value), _redrawn(log_gains, value, seeds), _student(log_gains, value, seeds), _exp(beyond))
+    return Gain(_exp(value), _bootstrap(log_gains, value, seeds), _t_interval(log_gains, value, seeds), _exp(beyond))
 
 
 def _exp(value: float) -> float:
@@ -192,17 +155,17 @@ def _exp(value: float) -> float:
         return float(np.exp(value))
 
 
-def _redrawn(log_gains: Callable[[np.ndarray], np.ndarray], value: float, seeds: int) -> Interval:
+def _bootstrap(log_gains: Callable[[np.ndarray], np.ndarray], value: float, seeds: int) -> Interval:
     """Returns the percentile interval over the resamples of the seeds, both recipes' of a seed together."""
-    counts, chances = resamples(seeds)
+    counts, probabilities = resamples(seeds)
     draws = log_gains(counts)
     order = np.argsort(draws)
-    heaped = np.cumsum(chances[order])
-    edges = [draws[order][np.searchsorted(heaped, p - 1e-12)] for p in ((1 - SHARE) / 2, (1 + SHARE) / 2)]
+    cumulative = np.cumsum(probabilities[order])
+    edges = [draws[order][np.searchsorted(cumulative, p - 1e-12)] for p in ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)]
     return Interval(_exp(edges[0]), _exp(edges[1]))
 
 
-def _student(log_gains: Callable[[np.ndarray], np.ndarray], value: float, seeds: int) -> Interval:
+def _t_interval(log_gains: Callable[[np.ndarray], np.ndarray], value: float, seeds: int) -> Interval:
     """Returns value -/+ t x the jackknife's standard error over the seeds (Efron & Tibshirani 1993, chapter 11).
 
     For a statistic that is linear in the losses it is the paired t interval.
@@ -212,7 +175,7 @@ def _student(log_gains: Callable[[np.ndarray], np.ndarray], value: float, seeds:
     without = log_gains(1.0 - np.eye(seeds))
     with np.errstate(invalid="ignore"):
         error = np.sqrt((seeds - 1) / seeds * np.sum((without - without.mean()) ** 2))
-        half = special.stdtrit(seeds - 1, (1 + SHARE) / 2) * error
+        half = special.stdtrit(seeds - 1, (1 + CONFIDENCE) / 2) * error
     if not np.isfinite(half):
         return Interval(0.0, math.inf)  # a set of seeds reaches the floor: nothing bounds the gain
     return Interval(_exp(value - half), _exp(value + half))
@@ -222,5 +185,7 @@ def mean_interval(values_S: np.ndarray) -> Interval:
     """Returns the 95% interval of the mean by Student's t; not a number with one value."""
     if len(values_S) < 2:
         return Interval(math.nan, math.nan)
-    half = special.stdtrit(len(values_S) - 1, (1 + SHARE) / 2) * np.std(values_S, ddof=1) / math.sqrt(len(values_S))
+    half = (
+        special.stdtrit(len(values_S) - 1, (1 + CONFIDENCE) / 2) * np.std(values_S, ddof=1) / math.sqrt(len(values_S))
+    )
     return Interval(float(np.mean(values_S) - half), float(np.mean(values_S) + half))

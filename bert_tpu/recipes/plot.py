@@ -21,8 +21,8 @@ def draw(
 
     A dot is a seed, a line joins the means, and the dashed lines are the fits of the references with three horizons.
     """
-    full = sorted((run for run in finals if run.kind == runs.FULL), key=lambda run: run.flops)
-    full = [run for run in full if collected.lines_of(run, results)]
+    full = sorted((run for run in finals if run.kind == runs.AT_HORIZON), key=lambda run: run.flops)
+    full = [run for run in full if collected.results_of(run, results)]
     if not full:
         return
     import matplotlib

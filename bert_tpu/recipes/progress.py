@@ -27,19 +27,19 @@ class Progress(NamedTuple):
     seen: int
 
     @property
-    def every(self) -> list[runs.Run]:
+    def all_runs(self) -> list[runs.Run]:
         """All runs, in the order of running."""
         return [*self.trials, *self.finals]
 
     @property
     def flops(self) -> dict[str, float]:
         """The FLOPs of each result, by identity. A trial that is also a run at a horizon is one result."""
-        return {identity: run.flops for run in self.every for identity in run.identities.values()}
+        return {identity: run.flops for run in self.all_runs for identity in run.identities.values()}
 
     @property
     def open_arms(self) -> set[str]:
         """The arms whose choices are not made yet."""
-        return {run.arm for run in self.trials if not collected.lines_of(run, self.results)}
+        return {run.arm for run in self.trials if not collected.results_of(run, self.results)}
 
     @property
     def diverged_arms(self) -> set[str]:
@@ -57,27 +57,27 @@ class Progress(NamedTuple):
         """Returns all that is not finished, each result once, in the order of running."""
         diverged, done = self.diverged_arms, set(self.results)
         parts: list[Part] = []
-        for run in self.every:
+        for run in self.all_runs:
             if run.kind == runs.TRIAL or run.arm not in diverged:
                 parts += [(run, seeds) for seeds in runs.groups(run, at_once, done)]
                 done |= set(run.identities.values())
         return parts
 
 
-def look(plan: experiment.Experiment, judge: Mapping[str, Any], found: Mapping[str, runs.Result]) -> Progress:
+def read(plan: experiment.Experiment, heldout: Mapping[str, Any], found: Mapping[str, runs.Result]) -> Progress:
     """Returns the progress of a plan. Raises UserError for a wrong key or value.
 
-    judge: as returned by `judge`
+    heldout: as returned by `heldout_facts`
     found: results by identity, of which those of other files are left out
     """
-    trials = list(make_trials(plan, judge))
+    trials = list(make_trials(plan, heldout))
     chosen = choose(plan, trials, found)
-    finals = list(make_finals(plan, chosen, judge))
+    finals = list(make_finals(plan, chosen, heldout))
     planned = {identity for run in [*trials, *finals] for identity in run.identities.values()}
     return Progress(trials, chosen, finals, {key: found[key] for key in found.keys() & planned}, len(found))
 
 
-def judge(plan: experiment.Experiment) -> dict[str, Any]:
+def heldout_facts(plan: experiment.Experiment) -> dict[str, Any]:
     """Returns what all runs are evaluated on. Raises UserError if that is nothing."""
     reference = plan.reference()
     if not reference.eval.num_batches:
@@ -85,10 +85,10 @@ def judge(plan: experiment.Experiment) -> dict[str, Any]:
             f"{plan.path}: eval.num_batches is 0, and recipes are compared by their held-out loss: give 1 or more. The "
             "corpus needs two held-out texts"
         )
-    return runs.facts(reference, pretraining.open_corpus(reference))
+    return runs.heldout_facts(reference, pretraining.open_corpus(reference))
 
 
-def make_trials(plan: experiment.Experiment, judge: Mapping[str, object]) -> Iterator[runs.Run]:
+def make_trials(plan: experiment.Experiment, heldout: Mapping[str, object]) -> Iterator[runs.Run]:
     """Yields the trials of each arm with a choice, one for each combination. Arguments as in runs.make_run."""
     for arm in plan.arms.values():
         for number, choice in enumerate(arm.trials(), 1):
@@ -96,7 +96,7 @@ def make_trials(plan: experiment.Experiment, judge: Mapping[str, object]) -> Ite
                 words = ", ".join(f"{key}={value}" for key, value in choice.items())
                 yield runs.make_run(
                     plan, arm.name, runs.TRIAL, arm.keys | choice, label=f"{number} ({words})",
-                    horizon=plan.tuning.horizon, seeds=plan.tuning.seeds, judge=judge,
+                    horizon=plan.tuning.horizon, seeds=plan.tuning.seeds, heldout=heldout,
                 )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def choose(
 
 
 def make_finals(
-    plan: experiment.Experiment, chosen: Mapping[str, dict[str, object]], judge: Mapping[str, object]
+    plan: experiment.Experiment, chosen: Mapping[str, dict[str, object]], heldout: Mapping[str, object]
 ) -> Iterator[runs.Run]:
     """Yields the runs at the horizons, in the order of running, and then those that leave a lever out.
 
@@ -127,11 +127,11 @@ def make_finals(
     pairs.sort(key=lambda pair: pair[0])
     pairs.sort(key=lambda pair: pair != (plan.horizons[-1], plan.references[0]))
     for horizon, arm in pairs:
-        yield runs.make_run(plan, arm, runs.FULL, chosen[arm], horizon=horizon, seeds=plan.seeds, judge=judge)
+        yield runs.make_run(plan, arm, runs.AT_HORIZON, chosen[arm], horizon=horizon, seeds=plan.seeds, heldout=heldout)
     if left_out := plan.leave_out:
         for lever, keys in left_out.levers.items():
             rest = {key: value for key, value in chosen[left_out.arm].items() if key not in keys}
             yield runs.make_run(
                 plan, left_out.arm, runs.LEAVE_OUT, rest, label=lever, horizon=plan.horizons[-1],
-                seeds=left_out.seeds, judge=judge,
+                seeds=left_out.seeds, heldout=heldout,
             )  # fmt: skip

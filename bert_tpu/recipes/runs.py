@@ -20,14 +20,14 @@ import ml_collections
 from bert_tpu.core import command, json_files, jsonl, storage
 from bert_tpu.corpus import store
 from bert_tpu.huggingface import pretrained
-from bert_tpu.monitoring import hours, versions
+from bert_tpu.monitoring import hours, metrics, versions
 from bert_tpu.pretrain import distillation, pretraining, several_seeds
 from bert_tpu.recipes import experiment
 from bert_tpu.training import jobs, trainer, workdir
 
 RESULT, FOLDER = "result.json", "runs"
-TRIAL, FULL, LEAVE_OUT = "trial", "horizon", "leave_out"  # kinds of runs
-MLM_LOSS, NSP_ACCURACY = "mlm_loss", "nsp_accuracy"
+TRIAL, AT_HORIZON, LEAVE_OUT = "trial", "horizon", "leave_out"  # kinds of runs
+MLM_LOSS, NSP_ACCURACY = metrics.MLM_LOSS.name, metrics.NSP_ACCURACY.name
 DIVERGED = 20.0  # nats: as much as of a uniform guess among e^20 pieces, which no vocabulary has
 MOST_STEPS, FIRST_GUESS = 2**31 - 1, 1 << 20  # a ramp, as a share, needs more than a few steps
 
@@ -37,7 +37,7 @@ Result = dict[str, Any]  # a line of results.jsonl
 class Run(NamedTuple):
     """One arm at one horizon.
 
-    kind: TRIAL, FULL or LEAVE_OUT
+    kind: TRIAL, AT_HORIZON or LEAVE_OUT
     label: of a trial, its choice; of a run that leaves a lever out, the lever; else ""
     flops, token_slots: of one seed's steps together
     identities: seed -> hash of all that decides the result
@@ -59,13 +59,13 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         """The run in a few words, for messages."""
-        extra = {TRIAL: f", trial {self.label}", FULL: "", LEAVE_OUT: f" without {self.label}"}[self.kind]
+        extra = {TRIAL: f", trial {self.label}", AT_HORIZON: "", LEAVE_OUT: f" without {self.label}"}[self.kind]
         return f"{self.arm}{extra}, {self.horizon:.4g} FLOPs"
 
     def folder(self, seeds: Sequence[int]) -> str:
         """Returns the name of the workdir of these of its seeds."""
-        places = "-".join(map(str, seeds))
-        return f"{self.arm}-{self.horizon:.4g}-seed{places}-{self.identities[seeds[0]][:8]}".replace("+", "")
+        numbers = "-".join(map(str, seeds))
+        return f"{self.arm}-{self.horizon:.4g}-seed{numbers}-{self.identities[seeds[0]][:8]}".replace("+", "")
 
 
 def work(cfg: ml_collections.ConfigDict) -> float:
@@ -73,24 +73,24 @@ def work(cfg: ml_collections.ConfigDict) -> float:
     return jobs.work(pretraining.make_job(cfg), pretraining.make_batch_spec(cfg), cfg.num_steps)
 
 
-def most_steps(work_of: Callable[[int], float], budget: float, more_than: int = 0) -> int:
-    """Returns the largest number of steps whose work is at most `budget`; `more_than` if one step more has too much.
+def most_steps(work_of: Callable[[int], float], horizon: float, more_than: int = 0) -> int:
+    """Returns the largest number of steps whose work is at most `horizon`; `more_than` if one step more has too much.
 
     work_of: number of steps -> FLOPs. Shares of long steps depend on that number, but it never falls
     more_than: a lower bound; the run must have more steps than this
     """
     low, below, high = more_than, 0.0, more_than + FIRST_GUESS
-    while (above := work_of(high)) <= budget:  # bracket: work_of(low) <= budget < work_of(high)
+    while (above := work_of(high)) <= horizon:  # bracket: work_of(low) <= horizon < work_of(high)
         if high == MOST_STEPS:
             return high
         low, below, high = high, above, min(2 * high, MOST_STEPS)
     while high - low > 1:
-        share = (budget - below) / (above - below)
+        share = (horizon - below) / (above - below)
         guess = min(max(low + 1, low + round(share * (high - low))), high - 1)
         spent = work_of(guess)
-        if spent <= budget:
+        if spent <= horizon:
             low, below = guess, spent
-            if guess + 1 < high and (next_spent := work_of(guess + 1)) > budget:
+            if guess + 1 < high and (next_spent := work_of(guess + 1)) > horizon:
                 high, above = guess + 1, next_spent
         else:
             high, above = guess, spent
@@ -99,12 +99,12 @@ def most_steps(work_of: Callable[[int], float], budget: float, more_than: int = 
 
 def make_run(
     plan: experiment.Experiment, arm: str, kind: str, keys: experiment.Keys, *, label: str = "", horizon: float,
-    seeds: Sequence[int], judge: Mapping[str, Any],
+    seeds: Sequence[int], heldout: Mapping[str, Any],
 ) -> Run:  # fmt: skip
     """Returns a Run of an arm. Raises UserError, with the arm's name, if a key or value is wrong.
 
     keys: of the arm, with its choices made
-    judge: the corpus and the held-out rows (`facts`)
+    heldout: the corpus and the held-out rows (`heldout_facts`)
     """
 
     def work_of(number: int) -> float:
@@ -125,14 +125,14 @@ def make_run(
             one = work(plan.make_config(keys, FIRST_GUESS)) / FIRST_GUESS
             raise command.UserError(f"a step takes {one:.3g} FLOPs, more than the horizon {horizon:.3g}: raise it")
         cfg = plan.make_config(keys, steps)
-        several_seeds.judge(cfg, plan.reference(), seeds)
+        several_seeds.evaluation_job(cfg, plan.reference(), seeds)
         several_seeds.check_tokenizers(cfg)
         models = _known_hashes(*_model_paths(cfg))
     except command.UserError as error:
         raise command.UserError(f"{plan.path}, arm {arm}: {error}") from None
     spec = pretraining.make_batch_spec(cfg)
     slots = sum(spec.rows_before(steps, n) * n for n in spec.used_lens())
-    origins = dict(judge) | models | {"init_from": ""}  # which may move: its hash is in `models`
+    origins = dict(heldout) | models | {"init_from": ""}  # which may move: its hash is in `models`
     identities = {seed: workdir.identity(cfg.to_dict() | {"seed": seed} | origins) for seed in seeds}
     setting = {"config": plan.config, "keys": {**plan.keys, **keys}}
     return Run(arm, kind, label, horizon, cfg, work(cfg), slots, identities, models, setting)
@@ -151,14 +151,12 @@ def _model_paths(cfg: ml_collections.ConfigDict) -> tuple[str, str]:
 def _hash_models(init_from: str, teacher: str) -> dict[str, str]:
     """Returns the hashes of the models that a run starts or learns from. Paths alone do not identify them.
 
-    The config has the number of heads and the like of a model to start from, but not those of a teacher.
-
     Raises UserError if one cannot be read, or if the teacher has no MLM head.
     """
     hashes = {}
     if init_from:
         hashes["init_from_sha256"] = pretrained.sha256(pretrained.load(init_from).params)
-    if teacher:
+    if teacher:  # the config has the sizes of a model to start from, but not those of a teacher
         start = pretrained.load(teacher)
         distillation.check_head(start, teacher)
         hashes["teacher_sha256"] = pretrained.sha256(start.params, pretrained.load_origin(teacher).section)
@@ -168,7 +166,7 @@ def _hash_models(init_from: str, teacher: str) -> dict[str, str]:
 _known_hashes = functools.cache(_hash_models)  # all runs of an arm have the same models
 
 
-def facts(reference: ml_collections.ConfigDict, lock: store.Lock) -> dict[str, Any]:
+def heldout_facts(reference: ml_collections.ConfigDict, lock: store.Lock) -> dict[str, Any]:
     """Returns what all runs are evaluated on, for `make_run`."""
     # A release with another format cuts the text into other chunks, those of the held-out rows too.
     return {"corpus": lock.sha256, "heldout": several_seeds.heldout_facts(reference), "format": workdir.FORMAT}
@@ -223,7 +221,7 @@ def train(run: Run, seeds: Sequence[int], out: pathlib.Path, reference: ml_colle
     heldout = several_seeds.read(directory)
     if heldout.get("step") != cfg.num_steps:
         raise command.UserError(f"{directory} has all steps and lacks {several_seeds.FILE}: delete that folder")
-    if run.kind == FULL:
+    if run.kind == AT_HORIZON:
         several_seeds.save_models(directory, cfg, training.vocabulary, seeds)
     results = [_result(run, seed, place, directory, heldout) for place, seed in enumerate(seeds)]
     write_results(directory, results)

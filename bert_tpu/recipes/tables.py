@@ -13,37 +13,37 @@ FAR = 100  # factor of the compute beyond a reference's horizons
 APART = 0.03  # nats: a deviation of seeds on the way off a plateau. After it docs/recipe.md has 0.001 to 0.017
 
 
-def page(plan: experiment.Experiment, known: progress.Progress) -> str:
+def page(plan: experiment.Experiment, state: progress.Progress) -> str:
     """Returns all tables. Runs that are not finished are missing in them."""
-    finals, results, lost = known.decided, known.results, known.diverged_arms
+    finals, results, lost = state.decided, state.results, state.diverged_arms
     rest = "".join(
         f" {arm}: no trial has a finite loss, so it has no runs at the horizons."
         if arm in lost
         else f" {arm}: its runs at the horizons follow when its choices are made."
         for arm in plan.arms
-        if arm in known.open_arms | lost
+        if arm in state.open_arms | lost
     )
-    full = [run for run in finals if run.kind == runs.FULL]
-    every = [*known.trials, *finals]
-    identities = {identity for run in every for identity in run.identities.values()}
+    full = [run for run in finals if run.kind == runs.AT_HORIZON]
+    all_runs = [*state.trials, *finals]
+    identities = {identity for run in all_runs for identity in run.identities.values()}
     count = f"{len(identities & results.keys())} of {len(identities)} results are there, one for each run and seed"
     parts = [
         [f"{count} ({plan.path.name}, config {plan.config}).{rest}"],
         list(_spread(plan, full, results)),
-        list(_trials(plan, known)),
+        list(_trials(plan, state)),
         list(_losses(full, results)),
         list(differences.at_equal_compute(plan, full, results)),
         list(differences.at_equal_steps(plan, full, results)),
         list(_gains(plan, full, results)),
         list(differences.levers(plan, finals, results)),
-        list(_notes(plan, every, results)),
+        list(_notes(plan, all_runs, results)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
 def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     found = [run for run in full if (run.arm, run.horizon) == (plan.references[0], plan.horizons[-1])]
-    if not found or len(collected.lines_of(largest := found[0], results)) < 2:
+    if not found or len(collected.results_of(largest := found[0], results)) < 2:
         return
     parts = []
     for length in collected.lengths_of(results):
@@ -57,10 +57,10 @@ def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: coll
     )
 
 
-def _trials(plan: experiment.Experiment, known: progress.Progress) -> Iterator[str]:
-    if not (plan.tuning and known.trials):
+def _trials(plan: experiment.Experiment, state: progress.Progress) -> Iterator[str]:
+    if not (plan.tuning and state.trials):
         return
-    numbers = {arm: max(1, sum(run.arm == arm for run in known.trials)) for arm in plan.arms}
+    numbers = {arm: max(1, sum(run.arm == arm for run in state.trials)) for arm in plan.arms}
     counts = ", ".join(f"{arm} {number}" for arm, number in numbers.items())
     shared = sorted(set(plan.tuning.seeds) & set(plan.seeds))
     whose = f", of which {shared} also count at the horizons, so that the choice favours them" if shared else ""
@@ -74,14 +74,14 @@ def _trials(plan: experiment.Experiment, known: progress.Progress) -> Iterator[s
     rows: list[list[str]] = []
     notes: list[str] = []
     for arm in plan.arms.values():
-        own = [run for run in known.trials if run.arm == arm.name]
-        losses = [collected.mean_loss(run, known.results) for run in own]
+        own = [run for run in state.trials if run.arm == arm.name]
+        losses = [collected.mean_loss(run, state.results) for run in own]
         best = min((loss for loss in losses if loss is not None and loss < math.inf), default=None)
         for run, loss in zip(own, losses, strict=True):
             shown, mark = ("", "") if loss is None else (f"{loss:.4f}", "best" if loss == best else "")
             rows.append([run.arm, run.label, shown, mark])
         if None not in losses and best is not None:
-            notes += _edges(arm, known.chosen[arm.name])
+            notes += _edges(arm, state.chosen[arm.name])
     yield from cells.table(["arm", "trial", "MLM loss", ""], rows)
     yield from notes
 
@@ -99,7 +99,7 @@ def _edges(arm: experiment.Arm, chosen: Mapping[str, object]) -> Iterator[str]:
 def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     rows = []
     for run in sorted(full, key=lambda run: run.horizon):
-        if not (lines := collected.lines_of(run, results)):
+        if not (lines := collected.results_of(run, results)):
             continue
         values = [
             f"{cells.mean_and_deviation(collected.losses(run, results, length))}"
@@ -113,7 +113,8 @@ def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[st
         rows.append([
             run.arm, f"{run.horizon:.3g}", f"{run.flops:.4g}", f"{run.cfg.num_steps:,}",
             f"{run.token_slots:.3g}", f"{lines[0]['epochs']:.2g}",
-            cells.duration(sum(line["seconds"] for line in lines) / len(lines)), *values, " / ".join(accuracies) or "-",
+            numerals.duration(sum(line["seconds"] for line in lines) / len(lines)), *values,
+            " / ".join(accuracies) or "-",
         ])  # fmt: skip
     if rows:
         heads = [f"MLM loss, {cells.label(length)}" for length in collected.lengths_of(results)]
@@ -125,7 +126,7 @@ def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[st
 
 def _gains(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     rows: list[list[str]] = []
-    head = ["arm", "reference", "horizon", "loss", "curve", "gain", "95% by t", "95% by seeds drawn again", ""]
+    head = ["arm", "reference", "horizon", "loss", "curve", "gain", "95% by t", "95% bootstrap over seeds", ""]
     for reference in plan.references:
         for length in collected.lengths_of(results):
             for run in full:
@@ -135,8 +136,8 @@ def _gains(plan: experiment.Experiment, full: Sequence[runs.Run], results: colle
         yield (
             "Gain: the compute that the reference needs for an arm's MLM loss, divided by the arm's. `power` is the "
             "fit loss = a + b x compute ^ -k; `line` is straight in log(compute), and careful beyond the reference's "
-            "horizons. The seeds are paired. Trust the interval by t, because a few seeds drawn again give one that is "
-            "too narrow."
+            "horizons. The seeds are paired. Trust the interval by t, because a bootstrap over a few seeds is too "
+            "narrow."
         )
         yield ""
         yield from cells.table(head, rows)
@@ -195,7 +196,7 @@ def _gain_rows(
         elif found := gain.gain(curve, *points, run.flops, values):
             yield [
                 run.arm, reference, f"{run.horizon:.3g}", cells.label(length), curve, f"{_factor(found.value)}",
-                _interval(found.student, len(values)), _interval(found.redrawn, len(values)), _beyond(found.beyond),
+                _interval(found.t, len(values)), _interval(found.bootstrap, len(values)), _beyond(found.beyond),
             ]  # fmt: skip
 
 
@@ -229,17 +230,17 @@ def _beyond(factor: float) -> str:
     return f"extrapolated x {factor:.2f}" if factor > 1 else f"extrapolated / {1 / factor:.2f}"
 
 
-def _notes(plan: experiment.Experiment, every: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
-    for run in every:
+def _notes(plan: experiment.Experiment, all_runs: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    for run in all_runs:
         losses = collected.losses(run, results, collected.MEAN)
-        if run.arm in plan.references and run.kind == runs.FULL and not np.isfinite(losses).all():
+        if run.arm in plan.references and run.kind == runs.AT_HORIZON and not np.isfinite(losses).all():
             yield f"{run.name}: a seed diverged, so the curves of {run.arm} have no point at this horizon."
-    codes = {line["code"] for run in every for line in collected.lines_of(run, results)}
+    codes = {line["code"] for run in all_runs for line in collected.results_of(run, results)}
     if len(codes) > 1:
         yield f"The runs were trained by {len(codes)} versions of the code (versions.json in each workdir)."
-    for run in every:
+    for run in all_runs:
         # Seeds that trained together have one number, of all of them.
-        by_workdir = {line["workdir"]: line["skipped_steps"] for line in collected.lines_of(run, results)}
+        by_workdir = {line["workdir"]: line["skipped_steps"] for line in collected.results_of(run, results)}
         if skipped := sum(by_workdir.values()):
             yield (
                 f"{run.name}: {numerals.count(skipped, 'step')} of all seeds had no finite loss or gradient and "

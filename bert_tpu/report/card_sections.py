@@ -167,7 +167,7 @@ def procedure(run: evidence.Evidence, facts: Mapping[str, Any]) -> str:
     config = run.config
     lines = [f"- trained for {numerals.count(facts['step'], 'step')}"] if facts["step"] is not None else []
     if "num_steps" in config:
-        lines += [f"- planned: {numerals.count(config['num_steps'], 'step')} of {batch_ramp.words(config)} examples"]
+        lines += [f"- planned: {numerals.count(config['num_steps'], 'step')} of {batch_ramp.describe(config)} examples"]
     lines += [f"- teacher: {text}, sha256 {config['distill']['sha256']}"] if (text := teacher(config)) else []
     skips = NOT_MEASURED.lower() if run.skips is None else str(run.skips)
     lines.append(f"- steps skipped for a loss or gradient that is not finite: {skips}")

@@ -78,7 +78,7 @@ def _first_nsp_step(config: dict[str, Any]) -> int:
     if share == 1:
         return 0
     sizes = batch_ramp.BatchSizes(batch_ramp.read(config), config["batch_size"], config["num_steps"])
-    return sizes.first_of_last(share)
+    return sizes.start_of_last(share)
 
 
 def _has_later_checkpoint(folder: epath.Path, step: int) -> bool:

@@ -19,7 +19,7 @@ class Read(NamedTuple):
     words: list[list[str]]
     tags: list[list[str]] | None
     rows: list[int]  # from 1: number of each sentence's line, or its place in the list
-    left_out: int  # rows without words, or with conll.DOCUMENT in the place of a sentence
+    left_out: int  # rows without words, or with conll.DOCUMENT instead of a sentence
     note: str
 
 

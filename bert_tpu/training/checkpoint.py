@@ -123,10 +123,10 @@ class Checkpoints:
 
     def _failed(self, fault: Exception) -> command.UserError:
         newest = max(set(self._on_disk()) - {self._saving}, default=None)
-        rest = "no earlier one exists" if newest is None else f"{self.directory / str(newest)} is whole"
+        rest = "there is no earlier one" if newest is None else f"the newest one is {self.directory / str(newest)}"
         return command.UserError(
-            f"cannot save the checkpoint of step {self._saving} ({orbax_setup.reason(fault)}); {rest}: fix that, "
-            "perhaps by freeing space, and run the same command again"
+            f"cannot save the checkpoint of step {self._saving} ({orbax_setup.reason(fault)}); {rest}. Free space, or "
+            "check the disk or the network, and run the same command again"
         )
 
     def _on_disk(self) -> list[int]:
@@ -142,7 +142,7 @@ class Checkpoints:
         """
         # Orbax deletes half-written checkpoints in the background. In a bucket they have the name of a step.
         self._manager._maybe_await_cleanup_tmp_directory()
-        step = self._group.first(self._newest_sound)
+        step = self._group.broadcast(self._newest_sound)
         self._manager.reload()  # without those that _newest_sound renamed
         if step is None:
             return None
@@ -181,7 +181,7 @@ class Checkpoints:
 
     def _unread(self, path: epath.Path, fault: Exception) -> command.UserError:
         return command.UserError(
-            f"{path} could not be read ({orbax_setup.reason(fault)}); nothing was changed: look after the disk or the "
+            f"{path} could not be read ({orbax_setup.reason(fault)}); nothing was changed: check the disk or the "
             "network, and run the same command again"
         )
 

@@ -35,7 +35,7 @@ class Schedule(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Examples of a full batch, those of all hosts and of all trainings at once together."""
+        """Examples of a full batch, over all hosts and all seeds."""
 
     def batch_share(self, step: int) -> float:
         """Returns the rows and examples of `step`, counted from 0, as a share of a full batch."""
@@ -77,7 +77,7 @@ class Job:
     init: Callable[[jax.Array], Params]  # key -> params
     loss: Callable[[Params, Batch, Draw | None], Sums]  # (params, rows of a batch, None for no dropout) -> sums
     counts: Callable[[Batch], dict[str, jax.Array]]  # whole batch -> denominators; the loss is sum of sums / counts
-    tx: optax.GradientTransformation  # without the rate
+    rule: optax.GradientTransformation  # of the update, without the learning rate
     learning_rate: Callable[[Any], Any]  # step -> rate; the step applies it and the log prints it
     shapes: dict[int, dict[str, tuple[int, ...]]]  # sequence length -> a full global batch's shapes, int32
     flops: dict[int, float]  # sequence length -> model FLOPs of a step with a full batch
@@ -86,7 +86,7 @@ class Job:
     dtype: Any  # type of the matrices that the loss gets
     exchange: str = "all-to-all"  # form of the sum of gradients, one of collectives.FORMS
     update_flops: float = 0.0  # the part of `flops` that does not depend on the rows: of an update rule such as Muon
-    fixed_loss: FixedLoss | None = None  # loss of a step, in the place of `loss`, which evaluations always have
+    fixed_loss: FixedLoss | None = None  # loss of a step; evaluations have `loss`
 
     @property
     def fixed_shapes(self) -> tuple[Any, ...]:
@@ -102,7 +102,7 @@ class Job:
         return self.seed_array, *self.load_loss_arrays()
 
     def load_loss_arrays(self) -> tuple[Any, ...]:
-        """Returns what `step_loss` takes: the arrays of `fixed_loss`, on the host, if there is one."""
+        """Returns the arguments of `step_loss`: the arrays of `fixed_loss`, on the host, if there is one."""
         return () if self.fixed_loss is None else (self.fixed_loss.load(),)
 
     @property
@@ -131,8 +131,8 @@ class Job:
         return {name: (rows, *shape[1:]) for name, shape in self.shapes[seq_len].items()}
 
     @functools.cached_property
-    def first(self) -> "Job":
-        """Its only training, or the first one of several."""
+    def single(self) -> "Job":
+        """The Job of its only seed, or of the first of several."""
         return dataclasses.replace(self, seed=self.seed[0]) if isinstance(self.seed, tuple) else self
 
     @functools.cached_property
@@ -164,7 +164,7 @@ def new_state(job: Job, params: Params | None = None, seed: jax.Array | None = N
     if params is None:
         seed = jnp.array(job.seed) if seed is None else seed
         params = jax.vmap(fresh)(seed) if several else fresh(seed)
-    opt = jax.vmap(job.tx.init)(params) if several else job.tx.init(params)
+    opt = jax.vmap(job.rule.init)(params) if several else job.rule.init(params)
     return State(jnp.zeros((), jnp.int32), params, opt)
 
 

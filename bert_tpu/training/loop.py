@@ -127,7 +127,7 @@ class Steps:
     def settle(self) -> None:
         """Hands the sums of the step under way, if there is one, to the hooks.
 
-        The seconds of a step begin when the devices are free for it. Only from then on do they wait for its input.
+        A step's time starts when the devices are free for it; an earlier wait for its batch does not count.
         """
         if self._under_way is None:
             return
@@ -154,7 +154,7 @@ def evaluate(
     for seq_len, batch in batches:
         sums = programs.evaluate[seq_len](params, meshes.put_batch(batch, mesh))
         if seq_len in totals:
-            jax.block_until_ready(totals[seq_len])  # so that two batches at most are under way: a call is progress
+            jax.block_until_ready(totals[seq_len])  # at most two batches are under way, so each call is progress
             sums = jax.tree.map(jnp.add, totals[seq_len], sums)
         totals[seq_len] = sums
     return jax.device_get(totals)

@@ -26,18 +26,16 @@ def find(path: epath.Path | str, step: int | None = None) -> epath.Path:
         candidates = [path]
     else:
         folders = [folder for folder in (path / "checkpoints", path) if folder.is_dir()]
-        candidates = [folder / str(step) for folder in folders for step in checkpoint_steps.complete(folder)]
-        candidates.sort(key=lambda step: int(step.name), reverse=True)
+        candidates = [folder / str(number) for folder in folders for number in checkpoint_steps.complete(folder)]
+        candidates.sort(key=lambda checkpoint: int(checkpoint.name), reverse=True)
     for checkpoint in candidates:
         try:
             if (checkpoint / checksums.FILE).exists() or checkpoint != path:  # an imported model has no sums
                 checksums.check(checkpoint, ("params",))
             return checkpoint
         except (ValueError, FileNotFoundError) as fault:
-            print(
-                f"warning: {checkpoint} cannot be read ({orbax_setup.reason(fault)}); an older one is tried",
-                file=sys.stderr,
-            )
+            more = "" if checkpoint == candidates[-1] else "; an older one is tried"
+            print(f"warning: {checkpoint} cannot be read ({orbax_setup.reason(fault)}){more}", file=sys.stderr)
     if candidates:
         raise command.UserError(f"no checkpoint of {path} is sound: restore one from a copy")
     raise command.UserError(
@@ -73,7 +71,7 @@ def save_params(path: epath.Path | str, params: jobs.Params) -> None:
             checkpointer.save(storage.absolute(path) / "params", params, force=True)
     except Exception as fault:  # as in Checkpoints.save
         raise command.UserError(
-            f"cannot save {path} ({orbax_setup.reason(fault)}); fix that, perhaps by freeing space"
+            f"cannot save {path} ({orbax_setup.reason(fault)}): free space, or check the disk"
         ) from fault
 
 

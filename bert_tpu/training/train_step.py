@@ -15,11 +15,11 @@ from bert_tpu.distributed import mesh as meshes
 from bert_tpu.training import jobs
 
 # The dimension of State's arrays that several trainings are stacked along, for jax.vmap. A batch has it after the rows.
-EACH = jobs.State(None, 0, 0)  # type: ignore[arg-type]  # axes in the place of arrays
+EACH = jobs.State(None, 0, 0)  # type: ignore[arg-type]  # axes instead of arrays
 CUT_SIZE = 1 << 16  # elements: a smaller array costs less whole than the start of a collective
-# A fine-tuning's head is computed in float32. Rows that travel in the compute type would lose bits of it, on several
-# devices alone.
-WHOLE = "head"
+# Key of parameters that no device cuts. A fine-tuning's head is computed in float32. Rows that travel in the compute
+# type would lose bits of it, on several devices alone.
+KEPT_WHOLE = "head"
 
 
 def shardings(job: jobs.Job, mesh: Mesh) -> jobs.State:
@@ -31,30 +31,30 @@ def shardings(job: jobs.Job, mesh: Mesh) -> jobs.State:
 
     def sharding(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> NamedSharding:
         cut = mesh.size > 1 < leaf.ndim and leaf.size >= CUT_SIZE and leaf.shape[-2] % mesh.size == 0
-        cut = cut and jax.tree_util.DictKey(WHOLE) not in path
+        cut = cut and jax.tree_util.DictKey(KEPT_WHOLE) not in path
         return meshes.row_sharding(mesh, leaf.ndim - 2 + job.has_several_seeds) if cut else meshes.replicated(mesh)
 
-    return jax.tree_util.tree_map_with_path(sharding, job.first.state_shapes)
+    return jax.tree_util.tree_map_with_path(sharding, job.single.state_shapes)
 
 
 def _specs(job: jobs.Job, mesh: Mesh) -> Any:
     """Returns the PartitionSpec of each parameter of one training."""
-    return jax.tree.map(lambda s: s.spec, shardings(job.first, mesh).params)
+    return jax.tree.map(lambda s: s.spec, shardings(job.single, mesh).params)
 
 
 def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
-    """Returns the jitted function (state, batch, seed) -> (next state, sums), which donates the state. `plan` plans it.
+    """Returns the jitted function (state, batch, *fixed) -> (next state, sums), which donates the state.
 
-    It takes the arrays of job.fixed_shapes after the batch, whole on every device: the seed, and those of a fixed_loss.
-    `bind` adds them. The batch may be a joined.Joined, and the sums are one of float32: each copy between host and
+    fixed: arrays of job.fixed_shapes, whole on every device; `bind` adds them
+    seq_len: tokens of a batch's rows
+
+    The batch may be a joined.Joined, and the sums are one of float32: each copy between host and
     devices costs time. The loss is each objective's sum over its count in the whole batch, and dropout is a function of
     (seed, step, row), so that neither the devices nor the parts of an accumulation change more than rounding. The
     learning rate is a function of the step.
     If a sum or the gradient's norm is not finite, parameters and optimizer stay as they were, `skipped` among the sums
-    is 1, and the step's other sums are 0 of 0. Several trainings have a key, a norm and sums each; a batch's arrays
-    are then [rows, trainings, ...].
-
-    seq_len: tokens of a batch's rows
+    is 1, and all other sums and counts are 0. Several trainings have a key, a norm and sums each; a batch's arrays are
+    then [rows, trainings, ...].
     """
     placed, specs, whole = shardings(job, mesh), _specs(job, mesh), meshes.replicated(mesh)
     number = len(job.fixed_shapes)  # the seed is the first
@@ -78,7 +78,7 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
     def one(state: jobs.State, batch: jobs.Batch, seed: Any, *fixed: Any) -> tuple[jobs.State, jobs.Sums]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, sums = on_shards(state.params, batch, job.counts(batch), key, *fixed)
-        rule = optax.with_extra_args_support(job.tx)
+        rule = optax.with_extra_args_support(job.rule)
         updates, opt = rule.update(grads, state.opt, state.params, mesh=mesh)
         sums["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
         sound = jnp.all(jnp.isfinite(jnp.stack([total for total, _ in sums.values()])))
@@ -106,10 +106,10 @@ def jit_step(job: jobs.Job, mesh: Mesh, seq_len: int) -> jax.stages.Wrapped:
 
 
 def bind(job: jobs.Job, mesh: Mesh, steps: Mapping[Any, Callable[..., Any]]) -> dict[Any, Callable[..., Any]]:
-    """Returns functions (state, batch) from those of `jit_step` or their compiled form; all have one copy of arrays.
+    """Returns functions (state, batch) that call `steps` with the job's fixed arrays; the devices get one copy.
 
     job, mesh: as in jit_step
-    steps: size -> function, whatever a size is
+    steps: any key -> a function of `jit_step`, or its compiled form
     """
 
     def put(x: Any) -> jax.Array:  # each host has it whole

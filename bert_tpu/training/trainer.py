@@ -1,6 +1,6 @@
 """A run of any training here, from its claim on a workdir to its exit code."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 import concurrent.futures
 import contextlib
 import functools
@@ -64,7 +64,7 @@ class Training(NamedTuple):
 
     job: jobs.Job
     schedule: jobs.Schedule
-    objectives: tuple[str, ...]  # the sums whose means add up to the loss
+    objectives: tuple[str, ...]  # sums whose means the log adds up as "loss"; a teacher's are not among them
     facts: dict[str, Any]  # seed and hashes, which identify the run
     vocabulary: vocab.Vocab
     size: int  # number of parameters, without padding
@@ -78,15 +78,14 @@ class Training(NamedTuple):
 
 def run(
     cfg: ml_collections.ConfigDict, training: Training, directory: epath.Path, group: hosts.Hosts | None = None,
-    *, free: Collection[str] = (), began_s: float | None = None,
+    *, local_keys: Collection[str] = (), began_s: float | None = None,
 ) -> int:  # fmt: skip
     """Trains in `directory`, from its newest checkpoint if it has one; returns the exit code (distributed.signals).
 
-    cfg: the run's config
-    training: what the config means
+    cfg, training: the run's config, and what it means
     directory: the workdir
     group: the hosts that all call this; None: this process alone
-    free: keys of the config that may differ between hosts
+    local_keys: keys of the config that may differ between hosts
     began_s: moment when this process began, by time.monotonic; None: now
     """
     trackers.check(cfg.log.to)
@@ -100,19 +99,20 @@ def run(
         device_memory.explain_shortage(_memory_advice(cfg)),
         watchdogs.Watchdog(**cfg.watchdog, group=group) as watchdog,
         signals.StopSignals(group) as stop_signals,
-        workdir.claim(directory, cfg.to_dict() | training.facts, group=group, free=free),
+        workdir.claim(directory, cfg.to_dict() | training.facts, group=group, local_keys=local_keys),
         contextlib.closing(
             checkpoint.Checkpoints(**cfg.checkpoint, directory=directory / "checkpoints", group=group)
         ) as checkpoints,
+        contextlib.closing(profiles.Profile(**cfg.profile, directory=directory / "profile")) as profile,
     ):
-        if writes:
-            workdir.write_tokenizer(directory, training.vocabulary)
         state, meta = restore_or_init(training.job, mesh, checkpoints, training.first_params)
         first_step = int(state.step)
         if writes:
+            workdir.write_tokenizer(directory, training.vocabulary)
             versions.record(directory, first_step, workdir.recorded_keys(cfg.to_dict()))
         clock = hours.Hours(directory, writes=writes, units=_power_units(mesh), began_s=began_s)
-        with _open_log(cfg, training, mesh, directory, first_step, meta["unlogged"], writes) as (run_log, profile):
+        run_log = _make_log(cfg, training, mesh, directory, first_step, meta["unlogged"], writes)
+        with contextlib.closing(run_log):
             if first_step >= cfg.num_steps:
                 run_log.say(f"{directory} has all {cfg.num_steps:,} steps already")
                 return 0
@@ -162,8 +162,7 @@ def _power_units(mesh: Mesh) -> dict[str, int]:
     return energy.count_units(mesh.devices.flat[0].device_kind, mesh.size, threads)
 
 
-@contextlib.contextmanager
-def _open_log(
+def _make_log(
     cfg: ml_collections.ConfigDict,
     training: Training,
     mesh: Mesh,
@@ -171,10 +170,10 @@ def _open_log(
     first_step: int,
     unlogged: dict[str, jobs.HostSums],
     writes: bool,
-) -> Iterator[tuple[log.Log, profiles.Profile]]:
-    """Yields the run's Log and Profile, open while the context lasts. The last four arguments are as in log.Log."""
+) -> log.Log:
+    """Returns the run's Log. directory: the workdir; first_step, unlogged, writes: as in log.Log"""
     job, schedule, peak = training.job, training.schedule, meshes.peak_flops(mesh)
-    run_log = log.Log(
+    return log.Log(
         **cfg.log, workdir=directory, first_step=first_step, num_steps=cfg.num_steps,
         batch_size=schedule.batch_size, rows=schedule.rows, batch_share=schedule.batch_share,
         objectives=training.objectives, learning_rate=job.learning_rate,
@@ -183,9 +182,6 @@ def _open_log(
         update_s=job.update_flops / peak if peak else 0.0,
         unlogged=unlogged, config=workdir.flatten(cfg.to_dict()), writes=writes,
     )  # fmt: skip
-    profile = profiles.Profile(**cfg.profile, directory=directory / "profile")
-    with contextlib.closing(run_log), contextlib.closing(profile):
-        yield run_log, profile
 
 
 def restore_or_init(
@@ -214,7 +210,7 @@ def restore_or_init(
 def abstract_state(job: jobs.Job, mesh: Mesh) -> jobs.State:
     """Returns a State of jax.ShapeDtypeStruct: shapes, types and shardings on `mesh`.
 
-    A checkpoint is restored as that, from any devices.
+    A checkpoint from any number of devices is restored in this form.
     """
 
     def abstract(x: jax.ShapeDtypeStruct, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

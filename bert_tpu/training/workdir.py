@@ -27,12 +27,12 @@ RECORDED = ("model.remat", "exchange", "accumulate", "accumulate_long")
 # Keys that may change between two starts of a run, because none alters what it learns. A hash identifies the corpus.
 SERVICES = ("log.", "eval.", "checkpoint.", "profile.", "watchdog.", "nonfinite.", "plan.")
 FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")
-# "bert." is the section of the model that a fine-tuning starts from; the fine-tuning's own key overrides this one.
 PATHS = {  # hash -> key of what it is of
     "corpus.sha256": "data.dir", "distill.sha256": "distill.teacher", "start.sha256": "init_from",
 }  # fmt: skip
 LATER = ("start.sha256",)  # facts that a run of 0.2 has not recorded: it may go on without
-# A hash identifies the teacher, too.
+# A hash identifies the teacher. "bert." is the model that a fine-tuning starts from, whose own key overrides
+# "bert.remat".
 FREE = (*FREE_IN_1, *RECORDED, "bert.remat", "distill.teacher", *configs.REMOVED)
 
 
@@ -42,7 +42,7 @@ def claim(
     config: dict[str, Any],
     *,
     group: hosts.Hosts | None = None,
-    free: Collection[str] = (),
+    local_keys: Collection[str] = (),
 ) -> Iterator[None]:
     """Reserves `directory` for this run while the context lasts, and writes `config` to its config.json.
 
@@ -50,7 +50,7 @@ def claim(
     config: plain nested dictionary
     group: the hosts that share the directory. They first compare `config` and the versions of their software; then
         host 0 claims the directory for all. None: this process alone
-    free: dotted keys of `config` that may differ between hosts
+    local_keys: dotted keys of `config` that may differ between hosts
 
     Raises UserError if the hosts differ, if another run uses the directory, if it has files of something else, or
     if it has a checkpoint of another config or format. Without a checkpoint there is nothing to protect, and a
@@ -58,7 +58,7 @@ def claim(
     """
     storage.check_orbax_can_write(directory, "--workdir")
     group, directory = group or hosts.Hosts(), epath.Path(directory)
-    facts = {key: value for key, value in flatten(config).items() if key not in free}
+    facts = {key: value for key, value in flatten(config).items() if key not in local_keys}
     group.agree(facts | {"workdir": str(directory)} | versions.current())
     with _claim_alone(directory, config) if group.index == 0 else contextlib.nullcontext():
         group.gather(None)
@@ -200,7 +200,7 @@ def _compare(old_config: dict[str, Any], new_config: dict[str, Any], directory: 
             whose = " ({0} {2}; it was {1})".format(PATHS[key], *paths) if paths else ""
             raise command.UserError(
                 f"{directory} belongs to another config: {key} is {there!r} there and {here!r} here{whose}; "
-                "give another --workdir, or that value"
+                "give another --workdir, or restore the old value"
             )
 
 

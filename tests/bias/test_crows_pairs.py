@@ -115,7 +115,7 @@ def test_pairs_twice_change_no_score(filler):
     assert twice.neutral == 2 * once.neutral
 
 
-def test_differences_below_half_a_thousandth_are_none():
+def test_differences_below_half_a_thousandth_count_as_equal():
     pairs = [crows_pairs.Pair("a", "b", "stereo", "x")] * 3
     result = crows_pairs.judge(pairs, np.array([-5.00004, -5.0, -5.002]), np.array([-5.0, -5.001, -5.0]))
     assert (result.metric.value, result.stereotype.value, result.neutral) == (pytest.approx(100 / 3), 50, 1)

@@ -35,7 +35,7 @@ def test_documents_come_as_often_and_in_the_order_asked_for(documents, data):
 
 
 @hypothesis.given(DOCUMENTS, strategies.randoms(use_true_random=False))
-def test_documents_without_a_sentence_left_are_gone(documents, draw):
+def test_documents_without_sentences_are_removed(documents, draw):
     kept = [[draw.random() < 0.5 for _ in document] for document in documents]
     result, left = selection.sentences(
         shard(documents), np.array([k for of_document in kept for k in of_document], bool)

@@ -38,7 +38,7 @@ def shown(spec, first, last, size, since=0):
         order = sampler.EpochOrder(share, stage, 128, np.full(GROUPS, size), since=since)
         entries, rows = tf.function(order.entries), stage.rows(128) // GROUPS
         assert rows == rows_of(stage.steps.start) // GROUPS
-        for n in stage.numbers(128)[: max(0, spec.before(last, 128) - stage.numbers(128).start)]:
+        for n in stage.numbers(128)[: max(0, spec.steps_before(last, 128) - stage.numbers(128).start)]:
             entry, epoch, _ = (column.numpy()[:rows] for column in entries(tf.constant(n, tf.int64)))
             for e, i in zip(epoch.tolist(), entry.tolist(), strict=True):
                 seen[e].append(i)
@@ -154,7 +154,9 @@ def test_each_size_divides_over_devices_parts_and_hosts(placed_lock):
         SMALL.check_division(8, {128: 1, 512: 1})
     SMALL.check_division(8, {128: 1, 512: 1}, first_step=SMALL.ramp.steps)  # such as a start on other devices
     SMALL.without_ramp()._replace(batch_size=8, packed_rows=4).check_division(8, {128: 1})  # a plan of one length
-    with pytest.raises(command.UserError, match=r"the ramp's \[8, 16, 32, 4, 8, 16\] rows do not divide over 8 hosts"):
+    with pytest.raises(
+        command.UserError, match=r"8 hosts cannot share the rows of .* and the ramp's rows 8, 16, 32, 4, 8, 16: set"
+    ):
         host_share.load(placed_lock, "train", **SMALL.row_counts(), process_count=8)
 
 
@@ -188,5 +190,5 @@ def test_the_ramp_may_be_a_share_of_the_steps():
 
 def test_the_batch_sizes_in_words():
     cfg = {"batch_size": 1024, "ramp": {"rows": [256, 512], "steps": 60_000}}
-    assert batch_ramp.words(cfg) == "256, 512 (the first 60,000 steps) and 1,024"
-    assert batch_ramp.words({"batch_size": 1024}) == "1,024"  # of an older release
+    assert batch_ramp.describe(cfg) == "256, 512 (the first 60,000 steps) and 1,024"
+    assert batch_ramp.describe({"batch_size": 1024}) == "1,024"  # of an older release

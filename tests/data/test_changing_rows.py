@@ -30,7 +30,7 @@ def test_step_of_a_batch_inverts_the_count_of_batches(schedule, lens):
     boundary = spec.num_steps * 9 // 10
     for step in [*range(60), *range(boundary - 20, boundary + 20), *range(spec.num_steps - 20, spec.num_steps)]:
         seq_len = spec.seq_len(step)
-        assert spec.step_of(spec.before(step, seq_len), seq_len) == step
+        assert spec.step_of(spec.steps_before(step, seq_len), seq_len) == step
 
 
 @pytest.mark.parametrize("packed_rows", [0, 16])
@@ -183,7 +183,7 @@ def test_the_share_that_long_sentences_hide_is_that_of_the_tokens_in_no_row(shar
     ("rows", "taken", "warns"), [(29, 2048, True), (29, 57, False), (255, 510, True), (256, 9999, False)]
 )
 def test_few_held_out_rows_that_come_again_and_again_are_named(rows, taken, warns):
-    sentence = row_limits.little_heldout_warning(rows, 128, taken)
+    sentence = row_limits.short_heldout_warning(rows, 128, taken)
     assert (
         f"makes {rows} rows of 128 tokens, and an evaluation takes {taken:,}: each comes about" in sentence
     ) == warns

@@ -95,7 +95,7 @@ def test_a_fault_of_one_host_ends_the_other_with_the_same_words(faulty):
 def test_host_0_stays_until_the_others_have_read_that_all_have_ended(monkeypatch):
     """Its store would be gone: a process may end without JAX's own barrier, which waits for all."""
     monkeypatch.setitem(globals(), "PROGRAM", PROGRAM.replace("command.run(main)", "main(); os._exit(0)"))
-    slow = "import time; read = group._read; group._read = lambda room: (time.sleep(group.index), read(room))[1]"
+    slow = "import time; read = group._read; group._read = lambda prefix: (time.sleep(group.index), read(prefix))[1]"
     address = f"127.0.0.1:{local_pod.free_port()}"
     pair = [started(address, 2, host, slow) for host in (0, 1)]
     assert [process.communicate(timeout=60)[1] for process in pair] == ["", ""]
@@ -215,7 +215,7 @@ def test_a_host_that_compares_late_prints_the_same_error():
 def test_only_host_0_calls_and_all_get_it():
     called = []
     with together(3) as groups:
-        assert at_once([lambda g=g: g.first(lambda: called.append(g.index) or 7) for g in groups]) == [7, 7, 7]
+        assert at_once([lambda g=g: g.broadcast(lambda: called.append(g.index) or 7) for g in groups]) == [7, 7, 7]
     assert called == [0]
 
 

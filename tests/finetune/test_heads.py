@@ -197,7 +197,7 @@ def test_a_large_head_is_the_same_on_several_devices():
     bert = transformer.Bert(**small_bert.SECTION | {"hidden_size": 512, "dtype": "bfloat16"}, parent=None)
     model = heads.Model(bert, "classify", 150)
     job = jobs.Job(
-        init=lambda key: param_layout.pack(heads.init(model, key)), loss=None, counts=None, tx=optax.identity(),
+        init=lambda key: param_layout.pack(heads.init(model, key)), loss=None, counts=None, rule=optax.identity(),
         learning_rate=None, shapes={}, flops={}, seed=0, accumulate={}, dtype="bfloat16",
     )  # fmt: skip
     on = mesh.make(jax.devices()[:2])

@@ -39,8 +39,8 @@ def job(seed=0, turns=0, **changes):
     shapes = {name: rows.shape for name, rows in batch([], 0, seed)[1].items()}
     return jobs.Job(
         init=lambda key: {"bias": jnp.ones(())}, loss=loss, counts=lambda batch: {"mlm_loss": jnp.float32(ROWS)},
-        tx=rule, learning_rate=rate, shapes={SEQ_LEN: shapes}, flops={SEQ_LEN: 1.0}, seed=seed, accumulate={SEQ_LEN: 1},
-        dtype="float32",
+        rule=rule, learning_rate=rate, shapes={SEQ_LEN: shapes}, flops={SEQ_LEN: 1.0}, seed=seed,
+        accumulate={SEQ_LEN: 1}, dtype="float32",
     )  # fmt: skip
 
 

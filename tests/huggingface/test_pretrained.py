@@ -196,7 +196,7 @@ def test_the_variant_like_has_the_sizes_of_the_model_and_a_restart_compares_equa
     }
     with pytest.raises(command.UserError, match=r"give --config\.init_from=MODEL"):
         pretraining.parse(command.Parser(), ["--config=configs/bert.py:like"])
-    with pytest.raises(command.UserError, match=r"takes config\.model\.num_heads from the model in init_from"):
+    with pytest.raises(command.UserError, match=r"the model in init_from sets config\.model\.num_heads here"):
         pretraining.parse(command.Parser(), ["--config=configs/bert.py:like", "--config.model.num_heads=2"])
 
 

@@ -16,10 +16,10 @@ def heads(seed, scale=1.0):
     return (scale * np.random.default_rng(seed).standard_normal((B, H, K, L))).astype(np.float32)
 
 
-def plain(q, k, v, mask, words, rate):
+def plain(q, k, v, mask, bits, rate):
     s = jnp.einsum("BHKL,BHKT->BHLT", q, k)
     p = jax.nn.softmax(jnp.where(mask, s, -1e9), axis=-1)
-    return jnp.einsum("BHLT,BHKT->BHKL", dropout.apply(p, words, rate), v)
+    return jnp.einsum("BHLT,BHKT->BHKL", dropout.apply(p, bits, rate), v)
 
 
 MASK = (np.arange(L) < np.array([[L], [9]]))[:, None, None]
@@ -29,11 +29,11 @@ MASK = (np.arange(L) < np.array([[L], [9]]))[:, None, None]
 @pytest.mark.parametrize("scale", [1.0, 30.0])  # scores up to 10 nats and to 10,000
 def test_attention_and_its_gradients_are_the_plain_form_s(rate, scale):
     qkv = heads(0, scale), heads(1, scale), heads(2)
-    words = None if rate is None else dropout.words(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L))
+    bits = None if rate is None else dropout.bits(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L))
     weights = heads(3) * MASK  # the output at a [PAD] is not used
 
     def total(form):
-        return jax.value_and_grad(lambda *qkv: jnp.sum(weights * form(*qkv, MASK, words, rate or 0.1)), (0, 1, 2))
+        return jax.value_and_grad(lambda *qkv: jnp.sum(weights * form(*qkv, MASK, bits, rate or 0.1)), (0, 1, 2))
 
     (value, gradients), (expected, wanted) = (total(form)(*qkv) for form in (attention.attend, plain))
     np.testing.assert_allclose(value, expected, rtol=2e-5, atol=2e-4)
@@ -75,9 +75,9 @@ def differentiated(q, k, v, do, mask, keep, rate):
     return [Exact(value, size.max()) for value, size in zip(all_of(q, k, v, do, 1), sizes, strict=True)]
 
 
-def computed(q, k, v, do, mask, words, rate):
+def computed(q, k, v, do, mask, bits, rate):
     """Returns the same by attention.attend, as float64 arrays."""
-    o, pull = jax.vjp(lambda *qkv: attention.attend(*qkv, mask, words, rate), q, k, v)
+    o, pull = jax.vjp(lambda *qkv: attention.attend(*qkv, mask, bits, rate), q, k, v)
     return [np.asarray(x, np.float64) for x in (o, *pull(jnp.asarray(do, o.dtype)))]
 
 
@@ -103,9 +103,9 @@ def test_padding_of_any_size_changes_no_real_token_and_nothing_is_infinite(mask,
     q, k, v = (jnp.asarray(heads(seed) * scale, dtype) for seed in range(3))
     real = PADDED[:, None, None]
     do = jnp.asarray(heads(3) * real, dtype)
-    words = dropout.words(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L)) if rate else None
-    keep = np.asarray(dropout.keep_mask(words, rate)) if rate else 1
-    ours = computed(q, k, v, do, mask, words, rate)
+    bits = dropout.bits(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L)) if rate else None
+    keep = np.asarray(dropout.keep_mask(bits, rate)) if rate else 1
+    ours = computed(q, k, v, do, mask, bits, rate)
     for one, other in zip(ours, differentiated(q * real, k * real, v * real, do, mask, keep, rate), strict=True):
         assert np.isfinite(one).all()
         np.testing.assert_allclose(one * real, other.value * real, rtol=0, atol=ROUNDING[dtype] * other.size)
@@ -131,8 +131,8 @@ def test_a_token_whose_scores_are_not_finite_gives_nan_and_never_a_number(score,
     q, k, v = (heads(seed) for seed in range(3))
     q[..., 0] = np.array([score if np.isnan(score) else np.sign(score) * 1e30] + [0] * (K - 1))
     k[:, :, 0] = 1e30
-    words = dropout.words(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L)) if rate else None
-    o, dq, dk, dv = computed(*(jnp.asarray(x, dtype) for x in (q, k, v)), jnp.asarray(heads(3)), mask, words, rate)
+    bits = dropout.bits(jnp.array([1, 2, 0], jnp.uint32), (B, H, L, L)) if rate else None
+    o, dq, dk, dv = computed(*(jnp.asarray(x, dtype) for x in (q, k, v)), jnp.asarray(heads(3)), mask, bits, rate)
     assert np.isnan(o[..., 0]).all()
     assert np.isnan(dq[..., 0]).all()
     attended_BHT = np.broadcast_to(mask[:, :, 0], (B, H, L))
@@ -159,7 +159,7 @@ def logits(seed, V=V):
     return h, table, bias, rng.integers(0, V, N)
 
 
-@pytest.mark.parametrize("vocab_size", [V, 2 * cross_entropy.CPU_PIECE], ids=["whole", "in pieces"])
+@pytest.mark.parametrize("vocab_size", [V, 2 * cross_entropy.CPU_BLOCK], ids=["whole", "in blocks"])
 def test_cross_entropy_and_its_gradients_are_the_plain_form_s(vocab_size):
     h, table, bias, labels = logits(0, vocab_size)
     weights = np.random.default_rng(1).random(N).astype(np.float32)
@@ -182,7 +182,7 @@ def probabilities(z):
     return e / e.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize("vocab_size", [300, 2 * cross_entropy.CPU_PIECE], ids=["whole", "in pieces"])
+@pytest.mark.parametrize("vocab_size", [300, 2 * cross_entropy.CPU_BLOCK], ids=["whole", "in blocks"])
 @pytest.mark.parametrize("p", [0.1, 0.64, 0.9, 0.944, 0.99, 0.996, 0.999])
 def test_bfloat16_gradients_are_right_however_sure_the_model_is(p, vocab_size):
     """All gradients are within 1% of float64's, and of the right length. p: mean probability of the labels."""
@@ -218,7 +218,7 @@ def test_bfloat16_gradients_are_right_however_sure_the_model_is(p, vocab_size):
         assert abs(np.vdot(error, other)) < 0.003 * np.vdot(other, other), name
 
 
-@pytest.mark.parametrize("vocab_size", [V, 2 * cross_entropy.CPU_PIECE], ids=["whole", "in pieces"])
+@pytest.mark.parametrize("vocab_size", [V, 2 * cross_entropy.CPU_BLOCK], ids=["whole", "in blocks"])
 def test_hits_are_the_rows_whose_label_is_the_largest(vocab_size):
     h, table, bias, labels = logits(2, vocab_size)
     labels = np.where(np.arange(N) % 2, np.argmax(h @ table.T + bias, axis=-1), labels)

@@ -1,4 +1,4 @@
-"""The loss of a bfloat16 step on CPUs, in pieces of the table: values of float64, no pass over all at each piece."""
+"""The loss of a bfloat16 step on CPUs, in blocks of the table: values of float64, no pass over all at each block."""
 
 import re
 
@@ -10,8 +10,8 @@ import pytest
 from bert_tpu.distributed import mesh
 from bert_tpu.model import cross_entropy
 
-N, WIDTH, PIECES = 40, 32, 3
-V = PIECES * cross_entropy.CPU_PIECE
+N, WIDTH, BLOCKS = 40, 32, 3
+V = BLOCKS * cross_entropy.CPU_BLOCK
 
 
 def gradients(h_ND, table_VD, bias_V, labels_N):
@@ -54,8 +54,8 @@ def test_the_loss_and_its_gradients_are_those_of_float64(arrays, compiled):
 def test_no_piece_costs_a_pass_over_all_and_no_product_has_eight_rows(compiled):
     """XLA:CPU writes bfloat16 into a stack by converting the whole stack, and is slow at a product of eight rows."""
     text = compiled[0].as_text()
-    stacks = re.findall(rf"(\w+)\[{PIECES},{cross_entropy.CPU_PIECE},{N}\]\S* dynamic-update-slice", text)
+    stacks = re.findall(rf"(\w+)\[{BLOCKS},{cross_entropy.CPU_BLOCK},{N}\]\S* dynamic-update-slice", text)
     assert set(stacks) == {"u16"}
-    assert not re.search(rf"f32\[{PIECES},{cross_entropy.CPU_PIECE},{N}\]\S* convert", text)
+    assert not re.search(rf"f32\[{BLOCKS},{cross_entropy.CPU_BLOCK},{N}\]\S* convert", text)
     assert f"f32[{V},8]" in text
     assert f"f32[8,{V}]" not in text

@@ -23,7 +23,7 @@ def logits(h_ND, table_VD, bias_V):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-@pytest.mark.parametrize("pieces", [517, 2 * cross_entropy.CPU_PIECE])
+@pytest.mark.parametrize("pieces", [517, 2 * cross_entropy.CPU_BLOCK])
 def test_losses_distances_and_gradients_are_pytorchs(temperature, pieces):
     rng, T = np.random.default_rng(0), temperature
     student, teacher = factors(rng, WIDTH, pieces), factors(rng, TEACHER_WIDTH, pieces, spread=3.0)

@@ -37,7 +37,7 @@ def test_a_sound_run_causes_no_warning_at_any_time():
     assert all(names(sound(until)) == [] for until in STEPS)
 
 
-def test_a_loss_at_the_unigram_entropy_long_after_warmup():
+def test_a_loss_at_the_unigram_entropy_long_after_warmup_is_reported():
     flat = [line | ({"mlm_loss": 6.88} if line["kind"] == "eval" else {}) for line in sound(50_000)]
     assert names(flat) == ["flat"]
     assert names([line for line in flat if line["step"] <= 30_000]) == []
@@ -65,7 +65,7 @@ def test_accuracy_too_good_to_be_true():
     assert names([*sound(100_000), evaluation(110_000, mlm_accuracy=0.93)]) == ["too good"]
 
 
-def test_a_vocabulary_that_does_not_know_the_text():
+def test_a_vocabulary_that_does_not_know_the_text_is_reported():
     assert names(sound(20_000), FACTS._replace(unknown_share=0.04)) == ["unknown"]
 
 

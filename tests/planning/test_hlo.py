@@ -84,7 +84,7 @@ ARRAYS = st.tuples(st.sampled_from(sorted(SIZES)), st.lists(st.integers(0, 40), 
 
 
 @given(st.lists(ARRAYS, min_size=1, max_size=4), st.booleans())
-def test_bytes_of_any_shape(arrays, comments):
+def test_bytes_count_every_array_of_a_shape(arrays, comments):
     texts = [f"{kind}[{','.join(map(str, dims))}]{{0:T(8,128)(2,1)S(1)}}" for kind, dims in arrays]
     shape = texts[0] if len(texts) == 1 else f"({(', /*index=5*/' if comments else ', ').join(texts)})"
     numbers = []

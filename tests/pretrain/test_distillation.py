@@ -59,7 +59,7 @@ def rows():
 
 def gradient(job, devices, seeds=(), seq_len=24):
     """The gradient of `rows()` at small_bert's parameters, and the step's means; of several `seeds` [seeds, ...]."""
-    job = dataclasses.replace(job, tx=optax.identity(), learning_rate=lambda step: 1.0)
+    job = dataclasses.replace(job, rule=optax.identity(), learning_rate=lambda step: 1.0)
     on, batch = mesh.make(jax.devices()[:devices]), rows()
     packed = jax.device_get(param_layout.pack(small_bert.params(STUDENT)))
     if seeds:

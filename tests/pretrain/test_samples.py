@@ -91,7 +91,7 @@ def predicted(choice, params):
     """The guesses of a run with these parameters, on eight devices, for the chosen rows."""
     devices = mesh.make(jax.devices())
     job = jobs.Job(
-        init=lambda key: param_layout.pack(transformer.init(BERT, key)), loss=None, counts=None, tx=optax.sgd(1.0),
+        init=lambda key: param_layout.pack(transformer.init(BERT, key)), loss=None, counts=None, rule=optax.sgd(1.0),
         learning_rate=None, shapes={}, flops={}, seed=0, accumulate={}, dtype="float32",
     )  # fmt: skip
     program = samples.compile_program(job, BERT, {name: rows.shape for name, rows in choice.batch.items()}, devices)

@@ -20,7 +20,16 @@ from bert_tpu.distributed import hosts, mesh
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.monitoring import log
 from bert_tpu.pretrain import pretraining, several_seeds
-from bert_tpu.recipes import comparison, doubts, elsewhere, experiment_file, progress, runs, starts, tables
+from bert_tpu.recipes import (
+    comparison,
+    config_warnings,
+    experiment_file,
+    other_results,
+    progress,
+    runs,
+    tables,
+    workers,
+)
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import trainer
 
@@ -71,7 +80,7 @@ def plan_of(text, directory):
 
 def planned(plan):
     """The runs of an experiment at its horizons, with the first choices, by arm and horizon."""
-    finals = progress.make_finals(plan, progress.choose(plan, [], {}), progress.judge(plan))
+    finals = progress.make_finals(plan, progress.choose(plan, [], {}), progress.heldout_facts(plan))
     return sorted(finals, key=lambda run: (run.kind == runs.LEAVE_OUT, run.arm, run.horizon))
 
 
@@ -80,7 +89,7 @@ def page_of(plan, finals, results):
     return tables.page(plan, progress.Progress([], progress.choose(plan, [], {}), finals, results, len(results)))
 
 
-def lines_of(out):
+def results_of(out):
     return [json.loads(line) for line in (out / comparison.RESULTS).read_text().splitlines()]
 
 
@@ -100,7 +109,7 @@ def out(text, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log.Log, "step", interrupt)
         assert comparison.compare(plan, out) == 130
-    assert [line["kind"] for line in lines_of(out)] == ["trial", "trial", "horizon", "horizon"]  # of one run
+    assert [line["kind"] for line in results_of(out)] == ["trial", "trial", "horizon", "horizon"]  # of one run
     assert comparison.compare(plan, out) == 0
     return out
 
@@ -114,7 +123,7 @@ def one_device():
 
 
 def test_every_run_has_a_result_and_the_steps_that_its_horizon_allows(text, out, tmp_path):
-    plan, lines = plan_of(text, tmp_path), lines_of(out)
+    plan, lines = plan_of(text, tmp_path), results_of(out)
     assert [(line["kind"], line["arm"], line["horizon"], line["seed"]) for line in lines] == [
         (kind, arm, horizon, seed)
         for kind, arm, horizon in (
@@ -139,7 +148,7 @@ def test_every_run_has_a_result_and_the_steps_that_its_horizon_allows(text, out,
 
 def test_the_trial_with_the_least_mean_loss_is_taken_and_one_that_diverged_never(text, tmp_path):
     plan = plan_of(text.replace("[3e-3]", "[3e-3, 1e-3, 1e-2]\nmodel.dropout = [0.0, 0.2]"), tmp_path)
-    trials = list(progress.make_trials(plan, progress.judge(plan)))
+    trials = list(progress.make_trials(plan, progress.heldout_facts(plan)))
     assert len(trials) == 6
     losses = iter([5.0, 6.0, 4.0, None, 4.9, 4.9, 4.8, 4.8, 3.0, 7.0, 4.7, 5.0])
     results = {
@@ -178,7 +187,7 @@ def test_an_arm_of_which_every_trial_diverged_has_no_other_runs(text, tmp_path, 
 
 
 def test_a_stopped_run_ends_as_it_would_have_ended_alone(text, out, tmp_path):
-    plan, stopped = plan_of(text, tmp_path), lines_of(out)[2]
+    plan, stopped = plan_of(text, tmp_path), results_of(out)[2]
     again = next(run for run in planned(plan) if run.horizon == H2)
     assert (again.arm, stopped["arm"], stopped["horizon"]) == ("original", "original", H2)
     assert runs.train(again, (0, 1), tmp_path, plan.reference()) == 0
@@ -194,16 +203,16 @@ def test_a_finished_comparison_trains_nothing_and_a_changed_arm_only_itself(text
     def refuse(run, seeds, *_):
         raise TrainedError(run.name, seeds)
 
-    before = lines_of(out)
+    before = results_of(out)
     monkeypatch.setattr(runs, "train", refuse)
     assert comparison.compare(plan_of(text, tmp_path), out) == 0
-    assert lines_of(out) == before
+    assert results_of(out) == before
     assert comparison.compare(plan_of(text.replace("at_once = 2", "at_once = 1"), tmp_path), out) == 0
     with pytest.raises(TrainedError, match=r"original, 5e\+08 FLOPs', \(7,\)"):
         comparison.compare(plan_of(text.replace("seeds = [0, 1]\nhor", "seeds = [0, 1, 7]\nhor"), tmp_path), out)
     with pytest.raises(TrainedError, match=r"original, 5e\+08 FLOPs', \(0, 1\)"):
         comparison.compare(plan_of(change(text, "share = 0.2", "share = 0.3"), tmp_path), out)
-    kept = [line for line in lines_of(out) if line["arm"] == "tuned"]
+    kept = [line for line in results_of(out) if line["arm"] == "tuned"]
     assert kept == [line for line in before if line["arm"] == "tuned"]
 
 
@@ -215,7 +224,7 @@ def test_results_of_another_machine_count_as_finished(text, out, tmp_path, monke
     plan, together = plan_of(text, tmp_path), tmp_path / "all"
     assert comparison.outline(plan, together, files) == comparison.outline(plan, out)
     assert not together.exists()
-    elsewhere.take_over(files[:1], together)
+    other_results.take_over(files[:1], together)
     monkeypatch.setattr(runs, "train", None)
     assert comparison.compare(plan, together, files) == 0
     own, first = len(runs.finished(out)), {json.loads(line)["identity"] for line in lines[::2]}
@@ -243,10 +252,10 @@ def test_a_file_that_has_no_results_is_refused(out, tmp_path, bad):
     first = (out / comparison.RESULTS).read_text().splitlines()[0]
     (tmp_path / "edited.jsonl").write_text(f"{first}\n{bad}\n")
     with pytest.raises(command.UserError, match=r"edited\.jsonl, line 2: .* is missing or of another type"):
-        elsewhere.take_over([tmp_path / "edited.jsonl"], tmp_path / "all")
+        other_results.take_over([tmp_path / "edited.jsonl"], tmp_path / "all")
     assert not (tmp_path / "all").exists()
     with pytest.raises(command.UserError, match="there is no file"):
-        elsewhere.take_over([tmp_path / "absent.jsonl"], tmp_path / "all")
+        other_results.take_over([tmp_path / "absent.jsonl"], tmp_path / "all")
 
 
 def test_a_run_starts_from_the_weights_of_a_model_and_is_bound_to_them(text, out, tmp_path):
@@ -272,7 +281,7 @@ def test_tables_and_plot_show_losses_and_gains(out):
     page = (out / comparison.TABLES).read_text()
     assert "8 of 8 results are there" in page  # a trial at the first horizon is also the arm's run there
     assert page.index("Spread of original at 5e+08 FLOPs over 2 seeds") < page.index("| arm | trial |")
-    ends = lines_of(out)
+    ends = results_of(out)
     losses = {
         arm: [line["lengths"]["16"]["mlm_loss"] for line in ends if (line["arm"], line["horizon"]) == (arm, H2)]
         for arm in ("original", "tuned")
@@ -281,8 +290,8 @@ def test_tables_and_plot_show_losses_and_gains(out):
     assert f"| tuned | original | 5e+08 | 5e+08 | 16 tokens | {np.mean(losses['tuned']):.4f} (" in page
     assert f" | {difference:+.4f} | " in page
     assert (out / comparison.PLOT).read_bytes().startswith(b"\x89PNG")
-    trials = {line["workdir"] for line in lines_of(out) if line["kind"] == "trial"}
-    for line in lines_of(out):
+    trials = {line["workdir"] for line in results_of(out) if line["kind"] == "trial"}
+    for line in results_of(out):
         assert not (out / line["workdir"] / "checkpoints").exists()
         assert (out / line["workdir"] / "seed-0").exists() == (line["workdir"] not in trials)
 
@@ -309,13 +318,13 @@ def invented(every, losses):
 )
 def test_a_best_value_at_the_end_of_its_list_is_named(text, tmp_path, losses, note):
     plan = plan_of(text.replace("[3e-3]", "[1e-3, 3e-3, 1e-2]\nmodel.dropout = [0.0]"), tmp_path)
-    trials = list(progress.make_trials(plan, progress.judge(plan)))
+    trials = list(progress.make_trials(plan, progress.heldout_facts(plan)))
     results = invented(trials, losses)
-    known = progress.Progress(trials, progress.choose(plan, trials, results), [], results, len(results))
-    page = tables.page(plan, known)
+    state = progress.Progress(trials, progress.choose(plan, trials, results), [], results, len(results))
+    page = tables.page(plan, state)
     assert (note in page, "that was tried" in page) == (True, bool(note))
     del results[trials[0].identities[0]]
-    assert "that was tried" not in tables.page(plan, known)
+    assert "that was tried" not in tables.page(plan, state)
 
 
 @pytest.mark.parametrize(("losses", "doubted"), [((8.0, 7.9, 7.0), True), ((8.0, 7.0, 6.5), False)])
@@ -379,7 +388,9 @@ def test_keys_and_text_that_can_hardly_be_meant_so_are_named_before_the_runs(tex
     assert any(x.startswith("tuned, 5e+08 FLOPs: optim.warmup_steps is 900") for x in warnings)
     assert any("give data.max_predictions = 8" in x for x in warnings)
     assert "--config" not in outline
-    said = doubts.as_keys("give --config.a=1,2e-3; --config.b=x.y, --config.c=false: or --config bert:like, which")
+    said = config_warnings.as_keys(
+        "give --config.a=1,2e-3; --config.b=x.y, --config.c=false: or --config bert:like, which"
+    )
     assert said == 'give a = [1, 2e-3]; b = "x.y", c = false: or config = "bert:like", which'
 
 
@@ -427,8 +438,8 @@ def test_a_trial_that_is_also_a_run_at_a_horizon_counts_once(text, tmp_path):
     plan = plan_of(text, tmp_path)
     *_, last = comparison.outline(plan, tmp_path).split("\n\n")
     assert last == f"{2 * sum(run.flops for run in planned(plan)):.4g} FLOPs in all"
-    known = progress.look(plan, progress.judge(plan), {})
-    parts = [identity for run, seeds in known.pending(1) for identity in map(run.identities.get, seeds)]
+    state = progress.read(plan, progress.heldout_facts(plan), {})
+    parts = [identity for run, seeds in state.pending(1) for identity in map(run.identities.get, seeds)]
     assert len(parts) == len(set(parts)) == 8
 
 
@@ -518,13 +529,13 @@ def test_a_lever_that_is_left_out_is_compared_with_the_same_seeds(text, out, tmp
 
 
 def test_a_start_takes_the_runs_that_no_other_has_and_waits_for_theirs(text, out, tmp_path, monkeypatch, capsys):
-    plan, whole = plan_of(text, tmp_path), lines_of(out)
+    plan, whole = plan_of(text, tmp_path), results_of(out)
     out = shutil.copytree(out, tmp_path / "out")
     theirs, ours = (next(out.glob(f"runs/{arm}-5e08-*")) for arm in ("original", "tuned"))
     (theirs / runs.RESULT).rename(theirs / "later.json")
     shutil.rmtree(ours)
     done = contextlib.ExitStack()  # what the other start has reserved
-    assert done.enter_context(locks.hold(theirs / starts.TAKEN))
+    assert done.enter_context(locks.hold(theirs / workers.TAKEN))
     slept = []
 
     def other_start(seconds):
@@ -536,7 +547,7 @@ def test_a_start_takes_the_runs_that_no_other_has_and_waits_for_theirs(text, out
 
     monkeypatch.setattr(comparison.time, "sleep", other_start)
     assert comparison.compare(plan, out) == 0
-    assert [{"loss": runs.loss(line), "id": line["identity"]} for line in lines_of(out)] == [
+    assert [{"loss": runs.loss(line), "id": line["identity"]} for line in results_of(out)] == [
         {"loss": pytest.approx(runs.loss(line), rel=1e-5), "id": line["identity"]} for line in whole
     ]
     said = capsys.readouterr().err
@@ -547,7 +558,7 @@ def test_a_start_takes_the_runs_that_no_other_has_and_waits_for_theirs(text, out
 def test_a_start_of_another_file_is_refused_and_changes_nothing(text, out, tmp_path):
     plan, finished, out = plan_of(text, tmp_path), out, tmp_path / "out"
     out.mkdir()
-    with starts.join(out, plan.path.read_text()), starts.join(out, plan.path.read_text()):
+    with workers.join(out, plan.path.read_text()), workers.join(out, plan.path.read_text()):
         other = plan_of(change(text, "share = 0.2", "share = 0.3"), tmp_path)
         before = sorted(out.rglob("*"))
         with pytest.raises(command.UserError, match=r"another comparison is using .*: stop it or give another --out"):

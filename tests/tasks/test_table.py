@@ -177,7 +177,7 @@ def test_missing_files_are_named(tmp_path):
         ([("a b", "x", "a"), ("a b", "y", "b")], "the same text under 'one'; is it the column of the texts"),
     ],
 )
-def test_a_column_that_is_probably_not_the_texts_is_said(tmp_path, rows, note):
+def test_a_column_that_is_probably_not_the_texts_is_reported(tmp_path, rows, note):
     spell(tmp_path / "train.csv", rows)
     assert note in load(tmp_path, train="train.csv").notes[0]
 

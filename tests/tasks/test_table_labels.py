@@ -120,7 +120,7 @@ def test_a_split_with_some_labels_is_refused(tmp_path):
     assert load(tmp_path, train="-1,1", test="-1,-1").eval_splits == ("test",)
 
 
-def test_a_class_that_train_does_not_have_is_missed_and_said(tmp_path):
+def test_a_class_that_train_does_not_have_is_missed_and_reported(tmp_path):
     task = load(tmp_path, train="a,b,b", validation="b,b,a,c,d,a,a")
     assert (
         "2 rows of 2 classes that train does not have, so that every prediction is wrong there (line 5 "
@@ -183,12 +183,12 @@ def test_a_dash_is_no_label_unless_there_is_a_plus(tmp_path):
     assert load(tmp_path, train="+,-,0", validation="-,-").splits["validation"].labels.tolist() == [1, 1]
 
 
-def test_one_number_everywhere_is_said(tmp_path):
+def test_one_number_everywhere_is_reported(tmp_path):
     (note,) = notes(load(tmp_path, head="regress", train="3,3.0,3"))
     assert note == "warning: all rows of train have the number 3 under 'label'; nothing to learn"
 
 
-def test_classes_that_are_probably_something_else_are_said(tmp_path):
+def test_classes_that_are_probably_something_else_are_reported(tmp_path):
     (note,) = notes(load(tmp_path, train=[i / 10 for i in range(40)]))
     assert "40 different numbers, each a class; --config pairs:regress learns numbers" in note
     (note,) = notes(load(tmp_path, train=[f"text {i}" for i in range(40)]))
@@ -222,7 +222,7 @@ def test_classes_that_are_probably_something_else_are_said(tmp_path):
         ),
     ],
 )
-def test_classes_that_are_not_one_name_each_are_said(tmp_path, labels, note):
+def test_classes_that_are_not_one_name_each_are_reported(tmp_path, labels, note):
     found = notes(load(tmp_path, train=labels))
     assert any(re.search(note, each) for each in found) if note else not found
 
@@ -262,7 +262,7 @@ def test_long_and_many_classes_cost_no_time():
     assert "is it the column of the labels?" in sentence
 
 
-def test_numbers_that_a_regression_cannot_learn_are_said(tmp_path):
+def test_numbers_that_a_regression_cannot_learn_are_reported(tmp_path):
     (note,) = notes(load(tmp_path, head="regress", train=[1e9, 1e9 + 1, 1e9 + 500]))
     assert note == "warning: the 3 different numbers of train are 2 in float32; subtract one number from all"
     assert not notes(load(tmp_path, head="regress", train=[0.3, 0.1 + 0.2, *range(20)]))

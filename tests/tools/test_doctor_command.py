@@ -48,7 +48,7 @@ def test_an_old_driver_fails_with_the_version_that_is_needed(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(("answer", "code"), [("NVIDIA-SMI has failed", 9), ("no devices were found", 0)])
-def test_a_driver_that_answers_otherwise_is_no_gpu(tmp_path, monkeypatch, answer, code):
+def test_an_unknown_answer_of_the_driver_counts_as_no_gpu(tmp_path, monkeypatch, answer, code):
     smi(tmp_path / "bin", monkeypatch, answer, code)
     assert not list(doctor.driver())
     assert [row.fix for row in doctor.devices()] == [""]

@@ -142,7 +142,7 @@ def test_remat_keeps_the_update(plain):
 
 
 def mask(seeds, shape):
-    return dropout.keep_mask(dropout.words(seeds, shape), 0.1)
+    return dropout.keep_mask(dropout.bits(seeds, shape), 0.1)
 
 
 def test_dropout_drops_its_share_and_sites_are_independent():
@@ -186,8 +186,8 @@ def test_a_row_has_its_mask_wherever_it_is_computed():
 
 def test_dropout_keeps_the_expectation():
     x = jax.numpy.ones((64, 32, 32))
-    words = dropout.words(jax.random.bits(jax.random.key(1), (3,), "uint32"), x.shape)
-    assert float(dropout.apply(x, words, 0.1).mean()) == pytest.approx(1.0, abs=0.005)
+    bits = dropout.bits(jax.random.bits(jax.random.key(1), (3,), "uint32"), x.shape)
+    assert float(dropout.apply(x, bits, 0.1).mean()) == pytest.approx(1.0, abs=0.005)
     assert dropout.apply(x, None, 0.1) is x
 
 
@@ -222,8 +222,8 @@ def test_dropout_of_steps_and_seeds_has_nothing_in_common():
 
     def drawn(seed, step):
         key = jax.random.fold_in(jax.random.key(seed), step)
-        words = jax.numpy.pad(jax.random.bits(key, (2,), "uint32"), (0, 1))
-        return np.asarray(mask(words, (64, 8, 32, 64)), np.float64).ravel()
+        bits = jax.numpy.pad(jax.random.bits(key, (2,), "uint32"), (0, 1))
+        return np.asarray(mask(bits, (64, 8, 32, 64)), np.float64).ravel()
 
     seeds = [(seed, 0) for seed in (0, 1, 2, 255, 256, 65_536, 2**31 - 1)]
     masks = np.stack([drawn(*each) for each in seeds + [(0, step) for step in (1, 2, 255, 256, 65_536, 999_999)]])
@@ -231,18 +231,18 @@ def test_dropout_of_steps_and_seeds_has_nothing_in_common():
     assert np.abs(apart).max() < 5 / masks.shape[1] ** 0.5
 
 
-def test_of_several_trainings_the_one_that_is_not_finite_alone_changes_nothing():
+def test_a_diverged_seed_changes_no_other_seed():
     job = dataclasses.replace(pretraining.make_job(config()), seed=(0, 1))
     on = mesh.make(jax.devices())
     first = jax.tree.map(np.copy, jax.device_get(jax.jit(lambda: jobs.new_state(job))()))
     first.params["layers"]["up"]["kernel"][1, 0, 0, 0] = np.inf
     rows = jax.tree.map(lambda x: np.stack([x, x], axis=1), batch(job.shapes[32], 0))
-    step, one_step = train_step.bound_step(job, on, 32), train_step.bound_step(job.first, on, 32)
+    step, one_step = train_step.bound_step(job, on, 32), train_step.bound_step(job.single, on, 32)
     after, sums = jax.device_get(step(jax.device_put(first, train_step.shardings(job, on)), mesh.put_batch(rows, on)))
     assert (int(after.step), sums["skipped"][0].tolist()) == (1, [0, 1])
     jax.tree.map(lambda new, old: np.testing.assert_array_equal(new[1], old[1]), after[1:], first[1:])
     alone = jobs.State(first.step, *jax.tree.map(lambda x: x[0], first[1:]))
-    alone = jax.device_put(alone, train_step.shardings(job.first, on))
+    alone = jax.device_put(alone, train_step.shardings(job.single, on))
     alone, _ = jax.device_get(one_step(alone, mesh.put_batch(batch(job.shapes[32], 0), on)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=2e-5), after.params, alone.params)
 

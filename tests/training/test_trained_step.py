@@ -50,7 +50,7 @@ def job_of(section, dtype, dropout, is_packed):
     cfg.data.update(seq_lens=(LENGTH,), max_predictions=(20,), packed_examples=EXAMPLES)
     cfg.data.packed_rows = ROWS if is_packed else 0
     cfg.update(batch_size=ROWS)
-    return dataclasses.replace(pretraining.make_job(cfg), tx=optax.identity(), learning_rate=lambda step: RATE)
+    return dataclasses.replace(pretraining.make_job(cfg), rule=optax.identity(), learning_rate=lambda step: RATE)
 
 
 def batch(shapes):

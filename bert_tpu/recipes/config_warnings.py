@@ -14,12 +14,12 @@ CONFIG = re.compile(r"--config[ =]([\w.:/-]*\w)")
 BARE = re.compile(r"-?[\d.]+(e-?\d+)?|true|false")  # as TOML has it without quotes
 
 
-def of_runs(plan: experiment.Experiment, every: Sequence[runs.Run]) -> list[str]:
+def of_runs(plan: experiment.Experiment, all_runs: Sequence[runs.Run]) -> list[str]:
     """Returns the warnings about a short held-out text, and those about unlikely keys, which name their runs."""
     of_text = several_seeds.heldout_warnings(plan.reference())
     lock = pretraining.open_corpus(plan.reference())  # that of all runs
     names: dict[str, list[str]] = {}
-    for run in every:
+    for run in all_runs:
         for sentence in _of_run(run, lock):
             names.setdefault(sentence, []).append(run.name)
     of_keys = [f"{'; '.join(dict.fromkeys(those))}: {sentence}" for sentence, those in names.items()]
