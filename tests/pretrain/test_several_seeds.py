@@ -108,7 +108,7 @@ def test_the_held_out_rows_do_not_follow_the_config_that_is_trained(cfg, tmp_pat
         arm.update_from_flattened_dict(changes | {"seed": SEEDS[0]})
         training = several_seeds.training(arm, SEEDS, cfg, tmp_path)
         on = mesh.make(jax.devices()[:1])
-        evaluate = train_step.jit_evaluate(several_seeds.judge(arm, cfg, SEEDS), on)
+        evaluate = train_step.jit_evaluate(several_seeds.evaluation_job(arm, cfg, SEEDS), on)
         programs, state = train_step.Programs({}, {16: evaluate}), jobs.new_state(training.job)
         silent = types.SimpleNamespace(evaluation=lambda *_: None)
         training.open_data(1, None).evaluate(programs, on, state, silent, arm.num_steps)
