@@ -206,7 +206,8 @@ def heldout(
     """Yields the fixed evaluation set, (sequence length, batch): the first `num_batches` of each length.
 
     It is the same for every seed of a run. All rows are pairs, and HELDOUT_MASK_RATE of their tokens are hidden. So
-    runs compare even if their training rows have other rules.
+    runs compare even if their training rows have other rules. With other data.max_predictions the same tokens are
+    hidden, but others of them are replaced instead of masked, which is noise.
     """
     spec = spec.without_ramp()._replace(
         seed=HELDOUT_SEED, mask_rate=HELDOUT_MASK_RATE, final_mask_rate=0.0, nsp_share=1.0

@@ -8,6 +8,7 @@ import itertools
 import random
 import time
 
+from conftest import FIRST_PLACED
 from helpers.placed_rows import BATCH, SEQ_LEN, SPEC, Row, document_of
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def long_text():
 
 
 def coverage(text, *, epochs, max_tokens):
-    """Returns how often an epoch shows each token in its own place, [tokens], and the ChunkTable."""
+    """Returns how often an epoch shows each token in its own place, [tokens], the ChunkTable, and the pairs."""
     bounds = np.array([0, len(text.origins)])
     share = host_share.HostShare(
         range(BATCH), 1, 0, text, bounds, nsp_pairs.other_texts(text.origins, bounds), (), None
@@ -131,12 +132,24 @@ def coverage(text, *, epochs, max_tokens):
     edges = np.bincount(first, minlength=len(text.tokens) + 1) - np.bincount(
         first + length, minlength=len(text.tokens) + 1
     )
-    return np.cumsum(edges)[:-1] / epochs, table
+    return np.cumsum(edges)[:-1] / epochs, table, pair
 
 
 def test_an_epoch_without_truncation_shows_each_token_once_in_its_place(long_text):
-    frequency, _ = coverage(long_text, epochs=3, max_tokens=10_000)
+    frequency, *_ = coverage(long_text, epochs=3, max_tokens=10_000)
     np.testing.assert_array_equal(frequency, 1)
+
+
+def test_a_random_b_begins_at_any_sentence_of_any_document(long_text):
+    *_, pair = coverage(long_text, epochs=3, max_tokens=10_000)
+    sentence = np.searchsorted(long_text.sentence_start, pair.b_first[pair.is_random])
+    document = np.searchsorted(long_text.document_start, sentence, side="right") - 1
+    sentences = np.diff(long_text.document_start)[document]
+    share = ((sentence - long_text.document_start[document] + 0.5) / sentences)[sentences >= 20]
+    assert len(share) > 2000
+    tenths = np.histogram(share, 10, (0, 1))[0] / len(share)
+    np.testing.assert_allclose(tenths, 0.1, atol=5 * np.sqrt(0.09 / len(share)))
+    assert abs(np.corrcoef(share, document[sentences >= 20])[0, 1]) < 4 / np.sqrt(len(share))
 
 
 def originals_coverage(text, seed):
@@ -180,7 +193,7 @@ def originals_coverage(text, seed):
 
 
 def test_all_of_a_chunk_is_shown_as_often_as_the_original_shows_it(long_text):
-    frequency, table = coverage(long_text, epochs=4, max_tokens=SEQ_LEN - 3)
+    frequency, table, _ = coverage(long_text, epochs=4, max_tokens=SEQ_LEN - 3)
     first, last = (long_text.sentence_start[x] for x in (table.chunks.first, table.chunks.last))
     is_full = (last - first >= SEQ_LEN - 3) & (table.chunks.last - table.chunks.first > 1)
     before = np.concatenate([[0], np.cumsum(frequency)])
@@ -292,6 +305,38 @@ def test_seeking_to_step_one_million_takes_no_longer_than_to_step_one(share):
 
     near, far = (min(seconds(first) for _ in range(2)) for first in (1, 1_000_000))
     assert far < 3 * near  # walking there would take minutes
+
+
+def hidden(batches):
+    """Returns (the pieces that are seen at the hidden places, the true pieces)."""
+    batches = list(batches)
+    used = np.concatenate([batch["masked_ids"] > 0 for batch in batches])
+    seen = [np.take_along_axis(batch["input_ids"], batch["masked_positions"], axis=1) for batch in batches]
+    return np.concatenate(seen)[used], np.concatenate([batch["masked_ids"] for batch in batches])[used]
+
+
+def test_four_fifths_of_the_hidden_pieces_are_masks_and_replacements_are_of_the_whole_vocabulary(share):
+    seen, true = hidden(stream(share, 0, 60))
+    is_mask = seen == share.pieces.index("[MASK]")
+    assert is_mask.mean() == pytest.approx(0.8, abs=5 * np.sqrt(0.16 / len(seen)))
+    replacements = seen[~is_mask & (seen != true)]
+    tenths = np.histogram(replacements, 10, (0, len(share.pieces)))[0] / len(replacements)
+    np.testing.assert_allclose(tenths, 0.1, atol=5 * np.sqrt(0.09 / len(replacements)))
+
+
+def test_words_are_hidden_whole_if_the_config_says_so(share):
+    is_continuation = np.array([piece.startswith("##") for piece in share.pieces])
+    words = 0
+    for batch in stream(share, 0, 4, SPEC._replace(whole_word=True)):
+        for r in range(BATCH):
+            true = {int(place) - FIRST_PLACED for place in batch["masked_ids"][r] if place}
+            row = Row(batch, r)
+            for segment in (row.a, row.b):
+                starts = np.flatnonzero(~is_continuation[segment + FIRST_PLACED] | (segment == segment[0]))
+                for word in np.split(segment, starts[1:]):
+                    assert true.issuperset(word) or true.isdisjoint(word)
+                    words += len(word) > 1 and true.issuperset(word)
+    assert words > 100
 
 
 def test_masks_differ_between_epochs_of_the_same_chunk(share):

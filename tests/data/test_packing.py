@@ -100,6 +100,18 @@ def test_masks_are_counted_by_example_and_never_hide_special_tokens(batches):
     assert positions.max() > L * 0.9
 
 
+def test_every_place_of_an_example_is_hidden_as_often(batches):
+    shares = []
+    for batch in batches[:10]:
+        alone = packing.unpack(batch)
+        for r, places in enumerate(alone["masked_positions"]):
+            row, places = Row(alone, r), places[alone["masked_ids"][r] > 0]
+            rank = places - 1 - (places > len(row.a))  # among the text, without [CLS] and [SEP]
+            shares += ((rank + 0.5) / (len(row.a) + len(row.b))).tolist()
+    fifths = np.histogram(shares, 5, (0, 1))[0] / len(shares)
+    np.testing.assert_allclose(fifths, 0.2, atol=5 * np.sqrt(0.16 / len(shares)))
+
+
 def test_each_row_comes_once_an_epoch_in_a_new_order(share, plan):
     rows_per_group = ROWS // share.num_groups
     least = int(np.diff(plan.bounds).min())
