@@ -95,10 +95,21 @@ def is_test_text(passages: Passages, shard: store.Shard) -> np.ndarray:
     """Returns for each sentence of a shard whether it is test text, bool [S]."""
     hashes, rows = hashing.hash_windows(shard.tokens, shard.sentences, RUN)
     is_test = np.zeros(len(shard.sentences), bool)
-    is_test[rows[np.isin(hashes, passages.runs)]] = True
+    is_test[rows[_are_in(hashes, passages.runs)]] = True
     for hashes, rows in _short(shard.tokens, shard.sentences):
-        is_test[rows[np.isin(hashes, passages.sentences)]] = True
+        is_test[rows[_are_in(hashes, passages.sentences)]] = True
     return is_test
+
+
+def _are_in(hashes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Returns for each hash whether it is one of `known`, which are in ascending order.
+
+    np.isin would sort millions of passages again for each part of the text.
+    """
+    if not len(known):
+        return np.zeros(len(hashes), bool)
+    places = np.searchsorted(known, hashes)
+    return known[np.minimum(places, len(known) - 1)] == hashes
 
 
 def _short(tokens: np.ndarray, lengths: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -5,19 +5,20 @@ sketches agree in one of BANDS bands are compared (Leskovec, Rajaraman and Ullma
 bands detect 95 of 100 pairs with a similarity of 0.8, and all pairs with 0.9.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-import functools
+from collections.abc import Callable, Sequence
 import hashlib
 
 import numpy as np
 
-from bert_tpu.core import hashing
+from bert_tpu.core import hashing, progress
 from bert_tpu.corpus import selection, store
 
 RUN = 5  # tokens
 PERMUTATIONS, BANDS = 128, 16
 SEED = 0
-BLOCK = 1 << 16  # pairs compared at once
+BLOCK = 1 << 20  # pairs compared at once: their sketches have up to 1 GiB
+COMPARED = 1 << 16  # of them at once
+SKETCHED = 4096  # documents
 
 
 def hashes(shard: store.Shard) -> np.ndarray:
@@ -43,8 +44,13 @@ def sketches(shard: store.Shard, token_hashes: np.ndarray) -> np.ndarray:
     bounds = np.concatenate([[0], np.cumsum(np.maximum(lengths - RUN + 1, 1))]).astype(np.uint64)
     if not len(lengths):
         return np.empty((0, PERMUTATIONS), np.uint32)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, bounds, PERMUTATIONS, SEED)
-    return np.array(matrix.to_rows(), np.uint32).reshape(-1, PERMUTATIONS)
+    result = np.empty((len(lengths), PERMUTATIONS), np.uint32)
+    for first in range(0, len(lengths), SKETCHED):  # the library's rows are Python lists, of 5 KB each
+        of_block = bounds[first : first + SKETCHED + 1]
+        hashes_of_block, starts = flat[of_block[0] : of_block[-1]], of_block - of_block[0]
+        matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes_of_block, starts, PERMUTATIONS, SEED)
+        result[first : first + SKETCHED] = matrix.to_rows()
+    return result
 
 
 def bands(sketches: np.ndarray) -> np.ndarray:
@@ -82,7 +88,8 @@ def similar(
     threshold: estimated similarity from which on two documents are similar.
     order: the numbers of all documents, [N]; of similar ones the first in it stays.
 
-    Needs the memory of one band of all documents and of the sketches of 64 parts.
+    Needs the memory of one band of all documents and of the sketches of BLOCK pairs. A part's sketches are loaded once
+    for each block that needs them. Most similar documents meet in the first band, and are not compared again.
     """
     bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     rank = np.empty_like(order)
@@ -95,11 +102,18 @@ def similar(
             document = earlier[document]
         return document
 
-    for band in range(BANDS):
-        of_all = np.concatenate([np.empty(0, np.uint64), *(load_band(part, band) for part in range(len(sizes)))])
-        for one, other in _similar_pairs(_candidates(of_all), bounds, load_sketches, threshold):
-            first, later = sorted((root(one), root(other)), key=rank.__getitem__)
-            earlier[later] = first
+    with progress.bar(BANDS * len(sizes), "similar documents", unit="part") as bar:
+        for band in range(BANDS):
+            of_all = [np.empty(0, np.uint64)]
+            for part in range(len(sizes)):
+                of_all.append(load_band(part, band))
+                bar.update()
+            pairs = _candidates(np.concatenate(of_all))
+            for start in range(0, len(pairs), BLOCK):
+                block = [pair for pair in pairs[start : start + BLOCK].tolist() if root(pair[0]) != root(pair[1])]
+                for one, other in _similar_pairs(np.array(block, np.int64), bounds, load_sketches, threshold):
+                    first, later = sorted((root(one), root(other)), key=rank.__getitem__)
+                    earlier[later] = first
     return earlier != np.arange(bounds[-1])
 
 
@@ -112,23 +126,22 @@ def _candidates(band_hashes: np.ndarray) -> np.ndarray:
 
 def _similar_pairs(
     pairs: np.ndarray, bounds: np.ndarray, load_sketches: Callable[[int], np.ndarray], threshold: float
-) -> Iterator[list[int]]:
-    """Yields the pairs whose sketches agree in a share of at least `threshold`.
+) -> list[list[int]]:
+    """Returns the pairs whose sketches agree in a share of at least `threshold`.
 
     pairs: document numbers, [P, 2].
     bounds: number of the first document of each part, and of all documents.
     """
-    load = functools.lru_cache(maxsize=64)(load_sketches)
-
-    def sketches_of(documents: np.ndarray) -> np.ndarray:
-        parts = np.searchsorted(bounds, documents, side="right") - 1
-        result = np.empty((len(documents), PERMUTATIONS), np.uint32)
-        for part in np.unique(parts):
-            is_in_part = parts == part
-            result[is_in_part] = load(part)[documents[is_in_part] - bounds[part]]
-        return result
-
-    for start in range(0, len(pairs), BLOCK):
-        block = pairs[start : start + BLOCK]
-        share = np.mean(sketches_of(block[:, 0]) == sketches_of(block[:, 1]), axis=1)
-        yield from block[share >= threshold].tolist()
+    documents, places = np.unique(pairs, return_inverse=True)
+    places = places.reshape(-1, 2)
+    sketches = np.empty((len(documents), PERMUTATIONS), np.uint32)
+    edges = np.searchsorted(documents, bounds)
+    for part in np.flatnonzero(np.diff(edges)):
+        own = slice(edges[part], edges[part + 1])
+        sketches[own] = load_sketches(int(part))[documents[own] - bounds[part]]
+    similar: list[list[int]] = []
+    for start in range(0, len(pairs), COMPARED):
+        one, other = places[start : start + COMPARED].T
+        share = np.mean(sketches[one] == sketches[other], axis=1)
+        similar += pairs[start : start + COMPARED][share >= threshold].tolist()
+    return similar

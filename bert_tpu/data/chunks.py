@@ -37,16 +37,17 @@ def make_text(shard: store.Shard) -> Text:
     return Text(shard.tokens, _starts(shard.sentences), _starts(shard.documents), shard.origins)
 
 
-def cut(text: Text, *, target: int, short_prob: float = 0.0) -> Chunks:
+def cut(text: Text, *, target: int, short_prob: float = 0.0, documents: np.ndarray | None = None) -> Chunks:
     """Cuts documents into chunks of at least `target` tokens; the last of a document may be shorter.
 
     Every sentence is in exactly one chunk. All documents advance together, a chunk a round, so that a billion tokens
     take seconds.
 
     short_prob: share of chunks that have a shorter target, chosen by `targets`
+    documents: numbers of those to cut, in ascending order; None: all
     """
     cursor, ends = text.document_start[:-1].copy(), text.document_start[1:]
-    active = np.arange(len(ends))
+    active = np.arange(len(ends)) if documents is None else documents
     rounds = []
     while active.size:
         first = cursor[active]

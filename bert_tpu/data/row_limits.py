@@ -6,7 +6,7 @@ from bert_tpu.core import command
 from bert_tpu.data import batch_spec, chunks, packing
 
 SPECIAL = 3  # tokens of a row that are not text: [CLS] and two [SEP]; a single segment leaves their places free, too
-SAMPLE = 10_000  # documents that tell how much of a text is hidden; they are in random order
+SAMPLE = 10_000  # documents, from all parts of the text, that tell how much of it is hidden
 LEAST_HELDOUT = 256  # rows; a run warns if its held-out text makes fewer and an evaluation repeats them
 MOST_HIDDEN = 0.25  # share of the tokens; of English Wikipedia and novels rows of 128 hide 0.15, rows of 512 0.04
 
@@ -42,8 +42,9 @@ def hidden_share(text: chunks.Text, seq_len: int) -> float:
 
     Sentences are added until a row is full, and the rest of the last one is cut off, as in the original.
     """
-    sample = text._replace(document_start=text.document_start[: SAMPLE + 1])
-    found = chunks.cut(sample, target=seq_len - SPECIAL)
+    documents = len(text.origins)  # a shard has them in the order of the input: source after source
+    sample = np.arange(documents) if documents <= SAMPLE else np.arange(SAMPLE) * documents // SAMPLE
+    found = chunks.cut(text, target=seq_len - SPECIAL, documents=sample)
     lengths = text.sentence_start[found.last] - text.sentence_start[found.first]
     return float(np.maximum(lengths - (seq_len - SPECIAL), 0).sum() / max(1, lengths.sum()))
 

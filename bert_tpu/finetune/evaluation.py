@@ -126,8 +126,8 @@ def majority_scores(task: Task, split: str) -> dict[str, float]:
     if task.head != "classify":
         return {}
     counts = np.bincount(task.splits["train"].labels, minlength=len(task.labels))
-    outputs_NC = np.tile(counts == counts.max(), (len(task.splits[split].lengths), 1)).astype(np.float32)
-    return task.score(split, outputs_NC)
+    outputs_C = (counts == counts.max()).astype(np.float32)
+    return task.score(split, np.broadcast_to(outputs_C, (len(task.splits[split].lengths), len(counts))))
 
 
 def _write(task: Task, seeds: Iterable[int], split: str, by_seed: np.ndarray, folder: Path) -> None:

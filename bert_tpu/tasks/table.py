@@ -145,12 +145,16 @@ def _predictions(head: str, outputs: np.ndarray) -> np.ndarray:
 def _write(classes: tuple[str, ...], split: str, outputs: np.ndarray, folder: Path) -> None:
     """Writes SPLIT.tsv: index, prediction and, for classes, the probability of each, by softmax in float64."""
     header = ["index", "prediction", *(f"probability of {name}" for name in classes)]
-    if classes:
-        powers = np.exp(outputs.astype(np.float64) - outputs.max(1, keepdims=True))
-        probabilities = powers / powers.sum(1, keepdims=True)
-        rows = [[classes[row.argmax()], *(f"{value:.6f}" for value in row)] for row in probabilities]
-    else:
-        rows = [[f"{score:.6g}"] for score in outputs[:, 0]]
-    lines = ["\t".join(cells) for cells in (header, *([str(i), *cells] for i, cells in enumerate(rows)))]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{split}.tsv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with open(folder / f"{split}.tsv", "w", encoding="utf-8") as file:
+        file.write("\t".join(header) + "\n")
+        for index, row in enumerate(outputs):
+            file.write("\t".join([str(index), *_cells(classes, row)]) + "\n")
+
+
+def _cells(classes: tuple[str, ...], outputs: np.ndarray) -> list[str]:
+    """Returns the cells of a row. outputs: of the row, [classes], or [1] of a score"""
+    if not classes:
+        return [f"{outputs[0]:.6g}"]
+    powers = np.exp(outputs.astype(np.float64) - outputs.max())
+    return [classes[outputs.argmax()], *(f"{value:.6f}" for value in (powers / powers.sum()).tolist())]

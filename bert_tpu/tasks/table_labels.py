@@ -209,6 +209,7 @@ def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], note
     """Returns the number of each row's class, int32. Classes that train does not have get the numbers after its own."""
     numeric = all(isinstance(key, decimal.Decimal) for key in classes)
     ids: dict[str, int] = {}
+    numbers = {key: number for number, key in enumerate(classes)}
     unseen: dict[Key, int] = {}
     for text in dict.fromkeys(texts):
         key = _key(text)
@@ -217,7 +218,7 @@ def _ids(table: tabular.Columns, texts: list[str], classes: dict[Key, str], note
                 f"{table.place(texts.index(text))} has the label {text!r}, which train writes {classes[key]!r}; write "
                 "them alike"
             )
-        known = list(classes).index(key) if key in classes else None
+        known = numbers.get(key)
         ids[text] = len(classes) + unseen.setdefault(key, len(unseen)) if known is None else known
     labels = np.array([ids[text] for text in texts], np.int32)
     missed = np.flatnonzero(labels >= len(classes))

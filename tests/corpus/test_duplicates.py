@@ -1,5 +1,6 @@
 """Similar documents are detected in any parts, and other documents are not."""
 
+import collections
 import itertools
 
 import numpy as np
@@ -71,6 +72,33 @@ def test_the_later_of_two_similar_documents_is_marked(rows):
 def test_the_answer_does_not_depend_on_the_parts(rows):
     first = similar(rows, [120], 0.8)
     assert np.array_equal(first, similar(rows, [1, 40, 40, 39], 0.8))
+
+
+def test_the_answer_does_not_depend_on_the_blocks(rows, monkeypatch):
+    first = similar(rows, [1, 40, 40, 39], 0.8)
+    for name, size in {"SKETCHED": 7, "COMPARED": 3, "BLOCK": 5}.items():
+        monkeypatch.setattr(duplicates, name, size)
+    assert np.array_equal(first, similar(rows, [1, 40, 40, 39], 0.8))
+
+
+def test_a_part_of_many_is_loaded_a_few_times():
+    """A fifth of the documents are copies of others, in any part."""
+    parts, size, loads = 300, 200, collections.Counter()
+    draw = np.random.default_rng(0)
+    numbers = np.arange(parts * size)
+    copies = draw.random(len(numbers)) < 0.2
+    numbers[copies] = draw.integers(0, len(numbers), copies.sum())
+
+    def load(part):
+        loads[part] += 1
+        return np.tile(numbers[part * size : (part + 1) * size, None].astype(np.uint32), duplicates.PERMUTATIONS)
+
+    def load_band(part, band):
+        return numbers[part * size : (part + 1) * size].astype(np.uint64) * 31 + np.uint64(band)
+
+    is_similar = duplicates.similar(np.full(parts, size), load_band, load, 0.8, np.arange(len(numbers)))
+    assert is_similar.sum() == len(numbers) - len(np.unique(numbers))
+    assert max(loads.values()) == 1  # of what is similar in the first band, nothing is compared again
 
 
 def test_all_equal_documents_but_the_first_are_marked():

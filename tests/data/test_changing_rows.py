@@ -155,6 +155,16 @@ def test_a_run_without_pairs_is_warned_that_their_heads_are_not_trained():
         assert f"{share:g} of {steps:,} steps" in warning
 
 
+def test_the_hidden_share_is_that_of_all_sources_of_a_large_text():
+    """A shard of 60,000 documents: first those with one sentence of 400 tokens, then those with eight of 25."""
+    of_one, of_many = 20_000, 40_000
+    lengths = np.concatenate([np.full(of_one, 400), np.full(8 * of_many, 25)]).astype(np.uint32)
+    sizes = np.concatenate([np.full(of_one, 1), np.full(of_many, 8)]).astype(np.uint32)
+    shard = store.Shard(np.zeros(lengths.sum(), np.uint16), lengths, sizes, np.arange(len(sizes), dtype=np.uint32))
+    hidden = of_one * (400 - (SEQ_LEN - 3)) / lengths.sum()
+    assert row_limits.hidden_share(chunks.make_text(shard), SEQ_LEN) == pytest.approx(hidden, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("sentence", "per_document", "hidden"), [(400, 1, 0.69), (110, 10, 0.43), (80, 10, 0.22), (25, 20, 0.0)]
 )
