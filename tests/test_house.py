@@ -112,6 +112,7 @@ def test_no_circles():
                 "data.masking",
                 "data.nsp_pairs",
                 "data.packed_batches",
+                "data.tensors",
                 "data.sampler",
                 "huggingface.google",
                 "monitoring.trackers",

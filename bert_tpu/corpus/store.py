@@ -26,7 +26,7 @@ from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu.core import command, json_files, progress, storage
+from bert_tpu.core import aligned, command, json_files, progress, storage
 from bert_tpu.tokenizer import vocab
 
 FORMAT = 2  # 1, before version 0.2, had no origins, and a shard for each part of the input
@@ -169,7 +169,7 @@ def load(lock: Lock, infos: Sequence[ShardInfo]) -> Shard:
     tokens, sentences, documents = (
         sum(getattr(info, name) for info in infos) for name in ("tokens", "sentences", "documents")
     )
-    whole = Shard(*map(np.empty, (tokens, sentences, documents, documents), DTYPES.values()))
+    whole = Shard(*map(aligned.empty, (tokens, sentences, documents, documents), DTYPES.values()))
     start = [0] * len(whole)
     for info in infos:
         shard = _load_one(lock, info)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bert_tpu.core import hashing
+from bert_tpu.core import aligned, hashing
 from bert_tpu.corpus import store
 
 
@@ -83,4 +83,7 @@ def targets(text: Text, document: np.ndarray, first: np.ndarray, most: int, shor
 
 
 def _starts(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    starts = aligned.empty(len(lengths) + 1, np.int64)
+    starts[0] = 0
+    np.cumsum(lengths, out=starts[1:])
+    return starts

@@ -23,6 +23,7 @@ from bert_tpu.data import (
     packing,
     row_limits,
     sampler,
+    tensors,
 )
 
 HELDOUT_SEED = 2**31 - 1
@@ -82,7 +83,7 @@ def _chunk_batch_function(
     share: host_share.HostShare, table: ChunkTable, spec: batch_spec.BatchSpec, seq_len: int
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """Returns a TensorFlow function n -> this share's rows of the n-th batch; the arguments are batch_function's."""
-    text = chunks.Text(*map(tf.constant, share.text))
+    text = tensors.of_text(share.text)
     columns = chunks.Chunks(*map(tf.constant, table.chunks))
     continuation = tf.constant([p.startswith("##") for p in share.pieces]) if spec.whole_word else None
 
@@ -170,6 +171,8 @@ def stream(
     # wait for that thread: 8 to 22 s of runs that take a minute.
     options = tf.data.Options()
     options.autotune.enabled = False
+    # These would write the text into the graph, which is another copy of it.
+    options.experimental_optimization.apply_default_optimizations = False
     blocks = batches.prefetch(2).with_options(options).as_numpy_iterator()
     return (joined.Joined(array, layout) for block in blocks for array in block)
 
@@ -191,7 +194,7 @@ def train(share: host_share.HostShare, spec: batch_spec.BatchSpec, first_step: i
         }
         return ((seq_len, next(streams[seq_len])) for seq_len in map(spec.seq_len, stage.steps))
 
-    # One stage's streams at a time: each has a copy of the text.
+    # One stage's streams at a time: each has threads and batches of its own.
     return itertools.chain.from_iterable(map(of_stage, spec.stages(first_step)))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from bert_tpu.data import batch_spec, chunks, host_share, masking, nsp_pairs, packing, sampler
+from bert_tpu.data import batch_spec, chunks, host_share, masking, nsp_pairs, packing, sampler, tensors
 from bert_tpu.tokenizer import vocab
 
 
@@ -26,7 +26,7 @@ def batch_function(
     spec: settings of the batches
     seq_len: L
     """
-    text = chunks.Text(*map(tf.constant, share.text))
+    text = tensors.of_text(share.text)
     columns = chunks.Chunks(*map(tf.constant, plan.chunks))
     budgets, packed_rows = tf.constant(plan.budgets), tf.constant(plan.rows)
     order = sampler.EpochOrder(share, spec, seq_len, plan.epoch_rows)
