@@ -80,11 +80,16 @@ class Finding(NamedTuple):
 
 def remark(lines: Iterable[Line], facts: Facts, num_steps: int) -> str | None:
     """Compares the newest loss of the shortest rows with the unigram entropy, and says where a fitted curve ends."""
+    lines = list(lines)
     loss, evaluations = facts.language_model, _by_length(lines, facts)
     if not loss or not evaluations:
         return None
     shortest = evaluations[min(evaluations)]
     newest = shortest[-1]
+    if step := _not_finite_at(lines, loss):
+        return (
+            f"{loss.label} not finite at step {step:,}; it was {newest[loss.name]:.2f} nats at step {newest['step']:,}"
+        )
     below = facts.unigram_entropy - newest[loss.name]
     side = "below" if below >= 0 else "above"
     text = f"{loss.label} {abs(below):.2f} nats {side} the unigram entropy of {facts.unigram_entropy:.2f}"
@@ -100,6 +105,11 @@ def check(lines: Iterable[Line], facts: Facts) -> list[Finding]:
     evaluations = _by_length(lines, facts)
     checks: list[Callable[[Evaluations, Facts], Finding | None]] = [_flat, _stuck, _rose, _too_good]
     findings = [finding for check in checks if (finding := check(evaluations, facts))]
+    if facts.language_model and (step := _not_finite_at(lines, facts.language_model)):
+        findings.append(Finding("not_finite", (
+            f"the {facts.language_model.label} at step {step:,} is not a finite number, although the parameters are: "
+            "logits overflow; a lower optim.learning_rate in a new --workdir often fixes it"
+        )))  # fmt: skip
     if facts.unknown_share > UNKNOWN:
         findings.append(Finding("unknown", (
             f"{facts.unknown_share:.1%} of the corpus is [UNK]: the vocabulary does not fit this text; train one on it "
@@ -121,6 +131,13 @@ def _by_length(lines: Iterable[Line], facts: Facts) -> Evaluations:
         if line.get("kind") == "eval" and all(_is_number(line.get(key)) for key in keys):
             evaluations.setdefault(line["seq_len"], []).append(line)
     return evaluations
+
+
+def _not_finite_at(lines: Iterable[Line], loss: Metric) -> int:
+    """Returns the step of the newest evaluation if its loss is not finite for some length, else 0."""
+    own = [line for line in lines if line.get("kind") == "eval" and _is_number(line.get("step")) and "seq_len" in line]
+    newest = {line["seq_len"]: line for line in own if line["step"] == own[-1]["step"]}
+    return own[-1]["step"] if any(not _is_number(line.get(loss.name)) for line in newest.values()) else 0
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -37,7 +37,8 @@ def draw(
     for axis, length in zip(axes[0], lengths, strict=True):
         for number, arm in enumerate(plan.arms):
             own = [run for run in full if run.arm == arm]
-            style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)]}
+            turn, place = divmod(number, len(COLORS))
+            style = {"color": COLORS[place], "marker": MARKERS[(place + turn) % len(MARKERS)]}
             _draw_arm(axis, arm, own, results, length, style)
             points = collected.reference_points(arm, full, results, length)
             if arm in plan.references and points and len(points[0]) >= gain.CURVES["power"][1]:

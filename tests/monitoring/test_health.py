@@ -107,6 +107,17 @@ def test_the_fit_returns_the_curve_that_the_points_are_on():
     assert power_law.fit(steps[:3], steps[:3]) is None
 
 
+def test_a_loss_that_stopped_being_finite_is_reported_and_no_earlier_one_stands_for_it():
+    lines = [*sound(300_000), evaluation(310_000, mlm_loss=None)]
+    assert names(lines) == ["not_finite"]
+    text = health.remark(lines, FACTS, 1_000_000)
+    assert text.startswith("MLM loss not finite at step 310,000; it was ")
+    assert text.endswith(" nats at step 300,000")
+    lines.append(evaluation(320_000))
+    assert names(lines) == []
+    assert "not finite" not in health.remark(lines, FACTS, 1_000_000)
+
+
 def test_the_remark_says_how_far_below_the_entropy_and_where_the_curve_ends():
     text = health.remark(sound(500_000), FACTS, 1_000_000)
     loss, end = evaluation(500_000)["mlm_loss"], 1.6 + 60 * 1e6**-0.3
