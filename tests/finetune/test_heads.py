@@ -157,14 +157,15 @@ def test_examples_that_share_rows_give_the_same_loss_and_gradients(head):
     )
 
 
-def test_dropout_of_the_head_is_the_model_s():
-    examples = batch("classify", 3)
-    draw = jobs.Draw(jax.random.key(0), np.int32(0))
-    for rate, changes in ((0.0, False), (0.5, True)):
-        model = tuned("classify", dropout=rate, attention_dropout=0.0)
-        outputs = jax.jit(functools.partial(heads.outputs, model, params(model), examples))
-        plain, dropped = outputs(None), outputs(draw)
-        assert (not np.allclose(plain, dropped, rtol=1e-4)) == changes
+@pytest.mark.parametrize("head", KINDS)
+def test_dropout_before_the_head_is_the_model_s_and_the_span_head_has_none(head):
+    model = tuned(head, dropout=0.25, attention_dropout=0.0)
+    examples, tree = batch(head, KINDS[head]), params(model)
+    before = tree | {"head": {"kernel": np.eye(64, dtype=np.float32), "bias": np.zeros(64, np.float32)}}
+    outputs = jax.jit(functools.partial(heads.outputs, model, before, examples))
+    for seed in range(2):  # a head that copies its input shows zeros where the input was dropped
+        copied = outputs(jobs.Draw(jax.random.key(seed), np.int32(0)))
+        assert (copied == 0).mean() == pytest.approx(0.0 if head == "span" else 0.25, abs=0.08)
 
 
 def test_a_last_layer_at_first_tokens_alone_is_the_whole_one():

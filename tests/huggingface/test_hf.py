@@ -72,6 +72,12 @@ def test_transformers_loads_every_tensor_and_misses_none(saved):
     assert loaded.cls.predictions.decoder.bias is loaded.cls.predictions.bias
 
 
+def test_each_dropout_has_its_name_in_transformers(tmp_path):
+    config = transformers.BertConfig(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3)
+    section = {key: getattr(config, name) for key, name in config_json.CONFIG.items()}
+    assert (section["dropout"], section["attention_dropout"]) == (0.2, 0.3)
+
+
 def test_what_was_saved_comes_back_bit_for_bit(saved):
     loaded = hf.load(saved)
     assert_equal(loaded.params, small_bert.params())

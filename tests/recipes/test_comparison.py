@@ -157,6 +157,10 @@ def test_the_trial_with_the_least_mean_loss_is_taken_and_one_that_diverged_never
         for identity in run.identities.values()
     }
     best = progress.choose(plan, trials, results)["tuned"]
+    longer = {identity: {"lengths": dict(result["lengths"])} for identity, result in results.items()}
+    for identity in trials[4].identities.values():
+        longer[identity]["lengths"]["32"] = {"mlm_loss": 4.0}
+    assert progress.choose(plan, trials, longer)["tuned"]["optim.learning_rate"] == 1e-2  # the mean of both lengths
     assert (best["optim.learning_rate"], best["model.dropout"], best["batch_size"]) == (1e-3, 0.2, 16)
     lone = {identity: result for identity, result in results.items() if identity != trials[3].identities[1]}
     assert progress.choose(plan, trials, lone)["tuned"]["optim.learning_rate"] == 3e-3  # not before all are finished

@@ -135,6 +135,18 @@ def test_transformers_loads_a_saved_tokenizer_with_our_rules(tmp_path):
     assert again("un [MASK]", "low")["input_ids"] == pair["input_ids"]
 
 
+@pytest.mark.parametrize("strip_accents", [True, False])
+@pytest.mark.parametrize("chinese", [True, False])
+def test_the_class_berttokenizer_reads_our_rules(tmp_path, strip_accents, chinese):
+    transformers = pytest.importorskip("transformers")
+    ours = vocab.Vocab((*PIECES, "café", "cafe", "中", "日", "中日"), False)
+    ours = ours._replace(rules=ours.rules._replace(strip_accents=strip_accents, chinese=chinese))
+    vocab.save(ours, tmp_path)
+    wanted = ["cafe" if strip_accents else "café", *(["中", "日"] if chinese else ["中日"])]
+    assert transformers.BertTokenizer.from_pretrained(tmp_path).tokenize("café 中日") == wanted
+    assert vocab.tokenizer(ours).encode("café 中日", add_special_tokens=False).tokens == wanted
+
+
 @pytest.mark.parametrize("lower", [True, False])
 def test_the_cleaning_of_earlier_releases_is_read_as_googles_and_is_not_written_any_more(tmp_path, lower):
     """JavaScript has neither its && nor its \\x{FFFD}, so transformers.js before 4.3 refused it."""

@@ -66,6 +66,35 @@ def test_five_steps_equal_the_originals_arithmetic(scale):
     )
 
 
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
+def test_five_steps_of_other_rules_equal_their_arithmetic_in_float64(name):
+    """Adam with bias correction. LAMB then scales each matrix of a stack by |p| / |update| (arXiv:1904.00962)."""
+    rng = np.random.default_rng(0)
+    stack = rng.standard_normal((3, 4, 5)) * np.array([0.1, 1.0, 10.0])[:, None, None]
+    params = {"word": rng.standard_normal((6, 5)), "up": {"kernel": stack, "bias": rng.standard_normal((3, 5))}}
+    grads = [jax.tree.map(lambda x: rng.standard_normal(x.shape), params) for _ in range(5)]
+    chosen = {"weight_decay": 0.3, "clip_norm": 0.0, "b1": 0.7, "b2": 0.9, "eps": 0.5}
+    rate = optim.make(**ORIGINAL | chosen | {"name": name}).rate
+    is_decayed = {"word": True, "up": {"kernel": True, "bias": False}}
+
+    def step(p, m, v, decayed, number):
+        update = m / (1 - 0.7**number) / (np.sqrt(v / (1 - 0.9**number)) + 0.5) + 0.3 * decayed * p
+        if name == "lamb" and decayed:
+            update *= np.linalg.norm(p, axis=(-2, -1), keepdims=True) / np.linalg.norm(
+                update, axis=(-2, -1), keepdims=True
+            )
+        return p - float(rate(number - 1)) * update
+
+    wanted, m = params, jax.tree.map(np.zeros_like, params)
+    v = m
+    for number, g in enumerate(grads, 1):
+        m = jax.tree.map(lambda m, g: 0.7 * m + 0.3 * g, m, g)
+        v = jax.tree.map(lambda v, g: 0.9 * v + 0.1 * g**2, v, g)
+        wanted = jax.tree.map(lambda p, m, v, decayed, n=number: step(p, m, v, decayed, n), wanted, m, v, is_decayed)
+    ours = steps(params, grads, **chosen, name=name)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6), ours, wanted)
+
+
 def test_only_matrices_and_embeddings_are_decayed():
     assert optim.is_decayed(tree(0)) == DECAYED
 
