@@ -1,5 +1,6 @@
 """Plans a tiny run with the command of a user, computes its figures by hand, and checks the error messages."""
 
+import collections
 import json
 import os
 import signal
@@ -100,7 +101,7 @@ def test_the_figures_of_the_compiler_are_near_those_of_the_formulas(planned):
         assert 12 * parameters < length["hbm_gib"] * 2**30 < 64e6
         # Gradients are all that travels; some may go as bfloat16.
         assert 2 * parameters < length["collective_mib"] * 2**20 < 8 * 1.1 * parameters
-        assert length["mcycles"] / 1.5 < length["step_ms_low"] * 1e3 * 1.0001 / 1e3 * 1e3  # cycles at 1.5 GHz, in us
+        assert length["mcycles"] / 1.5 < length["step_ms_low"] * 1.0001  # cycles at 1.5 GHz, in ms
         assert length["step_ms_low"] < length["step_ms_high"]
 
 
@@ -202,6 +203,28 @@ def test_the_table_names_the_source_of_the_watts(name, words):
         chips.find(name), {128: length}, {128: 1000}, 256, 1.0, price=1.0, pue=1.09, kgco2e_per_kwh=0.375
     )
     assert any(line.startswith("kWh") and line.endswith(words) for line in tool._totals(run_plan))
+
+
+@pytest.mark.parametrize(
+    ("name", "flops_per_s", "bytes_per_s"),
+    [("v3:2x2", 123e12, 900e9 / 2), ("v5e:2x2", 197e12, 819e9), ("v7x:2x2x1", 2307e12, 7380e9 / 2)],
+)
+def test_figures_of_a_chip_with_two_devices_are_not_those_of_a_device(name, flops_per_s, bytes_per_s):
+    """FLOP/s, watts and prices are a chip's, 4 in each slice; the compiler's program and its memory are a device's."""
+    of_device = cost.Cost(5_000_000, 5_000_000, {}, [], [], collections.Counter())
+    memory = compiler.Memory(params=4 * 10**8, opt=8 * 10**8, rest=0, temporaries=0, program=0)
+    program = compiler.Program(1.0, memory.total, 10**10, memory, of_device, None, "")
+    topology = chips.find(name)
+    length = plan.plan_length(topology, program, 2e12)
+    assert length.times.products == pytest.approx(2e12 / (CHIPS * flops_per_s))
+    assert length.times.hbm == pytest.approx(2 * 12e8 / bytes_per_s)
+    steps = {128: 1000}, 256, 1.0
+    run_plan = plan.Plan(topology, {128: length}, *steps, price=2.0, pue=1.5, kgco2e_per_kwh=0.375)
+    assert run_plan.chip_hours == pytest.approx([CHIPS * hours for hours in run_plan.hours])
+    assert run_plan.cost == pytest.approx([2.0 * CHIPS * hours for hours in run_plan.hours])
+    if watts := topology.chip.watts:
+        wanted = [CHIPS * hours * w / 1000 * 1.5 for hours, w in zip(run_plan.hours, watts, strict=True)]
+        assert run_plan.kwh == pytest.approx(wanted)
 
 
 def test_a_plan_without_watts_and_price_has_hours_alone():

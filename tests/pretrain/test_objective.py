@@ -28,6 +28,24 @@ def mlm_run(corpus_dir, tmp_path_factory):
     return directory
 
 
+def test_losses_and_hits_are_those_of_the_logits_in_float64():
+    bert, rows = transformer.Bert(**small_bert.SECTION), small_bert.batch()
+    params = small_bert.params()
+    inputs = (rows[name] for name in ("input_ids", "token_type_ids", "attention_mask", "masked_positions"))
+    logits = bert.apply({"params": params}, *inputs)
+    sums = mlm_nsp.loss(bert, param_layout.pack(params), rows, None)
+    for scores, labels, used, names in (
+        (logits.mlm_BMV, rows["masked_ids"], rows["masked_ids"] > 0, ("mlm_loss", "mlm_accuracy")),
+        (logits.nsp_BC, rows["next_sentence_label"], rows["next_sentence_label"] >= 0, ("nsp_loss", "nsp_accuracy")),
+    ):
+        scores, labels = np.asarray(scores, np.float64)[used], labels[used]
+        right = scores[np.arange(len(labels)), labels]
+        losses = np.log(np.exp(scores).sum(-1)) - right
+        for name, values in zip(names, (losses, scores.argmax(-1) == labels), strict=True):
+            np.testing.assert_allclose(sums[name], (values.sum(), len(labels)), rtol=1e-4, atol=1e-6, err_msg=name)
+    assert 0 < sums["nsp_accuracy"][0] < sums["nsp_accuracy"][1]
+
+
 def test_lines_of_mlm_alone_have_its_metrics_and_no_others(mlm_run):
     lines = tiny_runs.metrics(mlm_run)
     assert {line["kind"] for line in lines} == {"train", "eval"}

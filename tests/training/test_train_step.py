@@ -10,7 +10,7 @@ from bert_tpu.distributed import collectives, mesh
 from bert_tpu.model import dropout
 from bert_tpu.planning import compiler
 from bert_tpu.pretrain import pretraining
-from bert_tpu.training import jobs, train_step
+from bert_tpu.training import jobs, loop, train_step
 from configs import bert
 
 
@@ -255,6 +255,21 @@ def test_the_memory_of_a_step_is_planned_as_its_arrays_take_it():
     memory, state = compiler._memory(program, job.state_shapes), job.state_shapes
     for part, tree in ((memory.params, state.params), (memory.opt, state.opt)):
         assert part == sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def test_an_evaluation_is_the_sum_over_all_devices_and_batches():
+    job = pretraining.make_job(config())
+    params = jax.jit(lambda: jobs.new_state(job))().params
+    rows = [batch(job.shapes[32], seed) for seed in range(2)]
+    wanted = [jax.device_get(jax.jit(job.loss, static_argnums=2)(params, of_one, None)) for of_one in rows]
+    wanted = jax.tree.map(np.add, *wanted)
+    for devices in (1, 8):
+        on = mesh.make(jax.devices()[:devices])
+        programs = train_step.Programs({}, {32: train_step.jit_evaluate(job, on)})
+        placed = jax.device_put(params, train_step.shardings(job, on).params)
+        sums = loop.evaluate(programs, on, placed, [(32, of_one) for of_one in rows])[32]
+        jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5), sums, wanted)
+    assert sums["mlm_loss"][1] == sum((of_one["masked_ids"] > 0).sum() for of_one in rows)
 
 
 def test_an_evaluation_has_the_parts_of_a_step_and_needs_as_little_memory():
