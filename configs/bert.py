@@ -32,7 +32,7 @@ SIZES = (
 def get_config(variant: str = "medium") -> ml_collections.ConfigDict:
     """Returns the config of one of VARIANTS, or of LIKE."""
     if variant not in (*VARIANTS, LIKE):
-        raise ValueError(f"--config bert has no variant {variant!r}: choose from {', '.join(VARIANTS)}, {LIKE}")
+        raise ValueError(f"there is no variant {variant!r}: choose from {', '.join(VARIANTS)}, {LIKE}")
     if variant == LIKE:
         cfg = get_config()
         cfg.model.update(dict.fromkeys(SIZES))

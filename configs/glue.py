@@ -16,5 +16,5 @@ TASKS = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 def get_config(task: str = "rte") -> ml_collections.ConfigDict:
     """Returns the config of one of TASKS."""
     if task not in TASKS:
-        raise ValueError(f"--config glue has no task {task!r}: choose from {', '.join(TASKS)}")
+        raise ValueError(f"there is no task {task!r}: choose from {', '.join(TASKS)}")
     return tuning.get_config("glue", task=task, dir="")

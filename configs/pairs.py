@@ -12,7 +12,7 @@ from bert_tpu.configs import tuning
 def get_config(head: str = "classify") -> ml_collections.ConfigDict:
     """Returns the config for classes, or for numbers ("regress"). Its `data` has the names of the columns."""
     if head not in ("classify", "regress"):
-        raise ValueError(f"--config pairs has no head {head!r}: choose classify or regress")
+        raise ValueError(f"there is no head {head!r}: choose classify or regress")
     return tuning.get_config(
         "table", train="", validation="", test="", text="text", text_pair="", label="label", head=head
     )

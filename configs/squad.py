@@ -14,7 +14,7 @@ VERSIONS = ("1.1", "2.0")
 def get_config(version: str = "1.1") -> ml_collections.ConfigDict:
     """Returns the config of one of VERSIONS. The answer search is that of run_squad.py of google-research/bert."""
     if version not in VERSIONS:
-        raise ValueError(f"--config squad has no version {version!r}: choose from {', '.join(VERSIONS)}")
+        raise ValueError(f"there is no version {version!r}: choose from {', '.join(VERSIONS)}")
     cfg = tuning.get_config(
         "squad", train="", validation="", version=version, doc_stride=128, max_query_length=64, max_answer_length=30,
         n_best=20, null_threshold=0.0, misplaced="refuse",

@@ -15,7 +15,7 @@ import re
 import warnings
 
 import bert_tpu
-from bert_tpu.core import command, numerals
+from bert_tpu.core import command, numerals, worker_process
 
 with command.imports():
     from packaging import requirements
@@ -132,7 +132,10 @@ def collect(requirements_file: str | None, out: str) -> tuple[int, int]:
     paths = [path for distribution in distributions for path in files(distribution)]
     size = 0
     seen: set[str] = set()
-    with concurrent.futures.ProcessPoolExecutor() as pool, storage.atomic_file(out) as file:
+    with (
+        concurrent.futures.ProcessPoolExecutor(initializer=worker_process.start) as pool,
+        storage.atomic_file(out) as file,
+    ):
         results = pool.map(prose, paths, chunksize=64)
         for paragraphs in tqdm.tqdm(results, "documentation", len(paths), unit="file", mininterval=1):
             new = [p for p in dict.fromkeys(paragraphs) if p not in seen]

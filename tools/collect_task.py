@@ -12,7 +12,7 @@ import json
 import pathlib
 import random
 
-from bert_tpu.core import command
+from bert_tpu.core import command, worker_process
 
 with command.imports():
     import tqdm
@@ -33,7 +33,7 @@ def collect(out: str) -> dict[str, int]:
         modules += [(package, path) for path in collect_docs.files(distribution)]
     seen: set[str] = set()
     split: dict[str, dict[str, list[str]]] = {name: {package: [] for package in PACKAGES} for name in ROWS}
-    with concurrent.futures.ProcessPoolExecutor() as pool:
+    with concurrent.futures.ProcessPoolExecutor(initializer=worker_process.start) as pool:
         results = pool.map(collect_docs.prose, [path for _, path in modules], chunksize=64)
         for (package, path), paragraphs in zip(modules, tqdm.tqdm(results, "paragraphs", len(modules)), strict=True):
             new = [p for p in dict.fromkeys(paragraphs) if p not in seen]

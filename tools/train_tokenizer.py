@@ -60,10 +60,11 @@ def main() -> None:
     passes = iter(counts.items())
     out.mkdir(parents=True, exist_ok=True)  # an error is better before the work than after it
     try:
-        vocabulary = wordpiece.train(
-            lambda: lines(inputs, args.format, args.column, args.normal_form, *next(passes)), args.vocab_size,
-            lower=not args.cased,
-        )  # fmt: skip
+        with command.ended_by_ctrl_c():
+            vocabulary = wordpiece.train(
+                lambda: lines(inputs, args.format, args.column, args.normal_form, *next(passes)), args.vocab_size,
+                lower=not args.cased,
+            )  # fmt: skip
     except wordpiece.NoTextError:
         problem = decoding.no_text([source.path for source in inputs], decoding.add([counts["letters"]]))
         if any(map(str.split, texts)):

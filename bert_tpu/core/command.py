@@ -114,9 +114,25 @@ def imports() -> Iterator[None]:
     Imported objects stay, so it turns garbage collection off, which would search them again and again: 0.4 s for JAX.
     Ctrl-C ends the process at once, because there is nothing to clean up yet.
     """
-    is_enabled, handler = gc.isenabled(), signal.getsignal(signal.SIGINT)
-    is_main = threading.current_thread() is threading.main_thread()  # no other thread may set a handler
+    is_enabled = gc.isenabled()
     gc.disable()
+    try:
+        with ended_by_ctrl_c():
+            yield
+    finally:
+        gc.freeze()
+        if is_enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """Context in which Ctrl-C ends the process at once, also within a library's long call, where Python would wait.
+
+    It is for work that leaves nothing to clean up.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()  # no other thread may set a handler
     if is_main and handler is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -124,9 +140,6 @@ def imports() -> Iterator[None]:
     finally:
         if is_main:
             signal.signal(signal.SIGINT, handler)
-        gc.freeze()
-        if is_enabled:
-            gc.enable()
 
 
 def run(main: Callable[[], None]) -> None:

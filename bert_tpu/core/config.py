@@ -127,7 +127,7 @@ def load(name: str, kind: Kind | None = None) -> ml_collections.ConfigDict:
     try:
         cfg = get_config(*arguments).lock()
     except ValueError as error:
-        raise command.UserError(error) from error
+        raise command.UserError(f"--config {name}: {error}") from error
     others = [other for other in KINDS if other.key in cfg]
     if kind and others and kind not in others:
         raise command.UserError(

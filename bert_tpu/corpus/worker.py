@@ -13,17 +13,14 @@ import gc
 import itertools
 import json
 import math
-import multiprocessing
 import os
-import signal
-import threading
 from typing import NamedTuple
 
 from etils import epath
 import numpy as np
 import safetensors.numpy
 
-from bert_tpu.core import storage
+from bert_tpu.core import storage, worker_process
 from bert_tpu.corpus import clean, contamination, duplicates, selection, store
 from bert_tpu.readers import sources, wiki_markup
 from bert_tpu.tokenizer import encoding, vocab
@@ -195,16 +192,7 @@ def start() -> None:
     """Prepares this process to be a worker: it works in one thread, ignores Ctrl-C and ends with its parent."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     gc.set_threshold(20_000)  # as core.command.run does: at Python's 700, 7% of the time goes into searches
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    # After a kill -9 of the parent, a pool's workers would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "start() is for child processes"
-    parent.join()
-    os._exit(1)
+    worker_process.start()
 
 
 @functools.cache

@@ -85,6 +85,8 @@ def check(cfg: ml_collections.ConfigDict) -> task.Task:
         raise command.UserError(
             f"config.seeds is {cfg.seeds}: give different whole numbers below {SEEDS_END:,}, such as 0,1,2"
         )
+    if not cfg.num_steps and not cfg.epochs:
+        raise command.UserError("config.epochs is 0, and so is config.num_steps: give one of them")
     if cfg.warmup > 1:
         raise command.UserError(f"config.warmup is {cfg.warmup}: it is a share of the steps, from 0 to 1")
     origin = pretrained.load_origin(cfg.init_from)

@@ -27,6 +27,7 @@ from bert_tpu.tokenizer import vocab
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 ADAPTER = "adapter_config.json"
+MOST_PADDING = 128  # rows without a piece that a table has to be a round size for a device
 
 
 class Pretrained(NamedTuple):
@@ -100,8 +101,9 @@ def load(directory: Path | str) -> Pretrained:
     params, spare = spare_rows.split(params, pieces)
     if spare is not None:
         last = "is" if rows - pieces == 1 else f"{rows - pieces:,} are"
+        kind = "warning: " if rows - pieces > MOST_PADDING else ""
         print(
-            f"{directory} has {rows:,} rows for {pieces:,} pieces: the last {last} never used; if the model was "
+            f"{kind}{directory} has {rows:,} rows for {pieces:,} pieces: the last {last} never used; if the model was "
             f"trained with {rows:,} pieces, files of its tokenizer are missing, such as added_tokens.json",
             file=sys.stderr,
         )

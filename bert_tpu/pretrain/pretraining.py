@@ -170,6 +170,7 @@ def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
             f"the corpus in {cfg.data.dir} has fewer than two held-out texts to evaluate on: give "
             "--config.eval.num_batches=0, or prepare it again with a larger --heldout"
         )
+    store.check_sizes(lock)
     return lock
 
 

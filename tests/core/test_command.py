@@ -51,6 +51,20 @@ def test_ctrl_c_while_a_command_imports_ends_it_without_output(tmp_path, name):
     assert process.returncode == -signal.SIGINT  # 130 to a shell
 
 
+def test_ctrl_c_ends_a_long_call_of_a_library_at_once():
+    code = """if True:
+        import hashlib
+        from bert_tpu.core import command
+        with command.ended_by_ctrl_c():
+            print("ready", flush=True)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # minutes, in which Python runs no handler
+    """
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == -signal.SIGINT
+
+
 def test_importing_the_package_changes_no_setting_of_the_importer(tmp_path):
     look = "import gc, signal; print(gc.isenabled(), signal.getsignal(signal.SIGINT).__name__)"
     (tmp_path / "other").mkdir()

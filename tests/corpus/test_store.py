@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 
 from helpers import damage
 import numpy as np
@@ -179,3 +180,16 @@ def test_a_full_disk_leaves_the_old_file_and_no_partial_one(tmp_path, monkeypatc
     assert message == f"the disk is full ({path}); free some space and run the same command again"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_cut_or_missing_shard_is_refused_by_its_size(corpus_dir, tmp_path):
+    copy = store.read(shutil.copytree(corpus_dir, tmp_path / "corpus"))
+    store.check_sizes(copy)
+    (info, *_) = copy.splits["heldout"]
+    with open(copy.directory / info.file, "r+b") as file:
+        file.truncate(info.bytes - 1)
+    with pytest.raises(command.UserError, match=rf"is damaged: it has {info.bytes - 1:,} bytes, not {info.bytes:,}"):
+        store.check_sizes(copy)
+    (copy.directory / info.file).unlink()
+    with pytest.raises(command.UserError, match=f"{info.file} is missing"):
+        store.check_sizes(copy)

@@ -2,8 +2,15 @@
 
 import argparse
 import multiprocessing
+import os
 from pathlib import Path
+import signal
+import subprocess
+import sys
+import threading
+import time
 
+from conftest import ROOT
 import pytest
 
 from bert_tpu.cli import completion, contents
@@ -47,3 +54,39 @@ def test_parts_without_their_packages_are_left_out_by_name():
     possible, sentence = demo.divide(planned)
     assert possible == planned[:1]
     assert sentence.startswith("left out for lack of no_such_package: two; pip install 'bert_tpu[demo]'")
+
+
+def test_sigterm_reaches_the_command_and_its_workers(tmp_path):
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    stage = demo.Stage("documentation", "collect-docs", ["--out", tmp_path / "docs.txt"])
+    with pytest.raises(SystemExit) as end:
+        demo._run(multiprocessing.get_context("spawn"), stage, tmp_path / "log.txt")
+    assert end.value.code == 143
+    assert not (tmp_path / "docs.txt").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_workers_of_a_pool_end_with_a_killed_parent():
+    code = """if True:
+        import concurrent.futures, os, time
+        from bert_tpu.core import worker_process
+        with concurrent.futures.ProcessPoolExecutor(2, initializer=worker_process.start) as pool:
+            print(*{pool.submit(os.getpid).result() for _ in range(20)}, flush=True)
+            time.sleep(60)
+    """
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        workers = [Path("/proc") / pid for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert workers
+    deadline = time.monotonic() + 20
+    while any(is_running(path) for path in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(process):
+    """Returns whether the process of this folder in /proc is there and has not ended. Nobody may have waited for it."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
