@@ -49,6 +49,14 @@ def test_counts_and_places_are_the_originals(batch):
         assert not ids[r, expected:].any()
 
 
+def test_the_shortest_row_has_one_prediction():
+    ids, is_text = tf.constant([[2, 11, 3, 0]]), tf.constant([[False, True, False, False]])
+    draws = masking.Draws(order=tf.zeros((1, 4)), action=tf.zeros((1, 2)), replacement=tf.zeros((1, 2), tf.int32))
+    rows = nsp_pairs.Rows(ids, None, is_text, tf.constant([3], tf.int64))
+    hidden, positions, true = numbers(masking.mask(rows, draws, rate=0.15, mask_id=MASK))  # 0.15 x 3 rounds to 0
+    assert (hidden.tolist(), positions.tolist(), true.tolist()) == ([[2, MASK, 3, 0]], [[1, 0]], [[11, 0]])
+
+
 def test_special_tokens_and_padding_are_never_touched(batch):
     rows, draws = batch
     hidden, positions, ids = numbers(masking.mask(rows, draws, rate=0.9, mask_id=MASK))

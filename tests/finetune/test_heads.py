@@ -157,6 +157,21 @@ def test_examples_that_share_rows_give_the_same_loss_and_gradients(head):
     )
 
 
+def test_a_span_is_right_if_both_ends_are():
+    model, examples = tuned("span"), batch("span", 2)
+    tree = params(model)
+    scores = np.asarray(heads.outputs(model, tree, examples))
+    scores = np.where(np.arange(L)[None, :, None] < LENGTHS[:, None, None], scores, -np.inf)
+    right = scores.argmax(1)  # [B, start and end]
+    for wrong, hits in (([], B), ([0], B - 3), ([1], B - 3), ([0, 1], B - 3)):
+        labels = right.copy()
+        labels[:3, wrong] = (labels[:3, wrong] + 1) % 3
+        assert (
+            heads.loss(model, tree, examples | {"labels": labels[:, None].astype(np.int32)}, None)["accuracy"][0]
+            == hits
+        )
+
+
 @pytest.mark.parametrize("head", KINDS)
 def test_dropout_before_the_head_is_the_model_s_and_the_span_head_has_none(head):
     model = tuned(head, dropout=0.25, attention_dropout=0.0)

@@ -16,9 +16,11 @@ from bert_tpu.pretrain import mlm_nsp
 PADDED = ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder.bias")
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_loss_and_every_gradient_are_pytorchs(tmp_path, activation):
-    section = small_bert.SECTION | {"activation": activation}
+@pytest.mark.parametrize(
+    "changes", [{"activation": "gelu"}, {"activation": "gelu_new", "layer_norm_eps": 0.1}], ids=["gelu", "gelu_new"]
+)
+def test_loss_and_every_gradient_are_pytorchs(tmp_path, changes):
+    section = small_bert.SECTION | changes
     bert, batch = transformer.Bert(**section), small_bert.batch()
 
     def total(params):

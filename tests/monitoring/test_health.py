@@ -61,6 +61,20 @@ def test_a_loss_that_rises_after_the_switch(seq_len):
     assert names([*lines, evaluation(910_000, seq_len)]) == []
 
 
+def test_nsp_at_chance_counts_only_evaluations_after_the_first_pairs():
+    lines = [
+        evaluation(step, seq_len, nsp_accuracy=0.52)
+        for step in range(10_000, 130_000, 10_000)
+        for seq_len in (128, 512)
+    ]
+    assert names(lines) == ["nsp"]
+    assert names(lines, FACTS._replace(first_nsp_step=100_000)) == []
+
+
+def test_the_commoner_label_is_that_of_all_batches_and_hosts():
+    assert health.commoner_shares([[[128, 100, 20], [128, 50, 40]], [[128, 50, 50]]]) == {128: 0.55}
+
+
 def test_accuracy_too_good_to_be_true():
     assert names([*sound(100_000), evaluation(110_000, mlm_accuracy=0.93)]) == ["too good"]
 
