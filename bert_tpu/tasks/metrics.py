@@ -1,6 +1,6 @@
 """Metrics of classification and regression, which task of GLUE has which, and their intervals by bootstrap."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 import warnings
 
@@ -18,6 +18,7 @@ class Metric(NamedTuple):
     # The same from counts [C] of each class: rows that are correct, rows with this label, rows with this prediction.
     # None for metrics of numbers.
     from_counts: Callable[[np.ndarray, np.ndarray, np.ndarray], float] | None = None
+    correlation_of: str = ""  # "numbers" or "ranks" if it is their correlation
 
 
 def require() -> None:
@@ -97,8 +98,8 @@ ACCURACY = Metric(_accuracy, _accuracy_from_counts)
 F1 = Metric(_f1, _f1_from_counts)  # of class 1; 0 without correct predictions of it
 MACRO_F1 = Metric(_macro_f1, _macro_f1_from_counts)  # mean over the classes that occur in labels or predictions
 MATTHEWS = Metric(_matthews, _matthews_from_counts)  # 0 if labels or predictions are all of one class
-PEARSON = Metric(_pearson)  # 0 if labels or predictions are constant, or not all finite
-SPEARMAN = Metric(_spearman)  # ties have their mean rank; 0 as for PEARSON
+PEARSON = Metric(_pearson, correlation_of="numbers")  # 0 if labels or predictions are constant, or not all finite
+SPEARMAN = Metric(_spearman, correlation_of="ranks")  # ties have their mean rank; 0 as for PEARSON
 
 # Task of GLUE -> its metrics by name, the main one first: Wang et al. (2019), table 1.
 GLUE = {
@@ -139,7 +140,13 @@ def bootstrap(
     rng, rows = np.random.default_rng(seed), len(labels)
     if metric.from_counts is None:
         picks = (rng.integers(rows, size=rows) for _ in range(resamples))
-        return np.array([[metric.compute(labels[pick], model[pick]) for model in predictions] for pick in picks])
+        if not metric.correlation_of:
+            return np.array([[metric.compute(labels[pick], model[pick]) for model in predictions] for pick in picks])
+        of_ranks, columns = metric.correlation_of == "ranks", (labels, *predictions)
+        columns = tuple(_code(column) if of_ranks else column.astype(np.float64) for column in columns)
+        return np.array(
+            [_correlations(np.bincount(pick, minlength=rows).astype(np.float64), columns, of_ranks) for pick in picks]
+        )
     # Rows with the same label and predictions form a kind, and a draw of kinds is multinomial. For one model, the
     # 40,430 rows of QQP are of four kinds.
     kinds, counts = np.unique(np.stack([labels, *predictions]), axis=1, return_counts=True)
@@ -154,6 +161,37 @@ def bootstrap(
 
     draws = rng.multinomial(rows, counts / rows, size=resamples)
     return np.array([list(model_scores(draw)) for draw in draws])
+
+
+def _code(numbers: np.ndarray) -> np.ndarray:
+    """Returns the place of each number among the different ones, in ascending order."""
+    return np.unique(numbers, return_inverse=True)[1]
+
+
+def _correlations(draw: np.ndarray, columns: Sequence[np.ndarray], of_ranks: bool) -> list[float]:
+    """Returns the correlation of the first column with each other one, for rows that were drawn `draw` [N] times.
+
+    columns: numbers [N]; with `of_ranks` their `_code`, of which the ranks among the drawn rows follow without sorting
+    """
+    if of_ranks:
+        columns = [_ranks(draw, code) for code in columns]
+    is_drawn, rows = draw > 0, draw.sum()
+    centred = [column - draw @ column / rows for column in columns]
+    is_constant = [np.ptp(column[is_drawn]) == 0 for column in columns]
+    labels, *predictions = centred
+    values = []
+    for prediction, has_no_spread in zip(predictions, is_constant[1:], strict=True):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            spread = np.sqrt(draw @ labels**2) * np.sqrt(draw @ prediction**2)
+            value = 0.0 if is_constant[0] or has_no_spread else float(draw @ (labels * prediction) / spread)
+        values.append(value if np.isfinite(value) else 0.0)
+    return values
+
+
+def _ranks(draw: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """Returns the rank of each row's number among the drawn rows; equal numbers have their mean rank."""
+    counts = np.bincount(code, draw)
+    return (np.cumsum(counts) - (counts - 1) / 2)[code]
 
 
 def bootstrap_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:

@@ -166,3 +166,18 @@ def test_a_missing_library_is_named_before_it_is_needed(monkeypatch, library):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(command.UserError, match=r"pip install 'bert_tpu\[finetune\]'"):
         metrics.require()
+
+
+@pytest.mark.parametrize("metric", [metrics.PEARSON, metrics.SPEARMAN], ids=["pearson", "spearman"])
+def test_the_bootstrap_of_a_correlation_is_that_of_the_drawn_rows(metric):
+    """Labels have ties. In many draws of three rows a column is constant."""
+    for rows in (200, 3):
+        draw = np.random.default_rng(0)
+        labels = draw.integers(0, 6, rows).astype(np.float32)
+        predictions = np.stack([labels + draw.normal(size=rows), draw.normal(size=rows).round(), np.full(rows, 0.1)])
+        ours = metrics.bootstrap(metric, labels, predictions, resamples=40, seed=5)
+        again = np.random.default_rng(5)
+        picks = [again.integers(rows, size=rows) for _ in range(40)]
+        wanted = [[metric.compute(labels[pick], model[pick]) for model in predictions] for pick in picks]
+        np.testing.assert_allclose(ours, wanted, atol=1e-12)
+        assert not ours[:, 2].any()
