@@ -2,7 +2,7 @@
 
 import functools
 
-from helpers import small_bert
+from helpers import jaxpr_flops, small_bert
 import jax
 import numpy as np
 
@@ -65,30 +65,16 @@ def test_dropout_has_its_sites_each_with_bits_of_its_own(monkeypatch):
     assert {first_row for *_, first_row in seeds} == {7}
 
 
-def products(jaxpr):
-    """Counts the FLOPs of the matrix products in a jaxpr."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            ((axes, _), _), left = equation.params["dimension_numbers"], equation.invars[0].aval
-            total += 2 * equation.outvars[0].aval.size * int(np.prod([left.shape[axis] for axis in axes]))
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                total += products(inner)
-    return total
-
-
 def test_flops_are_those_of_the_products_of_a_forward_pass():
     B, L, M = 2, 48, 7
     bert = transformer.Bert(**small_bert.SECTION)
     rows, slots = np.zeros((B, L), np.int32), np.zeros((B, M), np.int32)
     forward = functools.partial(bert.apply, {"params": small_bert.params()})
-    counted = products(jax.make_jaxpr(forward)(rows, rows, rows, slots).jaxpr)
+    counted = jaxpr_flops.products(jax.make_jaxpr(forward)(rows, rows, rows, slots).jaxpr)
     of_types = 2 * B * L * 2 * bert.hidden_size  # a one-hot product in place of a gather
     assert counted - of_types == flops.train(bert, B, L, M) / 3
     tuned = functools.partial(forward, method="encode")
     starts = np.zeros((B, 3), np.int32)
-    some = products(jax.make_jaxpr(lambda rows: tuned(rows, rows, rows, None, starts, starts))(rows).jaxpr)
+    some = jaxpr_flops.products(jax.make_jaxpr(lambda rows: tuned(rows, rows, rows, None, starts, starts))(rows).jaxpr)
     of_positions = 2 * B * L * L * bert.hidden_size
     assert some - of_types - of_positions == flops.tune(bert, B, L, 3) / 3

@@ -2,6 +2,7 @@
 
 import contextlib
 
+from helpers import jaxpr_flops
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,27 +145,13 @@ def test_a_checkpoint_gives_its_state_back_and_it_is_smaller_than_adams(tmp_path
     assert sizes[0] - sizes[1] == of_matrices  # one moment less
 
 
-def products(jaxpr):
-    """Counts the FLOPs of the matrix products in a jaxpr, those of a loop as often as it turns."""
-    total = 0
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            ((axes, _), _), left = equation.params["dimension_numbers"], equation.invars[0].aval
-            total += 2 * equation.outvars[0].aval.size * int(np.prod([left.shape[axis] for axis in axes]))
-        for value in equation.params.values():
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                total += products(inner) * equation.params.get("length", 1)
-    return total
-
-
 @pytest.mark.parametrize("ratio", [4, 2])
 def test_its_flops_are_those_of_its_matrix_products(ratio):
     cfg = tiny()
     cfg.model.intermediate_size = ratio * WIDTH
     shapes = jax.eval_shape(param_layout.pack, param_layout.shapes(cfg.model))
     rule = optim.make(name="muon", **KEYS).rule
-    counted = products(jax.make_jaxpr(rule.update)(shapes, jax.eval_shape(rule.init, shapes), shapes).jaxpr)
+    counted = jaxpr_flops.products(jax.make_jaxpr(rule.update)(shapes, jax.eval_shape(rule.init, shapes), shapes).jaxpr)
     assert counted == flops.muon(transformer.Bert(**cfg.model))
     adam = pretraining.make_job(cfg).flops
     cfg.optim.name = "adamw"
