@@ -30,10 +30,13 @@ FIND := $(if $(PYTHON),"$(PYTHON)",$$(launch/find_python.sh))
 $(VENV)/demo: pyproject.toml constraints.txt
 	python=$(FIND) && "$$python" -m venv $(VENV)
 	@# PyTorch by pip, whose settings say where its CPU builds are. The rest by uv, which takes a third of pip's time.
-	$(PY) -m pip install --no-compile --progress-bar off --quiet -c constraints.txt uv torch
-	$(VENV)/bin/uv pip install --quiet --python $(PY) -e '.[demo]' -c constraints.txt
+	@echo "installing PyTorch: a few minutes without output ..."
+	@$(PY) -m pip install --no-compile --progress-bar off --quiet -c constraints.txt uv torch
+	@echo "installing about 100 other packages ..."
+	@$(VENV)/bin/uv pip install --quiet --python $(PY) -e '.[demo]' -c constraints.txt
+	@echo "compiling Python's files of those that are imported ..."
 	@# Only modules that are imported are compiled, not all: that would take as long as the installation.
-	printf '%s\n' "onnxscript, transformers.models.bert.modeling_bert" tensorflow \
+	@printf '%s\n' "onnxscript, transformers.models.bert.modeling_bert" tensorflow \
 		"jax, orbax.checkpoint, sklearn.metrics, matplotlib.pyplot" \
 		| TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=0 xargs -P 3 -I {} $(PY) -c "import {}"
 	touch $@

@@ -37,6 +37,7 @@ PRELOADED = [
 ]  # fmt: skip
 SCORES, ONNX = ("sklearn", "scipy"), ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
 LOG = "log.txt"  # in the folder of a text: output that is too long for a terminal
+SILENT_S = 30  # longest time without a line where there is no terminal
 PROGRESS = re.compile(r"seq/s$|%\|")  # in lines that are of interest only until the next one
 
 
@@ -186,14 +187,18 @@ def _run(context: multiprocessing.context.BaseContext, stage: Stage, log: Path) 
 
 
 def _print(errors: connection.Connection, log: Path) -> None:
-    """Prints a command's standard error: all lines to `log`, lines of progress as one live line, and the others."""
-    terminal = progress.Terminal()
+    """Prints a command's standard error: all lines to `log`, lines of progress as one live line, and the others.
+
+    Without a terminal, a line of progress is printed every SILENT_S.
+    """
+    terminal, printed_s = progress.Terminal(), time.monotonic()
     with open(errors.fileno(), encoding="utf-8", errors="replace", closefd=False) as lines, log.open("a") as file:
         for line in lines:
             file.write(line)
-            if PROGRESS.search(line):
+            if PROGRESS.search(line) and (terminal.is_live or time.monotonic() - printed_s < SILENT_S):
                 terminal.live(line.rstrip())
             elif line.strip():
+                printed_s = time.monotonic()
                 terminal.say(line.rstrip())
     terminal.clear()
     errors.close()

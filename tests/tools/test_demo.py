@@ -44,6 +44,24 @@ def test_a_failing_command_ends_the_demo_with_its_error(tmp_path, capfd):
     assert lines[0] in (tmp_path / "log.txt").read_text()
 
 
+def test_without_a_terminal_progress_is_printed_now_and_then(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(demo, "SILENT_S", 0.3)
+    errors, end = multiprocessing.Pipe(duplex=False)
+    printing = threading.Thread(target=demo._print, args=(errors, tmp_path / "log.txt"))
+    printing.start()
+    with open(end.fileno(), "w", closefd=False) as lines:
+        for number in range(8):
+            print(f"step {number}  5 seq/s", file=lines, flush=True)
+            time.sleep(0.1)
+        print("a sentence", file=lines, flush=True)
+    end.close()
+    printing.join()
+    printed = capfd.readouterr().err.splitlines()
+    assert printed[-1] == "a sentence"
+    assert 2 <= len(printed) <= 4
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 9
+
+
 def test_another_text_task_or_benchmark_has_its_own_folder(tmp_path):
     assert demo.name_of("a/*.txt") != demo.name_of("b/*.txt")
 
