@@ -46,7 +46,7 @@ def fit(steps: Sequence[int], losses: Sequence[float]) -> Curve | None:
 def fit_rows(
     log_x_N: np.ndarray, losses_RN: np.ndarray, exponents: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fits loss = floor + drop x x ** -exponent by least squares, with a floor of 0 or more, in each row.
+    """Fits loss = floor + drop * x ** -exponent by least squares, with a floor of 0 or more, in each row.
 
     exponents: the least and the most
 
