@@ -7,7 +7,12 @@ import threading
 
 
 def start() -> None:
-    """Lets this process, a pool's worker, ignore Ctrl-C, which its parent handles, and end with its parent."""
+    """Lets this process, a pool's worker, ignore Ctrl-C, which its parent handles, and end with its parent.
+
+    It does nothing in a process that multiprocessing has not started.
+    """
+    if multiprocessing.parent_process() is None:
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

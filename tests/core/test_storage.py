@@ -129,7 +129,7 @@ def test_a_folder_with_a_bracket_is_read_and_no_checkpoint_is_written_there(tmp_
     assert checkpoint_steps.of_workdir(folder) == [10]
     assert [path.name for path in storage.named(folder, "check*")] == ["checkpoints"]
     assert storage.named(tmp_path / "none", "*") == []
-    with pytest.raises(command.UserError, match=r"--workdir .*bert\[1\] has a \[ in it"):
+    with pytest.raises(command.UserError, match=r"--workdir .*bert\[1\] has a \[, and Orbax"):
         workdir.claim(folder, {"seed": 1}).__enter__()
 
 

@@ -75,7 +75,7 @@ def test_a_source_whose_documents_do_not_divide_is_named():
     exact, few = np.array([100, 100, 50, 75, 125]), np.array([95, 105, 60, 90, 150])
     assert mix.misses(entries, PATHS, source, epochs * tokens, exact) == []
     assert mix.misses(entries, PATHS, source, epochs * tokens, few) == [
-        "--mix '*book*': 300 training tokens in the place of 250, because 3 documents or pieces must be taken whole: a "
+        "--mix '*book*': 300 training tokens instead of 250, because 3 documents or pieces must be taken whole: a "
         "whole number of epochs is exact"
     ]
     assert len(mix.misses(entries, PATHS, source, epochs * tokens, 0 * exact)) == 2

@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_partial_one(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_cut_or_missing_shard_is_refused_by_its_size(corpus_dir, tmp_path):
+def test_a_cut_shard_is_refused_by_its_size_and_a_missing_one_may_be_another_host_s(corpus_dir, tmp_path):
     copy = store.read(shutil.copytree(corpus_dir, tmp_path / "corpus"))
     store.check_sizes(copy)
     (info, *_) = copy.splits["heldout"]
@@ -191,5 +191,4 @@ def test_a_cut_or_missing_shard_is_refused_by_its_size(corpus_dir, tmp_path):
     with pytest.raises(command.UserError, match=rf"is damaged: it has {info.bytes - 1:,} bytes, not {info.bytes:,}"):
         store.check_sizes(copy)
     (copy.directory / info.file).unlink()
-    with pytest.raises(command.UserError, match=f"{info.file} is missing"):
-        store.check_sizes(copy)
+    store.check_sizes(copy)

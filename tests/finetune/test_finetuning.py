@@ -204,7 +204,7 @@ def test_seeds_that_train_at_once_are_each_the_run_alone_on_any_number_of_device
         ({"optim.learning_rate": float("nan")}, "config.optim.learning_rate is nan: give 0 or more"),
         ({"optim.b2": 1.0}, "optim.b2 is 1.0: give a share from 0 to below 1"),
         ({"epochs": float("inf")}, "config.epochs is inf: give 0 or more"),
-        ({"epochs": 0.0}, "config.epochs is 0, and so is config.num_steps: give one of them"),
+        ({"epochs": 0.0, "num_steps": 0}, "config.epochs is 0, and so is config.num_steps: give one of them"),
         ({"warmup": 100.0}, "config.warmup is 100.0: it is a share of the steps"),
     ],
 )

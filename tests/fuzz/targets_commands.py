@@ -200,6 +200,9 @@ def _prepare(words, **_):
 class InThisProcess(contextlib.nullcontext):
     """A pool of this process, which has too many threads to be copied."""
 
+    def __init__(self, initializer=None):
+        super().__init__()
+
     def map(self, function, values, chunksize):
         """The results; a text is read once for all inputs."""
         return map(functools.cache(function), values)

@@ -201,7 +201,7 @@ def test_full_disk_names_what_is_whole_and_loses_nothing(directory, full_disk):
             checkpoints.wait()
         checkpoints.close()
     assert f"cannot save the checkpoint of step 30 ({os.strerror(errno.EFBIG)})" in str(failed.value)
-    assert f"{directory / '20'} is whole" in str(failed.value)
+    assert f"the newest one is {directory / '20'}." in str(failed.value)
     assert steps(directory) == [10, 20]
     assert restored(directory) == (20, 20)
     saved(directory, 30)

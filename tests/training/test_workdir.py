@@ -62,7 +62,9 @@ def test_same_config_goes_on(directory):
 )
 def test_another_config_is_refused_with_both_values(directory, key, value, both):
     before = (directory / "config.json").read_bytes()
-    with pytest.raises(command.UserError, match=rf"belongs to another config: {both}; give another --workdir, or that"):
+    with pytest.raises(
+        command.UserError, match=rf"belongs to another config: {both}; give another --workdir, or restore"
+    ):
         claim(directory, changed(key, value))
     assert (directory / "config.json").read_bytes() == before
     claim(directory)
