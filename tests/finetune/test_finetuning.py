@@ -13,7 +13,7 @@ import pytest
 from bert_tpu.core import command, config
 from bert_tpu.distributed import hosts
 from bert_tpu.distributed import mesh as meshes
-from bert_tpu.finetune import finetuning, heads
+from bert_tpu.finetune import evaluation, finetuning, heads
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import flops
 from bert_tpu.monitoring import versions
@@ -326,3 +326,11 @@ def test_configs_fit_their_readers(file):
     cfg = config.load(f"configs/{file}.py")
     with pytest.raises(command.UserError, match="no model: give"):
         finetuning.check(cfg)
+
+
+def test_the_interval_is_that_of_the_mean_over_the_seeds():
+    """Two seeds that err on opposite rows have a mean that does not depend on the rows drawn."""
+    drawn = np.linspace(0, 1, 1001)
+    scores = {seed: {"validation": {"accuracy": score}} for seed, score in enumerate((0.4, 0.6))}
+    summary = evaluation.summary(scores, {"validation": {"accuracy": np.stack([drawn, 1 - drawn], axis=1)}})
+    assert summary["validation"]["accuracy"]["interval"] == pytest.approx((0.5, 0.5))
