@@ -123,3 +123,13 @@ def test_an_input_without_text_is_named_with_the_reason(tmp_path, monkeypatch, f
     with pytest.raises(command.UserError) as error:
         train_tokenizer.main()
     assert str(error.value).startswith(message.format(tmp_path))
+
+
+def test_the_folder_of_the_text_is_no_out(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("a text")
+    monkeypatch.setattr(
+        sys, "argv", ["tool", "--input", f"{tmp_path}/*", "--vocab_size", "300", "--out", f"{tmp_path}/"]
+    )
+    with pytest.raises(command.UserError, match="has files of the input"):
+        train_tokenizer.main()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
