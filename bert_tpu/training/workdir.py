@@ -30,6 +30,7 @@ FREE_IN_1 = (*SERVICES, "compile_cache", "data.dir")
 PATHS = {  # hash -> key of what it is of
     "corpus.sha256": "data.dir", "distill.sha256": "distill.teacher", "start.sha256": "init_from",
 }  # fmt: skip
+NAMED = 5  # keys that a refusal names
 LATER = ("start.sha256",)  # facts that a run of 0.2 has not recorded: it may go on without
 # A hash identifies the teacher. "bert." is the model that a fine-tuning starts from, whose own key overrides
 # "bert.remat".
@@ -191,17 +192,21 @@ def _decisive(config: dict[str, Any], free: tuple[str, ...] = FREE) -> dict[str,
 
 
 def _compare(old_config: dict[str, Any], new_config: dict[str, Any], directory: epath.Path | str) -> None:
-    old, new = _decisive(old_config), _decisive(new_config)
+    old, new, differences = _decisive(old_config), _decisive(new_config), []
     for key in sorted(old.keys() | new.keys()):
         off = configs.ADDED.get(key)
         there, here = old.get(key, off), new.get(key, off)
         if there != here and not (key in LATER and key not in old):
             paths = [flatten(config).get(PATHS[key]) for config in (old_config, new_config) if key in PATHS]
             whose = " ({0} {2}; it was {1})".format(PATHS[key], *paths) if paths else ""
-            raise command.UserError(
-                f"{directory} belongs to another config: {key} is {there!r} there and {here!r} here{whose}; "
-                "give another --workdir, or restore the old value"
-            )
+            differences.append(f"{key} is {there!r} there and {here!r} here{whose}")
+    if differences:
+        more = f", and {len(differences) - NAMED} more" if len(differences) > NAMED else ""
+        values = "the old value" if len(differences) == 1 else "the old values"
+        raise command.UserError(
+            f"{directory} belongs to another config: {', '.join(differences[:NAMED])}{more}; give another --workdir, or "
+            f"restore {values}"
+        )
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -70,6 +70,16 @@ def test_another_config_is_refused_with_both_values(directory, key, value, both)
     claim(directory)
 
 
+def test_all_keys_that_differ_are_named_at_once(directory):
+    other = changed("data.seq_lens", (128,)) | {"seed": 1} | {f"new{n}": n for n in range(1, 5)}
+    with pytest.raises(command.UserError) as refused:
+        claim(directory, other)
+    message = str(refused.value)
+    assert all(f"{key} is None there" in message for key in ("new1", "new2", "new3", "new4"))
+    assert message.count(" there and ") == 5
+    assert message.endswith(", and 1 more; give another --workdir, or restore the old values")
+
+
 @pytest.mark.parametrize(
     "key",
     [
