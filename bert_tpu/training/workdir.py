@@ -204,8 +204,8 @@ def _compare(old_config: dict[str, Any], new_config: dict[str, Any], directory: 
         more = f", and {len(differences) - NAMED} more" if len(differences) > NAMED else ""
         values = "the old value" if len(differences) == 1 else "the old values"
         raise command.UserError(
-            f"{directory} belongs to another config: {', '.join(differences[:NAMED])}{more}; give another --workdir, or "
-            f"restore {values}"
+            f"{directory} belongs to another config: {', '.join(differences[:NAMED])}{more}; give another "
+            f"--workdir, or restore {values}"
         )
 
 
