@@ -18,7 +18,6 @@ from pathlib import Path
 import re
 import runpy
 import shlex
-import signal
 import sys
 import threading
 import time
@@ -173,13 +172,12 @@ def _run(context: multiprocessing.context.BaseContext, stage: Stage, log: Path) 
     end.close()
     printing = threading.Thread(target=_print, args=(errors, log), daemon=True)
     printing.start()
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # a training then saves
-    while process.exitcode is None:
-        try:
-            process.join()
-        except KeyboardInterrupt:
-            continue  # the terminal has sent it to the command too, which saves and ends
-    signal.signal(signal.SIGTERM, before)
+    with command.sigterm_goes_to(process.terminate):
+        while process.exitcode is None:
+            try:
+                process.join()
+            except KeyboardInterrupt:
+                continue  # the terminal has sent it to the command too, which saves and ends
     printing.join(timeout=10)  # a process that outlives its command may hold the pipe open
     if process.exitcode:
         print(f"the demo stops here; {contents.PROGRAM} demo with the same options continues it", file=sys.stderr)

@@ -142,6 +142,19 @@ def ended_by_ctrl_c() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
+@contextlib.contextmanager
+def sigterm_goes_to(terminate: Callable[[], None]) -> Iterator[None]:
+    """Context in which SIGTERM ends a child process instead of this one, which waits for it. A training then saves.
+
+    terminate: sends SIGTERM to the child
+    """
+    before = signal.signal(signal.SIGTERM, lambda *_: terminate())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run(main: Callable[[], None]) -> None:
     """Calls `main`; an error of the user or of the disk becomes one line on stderr and exit 1.
 

@@ -1,6 +1,7 @@
 """Prepares the worker processes of a pool."""
 
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
 import threading
@@ -11,15 +12,12 @@ def start() -> None:
 
     It does nothing in a process that multiprocessing has not started.
     """
-    if multiprocessing.parent_process() is None:
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    if parent := multiprocessing.parent_process():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
 
-def _die_with_parent() -> None:
-    # After a kill of the parent, a pool's workers would wait for work for ever.
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "start() is for child processes"
+def _end_after(parent: multiprocessing.process.BaseProcess) -> None:
+    """Ends this process when its parent has ended: it would wait for work for ever."""
     parent.join()
     os._exit(1)

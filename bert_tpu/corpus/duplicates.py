@@ -16,9 +16,9 @@ from bert_tpu.corpus import selection, store
 RUN = 5  # tokens
 PERMUTATIONS, BANDS = 128, 16
 SEED = 0
-BLOCK = 1 << 20  # pairs compared at once: their sketches have up to 1 GiB
-COMPARED = 1 << 16  # of them at once
-SKETCHED = 4096  # documents
+BLOCK = 1 << 20  # pairs whose sketches are in memory together: up to 1 GiB
+COMPARED = 1 << 16  # pairs of a block that one call of NumPy compares
+SKETCHED = 4096  # documents that one call of the library sketches
 
 
 def hashes(shard: store.Shard) -> np.ndarray:

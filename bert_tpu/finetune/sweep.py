@@ -4,7 +4,6 @@ from collections.abc import Sequence
 import json
 from pathlib import Path
 import shutil
-import signal
 import subprocess
 import sys
 from typing import Any, NamedTuple
@@ -110,14 +109,13 @@ def _request(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 def _run(words: Sequence[str]) -> None:
     child = subprocess.Popen([sys.executable, "-m", "bert_tpu.finetune", *words])
-    before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
     code = None
-    while code is None:
-        try:
-            code = child.wait()
-        except KeyboardInterrupt:
-            continue  # the terminal has sent it to the child too, which saves and ends
-    signal.signal(signal.SIGTERM, before)
+    with command.sigterm_goes_to(child.terminate):
+        while code is None:
+            try:
+                code = child.wait()
+            except KeyboardInterrupt:
+                continue  # the terminal has sent it to the child too, which saves and ends
     if code:
         sys.exit(code if code > 0 else 128 - code)
 

@@ -1,4 +1,4 @@
-"""Evaluates a pretraining: metrics of held-out rows, guesses at masked pieces, and checks of the run's health."""
+"""Evaluates a pretraining run: held-out metrics, sample predictions and health checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

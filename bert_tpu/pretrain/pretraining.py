@@ -117,6 +117,7 @@ def training(cfg: ml_collections.ConfigDict, group: hosts.Hosts | None = None) -
     """The training that `cfg` describes. Opens its corpus. group: the hosts that train; None: this process alone."""
     teacher = distillation.find(cfg)
     job, spec, lock, optimizer = make_job(cfg, teacher), make_batch_spec(cfg), open_corpus(cfg), make_optimizer(cfg)
+    store.check_sizes(lock)  # before the programs compile, which takes minutes
     facts = {"seed": cfg.seed, "corpus": {"sha256": lock.sha256, "tokenizer_sha256": lock.tokenizer_sha256}}
     vocabulary = vocab.load(lock.directory)
     if teacher:
@@ -170,7 +171,6 @@ def open_corpus(cfg: ml_collections.ConfigDict) -> store.Lock:
             f"the corpus in {cfg.data.dir} has fewer than two held-out texts to evaluate on: give "
             "--config.eval.num_batches=0, or prepare it again with a larger --heldout"
         )
-    store.check_sizes(lock)
     return lock
 
 

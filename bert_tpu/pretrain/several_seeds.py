@@ -24,7 +24,7 @@ from bert_tpu.data import batch_spec, packing, row_limits
 from bert_tpu.huggingface import hf, pretrained
 from bert_tpu.model import param_layout
 from bert_tpu.monitoring import log, versions
-from bert_tpu.pretrain import distillation, pretraining
+from bert_tpu.pretrain import distillation, evaluation, pretraining
 from bert_tpu.tokenizer import vocab
 from bert_tpu.training import jobs, loop, saved_params, train_step, trainer, workdir
 
@@ -184,8 +184,7 @@ def _open_data(
 
     spec, heldout_spec = pretraining.make_batch_spec(cfg), pretraining.make_batch_spec(reference)
     share = host_share.load(lock, "train", **spec.row_counts())
-    heldout_share = host_share.load(lock, "heldout", **heldout_spec.without_ramp().row_counts())
-    heldout = list(corpus_batches.heldout(heldout_share, heldout_spec, reference.eval.num_batches))
+    heldout, _ = evaluation.load(reference, lock, heldout_spec, {})
     epochs = sum(_epochs(corpus_batches.epoch_table(share, spec, n), spec, n) for n in spec.used_lens())
 
     def batches_from(step: int) -> Iterator[tuple[int, jobs.Batch]]:

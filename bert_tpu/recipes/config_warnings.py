@@ -1,4 +1,4 @@
-"""Warns about unlikely keys and a short held-out text, before the runs and under the tables."""
+"""Finds unlikely keys and a short held-out text. The warnings stand before the runs and under the tables."""
 
 from collections.abc import Iterator, Sequence
 import json

@@ -16,6 +16,7 @@ from bert_tpu.tokenizer import vocab
 ADDRESS = re.compile(r"\s*(?:\w+://\S+|[^\s/]*/\S*\.\w{2,5})\s*")  # of a page or a file
 LONGEST = 300  # characters of an address
 LISTED = 10  # names of columns in a note
+WRITTEN = 1000  # rows whose predictions are text at a time
 SECOND_TEXT = re.compile(  # the name of a column that is probably the second text of a pair
     r"(?i)text[_ ]?pair|(text|sentence|sent|question|query|premise|review)[_ ]?(2|b|two)|hypothesis|passage|context"
 )
@@ -148,13 +149,15 @@ def _write(classes: tuple[str, ...], split: str, outputs: np.ndarray, folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f"{split}.tsv", "w", encoding="utf-8") as file:
         file.write("\t".join(header) + "\n")
-        for index, row in enumerate(outputs):
-            file.write("\t".join([str(index), *_cells(classes, row)]) + "\n")
+        for first in range(0, len(outputs), WRITTEN):  # all rows as text would be 34 KB each, of 300 classes
+            for index, cells in enumerate(_cells(classes, outputs[first : first + WRITTEN]), first):
+                file.write("\t".join([str(index), *cells]) + "\n")
 
 
-def _cells(classes: tuple[str, ...], outputs: np.ndarray) -> list[str]:
-    """Returns the cells of a row. outputs: of the row, [classes], or [1] of a score"""
+def _cells(classes: tuple[str, ...], outputs: np.ndarray) -> list[list[str]]:
+    """Returns the cells of each row. outputs: [rows, classes], or [rows, 1] of scores"""
     if not classes:
-        return [f"{outputs[0]:.6g}"]
-    powers = np.exp(outputs.astype(np.float64) - outputs.max())
-    return [classes[outputs.argmax()], *(f"{value:.6f}" for value in (powers / powers.sum()).tolist())]
+        return [[f"{score:.6g}"] for score in outputs[:, 0]]
+    powers = np.exp(outputs.astype(np.float64) - outputs.max(1, keepdims=True))
+    probabilities = powers / powers.sum(1, keepdims=True)
+    return [[classes[row.argmax()], *(f"{value:.6f}" for value in row)] for row in probabilities]

@@ -39,7 +39,7 @@ def test_padding_changes_no_real_token():
 
 
 def test_dropout_has_its_sites_each_with_bits_of_its_own(monkeypatch):
-    """As in google-research/bert: of the embeddings; and in each layer of probabilities, attention and feed-forward."""
+    """google-research/bert has one at the embeddings, and three in a layer: probabilities, attention, feed-forward."""
     seeds, rates, params = [], [], small_bert.params()
 
     def record(module, name, note):
