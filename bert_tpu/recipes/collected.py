@@ -45,13 +45,15 @@ def lengths_of(results: Results) -> list[str]:
 
 
 def reference_points(
-    arm: str, full: Sequence[runs.Run], results: Results, length: str
+    arm: str, horizon_runs: Sequence[runs.Run], results: Results, length: str
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns (compute [horizons], losses [seeds, horizons]) of an arm's finished runs with finite losses.
 
     None if fewer than two are finished.
     """
-    own = [run for run in sorted(full, key=lambda run: run.flops) if run.arm == arm and results_of(run, results)]
+    own = [
+        run for run in sorted(horizon_runs, key=lambda run: run.flops) if run.arm == arm and results_of(run, results)
+    ]
     own = [run for run in own if np.isfinite(losses(run, results, length)).all()]
     if len(own) < 2:
         return None

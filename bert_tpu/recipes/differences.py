@@ -56,14 +56,14 @@ def _difference(
 
 
 def at_equal_compute(
-    plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results
+    plan: experiment.Experiment, horizon_runs: Sequence[runs.Run], results: collected.Results
 ) -> Iterator[str]:
     """Yields a table of each arm's loss less that of each reference at its horizon, and at larger ones.
 
     It bounds the gain without a curve: if an arm is better than a reference that spent N times its compute, the gain is
-    above N. full: runs at the horizons
+    above N. horizon_runs: runs at the horizons
     """
-    rows = list(_rows(plan, full, results, lambda base, run: base.horizon >= run.horizon))
+    rows = list(_rows(plan, horizon_runs, results, lambda base, run: base.horizon >= run.horizon))
     if rows:
         yield (
             "Differences at equal compute, and to references that spent more: below 0 an arm is better than its "
@@ -73,14 +73,16 @@ def at_equal_compute(
         yield from cells.table([*HEAD, "gain"], rows)
 
 
-def at_equal_steps(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+def at_equal_steps(
+    plan: experiment.Experiment, horizon_runs: Sequence[runs.Run], results: collected.Results
+) -> Iterator[str]:
     """Yields a table of runs at different horizons with equal steps, as with a teacher, whose forward counts."""
 
     def are_equal(base: runs.Run, run: runs.Run) -> bool:
         shares = run.cfg.num_steps / base.cfg.num_steps, run.token_slots / base.token_slots
         return base.horizon != run.horizon and all(abs(share - 1) <= EQUAL for share in shares)
 
-    rows = [row[:-1] for row in _rows(plan, full, results, are_equal)]
+    rows = [row[:-1] for row in _rows(plan, horizon_runs, results, are_equal)]
     if rows:
         yield "Differences at equal steps: below 0 an arm is better than its reference."
         yield ""
@@ -88,11 +90,11 @@ def at_equal_steps(plan: experiment.Experiment, full: Sequence[runs.Run], result
 
 
 def _rows(
-    plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results,
+    plan: experiment.Experiment, horizon_runs: Sequence[runs.Run], results: collected.Results,
     are_paired: Callable[[runs.Run, runs.Run], bool],
 ) -> Iterator[list[str]]:  # fmt: skip
     """Yields the cells under HEAD and "gain". are_paired: of a reference's run and another arm's"""
-    found = [run for run in full if collected.results_of(run, results)]
+    found = [run for run in horizon_runs if collected.results_of(run, results)]
     for reference in plan.references:
         for run in found:
             for base in found:

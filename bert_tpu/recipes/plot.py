@@ -21,9 +21,9 @@ def draw(
 
     A dot is a seed, a line joins the means, and the dashed lines are the fits of the references with three horizons.
     """
-    full = sorted((run for run in finals if run.kind == runs.AT_HORIZON), key=lambda run: run.flops)
-    full = [run for run in full if collected.results_of(run, results)]
-    if not full:
+    horizon_runs = sorted((run for run in finals if run.kind == runs.AT_HORIZON), key=lambda run: run.flops)
+    horizon_runs = [run for run in horizon_runs if collected.results_of(run, results)]
+    if not horizon_runs:
         return
     import matplotlib
 
@@ -36,11 +36,11 @@ def draw(
     )
     for axis, length in zip(axes[0], lengths, strict=True):
         for number, arm in enumerate(plan.arms):
-            own = [run for run in full if run.arm == arm]
+            own = [run for run in horizon_runs if run.arm == arm]
             turn, place = divmod(number, len(COLORS))
             style = {"color": COLORS[place], "marker": MARKERS[(place + turn) % len(MARKERS)]}
             _draw_arm(axis, arm, own, results, length, style)
-            points = collected.reference_points(arm, full, results, length)
+            points = collected.reference_points(arm, horizon_runs, results, length)
             if arm in plan.references and points and len(points[0]) >= gain.CURVES["power"][1]:
                 _draw_fit(axis, points, plan.horizons[-1], style["color"])
         axis.set_xscale("log")

@@ -23,26 +23,26 @@ def page(plan: experiment.Experiment, state: progress.Progress) -> str:
         for arm in plan.arms
         if arm in state.open_arms | lost
     )
-    full = [run for run in finals if run.kind == runs.AT_HORIZON]
+    horizon_runs = [run for run in finals if run.kind == runs.AT_HORIZON]
     all_runs = [*state.trials, *finals]
     identities = {identity for run in all_runs for identity in run.identities.values()}
     count = f"{len(identities & results.keys())} of {len(identities)} results are there, one for each run and seed"
     parts = [
         [f"{count} ({plan.path.name}, config {plan.config}).{rest}"],
-        list(_spread(plan, full, results)),
+        list(_spread(plan, horizon_runs, results)),
         list(_trials(plan, state)),
-        list(_losses(full, results)),
-        list(differences.at_equal_compute(plan, full, results)),
-        list(differences.at_equal_steps(plan, full, results)),
-        list(_gains(plan, full, results)),
+        list(_losses(horizon_runs, results)),
+        list(differences.at_equal_compute(plan, horizon_runs, results)),
+        list(differences.at_equal_steps(plan, horizon_runs, results)),
+        list(_gains(plan, horizon_runs, results)),
         list(differences.levers(plan, finals, results)),
         list(_notes(plan, all_runs, results)),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def _spread(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
-    found = [run for run in full if (run.arm, run.horizon) == (plan.references[0], plan.horizons[-1])]
+def _spread(plan: experiment.Experiment, horizon_runs: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+    found = [run for run in horizon_runs if (run.arm, run.horizon) == (plan.references[0], plan.horizons[-1])]
     if not found or len(collected.results_of(largest := found[0], results)) < 2:
         return
     parts = []
@@ -96,9 +96,9 @@ def _edges(arm: experiment.Arm, chosen: Mapping[str, object]) -> Iterator[str]:
             yield f"{arm.name}: the best {key}, {chosen[key]}, is the {which} that was tried: try a further one."
 
 
-def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+def _losses(horizon_runs: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     rows = []
-    for run in sorted(full, key=lambda run: run.horizon):
+    for run in sorted(horizon_runs, key=lambda run: run.horizon):
         if not (lines := collected.results_of(run, results)):
             continue
         values = [
@@ -124,13 +124,15 @@ def _losses(full: Sequence[runs.Run], results: collected.Results) -> Iterator[st
         yield from cells.table(head, rows)
 
 
-def _gains(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+def _gains(plan: experiment.Experiment, horizon_runs: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     rows: list[list[str]] = []
     head = ["arm", "reference", "horizon", "loss", "curve", "gain", "95% by t", "95% bootstrap over seeds", ""]
     for reference in plan.references:
         for length in collected.lengths_of(results):
-            for run in full:
-                if run.arm != reference and (points := collected.reference_points(reference, full, results, length)):
+            for run in horizon_runs:
+                if run.arm != reference and (
+                    points := collected.reference_points(reference, horizon_runs, results, length)
+                ):
                     rows += list(_gain_rows(run, reference, points, results, length))
     if rows:
         yield (
@@ -142,14 +144,14 @@ def _gains(plan: experiment.Experiment, full: Sequence[runs.Run], results: colle
         yield ""
         yield from cells.table(head, rows)
         yield ""
-        yield from _fits(plan, full, results)
+        yield from _fits(plan, horizon_runs, results)
 
 
-def _fits(plan: experiment.Experiment, full: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
+def _fits(plan: experiment.Experiment, horizon_runs: Sequence[runs.Run], results: collected.Results) -> Iterator[str]:
     """Yields the power law of each reference, with the residual that says how far to trust it."""
     for reference in plan.references:
         for length in collected.lengths_of(results):
-            points = collected.reference_points(reference, full, results, length)
+            points = collected.reference_points(reference, horizon_runs, results, length)
             if points and length == collected.lengths_of(results)[0]:
                 yield from _plateau(reference, *points)
             if points and len(points[0]) >= gain.CURVES["power"][1]:
