@@ -14,6 +14,14 @@ import pytest
 from bert_tpu.distributed import signals
 
 
+@pytest.fixture(autouse=True)
+def without_nohup():
+    """A hangup ends this process and those that it starts, also where the suite runs under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def send(number):
     os.kill(os.getpid(), number)
 
