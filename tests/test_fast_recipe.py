@@ -49,7 +49,7 @@ def test_only_the_recipe_differs_from_the_original():
     [*((name, "fast", 0.1) for name in FIRST + THIRD), *((name, "pairs", 1.0) for name in THIRD)],
 )
 def test_the_registered_files_judge_this_recipe_and_no_other(name, arm_name, nsp_share):
-    """An arm has the values of configs/fast.py, but for batch_size, its rows, and NSP in the first plans."""
+    """An arm has the values of configs/fast.py, but for batch_size, its rows, and NSP in the arm F."""
     plan = experiment_file.read(ROOT / f"docs/recipe_{name}.toml")
     arm, own = plan.arms[arm_name], fast.get_config(plan.config.partition(":")[2])
     made = plan.make_config(arm.keys, own.num_steps)
