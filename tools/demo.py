@@ -172,12 +172,7 @@ def _run(context: multiprocessing.context.BaseContext, stage: Stage, log: Path) 
     end.close()
     printing = threading.Thread(target=_print, args=(errors, log), daemon=True)
     printing.start()
-    with command.sigterm_goes_to(process.terminate):
-        while process.exitcode is None:
-            try:
-                process.join()
-            except KeyboardInterrupt:
-                continue  # the terminal has sent it to the command too, which saves and ends
+    command.wait_for(process.join, process.terminate)
     printing.join(timeout=10)  # a process that outlives its command may hold the pipe open
     if process.exitcode:
         print(f"the demo stops here; {contents.PROGRAM} demo with the same options continues it", file=sys.stderr)

@@ -47,7 +47,8 @@ def main() -> None:
     if (out / "vocab.txt").exists():
         raise command.UserError(f"{out} has a vocabulary already: delete it or give another --out")
     inputs = sources.find(args.input)
-    if out.resolve() in {folder.resolve() for folder in {Path(source.path).parent for source in inputs}}:
+    folders = {Path(source.path).parent for source in inputs}
+    if out.resolve() in {folder.resolve() for folder in folders}:
         raise command.UserError(f"--out {out} has files of the input, and would be input itself: give another --out")
     sources.check(inputs, text_format=args.format, column=args.column)
     documents = preview.beginnings(inputs, worker.Options(format=args.format, column=args.column))

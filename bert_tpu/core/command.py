@@ -142,15 +142,20 @@ def ended_by_ctrl_c() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)
 
 
-@contextlib.contextmanager
-def sigterm_goes_to(terminate: Callable[[], None]) -> Iterator[None]:
-    """Context in which SIGTERM ends a child process instead of this one, which waits for it. A training then saves.
+def wait_for(wait: Callable[[], object], terminate: Callable[[], None]) -> None:
+    """Waits until a child process ends. SIGTERM and Ctrl-C end the child, not this process, so that a training saves.
 
+    wait: returns when the child has ended
     terminate: sends SIGTERM to the child
     """
     before = signal.signal(signal.SIGTERM, lambda *_: terminate())
     try:
-        yield
+        while True:
+            try:
+                wait()
+                return
+            except KeyboardInterrupt:
+                continue  # the terminal has sent Ctrl-C to the child, too
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -109,14 +109,8 @@ def _request(name: str, words: Sequence[str]) -> dict[str, Any]:
 
 def _run(words: Sequence[str]) -> None:
     child = subprocess.Popen([sys.executable, "-m", "bert_tpu.finetune", *words])
-    code = None
-    with command.sigterm_goes_to(child.terminate):
-        while code is None:
-            try:
-                code = child.wait()
-            except KeyboardInterrupt:
-                continue  # the terminal has sent it to the child too, which saves and ends
-    if code:
+    command.wait_for(child.wait, child.terminate)
+    if code := child.returncode:
         sys.exit(code if code > 0 else 128 - code)
 
 

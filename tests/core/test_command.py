@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 from conftest import ROOT
 from etils import epath
@@ -162,3 +163,23 @@ INTERRUPTED = """if True:
 def test_ctrl_c_waits_for_no_thread_and_leaves_no_daemon():
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert (done.stdout, done.stderr, done.returncode) == ("a line\n", "stopped by Ctrl-C\n", 130)
+
+
+def test_signals_end_the_child_that_is_waited_for_and_not_this_process():
+    """The child ignores Ctrl-C, as a training does that saves first, and ends by SIGTERM."""
+    code = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "ready\n"
+    timers = [
+        threading.Timer(after, os.kill, (os.getpid(), number))
+        for after, number in ((0.3, signal.SIGINT), (0.6, signal.SIGINT), (0.9, signal.SIGTERM))
+    ]
+    for timer in timers:
+        timer.start()
+    before = signal.getsignal(signal.SIGTERM)
+    with child:
+        command.wait_for(child.wait, child.terminate)
+    assert child.returncode == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
