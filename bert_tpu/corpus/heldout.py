@@ -43,7 +43,7 @@ def check(files: Sequence[sources.Source], options: worker.Options) -> None:
 def bounds(hashes: np.ndarray) -> tuple[float, float] | None:
     """Returns (low, high): any --heldout between them gives each split two documents or more. None: there is none.
 
-    hashes: uint64 [documents]; those below --heldout x 2**64 are held out
+    hashes: uint64 [documents]. A document is held out if its hash is below --heldout x 2**64
     """
     shares = np.unique(hashes) / 2.0**64
     return (float(shares[1]), float(shares[-2])) if len(shares) > 3 else None

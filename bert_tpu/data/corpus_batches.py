@@ -225,7 +225,7 @@ def heldout(
 def short_heldout_warnings(share: host_share.HostShare, spec: batch_spec.BatchSpec, num_batches: int) -> list[str]:
     """Returns a warning for each length whose few rows `heldout` repeats.
 
-    share: this host's part of the held-out text, as large as that of each other host
+    share: this host's part of the held-out text. Each host has a part of this size
     """
     spec = spec.without_ramp()
     hosts = spec.batch_size // len(share.rows)

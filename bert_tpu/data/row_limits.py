@@ -7,7 +7,7 @@ from bert_tpu.data import batch_spec, chunks, packing
 
 SPECIAL = 3  # tokens of a row that are not text: [CLS] and two [SEP]; a single segment leaves their places free, too
 SAMPLE = 10_000  # documents, from all parts of the text, that tell how much of it is hidden
-LEAST_HELDOUT = 256  # rows: a run with fewer warns, if an evaluation repeats them
+LEAST_HELDOUT = 256  # rows. A run warns if it has fewer and an evaluation repeats them
 MOST_HIDDEN = 0.25  # share of the tokens; of English Wikipedia and novels rows of 128 hide 0.15, rows of 512 0.04
 
 
@@ -65,7 +65,7 @@ def _mean_sentence(text: chunks.Text) -> float:
 
 
 def short_heldout_warning(rows: int, seq_len: int, taken: int) -> str:
-    """Returns a warning if the held-out text is too short for an evaluation without repeated rows, else "".
+    """Returns a warning if the held-out text is short and an evaluation repeats its rows, else "".
 
     rows: that the text makes
     taken: rows of an evaluation

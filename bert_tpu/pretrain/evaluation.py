@@ -1,4 +1,4 @@
-"""Evaluates a pretraining run: held-out metrics, sample predictions and health checks."""
+"""Evaluates a model while it pretrains: loss and accuracy on held-out text, sample predictions, health checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -29,7 +29,7 @@ def have_diverged(trials: Sequence[runs.Run], results: Results) -> bool:
 
 
 def losses(run: runs.Run, results: Results, length: str) -> np.ndarray:
-    """Returns the held-out MLM loss of each seed, [seeds]. That of a seed that diverged is infinity.
+    """Returns the held-out MLM loss of each seed, [seeds]. If a seed diverged, its loss is infinity.
 
     length: of the rows, or MEAN for the mean over all lengths
     """

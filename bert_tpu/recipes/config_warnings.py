@@ -1,4 +1,4 @@
-"""Finds unlikely keys and a short held-out text. The warnings stand before the runs and under the tables."""
+"""Warns of keys that are probably mistakes and of a short held-out text. Shown before the runs and under the tables."""
 
 from collections.abc import Iterator, Sequence
 import json
